@@ -1,0 +1,42 @@
+"""Lineage: the image classifiers of a first deep-learning lecture, in JAX and Flax."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+setup(
+    name="lineage",
+    version="0.1.0",
+    description="LeNet to ViT: faithful networks and recipes that run, change, measure and check against their papers",
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(exclude=("tests", "tests.*", "runs", "results")),
+    install_requires=[
+        "absl-py",
+        "flax",
+        "grain",
+        "importlib_resources",  # tensorflow-datasets imports it without asking for it
+        "jax",
+        "jaxtyping",
+        "matplotlib",
+        "ml-collections",
+        "numpy",
+        "optax",
+        "orbax-checkpoint",
+        "pillow",
+        "scikit-learn",
+        "tensorboardX",
+        "tensorflow-datasets",
+        "tqdm",
+    ],
+    extras_require={
+        "gpu": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+        # TensorFlow is needed to *prepare* a TFDS dataset and never to train on it.
+        "prepare": ["tensorflow-cpu"],
+        "test": ["beartype", "hypothesis", "pytest", "pytest-timeout", "ruff"],
+        "parity": ["torch==2.13.0"],
+    },
+)
