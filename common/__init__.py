@@ -1,0 +1,1 @@
+"""What every architecture shares: configuration, data, the training loop and the tools around it."""

@@ -1,0 +1,22 @@
+"""Lengths of time in a config: '20 epochs', '0.5 epochs' or '64000 steps'."""
+
+import re
+
+from common.errors import UserError
+
+_FORM = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(epoch|step)s?\s*")
+
+
+def parse(text: str, name: str = "duration") -> tuple[float, str]:
+    """The number and the unit ('epoch' or 'step') of a duration; UserError names the option when malformed."""
+    match = _FORM.fullmatch(text)
+    if match is None:
+        raise UserError(f"{name} is '{text}'; expected a duration such as '20 epochs' or '64000 steps'")
+    return float(match[1]), match[2]
+
+
+def to_steps(text: str, num_examples: int, batch_size: int) -> int:
+    """A duration in whole updates of `batch_size` examples, rounded to the nearest; a positive one is at least 1."""
+    number, unit = parse(text)
+    steps = number * num_examples / batch_size if unit == "epoch" else number
+    return max(round(steps), 1 if number > 0 else 0)

@@ -1,0 +1,34 @@
+"""What a user can get wrong, said in one line.
+
+Raise `UserError` for anything that the person at the terminal can mend: the tools print its message
+alone, without a traceback, and exit with code 2.
+"""
+
+import contextlib
+import difflib
+import sys
+from collections.abc import Iterable, Iterator
+
+EXIT_USER_ERROR = 2
+
+
+class UserError(Exception):
+    """A mistake in a config, a dataset, an image or a work directory, with what was expected instead."""
+
+
+def unknown(kind: str, name: object, known: Iterable[object]) -> UserError:
+    """The error for a name that does not exist: says what does, and which of it is nearest."""
+    names = sorted(str(k) for k in known)
+    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return UserError(f"unknown {kind} '{name}'{hint} (known: {', '.join(names) or 'none'})")
+
+
+@contextlib.contextmanager
+def reported() -> Iterator[None]:
+    """Print a `UserError` as one line on standard error and exit with code 2."""
+    try:
+        yield
+    except UserError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(EXIT_USER_ERROR)

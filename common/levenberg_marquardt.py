@@ -1,0 +1,62 @@
+"""Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998, section III-C and appendix C), as an optax transform.
+
+    optimizer = optax.chain(scale_by_diagonal_levenberg_marquardt(mu), optax.scale_by_learning_rate(eta))
+    state = optimizer.init(params)
+    before each pass over the data:
+        state = with_curvature(state, classifier.curvature(params, images, labels))
+
+so that w_k <- w_k - eta / (mu + h_kk) dE/dw_k, with h_kk estimated on a few hundred examples and then kept for the
+pass. The optimizer does not estimate h_kk itself: that takes the network, not its gradients.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import PyTree
+
+from common.errors import UserError
+
+
+class DiagonalCurvatureState(NamedTuple):
+    """curvature: h_kk, a tree like the parameters; zeros until `with_curvature` sets it (a step is then eta/mu)."""
+
+    curvature: PyTree
+
+
+def scale_by_diagonal_levenberg_marquardt(mu: float) -> optax.GradientTransformation:
+    """Divide each gradient by mu + h_kk.
+
+    mu: positive, keeps steps finite where the error surface is flat (the paper: 0.02). Errors: UserError otherwise.
+    """
+    if mu <= 0:
+        raise UserError(f"mu={mu}: diagonal Levenberg-Marquardt divides by mu + curvature and wants mu > 0")
+
+    def init(params: PyTree) -> DiagonalCurvatureState:
+        return DiagonalCurvatureState(jax.tree.map(jnp.zeros_like, params))
+
+    def update(gradients, state, params=None):
+        del params
+        return jax.tree.map(lambda gradient, h: gradient / (mu + h), gradients, state.curvature), state
+
+    return optax.GradientTransformation(init, update)
+
+
+def with_curvature(opt_state: PyTree, curvature: PyTree) -> PyTree:
+    """The optimizer state with `curvature` as h_kk, wherever in a chain the transform stands.
+
+    curvature: a tree like the parameters. Errors: UserError for the state of an optimizer that uses no curvature.
+    """
+    found = [state for state in jax.tree.leaves(opt_state, is_leaf=_is_curvature_state) if _is_curvature_state(state)]
+    if not found:
+        raise UserError("this optimizer uses no curvature: expected one with scale_by_diagonal_levenberg_marquardt")
+    return jax.tree.map(
+        lambda state: DiagonalCurvatureState(curvature) if _is_curvature_state(state) else state,
+        opt_state,
+        is_leaf=_is_curvature_state,
+    )
+
+
+def _is_curvature_state(state: object) -> bool:
+    return isinstance(state, DiagonalCurvatureState)

@@ -1,0 +1,30 @@
+"""Losses that several families share, one number per example."""
+
+import jax
+import optax
+from jaxtyping import Array, Float, Int
+
+
+def cross_entropy(
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"] | Float[Array, "batch classes"]
+) -> Float[Array, " batch"]:
+    """Softmax cross-entropy in nats, against class indices or distributions over classes.
+
+    Computed in float32 whatever the logits' type.
+    """
+    logits = logits.astype("float32")
+    if labels.ndim == 1:
+        return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return optax.softmax_cross_entropy(logits, labels)
+
+
+def smooth_labels(
+    labels: Int[Array, " batch"], num_classes: int, smoothing: float
+) -> Int[Array, " batch"] | Float[Array, "batch classes"]:
+    """Distributions with 1 - smoothing on the label and the rest spread evenly over all classes.
+
+    Szegedy et al. 2016, section 7. Returns the labels themselves when there is nothing to smooth.
+    """
+    if smoothing == 0.0:
+        return labels
+    return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)

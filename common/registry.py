@@ -1,0 +1,30 @@
+"""Named choices in a config section, and the check that no option is set in vain."""
+
+import dataclasses
+from collections.abc import Callable
+
+from ml_collections import ConfigDict
+
+from common.errors import UserError, unknown
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One choice: what builds it, and which keys of its section it reads beside the shared ones."""
+
+    build: Callable
+    reads: tuple[str, ...] = ()
+
+
+def check(config: ConfigDict, defaults: ConfigDict, section: str, known: dict[str, Entry], shared: tuple) -> None:
+    """UserError unless the section's `name` is known and every key changed from its default is one that it reads."""
+    chosen = config[section]
+    if chosen.name not in known:
+        raise unknown(section, chosen.name, known)
+    reads = {*shared, *known[chosen.name].reads}
+    for key in sorted(set(chosen) - reads - {"name"}):
+        if chosen[key] != defaults[section][key]:
+            raise UserError(
+                f"config.{section}.{key} is set, but {section} '{chosen.name}' does not read it "
+                f"(it reads: {', '.join(sorted(reads))})"
+            )
