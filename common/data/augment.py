@@ -1,0 +1,175 @@
+"""Random changes to training images, on the device: pure functions of a key and a batch.
+
+What happens to an image depends on the key and on the image's position in the global batch only, so a batch comes
+out the same on any number of devices (JAX's default `jax_threefry_partitionable` sees to that).
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Key, UInt8
+from ml_collections import ConfigDict
+
+from common.errors import UserError
+
+Images = Float[Array, "batch height width channels"]
+Augment = Callable[[Key[Array, ""], Images], Images]
+
+
+def preprocess(
+    images: UInt8[Array, "*shape"] | Float[Array, "*shape"], *, pixel_range: tuple[float, float]
+) -> Float[Array, "*shape"]:
+    """Stored images as the network is fed them: 0..255 becomes `pixel_range`, linearly; floats are left alone."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
+    low, high = pixel_range
+    return low + images.astype(jnp.float32) * ((high - low) / 255.0)
+
+
+class Distortion(NamedTuple):
+    """A planar affine map of each image about its centre.
+
+    What is x pixels right of the centre and y below it goes to
+    (scale * squeeze * (x + shear * y) + right, scale / squeeze * y + down).
+    """
+
+    down: Float[Array, " batch"]
+    right: Float[Array, " batch"]
+    scale: Float[Array, " batch"]
+    squeeze: Float[Array, " batch"]
+    shear: Float[Array, " batch"]
+
+
+def affine(
+    key: Key[Array, ""],
+    images: Images,
+    *,
+    translate: float,
+    scale: float,
+    squeeze: float,
+    shear: float,
+    probability: float,
+    background: float,
+) -> Images:
+    """LeNet-5's distortions (LeCun 1998, section III): translation, scaling, squeezing and horizontal shear.
+
+    Each image is distorted with `probability`, by amounts independently uniform in +-translate pixels (down and
+    right), 1 +- scale, 1 +- squeeze (across; its inverse is applied down) and +-shear (columns per row); else it is
+    left as it is. The paper's 540,000 distorted copies among 600,000 images are a probability of 0.9.
+    """
+    ranges = jnp.array([translate, translate, scale, squeeze, shear])
+    draws = jax.random.uniform(key, (len(images), 6))
+    down, right, larger, squeezed, sheared = (ranges * (2.0 * draws[:, :5] - 1.0)).T
+    distorted = warp(images, Distortion(down, right, 1.0 + larger, 1.0 + squeezed, sheared), background)
+    return _where(draws[:, 5] < probability, distorted, images)
+
+
+def warp(images: Images, distortion: Distortion, background: float) -> Images:
+    """Each image under its distortion, bilinearly interpolated; `background` surrounds the image."""
+    height, width = images.shape[1:3]
+    down, right, scale, squeeze, shear = (amount[:, None] for amount in distortion)
+    middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
+    y = (jnp.arange(height) - middle_row - down) * (squeeze / scale)
+    x = (jnp.arange(width) - middle_column - right) / (scale * squeeze)
+    x = x[:, None, :] - (shear * y)[:, :, None]
+    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=background)
+    return jax.vmap(_sample)(padded, y[:, :, None] + middle_row, x + middle_column)
+
+
+def _sample(
+    padded: Float[Array, "padded_height padded_width channels"],
+    rows: Float[Array, "height 1"],
+    columns: Float[Array, "height width"],
+) -> Float[Array, "height width channels"]:
+    """Bilinear values at (rows, columns) of the image inside a border of one pixel of background."""
+    top, bottom, down = _neighbours(rows, padded.shape[0] - 2)
+    left, right, across = _neighbours(columns, padded.shape[1] - 2)
+    down, across = down[..., None], across[..., None]
+    above = padded[top, left] * (1.0 - across) + padded[top, right] * across
+    below = padded[bottom, left] * (1.0 - across) + padded[bottom, right] * across
+    return above * (1.0 - down) + below * down
+
+
+def _neighbours(
+    positions: Float[Array, "*shape"], size: int
+) -> tuple[Int[Array, "*shape"], Int[Array, "*shape"], Float[Array, "*shape"]]:
+    """The padded axis's indices on both sides of each position, and how far it is from the first to the second."""
+    positions = jnp.clip(positions, -1.0, size)
+    first = jnp.floor(positions)
+    index = first.astype(jnp.int32) + 1
+    return index, jnp.minimum(index + 1, size + 1), positions - first
+
+
+def mirror(key: Key[Array, ""], images: Images, probability: float = 0.5) -> Images:
+    """Each image flipped left to right with `probability`."""
+    return _where(jax.random.uniform(key, (len(images),)) < probability, images[:, :, ::-1], images)
+
+
+def pad_and_crop(key: Key[Array, ""], images: Images, pad: int, background: float) -> Images:
+    """Each image with `pad` pixels of background at each side, cropped back to its size at a uniformly random place.
+
+    He 2016, section 4.2 (CIFAR-10): four pixels.
+    """
+    _, height, width, channels = images.shape
+    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=background)
+    corners = jax.random.randint(key, (len(images), 2), 0, 2 * pad + 1)
+    crop = functools.partial(jax.lax.dynamic_slice, slice_sizes=(height, width, channels))
+    return jax.vmap(lambda image, corner: crop(image, (*corner, 0)))(padded, corners)
+
+
+def invert_pixels(key: Key[Array, ""], images: Images, probability: float, low: float, high: float) -> Images:
+    """Each pixel (all its channels) inverted with `probability`: low becomes high and high low.
+
+    LeCun 1998, section III-E: the noise that LeNet-5 was trained with, at 0.1, to show its invariances.
+    """
+    chosen = jax.random.uniform(key, images.shape[:3]) < probability
+    return jnp.where(chosen[..., None], (low + high) - images, images)
+
+
+def make_augment(config: ConfigDict, background: float, foreground: float | None = None) -> Augment:
+    """(key, images) -> images, as `config.augment` asks; the images' black is `background`, white `foreground`.
+
+    In this order: affine distortion, mirror, pad and crop, pixel inversion (which is all that needs white).
+    """
+    _check(config)
+    if config.pixel_inversion and foreground is None:
+        raise ValueError("pixels are inverted between background and foreground; foreground is missing")
+    ranges = {name: config[name] for name in ("translate", "scale", "squeeze", "shear")}
+    transforms = [
+        any(ranges.values())
+        and functools.partial(affine, **ranges, probability=config.probability, background=background),
+        config.mirror and mirror,
+        config.crop_pad and functools.partial(pad_and_crop, pad=config.crop_pad, background=background),
+        config.pixel_inversion
+        and functools.partial(invert_pixels, probability=config.pixel_inversion, low=background, high=foreground),
+    ]
+    # A transform keeps its number, so that switching one on leaves the others' draws as they were.
+    return functools.partial(_apply, tuple((i, transform) for i, transform in enumerate(transforms) if transform))
+
+
+def _apply(transforms: tuple[tuple[int, Augment], ...], key: Key[Array, ""], images: Images) -> Images:
+    """The numbered transforms one after the other, each with its own key."""
+    for number, transform in transforms:
+        images = transform(jax.random.fold_in(key, number), images)
+    return images
+
+
+def _where(chosen: Array, changed: Images, images: Images) -> Images:
+    """`changed` for the images that are chosen."""
+    return jnp.where(chosen[:, None, None, None], changed, images)
+
+
+def _check(config: ConfigDict) -> None:
+    """UserError for amounts that make no distortion."""
+    for name in ("probability", "pixel_inversion"):
+        if not 0.0 <= config[name] <= 1.0:
+            raise UserError(f"config.augment.{name} is {config[name]}; expected a probability, from 0 to 1")
+    for name in ("scale", "squeeze"):
+        if not 0.0 <= config[name] < 1.0:
+            raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0 and less than 1")
+    for name in ("translate", "shear", "crop_pad"):
+        if config[name] < 0:
+            raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0")

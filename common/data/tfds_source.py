@@ -1,0 +1,224 @@
+"""Datasets that TFDS has prepared as ArrayRecord, read at random and without TensorFlow.
+
+Which feature is the image and which the label is found by their types; shapes, sizes and class names are the
+prepared dataset's own. Nothing here needs the code that generated it.
+"""
+
+import dataclasses
+import difflib
+import importlib
+import pathlib
+import pkgutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from array_record.python import array_record_module
+from google.protobuf import json_format
+from ml_collections import ConfigDict
+
+from common.data import builders, decode
+from common.data.datasets import Dataset, Example, Info, NotPreparedError
+from common.errors import UserError, unknown
+
+FILE_FORMAT = "array_record"  # of TFDS's formats, the one that is read at random
+
+
+@dataclasses.dataclass(frozen=True)
+class TfdsSource:
+    """One split of a prepared dataset."""
+
+    name: str
+    records: Any  # a tfds data source whose images are still encoded
+    files: tuple[Any, ...]  # which records of which files they are
+    keys: tuple[str, str]  # of the image and the label
+    num_classes: int
+    preparation: decode.Preparation
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.__getitems__([range(len(self))[index]])[0]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        try:
+            records = self.records.__getitems__([int(i) for i in indices])
+        except RuntimeError as error:  # what array_record raises for a damaged file
+            raise UserError(_damaged(self._file_of(indices), error)) from error
+        return [self._example(record, index) for record, index in zip(records, indices, strict=True)]
+
+    def _example(self, record: dict[str, Any], index: int) -> Example:
+        image_key, label_key = self.keys
+        image, label = record[image_key], record[label_key]
+        name = f"{self.name}[{index}]"
+        if not 0 <= label < self.num_classes:
+            raise UserError(f"{name} has label {label}; expected 0..{self.num_classes - 1}: is this split labelled?")
+        if isinstance(image, bytes):
+            image = decode.decode(image, name, self.preparation.channels)
+        return Example(image=decode.prepare_image(image, self.preparation), label=np.int32(label))
+
+    def _file_of(self, indices: Sequence[int]) -> str:
+        """The files that hold these examples."""
+        ends = np.cumsum([file.take for file in self.files])
+        names = (str(self.files[i].filename) for i in np.unique(np.searchsorted(ends, indices, side="right")))
+        return ", ".join(names)
+
+
+def open_dataset(name: str, config: ConfigDict) -> Dataset:
+    """The training and test splits of a prepared dataset; nothing is decoded yet.
+
+    `name` is TFDS's: NAME, NAME/CONFIG or NAME/CONFIG:VERSION. UserError for a name that does not exist
+    (NotPreparedError for one that does, but is not prepared here), another file format, damaged files, and features
+    that are not one image and one label.
+    """
+    found = find_prepared(name, config.directory)
+    if found is None:
+        raise _not_prepared(name, config)
+    check_format(found, config.directory)
+    preparation = decode.Preparation.from_config(config)
+    info = _info(found.info, preparation)
+    train = _open_split(found, config.train_split, preparation)
+    test = _open_split(found, config.test_split, preparation)
+    return Dataset(train, test, dataclasses.replace(info, train_size=len(train), test_size=len(test)))
+
+
+def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
+    """The prepared dataset of this name in a TFDS directory ('' is TFDS's own), or None."""
+    try:
+        return tfds.core.read_only_builder.builder_from_files(name, data_dir=_root(directory))
+    except tfds.core.registered.DatasetNotFoundError:
+        return None
+    except (tfds.core.dataset_info.DatasetInfoFileError, json_format.ParseError, ValueError) as error:
+        raise UserError(f"TFDS dataset '{name}' cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.DatasetBuilder:
+    """The code that generates a dataset, TFDS's or ours; UserError for a name, config or version that has none."""
+    base, _, config = name.partition(":")[0].partition("/")
+    if is_ours(base):
+        importlib.import_module(f"{builders.__name__}.{base}")  # registers it with TFDS
+    try:
+        configs = tfds.builder_cls(base).builder_configs
+        if config and config not in configs:
+            raise unknown(f"config of TFDS dataset '{base}'", config, configs)
+        return tfds.builder(name, data_dir=_root(directory), **options)
+    except tfds.core.registered.DatasetNotFoundError as error:
+        raise unknown("TFDS dataset", name, _nearby_names(name, directory)) from error
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"TFDS dataset '{name}' cannot be opened: {str(error).splitlines()[0]}") from error
+
+
+def check_format(found: tfds.core.DatasetBuilder, directory: str) -> None:
+    """UserError for a dataset that is prepared in a format that cannot be read at random."""
+    if found.info.file_format.value == FILE_FORMAT:
+        return
+    raise UserError(
+        f"'{found.info.full_name}' is prepared as {found.info.file_format.value}, expected {FILE_FORMAT}: remove "
+        f"{found.data_dir} or choose another directory, then run {prepare_command(found.name, directory)}"
+    )
+
+
+def prepare_command(name: str, directory: str) -> str:
+    """The command that prepares a dataset in a TFDS directory."""
+    return f"`python -m common.prepare --dataset={name} --data_dir={_root(directory)}`"
+
+
+def is_ours(name: str) -> bool:
+    """Whether the builder of that name is one of `common.data.builders`."""
+    return name in _our_names()
+
+
+def _root(directory: str) -> pathlib.Path:
+    """A TFDS directory; '' is TFDS's own."""
+    return pathlib.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
+
+
+def _our_names() -> list[str]:
+    return [module.name for module in pkgutil.iter_modules(builders.__path__)]
+
+
+def _nearby_names(name: str, directory: str) -> list[str]:
+    """Prepared datasets, and those that TFDS or we can prepare whose names are like this one."""
+    root = _root(directory)
+    prepared = {path.relative_to(root).parts[0] for path in root.glob("*/**/features.json")}
+    close = difflib.get_close_matches(name, [*tfds.list_builders(with_community_datasets=False), *_our_names()])
+    return sorted({*prepared, *close})
+
+
+def _not_prepared(name: str, config: ConfigDict) -> UserError:
+    info = _info(registered_builder(name, config.directory).info, decode.Preparation.from_config(config))
+    root, command = _root(config.directory), prepare_command(name, config.directory)
+    missing = "" if root.is_dir() else " (no such folder)"
+    return NotPreparedError(f"TFDS dataset '{name}' is not prepared in {root}{missing}: run {command}", info)
+
+
+def _feature_keys(info: tfds.core.DatasetInfo) -> tuple[str, str]:
+    """The names of the image and the label, by TFDS's own say (`supervised_keys`) or because there is one of each."""
+    features = sorted(info.features.items())  # they are restored in any order
+    images = [key for key, feature in features if _is_image(feature)]
+    labels = [key for key, feature in features if isinstance(feature, tfds.features.ClassLabel)]
+    supervised = info.supervised_keys
+    if supervised and supervised[0] in images and supervised[1] in labels:
+        return supervised[0], supervised[1]
+    if len(images) == len(labels) == 1:
+        return images[0], labels[0]
+    raise UserError(
+        f"'{info.full_name}' has images {images} and labels {labels}; expected one 8-bit image (or float tensor of "
+        f"height, width, channels) and one class label, or supervised_keys that name them"
+    )
+
+
+def _is_image(feature: tfds.features.FeatureConnector) -> bool:
+    if isinstance(feature, tfds.features.Image):
+        return feature.np_dtype == np.uint8
+    is_pixels = feature.np_dtype in (np.uint8, np.float32) if isinstance(feature, tfds.features.Tensor) else False
+    return is_pixels and len(feature.shape) == 3
+
+
+def _info(info: tfds.core.DatasetInfo, preparation: decode.Preparation) -> Info:
+    """The facts of a dataset but for the sizes of its splits."""
+    image_key, label_key = _feature_keys(info)
+    shape, label = info.features[image_key].shape, info.features[label_key]
+    if None in shape[:2] and not preparation.resize:
+        raise UserError(f"images of '{info.full_name}' differ in size: set config.data.resize to one side for all")
+    if shape[2] is None and not preparation.channels:
+        raise UserError(f"images of '{info.full_name}' differ in channels: set config.data.channels to 1 or 3")
+    return Info(info.name, label.num_classes, tuple(label.names), preparation.shape(*shape), 0, 0)
+
+
+def _open_split(found: tfds.core.DatasetBuilder, split: str, preparation: decode.Preparation) -> TfdsSource:
+    """A split or slice, such as 'train[:90%]', whose images are left encoded."""
+    info = found.info
+    encoded = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
+    try:
+        files = tuple(info.splits[split].file_instructions)
+        if not files:
+            raise UserError(f"split '{split}' of '{info.full_name}' has no examples")
+        records = found.as_data_source(split, decoders={key: tfds.decode.SkipDecoding() for key in encoded})
+    except (KeyError, ValueError) as error:
+        if split.isidentifier() and split not in info.splits:
+            raise unknown(f"split of '{info.full_name}'", split, info.splits) from error
+        raise UserError(f"split '{split}' of '{info.full_name}': {str(error).splitlines()[-1]}") from error
+    for file in files:
+        _check_file(file)
+    keys = _feature_keys(info)
+    num_classes = info.features[keys[1]].num_classes
+    return TfdsSource(f"{info.full_name} {split}", records, files, keys, num_classes, preparation)
+
+
+def _check_file(file: Any) -> None:
+    """UserError naming a file that is missing, cut short, or has other than its number of examples."""
+    try:
+        reader = array_record_module.ArrayRecordReader(str(file.filename))
+        size = reader.num_records()
+        reader.close()
+    except RuntimeError as error:
+        raise UserError(_damaged(file.filename, error)) from error
+    if size != file.examples_in_shard:
+        raise UserError(_damaged(file.filename, f"it has {size} examples, expected {file.examples_in_shard}"))
+
+
+def _damaged(path: Any, why: object) -> str:
+    return f"'{path}' is missing or damaged: {why}; remove its folder and prepare the dataset again"
