@@ -1,0 +1,186 @@
+"""Prepare a TFDS dataset once, so that training can read it at random and without TensorFlow.
+
+    python -m common.prepare --dataset=mnist --data_dir=DIR [--manual_dir=DIR]
+
+Downloads what TFDS can download, takes from --manual_dir what is there already or has to be fetched by hand, and
+writes DIR/NAME/VERSION as ArrayRecord. Preparing TFDS's own datasets needs TensorFlow (`pip install -e .[prepare]`);
+training on them, and preparing ours, does not.
+"""
+
+import contextlib
+import fcntl
+import gzip
+import hashlib
+import importlib.util
+import math
+import os
+import pathlib
+import shutil
+import signal
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from absl import app, flags, logging
+
+from common.errors import UserError, reported
+
+_DATASET = flags.DEFINE_string("dataset", None, "TFDS's name: NAME or NAME/CONFIG; or one of ours, such as usps.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's own default.")
+_MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Folder with source files that are here already.")
+
+# The first four bytes of MNIST's idx files, and of those named like them (Fashion-MNIST, KMNIST).
+_IDX_MAGIC = {"images-idx3": 2051, "labels-idx1": 2049}
+_READ_BYTES = 2**20
+_INCOMPLETE = "incomplete."  # how TFDS's own unfinished folders begin, too
+_NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it does not): pip install -e .[prepare]"
+EXIT_TERMINATED = 128 + signal.SIGTERM  # what a shell makes of a process that was terminated
+
+
+def prepare(name: str, data_dir: str, manual_dir: str) -> str:
+    """Prepare a dataset unless it is prepared; says which of the two in one line.
+
+    Nothing stays behind in the way of a later attempt when this fails or is killed. UserError for a name that does
+    not exist, source files that are missing or damaged, and a dataset that is there in another format.
+    """
+    from common.data import tfds_source
+
+    found = tfds_source.find_prepared(name, data_dir)
+    if found is not None:
+        tfds_source.check_format(found, data_dir)
+        return f"{found.info.full_name} is already prepared in {found.data_dir}"
+    builder = tfds_source.registered_builder(name, data_dir, file_format=tfds_source.FILE_FORMAT)
+    target = pathlib.Path(builder.data_dir)
+    if target.exists():
+        raise UserError(f"'{target}' is not a whole dataset; remove it, then prepare it again")
+    if manual_dir:
+        known = [info for info in (builder.url_infos or {}).values() if info.filename]
+        check_manual_files(pathlib.Path(manual_dir).expanduser(), {info.filename: info.checksum for info in known})
+    elif builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
+        raise UserError(f"'{name}' has to be fetched by hand and given as --manual_dir: {instructions}")
+    if not tfds_source.is_ours(name) and importlib.util.find_spec("tensorflow") is None:
+        raise UserError(_NEEDS_TENSORFLOW)
+    with _alone_in(target.parent):
+        _generate(builder, manual_dir)
+    return f"{builder.info.full_name} is prepared in {target}"
+
+
+def check_manual_files(folder: pathlib.Path, checksums: dict[str, str]) -> None:
+    """UserError naming the first source file that is cut short or is not what its name says.
+
+    checksums: SHA-256 of the files that TFDS would download, by name. Those that are not in the folder are left to
+    it, unless none of them is.
+    """
+    if not folder.is_dir():
+        raise UserError(f"no folder '{folder}' for --manual_dir")
+    if checksums and not any((folder / name).exists() for name in checksums):
+        raise UserError(f"'{folder}' (--manual_dir) has none of the files {', '.join(sorted(checksums))}")
+    for path in sorted(folder.glob("*.gz")):
+        _check_gzip(path)
+    for name, expected in checksums.items():
+        path = folder / name
+        if path.exists() and (checksum := _sha256(path)) != expected:
+            raise UserError(f"'{path}' is not the published file: its SHA-256 is {checksum}, expected {expected}")
+
+
+def _check_gzip(path: pathlib.Path) -> None:
+    try:
+        with gzip.open(path, "rb") as file:
+            header = file.read(16)
+            size = len(header)
+            while chunk := file.read(_READ_BYTES):  # to the end, where the checksum is
+                size += len(chunk)
+    except EOFError as error:
+        raise UserError(f"'{path}' is cut short: the gzip file ends too early") from error
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise UserError(f"'{path}' is not a sound gzip file: {error}") from error
+    _check_idx(path, header, size)
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_idx(path: pathlib.Path, header: bytes, size: int) -> None:
+    """UserError unless an idx file has the magic number and as many bytes as its name and header say."""
+    for part, expected in _IDX_MAGIC.items():
+        if part not in path.name:
+            continue
+        magic = int.from_bytes(header[:4])
+        if magic != expected:
+            raise UserError(f"'{path}' starts with magic number {magic}, expected {expected}")
+        axes = 1 if expected == _IDX_MAGIC["labels-idx1"] else 3
+        shape = [int.from_bytes(header[4 * i : 4 * i + 4]) for i in range(1, axes + 1)]
+        if size != 4 + 4 * axes + math.prod(shape):
+            raise UserError(f"'{path}' has {size} bytes, expected {4 + 4 * axes + math.prod(shape)} for shape {shape}")
+
+
+def _generate(builder: Any, manual_dir: str) -> None:
+    """Download, extract and write the dataset; TFDS renames its folder when it is complete."""
+    import tensorflow_datasets as tfds
+
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # TFDS finds extracted files again by their name alone, which would hide that a source file was replaced.
+    extracted = pathlib.Path(builder.data_dir).parent / f"{_INCOMPLETE}extracted"
+    config = tfds.download.DownloadConfig(extract_dir=str(extracted), manual_dir=manual_dir or None)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except ImportError as error:
+        raise UserError(_NEEDS_TENSORFLOW) from error
+    except (OSError, ValueError, AssertionError, *_tfds_errors()) as error:
+        raise UserError(f"'{builder.name}' cannot be prepared: {type(error).__name__}: {error}") from error
+
+
+def _tfds_errors() -> tuple[type[Exception], ...]:
+    from tensorflow_datasets.core.download import download_manager, extractor, util
+
+    return download_manager.NonMatchingChecksumError, extractor.ExtractError, util.DownloadError
+
+
+@contextlib.contextmanager
+def _alone_in(folder: pathlib.Path) -> Iterator[None]:
+    """Nobody else prepares in this folder meanwhile, and what an attempt that was killed left there is removed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(f"another process is preparing a dataset in {folder}") from error
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror}") from error
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        _remove_incomplete(folder)
+        yield
+    finally:
+        _remove_incomplete(folder)
+        if not any(folder.iterdir()):
+            folder.rmdir()
+        signal.signal(signal.SIGTERM, previous)
+        os.close(lock)
+
+
+def _remove_incomplete(folder: pathlib.Path) -> None:
+    for path in folder.glob(f"{_INCOMPLETE}*"):
+        shutil.rmtree(path)
+
+
+def _terminate(signum: int, frame: object) -> None:
+    """Leave through every `finally`."""
+    sys.exit(EXIT_TERMINATED)
+
+
+def main(argv: Sequence[str]) -> None:
+    """The command line."""
+    logging.set_verbosity(logging.ERROR)  # TFDS tells of every file, and of every retry
+    with reported():
+        if len(argv) > 1 or not _DATASET.value:
+            raise UserError("expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]")
+        print(prepare(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))
+
+
+if __name__ == "__main__":
+    app.run(main)
