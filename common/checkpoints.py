@@ -1,0 +1,117 @@
+"""Checkpoints: saved asynchronously, committed whole or not at all, restored onto whatever devices there are.
+
+Orbax writes each one under a temporary name and renames it when complete, so a kill at any moment leaves the
+earlier ones as they were.
+"""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+from jax.sharding import Mesh
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from common import mesh as mesh_lib
+from common.errors import UserError
+from common.state import TrainState
+
+FOLDER = "checkpoints"
+DAMAGED = "damaged"  # where unreadable checkpoints are moved, so that training can write those steps again
+
+
+class Checkpoints:
+    """The checkpoints of one work directory."""
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, read_only: bool = False):
+        self.folder = workdir.absolute() / FOLDER
+        best = BestN(
+            get_metric_fn=lambda metrics: metrics["error"], reverse=True, n=1, keep_checkpoints_without_metrics=False
+        )
+        policy = AnyPreservationPolicy([LatestN(keep), best])
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policy, best_fn=lambda metrics: metrics["error"], best_mode="min", read_only=read_only
+        )
+        with _one_line_errors(self.folder):
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
+
+    def steps(self) -> list[int]:
+        """Steps that have a complete checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The step with the lowest test error among those kept."""
+        return self._manager.best_step()
+
+    def save(self, step: int, state: TrainState, error: float | None) -> None:
+        """Start saving `state`; `error` is the test error measured at this step, None if there was none."""
+        metrics = None if error is None else {"error": error}
+        with _one_line_errors(self.folder):
+            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+    def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
+        """The state saved at `step`, laid out on `mesh`; `like` gives its structure and shapes."""
+        place = mesh_lib.replicated(mesh)
+        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
+        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+
+    def restore_latest(self, like: TrainState, mesh: Mesh) -> TrainState | None:
+        """The newest state that can be read, None if there is no checkpoint.
+
+        Unreadable ones are moved to `damaged/` with a warning; UserError when there are only such.
+        """
+        steps = self.steps()
+        for step in reversed(steps):
+            try:
+                return self.restore(step, like, mesh)
+            except Exception as error:  # noqa: BLE001  a damaged file can fail anywhere inside the reader
+                _check_shapes(error, like, self.folder / str(step))
+                logging.warning("checkpoint %d cannot be read (%s); using the one before", step, _first_line(error))
+                self._set_aside(step)
+        if steps:
+            raise UserError(f"none of the checkpoints in {self.folder} can be read; moved to {DAMAGED}/")
+        return None
+
+    def _set_aside(self, step: int) -> None:
+        aside = self.folder.parent / DAMAGED
+        aside.mkdir(exist_ok=True)
+        (self.folder / str(step)).rename(aside / str(step))
+        self._manager.reload()
+
+    def wait(self) -> None:
+        """Return when every save has been committed; UserError if one failed."""
+        with _one_line_errors(self.folder):
+            self._manager.wait_until_finished()
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Wait for saves, whatever happened, and stop the threads behind them."""
+        with _one_line_errors(self.folder):
+            self._manager.close()
+
+
+def _check_shapes(error: Exception, like: TrainState, where: pathlib.Path) -> None:
+    """A checkpoint of another network is a user's error, not a damaged file."""
+    text = str(error)
+    if "shape" in text and "incompatible" in text or "tree structures do not match" in text:
+        raise UserError(f"checkpoint {where} holds another network: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
+    """Say what could not be written; what had been saved before is untouched."""
+    try:
+        yield
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            f"cannot write checkpoints to {folder}: {_first_line(error)} (earlier ones are kept)"
+        ) from error

@@ -1,0 +1,44 @@
+"""Test error of a state: every example once, whatever the batch size and the number of devices."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+from jax.sharding import Mesh
+from jaxtyping import Array, PyTree
+from ml_collections import ConfigDict
+
+from common.data import augment, pipeline
+from common.data.datasets import Source
+from common.models import Classifier
+from common.steps import Totals, eval_step, no_totals
+
+EvalStep = Callable[[PyTree, Array, Array, Array], Totals]
+
+
+def make_eval_step(classifier: Classifier, config: ConfigDict) -> EvalStep:
+    """Compile (variables, images, labels, mask) -> Totals for stored images."""
+    prepare = functools.partial(augment.preprocess, pixel_range=tuple(config.data.pixel_range))
+    return jax.jit(functools.partial(eval_step, classifier=classifier, prepare=prepare))
+
+
+def evaluate(step: EvalStep, variables: PyTree, source: Source, batch_size: int, mesh: Mesh) -> dict[str, float]:
+    """Mean loss and error rates (fractions) over `source`; raises RuntimeError if any example was missed."""
+    sums = no_totals()
+    for images, labels, mask in pipeline.eval_batches(source, batch_size, mesh):
+        sums = sums + step(variables, images, labels, mask)
+    if int(sums.count) != len(source):
+        raise RuntimeError(f"evaluated {int(sums.count)} of {len(source)} examples")
+    return means(sums)
+
+
+def means(sums: Totals) -> dict[str, float]:
+    """The totals as numbers for one example: loss, error and top5_error (fractions), and how many examples."""
+    sums = jax.device_get(sums)
+    count = max(float(sums.count), 1.0)
+    return {
+        "loss": float(sums.loss) / count,
+        "error": float(sums.errors) / count,
+        "top5_error": float(sums.top5_errors) / count,
+        "examples": int(sums.count),
+    }

@@ -1,0 +1,126 @@
+"""Where a run's numbers go: the terminal, `metrics.jsonl` and TensorBoard event files.
+
+`metrics.jsonl` has one JSON object a line: `step`, `split` ('train' or 'test') and named values. Errors are
+fractions. It is the record that summaries, reports and claims are made from.
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from common.evaluate import means
+from common.plan import Plan
+from common.steps import NEVER, Totals, diverged
+
+FILE = "metrics.jsonl"
+
+
+class Writer:
+    """Writes numbers under the step they belong to, and keeps the progress line."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int, due: Plan, batch_size: int):
+        from tensorboardX import SummaryWriter  # slow to import
+
+        self._file = _reopened(workdir / FILE, first_step)
+        self._board = SummaryWriter(str(workdir), purge_step=first_step + 1)
+        self._batch_size, self._epoch_steps = batch_size, due.epoch
+        self._bar = tqdm(
+            total=due.total, initial=first_step, unit="step", disable=None, leave=False, dynamic_ncols=True
+        )
+        self._step = self._logged_step = first_step
+        self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+        self._file.close()
+        self._board.close()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        asked = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - asked
+
+    def progress(self, step: int) -> None:
+        """Move the progress line to `step`."""
+        self._bar.update(step - self._step)
+        self._step = step
+
+    def train(self, step: int, sums: Totals, learning_rate: float) -> None:
+        """Record the totals of the updates since the last call; UserError if a loss among them was not finite.
+
+        Waits for these updates, the only time that a loop does besides evaluating and saving.
+        """
+        values = means(sums)
+        if int(sums.bad_step) != NEVER:
+            raise diverged(int(sums.bad_step))
+        seconds = time.perf_counter() - self._since
+        speed = {
+            "learning_rate": learning_rate,
+            "images_per_second": (step - self._logged_step) * self._batch_size / seconds,
+            "data_wait": self._waited / seconds,
+            "seconds": seconds,
+        }
+        self._write(step, "train", {**values, **speed})
+        self._restart_clock(step)
+
+    def test(self, step: int, values: dict[str, float]) -> None:
+        """Record a test result; the time it took is left out of images per second."""
+        self._write(step, "test", {**values, "seconds": time.perf_counter() - self._since})
+        self._restart_clock(step)
+
+    def _restart_clock(self, step: int) -> None:
+        self._since, self._waited, self._logged_step = time.perf_counter(), 0.0, step
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress line."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def _write(self, step: int, split: str, values: dict[str, Any]) -> None:
+        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(f"{split}/{name}", value, step)
+        self.say(_line(step, step / self._epoch_steps, split, values))
+
+
+def _line(step: int, epoch: float, split: str, values: dict[str, float]) -> str:
+    text = f"step {step:>8,}  epoch {epoch:7.2f}  {split:<5}  loss {values['loss']:8.4f}  error {values['error']:7.2%}"
+    if "images_per_second" in values:
+        text += f"  {values['images_per_second']:>9,.0f} images/s  waiting for data {values['data_wait']:.0%}"
+    return text
+
+
+def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]]:
+    """The records of a run, oldest first; a last line cut short by a kill is ignored."""
+    path = workdir / FILE
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [record for record in records if split in (None, record["split"])]
+
+
+def _reopened(path: pathlib.Path, first_step: int) -> Any:
+    """The file, for appending, without the records of steps that will be run again."""
+    kept = [record for record in read(path.parent) if record["step"] <= first_step]
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    fresh.replace(path)
+    return path.open("a")

@@ -1,0 +1,34 @@
+"""A trace of some steps, on demand: WORKDIR/profile, to be opened with TensorBoard or Perfetto."""
+
+import pathlib
+
+import jax
+from ml_collections import ConfigDict
+
+
+class Profiler:
+    """Traces the steps that `config.profile` asks for."""
+
+    def __init__(self, config: ConfigDict, workdir: pathlib.Path):
+        self._folder = str(workdir / "profile")
+        self._steps = range(config.start, config.start + config.steps)
+        self._running = False
+
+    def __enter__(self) -> "Profiler":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop()
+
+    def at(self, step: int) -> None:
+        """Start or stop the trace; called before the update(s) from `step` on."""
+        if not self._running and step in self._steps:
+            jax.profiler.start_trace(self._folder)
+            self._running = True
+        elif self._running and step >= self._steps.stop:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._running:
+            jax.profiler.stop_trace()
+            self._running = False

@@ -1,0 +1,56 @@
+"""All that changes during training, as one tree."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Int, PyTree, UInt32
+from ml_collections import ConfigDict
+
+from common.models import Classifier
+
+
+@struct.dataclass
+class TrainState:
+    """What a checkpoint holds.
+
+    step: updates made so far. Batches, augmentation and dropout are functions of (key, step), so this is also the
+        whole position in the data.
+    params: the network's trainable parameters.
+    model_state: its other variables by collection, such as `batch_stats`.
+    opt_state: the optimizer's.
+    ema: averaged parameters that evaluation uses in place of `params`; None when there is no averaging.
+    key: raw data of the run's random key.
+    """
+
+    step: Int[Array, ""]
+    params: PyTree
+    model_state: PyTree
+    opt_state: PyTree
+    ema: PyTree
+    key: UInt32[Array, " words"]
+
+    def variables(self) -> PyTree:
+        """What evaluation applies the network to."""
+        return {"params": self.params if self.ema is None else self.ema, **self.model_state}
+
+
+def create_state(classifier: Classifier, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
+    """The state before the first update, its parameters drawn from `config.seed`."""
+    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+    images = jnp.zeros((1, *classifier.input_shape), jnp.float32)
+    variables = jax.jit(lambda key, images: classifier.module.init(key, images, train=False))(init_key, images)
+    params = variables.pop("params")
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        model_state=variables,
+        opt_state=optimizer.init(params),
+        ema=jax.tree.map(jnp.copy, params) if config.optimizer.ema > 0 else None,
+        key=jax.random.key_data(run_key),
+    )
+
+
+def num_parameters(params: PyTree) -> int:
+    """How many numbers a tree of arrays (or of their shapes) holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,174 @@
+"""The training loop.
+
+`fit` is a run from its config to its last checkpoint, in the order it happens; every name it calls on the way is a
+module that can be read and tested alone.
+"""
+
+import functools
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, PyTree
+from ml_collections import ConfigDict
+
+from common import mesh as mesh_lib
+from common import models, optimizers, plan, schedules, summary, workdir
+from common.checkpoints import Checkpoints
+from common.data import augment, datasets, pipeline
+from common.errors import UserError
+from common.evaluate import evaluate, make_eval_step
+from common.metrics import Writer
+from common.models import Classifier
+from common.preemption import Preempted, Watch
+from common.profiling import Profiler
+from common.state import TrainState, create_state
+from common.steps import NEVER, Totals, curvature_step, diverged, make_train_call, no_totals, train_step
+
+
+def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
+    """Train as the config says, going on from what `folder` holds; returns the run's summary.
+
+    Raises UserError for what the user can mend and Preempted when stopped by a signal; in both cases every
+    checkpoint that was saved is complete.
+    """
+    mesh = mesh_lib.create(config.mesh)
+    dataset = datasets.load(config.data)
+    classifier = models.create(config.model, dataset.info)
+    check(config, classifier)
+    due = plan.create(config, len(dataset.train))
+    optimizer, schedule = make_optimizer(config, len(dataset.train))
+    workdir.open_workdir(folder, config, dataset.info)
+
+    with Watch() as watch, Checkpoints(folder, config.checkpoint.keep) as checkpoints:
+        fresh = create_state(classifier, optimizer, config)
+        restored = checkpoints.restore_latest(fresh, mesh)
+        state = mesh_lib.replicate(fresh, mesh) if restored is None else restored
+        first = step = int(state.step)
+        print(summary.opening(config, dataset.info, state.params, mesh, due, folder, step))
+        if step >= due.total and summary.exists(folder):
+            return summary.read(folder)
+
+        feed = pipeline.train_feed(dataset.train, config, mesh, step)
+        train_call = make_train_call(make_train_step(config, classifier, optimizer), feed.select)
+        refresh_curvature = make_curvature_refresh(config, classifier, dataset.train)
+        eval_step = make_eval_step(classifier, config)
+        sums = no_totals()
+        with Writer(folder, step, due, config.train.batch_size) as writer, Profiler(config.profile, folder) as profiler:
+            while step < due.total:
+                profiler.at(step)
+                if due.starts_epoch(step):
+                    state = refresh_curvature(state, step)
+                with writer.waiting():
+                    count = due.updates_from(step)
+                    batches = feed.take(step, count, due.per_call)
+                state, sums = train_call(state, sums, batches, count)
+                step += count
+                writer.progress(step)
+                error = None
+                if due.log(step):
+                    writer.train(step, sums, learning_rate(schedule, state))
+                    sums = no_totals()
+                if due.evaluate(step):
+                    values = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
+                    writer.test(step, values)
+                    error = values["error"]
+                    state = observe(state, config, error)
+                if due.save(step) or watch.requested:
+                    stop_if_diverged(state, sums)
+                    checkpoints.save(step, state, error)
+                if watch.requested:
+                    checkpoints.wait()
+                    raise Preempted(step)
+        return summary.write(folder, config, resumed_from=first)
+
+
+def check(config: ConfigDict, classifier: Classifier) -> None:
+    """UserError where the config asks of this network what it cannot do."""
+    if optimizers.uses_curvature(config.optimizer) and classifier.curvature is None:
+        raise UserError(
+            f"config.optimizer.name '{config.optimizer.name}' needs a curvature, which this variant of "
+            f"'{config.model.family}' does not provide; use 'momentum' or 'adamw'"
+        )
+    if config.train.label_smoothing and not classifier.soft_labels:
+        raise UserError(
+            f"config.train.label_smoothing is {config.train.label_smoothing}, but the loss of this variant of "
+            f"'{config.model.family}' takes class indices only; set it to 0"
+        )
+
+
+def make_optimizer(config: ConfigDict, num_examples: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimizer of a config for a training set of `num_examples`, and its learning-rate schedule."""
+    total = plan.create(config, num_examples).total
+    schedule = schedules.create(config.schedule, total, num_examples, config.train.batch_size)
+    return optimizers.create(config.optimizer, schedule, plateau=config.schedule.name == "plateau"), schedule
+
+
+def make_prepare(config: ConfigDict) -> Callable[[Array, Array], Array]:
+    """(key, stored images) -> the scaled and randomly distorted images that an update sees."""
+    low, high = config.data.pixel_range
+    distort = augment.make_augment(config.augment, background=low, foreground=high)
+
+    def prepare(key: Array, images: Array) -> Array:
+        return distort(key, augment.preprocess(images, pixel_range=(low, high)))
+
+    return prepare
+
+
+def make_train_step(config: ConfigDict, classifier: Classifier, optimizer: optax.GradientTransformation) -> Callable:
+    """`steps.train_step` for this run: (state, images, labels) -> (state, totals)."""
+    return functools.partial(
+        train_step, classifier=classifier, optimizer=optimizer, prepare=make_prepare(config), config=config
+    )
+
+
+def make_curvature_refresh(
+    config: ConfigDict, classifier: Classifier, source: datasets.Source
+) -> Callable[[TrainState, int], TrainState]:
+    """(state, step) -> the state with its curvature estimated anew; unchanged where the optimizer uses none.
+
+    The examples are a function of (seed, step), so a resumed run draws the same ones.
+    """
+    if not optimizers.uses_curvature(config.optimizer):
+        return lambda state, step: state
+    estimate = jax.jit(functools.partial(curvature_step, classifier=classifier, prepare=make_prepare(config)))
+    count = min(config.optimizer.curvature_examples, len(source))
+
+    def refresh(state: TrainState, step: int) -> TrainState:
+        chosen = np.random.default_rng((config.seed, step)).choice(len(source), count, replace=False)
+        return estimate(state, *pipeline.gather(source, chosen))
+
+    return refresh
+
+
+def learning_rate(schedule: optax.Schedule, state: TrainState) -> float:
+    """The rate of the last update, with the factor that a plateau schedule has reached."""
+    plateau = optimizers.plateau_state(state.opt_state)
+    scale = 1.0 if plateau is None else float(plateau.plateau.scale)
+    return scale * float(schedule(jnp.maximum(state.step - 1, 0)))
+
+
+def observe(state: TrainState, config: ConfigDict, error: float) -> TrainState:
+    """The state after a plateau schedule, if that is the schedule, has heard of a test error."""
+    if config.schedule.name != "plateau":
+        return state
+    return state.replace(opt_state=optimizers.observe(state.opt_state, config.schedule, error))
+
+
+def stop_if_diverged(state: TrainState, sums: Totals) -> None:
+    """UserError, naming the step, when a loss or a parameter is not finite: such a state is never saved."""
+    step = int(sums.bad_step)
+    if step == NEVER and not all_finite(state.params):
+        step = int(state.step)
+    if step != NEVER:
+        raise diverged(step)
+
+
+@jax.jit
+def all_finite(params: PyTree) -> Bool[Array, ""]:
+    """Whether no parameter is NaN or infinite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))

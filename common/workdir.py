@@ -1,0 +1,108 @@
+"""A run's folder: its config, and the refusal to mix two runs in one."""
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from common.data.datasets import Info
+from common.errors import UserError
+
+CONFIG, DATASET, SUMMARY = "config.json", "dataset.json", "summary.json"
+
+# What may differ when a run goes on: how long, how often, on what, from where; never what is computed.
+_MAY_CHANGE = (
+    "train.length",
+    "train.log_every",
+    "train.steps_per_call",
+    "data.directory",
+    "data.memory",
+    "data.workers",
+    "evaluate",
+    "checkpoint",
+    "mesh",
+    "profile",
+)
+
+
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info) -> None:
+    """Create the folder and write the config and the dataset's facts, or check that it holds this experiment."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if (workdir / CONFIG).exists():
+            _check_same(workdir, config)
+        write_json(workdir / CONFIG, config.to_dict())
+        write_json(workdir / DATASET, dataclasses.asdict(info))
+    except OSError as error:
+        raise UserError(f"cannot write to workdir {workdir}: {error.strerror}") from error
+
+
+def load_config(workdir: pathlib.Path) -> ConfigDict:
+    """The config a run was started with."""
+    return ConfigDict(_read_json(workdir, CONFIG))
+
+
+def load_info(workdir: pathlib.Path) -> Info:
+    """The facts of the dataset a run was trained on, so that using it needs no dataset."""
+    facts = _read_json(workdir, DATASET)
+    return Info(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+
+
+def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
+    path = workdir / name
+    if not path.exists():
+        raise UserError(f"no run in {workdir}: {name} is missing; train one first with python -m common.main")
+    return json.loads(path.read_text())
+
+
+def _check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
+    ours, theirs = _flat(json.loads(config.to_json())), _flat(load_config(workdir).to_dict())
+    for key in sorted({*ours, *theirs}):
+        if ours.get(key) != theirs.get(key) and not key.startswith(_MAY_CHANGE):
+            raise UserError(
+                f"workdir {workdir} holds another experiment: config.{key} is {theirs.get(key)!r} there and "
+                f"{ours.get(key)!r} here; choose another --workdir, or remove that one"
+            )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Write a file whole or not at all."""
+    fresh = path.with_name(path.name + ".tmp")
+    fresh.write_text(json.dumps(content, indent=2, default=str) + "\n")
+    fresh.replace(path)
+
+
+def environment() -> dict[str, Any]:
+    """What a number was measured with: versions, devices and processor."""
+    import jax
+
+    names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in names},
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "absent"
