@@ -1,0 +1,91 @@
+"""What a network is made of: `python -m common.inspect --config=configs/lenet5_digits.py`.
+
+Prints every layer's output shape, how many rows of the image one of its positions sees, its parameters and
+multiply-adds, beside the paper's numbers where the family's `paper.py` has them, and the memory that training needs.
+Nothing is computed: the network is only traced.
+
+A family's `paper.py` has
+
+    LAYERS: dict[variant, dict[layer, dict[column, value]]]    what the paper prints, see `layer_table.format_table`
+    TOTALS: dict[variant, dict[column, value]]                 optional: the same for the whole network
+    connections(config.model, params) -> dict[layer, int]      optional: our connections, counted as the paper does
+"""
+
+import importlib.util
+from typing import Any
+
+from absl import flags
+from jaxtyping import PyTree
+from ml_collections import ConfigDict
+
+from common import errors, launch, layer_table, models
+from common.models import Classifier
+
+_CONFIG = launch.define_config()
+_DEPTH = flags.DEFINE_integer("depth", None, "how many levels of nested modules to show; default all", lower_bound=1)
+
+
+def main() -> None:
+    """Describe the network of the config that the flags name."""
+    if _CONFIG.value is None:
+        raise errors.UserError("--config is missing; for example --config=configs/lenet5_digits.py")
+    from common import config as config_lib  # slow imports, after the flags are known to be right
+    from common.data import datasets
+
+    config_lib.validate(_CONFIG.value)
+    classifier = models.create(_CONFIG.value.model, datasets.load_info(_CONFIG.value.data))
+    print(describe(classifier, _CONFIG.value.model, _DEPTH.value))
+
+
+def describe(classifier: Classifier, model: ConfigDict, depth: int | None = None) -> str:
+    """The layer table and memory of a classifier, as text of at most 100 columns.
+
+    model: the config section that it was made from. depth: levels of nested modules to show; None is all.
+    """
+    layers = layer_table.rows(classifier.module, classifier.input_shape)
+    variables = layer_table.variables(classifier.module, classifier.input_shape)
+    paper, connections = paper_facts(model, variables.get("params", {}))
+    table = layer_table.format_table(layers, paper, connections, depth)
+    shape = "x".join(map(str, classifier.input_shape))
+    memory = layer_table.memory(classifier.module, classifier.input_shape)
+    return "\n".join(
+        [
+            f"{model.family} {model.variant}: images of {shape}, {classifier.num_classes} classes",
+            "",
+            table,
+            "",
+            "sees: rows of the image that one position of the output depends on, at most",
+            "multiply-adds: of matrix products and convolutions, for one image, forwards",
+            f"memory: parameters {_bytes(memory.parameters)}, other variables {_bytes(memory.state)}, "
+            f"kept for the backward pass {_bytes(memory.activations)} an image",
+        ]
+    )
+
+
+def paper_facts(model: ConfigDict, params: PyTree) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
+    """(layer -> column -> the paper's value, layer -> our connections), empty where the family gives none.
+
+    params: the network's parameters or their shapes. The whole network is the layer 'total'.
+    """
+    if importlib.util.find_spec(f"{model.family}.paper") is None:
+        return {}, {}
+    paper = models.family_module(model.family, "paper")
+    layers = dict(paper.LAYERS.get(model.variant, {}))
+    if model.variant in getattr(paper, "TOTALS", {}):
+        layers["total"] = paper.TOTALS[model.variant]
+    connections = paper.connections(model, params) if hasattr(paper, "connections") else {}
+    if connections:
+        connections = {**connections, "total": sum(connections.values())}
+    return layers, connections
+
+
+def _bytes(size: int) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
+        size /= 1024
+    return f"{size:,.3g} GiB"
+
+
+if __name__ == "__main__":
+    launch.run(main)
