@@ -1,0 +1,1 @@
+"""Experiments, one a file: FAMILY_DATASET[_WHAT].py."""

@@ -1,0 +1,21 @@
+"""LeNet-5 on MNIST with the paper's random distortions.
+
+Paper: LeCun, Bottou, Bengio, Haffner 1998, section III-A: nine in ten presentations are of a distorted copy (540,000
+distorted digits beside 60,000 originals, each seen about twice); everything else as in `lenet5_mnist`.
+Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
+Command: python -m common.main --config=configs/lenet5_mnist_distortions.py --config.data.directory=DIR
+Deviates: a digit is distorted anew each time it is shown instead of drawn from 540,000 stored copies; the ranges are
+ours, since the paper gives none.
+"""
+
+from configs import lenet5_mnist
+
+
+def get_config():
+    config = lenet5_mnist.get_config()
+    config.augment.probability = 0.9
+    config.augment.translate = 2.0
+    config.augment.scale = 0.15
+    config.augment.squeeze = 0.15
+    config.augment.shear = 0.2
+    return config

@@ -1,0 +1,1 @@
+"""LeNet: the 1989 zip-code network and LeNet-5 (1998)."""
