@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
-from jaxtyping import Array, Int, PyTree, UInt32
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common.models import Classifier
@@ -14,21 +14,22 @@ from common.models import Classifier
 class TrainState:
     """What a checkpoint holds.
 
-    step: updates made so far. Batches, augmentation and dropout are functions of (key, step), so this is also the
+    step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is also the
         whole position in the data.
     params: the network's trainable parameters.
     model_state: its other variables by collection, such as `batch_stats`.
     opt_state: the optimizer's.
     ema: averaged parameters that evaluation uses in place of `params`; None when there is no averaging.
-    key: raw data of the run's random key.
+    key: raw uint32 data of the run's random key.
     """
 
-    step: Int[Array, ""]
+    # Leaves are arrays, or stand for them: shapes and shardings while a checkpoint is restored.
+    step: PyTree
     params: PyTree
     model_state: PyTree
     opt_state: PyTree
     ema: PyTree
-    key: UInt32[Array, " words"]
+    key: PyTree
 
     def variables(self) -> PyTree:
         """What evaluation applies the network to."""

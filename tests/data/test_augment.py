@@ -1,0 +1,240 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from scipy import ndimage, stats
+
+from common.data import augment
+from common.data.augment import Distortion
+from common.errors import UserError
+
+BACKGROUND = -0.1
+NOTHING = {"translate": 0.0, "scale": 0.0, "squeeze": 0.0, "shear": 0.0}
+LENET = {"translate": 2.0, "scale": 0.15, "squeeze": 0.15, "shear": 0.2}
+SWITCHED_OFF = {**NOTHING, "probability": 1.0, "mirror": False, "crop_pad": 0, "pixel_inversion": 0.0}
+# Compiled whole: eagerly each operation is compiled by itself, which is slower.
+warp = jax.jit(augment.warp, static_argnames="background")
+affine = jax.jit(augment.affine, static_argnames=("probability", "background", *NOTHING))
+
+
+def random_images(*shape):
+    return jax.random.uniform(jax.random.key(7), shape, minval=BACKGROUND, maxval=1.0)
+
+
+def distortion(count=1, **amounts):
+    identity = {"down": 0.0, "right": 0.0, "scale": 1.0, "squeeze": 1.0, "shear": 0.0}
+    return Distortion(**{name: jnp.full(count, value) for name, value in {**identity, **amounts}.items()})
+
+
+def blob(centre, size=(33, 33), width=2.0):
+    rows, columns = np.mgrid[: size[0], : size[1]]
+    value = np.exp(-((rows - centre[0]) ** 2 + (columns - centre[1]) ** 2) / (2 * width**2))
+    return jnp.asarray(value, jnp.float32)[None, :, :, None]
+
+
+def centroid(image):
+    return ndimage.center_of_mass(np.asarray(image[0, :, :, 0], np.float64))
+
+
+def widths(image):
+    """Standard deviations of the ink's row and column."""
+    ink = np.asarray(image[0, :, :, 0], np.float64) / np.asarray(image, np.float64).sum()
+    offsets = np.mgrid[: ink.shape[0], : ink.shape[1]] - np.array(centroid(image))[:, None, None]
+    return np.sqrt((offsets**2 * ink).sum((1, 2)))
+
+
+def make(background=BACKGROUND, **changes):
+    return augment.make_augment(ConfigDict({**SWITCHED_OFF, **changes}), background, foreground=1.175)
+
+
+def test_preprocess_maps_black_and_white_to_the_papers_values():
+    stored = jnp.array([0, 255, 51], jnp.uint8)
+    fed = augment.preprocess(stored, pixel_range=(-0.1, 1.175))  # LeCun 1998, section II-B
+    np.testing.assert_allclose(fed, [-0.1, 1.175, -0.1 + 1.275 / 5], rtol=1e-6)
+    assert fed.dtype == jnp.float32
+
+
+def test_preprocess_leaves_float_images_alone():
+    images = random_images(2, 4, 4, 1)
+    np.testing.assert_array_equal(augment.preprocess(images, pixel_range=(-1.0, 1.0)), images)
+
+
+def test_affine_with_zero_ranges_is_the_identity():
+    images = random_images(5, 9, 12, 3)
+    out = affine(jax.random.key(0), images, **NOTHING, probability=1.0, background=BACKGROUND)
+    np.testing.assert_array_equal(out, images)
+
+
+@pytest.mark.parametrize(("down", "right"), [(2, 0), (0, -3), (-1, 2), (40, 0)])
+def test_an_integer_translation_moves_pixels_and_brings_in_background(down, right):
+    images = random_images(1, 10, 14, 2)
+    out = warp(images, distortion(down=float(down), right=float(right)), BACKGROUND)
+    expected = ndimage.shift(np.asarray(images[0]), (down, right, 0), order=0, cval=BACKGROUND)
+    np.testing.assert_allclose(out[0], expected, atol=1e-6)
+
+
+def test_warp_agrees_with_scipys_bilinear_interpolation():
+    images = random_images(4, 20, 27, 3)
+    down, right = jnp.array([1.3, -2.4, 0.2, 7.7]), jnp.array([-0.6, 3.1, 5.5, -9.2])
+    scale, squeeze = jnp.array([1.1, 0.8, 1.0, 1.4]), jnp.array([0.9, 1.2, 1.05, 0.7])
+    shear = jnp.array([0.2, -0.3, 0.0, 0.5])
+    out = warp(images, Distortion(down, right, scale, squeeze, shear), BACKGROUND)
+    for i in range(4):
+        a, b, s = float(scale[i]), float(squeeze[i]), float(shear[i])
+        forward = np.array([[a / b, 0.0], [a * b * s, a * b]])  # of (row, column) about the centre
+        inverse = np.linalg.inv(forward)
+        centre = np.array([9.5, 13.0])
+        offset = centre - inverse @ (centre + [float(down[i]), float(right[i])])
+        for channel in range(3):
+            expected = ndimage.affine_transform(
+                np.asarray(images[i, :, :, channel], np.float64),
+                inverse,
+                offset,
+                order=1,
+                mode="grid-constant",
+                cval=BACKGROUND,
+            )
+            np.testing.assert_allclose(out[i, :, :, channel], expected, atol=2e-5)
+
+
+def test_positive_amounts_move_down_and_right_and_shear_lower_rows_to_the_right():
+    moved = centroid(warp(blob((16, 16)), distortion(down=2.5, right=-1.5), 0.0))
+    np.testing.assert_allclose(moved, (18.5, 14.5), atol=0.01)
+    lower = centroid(warp(blob((22, 16)), distortion(shear=0.5), 0.0))
+    np.testing.assert_allclose(lower, (22, 19), atol=0.01)  # 6 rows below the centre: 3 columns
+    upper = centroid(warp(blob((10, 16)), distortion(shear=0.5), 0.0))
+    np.testing.assert_allclose(upper, (10, 13), atol=0.01)
+
+
+def test_scale_multiplies_area_and_distances_from_the_centre():
+    image = blob((16, 20))
+    larger = warp(image, distortion(scale=1.25), 0.0)
+    np.testing.assert_allclose(centroid(larger), (16, 21), atol=0.01)
+    np.testing.assert_allclose(larger.sum(), image.sum() * 1.25**2, rtol=5e-3)
+
+
+def test_squeeze_preserves_area_while_it_widens_and_flattens():
+    image = blob((16, 16), width=3.0)
+    squeezed = warp(image, distortion(squeeze=1.25), 0.0)
+    np.testing.assert_allclose(squeezed.sum(), image.sum(), rtol=5e-3)
+    ratios = np.array(widths(squeezed)) / widths(image)
+    np.testing.assert_allclose(ratios, (1 / 1.25, 1.25), rtol=0.02)
+
+
+def test_a_distortion_is_undone_by_its_inverse():
+    image = blob((18, 14), width=4.0)
+    there = warp(image, distortion(scale=1.2, squeeze=0.9), 0.0)
+    back = warp(there, distortion(scale=1 / 1.2, squeeze=1 / 0.9), 0.0)
+    np.testing.assert_allclose(back, image, atol=0.03)
+    sheared = warp(warp(image, distortion(shear=0.3), 0.0), distortion(shear=-0.3), 0.0)
+    np.testing.assert_allclose(sheared, image, atol=0.03)
+
+
+def test_the_amounts_drawn_are_uniform_and_independent(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(augment, "warp", lambda images, amounts, background: drawn.append(amounts) or images)
+    augment.affine(jax.random.key(3), jnp.zeros((4000, 1, 1, 1)), **LENET, probability=1.0, background=0.0)
+    amounts = np.asarray(drawn[0])
+    middles, ranges = np.array([0, 0, 1, 1, 0]), np.array([2.0, 2.0, 0.15, 0.15, 0.2])
+    unit = (amounts - middles[:, None]) / ranges[:, None]
+    assert np.abs(unit).max() <= 1 + 1e-5
+    assert min(stats.kstest(row, stats.uniform(-1, 2).cdf).pvalue for row in unit) > 1e-4
+    correlation = np.corrcoef(unit) - np.eye(5)
+    assert np.abs(correlation).max() < 0.07  # about 4.5 standard deviations
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.9])
+def test_affine_distorts_images_with_the_probability_asked_for_and_leaves_the_rest_alone(probability):
+    images = jnp.broadcast_to(random_images(1, 5, 5, 1), (4000, 5, 5, 1))
+    out = affine(jax.random.key(2), images, **LENET, probability=probability, background=BACKGROUND)
+    changed = np.asarray(jnp.any(out != images, axis=(1, 2, 3))).mean()
+    assert abs(changed - probability) <= 4.5 * np.sqrt(probability * (1 - probability) / 4000)
+
+
+def test_mirror_flips_left_to_right_half_of_the_images():
+    images = random_images(1, 3, 8, 2)
+    batch = jnp.broadcast_to(images, (4000, 3, 8, 2))
+    out = np.asarray(augment.mirror(jax.random.key(1), batch))
+    flipped = (out == np.asarray(images[:, :, ::-1])).all((1, 2, 3))
+    kept = (out == np.asarray(images)).all((1, 2, 3))
+    assert (flipped ^ kept).all()
+    assert abs(flipped.mean() - 0.5) < 4.5 * 0.5 / np.sqrt(4000)
+
+
+def test_pad_and_crop_takes_every_crop_of_the_padded_image():
+    images = random_images(1, 4, 5, 2)
+    out = np.asarray(augment.pad_and_crop(jax.random.key(0), jnp.broadcast_to(images, (2000, 4, 5, 2)), 2, BACKGROUND))
+    padded = np.pad(np.asarray(images[0]), ((2, 2), (2, 2), (0, 0)), constant_values=BACKGROUND)
+    crops = [padded[i : i + 4, j : j + 5] for i in range(5) for j in range(5)]
+    counts = [(out == crop).all((1, 2, 3)).sum() for crop in crops]
+    assert sum(counts) == 2000
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_inverted_pixels_swap_black_and_white_in_all_channels_together():
+    images = random_images(20, 16, 16, 3)
+    invert = jax.jit(make(pixel_inversion=0.1))
+    out = np.asarray(invert(jax.random.key(5), images))
+    inverted = ~np.isclose(out, np.asarray(images))
+    np.testing.assert_allclose(out[inverted], (1.075 - np.asarray(images))[inverted], rtol=1e-5, atol=1e-6)
+    assert (inverted.all(-1) == inverted.any(-1)).mean() > 0.99  # a middle grey is its own inverse
+    assert abs(inverted.any(-1).mean() - 0.1) < 4.5 * np.sqrt(0.09 / (20 * 256))
+
+
+def test_make_augment_returns_the_batch_itself_when_nothing_is_asked_for():
+    images = random_images(2, 4, 4, 1)
+    assert make()(jax.random.key(0), images) is images
+
+
+lenet = jax.jit(make(**LENET))
+
+
+def test_warping_under_jit_and_eagerly_agree():
+    images = random_images(2, 12, 12, 1)
+    amounts = distortion(2, down=1.5, scale=1.1, squeeze=0.9, shear=0.2)
+    np.testing.assert_allclose(warp(images, amounts, BACKGROUND), augment.warp(images, amounts, BACKGROUND), atol=1e-5)
+
+
+def test_the_key_decides_and_each_image_of_a_batch_is_changed_differently():
+    images = jnp.broadcast_to(random_images(1, 12, 12, 1), (6, 12, 12, 1))
+    first, again, other = (np.asarray(lenet(jax.random.key(key), images)).reshape(6, -1) for key in (4, 4, 5))
+    np.testing.assert_array_equal(first, again)
+    assert len(np.unique(np.concatenate([first, other]), axis=0)) == 12
+
+
+def test_an_image_is_changed_the_same_whatever_follows_it_in_the_batch():
+    images = random_images(6, 12, 12, 1)
+    whole = lenet(jax.random.key(4), images)
+    np.testing.assert_allclose(lenet(jax.random.key(4), images[:2]), whole[:2], atol=1e-6)
+
+
+def test_everything_at_once_keeps_shape_and_range():
+    augmented = jax.jit(make(**LENET, mirror=True, crop_pad=2, pixel_inversion=0.1))
+    images = random_images(6, 12, 12, 1)
+    out = augmented(jax.random.key(0), images)
+    assert out.shape == images.shape
+    assert BACKGROUND - 1e-5 <= float(out.min()) <= float(out.max()) <= 1.175 + 1e-5
+    assert bool(jnp.all(jnp.any(out != images, axis=(1, 2, 3))))
+
+
+def test_switching_the_mirror_on_leaves_the_crops_as_they_were():
+    symmetric = functools.partial(jnp.broadcast_to, shape=(6, 8, 8, 1))(jnp.arange(8.0)[None, :, None, None])
+    key = jax.random.key(9)
+    np.testing.assert_array_equal(make(crop_pad=2, mirror=True)(key, symmetric), make(crop_pad=2)(key, symmetric))
+
+
+def test_what_comes_in_from_outside_the_image_is_background():
+    out = jax.jit(make(background=-1.0, translate=50.0))(jax.random.key(11), jnp.ones((8, 6, 6, 1)))
+    assert float(out.min()) == -1.0
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("probability", 1.5), ("pixel_inversion", -0.1), ("scale", 1.0), ("squeeze", -0.2), ("translate", -1.0)],
+)
+def test_amounts_that_make_no_distortion_are_refused_by_name(key, value):
+    with pytest.raises(UserError, match=f"config.augment.{key} is {value}"):
+        make(**{key: value})

@@ -1,0 +1,142 @@
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from common.data import datasets
+from common.errors import UserError
+
+
+def test_digits_are_scikit_learns(data_config):
+    dataset = datasets.load(data_config())
+    info = dataset.info
+    assert (info.name, info.num_classes, info.image_shape) == ("digits", 10, (8, 8, 1))
+    assert info.class_names == tuple("0123456789")
+    assert info.train_size + info.test_size == 1797
+    assert (len(dataset.train), len(dataset.test)) == (info.train_size, info.test_size)
+    images = np.concatenate([dataset.train.images, dataset.test.images])
+    assert images.dtype == np.uint8
+    assert (images.min(), images.max()) == (0, 255)
+    # Every original digit is in one of the two sets, once, and has kept its label.
+    labels = np.concatenate([dataset.train.labels, dataset.test.labels])
+    ours = sorted(zip(images.reshape(1797, -1).tolist(), labels.tolist(), strict=True))
+    original = load_digits()
+    scaled = np.round(original.data / 16 * 255).astype(int)
+    assert ours == sorted(zip(scaled.tolist(), original.target.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("holdout", [0.1, 0.2, 0.5])
+def test_the_held_out_digits_are_stratified(data_config, holdout):
+    dataset = datasets.load(data_config(holdout=holdout))
+    held_out, rest = (np.bincount(source.labels, minlength=10) for source in (dataset.test, dataset.train))
+    np.testing.assert_array_equal(held_out, np.round(holdout * (held_out + rest)))
+
+
+def test_the_digits_are_the_same_in_every_process(data_config):
+    first, second = datasets.load(data_config()), datasets.load(data_config())
+    np.testing.assert_array_equal(first.train.images, second.train.images)
+    # The order is defined by a hash, so these labels are a fact, whatever the versions of numpy and Python.
+    assert first.test.labels[:12].tolist() == second.test.labels[:12].tolist() == [4, 2, 7, 1, 3, 4, 9, 4, 1, 3, 3, 5]
+
+
+def test_a_larger_holdout_only_adds_to_the_test_set(data_config):
+    small, large = (datasets.load(data_config(holdout=fraction)).test.images for fraction in (0.1, 0.3))
+    kept = {image.tobytes() for image in large}
+    assert all(image.tobytes() in kept for image in small)
+
+
+def test_limit_takes_the_first_of_the_same_order(data_config):
+    everything, limited = datasets.load(data_config()), datasets.load(data_config(limit=100))
+    np.testing.assert_array_equal(limited.train.images, everything.train.images[:100])
+    assert (limited.info.train_size, limited.info.test_size) == (100, everything.info.test_size)
+    assert set(limited.train.labels) == set(range(10))
+
+
+def test_limit_beyond_the_data_is_refused(data_config):
+    with pytest.raises(UserError, match="limit is 5000, but 'digits' has 1438"):
+        datasets.load(data_config(limit=5000))
+
+
+def test_digits_are_prepared_as_configured(data_config):
+    dataset = datasets.load(data_config(channels=3, invert=True, resize=12, pad=2))
+    assert dataset.info.image_shape == dataset.train[0]["image"].shape == (16, 16, 3)
+    assert (dataset.train.images[:, :2] == 0).all()
+    assert dataset.train.images.mean() > 255 * (12 / 16) ** 2 / 2  # mostly paper, and paper is bright now
+
+
+def test_examples_are_arrays_a_loader_can_stack(data_config):
+    example = datasets.load(data_config()).test[3]
+    assert set(example) == {"image", "label"}
+    assert (example["image"].shape, example["image"].dtype) == ((8, 8, 1), np.uint8)
+    assert example["label"].dtype == np.int32
+
+
+def test_the_facts_are_those_of_the_loaded_dataset(data_config):
+    assert datasets.load_info(data_config(pad=1, limit=10)) == datasets.load(data_config(pad=1, limit=10)).info
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [("digit", "did you mean 'digits'"), ("mnist", "tfds:NAME"), ("tfds:", "tfds:NAME"), ("digits:8", "digits")],
+)
+def test_an_unknown_source_names_the_known_ones(data_config, source, says):
+    with pytest.raises(UserError, match=says):
+        datasets.load(data_config(source=source))
+
+
+def test_digits_have_no_splits_to_choose(data_config):
+    with pytest.raises(UserError, match="no splits"):
+        datasets.load(data_config(train_split="train[:50%]"))
+
+
+def test_fixed_order_is_a_permutation_that_new_keys_do_not_disturb():
+    keys = [f"class/{i}.png" for i in range(200)]
+    order = datasets.fixed_order(keys)
+    assert sorted(order) == list(range(200))
+    assert order.tolist() != list(range(200))
+    longer = datasets.fixed_order([*keys, "class/new.png"])
+    assert [i for i in longer if i < 200] == order.tolist()
+
+
+def test_hold_out_leaves_some_of_each_class_on_both_sides():
+    labels = np.array([0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
+    train, test = datasets.hold_out(labels, ["a", "b"], 0.01)
+    assert sorted([*train, *test]) == list(range(12))
+    assert set(labels[test]) == set(labels[train]) == {0, 1}
+    with pytest.raises(UserError, match="class 'b' has one image"):
+        datasets.hold_out(np.array([0, 0, 1]), ["a", "b"], 0.5)
+
+
+class Numbered:
+    """A source of `size` blank images whose labels are their indices."""
+
+    def __init__(self, size: int, side: int):
+        self.size, self.side = size, side
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return {"image": np.full((self.side, self.side, 1), index % 256, np.uint8), "label": np.int32(index)}
+
+
+@pytest.mark.parametrize("side", [2, 200])  # decoded in one thread, and in several
+def test_to_arrays_keeps_every_example_in_its_place(side):
+    arrays = datasets.to_arrays(Numbered(600, side))
+    assert arrays.labels.tolist() == list(range(600))
+    assert (arrays.images[:, 0, 0, 0] == np.arange(600) % 256).all()
+
+
+def test_the_head_of_a_source_ends():
+    head = datasets.Head(Numbered(10, 2), 4)
+    assert [example["label"] for example in head] == [0, 1, 2, 3]
+    assert head.__getitems__([3, 1])[0]["label"] == 3
+    with pytest.raises(IndexError):
+        head[4]
+
+
+def test_array_sources_travel_to_other_processes(data_config):
+    source = datasets.load(data_config()).test
+    copy = pickle.loads(pickle.dumps(source))
+    np.testing.assert_array_equal(copy[5]["image"], source[5]["image"])

@@ -1,0 +1,201 @@
+import pathlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data import decode
+from common.errors import UserError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (5, 7), np.uint8)
+RGB = RNG.integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def saved(tmp_path: pathlib.Path, image: Image.Image, suffix: str = "png", **options) -> pathlib.Path:
+    path = tmp_path / f"image.{suffix}"
+    image.save(path, **options)
+    return path
+
+
+def test_grey_and_rgb_are_read_as_they_are(tmp_path):
+    np.testing.assert_array_equal(decode.read(saved(tmp_path, Image.fromarray(GREY))), GREY[:, :, None])
+    np.testing.assert_array_equal(decode.read(saved(tmp_path, Image.fromarray(RGB))), RGB)
+
+
+def test_channels_asked_for_are_given(tmp_path):
+    grey_file, luma = saved(tmp_path, Image.fromarray(GREY)), RGB @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_array_equal(decode.read(grey_file, 3), np.stack([GREY] * 3, axis=-1))
+    assert np.abs(decode.read(saved(tmp_path, Image.fromarray(RGB)), 1)[:, :, 0] - luma).max() <= 1
+
+
+def test_transparency_is_laid_over_white(tmp_path):
+    rgba = np.dstack([RGB, np.zeros_like(GREY)])
+    rgba[0, 0, 3] = 255
+    pixels = decode.read(saved(tmp_path, Image.fromarray(rgba)))
+    np.testing.assert_array_equal(pixels[0, 0], RGB[0, 0])
+    assert (pixels.reshape(-1, 3)[1:] == 255).all()
+
+
+def test_grey_with_transparency_stays_grey(tmp_path):
+    layer = np.dstack([GREY, np.full_like(GREY, 128)])
+    pixels = decode.read(saved(tmp_path, Image.fromarray(layer)))
+    assert pixels.shape == (5, 7, 1)
+    assert np.abs(pixels[:, :, 0] - (GREY * (128 / 255) + 255 * (127 / 255))).max() <= 1
+
+
+def test_a_transparent_palette_colour_becomes_white(tmp_path):
+    image = Image.fromarray(np.array([[0, 1]], np.uint8))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    pixels = decode.read(saved(tmp_path, image, transparency=0))
+    np.testing.assert_array_equal(pixels, [[[255, 255, 255], [200, 100, 50]]])
+
+
+def test_sixteen_bits_lose_the_lower_half(tmp_path):
+    deep = RNG.integers(0, 2**16, (5, 7)).astype(np.uint16)
+    for suffix in ("png", "tiff"):
+        pixels = decode.read(saved(tmp_path, Image.fromarray(deep), suffix))
+        np.testing.assert_array_equal(pixels[:, :, 0], deep >> 8)
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    pixels = decode.read(saved(tmp_path, Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "jpg", quality=95))
+    assert pixels.shape == (16, 16, 3)
+    assert np.abs(pixels.astype(int) - [0, 255, 255]).max() < 5
+
+
+def test_bilevel_is_black_and_white(tmp_path):
+    pixels = decode.read(saved(tmp_path, Image.fromarray(GREY > 127)))
+    np.testing.assert_array_equal(pixels[:, :, 0], np.where(GREY > 127, 255, 0))
+
+
+def test_orientation_in_exif_is_applied(tmp_path):
+    image = Image.fromarray(RGB)
+    exif = image.getexif()
+    exif[0x0112] = 6  # the camera was turned: rotate a quarter clockwise to see it upright
+    path = saved(tmp_path, image, exif=exif)
+    np.testing.assert_array_equal(decode.read(path), np.rot90(RGB, -1))
+    assert decode.read_shape(path) == (7, 5, 3)
+
+
+def test_an_animation_is_its_first_frame(tmp_path):
+    frames = [Image.new("L", (4, 3), value) for value in (10, 200)]
+    pixels = decode.read(saved(tmp_path, frames[0], "gif", save_all=True, append_images=frames[1:]), 1)
+    assert pixels.shape == (3, 4, 1)
+    assert (pixels == 10).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "P", "1", "I;16"])
+def test_the_header_tells_the_shape_that_decoding_gives(tmp_path, mode):
+    path = saved(tmp_path, Image.new(mode, (6, 4)))
+    assert decode.read_shape(path) == decode.read(path).shape
+
+
+@pytest.mark.parametrize("content", [b"", b"label,file\n", b"<svg></svg>"])
+def test_a_file_that_is_no_image_is_named(tmp_path, content):
+    path = tmp_path / "notes.png"
+    path.write_bytes(content)
+    for reader in (decode.read, decode.read_shape):
+        with pytest.raises(UserError, match=r"notes\.png.*not an image"):
+            reader(path)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "bmp", "tiff", "webp"])
+def test_a_file_that_is_cut_short_is_named(tmp_path, suffix):
+    path = saved(tmp_path, Image.fromarray(RNG.integers(0, 256, (64, 64, 3), np.uint8)), suffix)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=rf"image\.{suffix}"):
+        decode.read(path)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL.*")
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "tiff"])
+def test_no_damage_raises_anything_but_a_user_error(tmp_path, suffix):
+    sound = saved(tmp_path, Image.fromarray(RNG.integers(0, 256, (16, 16, 3), np.uint8)), suffix).read_bytes()
+    for _ in range(100):
+        damaged = bytearray(sound)
+        for position in RNG.integers(0, len(sound), 8):
+            damaged[position] = RNG.integers(0, 256)
+        try:
+            assert decode.decode(bytes(damaged), "damaged", 3).dtype == np.uint8
+        except UserError as error:
+            assert "damaged" in str(error)  # noqa: PT017 - either outcome is right
+
+
+def test_a_missing_file_names_its_neighbour(tmp_path):
+    saved(tmp_path, Image.fromarray(GREY))
+    with pytest.raises(UserError, match=r"no image .*imgae\.png.*did you mean .*image\.png"):
+        decode.read(tmp_path / "imgae.png")
+
+
+def test_a_folder_is_no_image(tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        decode.read(tmp_path)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
+    path = saved(tmp_path, Image.new("1", (300, 300)))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 300 * 300 // 3)
+    with pytest.raises(UserError, match=r"image\.png.* refused"):
+        decode.read(path)
+
+
+def test_thirty_two_bits_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"image\.tiff.*32-bit"):
+        decode.read(saved(tmp_path, Image.fromarray(np.zeros((3, 3), np.float32)), "tiff"))
+
+
+def prepare(image: np.ndarray, **changes) -> np.ndarray:
+    return decode.prepare_image(image, decode.Preparation(**changes))
+
+
+def test_nothing_asked_changes_nothing():
+    assert prepare(RGB) is RGB
+
+
+def test_the_padding_is_background_even_after_inverting():
+    padded = prepare(GREY[:, :, None], invert=True, pad=2)
+    np.testing.assert_array_equal(padded[2:-2, 2:-2, 0], 255 - GREY)
+    assert padded.shape == (9, 11, 1)
+    assert padded.sum() == (255 - GREY.astype(int)).sum()
+
+
+def test_resizing_keeps_the_centre_square():
+    wide = np.zeros((10, 30, 3), np.uint8)
+    wide[:, 10:20] = (10, 100, 200)
+    square = prepare(wide, resize=5)
+    assert square.shape == (5, 5, 3)
+    np.testing.assert_array_equal(square[:, 1:4], np.broadcast_to([10, 100, 200], (5, 3, 3)))
+
+
+def test_shrinking_averages():
+    checkers = (np.indices((32, 32)).sum(axis=0) % 2 * 255).astype(np.uint8)[:, :, None]
+    assert np.abs(prepare(checkers, resize=4).astype(int) - 127).max() <= 3
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_float_images_resize_like_integer_ones(channels):
+    image = RNG.integers(0, 256, (12, 20, channels), np.uint8)
+    resized = prepare(image.astype(np.float32), resize=6)
+    assert resized.dtype == np.float32
+    assert np.abs(resized - prepare(image, resize=6)).max() <= 1
+
+
+@pytest.mark.parametrize("changes", [{"invert": True}, {"pad": 2}])
+def test_float_images_have_no_known_background(changes):
+    with pytest.raises(UserError, match="float"):
+        prepare(np.zeros((16, 16, 1), np.float32), **changes)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3), (9, 4, 1)])
+@pytest.mark.parametrize("changes", [{}, {"pad": 2}, {"resize": 6}, {"channels": 3, "resize": 3, "pad": 1}])
+def test_the_shape_is_known_beforehand(shape, changes):
+    preparation = decode.Preparation(**changes)
+    assert decode.prepare_image(np.zeros(shape, np.uint8), preparation).shape == preparation.shape(*shape)
+
+
+def test_a_prediction_is_prepared_like_training(tmp_path, data_config):
+    config = data_config(channels=1, invert=True, resize=4, pad=1)
+    path = saved(tmp_path, Image.fromarray(RGB))
+    trained_on = decode.prepare_image(decode.read(path, config.channels), decode.Preparation.from_config(config))
+    np.testing.assert_array_equal(decode.prepare_image(decode.read(path), config), trained_on)

@@ -1,0 +1,227 @@
+import pathlib
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data import datasets
+from common.errors import UserError
+
+
+def write_images(folder: pathlib.Path, count: int, mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+        Image.new(mode, size, i * (1 if mode == "L" else 0x010101)).save(folder / f"{i:03}.png")
+
+
+@pytest.fixture
+def animals(tmp_path):
+    """Two classes without a split: 10 cats and 5 dogs of 6 x 4 pixels whose value is their number."""
+    write_images(tmp_path / "animals" / "cat", 10)
+    write_images(tmp_path / "animals" / "dog", 5)
+    return tmp_path / "animals"
+
+
+@pytest.fixture
+def split_animals(tmp_path):
+    for split, count in (("train", 6), ("test", 3)):
+        for name in ("cat", "dog"):
+            write_images(tmp_path / "animals" / split / name, count)
+    return tmp_path / "animals"
+
+
+def load(data_config, root, **changes):
+    return datasets.load(data_config(source=f"folder:{root}", **changes))
+
+
+def test_classes_are_the_sub_folders_by_name(data_config, animals):
+    info = load(data_config, animals).info
+    assert (info.name, info.num_classes, info.class_names) == ("animals", 2, ("cat", "dog"))
+    assert info.image_shape == (4, 6, 3)
+    assert (info.train_size, info.test_size) == (12, 3)
+
+
+def test_a_fraction_of_each_class_is_held_out_once_and_for_all(data_config, animals):
+    first, second = load(data_config, animals, holdout=0.4), load(data_config, animals, holdout=0.4)
+    assert np.bincount(first.test.labels).tolist() == [4, 2]
+    assert np.bincount(first.train.labels).tolist() == [6, 3]
+    np.testing.assert_array_equal(first.test.images, second.test.images)
+    held_out, rest = (
+        {(int(example["label"]), int(example["image"][0, 0, 0])) for example in source}
+        for source in (first.test, first.train)
+    )
+    assert held_out | rest == {(0, i) for i in range(10)} | {(1, i) for i in range(5)}
+
+
+def test_the_order_mixes_the_classes(data_config, animals):
+    labels = load(data_config, animals).train.labels.tolist()
+    assert labels != sorted(labels)
+    assert load(data_config, animals, limit=6).train.labels.tolist() == labels[:6]
+
+
+def test_given_splits_are_used(data_config, split_animals):
+    info = load(data_config, split_animals).info
+    assert (info.train_size, info.test_size) == (12, 6)
+
+
+def test_val_stands_in_for_test(data_config, split_animals):
+    (split_animals / "test").rename(split_animals / "val")
+    assert load(data_config, split_animals).info.test_size == 6
+
+
+def test_train_alone_is_split(data_config, split_animals):
+    (split_animals / "test").rename(split_animals / "unused")
+    assert load(data_config, split_animals, holdout=0.5).info.test_size == 6
+
+
+def test_splits_can_be_named(data_config, split_animals):
+    (split_animals / "test").rename(split_animals / "extra")
+    assert load(data_config, split_animals, test_split="extra").info.test_size == 6
+    with pytest.raises(UserError, match=r"no folder .*extre.*did you mean .*extra"):
+        load(data_config, split_animals, test_split="extre")
+
+
+def test_streamed_examples_are_those_of_the_arrays(data_config, animals):
+    streamed = load(data_config, animals, memory="stream", resize=3, pad=1)
+    arrays = load(data_config, animals, memory="arrays", resize=3, pad=1)
+    copy = pickle.loads(pickle.dumps(streamed.train))
+    assert len(copy) == len(arrays.train) == 12
+    for i in range(12):
+        np.testing.assert_array_equal(copy[i]["image"], arrays.train[i]["image"])
+        assert copy[i]["label"] == arrays.train[i]["label"]
+    assert copy[0]["image"].shape == arrays.info.image_shape == (5, 5, 3)
+
+
+def test_auto_streams_what_is_too_large_to_hold(data_config, animals, monkeypatch):
+    monkeypatch.setattr(datasets, "ARRAYS_BYTES", 15 * 4 * 6 * 3)
+    assert isinstance(load(data_config, animals).train, datasets.ArraySource)
+    monkeypatch.setattr(datasets, "ARRAYS_BYTES", 15 * 4 * 6 * 3 - 1)
+    assert not isinstance(load(data_config, animals).train, datasets.ArraySource)
+
+
+def test_the_facts_are_those_of_the_loaded_dataset(data_config, animals):
+    config = data_config(source=f"folder:{animals}", resize=5)
+    assert datasets.load_info(config) == datasets.load(config).info
+
+
+def test_grey_images_stay_grey_unless_one_has_colour(data_config, tmp_path):
+    write_images(tmp_path / "a", 4, "L")
+    write_images(tmp_path / "b", 4, "L")
+    assert load(data_config, tmp_path).info.image_shape == (4, 6, 1)
+    assert load(data_config, tmp_path, channels=3).info.image_shape == (4, 6, 3)
+    write_images(tmp_path / "b", 4, "RGB")
+    mixed = load(data_config, tmp_path, resize=4)
+    assert mixed.info.image_shape == (4, 4, 3)
+    assert mixed.train.images.shape[1:] == (4, 4, 3)
+
+
+def test_hidden_files_are_ignored(data_config, animals):
+    (animals / ".cache").mkdir()
+    (animals / "cat" / ".DS_Store").write_text("not an image")
+    (animals / "labels.csv").write_text("beside the classes")
+    assert load(data_config, animals).info.train_size == 12
+
+
+def test_sizes_that_differ_need_resize(data_config, animals):
+    Image.new("RGB", (9, 9)).save(animals / "dog" / "big.png")
+    for memory in ("arrays", "stream"):
+        with pytest.raises(UserError, match=r"differ in size.*config\.data\.resize"):
+            load(data_config, animals, memory=memory)
+    assert load(data_config, animals, resize=4).info.image_shape == (4, 4, 3)
+
+
+def test_a_test_image_of_another_size_is_named(data_config, split_animals):
+    Image.new("RGB", (9, 9)).save(split_animals / "test" / "dog" / "big.png")
+    with pytest.raises(UserError, match=r"big\.png' has 9 x 9 pixels, others have 4 x 6"):
+        load(data_config, split_animals)
+
+
+@pytest.mark.parametrize("memory", ["arrays", "stream"])
+def test_a_file_that_is_no_image_is_named(data_config, animals, memory):
+    (animals / "dog" / "notes.txt").write_text("good dogs")
+    with pytest.raises(UserError, match=r"dog/notes\.txt' is not an image"):
+        load(data_config, animals, memory=memory)
+
+
+def test_an_image_that_is_cut_short_is_named(data_config, animals):
+    path = animals / "cat" / "003.png"
+    noise = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(UserError, match=r"cat/003\.png' is a damaged image"):
+        load(data_config, animals)
+
+
+def test_a_missing_folder_names_its_neighbour(data_config, animals):
+    with pytest.raises(UserError, match=r"no folder .*animal'.*did you mean .*animals'"):
+        load(data_config, str(animals)[:-1])
+
+
+def test_no_classes(data_config, tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "loose.png")
+    with pytest.raises(UserError, match="one sub-folder for each class.*it has none"):
+        load(data_config, tmp_path)
+
+
+def test_one_class(data_config, tmp_path):
+    write_images(tmp_path / "cat", 3)
+    with pytest.raises(UserError, match="it has only one, 'cat'"):
+        load(data_config, tmp_path)
+
+
+def test_an_empty_class(data_config, animals):
+    (animals / "emu").mkdir()
+    (animals / "emu" / ".keep").touch()
+    with pytest.raises(UserError, match="emu' has no images"):
+        load(data_config, animals)
+
+
+def test_a_class_with_a_single_image_cannot_be_split(data_config, animals):
+    write_images(animals / "emu", 1)
+    with pytest.raises(UserError, match="class 'emu' has one image"):
+        load(data_config, animals)
+
+
+def test_a_test_class_without_training_images(data_config, split_animals):
+    write_images(split_animals / "test" / "emu", 2)
+    with pytest.raises(UserError, match="test/emu' has no training images"):
+        load(data_config, split_animals)
+
+
+def test_a_training_class_without_test_images_is_allowed(data_config, split_animals):
+    write_images(split_animals / "train" / "bat", 2)
+    dataset = load(data_config, split_animals)
+    assert dataset.info.class_names == ("bat", "cat", "dog")
+    assert set(dataset.test.labels) == {1, 2}
+
+
+def test_a_folder_among_the_images(data_config, animals):
+    write_images(animals / "cat" / "kittens", 2)
+    with pytest.raises(UserError, match="kittens' is a folder"):
+        load(data_config, animals)
+
+
+def test_test_without_train(data_config, split_animals):
+    (split_animals / "train").rename(split_animals / "training")
+    with pytest.raises(UserError, match="has test/ but no train/"):
+        load(data_config, split_animals)
+
+
+def test_an_empty_test_folder(data_config, split_animals):
+    for name in ("cat", "dog"):
+        (split_animals / "test" / name).rename(split_animals / f"moved_{name}")
+    with pytest.raises(UserError, match="test' should have one sub-folder for each class"):
+        load(data_config, split_animals)
+
+
+def test_photographs_of_any_size_and_encoding(data_config, shared_data, tmp_path):
+    import tarfile
+
+    with tarfile.open(shared_data / "imagenet-sample" / "imagenet-sample.tar") as archive:
+        members = [member for member in archive.getmembers() if member.isfile()][:40]
+        archive.extractall(tmp_path, members, filter="data")
+    dataset = load(data_config, tmp_path, test_split="train", resize=96)
+    assert dataset.info.num_classes == dataset.info.train_size == 40
+    assert dataset.train.images.shape == (40, 96, 96, 3)
+    assert (dataset.train.images.std(axis=(1, 2, 3)) > 5).all()  # no picture came out blank

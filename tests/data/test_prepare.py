@@ -1,0 +1,181 @@
+import gzip
+import importlib.util
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from common import prepare
+from common.data import datasets
+from common.errors import UserError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+VALUES = " ".join(f"{value:.3f}" for value in np.linspace(-1, 1, 256))
+
+
+def usps_files(folder: pathlib.Path, train: int = 12, test: int = 5) -> pathlib.Path:
+    folder.mkdir(exist_ok=True)
+    for split, count in (("train", train), ("test", test)):
+        with gzip.open(folder / f"zip.{split}.gz", "wt") as file:
+            for i in range(count):
+                file.write(f"{i % 10}.0 {VALUES}\n")
+    return folder
+
+
+def idx_file(path: pathlib.Path, magic: int, shape: tuple[int, ...], size: int) -> None:
+    header = b"".join(number.to_bytes(4) for number in (magic, *shape))
+    path.write_bytes(gzip.compress(header + bytes(size)))
+
+
+def command(*flags: str) -> list[str]:
+    return [sys.executable, "-m", "common.prepare", *flags]
+
+
+def run(*flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_usps_is_prepared_and_read_without_tensorflow(tmp_path, data_config):
+    manual = usps_files(tmp_path / "manual")
+    done = prepare.prepare("usps", str(tmp_path / "tfds"), str(manual))
+    assert done == f"usps/1.0.0 is prepared in {tmp_path}/tfds/usps/1.0.0"
+    dataset = datasets.load(data_config(source="tfds:usps", directory=str(tmp_path / "tfds")))
+    assert (dataset.info.train_size, dataset.info.test_size, dataset.info.image_shape) == (12, 5, (16, 16, 1))
+    assert dataset.train.images.dtype == np.float32
+    assert sorted(dataset.test.labels.tolist()) == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(dataset.test.images[0].ravel(), np.linspace(-1, 1, 256), atol=1e-3)
+
+
+def test_preparing_twice_says_so(tmp_path):
+    manual, directory = usps_files(tmp_path / "manual"), str(tmp_path / "tfds")
+    prepare.prepare("usps", directory, str(manual))
+    stamp = (tmp_path / "tfds/usps/1.0.0/dataset_info.json").stat().st_mtime_ns
+    assert prepare.prepare("usps", directory, "").startswith("usps/1.0.0 is already prepared in")
+    assert (tmp_path / "tfds/usps/1.0.0/dataset_info.json").stat().st_mtime_ns == stamp
+
+
+def test_the_published_usps_digits(tmp_path, shared_data, data_config):
+    prepare.prepare("usps", str(tmp_path), str(shared_data / "usps"))
+    dataset = datasets.load(data_config(source="tfds:usps", directory=str(tmp_path)))
+    assert np.bincount(dataset.train.labels).tolist() == [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644]
+    assert np.bincount(dataset.test.labels).tolist() == [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]
+    assert dataset.test.images.mean(dtype=np.float64) == pytest.approx(-0.4648, abs=5e-5)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="preparing MNIST needs TensorFlow")
+def test_the_published_mnist_digits(tmp_path, shared_data, data_config):
+    prepare.prepare("mnist", str(tmp_path), str(shared_data / "mnist"))
+    dataset = datasets.load(data_config(source="tfds:mnist", directory=str(tmp_path), memory="stream"))
+    assert (dataset.info.train_size, dataset.info.test_size, dataset.info.image_shape) == (60000, 10000, (28, 28, 1))
+    images = np.stack([dataset.train[i]["image"] for i in range(1000)]) / 255
+    assert images.mean() == pytest.approx(0.1307, abs=0.01)  # the whole set's mean and deviation, on a part of it
+    assert images.std() == pytest.approx(0.3081, abs=0.01)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is installed")
+def test_without_tensorflow_the_extra_is_named(tmp_path, shared_data):
+    with pytest.raises(UserError, match=r"needs TensorFlow.*pip install -e \.\[prepare\]"):
+        prepare.prepare("mnist", str(tmp_path), str(shared_data / "mnist"))
+
+
+def test_a_dataset_fetched_by_hand_says_what_to_fetch(tmp_path):
+    with pytest.raises(UserError, match=r"by hand and given as --manual_dir.*zip\.train\.gz"):
+        prepare.prepare("usps", str(tmp_path), "")
+
+
+def test_a_bad_source_file_leaves_nothing_behind(tmp_path):
+    manual = usps_files(tmp_path / "manual")
+    with gzip.open(manual / "zip.test.gz", "at") as file:
+        file.write("3.0 0.5\n")
+    with pytest.raises(UserError, match=r"zip\.test\.gz, line 6: got 2 columns, expected 257"):
+        prepare.prepare("usps", str(tmp_path / "tfds"), str(manual))
+    assert not (tmp_path / "tfds" / "usps").exists()
+    prepare.prepare("usps", str(tmp_path / "tfds"), str(usps_files(manual)))
+
+
+def test_what_a_killed_attempt_left_is_removed(tmp_path):
+    leftover = tmp_path / "tfds" / "usps" / "incomplete.ABCDEF_1.0.0"
+    leftover.mkdir(parents=True)
+    (leftover / "usps-train.array_record-00000-of-00001").write_bytes(bytes(10))
+    prepare.prepare("usps", str(tmp_path / "tfds"), str(usps_files(tmp_path / "manual")))
+    assert [path.name for path in (tmp_path / "tfds" / "usps").iterdir()] == ["1.0.0"]
+
+
+def test_a_folder_that_is_no_dataset_is_not_taken_for_one(tmp_path):
+    (tmp_path / "usps" / "1.0.0").mkdir(parents=True)
+    with pytest.raises(UserError, match="usps/1.0.0' is not a whole dataset"):
+        prepare.prepare("usps", str(tmp_path), str(usps_files(tmp_path / "manual")))
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
+    manual = usps_files(tmp_path / "manual", train=4000)
+    process = subprocess.Popen(
+        command("--dataset=usps", f"--data_dir={tmp_path}/tfds", f"--manual_dir={manual}"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    process.stdout.read(1)  # TFDS's first word: it has begun
+    os.kill(process.pid, end)
+    process.communicate(timeout=60)
+    assert process.returncode == (prepare.EXIT_TERMINATED if end == signal.SIGTERM else -signal.SIGKILL)
+    assert not (tmp_path / "tfds" / "usps" / "1.0.0").exists()
+    if end == signal.SIGTERM:
+        assert not (tmp_path / "tfds" / "usps").exists()
+    assert "is prepared" in prepare.prepare("usps", str(tmp_path / "tfds"), str(manual))
+
+
+@pytest.mark.parametrize(
+    ("name", "magic", "shape", "size", "says"),
+    [
+        ("train-images-idx3-ubyte.gz", 2049, (2, 3, 3), 18, "magic number 2049, expected 2051"),
+        ("t10k-labels-idx1-ubyte.gz", 2051, (2,), 2, "magic number 2051, expected 2049"),
+        ("train-images-idx3-ubyte.gz", 2051, (2, 3, 3), 17, "has 33 bytes, expected 34"),
+        ("t10k-labels-idx1-ubyte.gz", 2049, (5,), 6, "has 14 bytes, expected 13"),
+    ],
+)
+def test_an_idx_file_that_is_not_what_its_name_says(tmp_path, name, magic, shape, size, says):
+    idx_file(tmp_path / name, magic, shape, size)
+    with pytest.raises(UserError, match=f"{name}.*{says}"):
+        prepare.check_manual_files(tmp_path, {})
+
+
+def test_sound_source_files_pass(tmp_path):
+    idx_file(tmp_path / "train-images-idx3-ubyte.gz", 2051, (2, 3, 3), 18)
+    idx_file(tmp_path / "train-labels-idx1-ubyte.gz", 2049, (2,), 2)
+    prepare.check_manual_files(usps_files(tmp_path), {})
+
+
+def test_a_source_file_that_is_cut_short_is_named(tmp_path):
+    path = usps_files(tmp_path) / "zip.test.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UserError, match=r"zip\.test\.gz' is cut short"):
+        prepare.check_manual_files(tmp_path, {})
+    path.write_text("not compressed")
+    with pytest.raises(UserError, match=r"zip\.test\.gz' is not a sound gzip file"):
+        prepare.check_manual_files(tmp_path, {})
+
+
+def test_a_file_other_than_the_published_one_is_named(tmp_path):
+    (tmp_path / "data.tar").write_bytes(b"something else")
+    with pytest.raises(UserError, match=r"data\.tar' is not the published file.*expected 00ff"):
+        prepare.check_manual_files(tmp_path, {"data.tar": "00ff", "more.tar": "0"})
+    with pytest.raises(UserError, match=r"has none of the files more\.tar"):
+        prepare.check_manual_files(tmp_path, {"more.tar": "0"})
+
+
+def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
+    for flags, says in (
+        ([], "expected --dataset=NAME"),
+        (["--dataset=usbs"], "unknown TFDS dataset 'usbs'; did you mean 'usps'?"),
+        (["--dataset=usps", f"--manual_dir={tmp_path}/nowhere"], "no folder"),
+    ):
+        finished = run(*flags, f"--data_dir={tmp_path}")
+        assert finished.returncode == 2
+        assert says in finished.stderr
+        assert len(finished.stderr.strip().splitlines()) == 1

@@ -1,0 +1,165 @@
+"""The networks whole: what they see, what they refuse, and that they learn."""
+
+import functools
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common import models
+from common.errors import UserError
+from lenet import bitmaps, model
+
+SIZES = {"lenet5": 32, "lenet5_modern": 32, "lenet1989": 16, "lenet1": 28}
+
+
+def _info(size, num_classes=10, channels=1):
+    names = tuple(map(str, range(num_classes)))
+    return types.SimpleNamespace(num_classes=num_classes, class_names=names, image_shape=(size, size, channels))
+
+
+def _classifier(variant, num_classes=10, **changes):
+    return models.create(models.section("lenet", variant, **changes), _info(SIZES[variant], num_classes))
+
+
+def _variables(classifier):
+    return _initial_variables(classifier.module, classifier.input_shape)
+
+
+@functools.cache
+def _initial_variables(module, shape):
+    return jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, *shape)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _layer_outputs(module, variables, images):
+    _, state = module.apply(variables, images, capture_intermediates=True, mutable="intermediates")
+    return {name: value["__call__"][0] for name, value in state["intermediates"].items() if name != "__call__"}
+
+
+@pytest.mark.parametrize("variant", model.VARIANTS)
+def test_every_hyper_parameter_of_a_variant_is_a_field_of_its_network(variant):
+    fields = set(model.NETWORKS[variant].__dataclass_fields__)
+    assert set(model.VARIANTS[variant]) - {"loss", "rubbish"} == fields - {
+        *("num_classes", "second_order", "parent", "name")
+    }
+
+
+@pytest.mark.parametrize(
+    ("variant", "layer", "size"),
+    [
+        *(("lenet5", "C1", 5), ("lenet5", "S2", 6), ("lenet5", "C3", 14), ("lenet5", "S4", 16), ("lenet5", "C5", 32)),
+        *(("lenet1989", "H1", 5), ("lenet1989", "H2", 13)),
+    ],
+)
+def test_receptive_fields(variant, layer, size):
+    classifier = _classifier(variant)
+    variables = _variables(classifier)
+    images = jax.random.normal(jax.random.key(1), (1, *classifier.input_shape))
+
+    def centre_unit(images):
+        maps = _layer_outputs(classifier.module, variables, images)[layer]
+        return maps[0, maps.shape[1] // 2, maps.shape[2] // 2].sum()
+
+    seen = np.asarray(jax.jit(jax.grad(centre_unit))(images))[0, ..., 0] != 0
+    assert np.ptp(np.flatnonzero(seen.any(1))) + 1 == size
+    assert np.ptp(np.flatnonzero(seen.any(0))) + 1 == size
+
+
+def test_moving_the_image_by_four_pixels_moves_s4_by_one():
+    classifier = _classifier("lenet5")
+    variables = _variables(classifier)
+    blob = jax.random.normal(jax.random.key(1), (10, 10))
+    images = jnp.zeros((2, 32, 32, 1)).at[0, 9:19, 9:19, 0].set(blob).at[1, 13:23, 9:19, 0].set(blob)
+    maps = np.asarray(_layer_outputs(classifier.module, variables, images)["S4"])
+    np.testing.assert_allclose(maps[1, 1:], maps[0, :-1], atol=1e-6)
+    assert np.abs(maps[1, 1:] - maps[0, 1:]).max() > 1e-3
+
+
+def test_the_class_is_the_digit_whose_bitmap_f6_draws():
+    classifier = _classifier("lenet5")
+    variables = _variables(classifier)
+    images = jax.random.normal(jax.random.key(1), (16, 32, 32, 1))
+    layers = _layer_outputs(classifier.module, variables, images)
+    nearest = np.linalg.norm(np.asarray(layers["F6"])[:, None] - bitmaps.CENTRES, axis=-1).argmin(-1)
+    np.testing.assert_array_equal(classifier.logits(layers["Output"]).argmax(-1), nearest)
+
+
+@pytest.mark.parametrize("variant", SIZES)
+def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(variant):
+    exact, rounded = _classifier(variant), _classifier(variant, dtype="bfloat16")
+    variables = _variables(rounded)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
+    images = jax.random.normal(jax.random.key(1), (2, *rounded.input_shape))
+    layers = jax.eval_shape(functools.partial(_layer_outputs, rounded.module), variables, images)
+    inner = [maps for name, maps in layers.items() if name != "Output"]
+    assert {maps.dtype for maps in inner} == {jnp.dtype("bfloat16")}
+    outputs = jax.jit(rounded.module.apply)(variables, images)
+    assert outputs.dtype == jnp.float32
+    np.testing.assert_allclose(outputs, jax.jit(exact.module.apply)(variables, images), rtol=0.05, atol=0.1)
+    gradients = jax.eval_shape(
+        jax.grad(lambda v: rounded.loss(rounded.module.apply(v, images), jnp.array([1, 2])).mean()), variables
+    )
+    assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes"),
+    [
+        *(("lenet5", {}), ("lenet5", {"loss": "mse"}), ("lenet5", {"c3": "full", "pooling": "average"})),
+        *(("lenet5", {"output": "softmax", "loss": "cross_entropy"}), ("lenet5", {"activation": "relu"})),
+        *(("lenet5_modern", {}), ("lenet5_modern", {"pooling": "trainable", "c3": "table"})),
+        *(("lenet1989", {}), ("lenet1989", {"h2": "full", "biases": "map", "padding_value": 0.0})),
+        *(("lenet1989", {"output": "softmax", "loss": "cross_entropy"}), ("lenet1", {}), ("lenet1", {"h3": "full"})),
+    ],
+)
+def test_a_gradient_step_lowers_the_loss(variant, changes):
+    classifier = _classifier(variant, **changes)
+    params = _variables(classifier)["params"]
+    images = jax.random.normal(jax.random.key(1), (8, *classifier.input_shape))
+    labels = jnp.arange(8)
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss(params):
+        return classifier.loss(classifier.module.apply({"params": params}, images, train=True), labels).mean()
+
+    before, gradient = loss(params)
+    after, _ = loss(jax.tree.map(lambda p, g: p - 1e-4 * g, params, gradient))
+    assert after < before
+    assert all(np.any(leaf != 0) for leaf in jax.tree.leaves(gradient))
+    curvature = jax.jit(classifier.curvature)(params, images, labels)
+    assert jax.tree.structure(curvature) == jax.tree.structure(params)
+    assert all(np.all(leaf >= 0) and np.any(leaf > 0) for leaf in jax.tree.leaves(curvature))
+
+
+def test_softmax_takes_any_number_of_classes_and_channels():
+    config = models.section("lenet", "lenet5_modern")
+    classifier = models.create(config, _info(32, num_classes=37, channels=3))
+    outputs = classifier.module.apply(_variables(classifier), jnp.zeros((2, 32, 32, 3)))
+    assert classifier.logits(outputs).shape == (2, 37)
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "info", "message"),
+    [
+        ("lenet5", {}, _info(32, num_classes=26), "26 classes: use output=softmax"),
+        ("lenet5", {}, _info(28), "32x32 pixels, got 28x28"),
+        ("lenet1989", {}, _info(32), "16x16 pixels, got 32x32"),
+        ("lenet5", {"loss": "cross_entropy"}, _info(32), "use loss=map or mse"),
+        ("lenet5", {"output": "softmax"}, _info(32), "loss=map does not go with output=softmax: use loss=cross_entr"),
+        ("lenet1989", {"loss": "map"}, _info(16), "use loss=mse"),
+        ("lenet1989", {"output": "rbf"}, _info(16), "unknown lenet1989 output 'rbf'"),
+        ("lenet5", {"pooling": "maximum"}, _info(32), "did you mean 'max'"),
+        ("lenet5", {"c3": "tabel"}, _info(32), "did you mean 'table'"),
+        ("lenet5", {"loss": "msee"}, _info(32), "use loss=map or mse"),
+        ("lenet5", {"dtype": "float16"}, _info(32), "did you mean 'bfloat16'"),
+        ("lenet5", {"rubbish": 0.0}, _info(32), "positive"),
+    ],
+)
+def test_contradictory_choices_are_refused_in_one_line(variant, changes, info, message):
+    with pytest.raises(UserError, match=message.replace("(", r"\(")) as error:
+        models.create(models.section("lenet", variant, **changes), info)
+    assert "\n" not in str(error.value)

@@ -1,0 +1,89 @@
+"""What a user gets wrong is answered with one line and exit code 2, by the real program."""
+
+import json
+
+import pytest
+
+from tests.runs import DIGITS, ROOT, refused, run
+
+SHORT = ("--config.train.length=300steps", "--config.checkpoint.every=100steps", "--config.train.log_every=100steps")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "--config is missing"),
+        (["--config=configs/lenet5_digit.py"], "did you mean 'configs/lenet5_digits.py'"),
+        ([*DIGITS, "--confg.seed=1"], "Unknown command line flag 'confg.seed'"),
+        ([*DIGITS, "--config.train.lenght=3epochs"], "--config.train.lenght'; did you mean 'length'"),
+        ([*DIGITS, "--config.train.batch_size=many"], "--config.train.batch_size=many"),
+        ([*DIGITS, "--config.train.length=soon"], "config.train.length is 'soon'; expected a duration"),
+        ([*DIGITS, "--config.optimizer.name=adm"], "unknown optimizer 'adm'; did you mean 'adam'"),
+        ([*DIGITS, "--config.schedule.name=cosin"], "unknown schedule 'cosin'; did you mean 'cosine'"),
+        ([*DIGITS, "--config.model.activation=rleu"], "did you mean 'relu'"),
+        ([*DIGITS, "--config.model.output=softmax"], "loss=map does not go with output=softmax"),
+        ([*DIGITS, "--config.optimizer.momentum=0.5"], "does not read it"),
+        ([*DIGITS, "--config.train.label_smoothing=0.1"], "takes class indices only"),
+        ([*DIGITS, "--config.data.source=digit"], "'digit'"),
+        ([*DIGITS, "--config.data.source=folder:/nowhere"], "/nowhere"),
+        ([*DIGITS, "--config.data.source=tfds:mnits"], "'mnist'"),
+        ([*DIGITS, "--config.mesh.devices=3"], "this machine has 1 cpu"),
+        ([*DIGITS, "--mode=evaluate", "--workdir=/tmp/no-such-run"], "no run in /tmp/no-such-run"),
+        (["stray", *DIGITS], "unexpected argument 'stray'"),
+    ],
+)
+def test_one_line(arguments, expected, tmp_path):
+    if not any("workdir" in argument for argument in arguments):
+        arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
+    assert expected in refused(*arguments)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_batch_that_does_not_divide_by_the_devices():
+    line = refused(*DIGITS, "--config.mesh.devices=0", "--config.train.batch_size=12", "--workdir=/tmp/x", devices=8)
+    assert "batch_size 12 does not split over 8 devices; use a multiple of 8" in line
+
+
+def test_a_diverging_run_stops_names_the_step_and_keeps_its_checkpoints(tmp_path):
+    diverging = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", "--config.train.length=60steps")
+    often = ("--config.train.log_every=5steps", "--config.checkpoint.every=5steps")
+    rate = ("--config.schedule.learning_rate=1e38", "--config.schedule.warmup=20steps")
+    line = refused(*diverging, *often, *rate, f"--workdir={tmp_path}")
+    assert "the loss is not finite at step" in line
+    assert "learning_rate" in line
+    records = [json.loads(text) for text in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert all(record["loss"] == record["loss"] for record in records)
+
+
+def test_an_unwritable_workdir(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    assert "cannot write to workdir" in refused(*DIGITS, *SHORT, f"--workdir={file / 'run'}")
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
+    code, _, errors = run(*DIGITS, *SHORT, f"--workdir={tmp_path}")
+    assert code == 0, errors
+    before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    # A limit on file size is what a full disk looks like to the writer.
+    limited = (
+        "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "sys.argv = ['common.main', *sys.argv[1:]]; runpy.run_module('common.main', run_name='__main__')"
+    )
+    import subprocess
+    import sys
+
+    from tests.runs import environment
+
+    command = [sys.executable, "-c", limited, *DIGITS, *SHORT[1:], "--config.train.length=600steps"]
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 2, done.stderr
+    assert "cannot write" in done.stderr.strip().splitlines()[-1]
+    after = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert set(before) <= after
+    code, output, errors = run(*DIGITS, *SHORT[1:], "--config.train.length=600steps", f"--workdir={tmp_path}")
+    assert code == 0, errors
+    assert "going on from step 300" in output
