@@ -8,6 +8,7 @@ import functools
 from collections.abc import Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree, UInt8
@@ -18,7 +19,6 @@ from common import trained
 from common.figures import show_image
 from common.trained import Run
 from lenet.bitmaps import CENTRES, HEIGHT, WIDTH
-from lenet.layers import rbf_penalties
 
 Stored = UInt8[np.ndarray, "batch height width channels"] | Float[np.ndarray, "batch height width channels"]
 Features = Float[np.ndarray, "batch 84"]
@@ -45,7 +45,7 @@ def pictures(run: Run, images: Stored, labels: Int[np.ndarray, " batch"]) -> lis
 
 def features(run: Run, images: Stored) -> Features:
     """F6's outputs for stored images."""
-    return np.asarray(_features(run.classifier.module, run.variables, trained.network_input(run, images)))
+    return np.asarray(_features(run.classifier.module, run.variables, trained.network_input(run, jnp.asarray(images))))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -81,8 +81,7 @@ def drawings(
         example = features[members[0]]
         show_image(column[0], images[members[0]])
         _bitmap(column[1], example)
-        penalty = float(rbf_penalties(example[None], CENTRES[label][None])[0, 0])
-        column[1].set_xlabel(f"{penalty:.1f}", fontsize=9)
+        column[1].set_xlabel(f"{np.sum((example - CENTRES[label]) ** 2):.1f}", fontsize=9)
         _bitmap(column[3], features[members].mean(0))
     bar = figure.colorbar(shades, ax=grid, label="output of a unit", aspect=40, shrink=0.8, extend="both")
     bar.outline.set_visible(False)

@@ -127,7 +127,7 @@ def test_the_smallest_penalty_is_the_likeliest_class():
     info = Info("digits", 10, tuple("0123456789"), (32, 32, 1), 100, 100)
     classifier = models.create(config.model, info)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
-    variables = classifier.module.init(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32))
+    variables = classifier.module.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))
     run = trained.Run(config, info, classifier, variables, 0, mesh.create(config.mesh))
     penalties = np.asarray(trained.outputs(run, jax.numpy.asarray(images)), np.float64)
     relative = np.exp(penalties.min(1, keepdims=True) - penalties)

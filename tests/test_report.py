@@ -11,7 +11,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common import figures, layer_table, page, report, trained
+from common import figures, layer_table, mistakes, page, report, trained
 from common.data import datasets
 from common.errors import UserError
 from lenet import pictures
@@ -33,7 +33,7 @@ def examples(digits):
 
 @pytest.fixture(scope="module")
 def results(digits, examples):
-    return report.test_results(digits, examples)
+    return mistakes.on_test_set(digits, examples)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +53,8 @@ def test_every_section_is_there_in_order(html):
 
 def test_every_picture_can_be_decoded_and_shows_something(html, results):
     drawn = decoded_pictures(html)
-    mistakes = int((results.predicted != results.labels).sum())
-    assert len(drawn) == html.count("<img ") == 4 + min(mistakes, 24)
+    wrong = int((results.predicted != results.labels).sum())
+    assert len(drawn) == html.count("<img ") == 4 + min(wrong, 24)
     for image in drawn:
         image.load()
         assert np.ptp(np.asarray(image)) > 0
@@ -85,7 +85,7 @@ def test_results_are_those_of_the_evaluation(digits, results):
 
 
 def test_confusion_counts_every_example_once(results, examples):
-    counts = report.confusion_counts(results, 10)
+    counts = mistakes.confusion_counts(results, 10)
     np.testing.assert_array_equal(counts.sum(1), np.bincount(examples.labels, minlength=10))
     np.testing.assert_array_equal(counts.sum(0), np.bincount(results.predicted, minlength=10))
     assert 1 - np.trace(counts) / counts.sum() == pytest.approx(results.error)
@@ -94,7 +94,7 @@ def test_confusion_counts_every_example_once(results, examples):
 def test_worst_mistakes_have_the_largest_losses(results, examples):
     loss = -np.log(results.probabilities[np.arange(len(examples)), examples.labels])
     wrong = results.probabilities.argmax(1) != examples.labels
-    shown = report.worst(results)
+    shown = mistakes.worst(results)
     assert len(shown) == min(24, wrong.sum()) > 0
     assert wrong[shown].all()
     assert (np.diff(loss[shown]) <= 1e-6).all()
@@ -104,14 +104,14 @@ def test_worst_mistakes_have_the_largest_losses(results, examples):
 
 def test_no_mistakes(digits, results, examples):
     perfect = dataclasses.replace(results, predicted=results.labels)
-    assert len(report.worst(perfect)) == 0
+    assert len(mistakes.worst(perfect)) == 0
     assert "classified rightly" in report.worst_mistakes(digits, examples, perfect)
     assert "There is no mistake." in report.confusion(digits, perfect)
 
 
 def test_most_confused_names_the_largest_counts_first():
     counts = np.array([[9, 1, 0], [4, 9, 0], [0, 2, 9]])
-    assert report.most_confused(counts, ("a", "b", "c")) == "Most often mistaken: b as a (4), c as b (2), a as b (1)."
+    assert mistakes.most_confused(counts, ("a", "b", "c")) == "Most often mistaken: b as a (4), c as b (2), a as b (1)."
 
 
 def test_feature_maps_are_the_layers_in_order(digits, examples):

@@ -1,0 +1,105 @@
+"""A page of text and pictures in one HTML file that needs nothing else: styles and pictures are inside."""
+
+import base64
+import html
+import io
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+from PIL import Image
+
+_PIXELS_PER_INCH = 96  # what CSS calls an inch
+_SMALLEST_WIDTH = 560  # pixels, under which a picture is scrolled sideways rather than shrunk further
+
+_STYLE = """
+:root { color-scheme: light; }
+body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: #fff; color: #1a1a1a;
+       font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
+h2 { font-size: 1.25rem; margin: 3rem 0 .5rem; padding-top: 1rem; border-top: 1px solid #ddd; }
+p { margin: .25rem 0 1rem; max-width: 46rem; }
+.caption { color: #444; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; padding: 0;
+           margin: 1.5rem 0; list-style: none; }
+.numbers li { border: 1px solid #ddd; border-radius: .5rem; padding: .6rem .8rem; }
+.numbers b { display: block; font-size: 1.45rem; line-height: 1.2; font-variant-numeric: tabular-nums; }
+.numbers span { color: #555; font-size: .875rem; line-height: 1.35; display: block; margin-top: .2rem; }
+.scroll { overflow-x: auto; }
+.scroll img { display: block; height: auto; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(6.5rem, 1fr)); gap: 1.1rem .9rem;
+            padding: 0; margin: 1rem 0; list-style: none; }
+.examples img { display: block; width: 100%; image-rendering: pixelated; border-radius: .25rem; background: #eee; }
+.examples span { display: block; font-size: .85rem; line-height: 1.35; margin-top: .3rem; overflow-wrap: anywhere; }
+table { border-collapse: collapse; font-size: .9rem; }
+th, td { text-align: left; vertical-align: top; padding: .2rem 1.25rem .2rem 0; border-bottom: 1px solid #eee;
+         overflow-wrap: anywhere; }
+th { font-weight: 500; color: #444; }
+details { margin: 1rem 0; }
+summary { cursor: pointer; color: #00568a; }
+"""
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """The whole file, from its title as text and what it contains as HTML."""
+    return (
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+        f"<h1>{html.escape(title)}</h1>\n" + "\n".join(parts) + "\n</body>\n</html>\n"
+    )
+
+
+def section(name: str, title: str, caption: str, *parts: str) -> str:
+    """A heading with the anchor `name`, a sentence or two of text on what one sees, and the HTML that shows it."""
+    heading = f'<section id="{name}">\n<h2>{html.escape(title)}</h2>\n'
+    return heading + paragraph(caption) + "\n".join(parts) + "\n</section>"
+
+
+def paragraph(text: str) -> str:
+    """A paragraph of text."""
+    return f'<p class="caption">{html.escape(text)}</p>\n'
+
+
+def numbers(pairs: Sequence[tuple[str, str]]) -> str:
+    """Numbers to see first, each over what it is."""
+    items = (f"<li><b>{html.escape(value)}</b><span>{html.escape(name)}</span></li>" for name, value in pairs)
+    return f'<ul class="numbers">{"".join(items)}</ul>'
+
+
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values."""
+    cells = (f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>' for name, value in rows)
+    return f"<table>{''.join(cells)}</table>"
+
+
+def folded(title: str, content: str) -> str:
+    """HTML that is hidden until it is asked for."""
+    return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
+
+
+def picture(figure: Figure, description: str) -> str:
+    """A figure at its own size, smaller on narrow screens; `description` is read out to who cannot see it."""
+    file = io.BytesIO()
+    figure.savefig(file, format="png", dpi=1.5 * _PIXELS_PER_INCH)
+    width = round(figure.get_figwidth() * _PIXELS_PER_INCH)
+    style = f"width: 100%; max-width: {width}px; min-width: {min(width, _SMALLEST_WIDTH)}px"
+    return f'<div class="scroll">{_image(file.getvalue(), description, style)}</div>'
+
+
+def examples(items: Sequence[tuple[UInt8[np.ndarray, "height width *colours"], str, str]]) -> str:
+    """A gallery of small images, each over two lines of text."""
+    cells = []
+    for image, first, second in items:
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, format="PNG")
+        text = f"<span><b>{html.escape(first)}</b><br>{html.escape(second)}</span>"
+        cells.append(f"<li>{_image(file.getvalue(), f'{first}, {second}')}{text}</li>")
+    return f'<ul class="examples">{"".join(cells)}</ul>'
+
+
+def _image(png: bytes, description: str, style: str = "") -> str:
+    style = f' style="{style}"' if style else ""
+    encoded = base64.b64encode(png).decode()
+    return f'<img alt="{html.escape(description)}"{style} src="data:image/png;base64,{encoded}">'

@@ -1,0 +1,141 @@
+"""What a trained run sees in images: `python -m common.predict --workdir=DIR IMAGE [IMAGE ...]`.
+
+Each image is prepared as the training images were (channels, inversion, size, padding: the run's `config.data`), and
+one line says its likeliest class, the probability of it, and the classes next in line. Probabilities are the softmax
+of the logits, which for a network with penalties are their negatives.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from absl import flags
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageOps
+
+from common import launch, trained
+from common.data import decode, pipeline
+from common.data.datasets import ArraySource
+from common.errors import UserError
+from common.trained import Run
+
+TAKES_ARGUMENTS = True
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
+_TOP = flags.DEFINE_integer("top", 3, "how many classes to show after the likeliest", lower_bound=0)
+_JSON = flags.DEFINE_boolean("json", False, "print one JSON object for each image")
+_INVERT = flags.DEFINE_boolean(
+    "invert",
+    False,
+    "swap black and white: for images that are negatives of what the run was trained on, such as photographs of dark "
+    "ink on light paper where the training digits are bright on black",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What a network sees in one image.
+
+    ranking: (class name, probability) of every class, the likeliest first. note: what was done to the image that was
+    not done to training images, or nothing.
+    """
+
+    file: str
+    ranking: tuple[tuple[str, float], ...]
+    note: str = ""
+
+
+def main(*files: str) -> None:
+    """Print a line for each image that the command line names."""
+    if not _WORKDIR.value:
+        raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
+    if not files:
+        raise UserError("no image given; expected python -m common.predict --workdir=DIR IMAGE [IMAGE ...]")
+    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser())
+    predictions = predict(run, files, _INVERT.value)
+    lines = as_json(predictions, _TOP.value) if _JSON.value else as_text(predictions, _TOP.value)
+    print("\n".join(lines))
+
+
+def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) -> list[Prediction]:
+    """What the run's network sees in image files; UserError names a file that holds no image.
+
+    invert: swap black and white, besides what the run's config does.
+    """
+    prepared = [prepare(run, file, invert) for file in files]
+    chances = probabilities(run, np.stack([image for image, _ in prepared]))
+    order = np.argsort(-chances, axis=-1, kind="stable")
+    return [
+        Prediction(str(file), tuple((run.info.class_names[i], float(row[i])) for i in ranks), note)
+        for file, row, ranks, (_, note) in zip(files, chances, order, prepared, strict=True)
+    ]
+
+
+def prepare(run: Run, file: str | os.PathLike, invert: bool) -> tuple[UInt8[np.ndarray, "height width channels"], str]:
+    """The image in a file as the run's dataset would hold it, and a note where that took more than its config says."""
+    data, (height, width, channels) = run.config.data, run.info.image_shape
+    # A dataset whose images are already grey or in colour, as stored, leaves config.data.channels at 0.
+    preparation = decode.Preparation(channels, data.invert != invert, data.resize, data.pad)
+    image, note = decode.read(file, channels), ""
+    content = (height - 2 * data.pad, width - 2 * data.pad)
+    if not data.resize and image.shape[:2] != content:
+        note = f"resized from {_size(image.shape)} to {_size(content)}"
+        image = _fit(image, content)
+    return decode.prepare_image(image, preparation), note
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _fit(image: UInt8[np.ndarray, "_ _ channels"], size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ channels"]:
+    """The centre of the image that has the proportions of `size` (height, width), at that size."""
+    picture = Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
+    fitted = np.array(ImageOps.fit(picture, size[::-1], Image.Resampling.BILINEAR))
+    return fitted.reshape(*size, image.shape[-1])
+
+
+def probabilities(
+    run: Run, images: UInt8[np.ndarray, "images height width channels"]
+) -> Float[np.ndarray, "images classes"]:
+    """The softmax of the run's logits for stored images of its network's size."""
+    source = ArraySource(images, np.zeros(len(images), np.int32))
+    batch_size = min(len(images), run.config.evaluate.batch_size)
+    parts = []
+    for batch, _, mask in pipeline.eval_batches(source, batch_size, run.mesh):
+        chances = jax.nn.softmax(run.classifier.logits(trained.outputs(run, batch)))
+        parts.append(np.asarray(chances)[np.asarray(mask)])
+    return np.concatenate(parts)
+
+
+def as_text(predictions: Sequence[Prediction], top: int) -> list[str]:
+    """Lines for a person: file, class, probability, then the `top` classes that follow."""
+    width = max(len(prediction.file) for prediction in predictions)
+    class_width = max(len(prediction.ranking[0][0]) for prediction in predictions)
+    lines = []
+    for prediction in predictions:
+        (name, probability), *others = prediction.ranking
+        line = f"{prediction.file:<{width}}  {name:<{class_width}}  {probability:6.1%}"
+        if others[:top]:
+            line += "  then " + ", ".join(f"{name} {probability:.1%}" for name, probability in others[:top])
+        lines.append(line + (f"  ({prediction.note})" if prediction.note else ""))
+    return lines
+
+
+def as_json(predictions: Sequence[Prediction], top: int) -> list[str]:
+    """Lines for a program: `file`, `class`, `probability`, `others` (the `top` classes that follow) and `note`."""
+    lines = []
+    for prediction in predictions:
+        likeliest, *others = ({"class": name, "probability": chance} for name, chance in prediction.ranking)
+        lines.append(
+            json.dumps({"file": prediction.file, **likeliest, "others": others[:top], "note": prediction.note})
+        )
+    return lines
+
+
+if __name__ == "__main__":
+    launch.run(main)
