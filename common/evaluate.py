@@ -34,11 +34,10 @@ def evaluate(step: EvalStep, variables: PyTree, source: Source, batch_size: int,
 
 def means(sums: Totals) -> dict[str, float]:
     """The totals as numbers for one example: loss, error and top5_error (fractions), and how many examples."""
-    sums = jax.device_get(sums)
-    count = max(float(sums.count), 1.0)
+    loss, errors, top5_errors, count = jax.device_get((sums.loss, sums.errors, sums.top5_errors, sums.count))
     return {
-        "loss": float(sums.loss) / count,
-        "error": float(sums.errors) / count,
-        "top5_error": float(sums.top5_errors) / count,
-        "examples": int(sums.count),
+        "loss": float(loss / max(count, 1)),
+        "error": float(errors / max(count, 1)),
+        "top5_error": float(top5_errors / max(count, 1)),
+        "examples": int(count),
     }

@@ -5,6 +5,7 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
+from logging import ERROR, LogRecord
 
 from absl import app, flags, logging
 
@@ -12,20 +13,27 @@ from common import errors
 from common.errors import UserError
 
 
-def define_config() -> flags.FlagHolder:
+def define_config() -> flags.Flag:
     """The flag `--config=FILE[:ARGUMENT]` and, for each option in it, `--config.SECTION.OPTION=VALUE`."""
     from ml_collections import config_flags
 
-    if "config" in flags.FLAGS:  # another tool's module has been imported in the same process
-        return flags.FLAGS["config"]
-    return config_flags.DEFINE_config_file("config", None, "config file, such as configs/lenet5_digits.py")
+    if "config" not in flags.FLAGS:  # another tool's module may have been imported in the same process
+        config_flags.DEFINE_config_file("config", None, "config file, such as configs/lenet5_digits.py")
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])  # so that --help shows it
+    return flags.FLAGS["config"]
 
 
 def run(main: Callable[..., None]) -> None:
     """Run a tool's `main`, on the names after its flags if it takes any; a `UserError` is one line and exit code 2."""
-    logging.set_verbosity(logging.WARNING)  # libraries' progress reports are not the user's
+    logging.set_verbosity(logging.WARNING)
+    logging.get_absl_handler().addFilter(_concerns_the_user)
     with errors.reported():
         app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+
+
+def _concerns_the_user(record: LogRecord) -> bool:
+    """Libraries' remarks on how they were called are not the user's; their errors are."""
+    return record.levelno >= ERROR or "site-packages" not in record.pathname
 
 
 def config_name() -> str:

@@ -6,7 +6,7 @@ finds the last one. That holds for any wiring (branches, shortcuts, partial conn
 values that do not depend on the image are not followed and a convolution gives the same to all its channels.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jax.extend import core
@@ -96,9 +96,9 @@ def _everything(result: core.Var, inputs: list[Rows]) -> np.ndarray:
     return np.broadcast_to(min(rows.min(initial=_NEVER) for rows in inputs if rows is not None), result.aval.shape)
 
 
-def _windows(seen: np.ndarray, axis: int, size: int, stride: int, padding: tuple[int, int], dilation: int):
+def _windows(seen: np.ndarray, axis: int, size: int, stride: int, padding: Sequence[int | np.integer], dilation: int):
     """The minimum over each window along an axis."""
-    if size == stride == 1 and padding == (0, 0):
+    if size == stride == 1 and not any(padding):
         return seen
     seen = np.moveaxis(_padded(seen, [(*padding, 0) if i == axis else (0, 0, 0) for i in range(seen.ndim)]), axis, 0)
     count = (len(seen) - (size - 1) * dilation - 1) // stride + 1
@@ -106,7 +106,7 @@ def _windows(seen: np.ndarray, axis: int, size: int, stride: int, padding: tuple
     return np.moveaxis(np.minimum.reduce(taps), 0, axis)
 
 
-def _padded(seen: np.ndarray, padding: list[tuple[int, int, int]]) -> np.ndarray:
+def _padded(seen: np.ndarray, padding: Sequence[Sequence[int | np.integer]]) -> np.ndarray:
     """`lax.pad`: padding (before, after, between) along each axis; negative amounts crop."""
     places, kept, shape = [], [], []
     for size, (before, after, between) in zip(seen.shape, padding, strict=True):

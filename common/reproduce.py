@@ -86,7 +86,7 @@ def _record(claim: Any) -> str:
     seeds = range(_SEEDS.value or claim.seeds)
     folders = {name: [_folder(run, claim, seed) for seed in seeds] for name, run in claim.runs.items()}
     values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
-    first = summary.read(next(iter(folders.values()))[0])
+    summaries = [summary.read(folder) for found in folders.values() for folder in found]
     holds = bool(claim.holds(values))
     result = {
         "claim": claim.id,
@@ -106,8 +106,9 @@ def _record(claim: Any) -> str:
             name: f"python -m common.main {shlex.join(_scaled(run, claim).flags())} --config.seed=SEED"
             for name, run in claim.runs.items()
         },
-        "images_per_second": first["images_per_second"],
-        "environment": first["environment"],
+        "images_per_second": statistics.median(found["images_per_second"] for found in summaries),
+        "peak_memory_bytes": max(found["peak_memory_bytes"] for found in summaries),
+        "environment": summaries[0]["environment"],
         "date": datetime.date.today().isoformat(),
     }
     path = pathlib.Path(_RESULTS.value)

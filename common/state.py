@@ -14,8 +14,8 @@ from common.models import Classifier
 class TrainState:
     """What a checkpoint holds.
 
-    step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is also the
-        whole position in the data.
+    step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is also
+        the whole position in the data.
     params: the network's trainable parameters.
     model_state: its other variables by collection, such as `batch_stats`.
     opt_state: the optimizer's.

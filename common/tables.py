@@ -1,7 +1,8 @@
 """Write the tables of results into the documents: `python -m common.tables`.
 
 Between the lines `<!-- results: PREFIX ... -->` and `<!-- /results -->` of a Markdown file goes a table of every
-result in `results/` whose claim's id begins with one of the prefixes (all, without a prefix).
+result in `results/` whose claim's id begins with one of the prefixes (all, without a prefix); between `<!--
+benchmarks -->` and `<!-- /benchmarks -->` goes one of every speed that `benchmarks/` measured.
 """
 
 import json
@@ -16,24 +17,26 @@ from common import launch
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results")
 
 _BLOCK = re.compile(r"(<!-- results:(?P<prefixes>[^>]*?)-->\n).*?(<!-- /results -->)", re.DOTALL)
+_SPEEDS = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
 _HEADER = "| claim | what | paper | ours (mean ± sd over seeds) | verdict |\n|---|---|---|---|---|\n"
 
 
 def main() -> None:
     """Rewrite the tables of RESULTS.md and of every README."""
-    results = load(pathlib.Path(_RESULTS.value))
+    folder = pathlib.Path(_RESULTS.value)
+    results, benchmarks = load(folder, "claim"), load(folder, "benchmark")
     for path in sorted([*pathlib.Path().glob("*.md"), *pathlib.Path().glob("*/README.md")]):
         before = path.read_text()
-        after = fill(before, results)
+        after = fill_speeds(fill(before, results), benchmarks)
         if after != before:
             path.write_text(after)
             print(f"wrote {path}")
 
 
-def load(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The recorded claims, by id."""
+def load(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
+    """The recorded results of a kind, 'claim' or 'benchmark', in the order of their names."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
-    return [result for result in found if "claim" in result]
+    return [result for result in found if kind in result]
 
 
 def fill(document: str, results: list[dict[str, Any]]) -> str:
@@ -41,10 +44,23 @@ def fill(document: str, results: list[dict[str, Any]]) -> str:
 
     def table(match: re.Match) -> str:
         prefixes = tuple(match["prefixes"].split()) or ("",)
-        rows = [line for result in results if result["claim"].startswith(prefixes) for line in _rows(result)]
-        return match[1] + "\n" + _HEADER + "".join(rows) + "\n" + _footnote(results, prefixes) + "\n" + match[3]
+        shown = [result for result in results if result["claim"].startswith(prefixes)]
+        rows = [line for result in shown for line in _rows(result)]
+        return match[1] + "\n" + _HEADER + "".join(rows) + "\n" + _machines(shown) + "\n" + match[3]
 
     return _BLOCK.sub(table, document)
+
+
+def fill_speeds(document: str, benchmarks: list[dict[str, Any]]) -> str:
+    """The document with the table of benchmarks between its markers written anew."""
+    lines = ["| benchmark | what | median | lowest to highest |\n|---|---|---|---|\n"]
+    for result in benchmarks:
+        for number, (name, found) in enumerate(result["measured"].items()):
+            label = f"{result['benchmark']}: `{result['command']}`" if number == 0 else ""
+            spread = f"{found['low']:.4g} to {found['high']:.4g}"
+            lines.append(f"| {label} | {name} | {found['median']:.4g} | {spread} |\n")
+    table = "\n" + "".join(lines) + "\n" + _machines(benchmarks) + "\n"
+    return _SPEEDS.sub(lambda match: match[1] + table + match[2], document)
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
@@ -66,17 +82,16 @@ def _number(value: float | None, unit: str) -> str:
     return f"{100 * value:.2f}%" if unit == "%" else f"{value:.4g} {unit}".strip()
 
 
-def _footnote(results: list[dict[str, Any]], prefixes: tuple[str, ...]) -> str:
+def _machines(results: list[dict[str, Any]]) -> str:
     """Where the numbers come from: machines, versions and dates."""
-    shown = [result for result in results if result["claim"].startswith(prefixes)]
     made = {
         f"{r['environment']['devices']} ({r['environment']['cpu_cores']} cores), jax {r['environment']['jax']}, "
         f"flax {r['environment']['flax']}, {r['date']}"
-        for r in shown
+        for r in results
     }
     if not made:
         return ""
-    return f"Measured on {'; '.join(sorted(made))}; commands and every seed's number are in `results/`.\n"
+    return f"Measured on {'; '.join(sorted(made))}; commands and all numbers are in `results/`.\n"
 
 
 if __name__ == "__main__":

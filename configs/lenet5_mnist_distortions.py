@@ -5,7 +5,7 @@ distorted digits beside 60,000 originals, each seen about twice); everything els
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m common.main --config=configs/lenet5_mnist_distortions.py --config.data.directory=DIR
 Deviates: a digit is distorted anew each time it is shown instead of drawn from 540,000 stored copies; the ranges are
-ours, since the paper gives none.
+ours, since the paper gives none; and mu is 0.1, not 0.02, with which one seed in three stayed at 1.2% test error.
 """
 
 from configs import lenet5_mnist
@@ -14,8 +14,9 @@ from configs import lenet5_mnist
 def get_config():
     config = lenet5_mnist.get_config()
     config.augment.probability = 0.9
-    config.augment.translate = 2.0
+    config.augment.translate = 1.0
     config.augment.scale = 0.15
     config.augment.squeeze = 0.15
-    config.augment.shear = 0.2
+    config.augment.shear = 0.3
+    config.optimizer.mu = 0.1
     return config

@@ -1,9 +1,13 @@
-"""Annotations are checked while tests run: shapes and types of every public function's arguments and results."""
+"""Annotations are checked while tests run: shapes and types of every function's arguments and results."""
 
 import os
+import pathlib
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["common", "lenet"], "beartype.beartype")
+import tests.checker  # noqa: F401  the hook looks it up in `tests`
+
+ROOT = pathlib.Path(__file__).parent.parent
+install_import_hook(["common", *(path.parent.name for path in ROOT.glob("*/model.py"))], "tests.checker.check")

@@ -10,7 +10,12 @@ from common import metrics
 from tests.runs import ROOT, environment, run
 
 MODERN = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", "--config.mesh.devices=0")
-SHORT = ("--config.train.length=30steps", "--config.train.log_every=5steps", "--config.evaluate.every=10steps")
+SHORT = (
+    "--config.train.length=30steps",
+    "--config.schedule.warmup=5steps",
+    "--config.train.log_every=5steps",
+    "--config.evaluate.every=10steps",
+)
 
 
 @pytest.mark.parametrize("memory", ["arrays", "stream"])

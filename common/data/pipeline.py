@@ -41,7 +41,7 @@ class ResidentFeed:
         return self.images, self.labels, jax.device_put(rows, mesh_lib.batched(self.mesh, axis=1))
 
     @staticmethod
-    def select(batches: tuple[Array, Array, Array], i: Int[Array, ""]) -> tuple[Array, Array]:
+    def select(batches: tuple[Array, Array, Array], i: int | Int[Array, ""]) -> tuple[Array, Array]:
         """The i-th batch's images and labels."""
         images, labels, rows = batches
         return images[rows[i]], labels[rows[i]]
@@ -68,7 +68,7 @@ class StreamedFeed:
         return jax.make_array_from_process_local_data(mesh_lib.batched(self._mesh, axis=1), local)
 
     @staticmethod
-    def select(batches: tuple[Array, Array], i: Int[Array, ""]) -> tuple[Array, Array]:
+    def select(batches: tuple[Array, Array], i: int | Int[Array, ""]) -> tuple[Array, Array]:
         """The i-th batch's images and labels."""
         images, labels = batches
         return images[i], labels[i]
