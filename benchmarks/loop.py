@@ -1,0 +1,97 @@
+"""What the training loop costs: images per second of the whole loop over those of the bare compiled step.
+
+    python -m benchmarks.loop --config=configs/lenet5_mnist_modern.py --config.data.directory=DIR
+
+The bare step runs on one batch that is already on the device. Both are measured in turn, several times; the ratio is
+of neighbouring measurements, so that a machine's slow minutes fall on both alike. Writes results/benchmark_loop.json.
+"""
+
+import datetime
+import pathlib
+import tempfile
+import time
+from collections.abc import Callable
+
+from absl import flags
+
+from benchmarks.measure import spread
+from common import launch
+
+_CONFIG = launch.define_config()
+_STEPS = flags.DEFINE_integer("steps", 200, "updates in one measurement", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 7, "measurements of each", lower_bound=2)
+_OUT = flags.DEFINE_string("out", "results/benchmark_loop.json", "where the result goes")
+
+
+def main() -> None:
+    """Measure both in turn and write the result."""
+    from common import workdir
+
+    config = _CONFIG.value
+    bare_speeds, loop_speeds = [], []
+    bare = _bare_step(config)
+    for _ in range(_ROUNDS.value):
+        bare_speeds.append(bare())
+        loop_speeds.append(_whole_loop(config))
+    ratios = [loop / bare for loop, bare in zip(loop_speeds, bare_speeds, strict=True)]
+    result = {
+        "benchmark": "loop",
+        "config": launch.config_name(),
+        "batch_size": config.train.batch_size,
+        "measured": {
+            "bare compiled step, images/s": spread(bare_speeds),
+            "whole loop, images/s": spread(loop_speeds),
+            "whole loop over bare step": spread(ratios),
+        },
+        "command": f"python -m benchmarks.loop --config=configs/{launch.config_name()}.py",
+        "environment": workdir.environment(),
+        "date": datetime.date.today().isoformat(),
+    }
+    workdir.write_json(pathlib.Path(_OUT.value), result)
+    for name, found in result["measured"].items():
+        print(f"{name:32} median {found['median']:10.4g}   {found['low']:10.4g} to {found['high']:.4g}")
+
+
+def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
+    """A function that times the compiled update on one resident batch, in images per second."""
+    import jax
+
+    from common import models, train
+    from common.data import datasets, pipeline
+    from common.state import create_state
+
+    dataset = datasets.load(config.data)
+    classifier = models.create(config.model, dataset.info)
+    optimizer, _ = train.make_optimizer(config, len(dataset.train))
+    step = jax.jit(train.make_train_step(config, classifier, optimizer), donate_argnums=0)
+    images, labels = jax.device_put(pipeline.gather(dataset.train, list(range(config.train.batch_size))))
+
+    def measure() -> float:
+        state, _ = step(create_state(classifier, optimizer, config), images, labels)
+        jax.block_until_ready(state)
+        started = time.perf_counter()
+        for _ in range(_STEPS.value):
+            state, _ = step(state, images, labels)
+        jax.block_until_ready(state)
+        return _STEPS.value * config.train.batch_size / (time.perf_counter() - started)
+
+    return measure
+
+
+def _whole_loop(config) -> float:  # noqa: ANN001
+    """Images per second that `fit` itself reports, of its second half (the first has the compilation)."""
+    from common import metrics, train
+
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.train.length = f"{2 * _STEPS.value} steps"
+        config.train.log_every = f"{_STEPS.value} steps"
+        config.evaluate.every = config.checkpoint.every = config.train.length
+        config.schedule.warmup = "0 steps"
+    with tempfile.TemporaryDirectory() as folder:
+        train.fit(config, pathlib.Path(folder))
+        return metrics.read(pathlib.Path(folder), "train")[-1]["images_per_second"]
+
+
+if __name__ == "__main__":
+    launch.run(main)
