@@ -38,8 +38,8 @@ ACTIVATIONS = {"scaled_tanh": scaled_tanh, "tanh": jnp.tanh, "relu": jax.nn.relu
 def fan_in_uniform(fan_in: int | np.ndarray, root: bool = False) -> nn.initializers.Initializer:
     """U(-2.4/F, 2.4/F), F the number of weights that a unit really sums (1998, appendix A).
 
-    fan_in: F, or one F per entry of the parameter's last axis; root: divide by sqrt(F) instead, as some
-    re-implementations of the 1989 network guess. The 1998 paper argues for F, because the inputs are correlated.
+    fan_in: F, or one F per entry of the parameter's last axis; root: divide by sqrt(F) instead, which keeps the
+    scale of signals where inputs are not correlated. The 1998 paper argues for F, because they are.
     """
     return functools.partial(_uniform, bound=2.4 / (np.sqrt(fan_in) if root else fan_in))
 
