@@ -26,7 +26,7 @@ _SEEDS = flags.DEFINE_integer("seeds", 0, "runs of each experiment; default: the
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets")
 _JOBS = flags.DEFINE_integer("jobs", 1, "runs made at the same time", lower_bound=1)
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the runs")
-_RESULTS = flags.DEFINE_string("results", "results", "folder of the results")
+_RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
 
 def main() -> None:

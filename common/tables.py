@@ -14,7 +14,7 @@ from absl import flags
 
 from common import launch
 
-_RESULTS = flags.DEFINE_string("results", "results", "folder of the results")
+_RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
 _BLOCK = re.compile(r"(<!-- results:(?P<prefixes>[^>]*?)-->\n).*?(<!-- /results -->)", re.DOTALL)
 _SPEEDS = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
