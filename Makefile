@@ -10,7 +10,7 @@ train: $(VENV)/installed
 	$(RUN) -m common.report --workdir=runs/lenet5_digits
 
 test: $(VENV)/installed-test
-	$(RUN) -m pytest
+	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .

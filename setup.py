@@ -36,7 +36,7 @@ setup(
         "tpu": ["jax[tpu]"],
         # TensorFlow is needed to *prepare* a TFDS dataset and never to train on it.
         "prepare": ["tensorflow-cpu"],
-        "test": ["beartype", "hypothesis", "pytest", "pytest-timeout", "ruff"],
+        "test": ["beartype", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
         "parity": ["torch==2.13.0"],
     },
 )

@@ -39,8 +39,9 @@ def test_one_line(arguments, expected, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_batch_that_does_not_divide_by_the_devices():
-    line = refused(*DIGITS, "--config.mesh.devices=0", "--config.train.batch_size=12", "--workdir=/tmp/x", devices=8)
+def test_a_batch_that_does_not_divide_by_the_devices(tmp_path):
+    settings = ("--config.mesh.devices=0", "--config.train.batch_size=12", f"--workdir={tmp_path}")
+    line = refused(*DIGITS, *settings, devices=8)
     assert "batch_size 12 does not split over 8 devices; use a multiple of 8" in line
 
 
