@@ -1,0 +1,116 @@
+"""How fast local response normalisation is: `python -m benchmarks.local_response_norm [--out=FILE]`.
+
+Our function against the ways it is usually written, on the maps of AlexNet's conv1 and conv2, forwards and forwards
+with the gradient. All candidates are measured in turn, round after round, so that whatever else the machine does
+falls on all of them; printed is the median with the quartiles, in milliseconds.
+"""
+
+import functools
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import app, flags
+from jaxtyping import Array
+
+from common.layers import local_response_norm
+
+_BATCH = flags.DEFINE_integer("batch", 16, "images", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=2)
+_OUT = flags.DEFINE_string("out", "", "also write the numbers to this JSON file")
+
+MAPS = {"conv1": (55, 55, 96), "conv2": (27, 27, 256)}
+
+
+def _with_window(window_sum: Callable[[Array], Array], x: Array) -> Array:
+    """The equation as printed, differentiated by JAX."""
+    return x / (2.0 + 1e-4 * window_sum(x * x)) ** 0.75
+
+
+def _slices(squares: Array) -> Array:
+    padded = jnp.pad(squares, [(0, 0)] * 3 + [(2, 2)])
+    return sum(padded[..., i : i + squares.shape[-1]] for i in range(5))
+
+
+def _reduce_window(squares: Array) -> Array:
+    window, padding = (1, 1, 1, 5), [(0, 0)] * 3 + [(2, 2)]
+    return jax.lax.reduce_window(squares, 0.0, jax.lax.add, window, (1, 1, 1, 1), padding)
+
+
+def _cumulative(squares: Array) -> Array:
+    sums = jnp.cumsum(jnp.pad(squares, [(0, 0)] * 3 + [(3, 2)]), axis=-1)
+    return sums[..., 5:] - sums[..., :-5]
+
+
+def _banded_product(squares: Array) -> Array:
+    channels = np.arange(squares.shape[-1])
+    band = np.abs(channels[:, None] - channels) <= 2
+    return squares @ band.astype(np.float32)
+
+
+CANDIDATES: dict[str, Callable[[Array], Array]] = {
+    "ours": local_response_norm,
+    "naive: slices": functools.partial(_with_window, _slices),
+    "naive: reduce_window": functools.partial(_with_window, _reduce_window),
+    "naive: cumulative sum": functools.partial(_with_window, _cumulative),
+    "naive: banded product": functools.partial(_with_window, _banded_product),
+}
+
+
+def measure(batch: int, rounds: int) -> list[dict]:
+    """One record for each candidate, maps and direction: median and quartiles in milliseconds."""
+    return [
+        record
+        for name, shape in MAPS.items()
+        for direction in ("forward", "forward and backward")
+        for record in _interleaved(name, (batch, *shape), direction, rounds)
+    ]
+
+
+def _interleaved(name: str, shape: tuple[int, ...], direction: str, rounds: int) -> list[dict]:
+    x, cotangent = (100 * jax.random.normal(jax.random.key(seed), shape) for seed in range(2))
+    calls = {}
+    for candidate, function in CANDIDATES.items():
+        if direction == "forward":
+            calls[candidate] = functools.partial(jax.jit(function), x)
+        else:
+            calls[candidate] = functools.partial(jax.jit(functools.partial(_both, function)), x, cotangent)
+        jax.block_until_ready(calls[candidate]())
+    times = {candidate: [] for candidate in calls}
+    for _ in range(rounds):
+        for candidate, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            times[candidate].append(1000 * (time.perf_counter() - start))
+    return [
+        {"maps": name, "direction": direction, "candidate": candidate, "milliseconds": statistics.quantiles(values)}
+        for candidate, values in times.items()
+    ]
+
+
+def _both(function: Callable[[Array], Array], x: Array, cotangent: Array) -> tuple[Array, Array]:
+    outputs, pullback = jax.vjp(function, x)
+    return outputs, pullback(cotangent)[0]
+
+
+def main(_: list[str]) -> None:
+    """Print the table, and write it if asked to."""
+    records = measure(_BATCH.value, _ROUNDS.value)
+    print(f"{_BATCH.value} images on {jax.devices()[0].device_kind}, {_ROUNDS.value} rounds; milliseconds")
+    for record in records:
+        low, middle, high = record["milliseconds"]
+        print(
+            f"{record['maps']}  {record['direction']:<20}  {record['candidate']:<22}  {middle:8.2f}  "
+            f"({low:.2f} to {high:.2f})"
+        )
+    if _OUT.value:
+        pathlib.Path(_OUT.value).write_text(json.dumps(records, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    app.run(main)

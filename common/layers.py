@@ -1,0 +1,128 @@
+"""Layers that several families share."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from common.errors import UserError
+
+Images = Float[Array, "batch height width channels"]
+Pooled = Float[Array, "batch out_height out_width channels"]
+Padding = tuple[int, int]
+
+
+def local_response_norm(
+    x: Float[Array, "*batch channels"],
+    *,
+    size: int = 5,
+    alpha: float = 1e-4,
+    beta: float = 0.75,
+    k: float = 2.0,
+    divide_by_size: bool = False,
+) -> Float[Array, "*batch channels"]:
+    """Each activation divided by (k + alpha * sum of squares over `size` neighbouring channels)^beta.
+
+    Krizhevsky 2012, section 3.3: the window of channel i is i - (size - 1) / 2 .. i + (size - 1) / 2, cut off at
+    the first and last channel. `divide_by_size` divides alpha by `size`, as the author's code, Caffe and PyTorch do
+    and the printed formula does not. Computed in float32, returned in the type of `x`. Differentiable in reverse
+    mode only. Raises ValueError for an even `size`, which has no middle.
+    """
+    if size % 2 == 0:
+        raise ValueError(f"a window of {size} channels has no middle; expected an odd size")
+    alpha = alpha / size if divide_by_size else alpha
+    return _normalize(x.astype(jnp.float32), size, alpha, beta, k).astype(x.dtype)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
+def _normalize(x: Array, size: int, alpha: float, beta: float, k: float) -> Array:
+    """The equation itself: x * scale^-beta with scale = k + alpha * window(x^2)."""
+    return x * _inverse_power(k + alpha * _window_sum(x * x, size), beta)
+
+
+def _normalize_forward(x: Array, size: int, alpha: float, beta: float, k: float) -> tuple[Array, Array]:
+    return _normalize(x, size, alpha, beta, k), x
+
+
+def _normalize_backward(size: int, alpha: float, beta: float, k: float, x: Array, gradient: Array) -> tuple[Array]:
+    """dL/dx_i = g_i s_i^-beta - 2 alpha beta x_i * window(g_j x_j s_j^(-beta - 1)), the window being symmetric.
+
+    The scale is computed again rather than kept: that is cheaper than writing and reading it.
+    """
+    scale = k + alpha * _window_sum(x * x, size)
+    direct = gradient * _inverse_power(scale, beta)
+    return (direct - 2 * alpha * beta * x * _window_sum(x * direct / scale, size),)
+
+
+_normalize.defvjp(_normalize_forward, _normalize_backward)
+
+
+def _window_sum(values: Array, size: int) -> Array:
+    """Sum over `size` channels around each: shifted slices, which XLA fuses into one pass over memory."""
+    channels, half = values.shape[-1], size // 2
+    padded = jnp.pad(values, [(0, 0)] * (values.ndim - 1) + [(half, half)])
+    slices = [jax.lax.slice_in_dim(padded, i, i + channels, axis=-1) for i in range(size)]
+    return functools.reduce(jnp.add, slices)
+
+
+def _inverse_power(scale: Array, beta: float) -> Array:
+    """scale^-beta; for the papers' 3/4 by roots, several times faster than a general power on CPUs."""
+    if beta == 0.75:
+        root = jax.lax.rsqrt(scale)
+        return root * jnp.sqrt(root)
+    return scale**-beta
+
+
+def ceil_padding(size: int, window: int, stride: int) -> Padding:
+    """Padding (before, after) with which windows cover all of `size` pixels: the 'ceil' rule of Caffe's pooling."""
+    count = max(-(-(size - window) // stride), 0) + 1
+    return 0, max((count - 1) * stride + window - size, 0)
+
+
+def max_pool(images: Images, window: int, stride: int, padding: tuple[Padding, Padding] = ((0, 0), (0, 0))) -> Pooled:
+    """The largest value in each window of `window` x `window` pixels; padding (rows, columns) never wins.
+
+    Maxima of strided slices, along the width and then the height: on CPUs the gradient is several times faster than
+    that of XLA's windowed reduction. Where values tie they share the gradient.
+    """
+    lowest = jnp.asarray(-jnp.inf, images.dtype)
+    images = jax.lax.pad(images, lowest, [(0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)])
+    for axis in (2, 1):
+        last = images.shape[axis] - window
+        places = [jax.lax.slice_in_dim(images, i, last + i + 1, stride, axis) for i in range(window)]
+        images = functools.reduce(jnp.maximum, places)
+    return images
+
+
+def adaptive_average_pool(images: Images, size: int) -> Pooled:
+    """Means over size x size bins that cover an image of any size, as PyTorch's layer of that name cuts them.
+
+    Bin i covers rows floor(i H / size) to ceil((i + 1) H / size); bins overlap, or repeat, where H is no multiple.
+    """
+    if images.shape[1:3] == (size, size):
+        return images
+    rows, columns = (jnp.asarray(_bin_weights(length, size), images.dtype) for length in images.shape[1:3])
+    return jnp.einsum("ih,bhwc,jw->bijc", rows, images, columns)
+
+
+def _bin_weights(length: int, bins: int) -> np.ndarray:
+    """[bins, length]: the weight of each pixel in each bin's mean."""
+    edges = np.arange(bins + 1) * length
+    first, last = edges[:-1] // bins, -(-edges[1:] // bins)
+    positions = np.arange(length)
+    inside = (positions >= first[:, None]) & (positions < last[:, None])
+    return inside / inside.sum(axis=1, keepdims=True)
+
+
+def identity(outputs: PyTree) -> PyTree:
+    """The logits of a network whose outputs are logits."""
+    return outputs
+
+
+def check_image_size(network: str, image_shape: tuple[int, int, int], smallest: int, hint: str) -> None:
+    """UserError, ending in `hint`, for images (height, width, channels) with a side of fewer than `smallest` pixels."""
+    height, width = image_shape[:2]
+    if min(height, width) < smallest:
+        raise UserError(f"{network} takes images of {smallest}x{smallest} pixels or more, got {height}x{width}: {hint}")
