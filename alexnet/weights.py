@@ -1,0 +1,38 @@
+"""AlexNet's variables under the names of torchvision's `alexnet`, and back."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import PyTree
+
+from alexnet.model import AlexNet
+from common import torch_layout
+from common.torch_layout import Entry
+
+_CONVOLUTIONS = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+_DENSE = {"fc6": 1, "fc7": 4, "fc8": 6}
+
+
+def entries(module: AlexNet) -> list[Entry]:
+    """Every array of the network; the published weights fit variant 'one_column'."""
+    listed = []
+    for ours, index in _CONVOLUTIONS.items():
+        listed += torch_layout.convolution(ours, f"features.{index}")
+    for ours, index in _DENSE.items():
+        # fc6 reads a flattened map.
+        listed += torch_layout.dense(ours, f"classifier.{index}", module.widths[-1] if ours == "fc6" else 0)
+    return listed
+
+
+def from_torchvision(state: Mapping[str, np.ndarray], module: AlexNet, like: PyTree) -> PyTree:
+    """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
+
+    The published weights expect RGB from 0 to 1, less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
+    UserError names an array that is missing, left over or of another shape.
+    """
+    return torch_layout.to_ours(state, entries(module), like)
+
+
+def to_torchvision(variables: PyTree, module: AlexNet) -> dict[str, np.ndarray]:
+    """The state dictionary of these variables."""
+    return torch_layout.to_theirs(variables, entries(module))

@@ -1,0 +1,44 @@
+"""GoogLeNet on ImageNet: the paper's network, or with ':googlenet_bn' the batch-normalised one.
+
+Paper: Szegedy et al. 2014, sections 5 and 6; what it leaves out as in Caffe's replication (batch, rate, decay).
+Data: TFDS imagenet2012, prepared as docs/data.md says.
+Command: python -m common.main --config=configs/googlenet_imagenet.py[:googlenet_bn] --config.data.directory=DIR
+Recipe: batch 32, momentum 0.9, rate 0.01 times 0.96 every 8 of 250 epochs, decay 2e-4, averaged weights, dropout 0.4
+and 0.7, auxiliary losses times 0.3. Batch normalisation: batch 256, rate 0.1, cosine schedule, 90 epochs.
+Paper's result: 10.07% top-5 error, one network, centre crop. Caffe's replication: 31.3% top-1, 11.1% top-5.
+Deviates: one mean for all colours; images are resized to 224 and shifted by up to 16 pixels, where the paper crops
+8% to 100% of the image at aspect ratios of 3/4 to 4/3; no photometric distortions.
+"""
+
+from common import models
+from common.config import base
+
+
+def get_config(variant: str = "googlenet"):
+    config = base(models.section("googlenet", variant))
+    config.data.source = "tfds:imagenet2012"
+    config.data.test_split = "validation"
+    config.data.resize = 224
+    config.data.workers = 16
+    config.augment.crop_pad = 16
+    config.augment.mirror = True
+    config.optimizer.name = "momentum"
+    config.optimizer.momentum = 0.9
+    config.optimizer.decay_mask = "kernels"
+    if config.model.batch_norm:
+        config.data.pixel_range = (-1.0, 1.0)
+        config.train.batch_size = 256
+        config.train.length = "90 epochs"
+        config.optimizer.weight_decay = 1e-4
+        config.schedule.name = "cosine"
+        config.schedule.learning_rate = 0.1
+        config.schedule.warmup = "5 epochs"
+    else:
+        config.data.pixel_range = (-114.7, 140.3)  # Caffe: BGR mean (104, 117, 123)
+        config.train.batch_size = 32
+        config.train.length = "250 epochs"
+        config.optimizer.weight_decay = 2e-4
+        config.optimizer.ema = 0.9999
+        config.schedule.name = "table"
+        config.schedule.rates = tuple(0.01 * 0.96 ** (epoch // 8) for epoch in range(250))
+    return config

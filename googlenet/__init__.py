@@ -1,0 +1,1 @@
+"""GoogLeNet (2014): Inception modules and auxiliary classifiers."""

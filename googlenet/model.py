@@ -1,0 +1,201 @@
+"""GoogLeNet, or Inception v1 (Szegedy et al. 2014), and the batch-normalised network of the weight zoos.
+
+Layers carry the names of the paper's Table 1. Shapes in comments are height x width x maps for images of 224x224
+pixels.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+from ml_collections import ConfigDict
+
+from common import objectives
+from common.errors import UserError, unknown
+from common.layers import check_image_size, identity, local_response_norm
+from common.models import Classifier
+from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense, pool
+
+# Table 1: for each module, maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj.
+MODULES: dict[str, tuple[int, int, int, int, int, int]] = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+AUXILIARY = {"4a": "aux1", "4d": "aux2"}  # section 5: classifiers on the outputs of these modules
+
+
+class Outputs(NamedTuple):
+    """Logits of the main classifier and, in training, of the auxiliary ones."""
+
+    logits: Float[Array, "batch classes"]
+    auxiliary: tuple[Float[Array, "batch classes"], ...] = ()
+
+
+class GoogLeNet(nn.Module):
+    """A stem, nine Inception modules, global average pooling and a linear classifier (Table 1)."""
+
+    num_classes: int = 1000
+    width: float = 1.0  # multiplies the maps of every layer
+    stem: str = "imagenet"  # the paper's, which divides the sides by 8; or 'small': one 3x3 layer at full resolution
+    lrn: bool = True  # Figure 3; constants of Caffe's replication, since the paper gives none
+    batch_norm: bool = False  # after every convolution, which then have no bias (torchvision)
+    five: int = 5  # kernel size of the 5x5 branches; 3 in torchvision's and TF-slim's networks
+    last_pool: int = 3  # window of the pooling before 5a; 2 in torchvision's network
+    auxiliary: bool = True  # section 5: classifiers on 4a and 4d
+    auxiliary_pool: str = "5x5"  # average of 5x5 windows 3 pixels apart; or 'adaptive': to 4x4, any size (torchvision)
+    auxiliary_dropout: float = 0.7
+    dropout: float = 0.4
+    weight_init: str = "xavier"  # see WEIGHT_INITS
+    hidden_bias: float = 0.2  # initial bias of all layers but the classifiers (Caffe's replication)
+    dtype: str = "float32"  # of the computation; parameters are float32
+
+    @nn.compact
+    def __call__(self, images: Images, train: bool = False) -> Outputs:
+        """Logits; in training those of the auxiliary classifiers too."""
+        shared = {name: getattr(self, name) for name in ("batch_norm", "weight_init", "hidden_bias", "dtype")}
+        unit = functools.partial(Unit, **shared)
+        auxiliary = []
+        x = self._stem(images.astype(self.dtype), unit, train)  # 28x28x192
+        for name, widths in MODULES.items():
+            if name in ("4a", "5a"):
+                x = pool(x, 3 if name == "4a" else self.last_pool)  # 14x14x480, 7x7x832
+            widths = tuple(map(self._scaled, widths))
+            x = Inception(widths, unit, self.five, name=f"inception_{name}")(x, train)
+            # The parameters exist whether or not the first call is in training.
+            if self.auxiliary and name in AUXILIARY and (train or self.is_initializing()):
+                widths = (self._scaled(128), self._scaled(1024))
+                head = AuxiliaryClassifier(
+                    self.num_classes,
+                    widths,
+                    self.auxiliary_pool,
+                    self.auxiliary_dropout,
+                    unit,
+                    name=AUXILIARY[name],
+                )
+                auxiliary.append(head(x, train))
+        x = jnp.mean(x, axis=(1, 2))  # 1024
+        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+        return Outputs(dense(shared, "linear", x, self.num_classes).astype(jnp.float32), tuple(auxiliary))
+
+    def _stem(self, x: Array, unit: functools.partial, train: bool) -> Array:
+        """What comes before the first Inception module."""
+        if self.stem == "small":
+            return unit(features=self._scaled(192), kernel_size=3, name="conv1")(x, train)
+        normalize = _normalize if self.lrn else identity
+        x = unit(features=self._scaled(64), kernel_size=7, stride=2, name="conv1")(x, train)  # 112x112x64
+        x = normalize(pool(x, 3))  # 56x56x64
+        x = unit(features=self._scaled(64), kernel_size=1, name="conv2_reduce")(x, train)
+        x = unit(features=self._scaled(192), kernel_size=3, name="conv2")(x, train)  # 56x56x192
+        return pool(normalize(x), 3)
+
+    def _scaled(self, maps: int) -> int:
+        return max(round(self.width * maps), 1)
+
+
+def _normalize(x: Array) -> Array:
+    return local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0, divide_by_size=True)
+
+
+def loss(
+    outputs: Outputs,
+    labels: Int[Array, " batch"] | Float[Array, "batch classes"],
+    auxiliary_weight: float,
+) -> Float[Array, " batch"]:
+    """Cross-entropy of the main classifier plus `auxiliary_weight` times that of each auxiliary one (section 5)."""
+    extra = sum(objectives.cross_entropy(logits, labels) for logits in outputs.auxiliary)
+    return objectives.cross_entropy(outputs.logits, labels) + auxiliary_weight * extra
+
+
+def _main_logits(outputs: Outputs) -> Float[Array, "batch classes"]:
+    return outputs.logits
+
+
+# Every field of the network, and `auxiliary_weight` of the loss.
+_PAPER: dict[str, Any] = {
+    "width": 1.0,
+    "stem": "imagenet",
+    "lrn": True,
+    "batch_norm": False,
+    "five": 5,
+    "last_pool": 3,
+    "auxiliary": True,
+    "auxiliary_pool": "5x5",
+    "auxiliary_dropout": 0.7,
+    "auxiliary_weight": 0.3,
+    "dropout": 0.4,
+    "weight_init": "xavier",
+    "hidden_bias": 0.2,
+    "dtype": "float32",
+}
+_BATCH_NORM = {"lrn": False, "batch_norm": True, "weight_init": "he_normal"}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "googlenet": _PAPER,  # 6,998,552 parameters, 13,378,280 with the auxiliary classifiers
+    "googlenet_bn": {**_PAPER, **_BATCH_NORM},  # 7,005,832; 13,385,816
+    "googlenet_torchvision": {  # 6,624,904; 13,004,888; takes torchvision's weights
+        **_PAPER,
+        **_BATCH_NORM,
+        "five": 3,
+        "last_pool": 2,
+        "auxiliary_pool": "adaptive",
+        "dropout": 0.2,
+        "weight_init": "gaussian",
+    },
+    "googlenet_small": {**_PAPER, **_BATCH_NORM, "stem": "small", "auxiliary_pool": "adaptive"},  # for 16 to 64 pixels
+}
+CHOICES = {
+    "stem": ("imagenet", "small"),
+    "five": (3, 5),
+    "last_pool": (2, 3),
+    "auxiliary_pool": ("5x5", "adaptive"),
+    "weight_init": tuple(WEIGHT_INITS),
+    "dtype": ("float32", "bfloat16"),
+}
+
+
+def network(config: ConfigDict, num_classes: int) -> GoogLeNet:
+    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
+    if config.variant not in VARIANTS:
+        raise unknown("googlenet variant", config.variant, VARIANTS)
+    fields = {name: config[name] for name in VARIANTS[config.variant] if name != "auxiliary_weight"}
+    for name, choices in CHOICES.items():
+        if fields[name] not in choices:
+            raise unknown(f"{config.variant} {name}", fields[name], choices)
+    if config.lrn and config.stem == "small":
+        raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
+    return GoogLeNet(num_classes=num_classes, **fields)
+
+
+def create(config: ConfigDict, info: Any) -> Classifier:
+    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+
+    Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
+    """
+    module = network(config, info.num_classes)
+    hint = "raise config.data.resize, or use variant 'googlenet_small'"
+    check_image_size(config.variant, info.image_shape, minimum_size(module), hint)
+    return Classifier(
+        module=module,
+        loss=functools.partial(loss, auxiliary_weight=config.auxiliary_weight),
+        logits=_main_logits,
+        input_shape=tuple(info.image_shape),
+        num_classes=info.num_classes,
+        soft_labels=True,
+    )
+
+
+def minimum_size(module: GoogLeNet) -> int:
+    """The side in pixels of the smallest images that fill one window of the auxiliary classifiers' pooling."""
+    if not module.auxiliary or module.auxiliary_pool == "adaptive":
+        return 1
+    if module.stem == "small":
+        return 5 * 2
+    return 5 * 2**3 * 2 - 1  # poolings round the size down, the strided convolution up

@@ -1,0 +1,58 @@
+"""GoogLeNet's variables under the names of torchvision's `googlenet`, and back."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import PyTree
+
+from common import torch_layout
+from common.torch_layout import Entry
+from googlenet.model import AUXILIARY, MODULES, GoogLeNet
+
+_STEM = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
+_BRANCHES = {
+    "1x1": "branch1",
+    "3x3_reduce": "branch2.0",
+    "3x3": "branch2.1",
+    "5x5_reduce": "branch3.0",
+    "5x5": "branch3.1",
+    "pool_proj": "branch4.1",
+}
+
+
+def entries(module: GoogLeNet, like: PyTree) -> list[Entry]:
+    """Every array of the network; the published weights fit variant 'googlenet_torchvision'.
+
+    like: the network's variables or their shapes, from which the auxiliary classifiers' maps are read.
+    """
+    units = {ours: theirs for ours, theirs in _STEM.items() if ours in like["params"]}
+    for name in MODULES:
+        for ours, theirs in _BRANCHES.items():
+            units[f"inception_{name}/{ours}"] = f"inception{name}.{theirs}"
+    heads = AUXILIARY.values() if module.auxiliary else ()
+    units |= {f"{head}/conv": f"{head}.conv" for head in heads}
+    listed = []
+    for ours, theirs in units.items():
+        listed += torch_layout.convolution(f"{ours}/conv", f"{theirs}.conv", bias=not module.batch_norm)
+        if module.batch_norm:
+            listed += torch_layout.batch_norm(f"{ours}/bn", f"{theirs}.bn")
+    for head in heads:
+        channels = like["params"][head]["conv"]["conv"]["kernel"].shape[-1]
+        listed += torch_layout.dense(f"{head}/fc", f"{head}.fc1", map_channels=channels)
+        listed += torch_layout.dense(f"{head}/linear", f"{head}.fc2")
+    return [*listed, *torch_layout.dense("linear", "fc")]
+
+
+def from_torchvision(state: Mapping[str, np.ndarray], module: GoogLeNet, like: PyTree) -> PyTree:
+    """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
+
+    The published weights expect RGB from -1 to 1. A checkpoint's auxiliary classifiers are dropped where the network
+    has none. UserError names an array that is missing, left over or of another shape.
+    """
+    unused = () if module.auxiliary else ("aux",)
+    return torch_layout.to_ours(state, entries(module, like), like, unused)
+
+
+def to_torchvision(variables: PyTree, module: GoogLeNet) -> dict[str, np.ndarray]:
+    """The state dictionary of these variables."""
+    return torch_layout.to_theirs(variables, entries(module, variables))

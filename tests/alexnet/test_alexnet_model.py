@@ -1,0 +1,204 @@
+"""AlexNet's facts: parameters, map sizes, multiply-adds, receptive fields, columns, normalisation, initialisation."""
+
+import json
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet import model, paper
+from alexnet.cifar import spatial_response_norm
+from common import layer_table, models
+from common.errors import UserError
+from common.layers import local_response_norm
+
+# A tenth of the widths: everything else is as in the paper.
+NARROW = {"widths": (8, 24, 36, 36, 24), "fc_width": 32}
+KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
+
+
+def _info(size, channels=3, classes=1000):
+    return types.SimpleNamespace(num_classes=classes, image_shape=(size, size, channels))
+
+
+def _module(variant, size=224, classes=1000, **changes):
+    return models.create(models.section("alexnet", variant, **changes), _info(size, classes=classes)).module
+
+
+def _rows(module, size):
+    return {row.name: row for row in layer_table.rows(module, (size, size, 3))}
+
+
+@pytest.fixture(scope="module")
+def narrow():
+    module = _module("two_column", **NARROW)
+    images = 100 * jax.random.normal(jax.random.key(1), (2, 224, 224, 3))
+    return module, jax.jit(module.init)(KEY, images), images
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "size", "parameters", "multiply_adds"),
+    [
+        ("two_column", {}, 224, 60_965_224, 724_406_816),
+        ("two_column", {"columns": 1}, 224, 62_378_344, 1_135_256_096),
+        ("one_column", {}, 224, 61_100_840, 714_188_480),
+        # With the 384 kernels in conv4 that the 2014 paper's footnote prints.
+        ("one_column", {"widths": (64, 192, 384, 384, 256)}, 224, 61_838_248, None),
+        ("fig1_cifar10", {}, 32, 89_578, None),
+        ("cifar10_18", {}, 24, 85_098, None),
+        ("cifar10_13", {}, 24, 1_116_490, None),
+        ("cifar10_11", {}, 24, 2_112_970, None),
+    ],
+)
+def test_totals(variant, changes, size, parameters, multiply_adds):
+    total = _rows(_module(variant, size, 1000 if size == 224 else 10, **changes), size)[""]
+    assert total.parameters == parameters
+    assert multiply_adds in (None, total.multiply_adds)
+
+
+def test_every_layer_is_the_papers():
+    rows = _rows(_module("two_column"), 224)
+    facts = paper.LAYERS["two_column"]
+    assert [(name, rows[name].output_shape) for name in facts] == [(n, f["output_shape"]) for n, f in facts.items()]
+    assert {n: rows[n].parameters for n in facts} == {n: f["parameters"] for n, f in facts.items()}
+    assert {n: rows[n].multiply_adds for n in facts} == {n: f["multiply_adds"] for n, f in facts.items()}
+    assert sum(fact["parameters"] for fact in facts.values()) == 60_965_224
+    neurons = sum(np.prod(row.output_shape) for name, row in rows.items() if name in facts)
+    assert neurons == 659_272  # "650,000 neurons"
+
+
+def test_receptive_fields():
+    rows = _rows(_module("two_column"), 224)
+    fields = [rows[f"conv{i}"].receptive_field for i in range(1, 6)]
+    assert fields == [11, 51, 99, 131, 163]
+
+
+def test_the_columns_meet_in_conv3_only(narrow):
+    module, variables, images = narrow
+    module = module.clone(lrn=False)  # which mixes maps near the border between the columns
+
+    def maps(variables):
+        _, state = module.apply(variables, images, capture_intermediates=True, mutable="intermediates")
+        return {name: values["__call__"][0] for name, values in state["intermediates"].items() if name != "__call__"}
+
+    before = maps(variables)
+    bias = variables["params"]["conv1"]["bias"].at[:4].add(50.0)
+    after = maps({"params": {**variables["params"], "conv1": {**variables["params"]["conv1"], "bias": bias}}})
+    np.testing.assert_array_equal(after["conv2"][..., 12:], before["conv2"][..., 12:])
+    assert not np.allclose(after["conv2"][..., :12], before["conv2"][..., :12])
+    assert not np.allclose(after["conv3"][..., 18:], before["conv3"][..., 18:])
+    assert not np.allclose(after["conv3"][..., :18], before["conv3"][..., :18])
+
+
+def test_normalisation_may_stay_within_a_column():
+    x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8)) * 100
+    across = model.AlexNet(columns=2)._normalized(x)
+    within = model.AlexNet(columns=2, lrn_per_column=True)._normalized(x)
+    np.testing.assert_array_equal(across, local_response_norm(x))
+    halves = [local_response_norm(half) for half in jnp.split(x, 2, axis=-1)]
+    np.testing.assert_array_equal(within, jnp.concatenate(halves, axis=-1))
+
+
+def test_initialisation_is_the_papers():
+    params = jax.jit(_module("two_column", fc_width=256).init)(KEY, jnp.zeros((1, 224, 224, 3)))["params"]
+    for name, layer in params.items():
+        assert float(jnp.std(layer["kernel"])) == pytest.approx(0.01, rel=0.02)
+        assert float(jnp.mean(layer["kernel"])) == pytest.approx(0, abs=3e-4)
+        expected = 1.0 if name in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0
+        np.testing.assert_array_equal(layer["bias"], expected)
+
+
+def test_dropout_of_2012_halves_the_hidden_layers_in_use_and_scales_nothing_in_training():
+    x = jnp.ones((4, 500))
+    dropout = model.Dropout2012(0.5, deterministic=True)
+    np.testing.assert_array_equal(dropout.apply({}, x), 0.5)
+    dropout = model.Dropout2012(0.5, deterministic=False)
+    trained = dropout.apply({}, x, rngs={"dropout": jax.random.key(0)})
+    assert set(np.unique(trained)) == {0.0, 1.0}
+    assert float(trained.mean()) == pytest.approx(0.5, abs=0.05)
+
+
+def test_both_forms_of_dropout_agree_in_use_up_to_the_scale_of_the_next_layer(narrow):
+    module, variables, images = narrow
+    halved = module.clone(dropout_form="2012").apply(variables, images)
+    params = dict(variables["params"])
+    for name in ("fc7", "fc8"):
+        params[name] = {**params[name], "kernel": params[name]["kernel"] / 2}
+    np.testing.assert_allclose(halved, module.apply({"params": params}, images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"activation": "tanh"},
+        {"lrn": False},
+        {"lrn_divide_by_size": True},
+        {"lrn_per_column": True},
+        {"overlapping_pooling": False},
+    ],
+)
+def test_each_ablation_changes_the_outputs_and_no_parameter(narrow, changes):
+    module, variables, images = narrow
+    changed = module.clone(**changes)
+    difference = jnp.abs(changed.apply(variables, images) - module.apply(variables, images)).max()
+    assert float(difference) > 0
+
+
+def test_dropout_acts_in_training_only(narrow):
+    module, variables, images = narrow
+    rngs = {"dropout": jax.random.key(0)}
+    used, trained = module.apply(variables, images), module.apply(variables, images, train=True, rngs=rngs)
+    assert not np.allclose(used, trained)
+    undropped = module.clone(dropout=0.0).apply(variables, images, train=True, rngs=rngs)
+    np.testing.assert_allclose(undropped, used, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("variant", "smallest"), [("two_column", 64), ("one_column", 63), ("small", 15)])
+def test_smallest_image(variant, smallest):
+    module = _module(variant, smallest)
+    assert _rows(module, smallest)["fc8"].output_shape == (1000,)
+    with pytest.raises(UserError, match=f"takes images of {smallest}x{smallest} pixels or more"):
+        _module(variant, smallest - 1)
+
+
+@pytest.mark.parametrize("variant", ["fig1_cifar10", "cifar10_18", "cifar10_13", "cifar10_11"])
+def test_cifar_networks_give_finite_logits_in_bfloat16_too(variant):
+    module = _module(variant, 24, 10, dtype="bfloat16")
+    images = 50 * jax.random.normal(jax.random.key(0), (2, 24, 24, 3))
+    logits, _ = jax.jit(module.init_with_output)(KEY, images)
+    assert logits.shape == (2, 10)
+    assert logits.dtype == jnp.float32
+    assert bool(jnp.isfinite(logits).all())
+
+
+def test_spatial_normalisation_reads_one_map():
+    x = jnp.zeros((1, 5, 5, 2)).at[0, :, :, 0].set(30.0)
+    normalized = spatial_response_norm(x)
+    np.testing.assert_allclose(normalized[0, 2, 2, 0], 30 * (1 + 5e-5 * 900) ** -0.75, rtol=1e-6)
+    np.testing.assert_allclose(normalized[0, 0, 0, 0], 30 * (1 + 5e-5 * 900 * 4 / 9) ** -0.75, rtol=1e-6)
+    np.testing.assert_array_equal(normalized[..., 1], 0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"activation": "relo"}, "unknown two_column activation 'relo'; did you mean 'relu'"),
+        ({"weight_init": "gausian"}, "did you mean 'gaussian'"),
+        ({"widths": (95, 256, 384, 384, 256)}, "do not split into columns=2"),
+    ],
+)
+def test_wrong_fields_are_one_line(changes, message):
+    with pytest.raises(UserError, match=message):
+        _module("two_column", **changes)
+
+
+@pytest.mark.parametrize("variant", ["two_column", "fig1_cifar10"])
+def test_a_config_read_back_makes_the_same_network(variant):
+    section = models.section("alexnet", variant)
+    read_back = ConfigDict(json.loads(section.to_json()))
+    made, again = model.network(section, 10), model.network(read_back, 10)
+    assert made == again
+    assert hash(made) == hash(again)

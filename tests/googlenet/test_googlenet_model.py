@@ -1,0 +1,174 @@
+"""GoogLeNet's facts: parameters, map sizes, multiply-adds; auxiliary classifiers; the loss."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from common import layer_table, models
+from common.errors import UserError
+from common.objectives import cross_entropy
+from googlenet import model, paper
+
+KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
+IMAGENET = (224, 224, 3)
+
+
+def _classifier(variant, size=224, classes=1000, **changes):
+    info = types.SimpleNamespace(num_classes=classes, image_shape=(size, size, 3))
+    return models.create(models.section("googlenet", variant, **changes), info)
+
+
+def _count(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+def _variables(module, size):
+    """Values that make every layer matter, without compiling the initialisation."""
+    rng = np.random.default_rng(0)
+    shapes = layer_table.variables(module, (size, size, 3))
+    draw = lambda leaf: jnp.asarray(rng.normal(0, (2 / max(leaf.size // leaf.shape[-1], 8)) ** 0.5, leaf.shape))  # noqa: E731
+    return jax.tree.map(lambda leaf: draw(leaf).astype(jnp.float32), shapes)
+
+
+@pytest.fixture(scope="module")
+def small():
+    """A sixteenth of the maps on images of 80x80 pixels: the network, its variables, images, outputs in training."""
+    module = _classifier("googlenet", 80, 5, width=1 / 16).module
+    variables = _variables(module, 80)
+    images = jax.random.normal(jax.random.key(1), (3, 80, 80, 3)) * 10
+    apply = jax.jit(module.apply, static_argnames="train")
+    return module, variables, images, apply(variables, images, train=True, rngs={"dropout": jax.random.key(2)})
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "main", "with_auxiliary"),
+    [
+        ("googlenet", {}, 6_998_552, 13_378_280),
+        ("googlenet_bn", {}, 7_005_832, 13_385_816),
+        ("googlenet_torchvision", {}, 6_624_904, 13_004_888),
+    ],
+)
+def test_totals(variant, changes, main, with_auxiliary):
+    shapes = layer_table.variables(_classifier(variant, **changes).module, IMAGENET)["params"]
+    assert _count(shapes) == with_auxiliary
+    assert _count({name: tree for name, tree in shapes.items() if not name.startswith("aux")}) == main
+    without = _classifier(variant, auxiliary=False, **changes).module
+    assert _count(layer_table.variables(without, IMAGENET)["params"]) == main
+
+
+def test_every_layer_is_the_papers():
+    module = _classifier("googlenet").module
+    rows = {row.name: row for row in layer_table.rows(module, IMAGENET)}
+    facts = paper.LAYERS["googlenet"]
+    assert {name: rows[name].output_shape for name in facts} == {n: f["output_shape"] for n, f in facts.items()}
+    assert rows[""].multiply_adds == 1_582_671_872
+    # "ops" agree to a million where the sheet says that they do.
+    for name, fact in facts.items():
+        if "multiply_adds" in fact and name not in ("conv1", "inception_5a"):
+            assert abs(rows[name].multiply_adds / 1e6 - int(fact["multiply_adds"][:-1])) < 1, name
+    # "params" are weights in units of 1024 in these rows.
+    for name in ("inception_3a", "inception_3b", "inception_4b"):
+        weights = rows[name].parameters - sum(model.MODULES[name[-2:]])
+        assert abs(weights / 1024 - int(facts[name]["parameters"][:-1])) < 1.01, name
+    parameters = [rows[f"inception_{name}"].parameters for name in model.MODULES]
+    assert parameters == [163_696, 388_736, 376_176, 449_160, 510_104, 605_376, 868_352, 1_043_456, 1_444_080]
+    assert (rows["aux1"].parameters, rows["aux2"].parameters) == (3_188_840, 3_190_888)
+
+
+def test_maps_of_the_auxiliary_classifiers():
+    shapes = layer_table.variables(_classifier("googlenet").module, IMAGENET)["params"]
+    assert shapes["aux1"]["fc"]["kernel"].shape == (4 * 4 * 128, 1024)
+    assert shapes["aux2"]["conv"]["conv"]["kernel"].shape == (1, 1, 528, 128)
+    bn = layer_table.variables(_classifier("googlenet_torchvision").module, IMAGENET)["params"]
+    assert (_count(bn["aux1"]), _count(bn["aux2"])) == (3_188_968, 3_191_016)
+    assert "bias" not in bn["conv1"]["conv"]
+
+
+def test_use_does_not_depend_on_the_auxiliary_classifiers(small):
+    module, variables, images, _ = small
+    apply = jax.jit(module.apply)
+    main = {name: tree for name, tree in variables["params"].items() if not name.startswith("aux")}
+    outputs = apply({"params": main}, images)  # without their parameters
+    assert outputs.auxiliary == ()
+    np.testing.assert_array_equal(apply(variables, images).logits, outputs.logits)
+    without = jax.eval_shape(module.clone(auxiliary=False).init, KEY, images)["params"]
+    assert jax.tree.structure(without) == jax.tree.structure(main)
+
+
+def test_the_loss_adds_three_tenths_of_each_auxiliary_loss(small):
+    module, _, _, outputs = small
+    classifier = _classifier("googlenet", 80, 5, width=1 / 16)
+    labels = jnp.array([0, 4, 2])
+    losses = [cross_entropy(logits, labels) for logits in (outputs.logits, *outputs.auxiliary)]
+    assert len(losses) == 3
+    np.testing.assert_allclose(classifier.loss(outputs, labels), losses[0] + 0.3 * (losses[1] + losses[2]), rtol=1e-6)
+    one_hot = jax.nn.one_hot(labels, 5)
+    np.testing.assert_allclose(classifier.loss(outputs, one_hot), classifier.loss(outputs, labels), rtol=1e-5)
+    np.testing.assert_array_equal(classifier.logits(outputs), outputs.logits)
+    used = model.Outputs(outputs.logits)
+    np.testing.assert_allclose(classifier.loss(used, labels), losses[0], rtol=1e-6)
+
+
+def test_auxiliary_classifiers_teach_what_is_below_them_only(small):
+    module, variables, images, _ = small
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        rngs = {"dropout": jax.random.key(2)}
+        return jnp.sum(module.apply({"params": params}, images, train=True, rngs=rngs).auxiliary[0] ** 2)
+
+    reached = {name for name, tree in gradient(variables["params"]).items() if any(map(np.any, jax.tree.leaves(tree)))}
+    assert reached == {"conv1", "conv2_reduce", "conv2", "inception_3a", "inception_3b", "inception_4a", "aux1"}
+
+
+def test_initial_parameters_exist_without_a_training_step_and_have_caffes_scale():
+    module = _classifier("googlenet", 80, 5, width=0.25).module
+    params = jax.jit(module.init)(KEY, jnp.zeros((1, 80, 80, 3)))["params"]
+    assert {"aux1", "aux2"} <= params.keys()
+    kernel = params["inception_4e"]["3x3"]["conv"]["kernel"]
+    bound = (3 / np.prod(kernel.shape[:3])) ** 0.5
+    assert float(jnp.abs(kernel).max()) == pytest.approx(bound, rel=0.01)
+    np.testing.assert_array_equal(params["conv1"]["conv"]["bias"], np.float32(0.2))
+    np.testing.assert_array_equal(params["linear"]["bias"], 0)
+
+
+def test_batch_statistics_move_in_training_only():
+    module = _classifier("googlenet_small", 16, 5, width=1 / 16).module
+    variables = _variables(module, 16)
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1 + 2))
+    rngs = {"dropout": jax.random.key(2)}
+    outputs, state = jax.jit(
+        lambda v, x: module.apply(v, x, train=True, rngs=rngs, mutable=["batch_stats"])
+    )(variables, images)  # fmt: skip
+    assert [logits.shape for logits in (outputs.logits, *outputs.auxiliary)] == [(4, 5)] * 3
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), state["batch_stats"], variables["batch_stats"])
+    assert all(jax.tree.leaves(moved))
+
+
+@pytest.mark.parametrize(
+    ("variant", "changes", "smallest"),
+    [("googlenet", {}, 79), ("googlenet_small", {"auxiliary_pool": "5x5"}, 10), ("googlenet", {"auxiliary": False}, 1)],
+)
+def test_smallest_image(variant, changes, smallest):
+    module = _classifier(variant, smallest, 5, **changes).module
+    assert layer_table.variables(module, (smallest, smallest, 3))["params"]["linear"]["kernel"].shape == (1024, 5)
+    if smallest > 1:
+        with pytest.raises(UserError, match=f"takes images of {smallest}x{smallest} pixels or more"):
+            _classifier(variant, smallest - 1, **changes)
+
+
+def test_one_pixel_less_would_not_fill_the_auxiliary_window():
+    module = model.GoogLeNet(num_classes=5)
+    with pytest.raises((ValueError, TypeError, ZeroDivisionError)):
+        layer_table.variables(module, (78, 78, 3))
+
+
+def test_wrong_fields_are_one_line():
+    with pytest.raises(UserError, match="unknown googlenet five '4'"):
+        _classifier("googlenet", five=4)
+    with pytest.raises(UserError, match="stem='small' has no place for local response normalisation"):
+        _classifier("googlenet", stem="small")

@@ -1,0 +1,1 @@
+"""VGG (2014): eleven to nineteen layers of 3x3 convolutions."""

@@ -1,0 +1,184 @@
+"""VGG (Simonyan and Zisserman 2014): configurations A to E of Table 1, and the shallow net of section 4.1.
+
+Layers carry the names of the authors' models (conv1_1 ... fc8). Shapes in comments are height x width x maps for
+images of 224x224 pixels.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, PyTree
+from ml_collections import ConfigDict
+
+from common import objectives
+from common.errors import UserError, unknown
+from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
+from common.models import Classifier
+
+Images = Float[Array, "batch height width channels"]
+
+# Table 1: kernel sizes of the convolutions of each stage; a 2x2 max pooling ends each. '5x5' is the shallow net of
+# section 4.1 ("B" with each pair of 3x3 layers replaced by one of 5x5).
+CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
+    "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
+    "C": ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1)),
+    "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+    "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
+    "5x5": ((5,), (5,), (5,), (5,), (5,)),
+}
+STAGE_WIDTHS = (1, 2, 4, 8, 8)  # times `width`
+DOWNSAMPLING = 2 ** len(STAGE_WIDTHS)  # pixels of the image to one of the last map
+
+WEIGHT_INITS = {
+    # Section 3.1: sd 0.1 as printed ("10^-2 variance"), which explodes; sd 0.01 is how it is commonly read.
+    "gaussian": nn.initializers.normal(0.01),
+    "glorot": nn.initializers.glorot_uniform(),  # the note in section 3.1: makes training from scratch possible
+    "he_fan_out": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),  # torchvision
+}
+
+
+class VGG(nn.Module):
+    """Stages of 3x3 convolutions and max poolings, then three fully connected layers."""
+
+    num_classes: int = 1000
+    configuration: str = "D"  # Table 1: 'A' to 'E', or '5x5'
+    batch_norm: bool = False  # not in the paper: conv - BN - ReLU, as the weight zoos have it
+    lrn: bool = False  # A-LRN: AlexNet's normalisation after the ReLU of conv1_1
+    width: int = 64  # maps of the first stage; the others have 2, 4, 8 and 8 times as many
+    fc_width: int = 4096  # units of fc6 and of fc7
+    adaptive_pool: int = 0  # average pool5 to this side, so that fc6 fits images of any size (torchvision: 7)
+    dropout: float = 0.5  # section 3.1: on the units of fc6 and of fc7
+    weight_init: str = "he_fan_out"  # of convolutions, see WEIGHT_INITS; 'glorot' is of all layers
+    dtype: str = "float32"  # of the computation; parameters are float32
+    dense: bool = False  # section 3.2: fully connected layers as convolutions over the whole map, see `dense_logits`
+
+    @nn.compact
+    def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch *rows_columns classes"]:
+        """Logits; with `dense` a map of logits, [batch, rows, columns, classes]."""
+        x = images.astype(self.dtype)
+        for stage, kernel_sizes in enumerate(CONFIGURATIONS[self.configuration]):
+            for layer, kernel_size in enumerate(kernel_sizes):
+                name = f"{stage + 1}_{layer + 1}"
+                x = self._convolution(name, x, STAGE_WIDTHS[stage] * self.width, kernel_size, train)
+            x = max_pool(x, window=2, stride=2)  # 112, 56, 28, 14, 7; an odd last row or column is dropped
+        if self.adaptive_pool and not self.dense:
+            x = adaptive_average_pool(x, self.adaptive_pool)
+        dropout = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
+        x = x if self.dense else x.reshape(len(x), -1)
+        x = dropout(name="dropout6")(nn.relu(self._fully_connected("fc6", x, self.fc_width)))
+        x = dropout(name="dropout7")(nn.relu(self._fully_connected("fc7", x, self.fc_width)))
+        return self._fully_connected("fc8", x, self.num_classes).astype(jnp.float32)
+
+    def _convolution(self, name: str, x: Array, features: int, kernel_size: int, train: bool) -> Array:
+        size, padding = (kernel_size, kernel_size), (kernel_size // 2, kernel_size // 2)
+        init = WEIGHT_INITS[self.weight_init]
+        x = nn.Conv(features, size, padding=(padding, padding), kernel_init=init, dtype=self.dtype, name=f"conv{name}")(
+            x
+        )
+        if self.batch_norm:
+            x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"bn{name}")(x)
+        x = nn.relu(x)
+        return local_response_norm(x) if self.lrn and name == "1_1" else x
+
+    def _fully_connected(self, name: str, x: Array, features: int) -> Array:
+        """A dense layer, or with `dense` a convolution; fc6's window is then what its kernel was trained on."""
+        init = WEIGHT_INITS["glorot" if self.weight_init == "glorot" else "gaussian"]
+        if not self.dense:
+            return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)(x)
+        kernel = self.get_variable("params", name)["kernel"]
+        return nn.Conv(features, kernel.shape[:2], padding=((0, 0), (0, 0)), dtype=self.dtype, name=name)(x)
+
+
+def dense_logits(module: VGG, variables: PyTree, images: Images) -> Float[Array, "batch rows columns classes"]:
+    """The network applied densely to images of any size (section 3.2), from the parameters of the plain network.
+
+    fc6 becomes a convolution with a window of the map that it was trained on (7x7 at 224), fc7 and fc8 convolutions
+    of 1x1. An image of Q x Q pixels gives floor(Q / 32) - 6 rows and columns; at the training size the one place has
+    the plain network's logits. The paper averages the logits over places, then the softmax over flips and scales.
+    UserError for images smaller than those of training.
+    """
+    params = variables["params"]
+    side = trained_map_size(module, params)
+    check_image_size("dense application", images.shape[1:], side * DOWNSAMPLING, "fc6 reads no smaller a map")
+    windows = {"fc6": side, "fc7": 1, "fc8": 1}
+    kernels = {name: _as_window(params[name]["kernel"], window) for name, window in windows.items()}
+    params = {**params, **{name: {**params[name], "kernel": kernel} for name, kernel in kernels.items()}}
+    return module.clone(dense=True).apply({**variables, "params": params}, images)
+
+
+def trained_map_size(module: VGG, params: PyTree) -> int:
+    """The side of the square map that fc6 reads; UserError where it is not square."""
+    inputs = params["fc6"]["kernel"].shape[0]
+    positions = inputs // (STAGE_WIDTHS[-1] * module.width)
+    if math.isqrt(positions) ** 2 != positions:
+        raise UserError(f"fc6 was trained on {positions} positions; dense application needs square training images")
+    return math.isqrt(positions)
+
+
+def _as_window(kernel: Float[Array, "inputs outputs"], side: int) -> Float[Array, "side side channels outputs"]:
+    """The kernel of a dense layer on a flattened map (height, width, channels) as that of a convolution."""
+    return kernel.reshape(side, side, -1, kernel.shape[-1])
+
+
+_D = {
+    "configuration": "D",
+    "batch_norm": False,
+    "lrn": False,
+    "width": 64,
+    "fc_width": 4096,
+    "adaptive_pool": 0,
+    "dropout": 0.5,
+    "weight_init": "he_fan_out",
+    "dtype": "float32",
+}
+_PLAIN: dict[str, dict[str, Any]] = {
+    "vgg11": {**_D, "configuration": "A"},  # 132,863,336 parameters
+    "vgg11_lrn": {**_D, "configuration": "A", "lrn": True},  # A-LRN
+    "vgg13": {**_D, "configuration": "B"},  # 133,047,848
+    "vgg16_c": {**_D, "configuration": "C"},  # 133,638,952
+    "vgg16": _D,  # 138,357,544
+    "vgg19": {**_D, "configuration": "E"},  # 143,667,240
+    "vgg_shallow_5x5": {**_D, "configuration": "5x5"},  # 134,503,528
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    **_PLAIN,
+    **{f"{name}_bn": {**fields, "batch_norm": True} for name, fields in _PLAIN.items()},
+}
+
+CHOICES = {
+    "configuration": tuple(CONFIGURATIONS),
+    "weight_init": tuple(WEIGHT_INITS),
+    "dtype": ("float32", "bfloat16"),
+}
+
+
+def network(config: ConfigDict, num_classes: int) -> VGG:
+    """The module that a `model` section describes; UserError for a name that does not exist."""
+    if config.variant not in VARIANTS:
+        raise unknown("vgg variant", config.variant, VARIANTS)
+    fields = {name: config[name] for name in VARIANTS[config.variant]}
+    for name, choices in CHOICES.items():
+        if fields[name] not in choices:
+            raise unknown(f"{config.variant} {name}", fields[name], choices)
+    return VGG(num_classes=num_classes, **fields)
+
+
+def create(config: ConfigDict, info: Any) -> Classifier:
+    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+
+    Errors: UserError for unknown hyper-parameters and for images that are too small for five poolings.
+    """
+    module = network(config, info.num_classes)
+    check_image_size(f"vgg {config.variant}", info.image_shape, DOWNSAMPLING, "raise config.data.resize")
+    return Classifier(
+        module=module,
+        loss=objectives.cross_entropy,
+        logits=identity,
+        input_shape=tuple(info.image_shape),
+        num_classes=info.num_classes,
+        soft_labels=True,
+    )

@@ -1,0 +1,64 @@
+"""VGG's variables under the names of torchvision's `vgg*`, and back; deeper nets from a trained shallow one."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import PyTree
+
+from common import torch_layout
+from common.errors import UserError
+from common.torch_layout import Entry
+from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
+
+# Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. Of A's
+# second to fourth convolutions none has the shape of B's to E's: they are taken as the layers of the same name.
+FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
+
+
+def entries(module: VGG) -> list[Entry]:
+    """Every array of the network."""
+    listed, index = [], 0
+    for stage, kernel_sizes in enumerate(CONFIGURATIONS[module.configuration]):
+        for layer in range(len(kernel_sizes)):
+            name = f"{stage + 1}_{layer + 1}"
+            listed += torch_layout.convolution(f"conv{name}", f"features.{index}")
+            if module.batch_norm:
+                listed += torch_layout.batch_norm(f"bn{name}", f"features.{index + 1}")
+            index += 3 if module.batch_norm else 2  # convolution, normalisation, ReLU
+        index += 1  # pooling
+    channels = STAGE_WIDTHS[-1] * module.width
+    return [
+        *listed,
+        *torch_layout.dense("fc6", "classifier.0", map_channels=channels),
+        *torch_layout.dense("fc7", "classifier.3"),
+        *torch_layout.dense("fc8", "classifier.6"),
+    ]
+
+
+def from_torchvision(state: Mapping[str, np.ndarray], module: VGG, like: PyTree) -> PyTree:
+    """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
+
+    The published weights expect RGB from 0 to 1, less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
+    UserError names an array that is missing, left over or of another shape.
+    """
+    return torch_layout.to_ours(state, entries(module), like)
+
+
+def to_torchvision(variables: PyTree, module: VGG) -> dict[str, np.ndarray]:
+    """The state dictionary of these variables."""
+    return torch_layout.to_theirs(variables, entries(module))
+
+
+def from_trained_a(params: PyTree, trained_a: PyTree) -> PyTree:
+    """The parameters of a deeper net with the layers in FROM_A taken from a trained net A (section 3.1).
+
+    params: of configuration B, C, D or E, freshly drawn; trained_a: of configuration A. The rest stays random, and
+    the layers that were copied go on learning at the full rate. UserError names a layer that does not fit.
+    """
+    for name in FROM_A:
+        for array, mine in params.get(name, {}).items():
+            given = trained_a.get(name, {}).get(array)
+            if given is None or given.shape != mine.shape:
+                found = "none" if given is None else given.shape
+                raise UserError(f"{name}/{array} of the trained net has shape {found}, expected {mine.shape}")
+    return {**params, **{name: trained_a[name] for name in FROM_A}}
