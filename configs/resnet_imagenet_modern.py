@@ -1,0 +1,24 @@
+"""ResNets on ImageNet as people train them today: smoothed labels, cosine schedule, averaged weights, bfloat16.
+
+Recipe: that of Goyal et al. 2017 for the optimizer, with a cosine schedule, label smoothing (Szegedy et al. 2016) and
+an exponential average of the weights, which evaluation uses.
+Data: as in `resnet_imagenet`.
+Command: python -m common.main --config=configs/resnet_imagenet_modern.py:resnet50_modern --config.data.directory=DIR
+"""
+
+from common import models
+from configs import resnet_imagenet
+
+
+def get_config(variant: str = "resnet50_modern"):
+    config = resnet_imagenet.without_schedule(models.section("resnet", variant, dtype="bfloat16"))
+    config.train.batch_size = 1024
+    config.train.length = "100 epochs"
+    config.train.label_smoothing = 0.1
+    config.optimizer.name = "nesterov"
+    config.optimizer.decay_mask = "kernels"
+    config.optimizer.ema = 0.9999
+    config.schedule.name = "cosine"
+    config.schedule.learning_rate = 0.4  # 0.1 for every 256 images
+    config.schedule.warmup = "5 epochs"
+    return config

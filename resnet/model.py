@@ -1,0 +1,242 @@
+"""ResNets and their plain twins (He, Zhang, Ren and Sun 2016): the ImageNet and the CIFAR families as one module.
+
+Layers carry the paper's names: `conv1`, then block i of stage k is `convk_i` (`conv2_1` to `conv5_3` in ResNet-50),
+then `fc`. Blocks of one stage but the first are identical; where they are scanned (see `stacked`) they are one entry
+`convk_x` whose arrays have the blocks along their first axis, and `weights.unstack` gives each its own name back.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from flax import linen as nn
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from common.errors import UserError, unknown
+from common.models import Classifier
+from common.objectives import cross_entropy
+from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Images, Maps, convolution
+
+SCAN_FROM = 8  # identical blocks in a stage from which `scan='auto'` scans: fewer compile fast enough
+
+
+BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+class ResNet(nn.Module):
+    """A stem, stages of blocks of which each but the first halves the image and doubles the width, and a classifier.
+
+    Images of any size: the last stage is averaged over space, which is also the fully convolutional form of
+    section 4.1.
+    """
+
+    num_classes: int = 1000
+    stage_sizes: tuple[int, ...] = (3, 4, 6, 3)  # Table 1: blocks in conv2_x, conv3_x, ...
+    block: str = "bottleneck"  # or 'basic'
+    width: int = 64  # of the stem and of conv2_x's 3x3 convolutions
+    stem: str = "imagenet"  # 7x7/2 and 3x3/2 max pooling; 'cifar' (section 4.2): 3x3
+    shortcut: str = "B"  # section 4.1: projections where shapes change; 'A': zeros; 'C': all; 'none': a plain net
+    stride_in: str = "1x1"  # the bottleneck's convolution that strides; '3x3' is what most others do ("v1.5")
+    zero_gamma: bool = False  # start each block as its shortcut (Goyal et al. 2017, section 5.1); not in the paper
+    init_fan: str = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
+    fc_init: str = "he_normal"  # of the classifier, not in the paper; 'normal': N(0, 0.01^2) (Goyal, section 5.1)
+    bn_momentum: float = 0.9  # not in the paper
+    bn_epsilon: float = 1e-5  # not in the paper
+    batch_groups: int = 0  # batch statistics over this many groups of the batch (the paper: GPUs); 0: over all of it
+    remat: bool = False  # recompute each block in the backward pass instead of keeping its activations
+    scan: str = "auto"  # compile a stage's identical blocks once: see `stacked`
+    dtype: str = "float32"  # of the computation; parameters and batch statistics are float32
+
+    @nn.compact
+    def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
+        """Logits, in float32. In training, updates the collection `batch_stats`."""
+        conv = functools.partial(convolution, init_fan=self.init_fan, dtype=self.dtype)
+        norm = functools.partial(
+            BatchNorm, self.bn_momentum, self.bn_epsilon, groups=self.batch_groups, dtype=self.dtype
+        )
+        kernel_size, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
+        x = conv(self.width, kernel_size, strides, name="conv1")(images.astype(self.dtype))
+        x = nn.relu(norm(name="bn1")(x, train))
+        if self.stem == "imagenet":
+            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # pads with -inf
+        for i, size in enumerate(self.stage_sizes):
+            block = functools.partial(
+                BLOCKS[self.block],
+                features=self.width * 2**i,
+                shortcut=self.shortcut,
+                zero_gamma=self.zero_gamma,
+                conv=conv,
+                norm=norm,
+                **({"stride_in": self.stride_in} if self.block == "bottleneck" else {}),
+            )
+            x = _stage(self, block, f"conv{i + 2}", size, 1 if i == 0 else 2, x, train)
+        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        return nn.Dense(self.num_classes, kernel_init=FC_INITS[self.fc_init], name="fc")(x)
+
+
+FC_INITS = {"he_normal": nn.initializers.he_normal(), "normal": nn.initializers.normal(0.01)}
+
+
+def stacked(scan: str, stage_size: int) -> bool:
+    """Whether blocks 2, 3, ... of a stage are scanned: compiled once and their parameters stacked.
+
+    'on' scans wherever there are two such blocks, 'off' nowhere, 'auto' in deep stages. What `auto` does to the
+    parameter tree depends on the network alone, so a checkpoint is good on every backend; but on CPU, whose
+    convolutions are slow inside loops, it repeats the block in the program instead of looping.
+    """
+    identical = stage_size - 1
+    return {"on": identical >= 2, "off": False, "auto": identical >= SCAN_FROM}[scan]
+
+
+def _stage(
+    network: ResNet, block: functools.partial, name: str, size: int, strides: int, x: Images, train: bool
+) -> Maps:
+    """The blocks of one stage, named `name`_1, `name`_2, ..."""
+    loops = network.scan == "on" or jax.default_backend() != "cpu"
+    scanned = stacked(network.scan, size)
+    # In a loop nothing can be merged with the forward pass; elsewhere merging would undo the recomputation.
+    one = _remat(block, prevent_cse=not (scanned and loops)) if network.remat else block
+    first = _remat(block, prevent_cse=True) if network.remat else block
+    x = first(strides=strides, name=f"{name}_1")(x, train)
+    if not scanned:
+        for i in range(2, size + 1):
+            x = one(strides=1, name=f"{name}_{i}")(x, train)
+        return x
+    repeat = nn.scan(
+        functools.partial(_scanned_block, train=train),
+        variable_axes={"params": 0, "batch_stats": 0, "intermediates": 0},
+        split_rngs={"params": True},
+        length=size - 1,
+        unroll=1 if loops else size - 1,
+    )
+    x, _ = repeat(one(strides=1, name=f"{name}_x"), x)
+    return x
+
+
+def _remat(block: functools.partial, prevent_cse: bool) -> functools.partial:
+    """The block with its activations recomputed in the backward pass."""
+    kind = nn.remat(block.func, prevent_cse=prevent_cse, static_argnums=(2,))
+    return functools.partial(kind, **block.keywords)
+
+
+def _scanned_block(block: Block, x: Images, *, train: bool) -> tuple[Images, None]:
+    return block(x, train), None
+
+
+# What training changes and the paper's tables do not: no field of the network is anywhere else.
+_DEFAULTS = {
+    "zero_gamma": False,
+    "init_fan": "fan_out",
+    "fc_init": "he_normal",
+    "bn_momentum": 0.9,
+    "bn_epsilon": 1e-5,
+    "batch_groups": 0,
+    "remat": False,
+    "scan": "auto",
+    "dtype": "float32",
+}
+
+
+def _imagenet(block: str, stage_sizes: tuple[int, ...], shortcut: str, **changes: Any) -> dict[str, Any]:
+    """Table 1. Basic blocks have no 1x1 convolution for the stride to be on."""
+    stride_in = {"stride_in": "1x1"} if block == "bottleneck" else {}
+    fields = {"stage_sizes": stage_sizes, "block": block, "width": 64, "stem": "imagenet", "shortcut": shortcut}
+    return {**fields, **stride_in, **_DEFAULTS, **changes}
+
+
+def _cifar(n: int, shortcut: str) -> dict[str, Any]:
+    """Section 4.2: 6n + 2 layers."""
+    fields = {"stage_sizes": (n, n, n), "block": "basic", "width": 16, "stem": "cifar", "shortcut": shortcut}
+    return {**fields, **_DEFAULTS}
+
+
+_BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
+_BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+
+# The paper's, and `_modern`: today's ResNets with projections, strides on the 3x3 convolutions and zero gammas.
+VARIANTS: dict[str, dict[str, Any]] = {
+    **{f"resnet{depth}": _imagenet("basic", sizes, "A") for depth, sizes in _BASIC.items()},
+    **{f"resnet{depth}": _imagenet("bottleneck", sizes, "B") for depth, sizes in _BOTTLENECK.items()},
+    **{f"plain{depth}": _imagenet("basic", sizes, "none") for depth, sizes in _BASIC.items()},
+    **{f"resnet{depth}_modern": _imagenet("basic", sizes, "B", zero_gamma=True) for depth, sizes in _BASIC.items()},
+    **{
+        f"resnet{depth}_modern": _imagenet("bottleneck", sizes, "B", stride_in="3x3", zero_gamma=True)
+        for depth, sizes in _BOTTLENECK.items()
+    },
+    **{f"resnet{depth}": _cifar((depth - 2) // 6, "A") for depth in (*_CIFAR_DEPTHS, 1202)},
+    **{f"plain{depth}": _cifar((depth - 2) // 6, "none") for depth in _CIFAR_DEPTHS},
+}
+
+CHOICES = {
+    "block": tuple(BLOCKS),
+    "stem": ("imagenet", "cifar"),
+    "shortcut": ("A", "B", "C", "none"),
+    "stride_in": ("1x1", "3x3"),
+    "init_fan": ("fan_in", "fan_out"),
+    "fc_init": tuple(FC_INITS),
+    "scan": ("auto", "on", "off"),
+    "dtype": ("float32", "bfloat16"),
+}
+
+
+def weighted_layers(stage_sizes: tuple[int, ...], block: str) -> int:
+    """Convolutions and the fully connected layer on the main path: the number in a network's name."""
+    return 2 + sum(stage_sizes) * BLOCKS[block].convolutions
+
+
+def network(config: ConfigDict, num_classes: int) -> ResNet:
+    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
+    if config.variant not in VARIANTS:
+        raise unknown("resnet variant", config.variant, VARIANTS)
+    fields = {name: config[name] for name in VARIANTS[config.variant]}
+    for name, choices in CHOICES.items():
+        if name in fields and fields[name] not in choices:
+            raise unknown(f"config.model.{name}", fields[name], choices)
+    fields["stage_sizes"] = tuple(fields["stage_sizes"])
+    if not fields["stage_sizes"] or any(not isinstance(size, int) or size < 1 for size in fields["stage_sizes"]):
+        raise UserError(f"config.model.stage_sizes is {fields['stage_sizes']}; expected a number of blocks for each")
+    for name, low in (("width", 1), ("batch_groups", 0), ("bn_momentum", 0), ("bn_epsilon", 0)):
+        if fields[name] < low:
+            raise UserError(f"config.model.{name} is {fields[name]}; expected at least {low}")
+    if fields["bn_momentum"] >= 1:
+        raise UserError(f"config.model.bn_momentum is {fields['bn_momentum']}; 1 and more would never learn")
+    if fields["zero_gamma"] and fields["shortcut"] == "none":
+        raise UserError("config.model.zero_gamma stops every signal of a net without shortcuts; set it to False")
+    return ResNet(num_classes=num_classes, **fields)
+
+
+def create(config: ConfigDict, info: Any) -> Classifier:
+    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+
+    Trained with softmax cross-entropy on class indices or distributions. Warns where the ImageNet stem would shrink
+    small images away. Errors: UserError for unknown or contradictory hyper-parameters.
+    """
+    module = network(config, info.num_classes)
+    side = min(info.image_shape[:2])
+    if module.stem == "imagenet" and side < 64:
+        depth = weighted_layers(module.stage_sizes, module.block)
+        nearest = min(_CIFAR_DEPTHS, key=lambda cifar: abs(cifar - depth))
+        kind = "plain" if module.shortcut == "none" else "resnet"
+        logging.warning(
+            "%s halves its images five times, and these have %d pixels a side: the CIFAR variant %s%d keeps more "
+            "(--config=configs/resnet_cifar10.py:%s%d)",
+            *(config.variant, side, kind, nearest, kind, nearest),
+        )
+    if module.batch_groups:
+        logging.info("batch normalisation uses the statistics of %d groups of each batch", module.batch_groups)
+    return Classifier(
+        module=module,
+        loss=cross_entropy,
+        logits=_logits,
+        input_shape=tuple(info.image_shape),
+        num_classes=info.num_classes,
+        soft_labels=True,
+    )
+
+
+def _logits(outputs: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
+    return outputs

@@ -1,0 +1,136 @@
+"""ResNet's variables under the names of PyTorch checkpoints, and back; and blocks stacked for scanning, and apart.
+
+Two namings are in use: torchvision's for the ImageNet networks (`layer1.0.downsample.0`, `fc`) and that of the common
+port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). Either is read; the stem says which one is written.
+"""
+
+import pathlib
+import pickle
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jaxtyping import PyTree
+
+from common import torch_layout
+from common.errors import UserError
+from common.torch_layout import Entry
+from resnet.model import ResNet, stacked
+
+_BLOCK = re.compile(r"conv(\d+)_(\d+)")
+_LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+_SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
+_CIFAR_NAMES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # torchvision's -> the CIFAR port's
+
+
+def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a PyTorch checkpoint (.th, .pt, .pth; needs torch) or of an .npz file, under PyTorch's names.
+
+    A checkpoint may hold more than the network, which is then its `state_dict`, and may come from several GPUs
+    (`module.` before each name). UserError when it cannot be read.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise UserError(f"no checkpoint '{path}'")
+    try:
+        state = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
+    except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"'{path}' is not a checkpoint of arrays: {reason}") from error
+    return {name.removeprefix("module."): array for name, array in state.items()}
+
+
+def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
+    """Variables (`params` and `batch_stats`) for `module` from a state dictionary with either naming.
+
+    torchvision's ImageNet weights are of the `_modern` variants and expect RGB from 0 to 1, less (0.485, 0.456,
+    0.406), divided by (0.229, 0.224, 0.225); so do the common CIFAR-10 ones, which have shortcuts of option A.
+    UserError names an array that is missing, left over or of another shape.
+    """
+    state = {_renamed(name, {theirs: ours for ours, theirs in _CIFAR_NAMES.items()}): a for name, a in state.items()}
+    channels = state["conv1.weight"].shape[1] if "conv1.weight" in state else 3
+    images = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
+    like = jax.eval_shape(module.clone(scan="off").init, jax.random.key(0), images)
+    return stack(torch_layout.to_ours(state, entries(like), like), module)
+
+
+def export_torch(variables: PyTree) -> dict[str, np.ndarray]:
+    """The state dictionary of these variables, stacked or not; PyTorch's `load_state_dict` takes it as it is."""
+    variables = unstack(variables)
+    state = torch_layout.to_theirs(variables, entries(variables))
+    is_cifar = variables["params"]["conv1"]["kernel"].shape[0] == 3
+    return {_renamed(name, _CIFAR_NAMES) if is_cifar else name: array for name, array in state.items()}
+
+
+def entries(like: PyTree) -> list[Entry]:
+    """Every array of a network whose blocks are apart, under torchvision's name; `like`: variables or their shapes."""
+    shapes = traverse_util.flatten_dict(like, sep="/")
+    return [_entry(path, len(array.shape)) for path, array in shapes.items()]
+
+
+def stack(variables: PyTree, module: ResNet) -> PyTree:
+    """Variables with each block apart (`conv3_2`, `conv3_3`, ...) as `module` has them: `conv3_x` where it scans."""
+    return {name: _stack_stages(dict(tree), module) for name, tree in variables.items()}
+
+
+def unstack(variables: PyTree) -> PyTree:
+    """The inverse of `stack`: every block under its own name, whatever was scanned."""
+    return {name: _unstack_stages(tree) for name, tree in variables.items()}
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"reading '{path}' needs PyTorch: pip install torch==2.13.0, or save the arrays as .npz"
+        ) from error
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    arrays = {name: value.numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if not arrays:
+        raise ValueError("it holds no state_dict")
+    return arrays
+
+
+def _renamed(name: str, replacements: Mapping[str, str]) -> str:
+    for old, new in replacements.items():
+        name = name.replace(old, new)
+    return name
+
+
+def _entry(path: str, axes: int) -> Entry:
+    """The entry of an array: 'params/conv2_1/bn1/scale' is 'layer1.0.bn1.weight'."""
+    _, module, leaf = re.fullmatch(r"(\w+)/(.+)/(\w+)", path).groups()
+    theirs = _BLOCK.sub(lambda found: f"layer{int(found[1]) - 1}.{int(found[2]) - 1}", module)
+    theirs = _renamed(theirs, _SHORTCUT).replace("/", ".")
+    layout = {"kernel4": "convolution", "kernel2": "dense"}.get(f"{leaf}{axes}", "same")
+    return Entry(path, f"{theirs}.{_LEAVES[leaf]}", layout)
+
+
+def _stack_stages(tree: dict[str, Any], module: ResNet) -> dict[str, Any]:
+    for i, size in enumerate(module.stage_sizes):
+        if stacked(module.scan, size):
+            blocks = [tree.pop(f"conv{i + 2}_{number}") for number in range(2, size + 1)]
+            tree[f"conv{i + 2}_x"] = jax.tree.map(lambda *arrays: jnp.stack(arrays), *blocks)
+    return tree
+
+
+def _unstack_stages(tree: Mapping[str, Any]) -> dict[str, Any]:
+    apart = {}
+    for name, block in tree.items():
+        if not name.endswith("_x"):
+            apart[name] = block
+            continue
+        for i in range(len(jax.tree.leaves(block)[0])):
+            apart[f"{name[:-1]}{i + 2}"] = jax.tree.map(lambda array, i=i: array[i], block)
+    return apart

@@ -1,0 +1,66 @@
+import importlib
+import pathlib
+
+import pytest
+
+from common import config as config_lib
+from common import models
+from common.errors import UserError
+from resnet.claims import CLAIMS
+
+CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
+
+
+def config_of(path, argument=None):
+    module = importlib.import_module(f"configs.{pathlib.Path(path).stem}")
+    return module.get_config(argument) if argument else module.get_config()
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [(path.stem, None) for path in sorted(CONFIGS.glob("resnet_*.py"))]
+    + [("resnet_imagenet", "plain34"), ("resnet_imagenet_goyal", "8192"), ("resnet_cifar10", "plain110")],
+)
+def test_configs_are_valid(name, argument):
+    config_lib.validate(config_of(name, argument))
+
+
+def test_the_deepest_cifar_nets_warm_up_at_a_tenth_of_the_rate():
+    schedule = config_of("resnet_cifar10", "resnet110").schedule
+    assert (schedule.boundaries[0], schedule.rates[:2]) == ("400 steps", (0.01, 0.1))
+    assert config_of("resnet_cifar10", "resnet1202").schedule.rates[0] == 0.1
+
+
+@pytest.mark.parametrize(("batch_size", "rate", "groups"), [("256", 0.1, 8), ("8192", 3.2, 256)])
+def test_linear_scaling(batch_size, rate, groups):
+    config = config_of("resnet_imagenet_goyal", batch_size)
+    assert config.schedule.rates[0] == pytest.approx(rate)
+    assert config.model.batch_groups == groups
+    with pytest.raises(UserError, match="multiple of 32"):
+        config_of("resnet_imagenet_goyal", "large")
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.id)
+def test_claims_run_configs_that_exist_with_options_that_exist(claim):
+    assert set(claim.paper) <= set(claim.runs)
+    for experiment in claim.runs.values():
+        path, _, argument = experiment.config.partition(":")
+        config = config_of(path, argument)
+        for option, value in {**experiment.changes, **claim.quick}.items():
+            section, name = option.split(".")
+            config[section][name] = value
+        config_lib.validate(config)
+
+
+def test_the_degradation_claim_needs_both_halves():
+    claim = {claim.id: claim for claim in CLAIMS}["resnet-plain56-worse-than-plain20"]
+    errors = {"plain-20": [0.02], "plain-56": [0.05], "ResNet-20": [0.02], "ResNet-56": [0.01]}
+    assert claim.holds(errors)
+    assert not claim.holds({**errors, "plain-56": [0.01]})
+    assert not claim.holds({**errors, "ResNet-56": [0.06]})
+
+
+def test_an_unknown_variant_is_named():
+    with pytest.raises(UserError, match="resnet variant 'resnet21'"):
+        config_of("resnet_cifar10", "resnet21")
+    assert models.section("resnet", "resnet20").family == "resnet"
