@@ -1,0 +1,38 @@
+"""A plain Vision Transformer on ImageNet in 90 epochs: average pooling, sine-cosine positions, batch 1024.
+
+Paper: Beyer, Zhai, Kolesnikov 2022, "Better plain ViT baselines for ImageNet-1k".
+Data: TFDS imagenet2012, prepared as docs/data.md says; 1% of its training set is left out, for choices.
+Command: python -m common.main --config=configs/vit_imagenet_plain.py:s16 --config.data.directory=DIR
+Longer: --config.train.length="150 epochs" or "300 epochs"
+Expected: top-1 error 26.4% without RandAugment and mixup, 23.5% with them (150 epochs 21.5%, 300 epochs 20.0%).
+Deviates: no RandAugment and no mixup; images are resized to 224 and shifted by up to 16 pixels where the paper crops a
+random area in training and the middle 224 of 256 in testing; Adam's first moment is float32.
+"""
+
+from common import models
+from common.config import base
+
+
+def get_config(variant: str = "s16"):
+    model = models.section("vit", variant, pooling="average", position="sincos2d", dtype="bfloat16")
+    model.representation_size = model.hidden_size
+    config = base(model)
+    config.data.source = "tfds:imagenet2012"
+    config.data.train_split = "train[:99%]"
+    config.data.test_split = "validation"
+    config.data.resize = 224
+    config.data.pixel_range = (-1.0, 1.0)
+    config.data.workers = 16
+    config.augment.crop_pad = 16
+    config.augment.mirror = True
+    config.train.batch_size = 1024
+    config.train.length = "90 epochs"
+    config.optimizer.name = "adamw"
+    config.optimizer.decay = "decoupled"
+    config.optimizer.decay_mask = "kernels"
+    config.optimizer.weight_decay = 0.1  # 1e-4 in the paper's convention, which leaves the learning rate out
+    config.optimizer.clip_norm = 1.0
+    config.schedule.name = "cosine"
+    config.schedule.learning_rate = 1e-3
+    config.schedule.warmup = "10000 steps"
+    return config

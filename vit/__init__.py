@@ -1,0 +1,1 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021): every size, hybrids, checkpoints and pictures of attention."""

@@ -1,0 +1,276 @@
+"""The Vision Transformer (Dosovitskiy et al. 2021) and its hybrids.
+
+Layers carry the names of the published checkpoints. With `scan`, the parameters of all blocks are stacked along a
+leading axis under the one name `encoderblock`, and the blocks run as a loop: compile time hardly grows with depth.
+Without it they are encoderblock_0, encoderblock_1, ...; `weights.py` converts between the two.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from common.errors import UserError, unknown
+from common.models import Classifier
+from common.objectives import cross_entropy
+from vit import hybrid
+from vit.attention import MultiHeadDotProductAttention, Tokens
+from vit.embeddings import POSITIONS, Grid, PatchEmbedding, PositionEmbedding
+
+
+class MlpBlock(nn.Module):
+    """Dense, GELU, Dense back to the hidden size."""
+
+    mlp_dim: int
+    dropout: float = 0.0
+    gelu: str = "tanh"
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, train: bool = False) -> Tokens:
+        """Each token by itself."""
+        dense = functools.partial(
+            nn.Dense,
+            kernel_init=nn.initializers.xavier_uniform(),
+            bias_init=nn.initializers.normal(1e-6),
+            dtype=self.dtype,
+        )
+        x = nn.gelu(dense(self.mlp_dim, name="Dense_0")(tokens), approximate=self.gelu == "tanh")
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = dense(tokens.shape[-1], name="Dense_1")(x)
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+class EncoderBlock(nn.Module):
+    """Equations 2 and 3: z' = MSA(LN(z)) + z, then MLP(LN(z')) + z'."""
+
+    mlp_dim: int
+    num_heads: int
+    dropout: float = 0.0
+    gelu: str = "tanh"
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, train: bool = False) -> Tokens:
+        """One layer of the Transformer."""
+        attend = MultiHeadDotProductAttention(self.num_heads, self.dtype, name="MultiHeadDotProductAttention_0")
+        x = attend(layer_norm(self.dtype, "LayerNorm_0")(tokens))
+        tokens = tokens + nn.Dropout(self.dropout, deterministic=not train)(x)
+        mlp = MlpBlock(self.mlp_dim, self.dropout, self.gelu, self.dtype, name="MlpBlock_0")
+        return tokens + mlp(layer_norm(self.dtype, "LayerNorm_1")(tokens), train=train)
+
+
+def layer_norm(dtype: str, name: str) -> nn.LayerNorm:
+    """Over the hidden axis, (x - mean) / sqrt(var + 1e-6) scaled and shifted; statistics in float32 or better."""
+    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)
+
+
+class Encoder(nn.Module):
+    """Position embeddings, `depth` blocks and a final layer norm; see VisionTransformer for the fields."""
+
+    depth: int
+    mlp_dim: int
+    num_heads: int
+    position: str = "learned"
+    dropout: float = 0.0
+    gelu: str = "tanh"
+    dtype: str = "float32"
+    scan: bool = True
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, tokens: Tokens, grid: Grid, train: bool = False) -> Tokens:
+        """The tokens of a `grid` of patches in raster order, after any others, through all blocks."""
+        x = PositionEmbedding(self.position, name="posembed_input")(tokens, grid)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        block = functools.partial(EncoderBlock, self.mlp_dim, self.num_heads, self.dropout, self.gelu, self.dtype)
+        apply = functools.partial(_apply_block, train=train)
+        if self.remat:
+            apply = nn.remat(apply, prevent_cse=not self.scan)
+        if self.scan:
+            loop = nn.scan(
+                apply,
+                variable_axes={"params": 0, "intermediates": 0},
+                split_rngs={"params": True, "dropout": True},
+                length=self.depth,
+            )
+            x, _ = loop(block(name="encoderblock"), x, None)
+        else:
+            for number in range(self.depth):
+                x, _ = apply(block(name=f"encoderblock_{number}"), x, None)
+        return layer_norm(self.dtype, "encoder_norm")(x)
+
+
+def _apply_block(block: EncoderBlock, tokens: Tokens, _: None, *, train: bool) -> tuple[Tokens, None]:
+    """A block as the body of a loop."""
+    return block(tokens, train=train), None
+
+
+class VisionTransformer(nn.Module):
+    """A Transformer encoder on patches of the image, and a linear classifier on what it makes of them (section 3.1)."""
+
+    num_classes: int
+    patch_size: int  # P: side of a patch, in pixels of the image, or in positions of a hybrid's features
+    hidden_size: int  # D
+    mlp_dim: int
+    num_heads: int
+    depth: int  # L
+    pooling: str = "token"  # the class token's output is read; or 'average', of all patches (appendix D.3)
+    position: str = "learned"  # or 'learned_2d', 'sincos2d', 'none': see PositionEmbedding
+    representation_size: int = 0  # pre-training: units of a tanh layer before the head; 0: the head alone
+    dropout: float = 0.0  # after position embeddings and each dense layer but Q, K and V (appendix B.1)
+    gelu: str = "tanh"  # the approximation that the published weights were trained with; or 'exact'
+    dtype: str = "float32"  # of the computation; parameters are float32
+    scan: bool = True  # the blocks as one loop over stacked parameters
+    remat: bool = False  # compute activations again in the backward pass, block by block, to save memory
+    stages: tuple[int, ...] | None = None  # hybrids: blocks in each stage of the ResNet below; None: no ResNet
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Logits."""
+        x = images if self.stages is None else hybrid.resnet(images, self.stages, self.dtype)
+        x = PatchEmbedding(self.hidden_size, self.patch_size, self.dtype, name="embedding")(x)
+        batch, rows, columns, _ = x.shape
+        x = x.reshape(batch, rows * columns, self.hidden_size)
+        if self.pooling == "token":
+            token = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
+            x = jnp.concatenate([jnp.tile(token.astype(x.dtype), (batch, 1, 1)), x], axis=1)
+        names = ("depth", "mlp_dim", "num_heads", "position", "dropout", "gelu", "dtype", "scan", "remat")
+        encoder = Encoder(**{name: getattr(self, name) for name in names}, name="Transformer")
+        x = encoder(x, grid=(rows, columns), train=train)
+        x = x[:, 0] if self.pooling == "token" else x.mean(axis=1)
+        if self.representation_size:
+            x = nn.tanh(nn.Dense(self.representation_size, dtype=self.dtype, name="pre_logits")(x))
+        head = nn.Dense(self.num_classes, kernel_init=nn.initializers.zeros, dtype=self.dtype, name="head")
+        return head(x).astype(jnp.float32)
+
+    @nn.nowrap
+    def grid(self, image_shape: tuple[int, ...]) -> Grid:
+        """Rows and columns of patches in images of (height, width, ...) pixels."""
+        return image_shape[0] // self.patch_pixels, image_shape[1] // self.patch_pixels
+
+    @property
+    def patch_pixels(self) -> int:
+        """Side of a patch in pixels of the image."""
+        return self.patch_size * (1 if self.stages is None else hybrid.stride(self.stages))
+
+
+_COMMON = {
+    "pooling": "token",
+    "position": "learned",
+    "representation_size": 0,
+    "dropout": 0.0,
+    "gelu": "tanh",
+    "dtype": "float32",
+    "scan": True,
+    "remat": False,
+}
+# Table 1, with the smaller ones of Touvron et al. 2021 (DeiT), and one of ours for small images.
+_SIZES = {
+    "nano": {"hidden_size": 64, "mlp_dim": 256, "num_heads": 4, "depth": 6},
+    "ti": {"hidden_size": 192, "mlp_dim": 768, "num_heads": 3, "depth": 12},
+    "s": {"hidden_size": 384, "mlp_dim": 1536, "num_heads": 6, "depth": 12},
+    "b": {"hidden_size": 768, "mlp_dim": 3072, "num_heads": 12, "depth": 12},
+    "l": {"hidden_size": 1024, "mlp_dim": 4096, "num_heads": 16, "depth": 24},
+    "h": {"hidden_size": 1280, "mlp_dim": 5120, "num_heads": 16, "depth": 32},
+}
+# Every field of the network. Hybrids have `stages` besides; their patches are cut from features.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "nano4": {"patch_size": 4, **_SIZES["nano"], **_COMMON},
+    "ti16": {"patch_size": 16, **_SIZES["ti"], **_COMMON},
+    "s16": {"patch_size": 16, **_SIZES["s"], **_COMMON},
+    "s32": {"patch_size": 32, **_SIZES["s"], **_COMMON},
+    "b16": {"patch_size": 16, **_SIZES["b"], **_COMMON},
+    "b32": {"patch_size": 32, **_SIZES["b"], **_COMMON},
+    "l16": {"patch_size": 16, **_SIZES["l"], **_COMMON},
+    "l32": {"patch_size": 32, **_SIZES["l"], **_COMMON},
+    "h14": {"patch_size": 14, **_SIZES["h"], **_COMMON},
+    # The public code's R+Ti/16: its root already has stride 4, so a patch of 8 features is 32 pixels wide.
+    "r_ti16": {"stages": (), "patch_size": 8, **_SIZES["ti"], **_COMMON},
+    "r26_s32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["s"], **_COMMON},
+    "r26_b32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["b"], **_COMMON},
+    "r50_b16": {"stages": (3, 4, 9), "patch_size": 1, **_SIZES["b"], **_COMMON},
+    "r50_l32": {"stages": (3, 4, 6, 3), "patch_size": 1, **_SIZES["l"], **_COMMON},
+}
+CHOICES = {
+    "pooling": ("token", "average"),
+    "position": POSITIONS,
+    "gelu": ("tanh", "exact"),
+    "dtype": ("float32", "bfloat16"),
+}
+
+
+def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
+    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
+    if config.variant not in VARIANTS:
+        raise unknown("vit variant", config.variant, VARIANTS)
+    fields = {name: config[name] for name in VARIANTS[config.variant]}
+    for name, choices in CHOICES.items():
+        if fields[name] not in choices:
+            raise unknown(f"config.model.{name}", fields[name], choices)
+    for name in ("patch_size", "hidden_size", "mlp_dim", "num_heads", "depth"):
+        if fields[name] < 1:
+            raise UserError(f"config.model.{name} is {fields[name]}; expected at least 1")
+    if not 0 <= config.dropout < 1:
+        raise UserError(f"config.model.dropout is {config.dropout}; expected at least 0 and less than 1")
+    if config.hidden_size % config.num_heads:
+        raise UserError(
+            f"config.model.hidden_size {config.hidden_size} does not split into {config.num_heads} heads; set "
+            f"config.model.num_heads to {_nearest_divisor(config.num_heads, config.hidden_size)}"
+        )
+    parts = {"sincos2d": 4, "learned_2d": 2}.get(config.position, 1)
+    if config.hidden_size % parts:
+        raise UserError(
+            f"config.model.position '{config.position}' needs a hidden_size that is a multiple of {parts}, "
+            f"got {config.hidden_size}"
+        )
+    if "stages" in fields:
+        fields["stages"] = tuple(fields["stages"])  # a list, when the config was read from a file
+    return VisionTransformer(num_classes=num_classes, **fields)
+
+
+def create(config: ConfigDict, info: Any) -> Classifier:
+    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+
+    Labels are class indices or distributions. Errors: UserError for unknown or contradictory hyper-parameters and
+    for images that do not split into patches.
+    """
+    module = network(config, info.num_classes)
+    _check_image(module, tuple(info.image_shape))
+    return Classifier(
+        module=module,
+        loss=cross_entropy,
+        logits=_identity,
+        input_shape=tuple(info.image_shape),
+        num_classes=info.num_classes,
+        soft_labels=True,
+    )
+
+
+def _identity(logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
+    return logits
+
+
+def _check_image(module: VisionTransformer, image_shape: tuple[int, ...]) -> None:
+    height, width, _ = image_shape
+    side = module.patch_pixels
+    if height % side == 0 and width % side == 0:
+        return
+    resize = max(round(height / side), 1) * side
+    message = f"images of {height}x{width} pixels do not split into patches of {side}x{side}"
+    mend = f"set config.data.resize to a multiple of {side}, such as {resize}"
+    if module.stages is None:
+        divisor = _nearest_divisor(side, math.gcd(height, width))
+        mend += f", or config.model.patch_size to a divisor of both sides, such as {divisor}"
+    raise UserError(f"{message}: {mend}")
+
+
+def _nearest_divisor(wanted: int, number: int) -> int:
+    divisors = (i for i in range(1, number + 1) if number % i == 0)
+    return min(divisors, key=lambda divisor: abs(divisor - wanted))
