@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -41,6 +41,7 @@ def curves(
     The test records at `shown_step` are marked. An axis is logarithmic where its values span a factor of eight.
     """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.05)
     left, right = figure.subplots(1, 2)
     for axes, key, label, scale in ((left, "loss", "mean loss", 1), (right, "error", "error (% of images)", 100)):
         for records, colour, name in ((train, TRAIN, "training"), (test, TEST, "test")):
@@ -93,9 +94,11 @@ def confusion(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.ma.masked_equal(np.eye(size), 0), cmap="Greys", vmin=0, vmax=7)
-    shades = axes.imshow(wrong, cmap=_MISTAKES, vmin=min(1, highest - 1), vmax=highest)
+    # By the square root of the count: among many classes one frequent mistake would leave the others pale.
+    norm = PowerNorm(0.5, vmin=min(1, highest - 1), vmax=highest)
+    shades = axes.imshow(wrong, cmap=_MISTAKES, norm=norm)
     if size <= COUNTED_CLASSES:
-        _write_counts(axes, counts, highest, font_size=float(np.clip(130 / size, 7, 11)))
+        _write_counts(axes, counts, norm, font_size=float(np.clip(130 / size, 7, 11)))
     _name_classes(axes, class_names)
     axes.set(xlabel="predicted class", ylabel="true class")
     axes.set_xticks(np.arange(1, size) - 0.5, minor=True)
@@ -109,10 +112,10 @@ def confusion(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[
     return figure
 
 
-def _write_counts(axes: Axes, counts: Int[np.ndarray, "classes classes"], highest: int, font_size: float) -> None:
+def _write_counts(axes: Axes, counts: Int[np.ndarray, "classes classes"], norm: Normalize, font_size: float) -> None:
     for row, column in zip(*np.nonzero(counts), strict=True):
         count = counts[row, column]
-        on_dark = row != column and count > 0.55 * highest
+        on_dark = row != column and norm(count) > 0.55
         axes.text(
             column, row, f"{count}", ha="center", va="center", fontsize=font_size, color="white" if on_dark else INK
         )
@@ -201,9 +204,9 @@ def _row_label(axes: Axes, title: str, details: str) -> None:
 def _bars(axes: Axes, probabilities: Float[np.ndarray, " classes"], class_names: Sequence[str]) -> None:
     shown = np.sort(np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN])
     axes.bar(range(len(shown)), probabilities[shown], color=TEST, width=0.6)
-    axes.set_xticks(range(len(shown)), [shortened(class_names[index]) for index in shown])
-    if max(len(class_names[index]) for index in shown) > 6:
-        axes.tick_params("x", rotation=25)
+    names = [shortened(class_names[index]) for index in shown]
+    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 6 else {}
+    axes.set_xticks(range(len(shown)), names, **slanted)
     axes.set(ylim=(0, 1), yticks=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
 

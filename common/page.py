@@ -19,7 +19,7 @@ body { margin: 0 auto; max-width: 62rem; padding: 1.5rem 1rem 4rem; background: 
        font: 1rem/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 0 0 .25rem; }
 h2 { font-size: 1.25rem; margin: 3rem 0 .5rem; padding-top: 1rem; border-top: 1px solid #ddd; }
-p { margin: .25rem 0 1rem; max-width: 46rem; }
+p { margin: .25rem 0 1rem; max-width: 52rem; }
 .caption { color: #444; }
 .numbers { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: .75rem; padding: 0;
            margin: 1.5rem 0; list-style: none; }
@@ -32,10 +32,11 @@ p { margin: .25rem 0 1rem; max-width: 46rem; }
             padding: 0; margin: 1rem 0; list-style: none; }
 .examples img { display: block; width: 100%; image-rendering: pixelated; border-radius: .25rem; background: #eee; }
 .examples span { display: block; font-size: .85rem; line-height: 1.35; margin-top: .3rem; overflow-wrap: anywhere; }
-table { border-collapse: collapse; font-size: .9rem; }
-th, td { text-align: left; vertical-align: top; padding: .2rem 1.25rem .2rem 0; border-bottom: 1px solid #eee;
-         overflow-wrap: anywhere; }
-th { font-weight: 500; color: #444; }
+.table { columns: 20rem; column-gap: 2.5rem; margin: 0; font-size: .9rem; }
+.table div { display: flex; justify-content: space-between; gap: 1rem; padding: .2rem 0; border-bottom: 1px solid #eee;
+             break-inside: avoid; }
+dt { color: #555; }
+dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: #00568a; }
 """
@@ -69,9 +70,9 @@ def numbers(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values."""
-    cells = (f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(value)}</td></tr>' for name, value in rows)
-    return f"<table>{''.join(cells)}</table>"
+    """Names and values, side by side where there is room."""
+    cells = (f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in rows)
+    return f'<dl class="table">{"".join(cells)}</dl>'
 
 
 def folded(title: str, content: str) -> str:

@@ -170,11 +170,14 @@ def confusion(run: Run, results: Results) -> str:
 
 def worst_mistakes(run: Run, test: Source, results: Results) -> str:
     """The mistakes with the largest losses, as pictures."""
-    caption = "Of the test images that are classified wrongly, those with the largest losses, the largest first."
+    caption = (
+        "The wrongly classified test images with the largest losses, the largest first: under each its class, then "
+        "what the network takes it for and with what probability."
+    )
     names, items = run.info.class_names, []
     for index in mistakes.worst(results):
         predicted = results.predicted[index]
-        said = f"taken for {names[predicted]}, {results.probabilities[index, predicted]:.0%}"
+        said = f"as {names[predicted]}, {results.probabilities[index, predicted]:.0%}"
         items.append((figures.pixels(test[int(index)]["image"]), names[results.labels[index]], said))
     if not items:
         caption = "Every test image is classified rightly."

@@ -65,11 +65,12 @@ def drawings(
 
     The first two cells of a class without an image stay empty, and so does its mean.
     """
-    figure = Figure(figsize=(9.6, 6.0), layout="constrained")
+    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.1)
     grid = figure.subplots(4, len(CENTRES), gridspec_kw={"height_ratios": [1, 1.75, 1.75, 1.75]})
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
+        axes.spines[:].set_color("#d9d9d9")
     for axes, name in zip(grid[:, 0], _ROWS, strict=True):
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     for label, column in enumerate(grid.T):
@@ -83,7 +84,7 @@ def drawings(
         _bitmap(column[1], example)
         column[1].set_xlabel(f"{np.sum((example - CENTRES[label]) ** 2):.1f}", fontsize=9)
         _bitmap(column[3], features[members].mean(0))
-    bar = figure.colorbar(shades, ax=grid, label="output of a unit", aspect=40, shrink=0.8, extend="both")
+    bar = figure.colorbar(shades, ax=grid, label="output of a unit", ticks=[-1, 0, 1], aspect=30, shrink=0.5)
     bar.outline.set_visible(False)
     return figure
 
