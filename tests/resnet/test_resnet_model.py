@@ -1,5 +1,4 @@
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +23,8 @@ def info(side=32, num_classes=10):
     return Info("test", num_classes, names, (side, side, 3), 100, 100)
 
 
-@functools.cache
-def initial(module):
-    return jax.jit(module.init)(jax.random.key(0), IMAGES)
+def initial(module, images=IMAGES):
+    return jax.jit(module.init)(jax.random.key(0), images)
 
 
 def captured(module, variables):
@@ -94,11 +92,10 @@ def test_zero_gamma_makes_identity_blocks_rectifiers(block):
 
 
 def test_the_shortcut_is_all_that_a_plain_net_lacks():
-    residual, plain = ResNet(**SMALL, scan="off"), ResNet(**{**SMALL, "shortcut": "none"}, scan="off")
+    residual, plain = ResNet(**SMALL), ResNet(**{**SMALL, "shortcut": "none"})
     variables = initial(residual)
-    plain_variables = jax.eval_shape(plain.init, jax.random.key(0), IMAGES)
-    assert jax.tree.structure(variables) == jax.tree.structure(plain_variables)
-    zeros = jax.tree.map(np.zeros_like, variables["params"])
+    assert jax.tree.structure(variables) == jax.tree.structure(initial(plain))
+    zeros = jax.tree.map(jnp.zeros_like, variables["params"])
     # With all convolutions zero a plain net forgets its input and a residual one still passes it on.
     params = {**zeros, "conv1": variables["params"]["conv1"], "bn1": variables["params"]["bn1"]}
     params["fc"] = variables["params"]["fc"]
@@ -110,17 +107,16 @@ def test_the_shortcut_is_all_that_a_plain_net_lacks():
 @pytest.mark.parametrize("stride_in", ["1x1", "3x3"])
 def test_the_bottleneck_strides_where_it_is_told(stride_in):
     module = ResNet(**{**SMALL, "block": "bottleneck", "stride_in": stride_in})
-    variables = jax.eval_shape(module.init, jax.random.key(0), IMAGES)
-    block = jax.eval_shape(functools.partial(captured, module), variables)["conv3_1"]
+    variables = initial(module)
+    block = captured(module, variables)["conv3_1"]
     sides = [block[f"conv{i}"]["__call__"][0].shape[1] for i in (1, 2, 3)]
     assert sides == ([4, 4, 4] if stride_in == "1x1" else [8, 4, 4])
 
 
 def test_bfloat16_computes_near_float32_with_float32_parameters_and_logits():
-    exact, half = ResNet(**SMALL, scan="off"), ResNet(**SMALL, scan="off", dtype="bfloat16")
-    shapes = jax.eval_shape(half.init, jax.random.key(0), IMAGES)
-    assert {leaf.dtype for leaf in jax.tree.leaves(shapes)} == {jnp.dtype("float32")}
-    variables = initial(exact)
+    exact, half = ResNet(**SMALL), ResNet(**SMALL, dtype="bfloat16")
+    variables = initial(half)
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
     logits = jax.jit(half.apply)(variables, IMAGES)
     assert logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, jax.jit(exact.apply)(variables, IMAGES), rtol=0.1, atol=0.05)
