@@ -63,14 +63,15 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples it is estimated on, each epoch
     optimizer.weight_decay = 0.0
     optimizer.decay = "coupled"  # into the gradient (L2 penalty), or 'decoupled' from it (AdamW)
-    optimizer.decay_mask = "all"  # parameters that decay: 'all', or 'kernels' (arrays of two or more axes)
+    optimizer.decay_mask = "all"  # parameters that decay: 'all', or 'kernels' (arrays of that name)
     optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0 is no clipping
-    optimizer.ema = 0.0  # keep-factor of the averaged parameters that evaluation uses; 0 is none
+    optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "constant"  # see common/schedules.py
     schedule.learning_rate = 0.01  # the highest
-    schedule.warmup = "0 steps"  # linear rise from 0
+    schedule.warmup = "0 steps"  # linear rise
+    schedule.warmup_from = 0.0  # learning rate that it starts from
     schedule.boundaries = ()  # 'piecewise': durations after which the next value holds
     schedule.rates = ()  # 'piecewise': one more than boundaries; 'table': one for each epoch, the last stays
     schedule.final = 0.0  # 'cosine', 'linear', 'polynomial': learning rate at the end

@@ -54,8 +54,8 @@ def _weight_decay(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _kernels(params: PyTree) -> PyTree:
-    """True for arrays of two or more axes: kernels, not biases or normalisation scales."""
-    return jax.tree.map(lambda array: array.ndim > 1, params)
+    """True for arrays of the name `kernel`: not for biases, normalisation scales and embeddings, whatever their axes."""
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def _sgd(config: ConfigDict) -> tuple[list, list]:

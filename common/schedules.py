@@ -15,15 +15,15 @@ from common import duration
 from common.errors import UserError
 from common.registry import Entry
 
-SHARED_KEYS = ("warmup",)
+SHARED_KEYS = ("warmup", "warmup_from")
 ToSteps = Callable[[str], int]
 
 
 def create(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
     """The schedule of a config's `schedule` section for a run of `total_steps` updates.
 
-    During a warm-up of W steps the rate is multiplied by step / W. 'cosine', 'linear' and 'polynomial' count their
-    progress from the end of warm-up to the end of the run; 'piecewise' and 'table' from the start.
+    A warm-up is a straight line from `warmup_from` to what the schedule says at its end. 'cosine', 'linear' and
+    'polynomial' count their progress from the end of warm-up to the end of the run, the others from the start.
     """
     to_steps = functools.partial(duration.to_steps, num_examples=num_examples, batch_size=batch_size)
     warmup = to_steps(config.warmup)
@@ -32,7 +32,10 @@ def create(config: ConfigDict, total_steps: int, num_examples: int, batch_size: 
     schedule = SCHEDULES[config.name].build(config, warmup, total_steps, to_steps)
     if warmup == 0:
         return schedule
-    return lambda step: schedule(step) * jnp.minimum(1.0, step / warmup)
+    return optax.join_schedules(
+        [optax.linear_schedule(config.warmup_from, schedule(warmup), warmup), lambda step: schedule(step + warmup)],
+        [warmup],
+    )
 
 
 def _constant(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:

@@ -89,6 +89,16 @@ def test_kernels_mask_spares_biases():
     assert not np.allclose(ours["kernel"], plain["kernel"])
 
 
+def test_kernels_mask_goes_by_name_where_biases_are_stacked_or_one_for_each_unit():
+    params = {"stack": {"kernel": jnp.ones((3, 4, 4)), "bias": jnp.ones((3, 4))}, "map": {"bias": jnp.ones((8, 8, 2))}}
+    config = section(name="sgd", weight_decay=0.5, decay_mask="kernels")
+    optimizer = optimizers.create(config, optax.constant_schedule(1.0), plateau=False)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
+    np.testing.assert_allclose(updates["stack"]["kernel"], -0.5)
+    assert not updates["stack"]["bias"].any()
+    assert not updates["map"]["bias"].any()
+
+
 def test_clipping_bounds_the_global_norm():
     ours, _ = run(section(name="sgd", clip_norm=1e-3), [1.0])
     moved = jax.tree.map(lambda a, b: a - b, ours, PARAMS)
