@@ -9,9 +9,12 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from matplotlib.figure import Figure
+
 from common import metrics, models, summary
 
 Values = Mapping[str, list[float]]  # run name -> one number for each seed
+Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's folder for each seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Claim:
     runs: the experiments it compares, by name. paper: the paper's number for those runs that have one.
     measure: a finished run's folder -> the number compared; unit: how to print it ('%' for fractions).
     holds: the numbers of all runs -> whether the claim holds here. seeds: how many runs of each.
-    quick: options changed at `--scale=quick`, for a first look in minutes.
+    quick: options changed at `--scale=quick`, for a first look. figure: the runs' folders -> a picture of them.
     """
 
     id: str
@@ -58,6 +61,7 @@ class Claim:
     unit: str = "%"
     seeds: int = 3
     quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    figure: Callable[[Folders], Figure] | None = None
 
 
 def final_test_error(folder: pathlib.Path) -> float:

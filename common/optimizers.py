@@ -54,7 +54,7 @@ def _weight_decay(config: ConfigDict) -> optax.GradientTransformation:
 
 
 def _kernels(params: PyTree) -> PyTree:
-    """True for arrays of the name `kernel`: not for biases, normalisation scales and embeddings, whatever their axes."""
+    """True for arrays named `kernel`: not for biases, scales and embeddings, whatever their axes."""
     return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 

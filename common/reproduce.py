@@ -1,8 +1,8 @@
 """Measure what the papers claim: `python -m common.reproduce --claims=ID,...`.
 
 Every run is a command of `common.main` that anyone can repeat; runs that claims share are made once, and finished
-ones are not made again. Each claim's numbers and verdict go to `results/ID.json`, from which `python -m
-common.tables` writes the tables.
+ones are not made again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to
+`results/ID.png`; from these `python -m common.tables` writes the tables.
 """
 
 import datetime
@@ -23,6 +23,9 @@ _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims; default: all")
 _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
 _SCALE = flags.DEFINE_enum("scale", "paper", ["quick", "paper"], "the paper's schedule, or a first look in minutes")
 _SEEDS = flags.DEFINE_integer("seeds", 0, "runs of each experiment; default: the claim's own number", lower_bound=0)
+_SOURCE = flags.DEFINE_string(
+    "source", "", "where the images come from instead of the configs' TFDS datasets, such as folder:PATH"
+)
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
 _JOBS = flags.DEFINE_integer("jobs", 1, "runs made at the same time", lower_bound=1)
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the runs")
@@ -62,7 +65,8 @@ def _folder(experiment: Any, claim: Any, seed: int) -> pathlib.Path:
 
 
 def _flags(experiment: Any, claim: Any, seed: int) -> list[str]:
-    where = [f"--config.data.directory={_DATA_DIR.value}"] if _DATA_DIR.value else []
+    given = {"source": _SOURCE.value, "directory": _DATA_DIR.value}
+    where = [f"--config.data.{name}={value}" for name, value in given.items() if value]
     return [*_scaled(experiment, claim).flags(), f"--config.seed={seed}", *where]
 
 
@@ -80,42 +84,62 @@ def _run(job: tuple[pathlib.Path, list[str]]) -> None:
 
 
 def _record(claim: Any) -> str:
-    """Write the claim's result; returns it as a line."""
-    from common import summary, workdir
+    """Write the claim's result and picture; returns the result as a line."""
+    from common import workdir
 
     seeds = range(_SEEDS.value or claim.seeds)
     folders = {name: [_folder(run, claim, seed) for seed in seeds] for name, run in claim.runs.items()}
+    result = _result(claim, folders)
+    path = pathlib.Path(_RESULTS.value)
+    path.mkdir(parents=True, exist_ok=True)
+    if result["figure"]:
+        claim.figure(folders).savefig(path / result["figure"], dpi=110)
+    workdir.write_json(path / f"{claim.id}{_suffix()}.json", result)
+    return f"{claim.id}: {result['verdict']}: {result['values']}"
+
+
+def _suffix() -> str:
+    return "" if _SCALE.value == "paper" else f".{_SCALE.value}"
+
+
+def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any]:
+    """All there is to say about a claim's finished runs."""
+    from common import summary, workdir
+
     values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
     summaries = [summary.read(folder) for found in folders.values() for folder in found]
-    holds = bool(claim.holds(values))
-    result = {
+    first = next(iter(folders.values()))
+    return {
         "claim": claim.id,
         "where": claim.where,
         "says": claim.says,
         "unit": claim.unit,
         "scale": _SCALE.value,
+        "dataset": workdir.load_info(first[0]).name,
         "paper": dict(claim.paper),
         "ours": {
             name: {"mean": statistics.fmean(found), "std": statistics.stdev(found) if len(found) > 1 else None}
             for name, found in values.items()
         },
         "values": values,
-        "verdict": "holds" if holds else "does not hold",
-        "seeds": list(seeds),
-        "commands": {
-            name: f"python -m common.main {shlex.join(_scaled(run, claim).flags())} --config.seed=SEED"
-            for name, run in claim.runs.items()
-        },
+        "verdict": "holds" if claim.holds(values) else "does not hold",
+        "figure": f"{claim.id}{_suffix()}.png" if claim.figure else None,
+        "seeds": list(range(len(first))),
+        "commands": {name: _command(run, claim) for name, run in claim.runs.items()},
         "images_per_second": statistics.median(found["images_per_second"] for found in summaries),
         "peak_memory_bytes": max(found["peak_memory_bytes"] for found in summaries),
         "environment": summaries[0]["environment"],
         "date": datetime.date.today().isoformat(),
     }
-    path = pathlib.Path(_RESULTS.value)
-    path.mkdir(parents=True, exist_ok=True)
-    suffix = "" if _SCALE.value == "paper" else ".quick"
-    workdir.write_json(path / f"{claim.id}{suffix}.json", result)
-    return f"{claim.id}: {result['verdict']}: {values}"
+
+
+def _command(experiment: Any, claim: Any) -> str:
+    """The command that anyone can repeat, without this machine's folders."""
+    options = [shlex.quote(option) for option in _scaled(experiment, claim).flags()]
+    if _SOURCE.value:
+        kind, _, name = _SOURCE.value.partition(":")
+        options.append(f"--config.data.source={kind}:{'PATH' if kind == 'folder' else name}")
+    return " ".join(["python -m common.main", *options, "--config.seed=SEED"])
 
 
 if __name__ == "__main__":

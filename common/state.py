@@ -19,7 +19,8 @@ class TrainState:
     params: the network's trainable parameters.
     model_state: its other variables by collection, such as `batch_stats`.
     opt_state: the optimizer's.
-    ema: averaged parameters that evaluation uses in place of `params`; None when there is no averaging.
+    ema: averages of `params` and `model_state` (as `variables()` has them) that evaluation uses in their place; None
+        when there is no averaging.
     key: raw uint32 data of the run's random key.
     """
 
@@ -33,7 +34,7 @@ class TrainState:
 
     def variables(self) -> PyTree:
         """What evaluation applies the network to."""
-        return {"params": self.params if self.ema is None else self.ema, **self.model_state}
+        return {"params": self.params, **self.model_state} if self.ema is None else self.ema
 
 
 def create_state(classifier: Classifier, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
@@ -47,7 +48,7 @@ def create_state(classifier: Classifier, optimizer: optax.GradientTransformation
         params=params,
         model_state=variables,
         opt_state=optimizer.init(params),
-        ema=jax.tree.map(jnp.copy, params) if config.optimizer.ema > 0 else None,
+        ema=jax.tree.map(jnp.copy, {"params": params, **variables}) if config.optimizer.ema > 0 else None,
         key=jax.random.key_data(run_key),
     )
 

@@ -109,7 +109,8 @@ def train_step(
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
     if ema is not None:
-        ema = optax.incremental_update(params, ema, 1.0 - config.optimizer.ema)
+        # Batch statistics belong to the parameters they were measured with, so they are averaged alike.
+        ema = optax.incremental_update({"params": params, **model_state}, ema, 1.0 - config.optimizer.ema)
     sums = sums.replace(bad_step=jnp.where(jnp.isfinite(sums.loss), NEVER, state.step + 1).astype(jnp.int32))
     state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=ema)
     return state, sums

@@ -18,7 +18,7 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 _BLOCK = re.compile(r"(<!-- results:(?P<prefixes>[^>]*?)-->\n).*?(<!-- /results -->)", re.DOTALL)
 _SPEEDS = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOTALL)
-_HEADER = "| claim | what | paper | ours (mean ± sd over seeds) | verdict |\n|---|---|---|---|---|\n"
+_HEADER = "| claim, data | what | paper | ours (mean ± sd over seeds) | verdict |\n|---|---|---|---|---|\n"
 
 
 def main() -> None:
@@ -27,10 +27,14 @@ def main() -> None:
     results, benchmarks = load(folder, "claim"), load(folder, "benchmark")
     for path in sorted([*pathlib.Path().glob("*.md"), *pathlib.Path().glob("*/README.md")]):
         before = path.read_text()
-        after = fill_speeds(fill(before, results), benchmarks)
+        after = fill_speeds(fill(before, results, _seen_from(path, folder)), benchmarks)
         if after != before:
             path.write_text(after)
             print(f"wrote {path}")
+
+
+def _seen_from(document: pathlib.Path, folder: pathlib.Path) -> str:
+    return pathlib.Path(*[".."] * len(document.parent.parts), folder).as_posix()
 
 
 def load(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
@@ -39,14 +43,18 @@ def load(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
     return [result for result in found if kind in result]
 
 
-def fill(document: str, results: list[dict[str, Any]]) -> str:
-    """The document with the table between each pair of markers written anew."""
+def fill(document: str, results: list[dict[str, Any]], folder: str = "results") -> str:
+    """The document with the table between each pair of markers written anew.
+
+    folder: where the results' pictures are, as the document sees it.
+    """
 
     def table(match: re.Match) -> str:
         prefixes = tuple(match["prefixes"].split()) or ("",)
         shown = [result for result in results if result["claim"].startswith(prefixes)]
         rows = [line for result in shown for line in _rows(result)]
-        return match[1] + "\n" + _HEADER + "".join(rows) + "\n" + _machines(shown) + "\n" + match[3]
+        pictures = "".join(_picture(result, folder) for result in shown if result.get("figure"))
+        return match[1] + "\n" + _HEADER + "".join(rows) + "\n" + pictures + _machines(shown) + "\n" + match[3]
 
     return _BLOCK.sub(table, document)
 
@@ -71,9 +79,13 @@ def _rows(result: dict[str, Any]) -> list[str]:
         paper = _number(result["paper"].get(name), result["unit"])
         spread = "" if ours["std"] is None else f" ± {_number(ours['std'], result['unit'])}"
         text = f"{_number(ours['mean'], result['unit'])}{spread} ({len(result['seeds'])} seeds)"
-        claim = f"`{result['claim']}`" if number == 0 else ""
+        claim = f"`{result['claim']}`, {result['dataset']}" if number == 0 else ""
         lines.append(f"| {claim} | {name} | {paper} | {text} | {verdict if number == 0 else ''} |\n")
     return lines
+
+
+def _picture(result: dict[str, Any], folder: str) -> str:
+    return f"![{result['claim']}: {result['says']}]({folder}/{result['figure']})\n\n"
 
 
 def _number(value: float | None, unit: str) -> str:

@@ -4,14 +4,16 @@ import json
 import pathlib
 
 import pytest
+from PIL import Image
 
-from common import claims, tables
+from common import claims, comparison, tables
 from tests.runs import ROOT, refused, run
 
 RESULT = {
     "claim": "lenet5-mnist-error",
     "unit": "%",
     "scale": "paper",
+    "dataset": "mnist",
     "paper": {"LeNet-5": 0.0095},
     "ours": {"LeNet-5": {"mean": 0.0096, "std": 0.0004}},
     "verdict": "holds",
@@ -49,7 +51,7 @@ def test_experiments_that_differ_have_folders_of_their_own():
 def test_a_table_has_the_papers_number_ours_and_the_verdict():
     document = "before\n<!-- results: lenet5 -->\nstale text\n<!-- /results -->\nafter\n"
     filled = tables.fill(document, [RESULT, {**RESULT, "claim": "zip89-test-error"}])
-    assert "| `lenet5-mnist-error` | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | holds |" in filled
+    assert "| `lenet5-mnist-error`, mnist | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | holds |" in filled
     assert "zip89" not in filled
     assert "stale text" not in filled
     assert filled.startswith("before\n")
@@ -62,7 +64,10 @@ def test_the_documents_are_what_the_command_writes():
     speeds = tables.load(ROOT / "results", "benchmark")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")]:
         text = path.read_text()
-        assert tables.fill_speeds(tables.fill(text, results), speeds) == text, f"{path}: run python -m common.tables"
+        seen = tables._seen_from(path.relative_to(ROOT), pathlib.Path("results"))
+        assert tables.fill_speeds(tables.fill(text, results, seen), speeds) == text, (
+            f"{path}: run python -m common.tables"
+        )
 
 
 def test_unknown_claims_get_the_nearest(tmp_path):
@@ -82,6 +87,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
         "configs/lenet5_folder.py", {"data.source": "digits", "train.length": "40 steps", "schedule.warmup": "0 steps"}
     )
     claim = claims.Claim(
+        figure=comparison.error_curves,
         id="digits-are-learnt",
         where="here",
         says="a few steps beat guessing",
@@ -100,6 +106,9 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
     result = json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text())
     assert result["verdict"] == "holds"
     assert len(result["values"]["LeNet-5"]) == 1
+    assert result["dataset"] == "digits"
+    width, height = Image.open(tmp_path / "results" / result["figure"]).size
+    assert min(width, height) > 400
     assert "--config.seed=SEED" in result["commands"]["LeNet-5"]
     (folder,) = pathlib.Path(tmp_path / "runs").glob("*/seed0")
     before = (folder / "summary.json").stat().st_mtime_ns

@@ -1,5 +1,6 @@
 """Update and evaluation steps: sums, accumulation, averaging, divergence."""
 
+import dataclasses
 import functools
 
 import jax
@@ -78,6 +79,24 @@ def test_averaged_parameters_follow_with_their_keep_factor():
     after, _ = updated(settings)
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, start.params, after.params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.variables()["params"], expected)
+
+
+def test_averaged_parameters_come_with_averaged_batch_statistics():
+    class Normalised(nn.Module):
+        @nn.compact
+        def __call__(self, images, train=False):
+            return nn.Dense(10)(nn.BatchNorm(not train, momentum=0.5)(images.reshape(len(images), -1)))
+
+    settings = config()
+    settings.optimizer.ema = 0.9
+    classifier = dataclasses.replace(CLASSIFIER, module=Normalised())
+    before = create_state(classifier, OPTIMIZER, settings)
+    after, _ = train_step(
+        before, IMAGES, LABELS, classifier=classifier, optimizer=OPTIMIZER, prepare=lambda key, x: x, config=settings
+    )
+    old, new = before.model_state["batch_stats"], after.model_state["batch_stats"]
+    expected = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, new)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.variables()["batch_stats"], expected)
 
 
 def test_the_first_update_with_a_bad_loss_is_named():
