@@ -1,0 +1,111 @@
+"""What depth costs: seconds to compile a training step, and bytes of activations with and without rematerialisation.
+
+    python -m benchmarks.depth
+
+Compile times are of networks whose identical blocks are scanned, deep and shallow in turn; each ratio is of
+neighbouring measurements. Nothing is run, so any machine will do. Writes results/benchmark_depth.json.
+"""
+
+import datetime
+import functools
+import pathlib
+import time
+import types
+from typing import Any
+
+from absl import flags
+
+from benchmarks.measure import spread
+from common import launch
+
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "results/benchmark_depth.json", "where the result goes")
+
+# Deep over shallow: family, variants, changed fields, side of the images.
+PAIRS = [
+    ("resnet", "resnet1202", "resnet110", {"scan": "on"}, 32),
+    ("resnet", "resnet152", "resnet50", {"scan": "on"}, 224),
+    ("vit", "h14", "ti16", {}, 224),
+]
+FOOTPRINTS = [("resnet", "resnet152", 256), ("vit", "b16", 256)]
+
+
+def main() -> None:
+    """Measure and write the result."""
+    from common import workdir
+
+    measured = {}
+    for pair in PAIRS:
+        measured |= _compile_times(*pair)
+    for family, variant, batch_size in FOOTPRINTS:
+        for remat in (False, True):
+            name = f"{variant}, batch {batch_size} at 224, {'rematerialised' if remat else 'everything kept'}"
+            measured[f"{name}: activations, GB"] = spread([_footprint(family, variant, batch_size, remat) / 1e9])
+    result = {
+        "benchmark": "depth",
+        "measured": measured,
+        "command": "python -m benchmarks.depth",
+        "environment": workdir.environment(),
+        "date": datetime.date.today().isoformat(),
+    }
+    workdir.write_json(pathlib.Path(_OUT.value), result)
+    for name, found in measured.items():
+        print(f"{name:70} median {found['median']:8.4g}   {found['low']:8.4g} to {found['high']:.4g}")
+
+
+def _compile_times(family: str, deep: str, shallow: str, fields: dict[str, Any], size: int) -> dict[str, Any]:
+    seconds = {deep: [], shallow: []}
+    for _ in range(_ROUNDS.value):
+        for variant, found in seconds.items():
+            found.append(compile_seconds(family, variant, fields, size))
+            print(f"{variant} compiles in {found[-1]:.1f} s", flush=True)
+    ratios = [one / other for one, other in zip(seconds[deep], seconds[shallow], strict=True)]
+    times = {f"{variant}, scanned: compile time, s": spread(found) for variant, found in seconds.items()}
+    return {**times, f"{deep} over {shallow}: compile time": spread(ratios)}
+
+
+def _classifier(family: str, variant: str, fields: dict[str, Any], size: int) -> tuple[Any, Any]:
+    from common import models
+
+    config = models.section(family, variant, **fields)
+    info = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(size, size, 3))
+    return config, models.create(config, info)
+
+
+def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int) -> float:
+    """Seconds to trace and compile an update on a batch of two, with no cache."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    from common.config import base
+    from common.state import create_state
+    from common.steps import train_step
+
+    model, classifier = _classifier(family, variant, fields, size)
+    config, optimizer = base(model), optax.sgd(0.1, momentum=0.9)
+    state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
+    step = functools.partial(
+        train_step, classifier=classifier, optimizer=optimizer, prepare=lambda _, images: images, config=config
+    )
+    images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
+    jax.clear_caches()
+    jax.config.update("jax_enable_compilation_cache", False)
+    started = time.perf_counter()
+    jax.jit(step).lower(state, images, jax.ShapeDtypeStruct((2,), jnp.int32)).compile()
+    return time.perf_counter() - started
+
+
+def _footprint(family: str, variant: str, batch_size: int, remat: bool) -> int:
+    import jax
+    import jax.numpy as jnp
+
+    from common.footprint import activation_bytes
+
+    _, classifier = _classifier(family, variant, {"remat": remat}, 224)
+    variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))
+    return activation_bytes(classifier, variables.pop("params"), variables, batch_size)
+
+
+if __name__ == "__main__":
+    launch.run(main)
