@@ -6,7 +6,6 @@ Compile times are of networks whose identical blocks are scanned, deep and shall
 neighbouring measurements. Nothing is run, so any machine will do. Writes results/benchmark_depth.json.
 """
 
-import datetime
 import functools
 import pathlib
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.measure import spread
+from benchmarks.measure import record, spread
 from common import launch
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each", lower_bound=1)
@@ -32,8 +31,6 @@ FOOTPRINTS = [("resnet", "resnet152", 256), ("vit", "b16", 256)]
 
 def main() -> None:
     """Measure and write the result."""
-    from common import workdir
-
     measured = {}
     for pair in PAIRS:
         measured |= _compile_times(*pair)
@@ -41,16 +38,7 @@ def main() -> None:
         for remat in (False, True):
             name = f"{variant}, batch {batch_size} at 224, {'rematerialised' if remat else 'everything kept'}"
             measured[f"{name}: activations, GB"] = spread([_footprint(family, variant, batch_size, remat) / 1e9])
-    result = {
-        "benchmark": "depth",
-        "measured": measured,
-        "command": "python -m benchmarks.depth",
-        "environment": workdir.environment(),
-        "date": datetime.date.today().isoformat(),
-    }
-    workdir.write_json(pathlib.Path(_OUT.value), result)
-    for name, found in measured.items():
-        print(f"{name:70} median {found['median']:8.4g}   {found['low']:8.4g} to {found['high']:.4g}")
+    record(pathlib.Path(_OUT.value), "depth", measured, "python -m benchmarks.depth")
 
 
 def _compile_times(family: str, deep: str, shallow: str, fields: dict[str, Any], size: int) -> dict[str, Any]:

@@ -1,28 +1,28 @@
-"""How fast local response normalisation is: `python -m benchmarks.local_response_norm [--out=FILE]`.
+"""How fast local response normalisation is: `python -m benchmarks.local_response_norm`.
 
 Our function against the ways it is usually written, on the maps of AlexNet's conv1 and conv2, forwards and forwards
 with the gradient. All candidates are measured in turn, round after round, so that whatever else the machine does
-falls on all of them; printed is the median with the quartiles, in milliseconds.
+falls on all of them. Writes results/benchmark_local_response_norm.json.
 """
 
 import functools
-import json
 import pathlib
-import statistics
 import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import flags
 from jaxtyping import Array
 
+from benchmarks.measure import Measured, record, spread
+from common import launch
 from common.layers import local_response_norm
 
 _BATCH = flags.DEFINE_integer("batch", 16, "images", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=2)
-_OUT = flags.DEFINE_string("out", "", "also write the numbers to this JSON file")
+_OUT = flags.DEFINE_string("out", "results/benchmark_local_response_norm.json", "where the result goes")
 
 MAPS = {"conv1": (55, 55, 96), "conv2": (27, 27, 256)}
 
@@ -62,24 +62,24 @@ CANDIDATES: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def measure(batch: int, rounds: int) -> list[dict]:
-    """One record for each candidate, maps and direction: median and quartiles in milliseconds."""
-    return [
-        record
-        for name, shape in MAPS.items()
+def measure(batch: int, rounds: int) -> Measured:
+    """Milliseconds of each candidate on each maps, in each direction, and their ratio to ours in the same round."""
+    return {
+        name: values
+        for maps, shape in MAPS.items()
         for direction in ("forward", "forward and backward")
-        for record in _interleaved(name, (batch, *shape), direction, rounds)
-    ]
+        for name, values in _interleaved(f"{maps}, {direction}", (batch, *shape), rounds).items()
+    }
 
 
-def _interleaved(name: str, shape: tuple[int, ...], direction: str, rounds: int) -> list[dict]:
+def _interleaved(title: str, shape: tuple[int, ...], rounds: int) -> Measured:
     x, cotangent = (100 * jax.random.normal(jax.random.key(seed), shape) for seed in range(2))
     calls = {}
     for candidate, function in CANDIDATES.items():
-        if direction == "forward":
-            calls[candidate] = functools.partial(jax.jit(function), x)
-        else:
+        if title.endswith("backward"):
             calls[candidate] = functools.partial(jax.jit(functools.partial(_both, function)), x, cotangent)
+        else:
+            calls[candidate] = functools.partial(jax.jit(function), x)
         jax.block_until_ready(calls[candidate]())
     times = {candidate: [] for candidate in calls}
     for _ in range(rounds):
@@ -87,10 +87,12 @@ def _interleaved(name: str, shape: tuple[int, ...], direction: str, rounds: int)
             start = time.perf_counter()
             jax.block_until_ready(call())
             times[candidate].append(1000 * (time.perf_counter() - start))
-    return [
-        {"maps": name, "direction": direction, "candidate": candidate, "milliseconds": statistics.quantiles(values)}
-        for candidate, values in times.items()
-    ]
+    found = {f"{title}: {candidate}, ms": spread(values) for candidate, values in times.items()}
+    for candidate, values in times.items():
+        if candidate != "ours":
+            ratios = [theirs / ours for theirs, ours in zip(values, times["ours"], strict=True)]
+            found[f"{title}: {candidate} over ours"] = spread(ratios)
+    return found
 
 
 def _both(function: Callable[[Array], Array], x: Array, cotangent: Array) -> tuple[Array, Array]:
@@ -98,19 +100,12 @@ def _both(function: Callable[[Array], Array], x: Array, cotangent: Array) -> tup
     return outputs, pullback(cotangent)[0]
 
 
-def main(_: list[str]) -> None:
-    """Print the table, and write it if asked to."""
-    records = measure(_BATCH.value, _ROUNDS.value)
-    print(f"{_BATCH.value} images on {jax.devices()[0].device_kind}, {_ROUNDS.value} rounds; milliseconds")
-    for record in records:
-        low, middle, high = record["milliseconds"]
-        print(
-            f"{record['maps']}  {record['direction']:<20}  {record['candidate']:<22}  {middle:8.2f}  "
-            f"({low:.2f} to {high:.2f})"
-        )
-    if _OUT.value:
-        pathlib.Path(_OUT.value).write_text(json.dumps(records, indent=1) + "\n")
+def main() -> None:
+    """Measure and write the result."""
+    measured = measure(_BATCH.value, _ROUNDS.value)
+    name = f"local response normalisation, {_BATCH.value} images"
+    record(pathlib.Path(_OUT.value), name, measured, "python -m benchmarks.local_response_norm")
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch.run(main)

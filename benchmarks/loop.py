@@ -6,7 +6,6 @@ The bare step runs on one batch that is already on the device. Both are measured
 of neighbouring measurements, so that a machine's slow minutes fall on both alike. Writes results/benchmark_loop.json.
 """
 
-import datetime
 import pathlib
 import tempfile
 import time
@@ -14,7 +13,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from benchmarks.measure import spread
+from benchmarks.measure import record, spread
 from common import launch
 
 _CONFIG = launch.define_config()
@@ -25,8 +24,6 @@ _OUT = flags.DEFINE_string("out", "results/benchmark_loop.json", "where the resu
 
 def main() -> None:
     """Measure both in turn and write the result."""
-    from common import workdir
-
     config = _CONFIG.value
     bare_speeds, loop_speeds = [], []
     bare = _bare_step(config)
@@ -34,22 +31,14 @@ def main() -> None:
         bare_speeds.append(bare())
         loop_speeds.append(_whole_loop(config))
     ratios = [loop / bare for loop, bare in zip(loop_speeds, bare_speeds, strict=True)]
-    result = {
-        "benchmark": "loop",
-        "config": launch.config_name(),
-        "batch_size": config.train.batch_size,
-        "measured": {
-            "bare compiled step, images/s": spread(bare_speeds),
-            "whole loop, images/s": spread(loop_speeds),
-            "whole loop over bare step": spread(ratios),
-        },
-        "command": f"python -m benchmarks.loop --config=configs/{launch.config_name()}.py",
-        "environment": workdir.environment(),
-        "date": datetime.date.today().isoformat(),
+    measured = {
+        "bare compiled step, images/s": spread(bare_speeds),
+        "whole loop, images/s": spread(loop_speeds),
+        "whole loop over bare step": spread(ratios),
     }
-    workdir.write_json(pathlib.Path(_OUT.value), result)
-    for name, found in result["measured"].items():
-        print(f"{name:32} median {found['median']:10.4g}   {found['low']:10.4g} to {found['high']:.4g}")
+    command = f"python -m benchmarks.loop --config=configs/{launch.config_name()}.py"
+    name = f"loop, {launch.config_name()}, batch {config.train.batch_size}"
+    record(pathlib.Path(_OUT.value), name, measured, command)
 
 
 def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001

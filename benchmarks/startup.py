@@ -4,7 +4,6 @@ Times, in processes of their own, `common.main --help`, and training LeNet-5 on 
 after it (what `make train` does once things are installed). Writes results/benchmark_startup.json.
 """
 
-import datetime
 import pathlib
 import subprocess
 import sys
@@ -13,7 +12,7 @@ import time
 
 from absl import flags
 
-from benchmarks.measure import spread
+from benchmarks.measure import record, spread
 from common import launch
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each", lower_bound=1)
@@ -22,27 +21,18 @@ _OUT = flags.DEFINE_string("out", "results/benchmark_startup.json", "where the r
 
 def main() -> None:
     """Measure and write the result."""
-    from common import workdir
-
     helps = [_seconds("common.main", "--help") for _ in range(_ROUNDS.value)]
     trains, reports = [], []
     for _ in range(_ROUNDS.value):
         with tempfile.TemporaryDirectory() as folder:
             trains.append(_seconds("common.main", "--config=configs/lenet5_digits.py", f"--workdir={folder}"))
             reports.append(_seconds("common.report", f"--workdir={folder}"))
-    result = {
-        "benchmark": "startup",
-        "measured": {
-            "common.main --help, seconds": spread(helps),
-            "LeNet-5 on digits, trained and evaluated, seconds": spread(trains),
-            "its report, seconds": spread(reports),
-        },
-        "command": "python -m benchmarks.startup",
-        "environment": workdir.environment(),
-        "date": datetime.date.today().isoformat(),
+    measured = {
+        "common.main --help, seconds": spread(helps),
+        "LeNet-5 on digits, trained and evaluated, seconds": spread(trains),
+        "its report, seconds": spread(reports),
     }
-    workdir.write_json(pathlib.Path(_OUT.value), result)
-    print(result["measured"])
+    record(pathlib.Path(_OUT.value), "startup", measured, "python -m benchmarks.startup")
 
 
 def _seconds(module: str, *arguments: str) -> float:

@@ -7,17 +7,15 @@ with medians and spreads; `python -m common.tables` makes the table.
 """
 
 import contextlib
-import datetime
 import multiprocessing
 import pathlib
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
-from typing import Any
 
 from absl import flags
 
 from benchmarks.contestants import PRODUCTS, Spec, module_of, product_size, serve
-from benchmarks.measure import spread
+from benchmarks.measure import Measured, record, spread
 from common import launch
 from common.errors import UserError
 
@@ -47,7 +45,7 @@ def _spec(name: str) -> Spec:
     return Spec(family, variant, _BATCH.value, _SIZE.value, _DTYPE.value)
 
 
-def race(spec: Spec) -> dict[str, Any]:
+def race(spec: Spec) -> Measured:
     """Numbers of a network by name, each with median, lowest and highest: images/s, ratios, shares; bytes; seconds."""
     names = ["ours", "products", *([_PEER.value] if _PEER.value != "none" else [])]
     with contextlib.ExitStack() as stack:
@@ -112,25 +110,16 @@ def _answer(side: Connection) -> float:
     return answer
 
 
-def _record(spec: Spec, found: dict[str, Any]) -> None:
+def _record(spec: Spec, found: Measured) -> None:
     from common import workdir
 
     name = f"{spec.family} {spec.variant}, batch {spec.batch_size} at {spec.image_size}, {spec.dtype}"
     options = [f"--models={spec.family}:{spec.variant}", f"--peer={_PEER.value}", f"--batch_size={spec.batch_size}"]
     options += [f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
-    result = {
-        "benchmark": f"throughput, {name}",
-        "measured": found,
-        "command": " ".join(["python -m benchmarks.throughput", *options]),
-        "environment": workdir.environment(),
-        "date": datetime.date.today().isoformat(),
-    }
     device = workdir.environment()["devices"].rpartition(" x ")[2].replace(" ", "_")
     file = f"benchmark_throughput_{spec.family}_{spec.variant}_{spec.dtype}_{device}.json"
-    workdir.write_json(pathlib.Path(_OUT.value) / file, result)
-    print(name)
-    for label, values in found.items():
-        print(f"  {label:46} median {values['median']:10.4g}   {values['low']:10.4g} to {values['high']:.4g}")
+    command = " ".join(["python -m benchmarks.throughput", *options])
+    record(pathlib.Path(_OUT.value) / file, f"throughput, {name}", found, command)
 
 
 if __name__ == "__main__":
