@@ -10,6 +10,8 @@ from common import torch_layout
 from common.torch_layout import Entry
 
 _CONVOLUTIONS = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
+# For `common.initial`: names of the last bias, and `from_published` below.
+HEAD_BIAS = ("classifier.6.bias",)
 _DENSE = {"fc6": 1, "fc7": 4, "fc8": 6}
 
 
@@ -36,3 +38,6 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: AlexNet, like: PyT
 def to_torchvision(variables: PyTree, module: AlexNet) -> dict[str, np.ndarray]:
     """The state dictionary of these variables."""
     return torch_layout.to_theirs(variables, entries(module))
+
+
+from_published = from_torchvision

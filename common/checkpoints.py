@@ -8,29 +8,30 @@ import contextlib
 import pathlib
 from collections.abc import Iterator
 
-import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Mesh
-from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN
 
-from common import mesh as mesh_lib
+from common import processes, sharding
 from common.errors import UserError
 from common.state import TrainState
 
 FOLDER = "checkpoints"
+_PATIENCE = 300.0  # seconds for all processes to have tried to read a checkpoint
 DAMAGED = "damaged"  # where unreadable checkpoints are moved, so that training can write those steps again
 
 
 class Checkpoints:
     """The checkpoints of one work directory."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1, read_only: bool = False):
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, keep_every: int = 0, read_only: bool = False):
         self.folder = workdir.absolute() / FOLDER
         best = BestN(
             get_metric_fn=lambda metrics: metrics["error"], reverse=True, n=1, keep_checkpoints_without_metrics=False
         )
-        policy = AnyPreservationPolicy([LatestN(keep), best])
+        forever = [EveryNSteps(keep_every)] if keep_every else []
+        policy = AnyPreservationPolicy([LatestN(keep), best, *forever])
         options = ocp.CheckpointManagerOptions(
             preservation_policy=policy, best_fn=lambda metrics: metrics["error"], best_mode="min", read_only=read_only
         )
@@ -52,33 +53,45 @@ class Checkpoints:
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
     def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
-        """The state saved at `step`, laid out on `mesh`; `like` gives its structure and shapes."""
-        place = mesh_lib.replicated(mesh)
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), like)
-        return self._manager.restore(step, args=ocp.args.StandardRestore(target))
+        """The state saved at `step`, laid out on `mesh`; `like` gives its structure and shapes.
+
+        It does not matter on how many devices, or by how many processes, it was saved.
+        """
+        return self._manager.restore(step, args=ocp.args.StandardRestore(sharding.like(like, mesh)))
 
     def restore_latest(self, like: TrainState, mesh: Mesh) -> TrainState | None:
         """The newest state that can be read, None if there is no checkpoint.
 
-        Unreadable ones are moved to `damaged/` with a warning; UserError when there are only such.
+        Unreadable ones, by any of the processes, are moved to `damaged/` with a warning; UserError when there are only
+        such.
         """
         steps = self.steps()
         for step in reversed(steps):
-            try:
-                return self.restore(step, like, mesh)
-            except Exception as error:  # noqa: BLE001  a damaged file can fail anywhere inside the reader
-                _check_shapes(error, like, self.folder / str(step))
-                logging.warning("checkpoint %d cannot be read (%s); using the one before", step, _first_line(error))
+            state, error = self._try(step, like, mesh)
+            if not processes.any_of(f"unreadable {step}", error is not None, _PATIENCE):
+                return state
+            logging.warning("checkpoint %d cannot be read (%s); using the one before", step, _first_line(error))
+            if processes.is_primary():
                 self._set_aside(step)
+            processes.barrier(f"set aside {step}", _PATIENCE)
+            self._manager.reload()
         if steps:
             raise UserError(f"none of the checkpoints in {self.folder} can be read; moved to {DAMAGED}/")
         return None
+
+    def _try(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState | None, Exception | None]:
+        """The state, or what made it unreadable here; that another process is lost is not the checkpoint's fault."""
+        try:
+            with processes.noticing():
+                return self.restore(step, like, mesh), None
+        except Exception as error:  # noqa: BLE001  a damaged file can fail anywhere inside the reader
+            _check_shapes(error, like, self.folder / str(step))
+            return None, error
 
     def _set_aside(self, step: int) -> None:
         aside = self.folder.parent / DAMAGED
         aside.mkdir(exist_ok=True)
         (self.folder / str(step)).rename(aside / str(step))
-        self._manager.reload()
 
     def wait(self) -> None:
         """Return when every save has been committed; UserError if one failed."""
@@ -101,7 +114,9 @@ def _check_shapes(error: Exception, like: TrainState, where: pathlib.Path) -> No
         raise UserError(f"checkpoint {where} holds another network: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: Exception | None) -> str:
+    if error is None:
+        return "by another process"
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 

@@ -10,6 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from common import duration, optimizers, registry, schedules
+from common.data import normalize, preparation, randaugment
 from common.errors import UserError, unknown
 
 
@@ -28,12 +29,28 @@ def base(model: ConfigDict) -> ConfigDict:
     data.holdout = 0.2  # fraction of each class held out for testing where the source has no test set
     data.channels = 0  # 1 (grey), 3 (colour), or 0: as the data has it
     data.invert = False  # swap black and white
-    data.resize = 0  # side in pixels that images are resized to; 0 leaves them
-    data.pad = 0  # pixels of background added at each side, after resizing
-    data.memory = "auto"  # 'arrays' decodes once into memory, 'stream' at each access, 'auto' by size
-    data.pixel_range = (0.0, 1.0)  # what black (0) and white (255) become; float images are left as they are
+    data.resize = 0  # pixels of the shorter side that images are resized to; 0 leaves them
+    data.crop = 0  # side of the square fed to the network, the centre in testing; 0 is all that `resize` gives
+    data.pad = 0  # pixels of background added at each side, after cropping
+    data.train_crop = "centre"  # part that training keeps: 'centre', a square at a 'random' place, or an 'area'
+    data.resize_max = 0  # training's shorter side is drawn from `resize` up to this, pixels; 0 is `resize` always
+    data.area = (0.08, 1.0)  # 'area': fraction of the image that is kept (and resized to the square)
+    data.ratio = (3 / 4, 4 / 3)  # 'area': its width over its height
+    data.skip_bad = False  # train on the next image in place of one that cannot be read, instead of stopping
+    data.memory = "auto"  # 'arrays' decodes once into memory, 'stream' at each access, 'auto' as size and crop allow
+    data.normalize = "range"  # black and white become `pixel_range`; 'channels': less each colour's mean, over its
+    # deviation; 'pixels': less the mean image, over each colour's deviation
+    data.pixel_range = (0.0, 1.0)  # 'range': what 0 and 255 become; float images are left as they are
+    data.mean = ()  # 'channels': each colour's mean, 0..255; () is that of the training set
+    data.std = ()  # 'channels', 'pixels': what is divided by, 0..255, one or each colour's; () as the training set's
+    data.statistics = ""  # .npz of `python -m common.statistics` to use; '' is the run's own
     data.shuffle = "epoch"  # a new order each 'epoch', one order drawn 'once', or 'none': as stored
     data.workers = 2  # threads that read and decode ahead when streaming
+
+    config.init = init = ConfigDict()
+    init.checkpoint = ""  # weights to start from: a trained run's workdir, or a file of published ones; '' is none
+    init.new_head = False  # start with an untrained classification head, as other classes need it
+    init.old_grid = ()  # rows and columns of patches in a file of a Vision Transformer's; () is a square
 
     config.augment = augment = ConfigDict()  # random changes to training images, on the device
     augment.translate = 0.0  # largest shift along each axis, pixels
@@ -44,6 +61,10 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.mirror = False  # left-right, with probability 1/2
     augment.crop_pad = 0  # pad each side by this many pixels, then crop back at random
     augment.pixel_inversion = 0.0  # probability of each pixel being inverted
+    augment.pca_colour = 0.0  # deviation of each principal colour's share in a shift of the image's colour
+    augment.randaugment_layers = 0  # RandAugment: random operations on each image, one after the other
+    augment.randaugment_magnitude = 10.0  # their strength, 0 to 30
+    augment.mixup = 0.0  # blend images and labels in pairs by a share drawn from Beta(mixup, mixup); 0 is not to
 
     config.train = train = ConfigDict()
     train.length = "20 epochs"
@@ -59,6 +80,7 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.b1 = 0.9
     optimizer.b2 = 0.999
     optimizer.eps = 1e-8
+    optimizer.moment_dtype = "float32"  # type that Adam keeps its first moment in; 'bfloat16' saves memory
     optimizer.mu = 0.02  # 'diagonal_levenberg_marquardt': added to each curvature (LeCun 1998, eq. 21)
     optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples it is estimated on, each epoch
     optimizer.weight_decay = 0.0
@@ -88,9 +110,14 @@ def base(model: ConfigDict) -> ConfigDict:
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = "1 epoch"
     checkpoint.keep = 2  # latest ones kept; the one with the lowest test error is kept besides
+    checkpoint.keep_every = "0 steps"  # those at multiples of this are kept for good; 0 is none
 
     config.mesh = mesh = ConfigDict()
     mesh.devices = 0  # devices to train on, 0 is all
+    mesh.fsdp = 1  # split parameters and optimizer state over this many devices, -1 is all; 1: each has them whole
+    mesh.start_timeout = 300  # seconds that processes wait for one another at the start, and at other meetings
+    mesh.heartbeat_timeout = 30  # seconds of silence after which a process is given up for lost
+    mesh.hang_timeout = 1800  # seconds without progress after which a process shows its stack and stops; 0: never
 
     config.profile = profile = ConfigDict()  # writes WORKDIR/profile for TensorBoard or Perfetto
     profile.start = 10  # first step of the trace
@@ -104,13 +131,24 @@ def validate(config: ConfigDict) -> None:
     for key in ("length", "log_every"):
         duration.parse(train[key], f"config.train.{key}")
     duration.parse(config.evaluate.every, "config.evaluate.every")
-    duration.parse(config.checkpoint.every, "config.checkpoint.every")
+    for key in ("every", "keep_every"):
+        duration.parse(config.checkpoint[key], f"config.checkpoint.{key}")
     _at_least(config, 1, ("train.batch_size", "train.accumulate", "train.steps_per_call", "evaluate.batch_size"))
     _at_least(config, 1, ("checkpoint.keep", "optimizer.curvature_examples"))
+    _at_least(config, 1, ("mesh.start_timeout", "mesh.heartbeat_timeout"))
+    _at_least(config, 0, ("mesh.hang_timeout",))
     _at_least(config, 0, ("mesh.devices", "profile.steps", "data.limit", "data.resize", "data.pad", "data.workers"))
     _one_of(config, "data.shuffle", ("epoch", "once", "none"))
     _one_of(config, "data.memory", ("auto", "arrays", "stream"))
     _one_of(config, "data.channels", (0, 1, 3))
+    _one_of(config, "data.train_crop", ("centre", "random", "area"))
+    _one_of(config, "data.normalize", ("range", "channels", "pixels"))
+    _at_least(config, 0, ("data.crop", "data.resize_max"))
+    preparation.check(data)
+    normalize.check(config)
+    _check_augment(config)
+    _check_init(config)
+    _one_of(config, "optimizer.moment_dtype", ("float32", "bfloat16"))
     _one_of(config, "optimizer.decay", ("coupled", "decoupled"))
     _one_of(config, "optimizer.decay_mask", ("all", "kernels"))
     if train.batch_size % train.accumulate:
@@ -122,9 +160,34 @@ def validate(config: ConfigDict) -> None:
         raise UserError(f"config.data.holdout is {data.holdout}; expected a fraction between 0 and 1")
     if not 0 <= config.optimizer.ema < 1:
         raise UserError(f"config.optimizer.ema is {config.optimizer.ema}; expected at least 0 and less than 1")
+    if config.mesh.fsdp < 1 and config.mesh.fsdp != -1:
+        raise UserError(f"config.mesh.fsdp is {config.mesh.fsdp}; expected a number of devices, or -1 for all")
     defaults = base(ConfigDict())
     registry.check(config, defaults, "optimizer", optimizers.OPTIMIZERS, optimizers.SHARED_KEYS)
     registry.check(config, defaults, "schedule", schedules.SCHEDULES, schedules.SHARED_KEYS)
+
+
+def _check_augment(config: ConfigDict) -> None:
+    _at_least(config, 0, ("augment.randaugment_layers", "augment.mixup"))
+    augment = config.augment
+    if not 0 <= augment.randaugment_magnitude <= randaugment.MAX_MAGNITUDE:
+        raise UserError(
+            f"config.augment.randaugment_magnitude is {augment.randaugment_magnitude}; expected 0 to "
+            f"{randaugment.MAX_MAGNITUDE}"
+        )
+    if augment.randaugment_layers and config.data.normalize == "pixels":
+        raise UserError(
+            "config.augment.randaugment_layers needs one black and one white; config.data.normalize 'pixels' leaves "
+            "neither"
+        )
+
+
+def _check_init(config: ConfigDict) -> None:
+    init = config.init
+    if init.old_grid and (len(init.old_grid) != 2 or min(init.old_grid) < 1):
+        raise UserError(f"config.init.old_grid is {tuple(init.old_grid)}; expected rows and columns of patches")
+    if not init.checkpoint and (init.new_head or init.old_grid):
+        raise UserError("config.init.checkpoint is empty, but config.init.new_head or old_grid is set: from what?")
 
 
 def _get(config: ConfigDict, path: str) -> Any:

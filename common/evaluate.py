@@ -8,17 +8,19 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
 
-from common.data import augment, pipeline
+from common.data import pipeline
 from common.data.datasets import Source
+from common.data.normalize import make_normalize
+from common.data.statistics import Statistics
 from common.models import Classifier
 from common.steps import Totals, eval_step, no_totals
 
 EvalStep = Callable[[PyTree, Array, Array, Array], Totals]
 
 
-def make_eval_step(classifier: Classifier, config: ConfigDict) -> EvalStep:
+def make_eval_step(classifier: Classifier, config: ConfigDict, statistics: Statistics | None = None) -> EvalStep:
     """Compile (variables, images, labels, mask) -> Totals for stored images."""
-    prepare = functools.partial(augment.preprocess, pixel_range=tuple(config.data.pixel_range))
+    prepare = make_normalize(config.data, statistics)
     return jax.jit(functools.partial(eval_step, classifier=classifier, prepare=prepare))
 
 

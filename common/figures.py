@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 INK, GREY = "#1a1a1a", "#6b6b6b"
@@ -137,29 +137,49 @@ def shortened(name: str) -> str:
 
 
 def filters(kernel: Float[np.ndarray, "height width channels filters"]) -> Figure:
-    """The kernels that look at the image, at most 96 of them, on one scale.
+    """The kernels that look at the image, at most 96 of them.
 
-    Those of grey images: blue is negative, white zero, red positive. Those of colour images: as colours, zero is grey.
+    Those of grey images are on one scale: blue is negative, white zero, red positive. Those of colour images are drawn
+    as colours, each on a scale of its own about grey, which is zero; see `coloured`.
     """
     kernel = kernel[..., :FILTERS_SHOWN].astype(np.float32)
-    channels, count = kernel.shape[2:]
-    largest = float(np.abs(kernel).max()) or 1.0
-    columns = min(count, 8 if count <= 32 else 16)
-    rows = -(-count // columns)
+    rows, columns = filter_grid(kernel.shape[-1])
     cell = 8.4 / max(columns, 6)
     figure = Figure(figsize=(cell * columns + 1.0, cell * rows + 0.2), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
+    draw_filters(figure, kernel)
+    return figure
+
+
+def filter_grid(count: int) -> tuple[int, int]:
+    """Rows and columns of a picture of so many filters."""
+    columns = min(count, 8 if count <= 32 else 16)
+    return -(-count // columns), columns
+
+
+def draw_filters(figure: FigureBase, kernel: Float[np.ndarray, "height width channels filters"]) -> None:
+    """Draw filters on a figure or on a part of one, in rows."""
+    largest = float(np.abs(kernel).max()) or 1.0
+    grid = figure.subplots(*filter_grid(kernel.shape[-1]), squeeze=False)
     for axes in grid.flat:
         axes.set_axis_off()
+    if kernel.shape[2] == 3:
+        for axes, picture in zip(grid.flat, coloured(kernel), strict=False):
+            axes.imshow(picture)
+        return
     for axes, weights in zip(grid.flat, np.moveaxis(kernel, -1, 0), strict=False):
-        if channels == 3:
-            axes.imshow(0.5 + 0.5 * weights / largest)
-        else:
-            shades = axes.imshow(weights.mean(-1), cmap="RdBu_r", vmin=-largest, vmax=largest)
-    if channels != 3:
-        bar = figure.colorbar(shades, ax=grid, label="weight", aspect=14, shrink=0.9)
-        bar.outline.set_visible(False)
-    return figure
+        shades = axes.imshow(weights.mean(-1), cmap="RdBu_r", vmin=-largest, vmax=largest)
+    bar = figure.colorbar(shades, ax=grid, label="weight", aspect=14, shrink=0.9)
+    bar.outline.set_visible(False)
+
+
+def coloured(kernel: Float[np.ndarray, "height width 3 filters"]) -> Float[np.ndarray, "filters height width 3"]:
+    """Filters as pictures, zero being grey and each one's largest weight a full colour.
+
+    Filters with less than a fifth of the largest weight of all stay pale, so that dead ones are not blown up.
+    """
+    largest = np.abs(kernel).max((0, 1, 2))
+    scale = np.maximum(np.maximum(largest, 0.2 * largest.max()), np.finfo(np.float32).tiny)
+    return np.moveaxis(0.5 + 0.5 * kernel / scale, -1, 0)
 
 
 def through_the_network(

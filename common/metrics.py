@@ -6,6 +6,7 @@ fractions. It is the record that summaries, reports and claims are made from.
 
 import contextlib
 import json
+import os
 import pathlib
 import sys
 import time
@@ -22,17 +23,16 @@ FILE = "metrics.jsonl"
 
 
 class Writer:
-    """Writes numbers under the step they belong to, and keeps the progress line."""
+    """Writes numbers under the step they belong to, and keeps the progress line; only the `primary` process's does."""
 
-    def __init__(self, workdir: pathlib.Path, first_step: int, due: Plan, batch_size: int):
+    def __init__(self, workdir: pathlib.Path, first_step: int, due: Plan, batch_size: int, primary: bool = True):
         from tensorboardX import SummaryWriter  # slow to import
 
-        self._file = _reopened(workdir / FILE, first_step)
-        self._board = SummaryWriter(str(workdir), purge_step=first_step + 1)
+        self._file = _reopened(workdir / FILE, first_step) if primary else open(os.devnull, "a")  # noqa: SIM115
+        self._board = SummaryWriter(str(workdir), purge_step=first_step + 1, write_to_disk=primary)
         self._batch_size, self._epoch_steps = batch_size, due.epoch
-        self._bar = tqdm(
-            total=due.total, initial=first_step, unit="step", disable=None, leave=False, dynamic_ncols=True
-        )
+        fields = {"unit": "step", "disable": not primary or None, "leave": False, "dynamic_ncols": True}
+        self._bar = tqdm(total=due.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
         self._since = time.perf_counter()
         self._waited = 0.0

@@ -71,7 +71,7 @@ def _nesterov(config: ConfigDict) -> tuple[list, list]:
 
 
 def _adam(config: ConfigDict) -> tuple[list, list]:
-    return [optax.scale_by_adam(config.b1, config.b2, config.eps)], []
+    return [optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=config.moment_dtype)], []
 
 
 def _adamw(config: ConfigDict) -> tuple[list, list]:
@@ -88,8 +88,8 @@ OPTIMIZERS: dict[str, Entry] = {
     "sgd": Entry(_sgd),
     "momentum": Entry(_momentum, ("momentum",)),
     "nesterov": Entry(_nesterov, ("momentum",)),
-    "adam": Entry(_adam, ("b1", "b2", "eps")),
-    "adamw": Entry(_adamw, ("b1", "b2", "eps")),
+    "adam": Entry(_adam, ("b1", "b2", "eps", "moment_dtype")),
+    "adamw": Entry(_adamw, ("b1", "b2", "eps", "moment_dtype")),
     "diagonal_levenberg_marquardt": Entry(_diagonal_levenberg_marquardt, ("mu", "curvature_examples")),
 }
 

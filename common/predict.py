@@ -1,6 +1,6 @@
 """What a trained run sees in images: `python -m common.predict --workdir=DIR IMAGE [IMAGE ...]`.
 
-Each image is prepared as the training images were (channels, inversion, size, padding: the run's `config.data`), and
+Each image is prepared as test images are (channels, inversion, size, centre, padding: the run's `config.data`), and
 one line says its likeliest class, the probability of it, and the classes next in line. Probabilities are the softmax
 of the logits, which for a network with penalties are their negatives.
 """
@@ -18,8 +18,9 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
 from common import launch, trained
-from common.data import decode, pipeline
-from common.data.datasets import ArraySource
+from common.data import decode, pipeline, preparation
+from common.data.preparation import Preparation
+from common.data.sources import ArraySource
 from common.errors import UserError
 from common.trained import Run
 
@@ -79,13 +80,13 @@ def prepare(run: Run, file: str | os.PathLike, invert: bool) -> tuple[UInt8[np.n
     """The image in a file as the run's dataset would hold it, and a note where that took more than its config says."""
     data, (height, width, channels) = run.config.data, run.info.image_shape
     # A dataset whose images are already grey or in colour, as stored, leaves config.data.channels at 0.
-    preparation = decode.Preparation(channels, data.invert != invert, data.resize, data.pad)
+    as_tested = dataclasses.replace(Preparation.from_config(data), channels=channels, invert=data.invert != invert)
     image, note = decode.read(file, channels), ""
     content = (height - 2 * data.pad, width - 2 * data.pad)
-    if not data.resize and image.shape[:2] != content:
+    if not as_tested.side and image.shape[:2] != content:
         note = f"resized from {_size(image.shape)} to {_size(content)}"
         image = _fit(image, content)
-    return decode.prepare_image(image, preparation), note
+    return preparation.prepare(image, as_tested, name=str(file)), note
 
 
 def _size(shape: tuple[int, ...]) -> str:

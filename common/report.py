@@ -1,8 +1,8 @@
 """A trained run on one page: `python -m common.report --workdir=DIR` writes DIR/report.html.
 
-The page is one file that needs nothing else: what was run, how its errors fell, what it confuses, its worst mistakes,
-its first filters, one image on its way through the layers, and the family's own pictures if it has any. It shows the
-checkpoint with the lowest test error.
+The page is one file that needs nothing else: what was run, how its errors fell, what it confuses, what it says of some
+images, its worst mistakes, its first filters, one image on its way through the layers, where it looks, and the family's
+own pictures if it has any. It shows the checkpoint with the lowest test error.
 
 A family's `pictures.py` may have
 
@@ -27,10 +27,10 @@ from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common import figures, launch, layer_table, metrics, mistakes, models, page, plan, summary, trained
+from common import figures, launch, layer_table, metrics, mistakes, models, page, plan, samples, summary, trained
 from common.data import datasets, pipeline
 from common.data.datasets import Source
-from common.data.decode import Pixels
+from common.data.preparation import Pixels
 from common.errors import UserError
 from common.layer_table import Row
 from common.mistakes import Results
@@ -74,7 +74,8 @@ def create(folder: pathlib.Path) -> str:
     results = mistakes.on_test_set(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
     parts = [*what_was_run(run, folder, results), *curves(run, folder), confusion(run, results)]
-    parts += [worst_mistakes(run, test, results), *first_filters(run, layers), example(run, test, results, layers)]
+    parts += [samples.likeliest(run, test, results), worst_mistakes(run, test, results)]
+    parts += [*first_filters(run, layers), example(run, test, results, layers), samples.covered(run, test, results)]
     parts += family_pictures(run, test)
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
 
@@ -198,7 +199,11 @@ def first_filters(run: Run, layers: Sequence[Row]) -> list[str]:
 def _filters(layer: str, kernel: Float[np.ndarray, "height width channels filters"]) -> str:
     height, width, channels, count = kernel.shape
     shown = f"the first {figures.FILTERS_SHOWN} of the {count}" if count > figures.FILTERS_SHOWN else f"the {count}"
-    scale = "zero is grey" if channels == 3 else "red is positive, blue is negative, white is zero"
+    scale = (
+        "each on a scale of its own, zero is grey"
+        if channels == 3
+        else "red is positive, blue is negative, white is zero"
+    )
     caption = f"Weights of {shown} kernels of {height}×{width} with which {layer} looks at the image; {scale}."
     return page.section("filters", "First filters", caption, page.picture(figures.filters(kernel), "first filters"))
 

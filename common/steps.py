@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
+from common.data.mixing import mixup
 from common.errors import UserError
 from common.levenberg_marquardt import with_curvature
 from common.models import Classifier
@@ -96,15 +97,16 @@ def train_step(
     """One update on a batch of stored images (`batch height width channels`, uint8 or float).
 
     `prepare(key, images)` scales and distorts them. `config` is the whole config, of which the accumulation,
-    label smoothing and averaging are read.
+    label smoothing, mixup and averaging are read. Errors are counted against each image's own label.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    prepare_key, dropout_key = jax.random.split(key)
+    prepare_key, dropout_key, mix_key = jax.random.split(key, 3)
     images = prepare(prepare_key, images)
-    gradients = functools.partial(_gradients, classifier=classifier, smoothing=config.train.label_smoothing)
+    images, targets = _mixed(mix_key, images, labels, classifier, config)
+    gradients = functools.partial(_gradients, classifier=classifier)
     if config.train.accumulate > 1:
         gradients = functools.partial(_accumulated, gradients, config.train.accumulate)
-    grads, model_state, sums = gradients(state.params, state.model_state, images, labels, dropout_key)
+    grads, model_state, sums = gradients(state.params, state.model_state, images, labels, targets, dropout_key)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     ema = state.ema
@@ -116,15 +118,33 @@ def train_step(
     return state, sums
 
 
+Targets = Int[Array, " batch"] | Float[Array, "batch classes"]
+
+
+def _mixed(
+    key: Array,
+    images: Float[Array, "batch height width channels"],
+    labels: Int[Array, " batch"],
+    classifier: Classifier,
+    config: ConfigDict,
+) -> tuple[Float[Array, "batch height width channels"], Targets]:
+    """The images and what the loss is to compare with, after label smoothing and mixup."""
+    smoothing, alpha = config.train.label_smoothing, config.augment.mixup
+    if not alpha:
+        return images, smooth_labels(labels, classifier.num_classes, smoothing)
+    distributions = optax.smooth_labels(jax.nn.one_hot(labels, classifier.num_classes), smoothing)
+    return mixup(key, images, distributions, alpha)
+
+
 def _gradients(
     params: PyTree,
     model_state: PyTree,
     images: Float[Array, "batch height width channels"],
     labels: Int[Array, " batch"],
+    targets: Targets,
     key: Array,
     *,
     classifier: Classifier,
-    smoothing: float,
 ) -> tuple[PyTree, PyTree, Totals]:
     """The gradient of the batch's mean loss, the network's new state, and the batch's totals."""
 
@@ -132,7 +152,7 @@ def _gradients(
         outputs, new_state = classifier.module.apply(
             {"params": params, **model_state}, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
         )
-        losses = classifier.loss(outputs, smooth_labels(labels, classifier.num_classes, smoothing))
+        losses = classifier.loss(outputs, targets)
         sums = totals(losses, classifier.logits(outputs), labels, jnp.ones(labels.shape, bool))
         return jnp.mean(losses), (new_state, sums)
 
@@ -147,6 +167,7 @@ def _accumulated(
     model_state: PyTree,
     images: Float[Array, "batch height width channels"],
     labels: Int[Array, " batch"],
+    targets: Targets,
     key: Array,
 ) -> tuple[PyTree, PyTree, Totals]:
     """`gradients` of `parts` equal slices of the batch, one after the other to save memory, averaged."""
@@ -161,7 +182,7 @@ def _accumulated(
         return (optax.tree.add(grads, new_grads), model_state, sums + new_sums), None
 
     start = (optax.tree.zeros_like(params), model_state, no_totals())
-    slices = (split(images), split(labels), jax.random.split(key, parts))
+    slices = (split(images), split(labels), split(targets), jax.random.split(key, parts))
     # XLA's CPU backend is slow at convolutions inside loops.
     unroll = jax.default_backend() == "cpu"
     (grads, model_state, sums), _ = jax.lax.scan(part, start, slices, unroll=unroll)
@@ -204,12 +225,12 @@ def make_train_call(
     `select(batches, i)` is the i-th batch's (images, labels). State and sums are donated: their memory is reused.
     """
 
-    def body(i, carry, batches):  # noqa: ANN
+    def body(i, carry, batches):  # noqa: ANN001, ANN202
         state, sums = carry
         state, new = step(state, *select(batches, i))
         return state, sums + new
 
-    def call(state, sums, batches, count):  # noqa: ANN
+    def call(state, sums, batches, count):  # noqa: ANN001, ANN202
         if jax.tree.leaves(batches)[-1].shape[0] == 1:
             return body(0, (state, sums), batches)
         return jax.lax.fori_loop(0, count, functools.partial(body, batches=batches), (state, sums))

@@ -7,31 +7,43 @@ import sys
 from typing import Any
 
 from jax.sharding import Mesh
-from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from common import metrics, workdir
+from common import metrics, sharding, workdir
 from common.data.datasets import Info
 from common.errors import UserError
+from common.footprint import activation_bytes
+from common.models import Classifier
 from common.plan import Plan
-from common.state import num_parameters
+from common.state import TrainState, num_parameters
 
 
 def opening(
-    config: ConfigDict, info: Info, params: PyTree, mesh: Mesh, due: Plan, folder: pathlib.Path, step: int
+    config: ConfigDict,
+    classifier: Classifier,
+    info: Info,
+    state: TrainState,
+    mesh: Mesh,
+    due: Plan,
+    folder: pathlib.Path,
+    step: int,
 ) -> str:
     """The lines printed before the first step."""
     model, size = config.model, config.train.batch_size
+    kept = activation_bytes(classifier, state.params, state.model_state, size // config.train.accumulate)
     shape = "x".join(str(n) for n in info.image_shape)
     kind = mesh.devices.flat[0].device_kind
     lines = [
-        f"{model.family} {model.variant}: {num_parameters(params):,} parameters",
+        f"{model.family} {model.variant}: {num_parameters(state.params):,} parameters",
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, "
         f"{info.num_classes} classes",
         f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
         f"{due.total:,} updates, {due.epoch:,.2f} to an epoch",
+        f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
         f"workdir {folder}" + _position(step, due.total),
     ]
+    if mesh.size > 1:
+        lines.append(sharding.table(state, mesh))
     return "\n".join(lines)
 
 

@@ -16,10 +16,11 @@ import optax
 from jaxtyping import Array, Bool, PyTree
 from ml_collections import ConfigDict
 
+from common import duration, initial, models, optimizers, plan, processes, schedules, sharding, summary, workdir
 from common import mesh as mesh_lib
-from common import models, optimizers, plan, schedules, summary, workdir
 from common.checkpoints import Checkpoints
-from common.data import augment, datasets, pipeline
+from common.data import augment, datasets, normalize, pipeline, statistics
+from common.data.statistics import Statistics
 from common.errors import UserError
 from common.evaluate import evaluate, make_eval_step
 from common.metrics import Writer
@@ -28,10 +29,11 @@ from common.preemption import Preempted, Watch
 from common.profiling import Profiler
 from common.state import TrainState, create_state
 from common.steps import NEVER, Totals, curvature_step, diverged, make_train_call, no_totals, train_step
+from common.watchdog import Watchdog
 
 
 def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
-    """Train as the config says, going on from what `folder` holds; returns the run's summary.
+    """Train as the config says, going on from what `folder` holds; returns the run's summary (the primary's, else {}).
 
     Raises UserError for what the user can mend and Preempted when stopped by a signal; in both cases every
     checkpoint that was saved is complete.
@@ -42,24 +44,36 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     check(config, classifier)
     due = plan.create(config, len(dataset.train))
     optimizer, schedule = make_optimizer(config, len(dataset.train))
-    workdir.open_workdir(folder, config, dataset.info)
+    workdir.open_workdir(folder, config, dataset.info, write=processes.is_primary())
+    pixels = statistics.for_run(config, folder, dataset.train, write=processes.is_primary())
 
-    with Watch() as watch, Checkpoints(folder, config.checkpoint.keep) as checkpoints:
-        fresh = create_state(classifier, optimizer, config)
-        restored = checkpoints.restore_latest(fresh, mesh)
-        state = mesh_lib.replicate(fresh, mesh) if restored is None else restored
+    with (
+        Watch() as watch,
+        Watchdog(config.mesh.hang_timeout) as watchdog,
+        sharding.split_activations(mesh),
+        open_checkpoints(config, folder, len(dataset.train)) as checkpoints,
+    ):
+        fresh = functools.partial(create_state, classifier, optimizer, config)
+        restored = checkpoints.restore_latest(jax.eval_shape(fresh), mesh)
+        state = restored or initial.start(sharding.create(fresh, mesh), classifier, config)
         first = step = int(state.step)
-        print(summary.opening(config, dataset.info, state.params, mesh, due, folder, step))
+        print(summary.opening(config, classifier, dataset.info, state, mesh, due, folder, step))
         if step >= due.total and summary.exists(folder):
             return summary.read(folder)
 
         feed = pipeline.train_feed(dataset.train, config, mesh, step)
-        train_call = make_train_call(make_train_step(config, classifier, optimizer), feed.select)
-        refresh_curvature = make_curvature_refresh(config, classifier, dataset.train)
-        eval_step = make_eval_step(classifier, config)
-        sums = no_totals()
-        with Writer(folder, step, due, config.train.batch_size) as writer, Profiler(config.profile, folder) as profiler:
+        update = sharding.kept(make_train_step(config, classifier, optimizer, pixels), mesh)
+        train_call = make_train_call(update, feed.select)
+        refresh_curvature = make_curvature_refresh(config, classifier, dataset.train, pixels)
+        eval_step = watchdog.beats(make_eval_step(classifier, config, pixels))
+        sums = mesh_lib.replicate(no_totals(), mesh)
+        with (
+            Writer(folder, step, due, config.train.batch_size, processes.is_primary()) as writer,
+            Profiler(config.profile, folder) as profiler,
+            processes.noticing(),
+        ):
             while step < due.total:
+                watchdog.beat()
                 profiler.at(step)
                 if due.starts_epoch(step):
                     state = refresh_curvature(state, step)
@@ -68,23 +82,36 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     batches = feed.take(step, count, due.per_call)
                 state, sums = train_call(state, sums, batches, count)
                 step += count
+                stopping = watch.stopping()
                 writer.progress(step)
                 error = None
                 if due.log(step):
                     writer.train(step, sums, learning_rate(schedule, state))
-                    sums = no_totals()
+                    sums = mesh_lib.replicate(no_totals(), mesh)
                 if due.evaluate(step):
                     values = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
                     writer.test(step, values)
                     error = values["error"]
                     state = observe(state, config, error)
-                if due.save(step) or watch.requested:
+                if due.save(step) or stopping:
                     stop_if_diverged(state, sums)
                     checkpoints.save(step, state, error)
-                if watch.requested:
+                if stopping:
                     checkpoints.wait()
                     raise Preempted(step)
-        return summary.write(folder, config, resumed_from=first)
+        return summary.write(folder, config, resumed_from=first) if processes.is_primary() else {}
+
+
+def open_checkpoints(config: ConfigDict, folder: pathlib.Path, num_examples: int) -> Checkpoints:
+    """The run's checkpoints, kept as the config's `checkpoint` section says."""
+    times = (config.checkpoint.every, config.checkpoint.keep_every)
+    every, forever = (duration.to_steps(time, num_examples, config.train.batch_size) for time in times)
+    if forever % max(every, 1):
+        raise UserError(
+            f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({forever} updates), but there is a "
+            f"checkpoint every {every}; use a multiple of config.checkpoint.every"
+        )
+    return Checkpoints(folder, config.checkpoint.keep, forever)
 
 
 def check(config: ConfigDict, classifier: Classifier) -> None:
@@ -94,11 +121,13 @@ def check(config: ConfigDict, classifier: Classifier) -> None:
             f"config.optimizer.name '{config.optimizer.name}' needs a curvature, which this variant of "
             f"'{config.model.family}' does not provide; use 'momentum' or 'adamw'"
         )
-    if config.train.label_smoothing and not classifier.soft_labels:
-        raise UserError(
-            f"config.train.label_smoothing is {config.train.label_smoothing}, but the loss of this variant of "
-            f"'{config.model.family}' takes class indices only; set it to 0"
-        )
+    blended = {"train.label_smoothing": config.train.label_smoothing, "augment.mixup": config.augment.mixup}
+    for name, value in blended.items():
+        if value and not classifier.soft_labels:
+            raise UserError(
+                f"config.{name} is {value}, but the loss of this variant of '{config.model.family}' takes class "
+                "indices only; set it to 0"
+            )
 
 
 def make_optimizer(config: ConfigDict, num_examples: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
@@ -108,26 +137,32 @@ def make_optimizer(config: ConfigDict, num_examples: int) -> tuple[optax.Gradien
     return optimizers.create(config.optimizer, schedule, plateau=config.schedule.name == "plateau"), schedule
 
 
-def make_prepare(config: ConfigDict) -> Callable[[Array, Array], Array]:
-    """(key, stored images) -> the scaled and randomly distorted images that an update sees."""
-    low, high = config.data.pixel_range
-    distort = augment.make_augment(config.augment, background=low, foreground=high)
+def make_prepare(config: ConfigDict, statistics: Statistics | None = None) -> Callable[[Array, Array], Array]:
+    """(key, stored images) -> the normalized and randomly distorted images that an update sees."""
+    normalized = normalize.make_normalize(config.data, statistics)
+    black, white = normalize.black_and_white(config.data, statistics)
+    colours = normalize.principal_colours(config.data, statistics) if config.augment.pca_colour else None
+    distort = augment.make_augment(config.augment, black, white, colours)
 
     def prepare(key: Array, images: Array) -> Array:
-        return distort(key, augment.preprocess(images, pixel_range=(low, high)))
+        return distort(key, normalized(images))
 
     return prepare
 
 
-def make_train_step(config: ConfigDict, classifier: Classifier, optimizer: optax.GradientTransformation) -> Callable:
+def make_train_step(
+    config: ConfigDict,
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    statistics: Statistics | None = None,
+) -> Callable[[TrainState, Array, Array], tuple[TrainState, Totals]]:
     """`steps.train_step` for this run: (state, images, labels) -> (state, totals)."""
-    return functools.partial(
-        train_step, classifier=classifier, optimizer=optimizer, prepare=make_prepare(config), config=config
-    )
+    prepare = make_prepare(config, statistics)
+    return functools.partial(train_step, classifier=classifier, optimizer=optimizer, prepare=prepare, config=config)
 
 
 def make_curvature_refresh(
-    config: ConfigDict, classifier: Classifier, source: datasets.Source
+    config: ConfigDict, classifier: Classifier, source: datasets.Source, statistics: Statistics | None = None
 ) -> Callable[[TrainState, int], TrainState]:
     """(state, step) -> the state with its curvature estimated anew; unchanged where the optimizer uses none.
 
@@ -135,7 +170,8 @@ def make_curvature_refresh(
     """
     if not optimizers.uses_curvature(config.optimizer):
         return lambda state, step: state
-    estimate = jax.jit(functools.partial(curvature_step, classifier=classifier, prepare=make_prepare(config)))
+    prepare = make_prepare(config, statistics)
+    estimate = jax.jit(functools.partial(curvature_step, classifier=classifier, prepare=prepare))
     count = min(config.optimizer.curvature_examples, len(source))
 
     def refresh(state: TrainState, step: int) -> TrainState:
@@ -149,7 +185,7 @@ def learning_rate(schedule: optax.Schedule, state: TrainState) -> float:
     """The rate of the last update, with the factor that a plateau schedule has reached."""
     plateau = optimizers.plateau_state(state.opt_state)
     scale = 1.0 if plateau is None else float(plateau.plateau.scale)
-    return scale * float(schedule(jnp.maximum(state.step - 1, 0)))
+    return scale * float(schedule(max(int(state.step) - 1, 0)))
 
 
 def observe(state: TrainState, config: ConfigDict, error: float) -> TrainState:

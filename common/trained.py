@@ -10,12 +10,13 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from common import evaluate as evaluation
 from common import mesh as mesh_lib
 from common import models, train, workdir
 from common.checkpoints import Checkpoints
-from common.data import augment, datasets
+from common.data import statistics
 from common.data.datasets import Info
+from common.data.normalize import make_normalize
+from common.data.statistics import Statistics
 from common.errors import UserError
 from common.models import Classifier
 from common.state import create_state
@@ -23,7 +24,10 @@ from common.state import create_state
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A network with the variables of one of its checkpoints."""
+    """A network with the variables of one of its checkpoints.
+
+    statistics: of its training set, where they normalize its images.
+    """
 
     config: ConfigDict
     info: Info
@@ -31,15 +35,23 @@ class Run:
     variables: PyTree
     step: int
     mesh: Mesh
+    statistics: Statistics | None = None
 
 
-def load(folder: pathlib.Path, step: int | None = None) -> Run:
-    """The run in `folder` at `step`; by default at the lowest test error among its checkpoints."""
-    config, info = workdir.load_config(folder), workdir.load_info(folder)
+def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | None = None) -> Run:
+    """The run in `folder` at `step`; by default at the lowest test error among its checkpoints.
+
+    config: the experiment again, where what does not change the network (where its data is, how many examples are
+    evaluated at a time, devices) is to be other than when it was trained; UserError where it is another experiment.
+    """
+    info = workdir.load_info(folder)
+    if config is not None:
+        workdir.check_same(folder, config)
+    config = config or workdir.load_config(folder)
     classifier = models.create(config.model, info)
     optimizer, _ = train.make_optimizer(config, info.train_size)
     like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
-    mesh = mesh_lib.create(config.mesh)
+    mesh = mesh_lib.available(config.mesh)
     with Checkpoints(folder, read_only=True) as checkpoints:
         known = checkpoints.steps()
         if not known:
@@ -48,20 +60,12 @@ def load(folder: pathlib.Path, step: int | None = None) -> Run:
             raise UserError(f"no checkpoint of step {step} in {folder}; there are {', '.join(map(str, known))}")
         chosen = step or checkpoints.best_step() or known[-1]
         state = checkpoints.restore(chosen, like, mesh)
-    return Run(config, info, classifier, state.variables(), chosen, mesh)
-
-
-def evaluate(run: Run) -> dict[str, float]:
-    """Loss and error on the run's own test set."""
-    dataset = datasets.load(run.config.data)
-    step = evaluation.make_eval_step(run.classifier, run.config)
-    return evaluation.evaluate(step, run.variables, dataset.test, run.config.evaluate.batch_size, run.mesh)
+    return Run(config, info, classifier, state.variables(), chosen, mesh, statistics.of_run(config, folder))
 
 
 def network_input(run: Run, images: Array) -> Float[Array, "batch height width channels"]:
     """Stored images (uint8 or float, already of the network's size) on the scale that the network is fed."""
-    low, high = run.config.data.pixel_range
-    return augment.preprocess(images, pixel_range=(low, high))
+    return make_normalize(run.config.data, run.statistics)(images)
 
 
 def outputs(run: Run, images: Array) -> PyTree:

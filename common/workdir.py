@@ -30,14 +30,19 @@ _MAY_CHANGE = (
 )
 
 
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info) -> None:
-    """Create the folder and write the config and the dataset's facts, or check that it holds this experiment."""
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> None:
+    """Create the folder and write the config and the dataset's facts, or check that it holds this experiment.
+
+    A folder in which nothing has been saved yet, because its run was refused or stopped early, may become another's.
+    Without `write`, for all but one of several processes, only check.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / CONFIG).exists():
-            _check_same(workdir, config)
-        write_json(workdir / CONFIG, config.to_dict())
-        write_json(workdir / DATASET, dataclasses.asdict(info))
+        if (workdir / CONFIG).exists() and any(workdir.glob("checkpoints/[0-9]*")):
+            check_same(workdir, config)
+        if write:
+            write_json(workdir / CONFIG, config.to_dict())
+            write_json(workdir / DATASET, dataclasses.asdict(info))
     except OSError as error:
         raise UserError(f"cannot write to workdir {workdir}: {error.strerror}") from error
 
@@ -60,7 +65,8 @@ def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def _check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
+def check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
+    """UserError unless the folder's experiment is this one, but for what does not change what is computed."""
     ours, theirs = _flat(json.loads(config.to_json())), _flat(load_config(workdir).to_dict())
     for key in sorted({*ours, *theirs}):
         if ours.get(key) != theirs.get(key) and not key.startswith(_MAY_CHANGE):

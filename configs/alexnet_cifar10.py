@@ -14,7 +14,7 @@ from common.config import base
 def get_config():
     config = base(models.section("alexnet", "small"))
     config.data.source = "tfds:cifar10"
-    config.data.pixel_range = (-1.9, 2.1)  # 255 grey levels about the mean, divided by the deviation
+    config.data.normalize = "channels"
     config.augment.crop_pad = 4
     config.augment.mirror = True
     config.train.batch_size = 128

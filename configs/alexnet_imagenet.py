@@ -1,15 +1,18 @@
 """AlexNet on ImageNet with the paper's network and recipe.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012; the two-column network of section 3.5, sections 4 and 5.
-Data: TFDS imagenet2012, prepared as docs/data.md says.
-Command: python -m common.main --config=configs/alexnet_imagenet.py --config.data.directory=DIR
+Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
+Command: first `python -m common.statistics`, then `python -m common.main`, both with
+    --config=configs/alexnet_imagenet.py --config.data.directory=DIR
 Recipe: batch 128, momentum 0.9, decay 0.0005 with the learning rate inside the velocity, rate 0.01 divided by ten
 three times in 90 epochs (by hand in the paper, which does not say when: here at 30, 60 and 80), dropout 0.5. Pixels
-stay on the scale of 0..255, for which the constants of the normalisation and of the initialisation are made.
+stay on the scale of 0..255, for which the constants of the normalisation and of the initialisation are made, less
+the mean image. Random crops of 224 from images of 256, mirror images, colour shifts along the principal components.
 Paper's result: 40.7% top-1 and 18.2% top-5 error on the validation set, ten views (one network, section 6.1).
-Deviates: the mean colour's grey level is subtracted, not a mean image; images are resized to 224 and shifted by up
-to 16 pixels, with a black border, where the paper crops 224 from 256; no colour augmentation; the test is one
-centre crop. Only weights decay ("weight decay" in the paper; Caffe does the same).
+Test: one centre crop; the paper's with --mode=evaluate --protocol=ten_crop.
+Deviates: training crops come from the whole photograph at a shorter side of 256, not from its centre square; the mean
+image's centre is subtracted from every crop and colour shifts grow with the roots of the eigenvalues, both as in the
+author's code. Only weights decay ("weight decay" in the paper; Caffe does the same).
 """
 
 from common import models
@@ -20,11 +23,15 @@ def get_config():
     config = base(models.section("alexnet", "two_column"))
     config.data.source = "tfds:imagenet2012"
     config.data.test_split = "validation"
-    config.data.resize = 224
-    config.data.pixel_range = (-117.3, 137.7)  # 255 grey levels about ImageNet's mean
+    config.data.channels = 3
+    config.data.resize = 256
+    config.data.crop = 224
+    config.data.train_crop = "random"
+    config.data.normalize = "pixels"
+    config.data.std = (1.0,)
     config.data.workers = 16
-    config.augment.crop_pad = 16
     config.augment.mirror = True
+    config.augment.pca_colour = 0.1
     config.train.batch_size = 128
     config.train.length = "90 epochs"
     config.optimizer.name = "momentum"

@@ -1,13 +1,14 @@
 """GoogLeNet on ImageNet: the paper's network, or with ':googlenet_bn' the batch-normalised one.
 
 Paper: Szegedy et al. 2014, sections 5 and 6; what it leaves out as in Caffe's replication (batch, rate, decay).
-Data: TFDS imagenet2012, prepared as docs/data.md says.
+Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/googlenet_imagenet.py[:googlenet_bn] --config.data.directory=DIR
 Recipe: batch 32, momentum 0.9, rate 0.01 times 0.96 every 8 of 250 epochs, decay 2e-4, averaged weights, dropout 0.4
-and 0.7, auxiliary losses times 0.3. Batch normalisation: batch 256, rate 0.1, cosine schedule, 90 epochs.
+and 0.7, auxiliary losses times 0.3; crops of 8% to 100% of the image at aspect ratios of 3/4 to 4/3, mirror images,
+the mean colour subtracted. Batch normalisation: batch 256, rate 0.1, cosine schedule, 90 epochs.
 Paper's result: 10.07% top-5 error, one network, centre crop. Caffe's replication: 31.3% top-1, 11.1% top-5.
-Deviates: one mean for all colours; images are resized to 224 and shifted by up to 16 pixels, where the paper crops
-8% to 100% of the image at aspect ratios of 3/4 to 4/3; no photometric distortions.
+Test: one centre crop; the paper's 144 with --mode=evaluate --protocol=googlenet_144.
+Deviates: no photometric distortions; bilinear interpolation only, which the paper draws from four.
 """
 
 from common import models
@@ -18,15 +19,19 @@ def get_config(variant: str = "googlenet"):
     config = base(models.section("googlenet", variant))
     config.data.source = "tfds:imagenet2012"
     config.data.test_split = "validation"
-    config.data.resize = 224
+    config.data.channels = 3
+    config.data.resize = 256
+    config.data.crop = 224
+    config.data.train_crop = "area"
+    config.data.normalize = "channels"
     config.data.workers = 16
-    config.augment.crop_pad = 16
     config.augment.mirror = True
     config.optimizer.name = "momentum"
     config.optimizer.momentum = 0.9
     config.optimizer.decay_mask = "kernels"
     if config.model.batch_norm:
-        config.data.pixel_range = (-1.0, 1.0)
+        config.data.mean = (123.675, 116.28, 103.53)
+        config.data.std = (58.395, 57.12, 57.375)
         config.train.batch_size = 256
         config.train.length = "90 epochs"
         config.optimizer.weight_decay = 1e-4
@@ -34,7 +39,8 @@ def get_config(variant: str = "googlenet"):
         config.schedule.learning_rate = 0.1
         config.schedule.warmup = "5 epochs"
     else:
-        config.data.pixel_range = (-114.7, 140.3)  # Caffe: BGR mean (104, 117, 123)
+        config.data.mean = (123.0, 117.0, 104.0)  # Caffe's
+        config.data.std = (1.0,)
         config.train.batch_size = 32
         config.train.length = "250 epochs"
         config.optimizer.weight_decay = 2e-4

@@ -1,13 +1,16 @@
 """ResNets and plain nets on ImageNet, with the paper's recipe.
 
 Paper: He, Zhang, Ren, Sun 2016, section 3.4.
-Data: python -m common.prepare --dataset=imagenet2012 --data_dir=DIR --manual_dir=ARCHIVES
-Command: python -m common.main --config=configs/resnet_imagenet.py:resnet50 --config.data.directory=DIR
+Data: python -m common.prepare --dataset=imagenet2012 --data_dir=DIR --manual_dir=ARCHIVES; or, for images in
+PATH/train/<class>/ and PATH/val/<class>/, --config.data.source=folder:PATH
+Command: first `python -m common.statistics`, then `python -m common.main`, both with
+    --config=configs/resnet_imagenet.py:resnet50 --config.data.directory=DIR
 Variants: resnet18, 34, 50, 101, 152, plain18 and plain34, as in the paper; names ending in _modern are today's.
 Expected: ten-crop top-1 error 27.88 and 25.03 per cent for resnet18 and 34 (27.94 and 28.54 for their plain twins),
 22.85, 21.75 and 21.43 for resnet50 to 152.
-Deviates: images are cropped at random around their centre at one size instead of at shorter sides of 256 to 480;
-one mean for all pixels; no colour augmentation.
+Test: one centre crop; the paper's with --mode=evaluate --protocol=ten_crop.
+Deviates: the mean image's centre is subtracted from every crop, whichever place it is from; colour shifts as in
+`alexnet_imagenet`.
 """
 
 from common import models
@@ -16,6 +19,11 @@ from common.config import base
 
 def get_config(variant: str = "resnet50"):
     config = without_schedule(models.section("resnet", variant, batch_groups=8))  # 8 GPUs with 32 images each
+    config.data.train_crop = "random"
+    config.data.resize_max = 480
+    config.data.normalize = "pixels"
+    config.data.std = (1.0,)
+    config.augment.pca_colour = 0.1
     config.train.length = "600000 steps"
     config.schedule.name = "plateau"
     config.schedule.learning_rate = 0.1
@@ -27,15 +35,23 @@ def without_schedule(model):
     config = base(model)
     config.data.source = "tfds:imagenet2012"
     config.data.test_split = "validation"
-    config.data.resize = 224
     config.data.channels = 3
-    config.data.pixel_range = (-1.99, 2.44)  # mean 0 and deviation 1 over all pixels
+    config.data.resize = 256
+    config.data.crop = 224
     config.data.workers = 16
     config.augment.mirror = True
-    config.augment.crop_pad = 28
     config.train.batch_size = 256
     config.optimizer.name = "momentum"
     config.optimizer.momentum = 0.9
     config.optimizer.weight_decay = 1e-4
     config.evaluate.batch_size = 500
+    return config
+
+
+def with_area_crops(config):
+    """What later recipes share: GoogLeNet's crops, ImageNet's mean and deviation of each colour."""
+    config.data.train_crop = "area"
+    config.data.normalize = "channels"
+    config.data.mean = (123.675, 116.28, 103.53)
+    config.data.std = (58.395, 57.12, 57.375)
     return config

@@ -5,7 +5,6 @@ Data: as in `resnet_imagenet`.
 Command: python -m common.main --config=configs/resnet_imagenet_goyal.py:8192 --config.data.directory=DIR
 The argument is the batch size, 256 to 8,192 in the paper; the learning rate is 0.1 for every 256 images in it.
 Expected: centre-crop top-1 error 23.60 +- 0.12 per cent at 256 and 23.74 +- 0.09 at 8,192.
-Deviates: crops as in `resnet_imagenet` instead of random areas and aspect ratios; warm-up starts from 0, not 0.1.
 """
 
 from common import models
@@ -20,6 +19,7 @@ def get_config(batch_size: str = "256"):
         raise UserError(f"the config's argument is '{batch_size}'; expected a batch size, a multiple of {PER_GPU}")
     changes = {"fc_init": "normal", "batch_groups": int(batch_size) // PER_GPU}
     config = resnet_imagenet.without_schedule(models.section("resnet", "resnet50_modern", **changes))
+    resnet_imagenet.with_area_crops(config)
     config.train.batch_size = int(batch_size)
     config.train.length = "90 epochs"
     config.optimizer.name = "nesterov"
@@ -29,4 +29,5 @@ def get_config(batch_size: str = "256"):
     config.schedule.boundaries = ("30 epochs", "60 epochs", "80 epochs")
     config.schedule.rates = (rate, rate / 10, rate / 100, rate / 1000)
     config.schedule.warmup = "5 epochs"
+    config.schedule.warmup_from = 0.1
     return config

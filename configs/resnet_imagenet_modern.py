@@ -1,7 +1,8 @@
-"""ResNets on ImageNet as people train them today: smoothed labels, cosine schedule, averaged weights, bfloat16.
+"""ResNets on ImageNet as people train them today: smoothed labels, mixup, cosine schedule, averages.
 
-Recipe: that of Goyal et al. 2017 for the optimizer, with a cosine schedule, label smoothing (Szegedy et al. 2016) and
-an exponential average of the weights, which evaluation uses.
+Recipe: crops and optimizer of Goyal et al. 2017, with a cosine schedule, label smoothing (Szegedy et al.
+2016), mixup (Zhang et al. 2018, with their share for ImageNet), an exponential average of the weights, which evaluation
+uses, and bfloat16 compute.
 Data: as in `resnet_imagenet`.
 Command: python -m common.main --config=configs/resnet_imagenet_modern.py:resnet50_modern --config.data.directory=DIR
 """
@@ -12,9 +13,11 @@ from configs import resnet_imagenet
 
 def get_config(variant: str = "resnet50_modern"):
     config = resnet_imagenet.without_schedule(models.section("resnet", variant, dtype="bfloat16"))
+    resnet_imagenet.with_area_crops(config)
     config.train.batch_size = 1024
     config.train.length = "100 epochs"
     config.train.label_smoothing = 0.1
+    config.augment.mixup = 0.2
     config.optimizer.name = "nesterov"
     config.optimizer.decay_mask = "kernels"
     config.optimizer.ema = 0.9999

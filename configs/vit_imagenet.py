@@ -8,8 +8,9 @@ Command: python -m common.main --config=configs/vit_imagenet.py:b16 --config.dat
 Variants: ti16, s16, s32, b16, b32, l16, l32, h14 and the hybrids r_ti16, r26_s32, r26_b32, r50_b16, r50_l32
 Memory: --config.train.accumulate=N splits the batch, --config.model.remat=True recomputes activations.
 Expected: after fine-tuning at 384 pixels, top-1 error 22.1, 26.6, 23.5 and 28.8% for b16, b32, l16 and l32 (Table 5).
-Deviates: bfloat16 compute; decay is AdamW's and of kernels only, the paper does not say. Images are resized to 224 and
-shifted by up to 16 pixels; the paper does not list its augmentation, its predecessor crops a random area.
+Then: python -m common.main --config=configs/vit_finetune.py:b16 --config.data.directory=DIR
+Deviates: bfloat16 compute; decay is AdamW's and of kernels only, the paper does not say. It does not list its
+augmentation either: a random area and mirroring are those of its predecessor (Kolesnikov et al. 2020).
 """
 
 from common import models
@@ -22,10 +23,12 @@ def get_config(variant: str = "b16"):
     config = base(model)
     config.data.source = "tfds:imagenet2012"
     config.data.test_split = "validation"
-    config.data.resize = 224
+    config.data.resize = 256
+    config.data.crop = 224
+    config.data.train_crop = "area"
+    config.data.area = (0.05, 1.0)
     config.data.pixel_range = (-1.0, 1.0)
     config.data.workers = 16
-    config.augment.crop_pad = 16
     config.augment.mirror = True
     config.train.batch_size = 4096
     config.train.length = "300 epochs"

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common import objectives
@@ -103,6 +103,14 @@ class GoogLeNet(nn.Module):
 
 def _normalize(x: Array) -> Array:
     return local_response_norm(x, size=5, alpha=1e-4, beta=0.75, k=1.0, divide_by_size=True)
+
+
+def dense_logits(module: GoogLeNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
+    """The main classifier applied to images of any size, for tests.
+
+    The mean over places of the logits at each place is what the network itself gives: averaging is linear.
+    """
+    return module.apply(variables, images).logits[:, None, None]
 
 
 def loss(

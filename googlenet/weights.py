@@ -9,6 +9,8 @@ from common import torch_layout
 from common.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
 
+# For `common.initial`: names of the last bias, and `from_published` below.
+HEAD_BIAS = ("fc.bias",)
 _STEM = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
 _BRANCHES = {
     "1x1": "branch1",
@@ -56,3 +58,6 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: GoogLeNet, like: P
 def to_torchvision(variables: PyTree, module: GoogLeNet) -> dict[str, np.ndarray]:
     """The state dictionary of these variables."""
     return torch_layout.to_theirs(variables, entries(module, variables))
+
+
+from_published = from_torchvision

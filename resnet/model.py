@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from absl import logging
 from flax import linen as nn
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common.errors import UserError, unknown
@@ -75,6 +75,14 @@ class ResNet(nn.Module):
             x = _stage(self, block, f"conv{i + 2}", size, 1 if i == 0 else 2, x, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
         return nn.Dense(self.num_classes, kernel_init=FC_INITS[self.fc_init], name="fc")(x)
+
+
+def dense_logits(module: ResNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
+    """The network applied to images of any size (section 3.4), for tests.
+
+    The mean over places of the logits at each place is what the network itself gives: averaging is linear.
+    """
+    return module.apply(variables, images)[:, None, None]
 
 
 FC_INITS = {"he_normal": nn.initializers.he_normal(), "normal": nn.initializers.normal(0.01)}

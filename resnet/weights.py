@@ -4,8 +4,6 @@ Two namings are in use: torchvision's for the ImageNet networks (`layer1.0.downs
 port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). Either is read; the stem says which one is written.
 """
 
-import pathlib
-import pickle
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,31 +15,18 @@ from flax import traverse_util
 from jaxtyping import PyTree
 
 from common import torch_layout
-from common.errors import UserError
+from common.models import Classifier
 from common.torch_layout import Entry
+from common.weight_files import read
 from resnet.model import ResNet, stacked
 
+__all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "unstack"]
+
+HEAD_BIAS = ("fc.bias", "linear.bias")  # for `common.initial`, as `from_published` and `fitted`
 _BLOCK = re.compile(r"conv(\d+)_(\d+)")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
 _CIFAR_NAMES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # torchvision's -> the CIFAR port's
-
-
-def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a PyTorch checkpoint (.th, .pt, .pth; needs torch) or of an .npz file, under PyTorch's names.
-
-    A checkpoint may hold more than the network, which is then its `state_dict`, and may come from several GPUs
-    (`module.` before each name). UserError when it cannot be read.
-    """
-    path = pathlib.Path(path)
-    if not path.is_file():
-        raise UserError(f"no checkpoint '{path}'")
-    try:
-        state = _read_npz(path) if path.suffix == ".npz" else _read_torch(path)
-    except (OSError, ValueError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
-        reason = str(error).strip().split("\n")[0]
-        raise UserError(f"'{path}' is not a checkpoint of arrays: {reason}") from error
-    return {name.removeprefix("module."): array for name, array in state.items()}
 
 
 def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
@@ -56,6 +41,20 @@ def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
     images = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
     like = jax.eval_shape(module.clone(scan="off").init, jax.random.key(0), images)
     return stack(torch_layout.to_ours(state, entries(like), like), module)
+
+
+def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree) -> PyTree:
+    """`import_torch`, for `common.initial`."""
+    return import_torch(state, module)
+
+
+def fitted(
+    given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
+) -> tuple[PyTree, list[str]]:
+    """For `common.initial`: the same network with its blocks stacked, or apart, as ours has them."""
+    if given_network is None or given_network.module.stage_sizes != network.module.stage_sizes:
+        return given, []
+    return stack(unstack(given), network.module), []
 
 
 def export_torch(variables: PyTree) -> dict[str, np.ndarray]:
@@ -80,26 +79,6 @@ def stack(variables: PyTree, module: ResNet) -> PyTree:
 def unstack(variables: PyTree) -> PyTree:
     """The inverse of `stack`: every block under its own name, whatever was scanned."""
     return {name: _unstack_stages(tree) for name, tree in variables.items()}
-
-
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return dict(file)
-
-
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(
-            f"reading '{path}' needs PyTorch: pip install torch==2.13.0, or save the arrays as .npz"
-        ) from error
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    arrays = {name: value.numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
-    if not arrays:
-        raise ValueError("it holds no state_dict")
-    return arrays
 
 
 def _renamed(name: str, replacements: Mapping[str, str]) -> str:

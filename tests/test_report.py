@@ -11,14 +11,14 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common import figures, layer_table, mistakes, page, report, trained
+from common import figures, layer_table, metrics, mistakes, page, report, sample_figures, samples, trained
 from common.data import datasets
 from common.errors import UserError
 from lenet import pictures
 from tests.digits_run import digits_run
 from tests.runs import run
 
-SECTIONS = ("recipe", "curves", "confusion", "mistakes", "filters", "maps")
+SECTIONS = ("recipe", "curves", "confusion", "likeliest", "mistakes", "filters", "maps", "occlusion")
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_every_section_is_there_in_order(html):
 def test_every_picture_can_be_decoded_and_shows_something(html, results):
     drawn = decoded_pictures(html)
     wrong = int((results.predicted != results.labels).sum())
-    assert len(drawn) == html.count("<img ") == 4 + min(wrong, 24)
+    assert len(drawn) == html.count("<img ") == 6 + min(wrong, 24)
     for image in drawn:
         image.load()
         assert np.ptp(np.asarray(image)) > 0
@@ -77,10 +77,10 @@ def test_the_page_says_what_was_run(html, results):
 
 
 def test_results_are_those_of_the_evaluation(digits, results):
-    values = trained.evaluate(digits)
-    assert len(results.labels) == values["examples"] == digits.info.test_size
-    assert results.error == pytest.approx(values["error"])
-    assert results.losses.mean() == pytest.approx(values["loss"], rel=1e-5)
+    [record] = [record for record in metrics.read(digits_run(), "test") if record["step"] == digits.step]
+    assert len(results.labels) == record["examples"] == digits.info.test_size
+    assert results.error == pytest.approx(record["error"])
+    assert results.losses.mean() == pytest.approx(record["loss"], rel=1e-5)
     np.testing.assert_allclose(results.probabilities.sum(1), 1, rtol=1e-5)
 
 
@@ -112,6 +112,45 @@ def test_no_mistakes(digits, results, examples):
 def test_most_confused_names_the_largest_counts_first():
     counts = np.array([[9, 1, 0], [4, 9, 0], [0, 2, 9]])
     assert mistakes.most_confused(counts, ("a", "b", "c")) == "Most often mistaken: b as a (4), c as b (2), a as b (1)."
+
+
+def test_samples_are_of_four_classes_and_those_it_is_least_sure_about(results):
+    first, unsure = samples.ordinary(results), samples.hesitant(results)
+    assert [results.labels[index] for index in first] == [0, 3, 6, 9]
+    assert all((results.labels[:index] != results.labels[index]).all() for index in first)
+    surest = results.probabilities.max(-1)
+    assert len(unsure) == 4
+    assert set(first).isdisjoint(unsure)
+    others = np.setdiff1d(np.arange(len(surest)), [*first, *unsure])
+    assert surest[unsure].max() <= surest[others].min()
+
+
+def test_the_likeliest_classes_are_named_in_order_and_the_right_one_is_another_colour():
+    images, names = [np.zeros((4, 4, 1), np.uint8)] * 2, ("cat", "dog", "hen", "cow", "pig", "emu")
+    probabilities = np.array([[0.5, 0.2, 0.15, 0.1, 0.04, 0.01], [0.01, 0.5, 0.2, 0.15, 0.1, 0.04]], np.float32)
+    figure = sample_figures.likeliest(images, np.array([1, 0]), probabilities, names)
+    _, first, _, second = figure.axes
+    assert [text.get_text() for text in first.texts[::2]] == ["cat", "dog", "hen", "cow", "pig"]
+    assert [text.get_text() for text in first.texts[1::2]] == ["50.0%", "20.0%", "15.0%", "10.0%", "4.0%"]
+    bars = [bar.get_facecolor() for bar in first.patches[5:]]
+    assert bars[1] != bars[0] == bars[2] == bars[3] == bars[4]
+    assert len({bar.get_facecolor() for bar in second.patches[5:]}) == 1  # the right class is the sixth
+
+
+def test_images_that_are_covered_are_classified_rightly(digits, examples, results, monkeypatch):
+    seen = {}
+
+    def draw(images, found, titles):
+        seen.update(found=found, titles=titles)
+        return Figure(figsize=(1, 1))
+
+    monkeypatch.setattr(sample_figures, "occlusion", draw)
+    assert "A square of 8×8 pixels" in samples.covered(digits, examples, results)
+    assert seen["titles"] == ["0", "2", "4", "7", "9"]
+    assert (seen["found"].uncovered > 0.1).all()
+    assert seen["found"].probabilities.shape == (5, 16, 16)
+    wrong = dataclasses.replace(results, predicted=(results.labels + 1) % 10)
+    assert samples.covered(digits, examples, wrong) == ""
 
 
 def test_feature_maps_are_the_layers_in_order(digits, examples):
@@ -190,6 +229,17 @@ def test_filters_of_grey_and_colour_networks(channels, count):
     kernel = np.random.default_rng(0).normal(size=(5, 5, channels, count)).astype(np.float32)
     drawn = [axes for axes in figures.filters(kernel).axes if axes.images]
     assert len(drawn) == min(count, 96)
+
+
+def test_coloured_filters_have_their_own_scales_and_dead_ones_stay_pale():
+    kernel = np.zeros((2, 2, 3, 3), np.float32)
+    kernel[0, 0, :, 0], kernel[1, 1, 0, 1], kernel[0, 1, 2, 2] = -4.0, 2.0, 0.08
+    drawn = figures.coloured(kernel)
+    assert drawn.shape == (3, 2, 2, 3)
+    np.testing.assert_allclose(drawn[0, 0, 0], 0)
+    np.testing.assert_allclose(drawn[1, 1, 1], [1, 0.5, 0.5])
+    np.testing.assert_allclose(drawn[2, 0, 1], [0.5, 0.5, 0.55])  # a tenth of a fifth of the largest
+    np.testing.assert_allclose(figures.coloured(0 * kernel), 0.5)
 
 
 def test_liveliest_maps_keep_their_order():

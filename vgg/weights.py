@@ -7,9 +7,12 @@ from jaxtyping import PyTree
 
 from common import torch_layout
 from common.errors import UserError
+from common.models import Classifier
 from common.torch_layout import Entry
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
 
+# For `common.initial`: names of the last bias, and `from_published` and `fitted` below.
+HEAD_BIAS = ("classifier.6.bias",)
 # Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. Of A's
 # second to fourth convolutions none has the shape of B's to E's: they are taken as the layers of the same name.
 FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
@@ -62,3 +65,19 @@ def from_trained_a(params: PyTree, trained_a: PyTree) -> PyTree:
                 found = "none" if given is None else given.shape
                 raise UserError(f"{name}/{array} of the trained net has shape {found}, expected {mine.shape}")
     return {**params, **{name: trained_a[name] for name in FROM_A}}
+
+
+from_published = from_torchvision
+
+
+def fitted(
+    given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
+) -> tuple[PyTree, list[str]]:
+    """For `common.initial`: of a trained net A in a deeper one, the layers in FROM_A; any other net as it is."""
+    if given_network is None or given_network.module.configuration != "A" or network.module.configuration == "A":
+        return given, []
+    trained_a = {**given["params"], "fc8": like["params"]["fc8"]} if new_head else given["params"]
+    params = from_trained_a(like["params"], trained_a)
+    anew = [name for name in params if name not in FROM_A]
+    said = f"from net A: {', '.join(FROM_A)}; untrained: {', '.join(anew)} (section 3.1)"
+    return {**like, "params": params}, [said]

@@ -90,6 +90,15 @@ def mean_attention_distance(attention: Attention, grid: Grid, patch_pixels: int)
     return (weights * distances(grid, patch_pixels)).sum(axis=-1).mean(axis=(1, 3))
 
 
+def measured_distance(run: Run, images: Stored) -> Float[np.ndarray, "layers heads"]:
+    """`mean_attention_distance` of a run on the first 128 of some images, as stored."""
+    module, images = run.classifier.module, images[:_MEASURED]
+    grid = module.grid(images.shape[1:3])
+    parts = [images[i : i + _AT_ONCE] for i in range(0, len(images), _AT_ONCE)]
+    measured = [mean_attention_distance(_attention(run, part), grid, module.patch_pixels) for part in parts]
+    return np.average(measured, axis=0, weights=[len(part) for part in parts])
+
+
 def distances(grid: Grid, patch_pixels: int) -> Float[np.ndarray, "patches patches"]:
     """Pixels between the centres of each two patches, in raster order."""
     places = np.stack(np.mgrid[: grid[0], : grid[1]], axis=-1).reshape(-1, 2) * patch_pixels
@@ -167,16 +176,14 @@ def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"
     heads = pooled_attention(weights[-1], grid).swapaxes(0, 1)[:_HEADS_SHOWN]
     columns = {f"head {number}": heat_map(maps, size) for number, maps in enumerate(heads)}
     rolled = {"rollout": heat_map(pooled_attention(rollout(weights), grid), size)}
-    parts = [images[i : i + _AT_ONCE] for i in range(0, min(len(images), _MEASURED), _AT_ONCE)]
-    measured = [mean_attention_distance(_attention(run, part), grid, module.patch_pixels) for part in parts]
-    distance = np.average(measured, axis=0, weights=[len(part) for part in parts])
+    distance = measured_distance(run, images)
     everywhere = float(distances(grid, module.patch_pixels).mean())
     return [
         ("Attention of the last layer", _HEADS, _maps_figure(shown, columns)),
         ("Attention rollout", _ROLLOUT, _maps_figure(shown, rolled)),
         (
             "Mean attention distance",
-            _DISTANCE.format(count=sum(map(len, parts))),
+            _DISTANCE.format(count=min(len(images), _MEASURED)),
             _distance_figure(distance, everywhere),
         ),
     ]
@@ -212,8 +219,11 @@ def _distance_figure(distance: Float[np.ndarray, "layers heads"], everywhere: fl
     layers = np.arange(1, len(distance) + 1)
     for head in distance.T:
         axes.plot(layers, head, "o", color="#0072b2", markersize=4, alpha=0.7)
-    axes.axhline(everywhere, color="#6b6b6b", lw=1, ls="--")
-    axes.set(xlabel="layer", ylabel="mean attention distance (pixels)", xticks=layers, ylim=(0, None))
+    axes.axhline(everywhere, color="#6b6b6b", lw=1, ls="--", label="attention to all patches alike")
+    highest = 1.15 * max(distance.max(), everywhere)
+    axes.set(xlabel="layer", ylabel="mean attention distance (pixels)", xticks=layers, ylim=(0, highest))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, loc="lower right")
     return figure
 
 

@@ -10,23 +10,15 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key, UInt8
+from jaxtyping import Array, ArrayLike, Float, Int, Key
 from ml_collections import ConfigDict
 
+from common.data.randaugment import randaugment
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
 Augment = Callable[[Key[Array, ""], Images], Images]
-
-
-def preprocess(
-    images: UInt8[Array, "*shape"] | Float[Array, "*shape"], *, pixel_range: tuple[float, float]
-) -> Float[Array, "*shape"]:
-    """Stored images as the network is fed them: 0..255 becomes `pixel_range`, linearly; floats are left alone."""
-    if jnp.issubdtype(images.dtype, jnp.floating):
-        return images
-    low, high = pixel_range
-    return low + images.astype(jnp.float32) * ((high - low) / 255.0)
+Colour = Float[ArrayLike, "*channels"]  # one for each channel, or the same for all
 
 
 class Distortion(NamedTuple):
@@ -52,7 +44,7 @@ def affine(
     squeeze: float,
     shear: float,
     probability: float,
-    background: float,
+    background: Colour,
 ) -> Images:
     """LeNet-5's distortions (LeCun 1998, section III): translation, scaling, squeezing and horizontal shear.
 
@@ -67,7 +59,7 @@ def affine(
     return _where(draws[:, 5] < probability, distorted, images)
 
 
-def warp(images: Images, distortion: Distortion, background: float) -> Images:
+def warp(images: Images, distortion: Distortion, background: Colour) -> Images:
     """Each image under its distortion, bilinearly interpolated; `background` surrounds the image."""
     height, width = images.shape[1:3]
     down, right, scale, squeeze, shear = (amount[:, None] for amount in distortion)
@@ -75,7 +67,7 @@ def warp(images: Images, distortion: Distortion, background: float) -> Images:
     y = (jnp.arange(height) - middle_row - down) * (squeeze / scale)
     x = (jnp.arange(width) - middle_column - right) / (scale * squeeze)
     x = x[:, None, :] - (shear * y)[:, :, None]
-    padded = jnp.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=background)
+    padded = _framed(images, 1, background)
     return jax.vmap(_sample)(padded, y[:, :, None] + middle_row, x + middle_column)
 
 
@@ -108,19 +100,28 @@ def mirror(key: Key[Array, ""], images: Images, probability: float = 0.5) -> Ima
     return _where(jax.random.uniform(key, (len(images),)) < probability, images[:, :, ::-1], images)
 
 
-def pad_and_crop(key: Key[Array, ""], images: Images, pad: int, background: float) -> Images:
+def pad_and_crop(key: Key[Array, ""], images: Images, pad: int, background: Colour) -> Images:
     """Each image with `pad` pixels of background at each side, cropped back to its size at a uniformly random place.
 
     He 2016, section 4.2 (CIFAR-10): four pixels.
     """
     _, height, width, channels = images.shape
-    padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), constant_values=background)
+    padded = _framed(images, pad, background)
     corners = jax.random.randint(key, (len(images), 2), 0, 2 * pad + 1)
     crop = functools.partial(jax.lax.dynamic_slice, slice_sizes=(height, width, channels))
     return jax.vmap(lambda image, corner: crop(image, (*corner, 0)))(padded, corners)
 
 
-def invert_pixels(key: Key[Array, ""], images: Images, probability: float, low: float, high: float) -> Images:
+def _framed(
+    images: Images, width: int, background: Colour
+) -> Float[Array, "batch framed_height framed_width channels"]:
+    """Each image in a frame of `background`."""
+    batch, height, across, channels = images.shape
+    frame = jnp.full((batch, height + 2 * width, across + 2 * width, channels), background, images.dtype)
+    return jax.lax.dynamic_update_slice(frame, images, (0, width, width, 0))
+
+
+def invert_pixels(key: Key[Array, ""], images: Images, probability: float, low: Colour, high: Colour) -> Images:
     """Each pixel (all its channels) inverted with `probability`: low becomes high and high low.
 
     LeCun 1998, section III-E: the noise that LeNet-5 was trained with, at 0.1, to show its invariances.
@@ -129,14 +130,33 @@ def invert_pixels(key: Key[Array, ""], images: Images, probability: float, low: 
     return jnp.where(chosen[..., None], (low + high) - images, images)
 
 
-def make_augment(config: ConfigDict, background: float, foreground: float | None = None) -> Augment:
+def shift_colours(
+    key: Key[Array, ""], images: Images, deviation: float, directions: Float[ArrayLike, "channels channels"]
+) -> Images:
+    """Each image plus one colour, [p1 p2 p3] (a1 s1, a2 s2, a3 s3)^T (Krizhevsky 2012, section 4.1).
+
+    directions: columns p_i s_i, see `normalize.principal_colours`; the a_i are N(0, deviation), 0.1 in the paper.
+    """
+    shares = deviation * jax.random.normal(key, (len(images), images.shape[-1]))
+    return images + (shares @ jnp.asarray(directions).T)[:, None, None, :]
+
+
+def make_augment(
+    config: ConfigDict,
+    background: Colour,
+    foreground: Colour | None = None,
+    colours: Float[ArrayLike, "channels channels"] | None = None,
+) -> Augment:
     """(key, images) -> images, as `config.augment` asks; the images' black is `background`, white `foreground`.
 
-    In this order: affine distortion, mirror, pad and crop, pixel inversion (which is all that needs white).
+    In this order: affine distortion, mirror, pad and crop, pixel inversion (which is all that needs white), shift
+    along the principal `colours`, RandAugment.
     """
     _check(config)
     if config.pixel_inversion and foreground is None:
         raise ValueError("pixels are inverted between background and foreground; foreground is missing")
+    if config.pca_colour and colours is None:
+        raise ValueError("colours are shifted along the training set's principal ones, which are missing")
     ranges = {name: config[name] for name in ("translate", "scale", "squeeze", "shear")}
     transforms = [
         any(ranges.values())
@@ -145,6 +165,15 @@ def make_augment(config: ConfigDict, background: float, foreground: float | None
         config.crop_pad and functools.partial(pad_and_crop, pad=config.crop_pad, background=background),
         config.pixel_inversion
         and functools.partial(invert_pixels, probability=config.pixel_inversion, low=background, high=foreground),
+        config.pca_colour and functools.partial(shift_colours, deviation=config.pca_colour, directions=colours),
+        config.randaugment_layers
+        and functools.partial(
+            randaugment,
+            layers=config.randaugment_layers,
+            magnitude=config.randaugment_magnitude,
+            low=background,
+            high=foreground,
+        ),
     ]
     # A transform keeps its number, so that switching one on leaves the others' draws as they were.
     return functools.partial(_apply, tuple((i, transform) for i, transform in enumerate(transforms) if transform))
@@ -170,6 +199,6 @@ def _check(config: ConfigDict) -> None:
     for name in ("scale", "squeeze"):
         if not 0.0 <= config[name] < 1.0:
             raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0 and less than 1")
-    for name in ("translate", "shear", "crop_pad"):
+    for name in ("translate", "shear", "crop_pad", "pca_colour"):
         if config[name] < 0:
             raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0")

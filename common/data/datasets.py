@@ -1,7 +1,7 @@
 """Where examples come from: bundled digits, prepared TFDS datasets, folders of images.
 
-Every source is read at random, `source[i]`, and knows nothing of jax; what a dataset's classes, sizes and names are
-comes from the data. `config` is the `data` section of a validated config throughout.
+What a dataset's classes, sizes and names are comes from the data, and nothing here knows of jax. `config` is the
+`data` section of a validated config throughout.
 """
 
 import dataclasses
@@ -11,13 +11,13 @@ import importlib
 import os
 from collections.abc import Iterable, Sequence
 from concurrent import futures
-from typing import Protocol, TypedDict, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float, Int, Int32, UInt8
+from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
-from common.data import decode
+from common.data.preparation import Preparation
+from common.data.sources import ArraySource, Head, ImageSource, Record, Records, Source, read_all
 from common.errors import UserError, unknown
 
 ARRAYS_BYTES = 4 * 2**30  # memory 'auto' decodes a dataset into memory up to this size
@@ -26,63 +26,11 @@ _CHUNK = 256  # examples that a decoding thread takes at a time
 _THREADED_BYTES = 2**15
 
 
-class Example(TypedDict):
-    """One labelled image: integer pixels are 0..255, float ones have the dataset's own scale."""
-
-    image: UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"]
-    label: np.int32
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Examples that are read at random, from any thread; can be pickled.
-
-    A source that reads several examples faster together has `__getitems__(indices) -> list[Example]` as well.
-    """
-
-    def __len__(self) -> int:
-        """How many examples there are."""
-
-    def __getitem__(self, index: int) -> Example:
-        """The example at 0 <= index < len, ready for the network but for augmentation."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ArraySource:
-    """Examples in memory."""
-
-    images: UInt8[np.ndarray, "examples height width channels"] | Float[np.ndarray, "examples height width channels"]
-    labels: Int32[np.ndarray, " examples"]
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> Example:
-        return Example(image=self.images[index], label=self.labels[index])
-
-
-@dataclasses.dataclass(frozen=True)
-class Head:
-    """The first `size` examples of another source."""
-
-    source: Source
-    size: int
-
-    def __len__(self) -> int:
-        return self.size
-
-    def __getitem__(self, index: int) -> Example:
-        return self.source[range(self.size)[index]]
-
-    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
-        return _read(self.source, [range(self.size)[i] for i in indices])
-
-
 @dataclasses.dataclass(frozen=True)
 class Info:
     """Facts about a dataset.
 
-    image_shape: (height, width, channels) of what the network is fed, after channels, resize and pad.
+    image_shape: (height, width, channels) of what the network is fed, after channels, resize, crop and pad.
     train_size, test_size: numbers of examples, after `limit`.
     """
 
@@ -118,13 +66,32 @@ _KINDS = {"tfds": "common.data.tfds_source", "folder": "common.data.folder"}
 def load(config: ConfigDict) -> Dataset:
     """The dataset that a `data` section describes, decoded into memory or not as `memory` says.
 
-    UserError when it does not exist or is not what the section expects of it.
+    Training images of which each pass sees another part are never decoded into memory. UserError when the dataset
+    does not exist or is not what the section expects of it.
     """
     dataset = _limited(_open(config), config.limit)
     in_memory = config.memory == "arrays" or (config.memory == "auto" and _decoded_bytes(dataset) <= ARRAYS_BYTES)
     if not in_memory:
         return dataset
-    return dataclasses.replace(dataset, train=to_arrays(dataset.train), test=to_arrays(dataset.test))
+    train = dataset.train if dataset.train.preparation.random else to_arrays(dataset.train)
+    return dataclasses.replace(dataset, train=train, test=to_arrays(dataset.test))
+
+
+def load_test(config: ConfigDict, *, resize: int | None = None, whole: bool = False) -> Source:
+    """The test examples of a `data` section for a test protocol, decoded at each access.
+
+    resize: the shorter side in pixels, in place of the section's; None keeps that, 0 the stored size.
+    whole: images are left as they are then, and differ in height and width where the stored ones do; else the centre
+    of the size that the network is fed is cut out, and an image too small for that is a UserError naming it.
+    """
+    dataset = _open(config)
+    preparation = dataclasses.replace(dataset.test.preparation, whole=whole)
+    if resize is not None:
+        height, width = (length - 2 * config.pad for length in dataset.info.image_shape[:2])
+        if height != width and not whole:
+            raise UserError(f"the network is fed {height} x {width} pixels; only squares can be cut at another size")
+        preparation = dataclasses.replace(preparation, resize=resize, crop=height)
+    return dataclasses.replace(dataset.test, preparation=preparation)
 
 
 def load_info(config: ConfigDict) -> Info:
@@ -138,10 +105,26 @@ def load_info(config: ConfigDict) -> Info:
         return error.info
 
 
+def prepared(train: Records, test: Records, facts: Info, config: ConfigDict) -> Dataset:
+    """Stored images as examples; `facts` has the shape that they are stored in, and may leave sizes open."""
+    info = dataclasses.replace(as_fed(facts, config), train_size=len(train), test_size=len(test))
+    # A dataset may be grey or in colour though the section does not say which.
+    channels = info.image_shape[2]
+    in_training, in_testing = (
+        dataclasses.replace(Preparation.from_config(config, train=random), channels=channels)
+        for random in (True, False)
+    )
+    bad = {} if config.skip_bad else None
+    return Dataset(ImageSource(train, in_training, bad), ImageSource(test, in_testing), info)
+
+
+def as_fed(facts: Info, config: ConfigDict) -> Info:
+    """The facts of a dataset with the shape of what the network is fed in place of the stored images'."""
+    return dataclasses.replace(facts, image_shape=Preparation.from_config(config).shape(*facts.image_shape))
+
+
 def to_arrays(source: Source) -> ArraySource:
     """Every example of a source, decoded in threads."""
-    if isinstance(source, ArraySource):
-        return source
     first = source[0]["image"]
     images = np.empty((len(source), *first.shape), first.dtype)
     labels = np.empty(len(source), np.int32)
@@ -195,6 +178,20 @@ def _open(config: ConfigDict) -> Dataset:
     return importlib.import_module(_KINDS[kind]).open_dataset(name, config)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Stored:
+    """Images in memory that have not been prepared yet."""
+
+    images: UInt8[np.ndarray, "examples height width channels"]
+    labels: Int[np.ndarray, " examples"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Record:
+        return Record(self.images[index], int(self.labels[index]), f"digit {index}")
+
+
 def _digits(config: ConfigDict) -> Dataset:
     """Scikit-learn's bundled 8x8 handwritten digits (UCI's test set of 1,797)."""
     from sklearn.datasets import load_digits  # takes most of a second
@@ -203,17 +200,11 @@ def _digits(config: ConfigDict) -> Dataset:
         raise UserError("config.data.source 'digits' has no splits to choose; config.data.holdout sizes its test set")
     digits = load_digits()
     order = fixed_order(map(str, range(len(digits.target))))
-    preparation = decode.Preparation.from_config(config)
-    pixels = np.round(digits.images[order, :, :, None] * (255 / 16)).astype(np.uint8)
-    images = np.stack([decode.prepare_image(image, preparation) for image in pixels])
-    labels = digits.target[order].astype(np.int32)
+    images = np.round(digits.images[order, :, :, None] * (255 / 16)).astype(np.uint8)
+    labels = digits.target[order]
     class_names = tuple(str(name) for name in digits.target_names)
-    train, test = hold_out(labels, class_names, config.holdout)
-    return Dataset(
-        ArraySource(images[train], labels[train]),
-        ArraySource(images[test], labels[test]),
-        Info("digits", len(class_names), class_names, images.shape[1:], len(train), len(test)),
-    )
+    train, test = (_Stored(images[chosen], labels[chosen]) for chosen in hold_out(labels, class_names, config.holdout))
+    return prepared(train, test, Info("digits", len(class_names), class_names, images.shape[1:], 0, 0), config)
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:
@@ -223,25 +214,15 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
     size = len(dataset.train)
     if limit > size:
         raise UserError(f"config.data.limit is {limit}, but '{dataset.info.name}' has {size} training examples")
-    train = dataset.train
-    if isinstance(train, ArraySource):
-        train = ArraySource(train.images[:limit], train.labels[:limit])
-    else:
-        train = Head(train, limit)
+    train = dataclasses.replace(dataset.train, records=Head(dataset.train.records, limit))
     return dataclasses.replace(dataset, train=train, info=dataclasses.replace(dataset.info, train_size=limit))
 
 
 def _decoded_bytes(dataset: Dataset) -> int:
-    examples = len(dataset.train) + len(dataset.test)
-    return examples * dataset.train[0]["image"].nbytes
+    return (len(dataset.train) + len(dataset.test)) * dataset.train[0]["image"].nbytes
 
 
 def _fill(images: np.ndarray, labels: np.ndarray, source: Source, chunk: range) -> None:
     """Decode one chunk of a source into its place."""
-    for i, example in zip(chunk, _read(source, chunk), strict=True):
+    for i, example in zip(chunk, read_all(source, chunk), strict=True):
         images[i], labels[i] = example["image"], example["label"]
-
-
-def _read(source: Source, indices: Sequence[int]) -> list[Example]:
-    together = getattr(source, "__getitems__", None)
-    return together(indices) if together else [source[i] for i in indices]

@@ -1,4 +1,4 @@
-"""From an image file to the array that a network is trained on, the same way for training and prediction.
+"""From an image file to an array, the same way for training and prediction.
 
 Pillow decodes everything. Whatever a file holds becomes 8-bit grey (one channel) or RGB (three): EXIF orientation
 is applied, transparency is laid over white, 16 bits lose their lower half, CMYK and palettes become RGB, and an
@@ -6,7 +6,6 @@ animation is its first frame.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import io
 import os
@@ -14,93 +13,77 @@ import pathlib
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Float, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from common.errors import UserError
 
-Pixels = UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"]
-PreparedPixels = (
-    UInt8[np.ndarray, "height_fed width_fed channels_fed"] | Float[np.ndarray, "height_fed width_fed channels_fed"]
-)
+File = bytes | str | os.PathLike
 
 # Rec. 601 luma, which Pillow's conversion of 8-bit RGB to grey uses as well.
 _LUMA = np.float32([0.299, 0.587, 0.114])
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+_DRAFT_MARGIN = 2.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Preparation:
-    """The keys of a `data` section that change an image's pixels; what they mean is in `prepare_image`."""
-
-    channels: int = 0
-    invert: bool = False
-    resize: int = 0
-    pad: int = 0
-
-    @classmethod
-    def from_config(cls, config: ConfigDict) -> "Preparation":
-        """The keys of a `data` section that `config.validate` has passed."""
-        return cls(config.channels, config.invert, config.resize, config.pad)
-
-    def shape(self, height: int | None, width: int | None, channels: int | None) -> tuple[int, int, int]:
-        """What an image of this shape becomes; what the preparation decides may be None."""
-        if self.resize:
-            height = width = self.resize
-        return height + 2 * self.pad, width + 2 * self.pad, self.channels or channels
+class BadImageError(UserError):
+    """An image that cannot be read: absent, damaged, of no known format, or too large."""
 
 
-def read(path: str | os.PathLike, channels: int = 0) -> UInt8[np.ndarray, "height width channels"]:
+def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "height width channels"]:
     """The image in a file, as grey (`channels` 1), RGB (3) or whichever of the two it is (0); values 0..255.
 
-    UserError names the file when it does not exist, is no image, is cut short, or is so large (Pillow's
-    `MAX_IMAGE_PIXELS`) that decoding it could exhaust the memory.
+    file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is no image, is cut
+    short, or is so large (Pillow's `MAX_IMAGE_PIXELS`) that decoding it could exhaust the memory.
     """
-    with _named(path):
-        return _convert(_decode(path), channels)
-
-
-def decode(encoded: bytes, name: str, channels: int = 0) -> UInt8[np.ndarray, "height width channels"]:
-    """As `read`, for the bytes of a file that errors call `name`."""
-    with _named(name):
-        return _convert(_decode(io.BytesIO(encoded)), channels)
+    with named(name or file), open_image(file) as image:
+        return pixels(image, channels)
 
 
 def read_shape(path: str | os.PathLike) -> tuple[int, int, int]:
     """Height, width and channels (1 or 3) of the image in a file, from its header alone; errors as `read`."""
-    with _named(path), Image.open(path) as image:
-        width, height = image.size
-        if _orientation(image) in _SIDEWAYS:
-            height, width = width, height
-        return height, width, 1 if image.mode in _GREY_MODES else 3
+    with named(path), open_image(path) as image:
+        return *upright_size(image), 1 if image.mode in _GREY_MODES else 3
 
 
-def prepare_image(image: Pixels, config: ConfigDict | Preparation) -> PreparedPixels:
-    """One image as the network is fed it, before augmentation: channels, invert, resize, pad, in this order.
+def open_image(file: File) -> Image.Image:
+    """The image in a file, of which no more than the header has been read; BadImageError where that is impossible."""
+    with _reading():
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
 
-    `config` is a `data` section or a `Preparation`:
-        channels: 1 or 3 converts between grey and RGB; 0 leaves the image as it is.
-        invert: 255 - p, for dark ink on white paper where bright on black is expected.
-        resize: the shorter side becomes this many pixels (bilinear, averaging when it shrinks) and the centre
-            square of that size is kept; 0 leaves the size.
-        pad: this many pixels of background (0) at each side.
-    Integer images are 0..255. Float images have a scale of their own, of which neither the inverse nor the background
-    is known: to invert or pad one is a UserError.
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width after the EXIF orientation has been applied."""
+    with _reading():
+        return image.size if _orientation(image) in _SIDEWAYS else image.size[::-1]
+
+
+def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8[np.ndarray, "height width channels"]:
+    """The pixels of an opened file: upright, opaque, grey or RGB as `read` has it; BadImageError if it is damaged.
+
+    shrinks: by how much the image will be made smaller at least. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
+    size, as long as that leaves `_DRAFT_MARGIN` times what is needed.
     """
-    is_float = np.issubdtype(image.dtype, np.floating)
-    if is_float and (config.invert or config.pad):
-        raise UserError("config.data.invert and config.data.pad need integer images (0..255); these are float images")
-    if config.channels and config.channels != image.shape[-1]:
-        image = _change_channels(image, config.channels)
-    if config.invert:
-        image = 255 - image
-    if config.resize and image.shape[:2] != (config.resize, config.resize):
-        image = _resize(image, config.resize)
-    if config.pad:
-        image = _pad(image, config.pad)
-    return image
+    reduction = int(shrinks / _DRAFT_MARGIN)
+    with _reading():
+        if reduction > 1:
+            image.draft(None, (max(image.width // reduction, 1), max(image.height // reduction, 1)))
+        array = np.asarray(_decode(image))
+    return change_channels(array[:, :, None] if array.ndim == 2 else array, channels)
+
+
+def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """The image [height, width, 1 or 3] with 1 (grey) or 3 (RGB) channels; 0 leaves it as it is."""
+    if channels in (0, image.shape[-1]):
+        return image
+    if image.shape[-1] == 1:
+        return np.repeat(image, channels, axis=-1)
+    if image.shape[-1] != 3 or channels != 1:
+        raise UserError(f"has {image.shape[-1]} channels, which cannot be made into {channels}; expected 1 or 3")
+    if image.dtype == np.uint8:
+        return np.array(Image.fromarray(image).convert("L"))[:, :, None]
+    return (image @ _LUMA)[:, :, None].astype(image.dtype)
 
 
 def similar_name(path: str | os.PathLike) -> str:
@@ -112,36 +95,42 @@ def similar_name(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def _named(name: str | os.PathLike) -> Iterator[None]:
-    """Turns whatever Pillow makes of a bad file into a UserError that names it."""
+def named(name: object) -> Iterator[None]:
+    """A UserError that says what is wrong with an image says of which one, too."""
     try:
         yield
     except UserError as error:
-        raise UserError(f"'{name}' {error}") from error
+        raise type(error)(f"'{name}' {error}") from error
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Turns whatever Pillow makes of a bad file into BadImageError."""
+    try:
+        yield
     except FileNotFoundError as error:
-        raise UserError(f"no image '{name}'{similar_name(name)}") from error
+        raise BadImageError(f"does not exist{similar_name(error.filename)}") from error
     except IsADirectoryError as error:
-        raise UserError(f"'{name}' is a folder; expected an image file") from error
+        raise BadImageError("is a folder; expected an image file") from error
     except PermissionError as error:
-        raise UserError(f"'{name}' may not be read: permission denied") from error
+        raise BadImageError("may not be read: permission denied") from error
     except Image.UnidentifiedImageError as error:
-        raise UserError(f"'{name}' is not an image that Pillow can read") from error
+        raise BadImageError("is not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
-        raise UserError(f"'{name}' is refused: {error}") from error
+        raise BadImageError(f"is refused: {error}") from error
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError) as error:
         # Pillow's decoders promise no common base class for damaged files.
-        raise UserError(f"'{name}' is a damaged image: {error}") from error
+        raise BadImageError(f"is a damaged image: {error}") from error
 
 
-def _decode(file: str | os.PathLike | io.BytesIO) -> Image.Image:
+def _decode(image: Image.Image) -> Image.Image:
     """Grey (mode L) or RGB, upright and opaque."""
-    with Image.open(file) as image:
-        image.load()
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+    image.load()
+    upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     if upright.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode in ("I", "F"):
-        raise UserError(f"has 32-bit pixels (Pillow's mode {upright.mode}); expected 8 or 16 bits a channel")
+        raise BadImageError(f"has 32-bit pixels (Pillow's mode {upright.mode}); expected 8 or 16 bits a channel")
     mode = "L" if upright.mode in _GREY_MODES else "RGB"
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
@@ -151,41 +140,3 @@ def _decode(file: str | os.PathLike | io.BytesIO) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     return image.getexif().get(ExifTags.Base.Orientation, 1)
-
-
-def _convert(image: Image.Image, channels: int) -> np.ndarray:
-    pixels = np.asarray(image)
-    pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
-    return pixels if channels in (0, pixels.shape[-1]) else _change_channels(pixels, channels)
-
-
-def _change_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    if image.shape[-1] == 1:
-        return np.repeat(image, channels, axis=-1)
-    if image.shape[-1] != 3 or channels != 1:
-        raise UserError(f"images of {image.shape[-1]} channels cannot be made into {channels}; expected 1 or 3")
-    if image.dtype == np.uint8:
-        return np.array(Image.fromarray(image).convert("L"))[:, :, None]
-    return (image @ _LUMA)[:, :, None].astype(image.dtype)
-
-
-def _resize(image: np.ndarray, side: int) -> np.ndarray:
-    """Shorter side to `side`, then the centre square."""
-    height, width = image.shape[:2]
-    shorter = min(height, width)
-    height, width = height * side // shorter, width * side // shorter
-    # Pillow's bilinear filter widens with the reduction, so that shrinking averages instead of skipping pixels.
-    if image.dtype == np.uint8 and image.shape[-1] == 3:
-        resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR))
-    else:
-        planes = [Image.fromarray(image[:, :, channel]) for channel in range(image.shape[-1])]
-        resized = np.stack([plane.resize((width, height), Image.Resampling.BILINEAR) for plane in planes], axis=-1)
-    top, left = round((height - side) / 2), round((width - side) / 2)
-    return np.ascontiguousarray(resized[top : top + side, left : left + side])
-
-
-def _pad(image: np.ndarray, pad: int) -> np.ndarray:
-    height, width, channels = image.shape
-    padded = np.zeros((height + 2 * pad, width + 2 * pad, channels), image.dtype)
-    padded[pad : pad + height, pad : pad + width] = image
-    return padded

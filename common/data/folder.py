@@ -1,42 +1,45 @@
 """A folder of images as a dataset: one sub-folder a class, named after it.
 
-    PATH/train/<class>/*  and  PATH/test/<class>/* (or PATH/val/<class>/*)
+    PATH/train/<class>/*  and  PATH/test/<class>/* (or val, or validation)
     PATH/<class>/*        a fraction of each class (`holdout`) is then held out for testing
 
 Classes are sorted by name, examples are in a fixed order that looks random, hidden files are ignored.
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import decode
-from common.data.datasets import Dataset, Example, Info, fixed_order, hold_out
+from common.data.datasets import Dataset, Info, fixed_order, hold_out, prepared
+from common.data.sources import Record
 from common.errors import UserError
+
+_TEST_FOLDERS = ("test", "val", "validation")  # one of them stands in for another
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderSource:
+class Files:
     """Image files and their labels."""
 
     root: pathlib.Path
     files: tuple[str, ...]  # relative to the root
     labels: tuple[int, ...]
-    preparation: decode.Preparation
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, index: int) -> Example:
-        image = decode.read(self.root / self.files[index], self.preparation.channels)
-        return Example(image=decode.prepare_image(image, self.preparation), label=np.int32(self.labels[index]))
+    def __getitem__(self, index: int) -> Record:
+        path = self.root / self.files[index]
+        return Record(path, self.labels[index], str(path))
 
-    def subset(self, indices: Int[np.ndarray, " subset"]) -> "FolderSource":
+    def subset(self, indices: Int[np.ndarray, " subset"]) -> "Files":
         """Some of the files."""
         files, labels = (tuple(values[i] for i in indices) for values in (self.files, self.labels))
         return dataclasses.replace(self, files=files, labels=labels)
@@ -55,18 +58,15 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
     if len(class_names) < 2:
         found = f"only one, '{class_names[0]}'" if class_names else "none"
         raise UserError(f"'{train_root}' should have one sub-folder for each class, two at least; it has {found}")
-    preparation = decode.Preparation.from_config(config)
-    train = _list_files(train_root, class_names, preparation)
+    train = _list_files(train_root, class_names)
     if test_root is None:
         rest, held_out = hold_out(np.array(train.labels), class_names, config.holdout)
         train, test = train.subset(rest), train.subset(held_out)
     else:
-        test = _list_files(test_root, class_names, preparation)
-    shape = _common_shape(train, test)
-    preparation = dataclasses.replace(preparation, channels=shape[2])
-    train, test = (dataclasses.replace(source, preparation=preparation) for source in (train, test))
-    info = Info(root.name, len(class_names), class_names, preparation.shape(*shape), len(train), len(test))
-    return Dataset(train, test, info)
+        test = _list_files(test_root, class_names)
+    shape = _common_shape(train, test, config)
+    facts = Info(root.name, len(class_names), class_names, shape, len(train), len(test))
+    return prepared(train, test, facts, config)
 
 
 def _split_folders(root: pathlib.Path, config: ConfigDict) -> tuple[pathlib.Path, pathlib.Path | None]:
@@ -74,10 +74,10 @@ def _split_folders(root: pathlib.Path, config: ConfigDict) -> tuple[pathlib.Path
     if not root.is_dir():
         raise UserError(f"no folder '{root}'{decode.similar_name(root)}")
     train, test = root / config.train_split, root / config.test_split
-    if not test.is_dir() and config.test_split == "test" and (root / "val").is_dir():
-        test = root / "val"
-    for folder, default in ((train, "train"), (test, "test")):
-        if not folder.is_dir() and folder.name != default:
+    if not test.is_dir() and config.test_split in _TEST_FOLDERS:
+        test = next((root / name for name in _TEST_FOLDERS if (root / name).is_dir()), test)
+    for folder, defaults in ((train, ("train",)), (test, _TEST_FOLDERS)):
+        if not folder.is_dir() and folder.name not in defaults:
             raise UserError(f"no folder '{folder}'{decode.similar_name(folder)}")
     if train.is_dir():
         return train, test if test.is_dir() else None
@@ -95,7 +95,7 @@ def _visible(folder: pathlib.Path) -> list[os.DirEntry]:
         return [entry for entry in entries if not entry.name.startswith(".")]
 
 
-def _list_files(root: pathlib.Path, class_names: Sequence[str], preparation: decode.Preparation) -> FolderSource:
+def _list_files(root: pathlib.Path, class_names: Sequence[str]) -> Files:
     """The files of all classes below a folder, in their fixed order."""
     labels = {}
     for name in _class_names(root):
@@ -110,27 +110,41 @@ def _list_files(root: pathlib.Path, class_names: Sequence[str], preparation: dec
         labels |= dict.fromkeys((f"{name}/{entry.name}" for entry in entries), class_names.index(name))
     if not labels:
         raise UserError(f"'{root}' should have one sub-folder for each class; it has none")
-    return FolderSource(root, tuple(labels), tuple(labels.values()), preparation).subset(fixed_order(labels))
+    return Files(root, tuple(labels), tuple(labels.values())).subset(fixed_order(labels))
 
 
-def _common_shape(train: FolderSource, test: FolderSource) -> tuple[int, int, int]:
-    """Height, width and channels of the images as they are in the files; the first image's size if they differ."""
-    height, width, _ = decode.read_shape(train.root / train.files[0])
-    channels = train.preparation.channels
+def _common_shape(train: Files, test: Files, config: ConfigDict) -> tuple[int, int, int]:
+    """Height, width and channels of the images as they are in the files; 0 where the config settles them.
+
+    Headers are read only as far as that needs, and one that cannot be read is passed over with `skip_bad`.
+    """
+    channels, height, width = config.channels, 0, 0
     if not channels:
         # The first colour image decides, so that only a grey dataset is read whole.
-        channels = 3 if any(decode.read_shape(train.root / file)[2] == 3 for file in train.files) else 1
-    if not train.preparation.resize:
-        for source in (train, test):
-            _check_sizes(source, height, width)
+        channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
+    if not config.resize and not config.crop:
+        height, width = _one_size(train, test, config.skip_bad)
     return height, width, channels
 
 
-def _check_sizes(source: FolderSource, height: int, width: int) -> None:
-    for file in source.files:
-        shape = decode.read_shape(source.root / file)
-        if shape[:2] != (height, width):
+def _one_size(train: Files, test: Files, skip_bad: bool) -> tuple[int, int]:
+    """Height and width of all images; UserError naming the first that differs."""
+    common = None
+    for path, shape in itertools.chain(_shapes(train, skip_bad), _shapes(test, False)):
+        common = common or shape[:2]
+        if shape[:2] != common:
             raise UserError(
-                f"images differ in size: '{source.root / file}' has {shape[0]} x {shape[1]} pixels, others have "
-                f"{height} x {width}; set config.data.resize to one side for all"
+                f"images differ in size: '{path}' has {shape[0]} x {shape[1]} pixels, others have "
+                f"{common[0]} x {common[1]}; set config.data.resize to one side for all"
             )
+    return common
+
+
+def _shapes(files: Files, skip_bad: bool) -> Iterator[tuple[pathlib.Path, tuple[int, int, int]]]:
+    """Each file and the shape that its header tells."""
+    for file in files.files:
+        try:
+            yield files.root / file, decode.read_shape(files.root / file)
+        except decode.BadImageError:
+            if not skip_bad:
+                raise

@@ -9,7 +9,6 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, Int32, Int64
@@ -17,8 +16,9 @@ from ml_collections import ConfigDict
 
 from common import mesh as mesh_lib
 from common.data import order
-from common.data.datasets import ArraySource, Source
+from common.data.sources import ArraySource, ImageSource, Source, read_in_threads
 
+_PREPARING = 1  # tells this use of the seed from the order's
 DEVICE_BYTES = 2 * 2**30  # arrays up to this size are kept on the device
 
 
@@ -38,7 +38,7 @@ class ResidentFeed:
         size = self.batch_size
         rows = order.indices(self.seed, self.shuffle, len(self.labels), step * size, count * size)
         rows = np.pad(rows.reshape(count, size), ((0, room - count), (0, 0))).astype(np.int32)
-        return self.images, self.labels, jax.device_put(rows, mesh_lib.batched(self.mesh, axis=1))
+        return self.images, self.labels, mesh_lib.place(rows, mesh_lib.batched(self.mesh, axis=1))
 
     @staticmethod
     def select(batches: tuple[Array, Array, Array], i: int | Int[Array, ""]) -> tuple[Array, Array]:
@@ -52,7 +52,8 @@ class StreamedFeed:
 
     def __init__(self, source: Source, config: ConfigDict, mesh: Mesh, start_step: int):
         self._mesh = mesh
-        self._batches = iter(_host_batches(source, config, start_step))
+        rows = mesh_lib.local_rows(config.train.batch_size, mesh)
+        self._batches = iter(_host_batches(source, config, start_step, rows))
         self._step = start_step
 
     def take(self, step: int, count: int, room: int) -> tuple[Array, Array]:
@@ -62,10 +63,8 @@ class StreamedFeed:
         self._step += count
         batches = [next(self._batches) for _ in range(count)]
         batches += batches[-1:] * (room - count)
-        return tuple(self._place(np.stack([batch[key] for batch in batches])) for key in ("image", "label"))
-
-    def _place(self, local: np.ndarray) -> Array:
-        return jax.make_array_from_process_local_data(mesh_lib.batched(self._mesh, axis=1), local)
+        parts = (np.stack([batch[key] for batch in batches]) for key in ("image", "label"))
+        return tuple(mesh_lib.place_rows(part, self._mesh, axis=1) for part in parts)
 
     @staticmethod
     def select(batches: tuple[Array, Array], i: int | Int[Array, ""]) -> tuple[Array, Array]:
@@ -93,7 +92,10 @@ def resident(source: Source) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class _Shuffled:
-    """The examples of this process in the order training reads them, for Grain's workers: position -> example."""
+    """The examples of this process in the order training reads them, for Grain's workers: position -> example.
+
+    What is random in preparing an example depends on the seed and on its position in the stream of all processes.
+    """
 
     source: Source
     seed: int
@@ -105,16 +107,18 @@ class _Shuffled:
     def __call__(self, position: int) -> dict[str, Any]:
         step, row = divmod(int(position), self.rows)
         at = step * self.batch_size + self.first + row
-        return self.source[int(order.indices(self.seed, self.shuffle, len(self.source), at, 1)[0])]
+        index = int(order.indices(self.seed, self.shuffle, len(self.source), at, 1)[0])
+        if isinstance(self.source, ImageSource):
+            return self.source.draw(index, np.random.default_rng((self.seed, at, _PREPARING)))
+        return self.source[index]
 
 
-def _host_batches(source: Source, config: ConfigDict, start_step: int) -> Iterator[dict[str, np.ndarray]]:
-    """Each batch's part that is read by this process, from `start_step` on, read ahead in threads."""
+def _host_batches(source: Source, config: ConfigDict, start_step: int, part: slice) -> Iterator[dict[str, np.ndarray]]:
+    """The rows `part` of each batch, which are this process's, from `start_step` on, read ahead in threads."""
     import grain  # slow to import, and not needed for arrays on the device
 
-    size = config.train.batch_size
-    rows = size // jax.process_count()
-    example = _Shuffled(source, config.seed, config.data.shuffle, size, rows * jax.process_index(), rows)
+    rows = part.stop - part.start
+    example = _Shuffled(source, config.seed, config.data.shuffle, config.train.batch_size, part.start, rows)
     endless = 2**31 * rows
     dataset = grain.MapDataset.range(start_step * rows, start_step * rows + endless).map(example).batch(rows)
     threads = max(config.data.workers, 1)
@@ -125,21 +129,22 @@ def _host_batches(source: Source, config: ConfigDict, start_step: int) -> Iterat
 def eval_batches(
     source: Source, batch_size: int, mesh: Mesh
 ) -> Iterator[tuple[Array, Int[Array, " batch"], Bool[Array, " batch"]]]:
-    """(images, labels, mask) over every example exactly once; the last batch is padded, the mask says with what."""
+    """(images, labels, mask) over every example exactly once; the last batch is padded, the mask says with what.
+
+    Each process reads the rows that lie on its devices.
+    """
     size = -(-batch_size // mesh.size) * mesh.size
-    placed = mesh_lib.batched(mesh)
+    part = mesh_lib.local_rows(size, mesh)
     for start in range(0, len(source), size):
-        count = min(size, len(source) - start)
-        images, labels = gather(source, np.arange(start, start + count))
-        padding = size - count
-        images = np.pad(images, ((0, padding), *[(0, 0)] * (images.ndim - 1)))
-        labels, mask = np.pad(labels, (0, padding)), np.arange(size) < count
-        yield tuple(jax.device_put(array, placed) for array in (images, labels, mask))
+        rows = np.arange(start + part.start, start + part.stop)
+        # What lies beyond the last example is filled with it, so that the batch has its size in every process.
+        images, labels = gather(source, np.minimum(rows, len(source) - 1))
+        yield tuple(mesh_lib.place_rows(array, mesh) for array in (images, labels, rows < len(source)))
 
 
 def gather(source: Source, chosen: Int64[np.ndarray, " batch"]) -> tuple[np.ndarray, Int32[np.ndarray, " batch"]]:
     """The chosen examples' images and labels, stacked."""
     if isinstance(source, ArraySource):
         return source.images[chosen], source.labels[chosen]
-    examples = [source[int(i)] for i in chosen]
+    examples = read_in_threads(source, [int(i) for i in chosen])
     return np.stack([e["image"] for e in examples]), np.array([e["label"] for e in examples], np.int32)

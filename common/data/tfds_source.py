@@ -18,46 +18,43 @@ from array_record.python import array_record_module
 from google.protobuf import json_format
 from ml_collections import ConfigDict
 
-from common.data import builders, decode
-from common.data.datasets import Dataset, Example, Info, NotPreparedError
+from common.data import builders
+from common.data.datasets import Dataset, Info, NotPreparedError, as_fed, prepared
+from common.data.sources import Record
 from common.errors import UserError, unknown
 
 FILE_FORMAT = "array_record"  # of TFDS's formats, the one that is read at random
 
 
 @dataclasses.dataclass(frozen=True)
-class TfdsSource:
-    """One split of a prepared dataset."""
+class TfdsRecords:
+    """One split of a prepared dataset, its images still encoded."""
 
     name: str
     records: Any  # a tfds data source whose images are still encoded
     files: tuple[Any, ...]  # which records of which files they are
     keys: tuple[str, str]  # of the image and the label
     num_classes: int
-    preparation: decode.Preparation
 
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int) -> Record:
         return self.__getitems__([range(len(self))[index]])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+    def __getitems__(self, indices: Sequence[int]) -> list[Record]:
         try:
             records = self.records.__getitems__([int(i) for i in indices])
         except RuntimeError as error:  # what array_record raises for a damaged file
             raise UserError(_damaged(self._file_of(indices), error)) from error
-        return [self._example(record, index) for record, index in zip(records, indices, strict=True)]
+        return [self._record(record, index) for record, index in zip(records, indices, strict=True)]
 
-    def _example(self, record: dict[str, Any], index: int) -> Example:
+    def _record(self, record: dict[str, Any], index: int) -> Record:
         image_key, label_key = self.keys
-        image, label = record[image_key], record[label_key]
-        name = f"{self.name}[{index}]"
+        label, name = record[label_key], f"{self.name}[{index}]"
         if not 0 <= label < self.num_classes:
             raise UserError(f"{name} has label {label}; expected 0..{self.num_classes - 1}: is this split labelled?")
-        if isinstance(image, bytes):
-            image = decode.decode(image, name, self.preparation.channels)
-        return Example(image=decode.prepare_image(image, self.preparation), label=np.int32(label))
+        return Record(record[image_key], int(label), name)
 
     def _file_of(self, indices: Sequence[int]) -> str:
         """The files that hold these examples."""
@@ -77,11 +74,9 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
     if found is None:
         raise _not_prepared(name, config)
     check_format(found, config.directory)
-    preparation = decode.Preparation.from_config(config)
-    info = _info(found.info, preparation)
-    train = _open_split(found, config.train_split, preparation)
-    test = _open_split(found, config.test_split, preparation)
-    return Dataset(train, test, dataclasses.replace(info, train_size=len(train), test_size=len(test)))
+    facts = _stored_facts(found.info, config)
+    train, test = (_open_split(found, split) for split in (config.train_split, config.test_split))
+    return prepared(train, test, facts, config)
 
 
 def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
@@ -148,10 +143,12 @@ def _nearby_names(name: str, directory: str) -> list[str]:
 
 
 def _not_prepared(name: str, config: ConfigDict) -> UserError:
-    info = _info(registered_builder(name, config.directory).info, decode.Preparation.from_config(config))
+    facts = _stored_facts(registered_builder(name, config.directory).info, config)
     root, command = _root(config.directory), prepare_command(name, config.directory)
     missing = "" if root.is_dir() else " (no such folder)"
-    return NotPreparedError(f"TFDS dataset '{name}' is not prepared in {root}{missing}: run {command}", info)
+    return NotPreparedError(
+        f"TFDS dataset '{name}' is not prepared in {root}{missing}: run {command}", as_fed(facts, config)
+    )
 
 
 def _feature_keys(info: tfds.core.DatasetInfo) -> tuple[str, str]:
@@ -177,18 +174,18 @@ def _is_image(feature: tfds.features.FeatureConnector) -> bool:
     return is_pixels and len(feature.shape) == 3
 
 
-def _info(info: tfds.core.DatasetInfo, preparation: decode.Preparation) -> Info:
-    """The facts of a dataset but for the sizes of its splits."""
+def _stored_facts(info: tfds.core.DatasetInfo, config: ConfigDict) -> Info:
+    """The facts of a dataset with the shape of its stored images (0 where they differ), but for its splits' sizes."""
     image_key, label_key = _feature_keys(info)
     shape, label = info.features[image_key].shape, info.features[label_key]
-    if None in shape[:2] and not preparation.resize:
+    if None in shape[:2] and not config.resize and not config.crop:
         raise UserError(f"images of '{info.full_name}' differ in size: set config.data.resize to one side for all")
-    if shape[2] is None and not preparation.channels:
+    if shape[2] is None and not config.channels:
         raise UserError(f"images of '{info.full_name}' differ in channels: set config.data.channels to 1 or 3")
-    return Info(info.name, label.num_classes, tuple(label.names), preparation.shape(*shape), 0, 0)
+    return Info(info.name, label.num_classes, tuple(label.names), tuple(length or 0 for length in shape), 0, 0)
 
 
-def _open_split(found: tfds.core.DatasetBuilder, split: str, preparation: decode.Preparation) -> TfdsSource:
+def _open_split(found: tfds.core.DatasetBuilder, split: str) -> TfdsRecords:
     """A split or slice, such as 'train[:90%]', whose images are left encoded."""
     info = found.info
     encoded = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
@@ -205,7 +202,7 @@ def _open_split(found: tfds.core.DatasetBuilder, split: str, preparation: decode
         _check_file(file)
     keys = _feature_keys(info)
     num_classes = info.features[keys[1]].num_classes
-    return TfdsSource(f"{info.full_name} {split}", records, files, keys, num_classes, preparation)
+    return TfdsRecords(f"{info.full_name} {split}", records, files, keys, num_classes)
 
 
 def _check_file(file: Any) -> None:

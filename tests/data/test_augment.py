@@ -7,6 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from scipy import ndimage, stats
 
+from common import config
 from common.data import augment
 from common.data.augment import Distortion
 from common.errors import UserError
@@ -14,7 +15,7 @@ from common.errors import UserError
 BACKGROUND = -0.1
 NOTHING = {"translate": 0.0, "scale": 0.0, "squeeze": 0.0, "shear": 0.0}
 LENET = {"translate": 2.0, "scale": 0.15, "squeeze": 0.15, "shear": 0.2}
-SWITCHED_OFF = {**NOTHING, "probability": 1.0, "mirror": False, "crop_pad": 0, "pixel_inversion": 0.0}
+SWITCHED_OFF = config.base(ConfigDict()).augment.to_dict()
 # Compiled whole: eagerly each operation is compiled by itself, which is slower.
 warp = jax.jit(augment.warp, static_argnames="background")
 affine = jax.jit(augment.affine, static_argnames=("probability", "background", *NOTHING))
@@ -48,18 +49,6 @@ def widths(image):
 
 def make(background=BACKGROUND, **changes):
     return augment.make_augment(ConfigDict({**SWITCHED_OFF, **changes}), background, foreground=1.175)
-
-
-def test_preprocess_maps_black_and_white_to_the_papers_values():
-    stored = jnp.array([0, 255, 51], jnp.uint8)
-    fed = augment.preprocess(stored, pixel_range=(-0.1, 1.175))  # LeCun 1998, section II-B
-    np.testing.assert_allclose(fed, [-0.1, 1.175, -0.1 + 1.275 / 5], rtol=1e-6)
-    assert fed.dtype == jnp.float32
-
-
-def test_preprocess_leaves_float_images_alone():
-    images = random_images(2, 4, 4, 1)
-    np.testing.assert_array_equal(augment.preprocess(images, pixel_range=(-1.0, 1.0)), images)
 
 
 def test_affine_with_zero_ranges_is_the_identity():

@@ -128,10 +128,10 @@ def test_to_arrays_keeps_every_example_in_its_place(side):
     assert (arrays.images[:, 0, 0, 0] == np.arange(600) % 256).all()
 
 
-def test_the_head_of_a_source_ends():
-    head = datasets.Head(Numbered(10, 2), 4)
-    assert [example["label"] for example in head] == [0, 1, 2, 3]
-    assert head.__getitems__([3, 1])[0]["label"] == 3
+def test_the_head_of_some_records_ends():
+    head = datasets.Head([datasets.Record(np.zeros((2, 2, 1), np.uint8), label, "blank") for label in range(10)], 4)
+    assert [record.label for record in head] == [0, 1, 2, 3]
+    assert head.__getitems__([3, 1])[0].label == 3
     with pytest.raises(IndexError):
         head[4]
 

@@ -117,14 +117,14 @@ def test_no_damage_raises_anything_but_a_user_error(tmp_path, suffix):
         for position in RNG.integers(0, len(sound), 8):
             damaged[position] = RNG.integers(0, 256)
         try:
-            assert decode.decode(bytes(damaged), "damaged", 3).dtype == np.uint8
+            assert decode.read(bytes(damaged), 3, "damaged").dtype == np.uint8
         except UserError as error:
             assert "damaged" in str(error)  # noqa: PT017 - either outcome is right
 
 
 def test_a_missing_file_names_its_neighbour(tmp_path):
     saved(tmp_path, Image.fromarray(GREY))
-    with pytest.raises(UserError, match=r"no image .*imgae\.png.*did you mean .*image\.png"):
+    with pytest.raises(UserError, match=r"imgae\.png. does not exist.*did you mean .*image\.png"):
         decode.read(tmp_path / "imgae.png")
 
 
@@ -143,59 +143,3 @@ def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
 def test_thirty_two_bits_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"image\.tiff.*32-bit"):
         decode.read(saved(tmp_path, Image.fromarray(np.zeros((3, 3), np.float32)), "tiff"))
-
-
-def prepare(image: np.ndarray, **changes) -> np.ndarray:
-    return decode.prepare_image(image, decode.Preparation(**changes))
-
-
-def test_nothing_asked_changes_nothing():
-    assert prepare(RGB) is RGB
-
-
-def test_the_padding_is_background_even_after_inverting():
-    padded = prepare(GREY[:, :, None], invert=True, pad=2)
-    np.testing.assert_array_equal(padded[2:-2, 2:-2, 0], 255 - GREY)
-    assert padded.shape == (9, 11, 1)
-    assert padded.sum() == (255 - GREY.astype(int)).sum()
-
-
-def test_resizing_keeps_the_centre_square():
-    wide = np.zeros((10, 30, 3), np.uint8)
-    wide[:, 10:20] = (10, 100, 200)
-    square = prepare(wide, resize=5)
-    assert square.shape == (5, 5, 3)
-    np.testing.assert_array_equal(square[:, 1:4], np.broadcast_to([10, 100, 200], (5, 3, 3)))
-
-
-def test_shrinking_averages():
-    checkers = (np.indices((32, 32)).sum(axis=0) % 2 * 255).astype(np.uint8)[:, :, None]
-    assert np.abs(prepare(checkers, resize=4).astype(int) - 127).max() <= 3
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_float_images_resize_like_integer_ones(channels):
-    image = RNG.integers(0, 256, (12, 20, channels), np.uint8)
-    resized = prepare(image.astype(np.float32), resize=6)
-    assert resized.dtype == np.float32
-    assert np.abs(resized - prepare(image, resize=6)).max() <= 1
-
-
-@pytest.mark.parametrize("changes", [{"invert": True}, {"pad": 2}])
-def test_float_images_have_no_known_background(changes):
-    with pytest.raises(UserError, match="float"):
-        prepare(np.zeros((16, 16, 1), np.float32), **changes)
-
-
-@pytest.mark.parametrize("shape", [(8, 8, 1), (5, 7, 3), (9, 4, 1)])
-@pytest.mark.parametrize("changes", [{}, {"pad": 2}, {"resize": 6}, {"channels": 3, "resize": 3, "pad": 1}])
-def test_the_shape_is_known_beforehand(shape, changes):
-    preparation = decode.Preparation(**changes)
-    assert decode.prepare_image(np.zeros(shape, np.uint8), preparation).shape == preparation.shape(*shape)
-
-
-def test_a_prediction_is_prepared_like_training(tmp_path, data_config):
-    config = data_config(channels=1, invert=True, resize=4, pad=1)
-    path = saved(tmp_path, Image.fromarray(RGB))
-    trained_on = decode.prepare_image(decode.read(path, config.channels), decode.Preparation.from_config(config))
-    np.testing.assert_array_equal(decode.prepare_image(decode.read(path), config), trained_on)

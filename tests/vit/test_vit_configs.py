@@ -6,7 +6,7 @@ import pytest
 
 from common import config as config_lib
 from common import layer_table, models
-from configs import vit_cifar10, vit_digits, vit_imagenet, vit_imagenet_plain
+from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_imagenet_plain
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,7 @@ from configs import vit_cifar10, vit_digits, vit_imagenet, vit_imagenet_plain
         (vit_imagenet.get_config("h14"), (224, 224, 3), 1000),
         (vit_imagenet.get_config("r50_b16"), (224, 224, 3), 1000),
         (vit_imagenet_plain.get_config(), (224, 224, 3), 1000),
+        (vit_finetune.get_config(), (384, 384, 3), 1000),
     ],
 )
 def test_configs_are_valid(config, image, classes):
@@ -36,3 +37,20 @@ def test_the_network_for_cifar_costs_as_much_as_a_resnet_20():
 
 def test_the_paper_pre_trains_with_a_hidden_layer_of_the_hidden_size():
     assert vit_imagenet.get_config("l16").model.representation_size == 1024
+
+
+def test_fine_tuning_starts_from_what_pre_training_leaves_where_its_command_puts_it():
+    assert vit_finetune.get_config("l16").init.checkpoint == "runs/vit_imagenet_l16"
+    assert vit_finetune.get_config().init.new_head
+    assert vit_finetune.get_config().optimizer.weight_decay == 0
+
+
+def test_plain_training_augments_as_the_sheet_says():
+    config = vit_imagenet_plain.get_config()
+    assert (config.augment.randaugment_layers, config.augment.randaugment_magnitude, config.augment.mixup) == (
+        2,
+        10,
+        0.2,
+    )
+    assert (config.data.resize, config.data.crop, config.data.train_crop) == (256, 224, "area")
+    assert config.optimizer.moment_dtype == "bfloat16"

@@ -12,14 +12,14 @@ from vit_networks import IMAGE, classifier, images, logits, module, parameters, 
 
 from common import models
 from common.errors import UserError
-from vit import model, weights
+from vit import blocks, model, weights
 from vit.embeddings import sincos2d
 
 
 def named_originally(params):
     """Parameters under the paper's files' names, in float64."""
     inverse = {new: old for old, new in weights._ORIGINAL.items()}
-    arrays = weights.flatten(weights.unstack_blocks(params))
+    arrays = blocks.flatten(blocks.unstack_blocks(params))
     return {weights._rename(name, inverse): np.float64(array) for name, array in arrays.items()}
 
 
@@ -67,7 +67,7 @@ def test_a_zero_head_starts_at_uniform_logits(new):
 
 def test_initial_parameters_are_the_reference_codes(new):
     _, params = new
-    transformer = weights.unstack_blocks(params)["Transformer"]
+    transformer = blocks.unstack_blocks(params)["Transformer"]
     np.testing.assert_array_equal(params["cls"], 0)
     np.testing.assert_array_equal(params["embedding"]["bias"], 0)
     # Lecun normal: variance 1 / fan-in.
@@ -174,12 +174,12 @@ def assert_trees_close(ours, expected):
 def test_blocks_in_a_loop_compute_what_blocks_by_themselves_do():
     looped, apart = module(), module(scan=False)
     params = parameters(looped)
-    unstacked = weights.unstack_blocks(params)
+    unstacked = blocks.unstack_blocks(params)
     assert jax.tree.map(np.shape, unstacked) == jax.tree.map(np.shape, parameters(apart))
     expected = logits(apart, unstacked, images())
     np.testing.assert_allclose(logits(looped, params, images()), expected, rtol=1e-5, atol=1e-5)
     ours, theirs = gradients(looped, params), gradients(apart, unstacked)
-    assert_trees_close(weights.unstack_blocks(ours), theirs)
+    assert_trees_close(blocks.unstack_blocks(ours), theirs)
     # Rematerialisation changes neither.
     assert_trees_close(gradients(module(remat=True), params), ours)
     assert_trees_close(gradients(module(scan=False, remat=True), unstacked), theirs)

@@ -133,7 +133,7 @@ def test_components_of_the_patch_embedding_are_its_directions_by_variance():
 def a_run(image=(8, 12, 3), **changes):
     """What `trained.load` gives, without training."""
     network = classifier(image, **changes)
-    config = ConfigDict({"data": {"pixel_range": (-1.0, 1.0)}, "mesh": {"devices": 1}})
+    config = ConfigDict({"data": {"normalize": "range", "pixel_range": (-1.0, 1.0)}, "mesh": {"devices": 1, "fsdp": 1}})
     info = datasets.Info("some", 5, tuple("abcde"), image, train_size=10, test_size=10)
     variables = {"params": parameters(network.module, image)}
     return trained.Run(config, info, network, variables, step=0, mesh=mesh.create(config.mesh))

@@ -9,7 +9,7 @@ from scipy import ndimage
 from vit_networks import images, logits, module, parameters, shapes
 
 from common.errors import UserError
-from vit import weights
+from vit import blocks, transfer, weights
 from vit.embeddings import resize_positions
 
 NORMS = ("scale", "bias")
@@ -36,7 +36,7 @@ def assert_same(ours, expected):
 
 def stored(params, naming="original"):
     """The arrays of a checkpoint file."""
-    arrays = weights.flatten(weights.unstack_blocks(params))
+    arrays = blocks.flatten(blocks.unstack_blocks(params))
     inverse = {new: old for old, new in weights._ORIGINAL.items()} if naming == "original" else {}
     return {weights._rename(name, inverse): array for name, array in arrays.items()}
 
@@ -92,7 +92,7 @@ def test_a_class_token_without_a_position_gets_none():
     image = (8, 8, 3)
     params = parameters(module(image=image), image)
     params["Transformer"]["posembed_input"]["pos_embedding"] = np.ones((1, 4, 16), np.float32)
-    table = weights.adapt(params, shapes(module(image=image), image)).params["Transformer"]["posembed_input"]
+    table = transfer.adapt(params, shapes(module(image=image), image)).params["Transformer"]["posembed_input"]
     np.testing.assert_array_equal(table["pos_embedding"][0, :, 0], [0, 1, 1, 1, 1])
 
 
@@ -155,7 +155,7 @@ def test_starting_at_a_higher_resolution_and_with_other_classes(monkeypatch, tmp
     weights.write(tmp_path / "old.npz", old)
     network, image = module(image=(24, 32, 3), classes=9, scan=new_scan), (24, 32, 3)
     new = weights.load(tmp_path / "old.npz", shapes(network, image), new_head=True, new_grid=(6, 8))
-    assert "head and pre-logits layer for 5 classes dropped; new head of zeros for 9 classes" in said[0]
+    assert "pre-logits layer of 8 units dropped" in said[0]
     assert "position embeddings interpolated from 4x4 to 6x8 patches" in said[1]
     np.testing.assert_array_equal(logits(network, new, images(1, image)), np.zeros((1, 9)))
     positions = new["Transformer"]["posembed_input"]["pos_embedding"]
@@ -166,7 +166,7 @@ def test_starting_at_a_higher_resolution_and_with_other_classes(monkeypatch, tmp
 
 def test_the_head_stays_unless_a_new_one_is_asked_for():
     params = parameters(module())
-    kept = weights.adapt(params, shapes(module()))
+    kept = transfer.adapt(params, shapes(module()))
     assert kept.changes == []
     assert_same(kept.params, params)
 
@@ -174,7 +174,7 @@ def test_the_head_stays_unless_a_new_one_is_asked_for():
 def test_two_dimensional_positions_are_interpolated_along_each_axis():
     params = parameters(module(position="learned_2d"))
     image = (8, 20, 3)
-    new = weights.adapt(params, shapes(module(position="learned_2d", image=image), image)).params
+    new = transfer.adapt(params, shapes(module(position="learned_2d", image=image), image)).params
     positions, before = (p["Transformer"]["posembed_input"] for p in (new, params))
     expected = ndimage.zoom(np.asarray(before["x_embedding"]), (5 / 3, 1), order=1)
     np.testing.assert_allclose(positions["x_embedding"], expected, atol=1e-6)
@@ -190,7 +190,7 @@ SQUARE = (16, 16, 3)
         ({"patch_size": 8}, {}, {}, "patches of 8x8 and the network 4x4: set config.model.patch_size=8"),
         ({"depth": 3}, {}, {}, "3 blocks of width 16 and the network 2 of 16: choose the checkpoint's variant"),
         ({"hidden_size": 8}, {}, {}, "2 blocks of width 8 and the network 2 of 16"),
-        ({"classes": 9}, {}, {}, r"9 classes apart and the network 5: ask for a new head \(new_head=True\)"),
+        ({"classes": 9}, {}, {}, "9 classes apart and the network 5: set config.init.new_head=True"),
         (
             {"representation_size": 8},
             {},
@@ -202,7 +202,7 @@ SQUARE = (16, 16, 3)
         ({"pooling": "average"}, {}, {}, "lacks 'cls': set config.model.pooling='average'"),
         ({"position": "none"}, {}, {}, "lacks .*pos_embedding': set config.model.position"),
         ({"mlp_dim": 32}, {}, {}, r"MlpBlock_0/Dense_0/bias' is \(32,\) and the network's \(24,\)"),
-        ({}, {"image": (16, 8, 3)}, {}, "8 patches are not a square grid: give new_grid"),
+        ({}, {"image": (16, 8, 3)}, {}, "8 patches are not a square grid: set config.init.new_grid"),
         ({}, {"variant": "r26_s32", "image": (32, 32, 3)}, {}, "patches of 4x4 and the network 1x1"),
     ],
 )
@@ -210,7 +210,7 @@ def test_another_networks_checkpoint_is_refused_in_one_line(old, new, arguments,
     params = parameters(module(**{"image": SQUARE, **old}), SQUARE)
     fields = {"image": SQUARE, **new}
     with pytest.raises(UserError, match=message) as error:
-        weights.adapt(params, shapes(module(**fields), fields["image"]), **arguments)
+        transfer.adapt(params, shapes(module(**fields), fields["image"]), **arguments)
     assert "\n" not in str(error.value)
 
 
@@ -224,7 +224,7 @@ def test_missing_and_extra_arrays_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no checkpoint"), (b"not a zip file", "is not an .npz checkpoint"), ("resnet", "holds no Vision Transf")],
+    [(None, "no checkpoint"), (b"not a zip file", "is not a checkpoint of arrays"), ("resnet", "no Vision Transf")],
 )
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, content, message):
     path = tmp_path / "some.npz"

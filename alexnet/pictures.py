@@ -1,0 +1,50 @@
+"""What the two columns of AlexNet look at: conv1's kernels, those of each GPU by themselves."""
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.figure import Figure
+
+from common.data.preparation import Pixels
+from common.figures import GREY, INK, draw_filters, filter_grid
+from common.trained import Run
+
+_TITLE = "Two columns"
+_CAPTION = (
+    "Kernels of conv1, those of the first column above those of the second, each on a scale of its own; zero is grey. "
+    "The paper finds one column's kernels largely without colour and the other's largely for colours, whatever the "
+    "initial weights (section 6.1, Figure 3). Colourfulness is the part of a kernel's squared weights that is left "
+    "when the mean over the three colours is taken away: 0 for grey kernels, about two thirds for random ones."
+)
+
+
+def pictures(
+    run: Run,
+    images: list[Pixels] | np.ndarray,  # noqa: ARG001
+    labels: Int[np.ndarray, " batch"],  # noqa: ARG001
+) -> list[tuple[str, str, Figure]]:
+    """(title, caption, figure) for a report; none for networks in one column and for grey images."""
+    if getattr(run.classifier.module, "columns", 1) == 1 or run.classifier.input_shape[-1] != 3:
+        return []
+    kernel = np.asarray(run.variables["params"]["conv1"]["kernel"], np.float32)
+    return [(_TITLE, _CAPTION, columns(kernel, run.classifier.module.columns))]
+
+
+def columns(kernel: Float[np.ndarray, "height width 3 filters"], count: int) -> Figure:
+    """The kernels of each column under its name and the median of their colourfulness."""
+    parts = np.split(kernel, count, axis=-1)
+    rows, across = filter_grid(parts[0].shape[-1])
+    cell = 8.4 / max(across, 6)
+    figure = Figure(figsize=(cell * across + 1.0, count * (cell * rows + 0.45)), layout="constrained")
+    shares = figure.subfigures(count, 1, squeeze=False)[:, 0]
+    for number, (share, part) in enumerate(zip(shares, parts, strict=True), start=1):
+        draw_filters(share, part)
+        share.suptitle(f"column {number}", x=0.01, ha="left", fontsize=11, weight="bold", color=INK)
+        median = f"colourfulness {np.median(colourfulness(part)):.2f} (median)"
+        share.text(0.99, 0.985, median, ha="right", va="top", fontsize=9.5, color=GREY)
+    return figure
+
+
+def colourfulness(kernel: Float[np.ndarray, "height width 3 filters"]) -> Float[np.ndarray, " filters"]:
+    """The part of each kernel's squared weights that is not the same in all colours, 0 to 1."""
+    colour = kernel - kernel.mean(2, keepdims=True)
+    return (colour**2).sum((0, 1, 2)) / np.maximum((kernel**2).sum((0, 1, 2)), np.finfo(np.float32).tiny)

@@ -1,0 +1,106 @@
+"""Stored pixels on the scale that the network is fed, the same way in training, testing and predicting."""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from ml_collections import ConfigDict
+
+from common.data.statistics import Statistics, needs_statistics
+from common.errors import UserError
+
+Colour = float | Float[np.ndarray, " channels"]
+
+
+def make_normalize(config: ConfigDict, statistics: Statistics | None = None) -> Callable[[Array], Array]:
+    """Stored images, with any leading axes, -> network input in float32, as `normalize` of a `data` section says.
+
+    'range': 0..255 becomes `pixel_range`, linearly; float images are left as they are.
+    'channels': each channel less its mean, over its deviation.
+    'pixels': less the mean image (He 2016, section 4.2; Krizhevsky 2012, section 2), over each channel's deviation.
+        From images of another size than the mean image each channel's mean is subtracted. The mean image is that of
+        the centres, whichever part of an image training sees, as in AlexNet's own code.
+    Means and deviations are the section's `mean` and `std`, else those of `statistics`.
+    """
+    if config.normalize == "range":
+        return functools.partial(to_range, pixel_range=tuple(config.pixel_range))
+    mean, std = _moments(config, statistics)
+    mean_image = statistics.mean_image if config.normalize == "pixels" else None
+    return functools.partial(standardize, mean=mean, std=std, mean_image=mean_image)
+
+
+def to_range(
+    images: UInt8[Array, "*shape"] | Float[Array, "*shape"], *, pixel_range: tuple[float, float]
+) -> Float[Array, "*shape"]:
+    """0..255 becomes `pixel_range`, linearly; floats are left alone."""
+    if jnp.issubdtype(images.dtype, jnp.floating):
+        return images
+    low, high = pixel_range
+    return low + images.astype(jnp.float32) * ((high - low) / 255.0)
+
+
+def standardize(
+    images: UInt8[Array, "*batch height width channels"] | Float[Array, "*batch height width channels"],
+    *,
+    mean: Float[np.ndarray, " means"],
+    std: Float[np.ndarray, " deviations"],
+    mean_image: Float[np.ndarray, "mean_height mean_width channels"] | None = None,
+) -> Float[Array, "*batch height width channels"]:
+    """(images - mean) / std, of each channel or the same for all; less the mean image if that has the images' size."""
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) not in (1, images.shape[-1]):
+            raise UserError(f"config.data.{name} has {len(values)} values, images have {images.shape[-1]} channels")
+    fits = mean_image is not None and images.shape[-3:] == mean_image.shape
+    return (images.astype(jnp.float32) - (mean_image if fits else mean)) / std
+
+
+def black_and_white(config: ConfigDict, statistics: Statistics | None = None) -> tuple[Colour, Colour | None]:
+    """What augmentation surrounds an image with, and the opposite of that, on the network's scale.
+
+    Black and white, but with 'pixels', where these differ from pixel to pixel: there the surroundings are 0, the mean
+    image's value (He 2016 pads with zeros), which has no opposite.
+    """
+    if config.normalize == "range":
+        return tuple(config.pixel_range)
+    if config.normalize == "pixels":
+        return 0.0, None
+    mean, std = _moments(config, statistics)
+    return -mean / std, (255.0 - mean) / std
+
+
+def principal_colours(config: ConfigDict, statistics: Statistics) -> Float[np.ndarray, "channels channels"]:
+    """Columns: the principal directions of the training set's colours, one deviation long, on the network's scale.
+
+    A deviation is an eigenvalue's square root: Krizhevsky 2012 (section 4.1) prints the eigenvalue itself, which for
+    grey levels is a hundred times too large; his code takes the root.
+    """
+    directions = statistics.eigenvectors * np.sqrt(statistics.eigenvalues)
+    if config.normalize == "range":
+        low, high = config.pixel_range
+        return directions * np.float32((high - low) / 255.0)
+    return directions / _moments(config, statistics)[1][:, None]
+
+
+def _moments(
+    config: ConfigDict, statistics: Statistics | None
+) -> tuple[Float[np.ndarray, " means"], Float[np.ndarray, " deviations"]]:
+    """Mean and deviation, of each channel or one for all, in grey levels."""
+    mean = np.array(config.mean, np.float32) if config.mean else statistics.mean
+    return mean, np.array(config.std, np.float32) if config.std else statistics.std
+
+
+def check(config: ConfigDict) -> None:
+    """UserError for keys of a config that contradict how its pixels are normalized."""
+    data, normalize = config.data, f"config.data.normalize '{config.data.normalize}'"
+    unused = {"range": ("mean", "std"), "channels": (), "pixels": ("mean",)}[data.normalize]
+    for name in unused:
+        if data[name]:
+            raise UserError(f"config.data.{name} is {tuple(data[name])}, but {normalize} does not use it")
+    if any(std <= 0 for std in data.std):
+        raise UserError(f"config.data.std is {tuple(data.std)}; expected numbers above 0")
+    if data.normalize == "pixels" and config.augment.pixel_inversion:
+        raise UserError(f"config.augment.pixel_inversion needs one black and one white; {normalize} leaves neither")
+    if data.statistics and not needs_statistics(config):
+        raise UserError(f"config.data.statistics is '{data.statistics}', but nothing in this config needs any")

@@ -1,0 +1,256 @@
+"""From a stored image to what the network is fed: colour, size, and the part of it that is kept.
+
+Testing and predicting keep the centre; training may keep a random part, which is a function of the generator it is
+given and of the image's size alone.
+"""
+
+import dataclasses
+import os
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from ml_collections import ConfigDict
+from PIL import Image
+
+from common.data import decode
+from common.errors import UserError
+
+Pixels = UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"]
+PreparedPixels = (
+    UInt8[np.ndarray, "height_fed width_fed channels_fed"] | Float[np.ndarray, "height_fed width_fed channels_fed"]
+)
+
+_AREA_ATTEMPTS = 10
+
+
+class View(NamedTuple):
+    """The part of an image that is kept: `box` is resized to `size`, then cut from `corner` on to `crop`.
+
+    box: (left, top, right, bottom) in pixels of the stored image, or None for all of it. size and crop: (height,
+    width); corner: (top, left).
+    """
+
+    box: tuple[float, float, float, float] | None
+    size: tuple[int, int]
+    corner: tuple[int, int]
+    crop: tuple[int, int]
+
+    def shrinks(self, height: int, width: int) -> float:
+        """How many pixels of an image of this size become one, along the axis where that is fewest."""
+        left, top, right, bottom = self.box or (0, 0, width, height)
+        return min((bottom - top) / self.size[0], (right - left) / self.size[1])
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomView:
+    """What is random about the part that training keeps; the fields are keys of a `data` section."""
+
+    train_crop: str
+    area: tuple[float, float]
+    ratio: tuple[float, float]
+    resize_max: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Preparation:
+    """The keys of a `data` section that change an image's pixels; what they mean is in `prepare`.
+
+    whole: what is resized is not cropped. random: how training chooses another part than the centre, if it does.
+    """
+
+    channels: int = 0
+    invert: bool = False
+    resize: int = 0
+    crop: int = 0
+    pad: int = 0
+    whole: bool = False
+    random: RandomView | None = None
+
+    @classmethod
+    def from_config(cls, config: ConfigDict, train: bool = False) -> "Preparation":
+        """The keys of a `data` section that `config.validate` has passed, for testing or for training."""
+        random = None
+        if train and (config.train_crop != "centre" or config.resize_max):
+            random = RandomView(config.train_crop, tuple(config.area), tuple(config.ratio), config.resize_max)
+        return cls(config.channels, config.invert, config.resize, config.crop, config.pad, random=random)
+
+    @property
+    def side(self) -> int:
+        """The side of the square that is kept, before padding; 0 where the image's own size is."""
+        return self.crop or self.resize
+
+    def shape(self, height: int | None, width: int | None, channels: int | None) -> tuple[int, int, int]:
+        """What an image of this shape becomes; what the preparation decides may be None."""
+        if self.side:
+            height = width = self.side
+        return height + 2 * self.pad, width + 2 * self.pad, self.channels or channels
+
+
+def prepare(
+    image: Pixels | bytes | str | os.PathLike,
+    preparation: Preparation,
+    rng: np.random.Generator | None = None,
+    name: str = "image",
+) -> PreparedPixels:
+    """One image as the network is fed it, before augmentation: channels, invert, resize, crop, pad, in this order.
+
+    image: decoded, or a file's path or bytes, whose errors call it `name`. The `Preparation` says:
+        channels: 1 or 3 converts between grey and RGB; 0 leaves the image as it is.
+        invert: 255 - p, for dark ink on white paper where bright on black is expected.
+        resize: the shorter side becomes this many pixels (bilinear, averaging when it shrinks); 0 leaves the size.
+        crop: the centre square of this side is kept; 0 keeps that of `resize`.
+        pad: this many pixels of background (0) at each side.
+        random: with an `rng`, the part that is kept is drawn as `random_view` says.
+    Integer images are 0..255. Float images have a scale of their own, of which neither the inverse nor the background
+    is known: to invert or pad one is a UserError, as is to crop more than there is. BadImageError for a file that
+    cannot be read.
+    """
+    with decode.named(name):
+        if isinstance(image, np.ndarray):
+            view = view_of(preparation, *image.shape[:2], rng)
+            return _finish(image, view, preparation)
+        return _prepare_file(image, preparation, rng)
+
+
+def _prepare_file(
+    file: bytes | str | os.PathLike, preparation: Preparation, rng: np.random.Generator | None
+) -> PreparedPixels:
+    """As `prepare`; the view is chosen by the file's header, so that no more is decoded than it needs."""
+    with decode.open_image(file) as image:
+        height, width = decode.upright_size(image)
+        view = view_of(preparation, height, width, rng)
+        pixels = decode.pixels(image, preparation.channels, shrinks=view.shrinks(height, width) if rng else 1.0)
+    if view.box and pixels.shape[:2] != (height, width):
+        across, down = pixels.shape[1] / width, pixels.shape[0] / height
+        left, top, right, bottom = view.box
+        view = view._replace(box=(left * across, top * down, right * across, bottom * down))
+    return _finish(pixels, view, preparation)
+
+
+def view_of(preparation: Preparation, height: int, width: int, rng: np.random.Generator | None = None) -> View:
+    """The part of an image of height x width that is kept: a random one if there is an `rng` and it may be."""
+    if rng is None or preparation.random is None:
+        return _centred(preparation, height, width, preparation.resize)
+    return random_view(preparation, height, width, rng)
+
+
+def random_view(preparation: Preparation, height: int, width: int, rng: np.random.Generator) -> View:
+    """The part that training keeps, as `train_crop` says.
+
+    'area' is `area_box`, resized to the square. Else the shorter side becomes `resize`, or a whole number of pixels
+    uniform in `resize` .. `resize_max` (VGG section 3.1, ResNet section 3.4), and the square is at its centre
+    ('centre') or anywhere in it, every place being equally likely ('random').
+    """
+    random, side = preparation.random, preparation.side
+    if random.train_crop == "area":
+        box = area_box(height, width, random.area, random.ratio, rng)
+        return View(box, (side, side), (0, 0), (side, side))
+    resize = int(rng.integers(preparation.resize, random.resize_max + 1)) if random.resize_max else preparation.resize
+    view = _centred(dataclasses.replace(preparation, crop=side), height, width, resize)
+    if random.train_crop == "centre":
+        return view
+    top, left = (int(rng.integers(0, length - side + 1)) for length in view.size)
+    return view._replace(corner=(top, left))
+
+
+def area_box(
+    height: int, width: int, area: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+    """(left, top, right, bottom) of a random part of the image (GoogLeNet section 6).
+
+    Its area is a uniformly drawn fraction of the image's, its width over its height is log-uniform in `ratio`, its
+    place uniform. A part that sticks out is drawn anew, ten times; then it is the largest centred one of the image's
+    own shape, or of the nearest that `ratio` allows.
+    """
+    for _ in range(_AREA_ATTEMPTS):
+        pixels = height * width * rng.uniform(*area)
+        shape = np.exp(rng.uniform(*np.log(ratio)))
+        across, down = round(np.sqrt(pixels * shape)), round(np.sqrt(pixels / shape))
+        if 0 < across <= width and 0 < down <= height:
+            left, top = int(rng.integers(0, width - across + 1)), int(rng.integers(0, height - down + 1))
+            return left, top, left + across, top + down
+    across = max(min(width, round(height * ratio[1])), 1)
+    down = max(min(height, round(width / ratio[0])), 1)
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
+
+
+def _centred(preparation: Preparation, height: int, width: int, resize: int) -> View:
+    """The centre square of an image whose shorter side becomes `resize`, or the whole of it."""
+    shorter = min(height, width)
+    size = (height * resize // shorter, width * resize // shorter) if resize else (height, width)
+    side = preparation.side
+    if preparation.whole or not side:
+        return View(None, size, (0, 0), size)
+    if side > min(size):
+        raise UserError(
+            f"has {height} x {width} pixels, from which no square of config.data.crop {side} can be cut; "
+            f"set config.data.resize"
+        )
+    return View(None, size, (round((size[0] - side) / 2), round((size[1] - side) / 2)), (side, side))
+
+
+def _finish(image: Pixels, view: View, preparation: Preparation) -> PreparedPixels:
+    """The decoded image after the preparation, of which the part is chosen already."""
+    if np.issubdtype(image.dtype, np.floating) and (preparation.invert or preparation.pad):
+        raise UserError("is a float image; config.data.invert and config.data.pad need integer images (0..255)")
+    image = decode.change_channels(image, preparation.channels)
+    if preparation.invert:
+        image = 255 - image
+    image = cut(image, view)
+    return _pad(image, preparation.pad) if preparation.pad else image
+
+
+def cut(image: Pixels, view: View) -> PreparedPixels:
+    """The part of a decoded image that a view keeps."""
+    if view.box is not None or view.size != image.shape[:2]:
+        image = _resize(image, view.size, view.box)
+    if view.crop == image.shape[:2]:
+        return image
+    (top, left), (height, width) = view.corner, view.crop
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def _resize(image: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> PreparedPixels:
+    """`box` of the image (all of it if None) at `size` (height, width)."""
+    # Pillow's bilinear filter widens with the reduction, so that shrinking averages instead of skipping pixels.
+    how = {"size": size[::-1], "resample": Image.Resampling.BILINEAR, "box": box}
+    if image.dtype == np.uint8 and image.shape[-1] == 3:
+        return np.asarray(Image.fromarray(image).resize(**how))
+    planes = [Image.fromarray(image[:, :, channel]).resize(**how) for channel in range(image.shape[-1])]
+    return np.stack(planes, axis=-1)
+
+
+def _pad(image: Pixels, pad: int) -> PreparedPixels:
+    height, width, channels = image.shape
+    padded = np.zeros((height + 2 * pad, width + 2 * pad, channels), image.dtype)
+    padded[pad : pad + height, pad : pad + width] = image
+    return padded
+
+
+def check(config: ConfigDict) -> None:
+    """UserError for keys of a `data` section that are out of range or contradict each other."""
+    resize, crop, place = config.resize, config.crop, config.train_crop
+    if resize and crop > resize:
+        raise UserError(f"config.data.crop is {crop}, more than config.data.resize {resize}")
+    if place != "centre" and not (crop or resize):
+        raise UserError(f"config.data.train_crop '{place}' needs config.data.crop, or config.data.resize: how large")
+    if config.resize_max and (place == "area" or not 0 < resize <= config.resize_max):
+        raise UserError(
+            f"config.data.resize_max is {config.resize_max}: the shorter side is drawn from config.data.resize "
+            f"({resize}) to it, which has to be a range, and with config.data.train_crop 'area' nothing is drawn"
+        )
+    if place != "centre" and config.memory == "arrays":
+        raise UserError(
+            f"config.data.memory 'arrays' decodes each image once, but config.data.train_crop '{place}' crops it anew "
+            "each time; use 'auto' or 'stream'"
+        )
+    if config.resize_max and config.memory == "arrays":
+        raise UserError("config.data.memory 'arrays' resizes each image once, so config.data.resize_max has to be 0")
+    low, high = config.area
+    if not 0 < low <= high <= 1:
+        raise UserError(f"config.data.area is {tuple(config.area)}; expected two fractions of the image's area")
+    low, high = config.ratio
+    if not 0 < low <= high:
+        raise UserError(f"config.data.ratio is {tuple(config.ratio)}; expected the least and largest width / height")

@@ -1,0 +1,148 @@
+"""Examples that are read at random: from memory, or prepared from a stored image at each access."""
+
+import dataclasses
+import functools
+import os
+from collections.abc import Sequence
+from concurrent import futures
+from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Int32, UInt8
+
+from common.data.decode import BadImageError
+from common.data.preparation import Pixels, Preparation, prepare
+from common.errors import UserError
+
+_CHUNK = 16  # examples that a decoding thread takes at a time
+
+
+class Example(TypedDict):
+    """One labelled image: integer pixels are 0..255, float ones have the dataset's own scale."""
+
+    image: UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"]
+    label: np.int32
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Examples that are read at random, from any thread; can be pickled.
+
+    A source that reads several examples faster together has `__getitems__(indices) -> list[Example]` as well.
+    """
+
+    def __len__(self) -> int:
+        """How many examples there are."""
+
+    def __getitem__(self, index: int) -> Example:
+        """The example at 0 <= index < len, ready for the network but for augmentation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+    """Examples in memory."""
+
+    images: UInt8[np.ndarray, "examples height width channels"] | Float[np.ndarray, "examples height width channels"]
+    labels: Int32[np.ndarray, " examples"]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(image=self.images[index], label=self.labels[index])
+
+
+class Record(NamedTuple):
+    """One labelled image as it is stored: decoded, or a file's bytes or path; errors call it `name`."""
+
+    image: Pixels | bytes | os.PathLike
+    label: int
+    name: str
+
+
+@runtime_checkable
+class Records(Protocol):
+    """Stored images that are read at random, from any thread; can be pickled. See `Source` for `__getitems__`."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, index: int) -> Record:
+        """The one at 0 <= index < len."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The first `size` of other records."""
+
+    records: Records
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Record:
+        return self.records[range(self.size)[index]]
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Record]:
+        return read_all(self.records, [range(self.size)[i] for i in indices])
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageSource:
+    """Stored images, prepared for the network at each access.
+
+    bad: names the images that could not be read so far, each of which the next readable one stands in for, in the
+    order they are stored; None lets the first one raise BadImageError.
+    """
+
+    records: Records
+    preparation: Preparation
+    bad: dict[str, object] | None = None
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.draw(index, None)
+
+    def __getitems__(self, indices: Sequence[int]) -> list[Example]:
+        if self.bad is not None:
+            return [self[i] for i in indices]
+        return [self._example(record, None) for record in read_all(self.records, indices)]
+
+    def draw(self, index: int, rng: np.random.Generator | None) -> Example:
+        """The example as training sees it: with the part of the image that `rng` chooses, where that is random."""
+        index = range(len(self))[index]
+        if self.bad is None:
+            return self._example(self.records[index], rng)
+        for nearby in (*range(index, len(self)), *range(index)):
+            try:
+                return self._example(self.records[nearby], rng)
+            except BadImageError as error:
+                _tell_once(self.bad, str(error))
+        raise UserError(f"none of the {len(self)} training images can be read; the first: {next(iter(self.bad))}")
+
+    def _example(self, record: Record, rng: np.random.Generator | None) -> Example:
+        image = prepare(record.image, self.preparation, rng, record.name)
+        return Example(image=image, label=np.int32(record.label))
+
+
+def _tell_once(bad: dict[str, object], error: str) -> None:
+    mine = object()
+    if bad.setdefault(error, mine) is mine:  # atomic, so that of several threads one tells it
+        logging.warning("%s; trained on the next image instead (unreadable so far: %d)", error, len(bad))
+
+
+def read_in_threads(source: Source, indices: Sequence[int]) -> list[Example]:
+    """Several examples, decoded by all processors."""
+    parts = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return [example for part in pool.map(functools.partial(read_all, source), parts) for example in part]
+
+
+def read_all(source: Source | Records, indices: Sequence[int]) -> list:
+    """Several examples or records, read together where that is faster."""
+    together = getattr(source, "__getitems__", None)
+    return together(indices) if together else [source[i] for i in indices]

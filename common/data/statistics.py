@@ -1,0 +1,137 @@
+"""What the colours of a training set are on average: means, deviations and principal directions.
+
+A run that needs them keeps them beside its checkpoints, so that resuming, predicting and reporting use those it was
+trained with and need no dataset.
+"""
+
+import functools
+import os
+import pathlib
+import zipfile
+from concurrent import futures
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from ml_collections import ConfigDict
+
+from common.data.sources import ArraySource, Source, read_all
+from common.errors import UserError
+
+FILE = "statistics.npz"
+_CHUNK = 32  # examples that a thread sums at a time
+
+
+class Statistics(NamedTuple):
+    """Facts about the pixels of a training set, in their stored unit (grey levels, 0..255, for integer images).
+
+    mean, std: of each channel over all pixels of all images. mean_image: the average image. eigenvalues, the largest
+    first, and eigenvectors (columns, of length 1) are those of the channels' covariance over the same pixels.
+    """
+
+    mean: Float[np.ndarray, " channels"]
+    std: Float[np.ndarray, " channels"]
+    mean_image: Float[np.ndarray, "height width channels"]
+    eigenvalues: Float[np.ndarray, " channels"]
+    eigenvectors: Float[np.ndarray, "channels channels"]
+
+
+def needs_statistics(config: ConfigDict) -> bool:
+    """Whether a run with this config needs to know its training set's statistics."""
+    data = config.data
+    given = data.normalize == "range" or (data.normalize == "channels" and data.mean and data.std)
+    return not given or config.augment.pca_colour > 0
+
+
+def measure(source: Source, threads: int = 1) -> Statistics:
+    """The statistics of every example of a source once, the centre of each image as in testing; float64 sums."""
+    total, products = 0.0, 0.0
+    chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
+    with futures.ThreadPoolExecutor(max(threads, 1)) as pool:
+        for image_sum, pixel_products in pool.map(functools.partial(_sums, source), chunks):
+            total, products = total + image_sum, products + pixel_products
+    mean_image = total / len(source)
+    mean = mean_image.mean(axis=(0, 1))
+    covariance = products / (len(source) * mean_image[..., 0].size) - np.outer(mean, mean)
+    eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    values = (mean, np.sqrt(np.diag(covariance)), mean_image, eigenvalues[::-1], eigenvectors[:, ::-1])
+    return Statistics(*(np.ascontiguousarray(value, np.float32) for value in values))
+
+
+def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> Statistics | None:
+    """The statistics that a run in `folder` uses, kept there from its first start on; None if it needs none.
+
+    The first start takes them from `config.data.statistics`, or measures a training set that is in memory. UserError
+    for one that is streamed, naming the command that measures it, and for statistics of other images than the run's.
+    write: of several processes, one writes.
+    """
+    if not needs_statistics(config):
+        return None
+    kept, given = folder / FILE, config.data.statistics
+    if kept.exists():
+        return load(kept)
+    if given:
+        statistics = load(pathlib.Path(given).expanduser())
+    elif isinstance(train, ArraySource):
+        statistics = measure(train)
+    else:
+        raise UserError(
+            f"this run needs statistics of its training set, which is streamed: measure them first with "
+            f"`python -m common.statistics --workdir={folder}` with the --config and options of this run"
+        )
+    first = train[0]["image"]
+    if config.data.normalize == "range" and np.issubdtype(first.dtype, np.floating):
+        raise UserError("config.augment.pca_colour needs integer images (0..255); these are float images")
+    shape = first.shape
+    if statistics.mean_image.shape != shape:
+        raise UserError(
+            f"config.data.statistics '{given}' is of images of {_size(statistics.mean_image.shape)}, this run's are "
+            f"{_size(shape)}: measure them with python -m common.statistics"
+        )
+    if write:
+        save(statistics, kept)
+    return statistics
+
+
+def of_run(config: ConfigDict, folder: pathlib.Path) -> Statistics | None:
+    """The statistics that the run in `folder` was trained with; None if it needed none."""
+    return load(folder / FILE) if needs_statistics(config) else None
+
+
+def load(path: pathlib.Path) -> Statistics:
+    """Statistics from a file; UserError where there is none."""
+    if not path.is_file():
+        raise UserError(f"no statistics in '{path}'; python -m common.statistics writes them")
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Statistics(**{name: arrays[name] for name in Statistics._fields})
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"'{path}' is damaged or holds no statistics: {error}") from error
+
+
+def save(statistics: Statistics, path: pathlib.Path) -> None:
+    """Write statistics to a file, whole or not at all."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with fresh.open("wb") as file:
+            np.savez(file, **statistics._asdict())
+        fresh.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror}") from error
+
+
+def _sums(
+    source: Source, chunk: range
+) -> tuple[Float[np.ndarray, "height width channels"], Float[np.ndarray, "channels channels"]]:
+    """Some examples' sum, and the products of their pixels' channels, summed."""
+    if isinstance(source, ArraySource):
+        images = source.images[chunk.start : chunk.stop].astype(np.float64)
+    else:
+        images = np.stack([example["image"] for example in read_all(source, chunk)]).astype(np.float64)
+    pixels = images.reshape(-1, images.shape[-1])
+    return images.sum(axis=0), pixels.T @ pixels
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))

@@ -1,0 +1,86 @@
+"""How processes find each other before JAX's runtime starts, which would end those that wait without saying for whom.
+
+Process 0 listens at the address that the runtime will use, and the others call until it answers. When all have called,
+or time is up, it tells each of them who is missing.
+"""
+
+import socket
+import struct
+import time
+
+_GREETING = b"lineage"
+_RETRY_SECONDS = 0.2
+
+
+def meet(coordinator: str, processes: int, process_id: int, timeout: float) -> list[int]:
+    """Wait, at most `timeout` seconds, until all processes are there; those that are not.
+
+    coordinator: 'host:port' of process 0. When that is missing nothing is known of the others.
+    """
+    host, _, port = coordinator.rpartition(":")
+    deadline = time.monotonic() + timeout
+    if process_id == 0:
+        return _host(int(port), processes, deadline)
+    return _call(host.strip("[]"), int(port), process_id, deadline)
+
+
+def _host(port: int, processes: int, deadline: float) -> list[int]:
+    calls: dict[int, socket.socket] = {}
+    with _listen(port, deadline) as server:
+        while len(calls) < processes - 1 and (left := deadline - time.monotonic()) > 0:
+            server.settimeout(left)
+            try:
+                call, _ = server.accept()
+                call.settimeout(5.0)
+                greeting = _receive(call, len(_GREETING) + 4)
+            except OSError:
+                continue
+            if greeting.startswith(_GREETING):
+                calls[struct.unpack("!i", greeting[-4:])[0]] = call  # one that was started again calls again
+    missing = [number for number in range(1, processes) if number not in calls]
+    for call in calls.values():
+        with call:
+            _send(call, struct.pack(f"!{len(missing) + 1}i", len(missing), *missing))
+    return missing
+
+
+def _listen(port: int, deadline: float) -> socket.socket:
+    """The port, which a run that has just ended may hold for some moments more."""
+    both = socket.has_dualstack_ipv6()
+    while True:
+        try:
+            family = socket.AF_INET6 if both else socket.AF_INET
+            return socket.create_server(("", port), family=family, dualstack_ipv6=both)
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_RETRY_SECONDS)
+
+
+def _call(host: str, port: int, process_id: int, deadline: float) -> list[int]:
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            with socket.create_connection((host, port), timeout=left) as call:
+                call.sendall(_GREETING + struct.pack("!i", process_id))
+                call.settimeout(left + 5.0)
+                (count,) = struct.unpack("!i", _receive(call, 4))
+                return list(struct.unpack(f"!{count}i", _receive(call, 4 * count)))
+        except (OSError, struct.error):
+            time.sleep(_RETRY_SECONDS)
+    return [0]
+
+
+def _receive(call: socket.socket, size: int) -> bytes:
+    """Exactly `size` bytes; fewer when the other side hangs up."""
+    parts = b""
+    while len(parts) < size and (part := call.recv(size - len(parts))):
+        parts += part
+    return parts
+
+
+def _send(call: socket.socket, message: bytes) -> None:
+    """What is said to one that has hung up is lost."""
+    try:
+        call.sendall(message)
+    except OSError:
+        return

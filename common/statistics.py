@@ -1,0 +1,40 @@
+"""Measure a training set's colours: `python -m common.statistics --config=FILE [--workdir=DIR] [--config.KEY=VALUE]`.
+
+For runs whose training set is streamed and that need its mean image, means, deviations or principal colours
+(`config.data.normalize`, `config.augment.pca_colour`); for a set in memory a run measures them itself. They are
+written to `config.data.statistics`, or else into the run's folder (default runs/<config name>), and made of the
+centre of each image, as the network is fed it in testing.
+"""
+
+import pathlib
+
+from absl import flags
+
+from common import launch
+from common.errors import UserError
+
+_CONFIG = launch.define_config()
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config name>", allow_override=True)
+
+
+def main() -> None:
+    """Measure, write and print."""
+    if _CONFIG.value is None:
+        raise UserError("--config is missing; for example --config=configs/resnet_imagenet.py")
+    from common import config as config_lib  # slow imports, after the flags are known to be right
+    from common.data import datasets, statistics
+
+    config_lib.validate(_CONFIG.value)
+    data = _CONFIG.value.data
+    folder = pathlib.Path(_WORKDIR.value or f"runs/{launch.config_name()}")
+    path = (pathlib.Path(data.statistics) if data.statistics else folder / statistics.FILE).expanduser()
+    train = datasets.load(data).train
+    measured = statistics.measure(train, data.workers)
+    statistics.save(measured, path)
+    print(f"{len(train):,} images of {' x '.join(map(str, measured.mean_image.shape))}, written to {path}")
+    for name, values in (("mean", measured.mean), ("standard deviation", measured.std)):
+        print(f"{name} of each channel: {', '.join(f'{value:.3f}' for value in values)}")
+
+
+if __name__ == "__main__":
+    launch.run(main)

@@ -1,0 +1,65 @@
+"""From test images to batches of views: read ahead in threads, grouped by shape, bounded in memory."""
+
+import collections
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+
+T = TypeVar("T")
+ViewsOfAnyShape = UInt8[np.ndarray, "_ _ _ _"] | Float[np.ndarray, "_ _ _ _"]
+Indices = Int[np.ndarray, " batch"]
+
+_WAITING = 4  # batches' worth of pixels that wait at most for more views of their shape
+
+
+def read_ahead(read: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
+    """read(0), read(1), ... read(count - 1), a few of them made before they are asked for."""
+    with futures.ThreadPoolExecutor(threads) as pool:
+        ahead = collections.deque()
+        for index in range(count):
+            ahead.append(pool.submit(read, index))
+            if len(ahead) > 2 * threads:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+
+
+def by_shape(
+    examples: Iterable[tuple[ViewsOfAnyShape, int]], pixels: int, multiple: int
+) -> Iterator[tuple[ViewsOfAnyShape, Indices, Indices]]:
+    """Batches of views of one shape, with the index and the label of the example that each view is of.
+
+    examples: the views and the label of each. pixels, multiple: see `batch_size`; all batches of a shape have one
+    size, and what fills one up has index and label -1.
+    """
+    waiting, held, made = collections.defaultdict(list), 0, set()
+    for index, (views, label) in enumerate(examples):
+        shape = views.shape[1:]
+        area, size = shape[0] * shape[1], batch_size(shape, pixels, multiple)
+        for view in views:
+            waiting[shape].append((view, index, label))
+            held += area
+            if len(waiting[shape]) == size or held > _WAITING * pixels:
+                fullest = max(waiting, key=lambda shape: len(waiting[shape]) / batch_size(shape, pixels, multiple))
+                held -= len(waiting[fullest]) * fullest[0] * fullest[1]
+                made.add(fullest)
+                yield _batch(waiting.pop(fullest), batch_size(fullest, pixels, multiple))
+    for shape, views in waiting.items():
+        size = batch_size(shape, pixels, multiple) if shape in made else -(-len(views) // multiple) * multiple
+        yield _batch(views, size)
+
+
+def batch_size(shape: tuple[int, ...], pixels: int, multiple: int) -> int:
+    """The number of views of a shape in a batch: a multiple of `multiple`, beyond it no more than `pixels` in all."""
+    return max(pixels // (shape[0] * shape[1]) // multiple, 1) * multiple
+
+
+def _batch(waiting: list[tuple[np.ndarray, int, int]], size: int) -> tuple[ViewsOfAnyShape, Indices, Indices]:
+    views = np.zeros((size, *waiting[0][0].shape), waiting[0][0].dtype)
+    indices, labels = np.full(size, -1), np.full(size, -1)
+    for row, (view, index, label) in enumerate(waiting):
+        views[row], indices[row], labels[row] = view, index, label
+    return views, indices, labels

@@ -1,0 +1,75 @@
+"""Arrays by name from files of weights: .npz, .safetensors and PyTorch's."""
+
+import json
+import pathlib
+import pickle
+
+import ml_dtypes
+import numpy as np
+
+from common.errors import UserError
+
+_SAFETENSORS = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+
+
+def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, under the names they have there.
+
+    A PyTorch checkpoint (.pth, .pt, .th; needs torch) may hold more than the network, which is then its `state_dict`,
+    and may come from several GPUs (`module.` before each name). UserError when there is no such file or it cannot be
+    read.
+    """
+    path = pathlib.Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"no checkpoint '{path}'")
+    reader = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(path.suffix, _read_torch)
+    try:
+        arrays = reader(path)
+    except (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"'{path}' is not a checkpoint of arrays: {reason}") from error
+    return {name.removeprefix("module."): array for name, array in arrays.items()}
+
+
+def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return dict(file)
+
+
+def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Eight bytes with the length of a header in JSON, which says where in the rest each array lies."""
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    arrays = {}
+    for name, entry in json.loads(content[8:start]).items():
+        if name != "__metadata__":
+            first, last = entry["data_offsets"]
+            values = np.frombuffer(content[start + first : start + last], _SAFETENSORS[entry["dtype"]])
+            arrays[name] = values.reshape(entry["shape"])
+    return arrays
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise UserError(
+            f"reading '{path}' needs PyTorch: pip install torch==2.13.0, or save the arrays as .npz"
+        ) from error
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    state = content.get("state_dict", content) if isinstance(content, dict) else {}
+    arrays = {name: value.numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
+    if not arrays:
+        raise ValueError("it holds no state_dict")
+    return arrays

@@ -1,0 +1,34 @@
+"""The two columns' kernels, told apart by their colour."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from alexnet import pictures
+from common import mesh, models
+from common.config import base
+from common.data.datasets import Info
+from common.trained import Run
+
+
+def test_grey_kernels_have_no_colour_and_opponent_ones_nothing_else():
+    rng = np.random.default_rng(0)
+    grey = np.repeat(rng.normal(size=(11, 11, 1, 4)), 3, axis=2)
+    opponent = rng.normal(size=(11, 11, 1, 4)) * np.array([1, -1, 0])[:, None]
+    random = rng.normal(size=(11, 11, 3, 4))
+    np.testing.assert_allclose(pictures.colourfulness(grey), 0, atol=1e-6)
+    np.testing.assert_allclose(pictures.colourfulness(opponent), 1, rtol=1e-6)
+    np.testing.assert_allclose(pictures.colourfulness(random), 2 / 3, atol=0.1)
+
+
+@pytest.mark.parametrize(("columns", "channels", "count"), [(2, 3, 1), (1, 3, 0), (2, 1, 0)])
+def test_only_networks_in_two_columns_for_colour_images_have_the_picture(columns, channels, count):
+    kernel = np.random.default_rng(0).normal(size=(11, 11, channels, 96)).astype(np.float32)
+    section = models.section("alexnet", "two_column", columns=columns)
+    info = Info("none", 10, tuple("0123456789"), (224, 224, channels), 1, 1)
+    variables = {"params": {"conv1": {"kernel": kernel}}}
+    run = Run(ConfigDict(), info, models.create(section, info), variables, step=0, mesh=mesh.create(base(section).mesh))
+    drawn = pictures.pictures(run, np.zeros((1, 224, 224, channels), np.uint8), np.zeros(1, int))
+    assert len(drawn) == count
+    for _, _, figure in drawn:
+        assert [len([axes for axes in part.axes if axes.images]) for part in figure.subfigs] == [48, 48]

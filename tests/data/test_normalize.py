@@ -1,0 +1,225 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from common import config as config_lib
+from common import train
+from common.data import augment, normalize, statistics
+from common.data.sources import ArraySource
+from common.errors import UserError
+
+RNG = np.random.default_rng(3)
+# Correlated colours, so that the principal directions are not the axes.
+MIX = np.array([[40.0, 10.0, 0.0], [30.0, -8.0, 6.0], [35.0, 0.0, -9.0]])
+
+
+@pytest.fixture(scope="module")
+def images():
+    colours = RNG.normal(size=(70, 6, 5, 3)) @ MIX.T + [130.0, 120.0, 100.0]
+    return np.clip(colours, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def source(images):
+    return ArraySource(images, np.arange(len(images), dtype=np.int32))
+
+
+@pytest.fixture(scope="module")
+def measured(source):
+    return statistics.measure(source, threads=2)
+
+
+def config(**data):
+    whole = config_lib.base(ConfigDict({"family": "lenet"}))
+    whole.data.update(data)
+    return whole
+
+
+def test_statistics_are_numpys(images, measured):
+    pixels = images.reshape(-1, 3).astype(np.float64)
+    np.testing.assert_allclose(measured.mean, pixels.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(measured.std, pixels.std(0), rtol=1e-6)
+    np.testing.assert_allclose(measured.mean_image, images.astype(np.float64).mean(0), rtol=1e-6)
+    covariance = np.cov(pixels.T, bias=True)
+    rebuilt = measured.eigenvectors * measured.eigenvalues @ measured.eigenvectors.T
+    np.testing.assert_allclose(rebuilt, covariance, rtol=1e-4, atol=1e-2)
+    assert (np.diff(measured.eigenvalues) <= 0).all()
+
+
+def test_a_streamed_set_has_the_statistics_of_the_same_set_in_memory(source, measured):
+    streamed = statistics.measure([source[i] for i in range(len(source))])
+    for ours, theirs in zip(streamed, measured, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_files_keep_statistics_and_damaged_ones_are_named(measured, tmp_path):
+    path = tmp_path / "new" / "statistics.npz"
+    statistics.save(measured, path)
+    for ours, theirs in zip(statistics.load(path), measured, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(UserError, match="damaged"):
+        statistics.load(path)
+    with pytest.raises(UserError, match=r"common\.statistics"):
+        statistics.load(tmp_path / "absent.npz")
+
+
+def test_black_and_white_become_the_range():
+    fed = normalize.make_normalize(config(pixel_range=(-0.1, 1.175)).data)(jnp.array([0, 255, 51], jnp.uint8))
+    np.testing.assert_allclose(fed, [-0.1, 1.175, -0.1 + 1.275 / 5], rtol=1e-6)  # LeCun 1998, section II-B
+    assert fed.dtype == jnp.float32
+
+
+def test_a_range_leaves_float_images_alone():
+    floats = jax.random.normal(jax.random.key(0), (2, 4, 4, 1))
+    np.testing.assert_array_equal(normalize.make_normalize(config(pixel_range=(-1.0, 1.0)).data)(floats), floats)
+
+
+def test_channels_have_mean_0_and_deviation_1(images, measured):
+    data = config(normalize="channels").data
+    fed = np.asarray(normalize.make_normalize(data, measured)(jnp.asarray(images)), np.float64).reshape(-1, 3)
+    np.testing.assert_allclose(fed.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(fed.std(0), 1, rtol=1e-5)
+    given = config(normalize="channels", mean=(123.0, 117.0, 104.0), std=(1.0,)).data
+    np.testing.assert_allclose(
+        normalize.make_normalize(given)(jnp.asarray(images[0])), images[0] - np.float32([123, 117, 104])
+    )
+
+
+def test_every_pixel_has_mean_0_and_other_sizes_the_mean_colour(images, measured):
+    data = config(normalize="pixels", std=(1.0,)).data
+    normalized = normalize.make_normalize(data, measured)
+    np.testing.assert_allclose(np.asarray(normalized(jnp.asarray(images)), np.float64).mean(0), 0, atol=1e-4)
+    # Any leading axes, and one image alone.
+    np.testing.assert_array_equal(
+        normalized(jnp.asarray(images[:6]).reshape(2, 3, *images.shape[1:]))[1, 2], normalized(jnp.asarray(images[5]))
+    )
+    smaller = jnp.asarray(images[:2, 1:])
+    np.testing.assert_allclose(normalized(smaller), np.asarray(smaller) - measured.mean, rtol=1e-5, atol=1e-4)
+
+
+def test_the_surroundings_are_black_or_the_mean_image(images, measured):
+    for data in (config(pixel_range=(-1.0, 2.0)).data, config(normalize="channels").data):
+        normalized = normalize.make_normalize(data, measured)
+        black, white = normalize.black_and_white(data, measured)
+        for level, colour in ((0, black), (255, white)):
+            expected = normalized(jnp.full((1, 1, 3), level, jnp.uint8))
+            np.testing.assert_allclose(expected, np.broadcast_to(colour, (1, 1, 3)), rtol=1e-5)
+    assert normalize.black_and_white(config(normalize="pixels").data, measured) == (0.0, None)
+
+
+def test_padding_surrounds_each_channel_with_its_black(images, measured):
+    data = config(normalize="channels").data
+    normalized = normalize.make_normalize(data, measured)
+    black, _ = normalize.black_and_white(data, measured)
+    dark = jnp.zeros((8, 6, 5, 3), jnp.uint8)
+    cropped = augment.pad_and_crop(jax.random.key(0), normalized(dark), 3, black)
+    np.testing.assert_allclose(cropped, normalized(dark), rtol=1e-6)
+    shift = augment.Distortion(*(jnp.full(8, value) for value in (1.0, -2.0, 1.2, 1.0, 0.1)))
+    np.testing.assert_allclose(augment.warp(normalized(dark), shift, black), normalized(dark), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "data", [{"pixel_range": (-1.0, 1.0)}, {"normalize": "channels"}, {"normalize": "pixels", "std": (1.0,)}]
+)
+def test_a_shift_of_colours_is_the_papers_equation(images, measured, data):
+    data = config(**data).data
+    fed = normalize.make_normalize(data, measured)(jnp.asarray(images[:4]))
+    key, directions = jax.random.key(5), normalize.principal_colours(data, measured)
+    shifted = augment.shift_colours(key, fed, 0.1, directions)
+    shares = 0.1 * np.asarray(jax.random.normal(key, (4, 3)), np.float64)
+    unit = {"range": 255 / 2, "channels": measured.std, "pixels": 1.0}[data.normalize]
+    for image, before, share in zip(shifted, fed, shares, strict=True):
+        # [p1 p2 p3] (a1 s1, a2 s2, a3 s3)^T in grey levels, the same for every pixel.
+        colour = np.stack(measured.eigenvectors.T, axis=1) @ (share * np.sqrt(measured.eigenvalues))
+        np.testing.assert_allclose(image - before, np.broadcast_to(colour / unit, before.shape), rtol=1e-3, atol=1e-5)
+
+
+def test_shifts_covary_as_the_training_sets_colours(measured):
+    data = config(normalize="pixels", std=(1.0,)).data
+    blank = jnp.zeros((20000, 1, 1, 3))
+    directions = normalize.principal_colours(data, measured)
+    shifts = np.asarray(augment.shift_colours(jax.random.key(1), blank, 0.1, directions), np.float64)[:, 0, 0]
+    covariance = (measured.eigenvectors * measured.eigenvalues) @ measured.eigenvectors.T
+    np.testing.assert_allclose(np.cov(shifts.T), 0.01 * covariance, rtol=0.06, atol=0.01 * 0.03 * covariance.max())
+
+
+def test_training_prepares_with_the_statistics(images, measured):
+    whole = config(normalize="pixels", std=(2.0,))
+    key, stored = jax.random.key(0), jnp.asarray(images[:4])
+    plain = train.make_prepare(whole, measured)(key, stored)
+    np.testing.assert_allclose(plain, (images[:4] - measured.mean_image) / 2, rtol=1e-5, atol=1e-4)
+    whole.augment.pca_colour = 0.1
+    moved = np.asarray(jax.jit(train.make_prepare(whole, measured))(key, stored) - plain)
+    assert np.ptp(moved, axis=(1, 2)).max() < 1e-3  # one colour for all pixels of an image
+    assert moved.std(axis=0).min() > 0.1
+
+
+class Streamed:
+    """Examples that are not in memory."""
+
+    def __init__(self, source):
+        self.source = source
+
+    def __len__(self):
+        return len(self.source)
+
+    def __getitem__(self, index):
+        return self.source[index]
+
+
+def test_a_run_keeps_the_statistics_that_it_started_with(source, measured, tmp_path):
+    whole = config(normalize="pixels")
+    first = statistics.for_run(whole, tmp_path, source)
+    np.testing.assert_array_equal(first.mean_image, measured.mean_image)
+    other = ArraySource(255 - source.images, source.labels)
+    np.testing.assert_array_equal(statistics.for_run(whole, tmp_path, other).mean, first.mean)
+    np.testing.assert_array_equal(statistics.of_run(whole, tmp_path).mean, first.mean)
+
+
+def test_a_run_that_needs_none_measures_none(source, tmp_path):
+    for whole in (config(), config(normalize="channels", mean=(1.0,), std=(2.0,))):
+        assert statistics.for_run(whole, tmp_path, source) is None
+        assert statistics.of_run(whole, tmp_path) is None
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_streamed_run_names_the_command_and_takes_what_it_writes(source, measured, tmp_path):
+    with pytest.raises(UserError, match=r"python -m common\.statistics --workdir="):
+        statistics.for_run(config(normalize="channels"), tmp_path / "run", Streamed(source))
+    path = tmp_path / "measured.npz"
+    statistics.save(measured, path)
+    whole = config(normalize="channels", statistics=str(path))
+    taken = statistics.for_run(whole, tmp_path / "run", Streamed(source))
+    np.testing.assert_array_equal(taken.mean, measured.mean)
+    path.unlink()
+    assert statistics.for_run(whole, tmp_path / "run", Streamed(source)) is not None
+    statistics.save(measured, path)
+    with pytest.raises(UserError, match="images of 6 x 5 x 3, this run's are 6 x 5 x 1"):
+        statistics.for_run(whole, tmp_path / "other", Streamed(ArraySource(source.images[..., :1], source.labels)))
+
+
+@pytest.mark.parametrize(
+    ("data", "augmented", "says"),
+    [
+        ({"mean": (1.0,)}, {}, "mean is .*normalize 'range' does not use it"),
+        ({"normalize": "pixels", "mean": (1.0,)}, {}, "normalize 'pixels' does not use it"),
+        ({"normalize": "channels", "std": (0.0,)}, {}, "above 0"),
+        ({"normalize": "pixels"}, {"pixel_inversion": 0.1}, "pixel_inversion"),
+        ({"statistics": "file.npz"}, {}, "nothing in this config needs any"),
+        ({"normalize": "mean"}, {}, "normalize 'mean'"),
+    ],
+)
+def test_contradictions_are_refused(data, augmented, says):
+    whole = config(**data)
+    whole.augment.update(augmented)
+    with pytest.raises(UserError, match=says):
+        config_lib.validate(whole)
+
+
+def test_as_many_means_as_channels(images):
+    data = config(normalize="channels", mean=(1.0, 2.0), std=(1.0,)).data
+    with pytest.raises(UserError, match="mean has 2 values, images have 3 channels"):
+        normalize.make_normalize(data)(jnp.asarray(images))

@@ -1,0 +1,191 @@
+"""Training images as Grain's threads read them: the same for every start and split, whatever is in the files."""
+
+import pickle
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+from PIL import Image
+
+from common import config, mesh
+from common.data import datasets, pipeline
+from common.errors import UserError
+from tests.runs import refused, run
+
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(0, 256, (40, 56, 3), np.uint8)
+
+
+def make(folder, **data):
+    whole = config.base(ConfigDict({"family": "lenet"}))
+    whole.data.update({"source": f"folder:{folder}", "channels": 3, "resize": 20, "crop": 16, "workers": 3, **data})
+    whole.train.batch_size = 4
+    return whole
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Ten images of two classes, for training and for testing."""
+    for split in ("train", "test"):
+        for i in range(10):
+            path = tmp_path / split / "ab"[i % 2] / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(np.roll(PHOTO, i, axis=0)).save(path)
+    return tmp_path
+
+
+def stream(source, whole, start, steps):
+    """The images and labels of `steps` batches from `start` on, through Grain."""
+    devices = mesh.create(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
+    feed = pipeline.StreamedFeed(source, whole, devices, start)
+    batches = [feed.take(start + i, 1, 1) for i in range(steps)]
+    return tuple(np.concatenate([np.asarray(jax.device_get(batch[part]))[0] for batch in batches]) for part in (0, 1))
+
+
+@pytest.mark.parametrize("data", [{"train_crop": "area"}, {"train_crop": "random", "resize_max": 28}])
+def test_a_resumed_stream_goes_on_with_the_same_crops(photos, data):
+    whole = make(photos, **data)
+    source = datasets.load(whole.data).train
+    images, labels = stream(source, whole, 0, 6)
+    assert images.shape == (24, 16, 16, 3)
+    resumed_images, resumed_labels = stream(pickle.loads(pickle.dumps(source)), whole, 4, 2)
+    np.testing.assert_array_equal(resumed_images, images[16:])
+    np.testing.assert_array_equal(resumed_labels, labels[16:])
+    # Another pass over the data sees other parts of the same images.
+    assert len({image.tobytes() for image in images}) == 24
+    whole.seed = 1
+    assert (stream(source, whole, 0, 1)[0] != images[:4]).any()
+
+
+def test_the_crops_do_not_depend_on_how_many_processes_read(photos):
+    whole = make(photos, train_crop="area")
+    source = datasets.load(whole.data).train
+    together = [pipeline._Shuffled(source, 0, "epoch", 4, 0, 4)(position)["image"] for position in range(12)]
+    for first in (0, 2):
+        part = pipeline._Shuffled(source, 0, "epoch", 4, first, 2)
+        for position in range(6):
+            step, row = divmod(position, 2)
+            np.testing.assert_array_equal(part(position)["image"], together[4 * step + first + row])
+
+
+def test_random_crops_of_sets_that_would_fit_into_memory_are_streamed(photos, data_config):
+    for changes in ({"train_crop": "area"}, {"resize_max": 24}):
+        dataset = datasets.load(make(photos, **changes).data)
+        assert isinstance(dataset.train, datasets.ImageSource)
+        assert isinstance(dataset.test, datasets.ArraySource)
+    digits = datasets.load(data_config(crop=6, train_crop="random"))
+    assert digits.info.image_shape == digits.test.images.shape[1:] == (6, 6, 1)
+    corners = [digits.train.draw(0, np.random.default_rng(i))["image"].tobytes() for i in range(50)]
+    assert len(set(corners)) > 4
+
+
+def test_a_protocols_test_images_are_whole_or_as_fed(photos, data_config):
+    plain = make(photos, train_crop="area").data
+    fed, whole, larger = (
+        datasets.load_test(plain, **how) for how in ({}, {"whole": True}, {"resize": 30, "whole": True})
+    )
+    assert [source[3]["image"].shape[:2] for source in (fed, whole, larger)] == [(16, 16), (20, 28), (30, 42)]
+    np.testing.assert_array_equal(fed[3]["image"], datasets.load(plain).test[3]["image"])
+    np.testing.assert_array_equal(whole[3]["image"][2:18, 6:22], fed[3]["image"])
+    assert datasets.load_test(plain, resize=30)[3]["image"].shape == (16, 16, 3)
+    assert datasets.load_test(data_config(pad=1), resize=12)[0]["image"].shape == (10, 10, 1)
+    with pytest.raises(UserError, match=r"from which no square of config\.data\.crop 16"):
+        datasets.load_test(plain, resize=12)[0]
+
+
+def odd_images():
+    """Images that are anything but plain RGB, by file name."""
+    big = Image.fromarray(PHOTO)
+    return {
+        "grey.png": big.convert("L"),
+        "cmyk.jpg": big.convert("CMYK"),
+        "deep.png": Image.fromarray(RNG.integers(0, 2**16, (30, 30)).astype(np.uint16)),
+        "clear.png": big.convert("RGBA"),
+        "palette.gif": big.convert("P"),
+        "pixel.png": Image.new("RGB", (1, 1), "red"),
+        "thin.png": Image.new("RGB", (1, 300), "red"),
+    }
+
+
+def test_odd_images_train(photos):
+    for name, image in odd_images().items():
+        image.save(photos / "train" / "a" / name)
+    Image.new("L", (9, 9), 10).save(
+        photos / "train" / "b" / "moving.gif", save_all=True, append_images=[Image.new("L", (9, 9), 200)]
+    )
+    for data in ({"train_crop": "area"}, {"train_crop": "random", "resize_max": 28}):
+        whole = make(photos, **data)
+        images, _ = stream(datasets.load(whole.data).train, whole, 0, 5)
+        assert images.shape == (20, 16, 16, 3)
+
+
+def spoil(photos, kind):
+    """Make one training image unreadable; the path of it."""
+    path = photos / "train" / "a" / "4.png"
+    if kind == "cut short":
+        path.write_bytes(path.read_bytes()[:1000])
+    elif kind == "text":
+        path.write_text("not an image")
+    elif kind == "bomb":
+        Image.new("1", (20000, 20000)).save(path)  # 400 million pixels in 50 kB
+    return path
+
+
+@pytest.mark.parametrize("kind", ["cut short", "text", "bomb"])
+def test_an_unreadable_image_stops_training_by_name_or_is_replaced(photos, kind, caplog):
+    path = spoil(photos, kind)
+    whole = make(photos, train_crop="area")
+    with pytest.raises(UserError, match=str(path)):
+        stream(datasets.load(whole.data).train, whole, 0, 3)
+    whole.data.skip_bad = True
+    caplog.set_level("WARNING", logger="absl")
+    source = datasets.load(whole.data).train
+    images, labels = stream(source, whole, 0, 6)
+    assert [name for name in source.bad if str(path) in name] == list(source.bad)
+    told = [record.getMessage() for record in caplog.records if str(path) in record.getMessage()]
+    assert len(told) == 1
+    assert "unreadable so far: 1" in told[0]
+    again, same_labels = stream(pickle.loads(pickle.dumps(source)), whole, 0, 6)
+    np.testing.assert_array_equal(images, again)
+    np.testing.assert_array_equal(labels, same_labels)
+
+
+def test_the_replacement_is_the_next_readable_image_with_its_own_label(photos):
+    whole = make(photos, skip_bad=True, memory="stream")
+    sound = datasets.load(whole.data).train
+    order = sound.records.files
+    spoilt = order.index("a/4.png")
+    expected = sound[(spoilt + 1) % len(order)]
+    spoil(photos, "text")
+    for source in (datasets.load(whole.data).train, datasets.load(make(photos, skip_bad=True).data).train):
+        np.testing.assert_array_equal(source[spoilt]["image"], expected["image"])
+        assert source[spoilt]["label"] == expected["label"]
+
+
+def test_bad_test_images_are_never_skipped(photos):
+    (photos / "test" / "b" / "3.png").write_text("not an image")
+    with pytest.raises(UserError, match=r"test/b/3\.png"):
+        datasets.load(make(photos, skip_bad=True).data)
+
+
+def test_a_set_without_a_readable_image_is_refused(photos):
+    for path in (photos / "train").rglob("*.png"):
+        path.write_text("not an image")
+    with pytest.raises(UserError, match="none of the 10 training images can be read"):
+        datasets.load(make(photos, skip_bad=True).data)
+
+
+COMMAND = ("--config=configs/resnet_cifar10.py:resnet20", "--config.data.train_crop=area", "--config.data.crop=16")
+
+
+def test_the_command_measures_what_a_streamed_run_asks_for(photos, tmp_path):
+    source, workdir = f"--config.data.source=folder:{photos}", f"--workdir={tmp_path / 'run'}"
+    assert "python -m common.statistics --workdir=" in refused(*COMMAND, source, workdir)
+    code, output, errors = run(*COMMAND, source, workdir, module="common.statistics")
+    assert code == 0, errors
+    assert "10 images of 16 x 16 x 3" in output
+    assert (tmp_path / "run" / "statistics.npz").exists()
+    assert "config.data.crop is 16, more than config.data.resize 8" in refused(
+        *COMMAND, source, workdir, "--config.data.resize=8"
+    )

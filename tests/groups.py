@@ -1,0 +1,61 @@
+"""Several real processes that train together on this machine, each with its supervisor."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+from tests.runs import ROOT
+
+
+def free_port():
+    """A port that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
+
+
+def start_group(count, *arguments, cache):
+    """`python -m common.main ARGUMENTS` as `count` processes; compiled programs are kept in `cache`."""
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    command = [sys.executable, "-m", "common.main", *arguments, f"--coordinator=localhost:{free_port()}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return [
+        subprocess.Popen(
+            [*command, f"--processes={count}", f"--process_id={number}"], cwd=ROOT, env=environment, **pipes
+        )
+        for number in range(count)
+    ]
+
+
+def finish_group(group, timeout=240):
+    """Exit code, standard output and standard error of each process."""
+    ended = []
+    for process in group:
+        output, errors = process.communicate(timeout=timeout)
+        ended.append((process.returncode, output, errors))
+    return ended
+
+
+def worker(process):
+    """The process id of the one that trains, which the supervisor `process` stands by; None when there is none now."""
+    children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    found = children.read_text().split() if children.exists() else []
+    return int(found[0]) if found else None
+
+
+def wait_for_checkpoint(folder, group, after=0, timeout=200):
+    """Return when there is a checkpoint of a later step than `after`."""
+    deadline = time.monotonic() + timeout
+    while not any(int(path.name) > after for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()):
+        assert all(process.poll() is None for process in group), finish_group(group)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def send(process, number=signal.SIGKILL):
+    """Send a signal to the process that trains, not to its supervisor."""
+    os.kill(worker(process), number)

@@ -1,0 +1,51 @@
+"""Checkpoints saved on N simulated devices and restored on M: `python -m tests.layouts FOLDER` prints what differs."""
+
+import functools
+import json
+import pathlib
+import sys
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from common import mesh, models, sharding, train
+from common.checkpoints import Checkpoints
+from common.data import datasets
+from common.state import create_state
+from tests.modes import config_of
+
+LAYOUTS = [(1, 1), (2, 1), (4, 2), (8, 1), (8, 8)]  # devices, fsdp
+
+
+def main(root):
+    """Save and restore in every pair of layouts; then see which of ten checkpoints are kept."""
+    config = config_of("lenet")
+    dataset = datasets.load(config.data)
+    classifier = models.create(config.model, dataset.info)
+    optimizer, _ = train.make_optimizer(config, len(dataset.train))
+    fresh = functools.partial(create_state, classifier, optimizer, config)
+    like = jax.eval_shape(fresh)
+    grids = {layout: mesh.create(ConfigDict({"devices": layout[0], "fsdp": layout[1]})) for layout in LAYOUTS}
+    expected = jax.tree.map(np.asarray, fresh())
+    wrong = []
+    for saved, grid in grids.items():
+        with Checkpoints(root / f"{saved}") as checkpoints:
+            checkpoints.save(1, sharding.create(fresh, grid), None)
+            checkpoints.wait()
+            for restored, other in grids.items():
+                state = checkpoints.restore_latest(like, other)
+                same = jax.tree.map(lambda a, b: np.array_equal(a, np.asarray(b)), expected, state)
+                placed = jax.tree.map(lambda a, b: a.sharding == b, state, sharding.of(like, other))
+                if not (all(jax.tree.leaves(same)) and all(jax.tree.leaves(placed))):
+                    wrong.append((saved, restored))
+    with Checkpoints(root / "kept", keep=2, keep_every=4) as checkpoints:
+        for step in range(1, 11):
+            checkpoints.save(step, fresh(), 0.1 if step == 3 else 0.2)
+        checkpoints.wait()
+        kept = checkpoints.steps()
+    return {"wrong": wrong, "kept": kept}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(pathlib.Path(sys.argv[1]))))

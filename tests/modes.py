@@ -1,0 +1,73 @@
+"""Losses of a few updates on a mesh of simulated devices, printed as JSON: `python -m tests.modes NAME [NAME ...]`.
+
+Every network learns in each mode: on one device, data parallel, fully sharded, and both on a two-axis mesh.
+"""
+
+import functools
+import json
+import sys
+
+import jax
+
+from common import mesh, models, sharding, train
+from common.config import base
+from common.data import datasets, pipeline
+from common.state import create_state
+from common.steps import make_train_call, no_totals
+
+MODES = {"one device": (1, 1), "data": (8, 1), "fsdp": (8, 8), "data and fsdp": (8, 4)}
+NETWORKS = {
+    "lenet": ("lenet", "lenet5_modern", {}),
+    "alexnet": ("alexnet", "small", {"widths": (16, 16, 16, 16, 16), "fc_width": 64}),
+    "vgg": ("vgg", "vgg11_bn", {"width": 8, "fc_width": 64}),
+    "googlenet": ("googlenet", "googlenet_small", {"width": 0.125}),
+    "resnet": ("resnet", "resnet20", {}),
+    "resnet, groups, scan, remat": ("resnet", "resnet20", {"batch_groups": 2, "scan": "on", "remat": True}),
+    "vit": ("vit", "nano4", {"depth": 2, "dropout": 0.1}),
+    "vit, remat": ("vit", "nano4", {"depth": 2, "remat": True}),
+}
+STEPS = 3
+# Nine modules of four branches take half a minute of compilation in each mode, and the last mode has all there is.
+FEWER_MODES = {"googlenet": ("one device", "data and fsdp")}
+
+
+def config_of(name):
+    """A config that trains this network on a few digits."""
+    family, variant, changes = NETWORKS[name]
+    config = base(models.section(family, variant, **changes))
+    config.data.resize = 32 if family in ("alexnet", "lenet", "vgg") else 16
+    config.data.limit = 64
+    config.train.batch_size = 16
+    config.train.accumulate = 2 if name == "vit" else 1
+    config.optimizer.ema = 0.9
+    config.optimizer.momentum = 0.9
+    config.schedule.learning_rate = 0.002  # small enough that rounding does not grow
+    return config
+
+
+def losses(config, devices, fsdp):
+    """The mean loss of each update, and bytes on each device of parameters and optimizer state."""
+    config.mesh.devices, config.mesh.fsdp = devices, fsdp
+    grid = mesh.create(config.mesh)
+    dataset = datasets.load(config.data)
+    classifier = models.create(config.model, dataset.info)
+    optimizer, _ = train.make_optimizer(config, len(dataset.train))
+    with sharding.split_activations(grid):
+        state = sharding.create(functools.partial(create_state, classifier, optimizer, config), grid)
+        feed = pipeline.train_feed(dataset.train, config, grid, 0)
+        step = sharding.kept(train.make_train_step(config, classifier, optimizer), grid)
+        call = make_train_call(step, feed.select)
+        found = []
+        for number in range(STEPS):
+            sums = mesh.replicate(no_totals(), grid)
+            state, sums = call(state, sums, feed.take(number, 1, 1), 1)
+            found.append(float(sums.loss) / config.train.batch_size)
+    held = (state.params, state.opt_state)
+    shards = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(held)]
+    assert sum(shards) == sharding.bytes_per_device(held, grid)
+    return {"losses": found, "bytes": sum(shards)}
+
+
+if __name__ == "__main__":
+    chosen = {name: FEWER_MODES.get(name, MODES) for name in sys.argv[1:]}
+    print(json.dumps({name: {m: losses(config_of(name), *MODES[m]) for m in modes} for name, modes in chosen.items()}))

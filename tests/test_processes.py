@@ -1,0 +1,168 @@
+"""Several processes that train together: the result of one, stopped together, and what becomes of them at a death."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from common import metrics, processes, rendezvous, supervise, trained
+from common.errors import UserError
+from common.watchdog import EXIT_HUNG
+from tests.groups import finish_group, free_port, send, start_group, wait_for_checkpoint
+from tests.runs import ROOT, run
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes through /proc")
+
+STEPS = 120
+RUN = (
+    "--config=configs/lenet5_folder.py",
+    "--config.data.source=digits",
+    "--config.mesh.devices=0",
+    "--config.schedule.warmup=5steps",
+    f"--config.train.length={STEPS}steps",
+    f"--config.train.log_every={STEPS // 2}steps",
+    f"--config.evaluate.every={STEPS // 2}steps",
+    "--config.checkpoint.every=10steps",
+    "--config.evaluate.batch_size=50",
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+def parameters(folder):
+    """Every parameter of the last checkpoint, as one vector."""
+    last = trained.load(folder, step=STEPS)
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cache):
+    folder = tmp_path_factory.mktemp("two")
+    for code, _, errors in finish_group(start_group(2, *RUN, f"--workdir={folder}", cache=cache)):
+        assert code == 0, errors
+    return folder
+
+
+def test_two_processes_learn_as_one_does_and_one_of_them_writes(undisturbed, tmp_path):
+    code, _, errors = run(*RUN, f"--workdir={tmp_path}")
+    assert code == 0, errors
+    one, two = metrics.read(tmp_path), metrics.read(undisturbed)
+    assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in two]
+    for a, b in zip(one, two, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-2)
+        assert a["examples"] == b["examples"]
+
+
+def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undisturbed, cache, tmp_path):
+    command = (*RUN, f"--workdir={tmp_path}")
+    group = start_group(2, *command, "--restarts=1", cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[1], signal.SIGTERM)
+    while "restart" not in (line := group[0].stderr.readline()):
+        assert line, finish_group(group)
+    assert "exit code 75" in line
+    saved = max(int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*"))
+    wait_for_checkpoint(tmp_path, group, after=saved)
+    send(group[1])
+    (code, _, errors), (killed, _, _) = finish_group(group)
+    assert (code, killed) == (processes.EXIT_LOST, 128 + signal.SIGKILL)
+    # By name where communication failed; where it only hung (while saving) JAX's runtime noticed.
+    assert errors.strip().splitlines()[-1].startswith(("error: lost process 1 of 2", "error: lost another process"))
+    for code, _, errors in finish_group(start_group(2, *command, cache=cache)):
+        assert code == 0, errors
+    np.testing.assert_array_equal(parameters(tmp_path), parameters(undisturbed))
+
+
+def test_who_does_not_come_is_named():
+    line = f"--coordinator=localhost:{free_port()}"
+    start = (*RUN, line, "--processes=3", "--process_id=0", "--config.mesh.start_timeout=1")
+    code, _, errors = run(*start)
+    assert code == processes.EXIT_LOST
+    assert errors.strip() == "error: lost processes 1, 2 of 3; start the run again to continue from its last checkpoint"
+
+
+def test_a_caller_learns_who_is_missing_and_that_nobody_listens():
+    address = f"localhost:{free_port()}"
+    assert rendezvous.meet(address, 2, 1, timeout=0.3) == [0]
+    assert rendezvous.meet(address, 1, 0, timeout=0.3) == []
+
+
+def test_clusters_are_seen_by_their_variables():
+    assert not processes.in_cluster({})
+    assert not processes.in_cluster({"SLURM_NTASKS": "1"})
+    assert processes.in_cluster({"SLURM_NTASKS": "2"})
+    assert processes.in_cluster({"OMPI_COMM_WORLD_SIZE": "4"})
+    assert processes.in_cluster({"TPU_WORKER_HOSTNAMES": "a,b"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("localhost:1", None, None), "need --processes"),
+        ((None, 2, 0), "--coordinator"),
+        (("localhost:1", 2, 2), "expected 0 to 1"),
+        (("localhost", 2, 0), "HOST:PORT"),
+    ],
+)
+def test_flags_that_contradict_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        processes.start(*flags, start_timeout=1, heartbeat_timeout=1)
+
+
+HUNG = """
+import time
+from common.watchdog import Watchdog
+def a_step_that_hangs():
+    time.sleep(60)
+with Watchdog(0.5) as watchdog:
+    for _ in range(8):
+        time.sleep(0.1)
+        watchdog.beat()
+    print("beating", flush=True)
+    a_step_that_hangs()
+"""
+
+
+def test_a_hung_step_shows_its_stack_and_ends():
+    done = subprocess.run([sys.executable, "-c", HUNG], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == EXIT_HUNG
+    assert "beating" in done.stdout
+    assert "no progress" in done.stderr
+    assert "a_step_that_hangs" in done.stderr
+
+
+def test_a_supervisor_starts_again_until_it_succeeds(tmp_path):
+    marks = tmp_path / "marks"
+    program = tmp_path / "flaky.py"
+    program.write_text(
+        "import os, pathlib, sys\n"
+        "from common import supervise\n"
+        "supervise.main('flaky', sys.argv[1:])\n"
+        f"marks = pathlib.Path({str(marks)!r})\n"
+        "marks.write_text((marks.read_text() if marks.exists() else '') + 'x')\n"
+        "sys.exit({1: 75, 2: 76}.get(len(marks.read_text()), 0))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-m", "flaky"]
+    done = subprocess.run([*command, "--restarts=3"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert marks.read_text() == "xxx"
+    assert "restart 2 of 3" in done.stderr
+    marks.unlink()
+    done = subprocess.run([*command, "--restarts=1"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 76
+    assert marks.read_text() == "xx"
+
+
+def test_a_supervisor_does_not_load_jax():
+    code = "import sys; from common import supervise; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False"
+    assert supervise._number(["--restarts", "4"], "restarts") == 4

@@ -1,0 +1,79 @@
+"""What a user gets wrong with a Vision Transformer is answered in one line."""
+
+import dataclasses
+import functools
+
+import jax
+import pytest
+from vit_networks import IMAGE, classifier, section
+
+from common import config as config_lib
+from common import models, optimizers, steps, train
+from common.data import datasets
+from common.errors import UserError
+from common.state import create_state
+from vit import claims
+
+
+def test_an_image_that_does_not_split_into_patches_is_refused():
+    info = datasets.Info("some", 5, tuple("abcde"), (30, 32, 3), 1, 1)
+    with pytest.raises(
+        UserError, match="30x32 pixels do not split into patches of 4x4: set config.data.resize"
+    ) as error:
+        models.create(section(), info)
+    assert "\n" not in str(error.value)
+
+
+def updates(rate, count, **changes):
+    """State and totals after `count` updates of a small network on one batch."""
+    config = config_lib.base(section())
+    config.update_from_flattened_dict({"optimizer.name": "sgd", **changes})
+    network = classifier(dtype="float32")
+    optimizer = optimizers.create(config.optimizer, lambda step: rate, plateau=False)
+    step = functools.partial(
+        steps.train_step, classifier=network, optimizer=optimizer, prepare=lambda key, images: images, config=config
+    )
+    images = jax.random.normal(jax.random.key(1), (8, *IMAGE))
+    labels = jax.random.randint(jax.random.key(2), (8,), 0, 5)
+    state, step, sums = create_state(network, optimizer, config), jax.jit(step), steps.no_totals()
+    for _ in range(count):
+        state, new = step(state, images, labels)
+        sums += new
+    return state, sums
+
+
+def test_a_learning_rate_that_is_too_high_stops_the_run_and_names_the_step():
+    state, sums = updates(1e30, 4)
+    assert 1 <= int(sums.bad_step) <= 4
+    with pytest.raises(UserError, match=r"not finite at step \d: training has diverged; .*Lower config.schedule"):
+        train.stop_if_diverged(state, sums)
+    train.stop_if_diverged(*updates(1e-3, 2))
+
+
+def test_mixup_changes_the_loss_and_not_what_errors_are_counted_against():
+    _, plain = updates(0.0, 3)
+    _, mixed = updates(0.0, 3, **{"augment.mixup": 1.0})
+    assert float(plain.count) == float(mixed.count) == 24
+    # The head starts at zero: all logits are equal, the loss is ln 5 whatever the labels, and the first class is said.
+    assert float(mixed.loss) == pytest.approx(float(plain.loss), rel=1e-5)
+    assert float(mixed.errors) == float(plain.errors)
+    after, _ = updates(0.1, 2)
+    blended, _ = updates(0.1, 2, **{"augment.mixup": 1.0})
+    assert not (after.params["head"]["bias"] == blended.params["head"]["bias"]).all()
+
+
+def test_mixup_is_refused_where_the_loss_takes_indices_only():
+    config = config_lib.base(models.section("lenet", "lenet5"))
+    config.augment.mixup = 0.2
+    hard = dataclasses.replace(classifier(), soft_labels=False)
+    with pytest.raises(UserError, match="augment.mixup is 0.2, but the loss of this variant of 'lenet' takes class"):
+        train.check(config, hard)
+
+
+def test_equal_cost_claims_run_the_same_updates():
+    (claim,) = (claim for claim in claims.CLAIMS if claim.id == "vit-small-data-convolution-wins")
+    assert claim.holds({"ViT": [0.2, 0.3], "ResNet-20": [0.1]})
+    assert not claim.holds({"ViT": [0.05], "ResNet-20": [0.1]})
+    (claim,) = (claim for claim in claims.CLAIMS if claim.id == "vit-posemb-ablation")
+    assert claim.holds({"none": [0.4], "learned": [0.3], "learned_2d": [0.305], "sincos2d": [0.3]})
+    assert not claim.holds({"none": [0.3], "learned": [0.3], "learned_2d": [0.3], "sincos2d": [0.3]})

@@ -1,0 +1,69 @@
+"""Parameters with the blocks apart (encoderblock_0, encoderblock_1, ...) or stacked for the loop (encoderblock)."""
+
+import re
+from collections.abc import Mapping
+
+import jax
+import numpy as np
+from flax import traverse_util
+from jaxtyping import PyTree
+
+Arrays = dict[str, np.ndarray]  # by '/'-joined name
+Shapes = dict[str, tuple[int, ...]]
+
+_STACKED = "Transformer/encoderblock/"
+
+
+def to_tree(arrays: Mapping[str, np.ndarray]) -> PyTree:
+    """'/'-joined names to a nested dictionary."""
+    return traverse_util.unflatten_dict(dict(arrays), sep="/")
+
+
+def flatten(params: PyTree) -> Arrays:
+    """A nested dictionary to '/'-joined names."""
+    return {name: np.asarray(array) for name, array in traverse_util.flatten_dict(params, sep="/").items()}
+
+
+def unstack_blocks(params: PyTree) -> PyTree:
+    """Parameters of a network with `scan=True` as those of one with `scan=False`; others are returned as they are."""
+    transformer = dict(params["Transformer"])
+    if "encoderblock" not in transformer:
+        return params
+    stacked = transformer.pop("encoderblock")
+    for number in range(len(jax.tree.leaves(stacked)[0])):
+        transformer[f"encoderblock_{number}"] = jax.tree.map(lambda array, n=number: array[n], stacked)
+    return {**params, "Transformer": transformer}
+
+
+def stack_blocks(params: PyTree) -> PyTree:
+    """The reverse of `unstack_blocks`."""
+    transformer = dict(params["Transformer"])
+    names = sorted((name for name in transformer if block_number(name) is not None), key=block_number)
+    if not names:
+        return params
+    blocks = [transformer.pop(name) for name in names]
+    transformer["encoderblock"] = jax.tree.map(lambda *arrays: np.stack(arrays), *blocks)
+    return {**params, "Transformer": transformer}
+
+
+def block_shapes(like: PyTree) -> Shapes:
+    """Shapes by name, blocks apart."""
+    shapes = {}
+    for name, leaf in traverse_util.flatten_dict(like, sep="/").items():
+        inside = name.removeprefix(_STACKED)
+        if inside == name:
+            shapes[name] = leaf.shape
+        else:
+            shapes |= {f"Transformer/encoderblock_{i}/{inside}": leaf.shape[1:] for i in range(leaf.shape[0])}
+    return shapes
+
+
+def block_number(module: str) -> int | None:
+    """The number in a block's name, None for another name."""
+    match = re.fullmatch(r"encoderblock_(\d+)", module)
+    return int(match[1]) if match else None
+
+
+def block_of(name: str) -> int | None:
+    """The number of the block that an array belongs to."""
+    return next((n for n in map(block_number, name.split("/")) if n is not None), None)

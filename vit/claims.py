@@ -1,0 +1,117 @@
+"""What the Vision Transformer paper and its successors claim, and how it is measured here, on CIFAR-10.
+
+The paper's numbers are of ImageNet and JFT-300M; what is tested here is which of two is the better.
+"""
+
+import pathlib
+
+import numpy as np
+
+from common import comparison, trained
+from common.claims import Claim, Experiment, Values, final_test_error, mean
+from common.data import datasets, pipeline
+from vit import pictures
+
+# About an epoch: seconds on a GPU, five minutes for each network on two cores.
+_QUICK = {
+    "train.length": "400 steps",
+    "train.log_every": "20 steps",
+    "evaluate.every": "100 steps",
+    "checkpoint.every": "200 steps",
+    "schedule.warmup": "40 steps",
+}
+_VIT = Experiment("configs/vit_cifar10.py")
+_RESNET = Experiment("configs/resnet_cifar10.py:resnet20")
+# Errors that differ by less are called equal: twice what small networks stray between seeds.
+_EQUAL = 0.01
+
+
+def _vit(**changes: object) -> Experiment:
+    return _VIT.with_changes({name.replace("__", "."): value for name, value in changes.items()})
+
+
+def _is_lower(better: str, worse: str, errors: Values) -> bool:
+    return mean(errors[better]) < mean(errors[worse])
+
+
+def _positions_hold(errors: Values) -> bool:
+    """Without positions it is worse than with any, among which it does not matter."""
+    means = {name: mean(found) for name, found in errors.items()}
+    without = means.pop("none")
+    return without > max(means.values()) + _EQUAL and max(means.values()) - min(means.values()) < 2 * _EQUAL
+
+
+def attention_distance_grows(folder: pathlib.Path) -> float:
+    """Pixels by which the last layer's mean attention distance exceeds the first's, over 128 test images."""
+    run = trained.load(folder)
+    test = datasets.load(run.config.data).test
+    images, _ = pipeline.gather(test, np.arange(min(128, len(test))))
+    distances = pictures.measured_distance(run, images).mean(axis=1)
+    return float(distances[-1] - distances[0])
+
+
+CLAIMS = [
+    Claim(
+        id="vit-small-data-convolution-wins",
+        where="Dosovitskiy 2021, sections 1 and 4.3, Figures 3 and 4",
+        says="on little data a ResNet of the same cost (multiply-adds and updates) beats a Vision Transformer",
+        runs={"ViT": _VIT, "ResNet-20": _RESNET},
+        measure=final_test_error,
+        holds=lambda errors: _is_lower("ResNet-20", "ViT", errors),
+        quick=_QUICK,
+        figure=comparison.error_curves,
+    ),
+    Claim(
+        id="vit-posemb-ablation",
+        where="Dosovitskiy 2021, appendix D.4, Table 8",
+        says="without position embeddings the error is higher; which ones there are makes no difference",
+        runs={kind: _vit(model__position=kind) for kind in ("none", "learned", "learned_2d", "sincos2d")},
+        measure=final_test_error,
+        holds=_positions_hold,
+        quick=_QUICK,
+        figure=comparison.error_curves,
+    ),
+    Claim(
+        id="vit-gap-vs-cls",
+        where="Dosovitskiy 2021, appendix D.3, Figure 9",
+        says="averaging all patches is as good as a class token",
+        runs={"class token": _vit(model__pooling="token"), "average": _VIT},
+        measure=final_test_error,
+        holds=lambda errors: mean(errors["average"]) < mean(errors["class token"]) + _EQUAL,
+        quick=_QUICK,
+        figure=comparison.error_curves,
+    ),
+    Claim(
+        id="vit-shape",
+        where="Dosovitskiy 2021, appendix D.2, Figure 8",
+        says="more depth and smaller patches lower the error",
+        runs={"depth 2": _vit(model__depth=2), "depth 5": _VIT, "patches of 8x8": _vit(model__patch_size=8)},
+        measure=final_test_error,
+        holds=lambda errors: _is_lower("depth 5", "depth 2", errors) and _is_lower("depth 5", "patches of 8x8", errors),
+        quick=_QUICK,
+        figure=comparison.error_curves,
+    ),
+    Claim(
+        id="betterplain-no-aug",
+        where="Beyer 2022, Table 1 (on ImageNet, 90 epochs: 26.4% without, 23.5% with)",
+        says="RandAugment and mixup lower the error",
+        runs={
+            "without": _VIT,
+            "with": _vit(augment__randaugment_layers=2, augment__mixup=0.2),
+        },
+        measure=final_test_error,
+        holds=lambda errors: _is_lower("with", "without", errors),
+        quick=_QUICK,
+        figure=comparison.error_curves,
+    ),
+    Claim(
+        id="vit-attention-distance",
+        where="Dosovitskiy 2021, section 4.5, Figures 7 and 11",
+        says="heads attend farther away in the last layer than in the first",
+        runs={"ViT": _VIT},
+        measure=attention_distance_grows,
+        unit="pixels",
+        holds=lambda growth: mean(growth["ViT"]) > 0,
+        quick=_QUICK,
+    ),
+]
