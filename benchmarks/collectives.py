@@ -1,0 +1,123 @@
+"""What a compiled program sends between devices, read from its text: `read(compiled.as_text())`.
+
+The convention, for a ring of n devices and an array of B bytes, each as what one device sends in all:
+
+    all-reduce       2 (n - 1) / n B      reduce-scatter, then all-gather
+    all-gather         (n - 1) / n B      B: of the gathered array
+    reduce-scatter     (n - 1) / n B      B: of the array before it is scattered
+    all-to-all         (n - 1) / n B
+    collective-permute             B
+"""
+
+import collections
+import dataclasses
+import math
+import re
+
+_BYTES = {"pred": 1, "s8": 1, "u8": 1, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+_KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute"
+_INSTRUCTION = re.compile(rf"= (\(.*?\)|\S+) ({_KINDS})(-start)?\((.*)")
+_ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
+_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
+_CALL = re.compile(r"(?:body|to_apply|calls)=%?([\w.\-]+)")
+_TRIPS = re.compile(r'known_trip_count[^\d]*"n":"(\d+)"')
+
+
+@dataclasses.dataclass(frozen=True)
+class Collective:
+    """One kind of communication of one array, or of several at once.
+
+    result_bytes: of what each device has afterwards. devices: how many communicate with each other. times: how often
+    it happens in a run of the program (in a loop: in each turn).
+    """
+
+    kind: str
+    result_bytes: int
+    devices: int
+    times: int
+
+    @property
+    def sent(self) -> float:
+        """Bytes that one device sends, by the convention above."""
+        share = (self.devices - 1) / self.devices
+        factor = {"all-reduce": 2 * share, "reduce-scatter": self.devices - 1, "collective-permute": 1}
+        return self.times * self.result_bytes * factor.get(self.kind, share)
+
+
+def read(text: str) -> list[Collective]:
+    """The collectives of a compiled module (`jit(f).lower(...).compile().as_text()`)."""
+    bodies, entry = _computations(text)
+    times = collections.Counter({entry: 1})
+    for name in _callers_first(bodies, entry):
+        for line in bodies[name]:
+            turns = int(match[1]) if " while(" in line and (match := _TRIPS.search(line)) else 1
+            for callee in _CALL.findall(line):
+                times[callee] += turns * times[name]
+    return [found for name, lines in bodies.items() for line in lines if (found := _collective(line, times[name]))]
+
+
+def sent(found: list[Collective]) -> dict[str, float]:
+    """Bytes that one device sends, by kind."""
+    sums = collections.Counter()
+    for one in found:
+        sums[one.kind] += one.sent
+    return dict(sums)
+
+
+def _computations(text: str) -> tuple[dict[str, list[str]], str]:
+    """The lines of each computation, and the name of the one that the program starts with."""
+    bodies, entry, name = {}, "", ""
+    for line in text.splitlines():
+        header = _COMPUTATION.match(line)
+        if header:
+            name = header[2]
+            bodies[name] = []
+            entry = name if header[1] else entry
+        elif name:
+            bodies[name].append(line)
+    return bodies, entry
+
+
+def _callers_first(bodies: dict[str, list[str]], entry: str) -> list[str]:
+    """Computations that the entry reaches, each after all that call it."""
+    order, seen = [], set()
+
+    def visit(name: str) -> None:
+        if name in seen or name not in bodies:
+            return
+        seen.add(name)
+        for line in bodies[name]:
+            for callee in _CALL.findall(line):
+                visit(callee)
+        order.append(name)
+
+    visit(entry)
+    return order[::-1]
+
+
+def _collective(line: str, times: int) -> Collective | None:
+    match = _INSTRUCTION.search(line)
+    if match is None or not times:
+        return None
+    result, kind, start, rest = match.groups()
+    sizes = [
+        math.prod(map(int, filter(None, shape.split(",")))) * _BYTES[name] for name, shape in _ARRAY.findall(result)
+    ]
+    if start and kind != "all-reduce":
+        sizes = sizes[len(sizes) // 2 :]  # the first half repeats the operands
+    return Collective(kind, sum(sizes), _group_size(rest), times)
+
+
+def _group_size(rest: str) -> int:
+    """How many devices are in a group, in any of the three ways of writing groups."""
+    if compact := re.search(r"replica_groups=\[(\d+),(\d+)\]", rest):
+        return int(compact[2])
+    if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
+        return len(listed[1].split(","))
+    if named := re.search(r"replica_groups=mesh\[([^]]*)\] \{([^}]*)\}", rest):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
+        parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", named[2])
+        return math.prod(int(part or sizes[axis]) for axis, part in parts)
+    if "source_target_pairs" in rest:
+        return 2
+    raise ValueError(f"no groups of devices in '{rest[:200]}'")

@@ -1,0 +1,213 @@
+"""The cost model of docs/scaling.md, worked out: `python -m benchmarks.scaling` writes the tables into that page.
+
+python -m benchmarks.scaling --check    compiles an update on 8 simulated devices and compares what it sends
+"""
+
+import dataclasses
+import datetime
+import functools
+import math
+import os
+import pathlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from common import launch
+
+if TYPE_CHECKING:  # what is slow to import comes after the flags
+    from jax.sharding import Mesh
+    from jaxtyping import PyTree
+
+    from common import models
+
+_CHECK = flags.DEFINE_bool("check", False, "compare with what compiled updates send, instead of writing the tables")
+_OUT = flags.DEFINE_string("out", "docs/scaling.md", "page whose tables are rewritten")
+
+BEGIN, END = "<!-- scaling: -->", "<!-- /scaling -->"
+DEVICES = (8, 256, 4096)
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """NVIDIA DGX H100, by its data sheet: per GPU, in bfloat16 without sparsity.
+
+    peak: operations a second. utilisation: share of them that training reaches, an assumption. near, far: bytes a
+    second in one direction, over NVLink inside a node and over InfiniBand (400 Gb/s) between nodes. latency: seconds
+    of one message between nodes, an assumption.
+    """
+
+    name: str = "H100"
+    per_node: int = 8
+    peak: float = 989e12
+    utilisation: float = 0.4
+    near: float = 450e9
+    far: float = 50e9
+    latency: float = 5e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """What the model needs to know of a network: parameters, and multiply-adds of one image forwards."""
+
+    name: str
+    parameters: int
+    multiply_adds: int
+    batch: int  # images on one device
+
+
+def compute_seconds(network: Network, machine: Machine) -> float:
+    """An update's arithmetic on one device: forwards once, backwards twice, two operations to a multiply-add."""
+    return 3 * 2 * network.multiply_adds * network.batch / (machine.peak * machine.utilisation)
+
+
+def exchange_seconds(size: float, devices: int, machine: Machine) -> float:
+    """One pass of `size` bytes round all devices (all-gather or reduce-scatter); an all-reduce is two.
+
+    In two stages, inside nodes and then between them, where each of a node's devices has its own link and its own
+    part of the array.
+    """
+    inside = min(devices, machine.per_node)
+    nodes = math.ceil(devices / machine.per_node)
+    near = (inside - 1) / inside * size / machine.near
+    far = (nodes - 1) / nodes * (size / inside) / machine.far
+    return near + far + math.ceil(math.log2(devices)) * machine.latency
+
+
+def row(network: Network, devices: int, machine: Machine) -> list[str]:
+    """One line of the table."""
+    gradients = 4 * network.parameters
+    weights = 2 * network.parameters  # gathered in bfloat16, as the layers use them
+    compute = compute_seconds(network, machine)
+    data = 2 * exchange_seconds(gradients, devices, machine)
+    fsdp = 2 * exchange_seconds(weights, devices, machine) + exchange_seconds(gradients, devices, machine)
+    return [
+        network.name,
+        f"{devices:,}",
+        f"{network.batch * devices:,}",
+        f"{1e3 * compute:.1f}",
+        f"{2 * (devices - 1) / devices * gradients / 1e6:,.0f}",
+        f"{1e3 * data:.1f}",
+        f"{compute / max(compute, data):.0%} to {compute / (compute + data):.0%}",
+        f"{1e3 * fsdp:.1f}",
+        f"{network.batch * data / compute:.0f}",
+        f"{4 * gradients / 1e9:.2f}",
+        f"{4 * gradients / devices / 1e9:.3f}",
+    ]
+
+
+HEADINGS = (
+    "network",
+    "devices",
+    "global batch",
+    "compute, ms",
+    "all-reduce sends, MB",
+    "all-reduce, ms",
+    "efficiency, overlapped or not",
+    "FSDP exchange, ms",
+    "batch on a device that hides the all-reduce",
+    "state, GB",
+    "state with FSDP, GB",
+)
+
+
+def networks() -> list[Network]:
+    """The three networks of the tables, counted from their modules."""
+    chosen = (("resnet", "resnet50", 128), ("vit", "l16", 64), ("vit", "h14", 32))
+    return [network(family, variant, batch) for family, variant, batch in chosen]
+
+
+def network(family: str, variant: str, batch: int, side: int = 224, **changes: Any) -> Network:
+    """A variant on colour images of `side` pixels and 1000 classes, with `batch` of them on a device."""
+    import jax
+
+    from common import layer_table
+    from common.state import num_parameters
+
+    module = _classifier(family, variant, side, **changes).module
+    shapes = layer_table.variables(module, (side, side, 3))
+    images = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
+    adds = layer_table.multiply_adds(functools.partial(module.apply, train=False), shapes, images)
+    return Network(f"{family} {variant}", num_parameters(shapes["params"]), sum(adds.values()), batch)
+
+
+def _classifier(family: str, variant: str, side: int, **changes: Any) -> "models.Classifier":
+    from common import models
+    from common.data.datasets import Info
+
+    facts = {"name": "none", "train_size": 1, "test_size": 1, "image_shape": (side, side, 3)}
+    info = Info(**facts, num_classes=1000, class_names=tuple(map(str, range(1000))))
+    return models.create(models.section(family, variant, **changes), info)
+
+
+def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Callable, PyTree]":
+    """The update of a variant under SGD with momentum, and the shapes of its state."""
+    import jax
+
+    from common import models, train
+    from common.config import base
+    from common.state import create_state
+
+    config = base(models.section(family, variant, **changes))
+    classifier = _classifier(family, variant, side, **changes)
+    optimizer, _ = train.make_optimizer(config, 1000)
+    shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
+    return train.make_train_step(config, classifier, optimizer), shapes
+
+
+def state_shapes(family: str, variant: str) -> "PyTree":
+    """The shapes of a variant's state under SGD with momentum."""
+    return _training(family, variant, 224)[1]
+
+
+def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: int, **changes: Any) -> str:
+    """The text of an update compiled for a mesh of simulated devices; nothing of its size is held in memory."""
+    import jax
+
+    from common import mesh as mesh_lib
+    from common import sharding
+
+    step, shapes = _training(family, variant, side, **changes)
+    placed = {"sharding": mesh_lib.batched(mesh)}
+    images = jax.ShapeDtypeStruct((batch, side, side, 3), "float32", **placed)
+    labels = jax.ShapeDtypeStruct((batch,), "int32", **placed)
+    with sharding.split_activations(mesh):
+        step = jax.jit(sharding.kept(step, mesh), donate_argnums=0)
+        return step.lower(sharding.like(shapes, mesh), images, labels).compile().as_text()
+
+
+def main() -> None:
+    """Write the tables, or compare with compiled programs."""
+    if _CHECK.value:
+        _compare()
+        return
+    machine = Machine()
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    for one in networks():
+        lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
+    lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}, for {machine}.")
+    page = pathlib.Path(_OUT.value)
+    before, _, rest = page.read_text().partition(BEGIN)
+    page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
+    print("\n".join(lines))
+
+
+def _compare() -> None:
+    """Print the model's bytes beside the compiled program's, for data parallel and FSDP."""
+    from benchmarks import collectives
+
+    devices = 8
+    for family, variant, side in (("resnet", "resnet50", 64), ("vit", "l16", 32)):
+        size = 4 * network(family, variant, 1).parameters
+        for fsdp in (1, devices):
+            found = collectives.sent(
+                collectives.read(compiled_update(family, variant, devices, fsdp, side, 2 * devices))
+            )
+            passes = {name: round(sent / ((devices - 1) / devices * size), 3) for name, sent in found.items()}
+            print(f"{family} {variant}, fsdp {fsdp}: passes of the parameters' bytes, by kind: {passes}")
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    launch.run(main)
