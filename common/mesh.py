@@ -22,7 +22,7 @@ def create(config: ConfigDict) -> Mesh:
     devices = jax.devices()
     count = config.devices or len(devices)
     if count > len(devices):
-        raise UserError(f"config.mesh.devices is {count}, but there are {len(devices)} of kind {devices[0].platform}")
+        raise UserError(f"config.mesh.devices is {count}, but there are only {len(devices)} ({devices[0].platform})")
     if jax.process_count() > 1 and count < len(devices):
         raise UserError(
             f"config.mesh.devices is {count}, but {jax.process_count()} processes have {len(devices)}, which all take "
