@@ -78,7 +78,8 @@ def _rows(result: dict[str, Any]) -> list[str]:
     for number, (name, ours) in enumerate(result["ours"].items()):
         paper = _number(result["paper"].get(name), result["unit"])
         spread = "" if ours["std"] is None else f" ± {_number(ours['std'], result['unit'])}"
-        text = f"{_number(ours['mean'], result['unit'])}{spread} ({len(result['seeds'])} seeds)"
+        seeds = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
+        text = f"{_number(ours['mean'], result['unit'])}{spread} ({seeds})"
         claim = f"`{result['claim']}`, {result['dataset']}" if number == 0 else ""
         lines.append(f"| {claim} | {name} | {paper} | {text} | {verdict if number == 0 else ''} |\n")
     return lines
