@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.layers import ceil_padding, local_response_norm, max_pool
+from common.layers import ceil_padding, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
 
@@ -34,7 +34,7 @@ class ConvolutionalNet(nn.Module):
         """Logits."""
         del train
         squash = ACTIVATIONS[self.activation]
-        normalize = spatial_response_norm if self.lrn else _identity
+        normalize = spatial_response_norm if self.lrn else identity
         x = images.astype(self.dtype)
         x = squash(_pool_max(_convolution("conv1", self.widths[0], 1e-4, self.dtype)(x)))  # 16x16x32
         x = squash(_convolution("conv2", self.widths[1], 0.01, self.dtype)(normalize(x)))  # 16x16x32
@@ -62,7 +62,7 @@ class LocallyConnectedNet(nn.Module):
         """Logits."""
         del train
         squash = ACTIVATIONS[self.activation]
-        normalize = _across_maps if self.lrn else _identity
+        normalize = _across_maps if self.lrn else identity
         x = images.astype(self.dtype)
         x = _pool_max(squash(_convolution("conv1", self.widths[0], 1e-4, self.dtype)(x)))  # 16x16x64
         x = squash(_convolution("conv2", self.widths[1], 0.01, self.dtype)(normalize(x)))  # 16x16x64
@@ -87,10 +87,6 @@ def spatial_response_norm(
 def _across_maps(images: Images) -> Images:
     """The 11% network's normalisation: n 9, scale 0.001 (divided by n, as in the author's code), power 0.75, k 1."""
     return local_response_norm(images, size=9, alpha=1e-3, beta=0.75, k=1.0, divide_by_size=True)
-
-
-def _identity(images: Images) -> Images:
-    return images
 
 
 def _convolution(name: str, features: int, deviation: float, dtype: str) -> nn.Conv:

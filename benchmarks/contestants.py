@@ -11,10 +11,11 @@ import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from types import SimpleNamespace
 from typing import Any
 
-CLASSES = 1000
+from benchmarks import networks
+from benchmarks.networks import CLASSES
+
 Step = Callable[[], None]
 
 
@@ -51,11 +52,7 @@ def serve(connection: Connection, contestant: str, spec: Spec) -> None:
 
 def module_of(spec: Spec) -> tuple[Any, Any]:
     """The `model` section and the classifier of a race."""
-    from common import models
-
-    config = models.section(spec.family, spec.variant, dtype=spec.dtype)
-    info = SimpleNamespace(num_classes=CLASSES, class_names=(), image_shape=(spec.image_size, spec.image_size, 3))
-    return config, models.create(config, info)
+    return networks.of(spec.family, spec.variant, spec.image_size, dtype=spec.dtype)
 
 
 def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:

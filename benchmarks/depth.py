@@ -9,11 +9,11 @@ neighbouring measurements. Nothing is run, so any machine will do. Writes result
 import functools
 import pathlib
 import time
-import types
 from typing import Any
 
 from absl import flags
 
+from benchmarks import networks
 from benchmarks.measure import record, spread
 from common import launch
 
@@ -52,14 +52,6 @@ def _compile_times(family: str, deep: str, shallow: str, fields: dict[str, Any],
     return {**times, f"{deep} over {shallow}: compile time": spread(ratios)}
 
 
-def _classifier(family: str, variant: str, fields: dict[str, Any], size: int) -> tuple[Any, Any]:
-    from common import models
-
-    config = models.section(family, variant, **fields)
-    info = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(size, size, 3))
-    return config, models.create(config, info)
-
-
 def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int) -> float:
     """Seconds to trace and compile an update on a batch of two, with no cache."""
     import jax
@@ -70,7 +62,7 @@ def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int
     from common.state import create_state
     from common.steps import train_step
 
-    model, classifier = _classifier(family, variant, fields, size)
+    model, classifier = networks.of(family, variant, size, **fields)
     config, optimizer = base(model), optax.sgd(0.1, momentum=0.9)
     state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
     step = functools.partial(
@@ -90,7 +82,7 @@ def _footprint(family: str, variant: str, batch_size: int, remat: bool) -> int:
 
     from common.footprint import activation_bytes
 
-    _, classifier = _classifier(family, variant, {"remat": remat}, 224)
+    _, classifier = networks.of(family, variant, 224, remat=remat)
     variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))
     return activation_bytes(classifier, variables.pop("params"), variables, batch_size)
 

@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
+from benchmarks import networks
 from common import launch
 
 if TYPE_CHECKING:  # what is slow to import comes after the flags
     from jax.sharding import Mesh
     from jaxtyping import PyTree
-
-    from common import models
 
 _CHECK = flags.DEFINE_bool("check", False, "compare with what compiled updates send, instead of writing the tables")
 _OUT = flags.DEFINE_string("out", "docs/scaling.md", "page whose tables are rewritten")
@@ -112,7 +111,7 @@ HEADINGS = (
 )
 
 
-def networks() -> list[Network]:
+def studied() -> list[Network]:
     """The three networks of the tables, counted from their modules."""
     chosen = (("resnet", "resnet50", 128), ("vit", "l16", 64), ("vit", "h14", 32))
     return [network(family, variant, batch) for family, variant, batch in chosen]
@@ -125,20 +124,11 @@ def network(family: str, variant: str, batch: int, side: int = 224, **changes: A
     from common import layer_table
     from common.state import num_parameters
 
-    module = _classifier(family, variant, side, **changes).module
+    module = networks.of(family, variant, side, **changes)[1].module
     shapes = layer_table.variables(module, (side, side, 3))
     images = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
     adds = layer_table.multiply_adds(functools.partial(module.apply, train=False), shapes, images)
     return Network(f"{family} {variant}", num_parameters(shapes["params"]), sum(adds.values()), batch)
-
-
-def _classifier(family: str, variant: str, side: int, **changes: Any) -> "models.Classifier":
-    from common import models
-    from common.data.datasets import Info
-
-    facts = {"name": "none", "train_size": 1, "test_size": 1, "image_shape": (side, side, 3)}
-    info = Info(**facts, num_classes=1000, class_names=tuple(map(str, range(1000))))
-    return models.create(models.section(family, variant, **changes), info)
 
 
 def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Callable, PyTree]":
@@ -150,7 +140,7 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
     from common.state import create_state
 
     config = base(models.section(family, variant, **changes))
-    classifier = _classifier(family, variant, side, **changes)
+    _, classifier = networks.of(family, variant, side, **changes)
     optimizer, _ = train.make_optimizer(config, 1000)
     shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
     return train.make_train_step(config, classifier, optimizer), shapes
@@ -184,7 +174,7 @@ def main() -> None:
         return
     machine = Machine()
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    for one in networks():
+    for one in studied():
         lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
     lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}, for {machine}.")
     page = pathlib.Path(_OUT.value)

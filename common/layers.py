@@ -117,7 +117,7 @@ def _bin_weights(length: int, bins: int) -> np.ndarray:
 
 
 def identity(outputs: PyTree) -> PyTree:
-    """The logits of a network whose outputs are logits."""
+    """What it is given: the logits of a network whose outputs are logits, or a normalisation that is left out."""
     return outputs
 
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common.errors import UserError, unknown
+from common.layers import identity
 from common.models import Classifier
 from common.objectives import cross_entropy
 from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Images, Maps, convolution
@@ -239,12 +240,8 @@ def create(config: ConfigDict, info: Any) -> Classifier:
     return Classifier(
         module=module,
         loss=cross_entropy,
-        logits=_logits,
+        logits=identity,
         input_shape=tuple(info.image_shape),
         num_classes=info.num_classes,
         soft_labels=True,
     )
-
-
-def _logits(outputs: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
-    return outputs

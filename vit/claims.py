@@ -3,6 +3,7 @@
 The paper's numbers are of ImageNet and JFT-300M; what is tested here is which of two is the better.
 """
 
+import functools
 import pathlib
 
 import numpy as np
@@ -50,48 +51,39 @@ def attention_distance_grows(folder: pathlib.Path) -> float:
     return float(distances[-1] - distances[0])
 
 
+# A claim about final test errors, with the curves beside it.
+_comparison = functools.partial(Claim, measure=final_test_error, quick=_QUICK, figure=comparison.error_curves)
+
 CLAIMS = [
-    Claim(
+    _comparison(
         id="vit-small-data-convolution-wins",
         where="Dosovitskiy 2021, sections 1 and 4.3, Figures 3 and 4",
         says="on little data a ResNet of the same cost (multiply-adds and updates) beats a Vision Transformer",
         runs={"ViT": _VIT, "ResNet-20": _RESNET},
-        measure=final_test_error,
         holds=lambda errors: _is_lower("ResNet-20", "ViT", errors),
-        quick=_QUICK,
-        figure=comparison.error_curves,
     ),
-    Claim(
+    _comparison(
         id="vit-posemb-ablation",
         where="Dosovitskiy 2021, appendix D.4, Table 8",
         says="without position embeddings the error is higher; which ones there are makes no difference",
         runs={kind: _vit(model__position=kind) for kind in ("none", "learned", "learned_2d", "sincos2d")},
-        measure=final_test_error,
         holds=_positions_hold,
-        quick=_QUICK,
-        figure=comparison.error_curves,
     ),
-    Claim(
+    _comparison(
         id="vit-gap-vs-cls",
         where="Dosovitskiy 2021, appendix D.3, Figure 9",
         says="averaging all patches is as good as a class token",
         runs={"class token": _vit(model__pooling="token"), "average": _VIT},
-        measure=final_test_error,
         holds=lambda errors: mean(errors["average"]) < mean(errors["class token"]) + _EQUAL,
-        quick=_QUICK,
-        figure=comparison.error_curves,
     ),
-    Claim(
+    _comparison(
         id="vit-shape",
         where="Dosovitskiy 2021, appendix D.2, Figure 8",
         says="more depth and smaller patches lower the error",
         runs={"depth 2": _vit(model__depth=2), "depth 5": _VIT, "patches of 8x8": _vit(model__patch_size=8)},
-        measure=final_test_error,
         holds=lambda errors: _is_lower("depth 5", "depth 2", errors) and _is_lower("depth 5", "patches of 8x8", errors),
-        quick=_QUICK,
-        figure=comparison.error_curves,
     ),
-    Claim(
+    _comparison(
         id="betterplain-no-aug",
         where="Beyer 2022, Table 1 (on ImageNet, 90 epochs: 26.4% without, 23.5% with)",
         says="RandAugment and mixup lower the error",
@@ -99,10 +91,7 @@ CLAIMS = [
             "without": _VIT,
             "with": _vit(augment__randaugment_layers=2, augment__mixup=0.2),
         },
-        measure=final_test_error,
         holds=lambda errors: _is_lower("with", "without", errors),
-        quick=_QUICK,
-        figure=comparison.error_curves,
     ),
     Claim(
         id="vit-attention-distance",

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common.errors import UserError, unknown
+from common.layers import identity
 from common.models import Classifier
 from common.objectives import cross_entropy
 from vit import hybrid
@@ -246,15 +247,11 @@ def create(config: ConfigDict, info: Any) -> Classifier:
     return Classifier(
         module=module,
         loss=cross_entropy,
-        logits=_identity,
+        logits=identity,
         input_shape=tuple(info.image_shape),
         num_classes=info.num_classes,
         soft_labels=True,
     )
-
-
-def _identity(logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
-    return logits
 
 
 def _check_image(module: VisionTransformer, image_shape: tuple[int, ...]) -> None:

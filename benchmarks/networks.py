@@ -1,0 +1,20 @@
+"""The networks that benchmarks are of, without a dataset."""
+
+from types import SimpleNamespace
+from typing import Any
+
+from ml_collections import ConfigDict
+
+CLASSES = 1000
+
+
+def of(family: str, variant: str, side: int, **changes: Any) -> tuple[ConfigDict, Any]:
+    """The `model` section of a variant with these changes, and its `models.Classifier` for square colour images.
+
+    side: of the images, pixels. UserError for names that do not exist and images that the network cannot take.
+    """
+    from common import models  # slow imports
+
+    section = models.section(family, variant, **changes)
+    info = SimpleNamespace(num_classes=CLASSES, class_names=(), image_shape=(side, side, 3))
+    return section, models.create(section, info)
