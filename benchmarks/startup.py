@@ -14,6 +14,7 @@ from absl import flags
 
 from benchmarks.measure import record, spread
 from common import launch
+from common.errors import UserError
 
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each", lower_bound=1)
 _OUT = flags.DEFINE_string("out", "results/benchmark_startup.json", "where the result goes")
@@ -38,7 +39,9 @@ def main() -> None:
 def _seconds(module: str, *arguments: str) -> float:
     """Wall time of `python -m MODULE ARGUMENTS`."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-m", module, *arguments], check=module.endswith("report"), capture_output=True)
+    done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
+    if done.returncode not in ((0, 1) if "--help" in arguments else (0,)):  # absl leaves with 1 after its help
+        raise UserError(f"python -m {module} has failed: {done.stderr.strip().splitlines()[-1]}")
     return time.perf_counter() - started
 
 
