@@ -6,7 +6,7 @@ head.
 Data: TFDS imagenet2012, prepared as docs/data.md says.
 Command: python -m common.main --config=configs/vit_imagenet.py:b16 --config.data.directory=DIR
 Variants: ti16, s16, s32, b16, b32, l16, l32, h14 and the hybrids r_ti16, r26_s32, r26_b32, r50_b16, r50_l32
-Memory: --config.train.accumulate=N splits the batch, --config.model.remat=True recomputes activations.
+Memory: --config.train.accumulate=N splits the batch, --config.model.remat=blocks recomputes activations.
 Expected: after fine-tuning at 384 pixels, top-1 error 22.1, 26.6, 23.5 and 28.8% for b16, b32, l16 and l32 (Table 5).
 Then: python -m common.main --config=configs/vit_finetune.py:b16 --config.data.directory=DIR
 Deviates: bfloat16 compute; decay is AdamW's and of kernels only, the paper does not say. It does not list its

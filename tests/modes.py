@@ -24,7 +24,7 @@ NETWORKS = {
     "resnet": ("resnet", "resnet20", {}),
     "resnet, groups, scan, remat": ("resnet", "resnet20", {"batch_groups": 2, "scan": "on", "remat": True}),
     "vit": ("vit", "nano4", {"depth": 2, "dropout": 0.1}),
-    "vit, remat": ("vit", "nano4", {"depth": 2, "remat": True}),
+    "vit, remat": ("vit", "nano4", {"depth": 2, "remat": "blocks"}),
 }
 STEPS = 3
 # Nine modules of four branches take half a minute of compilation in each mode, and the last mode has all there is.

@@ -9,6 +9,7 @@ import functools
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
@@ -81,7 +82,7 @@ class Encoder(nn.Module):
     gelu: str = "tanh"
     dtype: str = "float32"
     scan: bool = True
-    remat: bool = False
+    remat: str = "auto"
 
     @nn.compact
     def __call__(self, tokens: Tokens, grid: Grid, train: bool = False) -> Tokens:
@@ -90,8 +91,9 @@ class Encoder(nn.Module):
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         block = functools.partial(EncoderBlock, self.mlp_dim, self.num_heads, self.dropout, self.gelu, self.dtype)
         apply = functools.partial(_apply_block, train=train)
-        if self.remat:
-            apply = nn.remat(apply, prevent_cse=not self.scan)
+        if (remat := rematerialised(self.remat)) != "none":
+            policy = {"cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "blocks": None}[remat]
+            apply = nn.remat(apply, prevent_cse=not self.scan, policy=policy)
         if self.scan:
             loop = nn.scan(
                 apply,
@@ -104,6 +106,17 @@ class Encoder(nn.Module):
             for number in range(self.depth):
                 x, _ = apply(block(name=f"encoderblock_{number}"), x, None)
         return layer_norm(self.dtype, "encoder_norm")(x)
+
+
+def rematerialised(remat: str) -> str:
+    """What the backward pass computes again instead of reading: 'none', 'cheap' or 'blocks'; 'auto' goes by backend.
+
+    'cheap' is all but the products with weights: norms, GELU, attention weights. A CPU computes these faster than it
+    writes them to memory and reads them again, so there 'auto' is 'cheap'; elsewhere it is 'none'.
+    """
+    if remat != "auto":
+        return remat
+    return "cheap" if jax.default_backend() == "cpu" else "none"
 
 
 def _apply_block(block: EncoderBlock, tokens: Tokens, _: None, *, train: bool) -> tuple[Tokens, None]:
@@ -127,7 +140,7 @@ class VisionTransformer(nn.Module):
     gelu: str = "tanh"  # the approximation that the published weights were trained with; or 'exact'
     dtype: str = "float32"  # of the computation; parameters are float32
     scan: bool = True  # the blocks as one loop over stacked parameters
-    remat: bool = False  # compute activations again in the backward pass, block by block, to save memory
+    remat: str = "auto"  # what the backward pass computes again: see `rematerialised`
     stages: tuple[int, ...] | None = None  # hybrids: blocks in each stage of the ResNet below; None: no ResNet
 
     @nn.compact
@@ -170,7 +183,7 @@ _COMMON = {
     "gelu": "tanh",
     "dtype": "float32",
     "scan": True,
-    "remat": False,
+    "remat": "auto",
 }
 # Table 1, with the smaller ones of Touvron et al. 2021 (DeiT), and one of ours for small images.
 _SIZES = {
@@ -204,6 +217,7 @@ CHOICES = {
     "position": POSITIONS,
     "gelu": ("tanh", "exact"),
     "dtype": ("float32", "bfloat16"),
+    "remat": ("auto", "none", "cheap", "blocks"),
 }
 
 
