@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from alexnet import cifar
 from common import objectives
+from common.convolution import convolve
 from common.errors import UserError, unknown
 from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 from common.models import Classifier
@@ -89,6 +90,7 @@ class AlexNet(nn.Module):
             (padding, padding),
             feature_group_count=groups,
             dtype=self.dtype,
+            conv_general_dilated=convolve,
             name=name,
             **self._initializers(name, fan_in),
         )

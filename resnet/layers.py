@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.convolution import convolve
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
@@ -31,6 +32,7 @@ def convolution(
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, init_fan, "normal"),
         dtype=jnp.dtype(dtype),
+        conv_general_dilated=convolve,
         name=name,
     )
 

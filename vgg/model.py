@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common import objectives
+from common.convolution import convolve
 from common.errors import UserError, unknown
 from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 from common.models import Classifier
@@ -76,9 +77,15 @@ class VGG(nn.Module):
     def _convolution(self, name: str, x: Array, features: int, kernel_size: int, train: bool) -> Array:
         size, padding = (kernel_size, kernel_size), (kernel_size // 2, kernel_size // 2)
         init = WEIGHT_INITS[self.weight_init]
-        x = nn.Conv(features, size, padding=(padding, padding), kernel_init=init, dtype=self.dtype, name=f"conv{name}")(
-            x
-        )
+        x = nn.Conv(
+            features,
+            size,
+            padding=(padding, padding),
+            kernel_init=init,
+            dtype=self.dtype,
+            conv_general_dilated=convolve,
+            name=f"conv{name}",
+        )(x)
         if self.batch_norm:
             x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"bn{name}")(x)
         x = nn.relu(x)
