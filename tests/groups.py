@@ -47,10 +47,15 @@ def worker(process):
     return int(found[0]) if found else None
 
 
+def newest_step(folder):
+    """The step of the newest complete checkpoint; 0 when there is none."""
+    return max((int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()), default=0)
+
+
 def wait_for_checkpoint(folder, group, after=0, timeout=200):
     """Return when there is a checkpoint of a later step than `after`."""
     deadline = time.monotonic() + timeout
-    while not any(int(path.name) > after for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()):
+    while newest_step(folder) <= after:
         assert all(process.poll() is None for process in group), finish_group(group)
         assert time.monotonic() < deadline
         time.sleep(0.1)

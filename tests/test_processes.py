@@ -11,8 +11,9 @@ import pytest
 
 from common import metrics, processes, rendezvous, supervise, trained
 from common.errors import UserError
+from common.preemption import EXIT_PREEMPTED
 from common.watchdog import EXIT_HUNG
-from tests.groups import finish_group, free_port, send, start_group, wait_for_checkpoint
+from tests.groups import finish_group, free_port, newest_step, send, start_group, wait_for_checkpoint
 from tests.runs import ROOT, run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes through /proc")
@@ -24,10 +25,10 @@ RUN = (
     "--config.mesh.devices=0",
     "--config.schedule.warmup=5steps",
     f"--config.train.length={STEPS}steps",
-    f"--config.train.log_every={STEPS // 2}steps",
-    f"--config.evaluate.every={STEPS // 2}steps",
+    f"--config.train.log_every={STEPS}steps",
+    f"--config.evaluate.every={STEPS}steps",
     "--config.checkpoint.every=10steps",
-    "--config.evaluate.batch_size=50",
+    "--config.evaluate.batch_size=40",
 )
 
 
@@ -50,14 +51,39 @@ def undisturbed(tmp_path_factory, cache):
     return folder
 
 
-def test_two_processes_learn_as_one_does_and_one_of_them_writes(undisturbed, tmp_path):
-    code, _, errors = run(*RUN, f"--workdir={tmp_path}")
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    code, _, errors = run(*RUN, f"--workdir={folder}")
     assert code == 0, errors
-    one, two = metrics.read(tmp_path), metrics.read(undisturbed)
+    return folder
+
+
+def test_two_processes_learn_as_one_does_and_one_of_them_writes(undisturbed, alone):
+    one, two = metrics.read(alone), metrics.read(undisturbed)
     assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in two]
     for a, b in zip(one, two, strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=2e-2)
         assert a["examples"] == b["examples"]
+
+
+def test_a_run_goes_on_with_fewer_processes_and_on_more_devices(alone, cache, tmp_path):
+    command = (*RUN, f"--workdir={tmp_path}")
+    group = start_group(4, *command, cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[3], signal.SIGTERM)
+    for code, _, errors in finish_group(group):
+        assert code == EXIT_PREEMPTED, errors
+    saved = newest_step(tmp_path)
+    group = start_group(2, *command, cache=cache)
+    wait_for_checkpoint(tmp_path, group, after=saved)
+    send(group[1])
+    assert finish_group(group)[0][0] == processes.EXIT_LOST
+    assert saved < newest_step(tmp_path) < STEPS
+    code, _, errors = run(*command, devices=8)
+    assert code == 0, errors
+    one, other = (metrics.read(folder, "test")[-1] for folder in (alone, tmp_path))
+    assert other["loss"] == pytest.approx(one["loss"], rel=2e-2)
 
 
 def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undisturbed, cache, tmp_path):
@@ -68,7 +94,7 @@ def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undi
     while "restart" not in (line := group[0].stderr.readline()):
         assert line, finish_group(group)
     assert "exit code 75" in line
-    saved = max(int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*"))
+    saved = newest_step(tmp_path)
     wait_for_checkpoint(tmp_path, group, after=saved)
     send(group[1])
     (code, _, errors), (killed, _, _) = finish_group(group)
@@ -118,6 +144,7 @@ def test_flags_that_contradict_are_refused(flags, message):
 
 HUNG = """
 import time
+from common.preemption import EXIT_PREEMPTED
 from common.watchdog import Watchdog
 def a_step_that_hangs():
     time.sleep(60)
