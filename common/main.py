@@ -67,6 +67,10 @@ def _train(folder: pathlib.Path) -> None:
         sys.exit(EXIT_PREEMPTED)
     if not processes.is_primary():
         return
+    if skipped := len(summary.get("skipped_images", ())):
+        print(
+            f"training images that could not be read: {skipped:,}; others took their places, and summary.json names them"
+        )
     best = summary["best_test"]
     print(
         f"test error {summary['test']['error']:.2%} after {summary['step']:,} steps "

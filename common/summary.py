@@ -65,8 +65,11 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     return json.loads((folder / workdir.SUMMARY).read_text())
 
 
-def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int) -> dict[str, Any]:
-    """Write and return the summary of a finished run: final and best errors (fractions), speed, versions."""
+def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: list[str]) -> dict[str, Any]:
+    """Write and return the summary of a finished run: final and best errors (fractions), speed, versions.
+
+    skipped: what was said of each training image that could not be read, since step `resumed_from`.
+    """
     test, train = metrics.read(folder, "test"), metrics.read(folder, "train")
     best = min(test, key=lambda record: record["error"])
     speeds = sorted(record["images_per_second"] for record in train)
@@ -79,6 +82,7 @@ def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int) -> dict[s
         "seconds": {split: sum(r["seconds"] for r in records) for split, records in (("train", train), ("test", test))},
         "peak_memory_bytes": _peak_memory(),
         "resumed_from": resumed_from,
+        "skipped_images": skipped,
         "seed": config.seed,
         "environment": workdir.environment(),
     }

@@ -99,7 +99,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     checkpoints.wait()
                     raise Preempted(step)
-        return summary.write(folder, config, resumed_from=first) if processes.is_primary() else {}
+        if not processes.is_primary():
+            return {}
+        return summary.write(folder, config, resumed_from=first, skipped=sorted(dataset.bad))
 
 
 def open_checkpoints(config: ConfigDict, folder: pathlib.Path, num_examples: int) -> Checkpoints:

@@ -9,7 +9,7 @@ import functools
 import hashlib
 import importlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 
 import numpy as np
@@ -49,6 +49,7 @@ class Dataset:
     train: Source
     test: Source
     info: Info
+    bad: Mapping[str, object] = dataclasses.field(default_factory=dict)  # what could not be read so far, by message
 
 
 class NotPreparedError(UserError):
@@ -114,8 +115,9 @@ def prepared(train: Records, test: Records, facts: Info, config: ConfigDict) -> 
         dataclasses.replace(Preparation.from_config(config, train=random), channels=channels)
         for random in (True, False)
     )
-    bad = {} if config.skip_bad else None
-    return Dataset(ImageSource(train, in_training, bad), ImageSource(test, in_testing), info)
+    bad = {}
+    training = ImageSource(train, in_training, bad if config.skip_bad else None)
+    return Dataset(training, ImageSource(test, in_testing), info, bad)
 
 
 def as_fed(facts: Info, config: ConfigDict) -> Info:

@@ -1,5 +1,6 @@
 """Training images as Grain's threads read them: the same for every start and split, whatever is in the files."""
 
+import json
 import pickle
 
 import jax
@@ -189,3 +190,24 @@ def test_the_command_measures_what_a_streamed_run_asks_for(photos, tmp_path):
     assert "config.data.crop is 16, more than config.data.resize 8" in refused(
         *COMMAND, source, workdir, "--config.data.resize=8"
     )
+
+
+@pytest.mark.parametrize("memory", ["stream", "arrays"])
+def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
+    path = spoil(photos, "text")
+    code, output, errors = run(
+        "--config=configs/lenet5_folder.py",
+        f"--config.data.source=folder:{photos}",
+        "--config.data.skip_bad=True",
+        f"--config.data.memory={memory}",
+        "--config.data.resize=32",
+        "--config.data.crop=32",
+        "--config.train.batch_size=5",
+        "--config.train.length=3steps",
+        "--config.schedule.warmup=0steps",
+        f"--workdir={tmp_path / 'run'}",
+    )
+    assert code == 0, errors
+    assert "training images that could not be read: 1;" in output
+    (said,) = json.loads((tmp_path / "run" / "summary.json").read_text())["skipped_images"]
+    assert str(path) in said
