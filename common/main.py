@@ -68,9 +68,7 @@ def _train(folder: pathlib.Path) -> None:
     if not processes.is_primary():
         return
     if skipped := len(summary.get("skipped_images", ())):
-        print(
-            f"training images that could not be read: {skipped:,}; others took their places, and summary.json names them"
-        )
+        print(f"training images that could not be read: {skipped:,}; others took their places; summary.json has them")
     best = summary["best_test"]
     print(
         f"test error {summary['test']['error']:.2%} after {summary['step']:,} steps "
