@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.convolution import convolve
 from common.layers import max_pool
 
 Maps = Float[Array, "batch height width channels"]
@@ -59,7 +60,7 @@ class StandardizedConv(nn.Module):
         """Maps to `features` maps."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = standardize(self.param("kernel", nn.initializers.lecun_normal(), shape))
-        return jax.lax.conv_general_dilated(
+        return convolve(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             window_strides=(self.strides, self.strides),
