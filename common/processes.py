@@ -6,11 +6,13 @@ between processes ends in one line that names who is missing, and in an exit cod
 - A process that cannot be reached when all are waited for, at the start or at a `barrier`.
 - A process that is lost while training. Whoever notices first (its communication fails) calls the roll, through the
   primary; every living process answers from a thread of its own, even when it is stuck in communication, and then all
-  leave. What nobody notices JAX's heartbeats do: see `common.supervise` for how that ends.
+  leave. The primary calls it, too, when it has not felt the pulse of a process for half of the heartbeat time. What
+  nobody notices JAX's heartbeats do: see `common.supervise` for how that ends.
 """
 
 import contextlib
 import faulthandler
+import itertools
 import os
 import re
 import sys
@@ -82,6 +84,7 @@ def start(
     )
     faulthandler.disable()  # where JAX's runtime aborts, it says why; a stack of each thread would bury that
     threading.Thread(target=_answer, daemon=True, name="roll call").start()
+    threading.Thread(target=_pulse, args=(heartbeat_timeout,), daemon=True, name="pulse").start()
     if not is_primary():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks for all
 
@@ -181,6 +184,30 @@ def _answer() -> None:
         missing = [0]
     if missing and not _leaving.is_set():
         leave_lost(missing)
+
+
+def _pulse(heartbeat_timeout: float) -> None:
+    """Tell the primary now and then that this process lives; the primary calls the roll when one has not for too long.
+
+    A process that waits in vain for others, as in a save, would notice nothing; JAX's heartbeats end it without a name.
+    """
+    import jax
+
+    client, number = _client(), jax.process_index()
+    felt: dict[str, tuple[str, float]] = {}  # by process: its last pulse, and when that came
+    for beat in itertools.count():
+        if _leaving.wait(heartbeat_timeout / 20):
+            return
+        try:
+            client.key_value_set(f"pulse/{number}", str(beat), allow_overwrite=True)
+            pulses = client.key_value_dir_get("pulse") if number == 0 else []
+        except Exception:  # noqa: BLE001  without the primary, what it was to be told does not matter
+            return
+        now = time.monotonic()
+        felt |= {who: (pulse, now) for who, pulse in pulses if felt.get(who, ("",))[0] != pulse}
+        silent = any(now - when > heartbeat_timeout / 2 for _, when in felt.values())
+        if silent and (missing := roll_call()) and not _leaving.is_set():
+            leave_lost(missing)
 
 
 @contextlib.contextmanager

@@ -106,6 +106,17 @@ def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undi
     np.testing.assert_array_equal(parameters(tmp_path), parameters(undisturbed))
 
 
+def test_one_that_stands_still_is_named(cache, tmp_path):
+    group = start_group(2, *RUN, "--config.mesh.heartbeat_timeout=12", f"--workdir={tmp_path}", cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[1], signal.SIGSTOP)
+    _, errors = group[0].communicate(timeout=60)
+    group[1].kill()  # the supervisor; what it stands by ends with it, once it may
+    send(group[1], signal.SIGKILL)
+    assert group[0].returncode == processes.EXIT_LOST
+    assert errors.strip().splitlines()[-1].startswith("error: lost process 1 of 2")
+
+
 def test_who_does_not_come_is_named():
     line = f"--coordinator=localhost:{free_port()}"
     start = (*RUN, line, "--processes=3", "--process_id=0", "--config.mesh.start_timeout=1")
