@@ -2,7 +2,7 @@
 
 import pathlib
 
-from common import metrics, workdir
+from common import comparison, metrics, workdir
 from common.claims import Claim, Experiment, Values, mean
 
 _RELU = Experiment("configs/alexnet_fig1_cifar10.py:relu")
@@ -37,6 +37,7 @@ CLAIMS = [
         paper={"ReLU": 6, "tanh": 36},  # read off the figure
         unit="epochs",
         holds=_several_times_sooner,
+        figure=comparison.error_curves,
         # A tenth of the training set, where 25% is reached in fewer updates by remembering it.
         quick={"data.limit": 5000, "train.length": "60 epochs", "train.log_every": "1 epoch"},
     ),

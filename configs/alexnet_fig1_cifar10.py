@@ -14,7 +14,8 @@ Paper's result: ReLU crosses 25% six times sooner (near epoch 6, tanh near 36, r
 from common import models
 from common.config import base
 
-LEARNING_RATES = {"relu": 1e-3, "tanh": 1e-3}
+# The fastest of 0.003 and 0.01, and of 0.003, 0.01 and 0.03, on 5,000 of the images for 9 to 15 epochs.
+LEARNING_RATES = {"relu": 3e-3, "tanh": 3e-2}
 
 
 def get_config(activation: str = "relu"):
@@ -30,5 +31,5 @@ def get_config(activation: str = "relu"):
     config.optimizer.name = "momentum"
     config.optimizer.momentum = 0.9
     config.schedule.name = "constant"
-    config.schedule.learning_rate = LEARNING_RATES.get(activation, 1e-3)
+    config.schedule.learning_rate = LEARNING_RATES.get(activation, 3e-3)
     return config
