@@ -25,6 +25,7 @@ _CHECK = flags.DEFINE_bool("check", False, "compare with what compiled updates s
 _OUT = flags.DEFINE_string("out", "docs/scaling.md", "page whose tables are rewritten")
 
 BEGIN, END = "<!-- scaling: -->", "<!-- /scaling -->"
+CHECKED_ON = 8  # simulated devices
 DEVICES = (8, 256, 4096)
 
 
@@ -184,20 +185,26 @@ def main() -> None:
 
 
 def _compare() -> None:
-    """Print the model's bytes beside the compiled program's, for data parallel and FSDP."""
-    from benchmarks import collectives
-
-    devices = 8
+    """Print what compiled programs send, in multiples of what the model of one pass says."""
     for family, variant, side in (("resnet", "resnet50", 64), ("vit", "l16", 32)):
-        size = 4 * network(family, variant, 1).parameters
-        for fsdp in (1, devices):
-            found = collectives.sent(
-                collectives.read(compiled_update(family, variant, devices, fsdp, side, 2 * devices))
-            )
-            passes = {name: round(sent / ((devices - 1) / devices * size), 3) for name, sent in found.items()}
-            print(f"{family} {variant}, fsdp {fsdp}: passes of the parameters' bytes, by kind: {passes}")
+        for fsdp in (1, CHECKED_ON):
+            found = {kind: round(count, 3) for kind, count in passes(family, variant, side, fsdp).items()}
+            print(f"{family} {variant}, fsdp {fsdp}: passes of the parameters' bytes, by kind: {found}", flush=True)
+
+
+def passes(family: str, variant: str, side: int, fsdp: int, **changes: Any) -> dict[str, float]:
+    """What an update on 8 devices sends, by kind of collective, over (n - 1) / n times the parameters' bytes."""
+    from ml_collections import ConfigDict
+
+    from benchmarks import collectives
+    from common import mesh
+
+    grid = mesh.create(ConfigDict({"devices": CHECKED_ON, "fsdp": fsdp}))
+    text = compiled_update(family, variant, grid, side, 2 * CHECKED_ON, **changes)
+    once = (CHECKED_ON - 1) / CHECKED_ON * 4 * network(family, variant, 1, side, **changes).parameters
+    return {kind: sent / once for kind, sent in collectives.sent(collectives.read(text)).items()}
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={CHECKED_ON}")
     launch.run(main)
