@@ -4,10 +4,10 @@ Process 0 is the primary: it alone prints and writes files, and the others find 
 between processes ends in one line that names who is missing, and in an exit code of its own:
 
 - A process that cannot be reached when all are waited for, at the start or at a `barrier`.
-- A process that is lost while training. Whoever notices first (its communication fails) calls the roll, through the
-  primary; every living process answers from a thread of its own, even when it is stuck in communication, and then all
-  leave. The primary calls it, too, when it has not felt the pulse of a process for half of the heartbeat time. What
-  nobody notices JAX's heartbeats do: see `common.supervise` for how that ends.
+- A process that is lost while training. Every process has a pulse, which a thread of its own keeps in the primary's
+  store even while the main thread is stuck in communication. Whoever notices a loss (its communication fails) looks
+  whose pulse has stopped and announces it, upon which all leave; so does the primary when it has not felt the pulse of
+  a process for half of the heartbeat time. Should that fail, JAX's heartbeats end it: see `common.supervise`.
 """
 
 import contextlib
@@ -26,9 +26,11 @@ from common.errors import EXIT_USER_ERROR, UserError
 
 EXIT_LOST = 76  # another process was lost; the same command, given again, continues from the last checkpoint
 
-_ANSWER_SECONDS = 3.0  # a living process has this long to answer the roll call
+_PULSE_SECONDS = 1.0  # from one pulse to the next
+_SILENCE_SECONDS = 4.0  # without a pulse, after communication has failed: gone
+_FAREWELL_SECONDS = 2.0  # what is announced, or has failed, reaches everyone in this time
 _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadline|heartbeat|barrier|coordinat", re.I)
-_leaving = threading.Event()  # set when the run is over, and no roll is called any more
+_leaving = threading.Event()  # set when the run is over, and nobody is missed any more
 
 
 class Lost(Exception):  # noqa: N818
@@ -83,7 +85,7 @@ def start(
         shutdown_timeout_seconds=int(heartbeat_timeout),
     )
     faulthandler.disable()  # where JAX's runtime aborts, it says why; a stack of each thread would bury that
-    threading.Thread(target=_answer, daemon=True, name="roll call").start()
+    threading.Thread(target=_listen, daemon=True, name="announcements").start()
     threading.Thread(target=_pulse, args=(heartbeat_timeout,), daemon=True, name="pulse").start()
     if not is_primary():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks for all
@@ -160,54 +162,56 @@ def _absent(folder: str) -> list[int]:
     return [number for number in range(count()) if number not in present]
 
 
-def roll_call() -> list[int]:
-    """Ask every process for a sign of life; those that give none, or [0] when the primary does not answer."""
+def silent(seconds: float) -> list[int]:
+    """Processes whose pulse does not change for so long, which this waits for; [0] when the primary cannot be asked."""
     try:
-        _client().key_value_set("roll/call", "who is there?", allow_overwrite=True)
-        time.sleep(_ANSWER_SECONDS)
-        return _absent("roll/present")
+        before = _pulses()
+        time.sleep(seconds)
+        now = _pulses()
     except Exception:  # noqa: BLE001  whatever it is, the primary does not answer
         return [0]
+    return [number for number in range(count()) if now.get(number) == before.get(number)]
 
 
-def _answer() -> None:
-    """Answer the roll call when it comes, wait for what comes of it, and leave if the main thread cannot."""
-    import jax
-
-    client, number = _client(), jax.process_index()
-    try:
-        client.blocking_key_value_get("roll/call", 2**31 - 1)
-        client.key_value_set(f"roll/present/{number}", "here")
-        time.sleep(2 * _ANSWER_SECONDS)
-        missing = _absent("roll/present")
-    except Exception:  # noqa: BLE001  without the primary there is no roll to call
-        missing = [0]
-    if missing and not _leaving.is_set():
-        leave_lost(missing)
+def _pulses() -> dict[int, str]:
+    """The last pulse of each process that has had one."""
+    return {int(key.rpartition("/")[2]): beat for key, beat in _client().key_value_dir_get("pulse")}
 
 
 def _pulse(heartbeat_timeout: float) -> None:
-    """Tell the primary now and then that this process lives; the primary calls the roll when one has not for too long.
+    """Show that this process lives, again and again; the primary misses one that has not for half of the time.
 
     A process that waits in vain for others, as in a save, would notice nothing; JAX's heartbeats end it without a name.
     """
     import jax
 
     client, number = _client(), jax.process_index()
-    felt: dict[str, tuple[str, float]] = {}  # by process: its last pulse, and when that came
+    felt: dict[int, tuple[str, float]] = {}  # by process: its last pulse, and when that came
     for beat in itertools.count():
-        if _leaving.wait(heartbeat_timeout / 20):
-            return
         try:
             client.key_value_set(f"pulse/{number}", str(beat), allow_overwrite=True)
-            pulses = client.key_value_dir_get("pulse") if number == 0 else []
+            pulses = _pulses() if number == 0 else {}
         except Exception:  # noqa: BLE001  without the primary, what it was to be told does not matter
             return
         now = time.monotonic()
-        felt |= {who: (pulse, now) for who, pulse in pulses if felt.get(who, ("",))[0] != pulse}
-        silent = any(now - when > heartbeat_timeout / 2 for _, when in felt.values())
-        if silent and (missing := roll_call()) and not _leaving.is_set():
+        felt |= {who: (pulse, now) for who, pulse in pulses.items() if felt.get(who, ("",))[0] != pulse}
+        limit = max(heartbeat_timeout / 2, _SILENCE_SECONDS)
+        missing = [who for who, (_, when) in felt.items() if now - when > limit]
+        if missing and not _leaving.is_set():
             leave_lost(missing)
+        if _leaving.wait(_PULSE_SECONDS):
+            return
+
+
+def _listen() -> None:
+    """Leave when somebody announces a loss, or when the primary is gone; the main thread may not be able to."""
+    try:
+        announced = _client().blocking_key_value_get("lost", 2**31 - 1)
+        missing = [int(number) for number in announced.split(",")]
+    except Exception:  # noqa: BLE001  without the primary nothing can be announced
+        missing = [0]
+    if not _leaving.is_set():
+        _end_lost(missing)
 
 
 @contextlib.contextmanager
@@ -240,7 +244,8 @@ def noticing() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if count() > 1 and _COMMUNICATION.search(f"{type(error).__name__} {error}") and (missing := roll_call()):
+        failed = count() > 1 and _COMMUNICATION.search(f"{type(error).__name__} {error}")
+        if failed and (missing := silent(_SILENCE_SECONDS)):
             leave_lost(missing)
         raise
 
@@ -252,12 +257,20 @@ def _leave(error: BaseException) -> None:
     else:
         traceback.print_exception(error)
     with contextlib.suppress(Exception):
-        barrier("leaving", _ANSWER_SECONDS)
+        barrier("leaving", _FAREWELL_SECONDS)
     os._exit(EXIT_USER_ERROR if isinstance(error, UserError) else 1)
 
 
 def leave_lost(missing: list[int], total: int | None = None) -> None:
-    """Say who is lost and end this process at once."""
+    """Announce who is lost, so that all leave, and end this process."""
+    if client := _client():
+        with contextlib.suppress(Exception):  # somebody else has announced it, or the primary is gone
+            client.key_value_set("lost", ",".join(map(str, missing)))
+            time.sleep(_FAREWELL_SECONDS)
+    _end_lost(missing, total)
+
+
+def _end_lost(missing: list[int], total: int | None = None) -> None:
     print(f"error: {Lost(missing, total or count())}", file=sys.stderr, flush=True)
     os._exit(EXIT_LOST)
 
