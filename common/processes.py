@@ -61,18 +61,17 @@ def start(
 
     coordinator: 'host:port' of process 0; with 'auto', and with None for all three where variables tell of a cluster,
     JAX asks the cluster. Times are in seconds. Raises Lost, naming them, when not all processes come, and UserError
-    when the three contradict each other.
+    when the three contradict each other or no cluster answers.
     """
-    if coordinator == "auto":
-        coordinator = None
-    elif processes == 1 or (processes is None and not in_cluster(os.environ)):
+    if coordinator == "auto" or (coordinator is processes is None and in_cluster(os.environ)):
+        coordinator, processes, process_id = _ask_cluster(start_timeout)
+    if processes in (None, 1):
         _check_alone(coordinator, process_id)
         return
-    if processes is not None:
-        _check(coordinator, processes, process_id)
-        missing = rendezvous.meet(coordinator, processes, process_id, start_timeout)
-        if missing:
-            raise Lost(missing, processes)
+    _check(coordinator, processes, process_id)
+    missing = rendezvous.meet(coordinator, processes, process_id, start_timeout)
+    if missing:
+        raise Lost(missing, processes)
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
@@ -89,6 +88,20 @@ def start(
     threading.Thread(target=_pulse, args=(heartbeat_timeout,), daemon=True, name="pulse").start()
     if not is_primary():
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks for all
+
+
+def _ask_cluster(timeout: float) -> tuple[str | None, int, int | None]:
+    """The address of process 0, how many processes there are and which this is, as JAX finds them out."""
+    from jax._src.clusters import ClusterEnv  # what jax.distributed.initialize asks; it does not say whom it waits for
+
+    *found, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
+    if None in found:
+        raise UserError(
+            "JAX finds no cluster that tells it of the other processes; give --coordinator=HOST:PORT, --processes and "
+            "--process_id, or --processes=1 for one alone"
+        )
+    coordinator, processes, process_id = found
+    return (coordinator, processes, process_id) if processes > 1 else (None, 1, None)
 
 
 def _check_alone(coordinator: str | None, process_id: int | None) -> None:

@@ -18,17 +18,29 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def start_group(count, *arguments, cache):
+def slurm(number, count):
+    """What Slurm tells process `number` of `count` on this machine; JAX takes its port from the job's number."""
+    return {
+        "SLURM_JOB_ID": str(os.getpid()),
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": str(count),
+        "SLURM_PROCID": str(number),
+        "SLURM_LOCALID": str(number),
+    }
+
+
+def start_group(count, *arguments, cache, on_slurm=False):
     """`python -m common.main ARGUMENTS` as `count` processes; compiled programs are kept in `cache`."""
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
-    command = [sys.executable, "-m", "common.main", *arguments, f"--coordinator=localhost:{free_port()}"]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return [
-        subprocess.Popen(
-            [*command, f"--processes={count}", f"--process_id={number}"], cwd=ROOT, env=environment, **pipes
-        )
-        for number in range(count)
-    ]
+    command = [sys.executable, "-m", "common.main", *arguments]
+    line = f"--coordinator=localhost:{free_port()}"
+    group = []
+    for number in range(count):
+        told = slurm(number, count) if on_slurm else {}
+        flags = () if on_slurm else (line, f"--processes={count}", f"--process_id={number}")
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        group.append(subprocess.Popen([*command, *flags], cwd=ROOT, env=environment | told, **pipes))
+    return group
 
 
 def finish_group(group, timeout=240):

@@ -13,7 +13,7 @@ from common import metrics, processes, rendezvous, supervise, trained
 from common.errors import UserError
 from common.preemption import EXIT_PREEMPTED
 from common.watchdog import EXIT_HUNG
-from tests.groups import finish_group, free_port, newest_step, send, start_group, wait_for_checkpoint
+from tests.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
 from tests.runs import ROOT, run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes through /proc")
@@ -46,7 +46,7 @@ def parameters(folder):
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory, cache):
     folder = tmp_path_factory.mktemp("two")
-    for code, _, errors in finish_group(start_group(2, *RUN, f"--workdir={folder}", cache=cache)):
+    for code, _, errors in finish_group(start_group(2, *RUN, f"--workdir={folder}", cache=cache, on_slurm=True)):
         assert code == 0, errors
     return folder
 
@@ -122,6 +122,16 @@ def test_who_does_not_come_is_named():
     code, _, errors = run(*start)
     assert code == processes.EXIT_LOST
     assert errors.strip() == "error: lost processes 1, 2 of 3; start the run again to continue from its last checkpoint"
+
+
+def test_a_cluster_is_asked_who_there_is(monkeypatch):
+    for name, value in slurm(0, 3).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(processes.Lost, match="processes 1, 2 of 3"):
+        processes.start(None, None, None, start_timeout=0.2, heartbeat_timeout=1)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="finds no cluster"):
+        processes.start("auto", None, None, start_timeout=0.2, heartbeat_timeout=1)
 
 
 def test_a_caller_learns_who_is_missing_and_that_nobody_listens():
