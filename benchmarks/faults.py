@@ -13,18 +13,15 @@ parameters; all of them should be zero. Timed: from a kill to the end of the las
 
 import collections
 import dataclasses
-import os
 import pathlib
 import random
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 
 from absl import flags
 
+from benchmarks import groups
 from benchmarks.measure import Measured, record, spread
 from common import launch
 
@@ -67,33 +64,20 @@ class Group:
     """The processes of one start of a run."""
 
     def __init__(self, folder: pathlib.Path, size: int, cache: pathlib.Path):
-        port = _free_port()
-        self.folder, self.log = folder, folder.with_suffix(".log").open("ab")
-        self.processes = [self._start(number, size, port, cache) for number in range(size)]
-
-    def _start(self, number: int, size: int, port: int, cache: pathlib.Path) -> subprocess.Popen:
-        group = (f"--coordinator=localhost:{port}", f"--processes={size}", f"--process_id={number}") if size > 1 else ()
-        command = [sys.executable, "-m", "common.main", *RUN, f"--workdir={self.folder}", *group]
-        environment = _environment(cache)
-        return subprocess.Popen(command, env=environment, stdout=self.log, stderr=subprocess.STDOUT)
-
-    def running(self) -> bool:
-        """Whether any process is still there."""
-        return any(process.poll() is None for process in self.processes)
+        self._log = folder.with_suffix(".log").open("ab")
+        self._log.write(b"=== start\n")
+        self._log.flush()
+        self.processes = groups.start_group(size, *RUN, f"--workdir={folder}", cache=cache, log=self._log)
 
     def wait(self, seconds: float) -> bool:
         """Wait until all have ended, at most this long; whether they have."""
         deadline = time.monotonic() + seconds
-        while self.running() and time.monotonic() < deadline:
+        while (running := self._running()) and time.monotonic() < deadline:
             time.sleep(0.02)
-        return not self.running()
+        return not running
 
-    def hit(self, victim: int, number: signal.Signals) -> None:
-        """Signal one process: the one that trains, if a supervisor stands by it."""
-        process = self.processes[victim]
-        child = _child(process.pid) if len(self.processes) > 1 else None
-        if process.poll() is None:
-            subprocess.run(["kill", f"-{number.value}", str(child or process.pid)], stderr=subprocess.DEVNULL)
+    def _running(self) -> bool:
+        return any(process.poll() is None for process in self.processes)
 
     def end(self) -> None:
         """End what is left."""
@@ -101,36 +85,16 @@ class Group:
             if process.poll() is None:
                 process.kill()
             process.wait()
-        self.log.close()
-
-
-def _environment(cache: pathlib.Path) -> dict[str, str]:
-    return {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        return probe.getsockname()[1]
-
-
-def _child(pid: int) -> int | None:
-    children = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return int(children[0]) if children else None
-
-
-def saved(folder: pathlib.Path) -> int:
-    """The step of the newest complete checkpoint, 0 if there is none."""
-    return max((int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()), default=0)
+        self._log.close()
 
 
 def phase(folder: pathlib.Path, log: pathlib.Path) -> str:
     """What a run is at, as its files tell: 'start', 'restore', 'save', 'evaluate' or 'train'."""
-    text = log.read_text(errors="replace").rpartition("=== start")[2]
+    text = log.read_text(errors="replace").rpartition("=== start\n")[2]
     if any("tmp" in path.name for path in (folder / "checkpoints").glob("*")):
         return "save"
     if " train " not in text and " test " not in text:
-        return "restore" if "workdir" in text or saved(folder) else "start"
+        return "restore" if "workdir" in text or groups.newest_step(folder) else "start"
     return "evaluate" if text.rstrip().rpartition("\n")[2].count(" train ") else "train"
 
 
@@ -148,18 +112,14 @@ def disturbed(folder: pathlib.Path, size: int, cache: pathlib.Path, seconds: flo
     """Run with faults until it has had its share of them, then let it finish."""
     faults = []
     while len(faults) < FAULTS_PER_RUN:
-        with folder.with_suffix(".log").open("ab") as log:
-            log.write(b"=== start\n")
         group = Group(folder, size, cache)
         # Two moments in three lie after the start, where there is something to lose; a run that goes on is shorter.
         low = 0.0 if rng.random() < 1 / 3 else START
-        high = START + (1 - START) * (1 - saved(folder) / STEPS)
+        high = START + (1 - START) * (1 - groups.newest_step(folder) / STEPS)
         if group.wait(seconds * rng.uniform(low, high)):
             group.end()
             break
         faults.append(_one_fault(group, folder, size, rng))
-    with folder.with_suffix(".log").open("ab") as log:
-        log.write(b"=== start\n")
     group = Group(folder, size, cache)
     group.wait(600)
     group.end()
@@ -168,13 +128,13 @@ def disturbed(folder: pathlib.Path, size: int, cache: pathlib.Path, seconds: flo
 
 def _one_fault(group: Group, folder: pathlib.Path, size: int, rng: random.Random) -> Fault:
     number = signal.SIGTERM if rng.random() < 0.25 else signal.SIGKILL
-    before, now = saved(folder), phase(folder, folder.with_suffix(".log"))
+    before, now = groups.newest_step(folder), phase(folder, folder.with_suffix(".log"))
     hit = time.monotonic()
-    group.hit(rng.randrange(size), number)
+    groups.send(group.processes[rng.randrange(size)], number)
     ended = group.wait(PATIENCE)
     seconds = time.monotonic() - hit
     group.end()
-    return Fault(number.name, now, size, before, saved(folder), seconds, hang=not ended)
+    return Fault(number.name, now, size, before, groups.newest_step(folder), seconds, hang=not ended)
 
 
 def parameters(folder: pathlib.Path) -> list:

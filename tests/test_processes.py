@@ -9,11 +9,11 @@ import jax
 import numpy as np
 import pytest
 
+from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
 from common import metrics, processes, rendezvous, supervise, trained
 from common.errors import UserError
 from common.preemption import EXIT_PREEMPTED
 from common.watchdog import EXIT_HUNG
-from tests.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
 from tests.runs import ROOT, run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes through /proc")

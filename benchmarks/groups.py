@@ -1,4 +1,7 @@
-"""Several real processes that train together on this machine, each with its supervisor."""
+"""Several real processes of `common.main` that train together on this machine, each with its supervisor.
+
+For measurements, and for tests.
+"""
 
 import os
 import pathlib
@@ -7,18 +10,21 @@ import socket
 import subprocess
 import sys
 import time
+from typing import IO
 
-from tests.runs import ROOT
+ROOT = pathlib.Path(__file__).parent.parent
+
+Process = subprocess.Popen
 
 
-def free_port():
+def free_port() -> int:
     """A port that nobody listens at."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
 
 
-def slurm(number, count):
+def slurm(number: int, count: int) -> dict[str, str]:
     """What Slurm tells process `number` of `count` on this machine; JAX takes its port from the job's number."""
     return {
         "SLURM_JOB_ID": str(os.getpid()),
@@ -29,22 +35,28 @@ def slurm(number, count):
     }
 
 
-def start_group(count, *arguments, cache, on_slurm=False):
-    """`python -m common.main ARGUMENTS` as `count` processes; compiled programs are kept in `cache`."""
+def start_group(
+    count: int, *arguments: str, cache: pathlib.Path, on_slurm: bool = False, log: IO | None = None
+) -> list[Process]:
+    """`python -m common.main ARGUMENTS` as `count` processes; of one alone, without a supervisor.
+
+    Compiled programs are kept in `cache`. What the processes say goes to `log`, or stays with them.
+    """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "common.main", *arguments]
     line = f"--coordinator=localhost:{free_port()}"
+    pipes = {"stdout": log or subprocess.PIPE, "stderr": subprocess.STDOUT if log else subprocess.PIPE, "text": True}
     group = []
     for number in range(count):
         told = slurm(number, count) if on_slurm else {}
-        flags = () if on_slurm else (line, f"--processes={count}", f"--process_id={number}")
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        group.append(subprocess.Popen([*command, *flags], cwd=ROOT, env=environment | told, **pipes))
+        alone = on_slurm or count == 1
+        flags = () if alone else (line, f"--processes={count}", f"--process_id={number}")
+        group.append(Process([*command, *flags], cwd=ROOT, env=environment | told, **pipes))
     return group
 
 
-def finish_group(group, timeout=240):
-    """Exit code, standard output and standard error of each process."""
+def finish_group(group: list[Process], timeout: float = 240) -> list[tuple[int, str, str]]:
+    """Exit code, standard output and standard error of each process, when all have ended."""
     ended = []
     for process in group:
         output, errors = process.communicate(timeout=timeout)
@@ -52,27 +64,28 @@ def finish_group(group, timeout=240):
     return ended
 
 
-def worker(process):
-    """The process id of the one that trains, which the supervisor `process` stands by; None when there is none now."""
+def _worker(process: Process) -> int | None:
+    """The id of the process that trains, which the supervisor `process` stands by; None when there is none."""
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
     found = children.read_text().split() if children.exists() else []
     return int(found[0]) if found else None
 
 
-def newest_step(folder):
+def send(process: Process, number: int = signal.SIGKILL) -> None:
+    """Send a signal to the process that trains, rather than to its supervisor if it has one."""
+    if process.poll() is None:
+        os.kill(_worker(process) or process.pid, number)
+
+
+def newest_step(folder: pathlib.Path) -> int:
     """The step of the newest complete checkpoint; 0 when there is none."""
     return max((int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()), default=0)
 
 
-def wait_for_checkpoint(folder, group, after=0, timeout=200):
+def wait_for_checkpoint(folder: pathlib.Path, group: list[Process], after: int = 0, timeout: float = 200) -> None:
     """Return when there is a checkpoint of a later step than `after`."""
     deadline = time.monotonic() + timeout
     while newest_step(folder) <= after:
         assert all(process.poll() is None for process in group), finish_group(group)
         assert time.monotonic() < deadline
         time.sleep(0.1)
-
-
-def send(process, number=signal.SIGKILL):
-    """Send a signal to the process that trains, not to its supervisor."""
-    os.kill(worker(process), number)

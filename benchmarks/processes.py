@@ -1,0 +1,74 @@
+"""Whether several processes learn what one does: `python -m benchmarks.processes [--sizes=2,4]`.
+
+Every architecture makes some updates on the bundled digits, as one process with one device and as groups of processes
+with a device each that exchange gradients over the loopback interface. Recorded: how far the losses of a group, in
+training and in the test after it, are from those of one process, relatively; rounding apart they are the same. Writes
+results/benchmark_processes.json after each network.
+"""
+
+import pathlib
+import tempfile
+
+from absl import flags
+
+from benchmarks import groups
+from benchmarks.measure import record, spread
+from common import launch
+from common.errors import UserError
+
+_SIZES = flags.DEFINE_list("sizes", ["2", "4"], "processes in a group")
+_OUT = flags.DEFINE_string("out", "results/benchmark_processes.json", "where the result goes")
+
+STEPS = 6
+# Small rates: rounding grows with every update, and with the rate.
+RUN = (
+    f"--config.train.length={STEPS}steps",
+    "--config.train.log_every=1steps",
+    "--config.train.batch_size=32",
+    "--config.data.limit=256",
+    "--config.schedule.name=constant",
+    "--config.schedule.warmup=0steps",
+    "--config.schedule.learning_rate=1e-4",
+    f"--config.evaluate.every={STEPS}steps",
+    f"--config.checkpoint.every={STEPS}steps",
+    "--config.mesh.devices=0",
+)
+NETWORKS = {
+    "LeNet-5": ("configs/lenet5_folder.py", "--config.data.source=digits"),
+    "AlexNet, small": ("configs/alexnet_digits.py",),
+    "VGG": ("configs/vgg_digits.py",),
+    "GoogLeNet": ("configs/googlenet_digits.py",),
+    "ResNet-20": ("configs/resnet_digits.py",),
+    "ResNet-20, statistics of 4 groups": ("configs/resnet_digits.py", "--config.model.batch_groups=4"),
+    "ViT": ("configs/vit_digits.py",),
+    "ViT, fully sharded": ("configs/vit_digits.py", "--config.mesh.fsdp=-1"),
+}
+
+
+def main() -> None:
+    """Train every network in every size, and write how far the losses are apart."""
+    measured = {}
+    with tempfile.TemporaryDirectory(prefix="processes-") as name:
+        root = pathlib.Path(name)
+        for network, (config, *options) in NETWORKS.items():
+            one = _losses(1, root / network / "1", root / "compiled", config, *options)
+            for size in map(int, _SIZES.value):
+                several = _losses(size, root / network / str(size), root / "compiled", config, *options)
+                apart = [abs(a - b) / abs(a) for a, b in zip(one, several, strict=True)]
+                measured[f"{network}: losses of {size} processes against one's, relative difference"] = spread(apart)
+                record(pathlib.Path(_OUT.value), "processes", measured, "python -m benchmarks.processes")
+
+
+def _losses(size: int, folder: pathlib.Path, cache: pathlib.Path, config: str, *options: str) -> list[float]:
+    """The loss of each update, and that of the test."""
+    from common import metrics
+
+    group = groups.start_group(size, f"--config={config}", *RUN, *options, f"--workdir={folder}", cache=cache)
+    for code, _, errors in groups.finish_group(group, timeout=900):
+        if code:
+            raise UserError(f"a run of {config} as {size} processes ended with code {code}: {errors.strip()[-500:]}")
+    return [values["loss"] for values in metrics.read(folder)]
+
+
+if __name__ == "__main__":
+    launch.run(main)
