@@ -3,14 +3,16 @@
 from collections.abc import Mapping
 
 import numpy as np
+from flax import linen as nn
 from jaxtyping import PyTree
 
 from alexnet.model import AlexNet
 from common import torch_layout
+from common.errors import UserError
 from common.torch_layout import Entry
 
 _CONVOLUTIONS = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-# For `common.initial`: names of the last bias, and `from_published` below.
+# For `common.initial`: names of the last bias, and the functions with `published` in their names below.
 HEAD_BIAS = ("classifier.6.bias",)
 _DENSE = {"fc6": 1, "fc7": 4, "fc8": 6}
 
@@ -40,4 +42,13 @@ def to_torchvision(variables: PyTree, module: AlexNet) -> dict[str, np.ndarray]:
     return torch_layout.to_theirs(variables, entries(module))
 
 
-from_published = from_torchvision
+def from_published(state: Mapping[str, np.ndarray], module: nn.Module, like: PyTree) -> PyTree:
+    """`from_torchvision`, for `common.initial`; UserError for the CIFAR-10 networks, which nobody published."""
+    if not isinstance(module, AlexNet):
+        raise UserError("no published weights of AlexNet's CIFAR-10 networks are known; give the workdir of a run")
+    return from_torchvision(state, module, like)
+
+
+def to_published(variables: PyTree, module: nn.Module) -> dict[str, np.ndarray] | None:
+    """The inverse; None for the CIFAR-10 networks."""
+    return to_torchvision(variables, module) if isinstance(module, AlexNet) else None

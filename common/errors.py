@@ -7,7 +7,7 @@ alone, without a traceback, and exit with code 2.
 import contextlib
 import difflib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 EXIT_USER_ERROR = 2
 
@@ -22,6 +22,12 @@ def unknown(kind: str, name: object, known: Iterable[object]) -> UserError:
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
     return UserError(f"unknown {kind} '{name}'{hint} (known: {', '.join(names) or 'none'})")
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """The first few of some names in quotes, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
 """Starting from trained weights: those of a run, or of a published file (`config.init`).
 
-Arrays are copied by name, and have to fit one by one. What is particular to a family is in its `weights.py`, which
-may have
+Arrays are copied by name, and have to fit one by one. A file may have our own names ('params/conv1/kernel'). What else
+is particular to a family is in its `weights.py`, which may have
 
     HEAD_BIAS: tuple[str, ...]                        names that published files give the last layer's bias
     from_published(arrays, module, like) -> variables the arrays of a published file, as variables of `module`
+    to_published(variables, module) -> arrays or None the inverse; None for a network that nobody published
     fitted(given, like, new_head=..., network=..., given_network=..., [old_grid=...]) -> (variables, changes)
 
 `like` are variables or their shapes. `fitted` makes the variables of one network those of another, as far as the
@@ -29,7 +30,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common import mesh, models, weight_files
-from common.errors import UserError
+from common.errors import UserError, listed
 from common.models import Classifier
 from common.state import TrainState
 
@@ -81,6 +82,13 @@ def head_arrays(classifier: Classifier) -> list[str]:
     return [name for name in ours if ours[name].shape != theirs[name].shape]
 
 
+def published(family: str, variables: PyTree, module: nn.Module) -> tuple[dict[str, np.ndarray], str]:
+    """Variables under the names of the family's published files, or under our own; and which of these they are."""
+    rename = getattr(_weights(family), "to_published", None)
+    arrays = rename(variables, module) if rename else None
+    return (_flatten(variables), "our") if arrays is None else (arrays, "published")
+
+
 def _given(config: ConfigDict, classifier: Classifier) -> Given:
     path = pathlib.Path(config.init.checkpoint).expanduser()
     if path.is_dir():
@@ -104,10 +112,10 @@ def _from_run(folder: pathlib.Path, family: str) -> Given:
 
 
 def _from_file(path: pathlib.Path, family: str, classifier: Classifier) -> Given:
-    weights = _weights(family)
-    if not hasattr(weights, "from_published"):
-        raise UserError(f"'{path}': no published weights of '{family}' are known; give the workdir of a trained run")
-    arrays = weight_files.read(path)
+    weights, arrays = _weights(family), weight_files.read(path)
+    ours = _flatten(shapes(classifier.module, classifier))
+    if not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
+        return Given(traverse_util.unflatten_dict(arrays, sep="/"), str(path), None)
     found = [len(arrays[name]) for name in weights.HEAD_BIAS if name in arrays]
     module = classifier.module.clone(num_classes=found[0]) if found else classifier.module
     return Given(weights.from_published(arrays, module, shapes(module, classifier)), str(path), None)
@@ -159,16 +167,11 @@ def _check(flat: Flat, wanted: Flat, origin: str) -> None:
     """UserError unless there is an array of the right shape, or a shape that starts anew, for each that is wanted."""
     missing, extra = sorted(set(wanted) - set(flat)), sorted(set(flat) - set(wanted))
     if missing or extra:
-        faults = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has {_listed(extra)} besides"] * bool(extra)
+        faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
         raise UserError(f"{origin} is another network: it {' and '.join(faults)}; choose its config.model.variant")
     for name, array in wanted.items():
         if flat[name].shape != array.shape:
             raise UserError(f"{origin} is another network: '{name}' is {flat[name].shape}, expected {array.shape}")
-
-
-def _listed(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
 def _replace(state: TrainState, flat: Flat) -> TrainState:

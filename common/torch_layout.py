@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import PyTree
 
-from common.errors import UserError, unknown
+from common.errors import UserError, listed
 
 State = Mapping[str, np.ndarray]
 
@@ -63,13 +63,13 @@ def to_ours(state: State, entries: Sequence[Entry], like: PyTree, unused: Iterab
     always may. UserError names the array that is missing, left over or of another shape.
     """
     shapes = traverse_util.flatten_dict(like, sep="/")
-    missing = [entry.theirs for entry in entries if entry.theirs not in state]
-    if missing:
-        raise unknown("array in the checkpoint", missing[0], state)
-    extra = set(state) - {entry.theirs for entry in entries}
-    extra = [name for name in sorted(extra) if not name.startswith(tuple(unused)) and "num_batches_tracked" not in name]
-    if extra:
-        raise UserError(f"the checkpoint's '{extra[0]}' has no place in this network")
+    theirs = {entry.theirs for entry in entries}
+    missing = [name for name in sorted(theirs) if name not in state]
+    extra = [name for name in sorted(set(state) - theirs) if not name.startswith(tuple(unused))]
+    extra = [name for name in extra if "num_batches_tracked" not in name]
+    if missing or extra:
+        faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
+        raise UserError(f"the checkpoint is another network's: it {' and '.join(faults)}; choose its variant")
     arrays = {}
     for entry in entries:
         array = _to_ours(np.asarray(state[entry.theirs]), entry)

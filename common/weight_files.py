@@ -1,13 +1,15 @@
-"""Arrays by name from files of weights: .npz, .safetensors and PyTorch's."""
+"""Arrays by name in files of weights: .npz, .safetensors and PyTorch's."""
 
 import json
 import pathlib
 import pickle
+from collections.abc import Mapping
+from types import ModuleType
 
 import ml_dtypes
 import numpy as np
 
-from common.errors import UserError
+from common.errors import UserError, unknown
 
 _SAFETENSORS = {
     "F64": np.float64,
@@ -60,16 +62,69 @@ def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _torch(what: str) -> ModuleType:
     try:
         import torch
     except ImportError as error:
-        raise UserError(
-            f"reading '{path}' needs PyTorch: pip install torch==2.13.0, or save the arrays as .npz"
-        ) from error
+        raise UserError(f"{what} needs PyTorch: pip install torch==2.13.0, or use .npz") from error
+    return torch
+
+
+def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    torch = _torch(f"reading '{path}'")
     content = torch.load(path, map_location="cpu", weights_only=True)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
     arrays = {name: value.numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
     if not arrays:
         raise ValueError("it holds no state_dict")
     return arrays
+
+
+def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays to a file, whole or not at all, in the format that its ending says.
+
+    UserError for an ending that is none of `WRITERS` and for a place that cannot be written to.
+    """
+    path = pathlib.Path(path).expanduser()
+    check_format(path)
+    fresh = path.with_name(f"{path.name}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        WRITERS[path.suffix](fresh, arrays)
+        fresh.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
+
+
+def check_format(path: pathlib.Path) -> None:
+    """UserError unless the file's ending is a format that can be written."""
+    if path.suffix not in WRITERS:
+        raise unknown(f"ending of '{path}'", path.suffix, WRITERS)
+
+
+def _write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    np.savez(path, **arrays)
+
+
+def _write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    kinds = {np.dtype(kind): name for name, kind in _SAFETENSORS.items()}
+    header, end = {}, 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {"dtype": kinds[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)  # so that the arrays are aligned
+    content = (np.ascontiguousarray(array).tobytes() for array in arrays.values())
+    path.write_bytes(b"".join([len(text).to_bytes(8, "little"), text, *content]))
+
+
+def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    torch = _torch(f"writing '{path}'")
+    torch.save({name: torch.tensor(array) for name, array in arrays.items()}, path)
+
+
+WRITERS = {
+    ".npz": _write_npz,
+    ".safetensors": _write_safetensors,
+    **dict.fromkeys((".pth", ".pt", ".th"), _write_torch),
+}

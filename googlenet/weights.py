@@ -9,7 +9,7 @@ from common import torch_layout
 from common.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
 
-# For `common.initial`: names of the last bias, and `from_published` below.
+# For `common.initial`: names of the last bias, and `from_published` and `to_published` below.
 HEAD_BIAS = ("fc.bias",)
 _STEM = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
 _BRANCHES = {
@@ -60,4 +60,4 @@ def to_torchvision(variables: PyTree, module: GoogLeNet) -> dict[str, np.ndarray
     return torch_layout.to_theirs(variables, entries(module, variables))
 
 
-from_published = from_torchvision
+from_published, to_published = from_torchvision, to_torchvision

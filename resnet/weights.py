@@ -20,9 +20,9 @@ from common.torch_layout import Entry
 from common.weight_files import read
 from resnet.model import ResNet, stacked
 
-__all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "unstack"]
+__all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "to_published", "unstack"]
 
-HEAD_BIAS = ("fc.bias", "linear.bias")  # for `common.initial`, as `from_published` and `fitted`
+HEAD_BIAS = ("fc.bias", "linear.bias")  # for `common.initial`, as `from_published`, `to_published` and `fitted`
 _BLOCK = re.compile(r"conv(\d+)_(\d+)")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
@@ -46,6 +46,11 @@ def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
 def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree) -> PyTree:
     """`import_torch`, for `common.initial`."""
     return import_torch(state, module)
+
+
+def to_published(variables: PyTree, module: ResNet) -> dict[str, np.ndarray]:
+    """`export_torch`, for `common.initial`."""
+    return export_torch(variables)
 
 
 def fitted(

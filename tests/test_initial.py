@@ -211,7 +211,7 @@ def test_the_head_is_what_depends_on_the_number_of_classes():
     [
         ({"checkpoint": "nowhere"}, "'nowhere', which does not exist; expected the workdir of a trained run"),
         ({"checkpoint": "."}, "no run in .*is missing"),
-        ({"checkpoint": "README.md"}, "no published weights of 'lenet' are known; give the workdir"),
+        ({"checkpoint": "README.md"}, "'README.md' is not a checkpoint of arrays"),
     ],
 )
 def test_what_is_no_checkpoint_is_refused(init, message):

@@ -11,7 +11,7 @@ from common.models import Classifier
 from common.torch_layout import Entry
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
 
-# For `common.initial`: names of the last bias, and `from_published` and `fitted` below.
+# For `common.initial`: names of the last bias, and `from_published`, `to_published` and `fitted` below.
 HEAD_BIAS = ("classifier.6.bias",)
 # Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. Of A's
 # second to fourth convolutions none has the shape of B's to E's: they are taken as the layers of the same name.
@@ -67,7 +67,7 @@ def from_trained_a(params: PyTree, trained_a: PyTree) -> PyTree:
     return {**params, **{name: trained_a[name] for name in FROM_A}}
 
 
-from_published = from_torchvision
+from_published, to_published = from_torchvision, to_torchvision
 
 
 def fitted(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from common.errors import UserError
+from common.errors import UserError, listed
 from common.models import Classifier
 from vit.blocks import Arrays, Shapes, block_of, block_shapes, flatten, stack_blocks, to_tree, unstack_blocks
 from vit.embeddings import Grid, interpolation, resize_positions
@@ -152,7 +152,7 @@ def _check_names(arrays: Arrays, wanted: Shapes) -> None:
     missing, extra = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if not missing and not extra:
         return
-    faults = [f"lacks {_listed(missing)}"] * bool(missing) + [f"has {_listed(extra)} besides"] * bool(extra)
+    faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
     raise UserError(f"the checkpoint {' and '.join(faults)}: {_mend(missing, extra)}")
 
 
@@ -178,8 +178,3 @@ _IF_MISSING = {
     _HEAD: "set config.init.new_head=True to start with a new head",
     POSITIONS: "set config.model.position to the checkpoint's, 'sincos2d' or 'none'",
 }
-
-
-def _listed(names: list[str], most: int = 3) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + more

@@ -22,7 +22,7 @@ from vit.blocks import Arrays, flatten, to_tree, unstack_blocks
 from vit.embeddings import Grid
 from vit.transfer import POSITIONS, adapt, fitted
 
-__all__ = ["HEAD_BIAS", "canonical", "fitted", "from_published", "load", "read", "write"]
+__all__ = ["HEAD_BIAS", "canonical", "fitted", "from_published", "load", "read", "to_published", "write"]
 
 HEAD_BIAS = ("head/bias", "opt/target/head/bias", "params/head/bias")  # see common.initial, as for `fitted`
 _PREFIXES = ("opt/target/", "optimizer/target/", "target/", "params/")
@@ -63,10 +63,17 @@ def write(path: str | pathlib.Path, params: PyTree, naming: str = "original") ->
     """Save parameters as an .npz checkpoint; naming 'original' is the paper's files', 'linen' the later one."""
     if naming not in ("original", "linen"):
         raise unknown("naming of checkpoints", naming, ("original", "linen"))
-    arrays = flatten(unstack_blocks(params))
-    if naming == "original":
-        arrays = {_rename(name, {new: old for old, new in _ORIGINAL.items()}): a for name, a in arrays.items()}
-    np.savez(path, **arrays)
+    weight_files.write(path, _original(params) if naming == "original" else flatten(unstack_blocks(params)))
+
+
+def to_published(variables: PyTree, module: nn.Module) -> Arrays:
+    """The arrays of a file as the paper's are, for `common.initial`."""
+    return _original(variables["params"])
+
+
+def _original(params: PyTree) -> Arrays:
+    linen = flatten(unstack_blocks(params))
+    return {_rename(name, {new: old for old, new in _ORIGINAL.items()}): array for name, array in linen.items()}
 
 
 def canonical(arrays: Mapping[str, np.ndarray]) -> Arrays:
