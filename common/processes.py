@@ -199,17 +199,17 @@ def _pulse(heartbeat_timeout: float) -> None:
     import jax
 
     client, number = _client(), jax.process_index()
-    felt: dict[int, tuple[str, float]] = {}  # by process: its last pulse, and when that came
+    # By process: its last pulse, and the own beat at which that came: when all are suspended, none is missed.
+    felt: dict[int, tuple[str, int]] = {}
     for beat in itertools.count():
         try:
             client.key_value_set(f"pulse/{number}", str(beat), allow_overwrite=True)
             pulses = _pulses() if number == 0 else {}
         except Exception:  # noqa: BLE001  without the primary, what it was to be told does not matter
             return
-        now = time.monotonic()
-        felt |= {who: (pulse, now) for who, pulse in pulses.items() if felt.get(who, ("",))[0] != pulse}
-        limit = max(heartbeat_timeout / 2, _SILENCE_SECONDS)
-        missing = [who for who, (_, when) in felt.items() if now - when > limit]
+        felt |= {who: (pulse, beat) for who, pulse in pulses.items() if felt.get(who, ("",))[0] != pulse}
+        limit = max(heartbeat_timeout / 2, _SILENCE_SECONDS) / _PULSE_SECONDS
+        missing = [who for who, (_, since) in felt.items() if beat - since > limit]
         if missing and not _leaving.is_set():
             leave_lost(missing)
         if _leaving.wait(_PULSE_SECONDS):
