@@ -11,7 +11,7 @@ import numpy as np
 from common import comparison, trained
 from common.claims import Claim, Experiment, Values, final_test_error, mean
 from common.data import datasets, pipeline
-from vit import pictures
+from vit import analysis
 
 # About an epoch: seconds on a GPU, five minutes for each network on two cores.
 _QUICK = {
@@ -47,7 +47,7 @@ def attention_distance_grows(folder: pathlib.Path) -> float:
     run = trained.load(folder)
     test = datasets.load(run.config.data).test
     images, _ = pipeline.gather(test, np.arange(min(128, len(test))))
-    distances = pictures.measured_distance(run, images).mean(axis=1)
+    distances = analysis.measured_distance(run, images).mean(axis=1)
     return float(distances[-1] - distances[0])
 
 

@@ -11,7 +11,7 @@ from vit_networks import classifier, images, logits, module, parameters
 
 from common import mesh, trained
 from common.data import datasets
-from vit import pictures
+from vit import analysis, pictures
 
 
 def made_by_hand(*layers, heads=1):
@@ -27,7 +27,7 @@ def uniform(tokens):
 def test_every_layers_attention_is_kept_on_request(scan):
     network = module(scan=scan)
     variables = {"params": parameters(network)}
-    weights = pictures.attention(network, variables, images())
+    weights = analysis.attention(network, variables, images())
     assert weights.shape == (2, 2, 2, 7, 7)
     np.testing.assert_allclose(weights.sum(-1), 1, rtol=1e-5)
     assert not np.allclose(weights[0], weights[1])
@@ -41,7 +41,7 @@ def test_looking_at_attention_changes_nothing():
 
 
 def test_tokens_that_look_at_themselves_look_no_distance():
-    distance = pictures.mean_attention_distance(made_by_hand(np.eye(7), heads=3), (2, 3), patch_pixels=16)
+    distance = analysis.mean_attention_distance(made_by_hand(np.eye(7), heads=3), (2, 3), patch_pixels=16)
     np.testing.assert_array_equal(distance, np.zeros((1, 3)))
 
 
@@ -49,26 +49,26 @@ def test_tokens_that_look_at_themselves_look_no_distance():
 def test_uniform_attention_looks_the_mean_distance(prefix):
     places = list(itertools.product(range(2), range(3)))
     pairs = [np.hypot(a[0] - b[0], a[1] - b[1]) for a in places for b in places]
-    distance = pictures.mean_attention_distance(made_by_hand(uniform(6 + prefix)), (2, 3), patch_pixels=4)
+    distance = analysis.mean_attention_distance(made_by_hand(uniform(6 + prefix)), (2, 3), patch_pixels=4)
     np.testing.assert_allclose(distance, [[4 * np.mean(pairs)]])
 
 
 def test_the_class_token_counts_for_no_distance():
     mostly_class = np.eye(3) * 0.1
     mostly_class[:, 0] += 0.9
-    distance = pictures.mean_attention_distance(made_by_hand(mostly_class), (1, 2), patch_pixels=16)
+    distance = analysis.mean_attention_distance(made_by_hand(mostly_class), (1, 2), patch_pixels=16)
     np.testing.assert_allclose(distance, 0, atol=1e-12)
 
 
 def test_distance_to_the_neighbour_is_the_patch():
     swap = np.array([[0.0, 1.0], [1.0, 0.0]])
-    np.testing.assert_allclose(pictures.mean_attention_distance(made_by_hand(swap), (1, 2), 14), [[14.0]])
+    np.testing.assert_allclose(analysis.mean_attention_distance(made_by_hand(swap), (1, 2), 14), [[14.0]])
 
 
 def test_rollout_multiplies_layers_with_half_identity():
     rng = np.random.default_rng(0)
     first, second = rng.dirichlet(np.ones(5), size=(2, 5))
-    rolled = pictures.rollout(made_by_hand(first, second))
+    rolled = analysis.rollout(made_by_hand(first, second))
     half = [0.5 * layer + 0.5 * np.eye(5) for layer in (first, second)]
     np.testing.assert_allclose(rolled[0], half[1] @ half[0], rtol=1e-12)
     np.testing.assert_allclose(rolled.sum(-1), 1, rtol=1e-12)
@@ -77,25 +77,25 @@ def test_rollout_multiplies_layers_with_half_identity():
 def test_rollout_averages_heads_and_normalises_rows():
     heads = np.random.default_rng(0).dirichlet(np.ones(4), size=(1, 1, 3, 4))
     mean = 0.5 * heads[0, 0].mean(axis=0) + 0.5 * np.eye(4)
-    np.testing.assert_allclose(pictures.rollout(heads)[0], mean, rtol=1e-12)
-    np.testing.assert_allclose(pictures.rollout(7 * heads).sum(-1), 1, rtol=1e-12)
+    np.testing.assert_allclose(analysis.rollout(heads)[0], mean, rtol=1e-12)
+    np.testing.assert_allclose(analysis.rollout(7 * heads).sum(-1), 1, rtol=1e-12)
 
 
 def test_rollout_of_tokens_that_look_at_themselves_is_the_identity():
-    np.testing.assert_array_equal(pictures.rollout(made_by_hand(np.eye(4), np.eye(4)))[0], np.eye(4))
+    np.testing.assert_array_equal(analysis.rollout(made_by_hand(np.eye(4), np.eye(4)))[0], np.eye(4))
 
 
 def test_what_the_classifier_reads_is_the_class_tokens_row_or_the_mean():
     weights = np.random.default_rng(0).dirichlet(np.ones(7), size=7)
-    np.testing.assert_array_equal(pictures.pooled_attention(weights, (2, 3)), weights[0, 1:].reshape(2, 3))
+    np.testing.assert_array_equal(analysis.pooled_attention(weights, (2, 3)), weights[0, 1:].reshape(2, 3))
     weights = np.random.default_rng(0).dirichlet(np.ones(6), size=6)
-    np.testing.assert_allclose(pictures.pooled_attention(weights, (2, 3)), weights.mean(0).reshape(2, 3))
+    np.testing.assert_allclose(analysis.pooled_attention(weights, (2, 3)), weights.mean(0).reshape(2, 3))
 
 
 def test_heat_maps_are_of_the_images_size_and_largest_at_the_patch():
     patches = np.zeros((1, 2, 3), np.float32)
     patches[0, 1, 2] = 0.2
-    heat = pictures.heat_map(patches, (8, 12))
+    heat = analysis.heat_map(patches, (8, 12))
     assert heat.shape == (1, 8, 12)
     np.testing.assert_allclose(heat.max(), 1, rtol=1e-6)
     assert (heat[0, 6:, 10:] > 0.9).all()
@@ -104,7 +104,7 @@ def test_heat_maps_are_of_the_images_size_and_largest_at_the_patch():
 
 def test_positions_are_most_similar_to_themselves():
     table = np.random.default_rng(0).normal(size=(1, 7, 16))
-    similarity = pictures.position_similarity(table, (2, 3)).reshape(6, 6)
+    similarity = analysis.position_similarity(table, (2, 3)).reshape(6, 6)
     np.testing.assert_allclose(np.diag(similarity), 1)
     np.testing.assert_allclose(similarity, similarity.T)
     a, b = table[0, 1], table[0, 4]
@@ -113,10 +113,10 @@ def test_positions_are_most_similar_to_themselves():
 
 def test_fixed_positions_are_shown_as_well():
     network = module(position="sincos2d")
-    table = pictures.position_table(network, parameters(network), (2, 3))
-    similarity = pictures.position_similarity(table, (2, 3))
+    table = analysis.position_table(network, parameters(network), (2, 3))
+    similarity = analysis.position_similarity(table, (2, 3))
     assert similarity[0, 0, 0, 1] > similarity[0, 0, 0, 2]
-    assert pictures.position_table(module(position="none"), {"Transformer": {}}, (2, 3)) is None
+    assert analysis.position_table(module(position="none"), {"Transformer": {}}, (2, 3)) is None
 
 
 def test_components_of_the_patch_embedding_are_its_directions_by_variance():
@@ -126,7 +126,7 @@ def test_components_of_the_patch_embedding_are_its_directions_by_variance():
     amounts -= amounts.mean(axis=0)
     amounts = np.linalg.qr(amounts)[0] * [5.0, 1.0]
     kernel = (amounts @ directions + 0.7).T.reshape(2, 2, 3, 50)
-    components = pictures.patch_components(kernel, count=2).reshape(2, -1)
+    components = analysis.patch_components(kernel, count=2).reshape(2, -1)
     np.testing.assert_allclose(np.abs(components @ directions.T), np.eye(2), atol=1e-6)
 
 
