@@ -1,9 +1,10 @@
-"""What depth costs: seconds to compile a training step, and bytes of activations with and without rematerialisation.
+"""What depth costs: time to compile a training step, and bytes of activations with and without rematerialisation.
 
     python -m benchmarks.depth
 
 Compile times are of networks whose identical blocks are scanned, deep and shallow in turn; each ratio is of
-neighbouring measurements. Nothing is run, so any machine will do. Writes results/benchmark_depth.json.
+neighbouring measurements. They are seconds of processor time, which other work on the machine lengthens little.
+Nothing is run, so any machine will do. Writes results/benchmark_depth.json.
 """
 
 import functools
@@ -47,14 +48,14 @@ def _compile_times(family: str, deep: str, shallow: str, fields: dict[str, Any],
     for _ in range(_ROUNDS.value):
         for variant, found in seconds.items():
             found.append(compile_seconds(family, variant, fields, size))
-            print(f"{variant} compiles in {found[-1]:.1f} s", flush=True)
+            print(f"{variant} compiles in {found[-1]:.1f} CPU-seconds", flush=True)
     ratios = [one / other for one, other in zip(seconds[deep], seconds[shallow], strict=True)]
-    times = {f"{variant}, scanned: compile time, s": spread(found) for variant, found in seconds.items()}
+    times = {f"{variant}, scanned: compile time, CPU-seconds": spread(found) for variant, found in seconds.items()}
     return {**times, f"{deep} over {shallow}: compile time": spread(ratios)}
 
 
 def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int) -> float:
-    """Seconds to trace and compile an update on a batch of two, with no cache."""
+    """Seconds of processor time to trace and compile an update on a batch of two, with no cache."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -72,9 +73,9 @@ def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     jax.clear_caches()
     jax.config.update("jax_enable_compilation_cache", False)
-    started = time.perf_counter()
+    started = time.process_time()
     jax.jit(step).lower(state, images, jax.ShapeDtypeStruct((2,), jnp.int32)).compile()
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def _footprint(family: str, variant: str, batch_size: int, remat: bool | str) -> int:

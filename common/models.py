@@ -36,6 +36,7 @@ class Classifier:
     soft_labels: whether the loss takes distributions.
     curvature: (params, images, labels) -> a tree like `params` with the diagonal of the Gauss-Newton matrix, for
         optimizers that need it; None for networks that do not provide it.
+    remark: what a run is to say of the network when it starts.
     """
 
     module: nn.Module
@@ -45,6 +46,7 @@ class Classifier:
     num_classes: int
     soft_labels: bool = False
     curvature: Callable[[PyTree, Array, Array], PyTree] | None = None
+    remark: str = ""
 
 
 def families() -> list[str]:

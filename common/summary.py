@@ -35,6 +35,7 @@ def opening(
     kind = mesh.devices.flat[0].device_kind
     lines = [
         f"{model.family} {model.variant}: {num_parameters(state.params):,} parameters",
+        *([classifier.remark] if classifier.remark else []),
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, "
         f"{info.num_classes} classes",
         f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "

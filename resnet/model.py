@@ -235,8 +235,7 @@ def create(config: ConfigDict, info: Any) -> Classifier:
             "(--config=configs/resnet_cifar10.py:%s%d)",
             *(config.variant, side, kind, nearest, kind, nearest),
         )
-    if module.batch_groups:
-        logging.info("batch normalisation uses the statistics of %d groups of each batch", module.batch_groups)
+    parts = f"each of {module.batch_groups} groups of a batch" if module.batch_groups else "the whole batch"
     return Classifier(
         module=module,
         loss=cross_entropy,
@@ -244,4 +243,5 @@ def create(config: ConfigDict, info: Any) -> Classifier:
         input_shape=tuple(info.image_shape),
         num_classes=info.num_classes,
         soft_labels=True,
+        remark=f"batch normalisation: statistics of {parts}, on however many devices",
     )

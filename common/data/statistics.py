@@ -54,6 +54,7 @@ def measure(source: Source, threads: int = 1) -> Statistics:
     mean = mean_image.mean(axis=(0, 1))
     covariance = products / (len(source) * mean_image[..., 0].size) - np.outer(mean, mean)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
+    eigenvalues = np.maximum(eigenvalues, 0.0)  # rounding can take those of grey images below
     values = (mean, np.sqrt(np.diag(covariance)), mean_image, eigenvalues[::-1], eigenvectors[:, ::-1])
     return Statistics(*(np.ascontiguousarray(value, np.float32) for value in values))
 

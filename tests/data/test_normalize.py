@@ -54,6 +54,14 @@ def test_a_streamed_set_has_the_statistics_of_the_same_set_in_memory(source, mea
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_grey_images_in_three_channels_have_one_direction_and_no_negative_variance():
+    for seed in range(20):
+        grey = np.random.default_rng(seed).integers(0, 256, (7, 3, 3, 1), np.uint8).repeat(3, axis=-1)
+        eigenvalues = statistics.measure(ArraySource(grey, np.zeros(7, np.int32))).eigenvalues
+        assert eigenvalues.min() >= 0
+        np.testing.assert_allclose(eigenvalues, [3 * grey.var(), 0, 0], rtol=1e-5, atol=1e-6)
+
+
 def test_files_keep_statistics_and_damaged_ones_are_named(measured, tmp_path):
     path = tmp_path / "new" / "statistics.npz"
     statistics.save(measured, path)

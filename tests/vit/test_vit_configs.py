@@ -5,7 +5,7 @@ import types
 import pytest
 
 from common import config as config_lib
-from common import layer_table, models
+from common import layer_table, models, schedules
 from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_imagenet_plain
 
 
@@ -37,6 +37,15 @@ def test_the_network_for_cifar_costs_as_much_as_a_resnet_20():
 
 def test_the_paper_pre_trains_with_a_hidden_layer_of_the_hidden_size():
     assert vit_imagenet.get_config("l16").model.representation_size == 1024
+
+
+def test_the_options_for_larger_data_sets_make_a_run():
+    config = vit_imagenet.get_config("l16")
+    config.schedule.update({"name": "linear", "final": 1e-5, "learning_rate": 4e-4})
+    config.optimizer.weight_decay, config.model.dropout, config.train.length = 0.1, 0.0, "7 epochs"
+    config_lib.validate(config)
+    rate = schedules.create(config.schedule, 20_000, 0, config.train.batch_size)
+    assert [float(rate(step)) for step in (0, 5_000, 10_000, 20_000)] == pytest.approx([0, 2e-4, 4e-4, 1e-5])
 
 
 def test_fine_tuning_starts_from_what_pre_training_leaves_where_its_command_puts_it():
