@@ -133,7 +133,7 @@ def _distance_figure(distance: Float[np.ndarray, "layers heads"], everywhere: fl
     for number, head in enumerate(distance.T):
         axes.plot(layers, head, "o", color="#0072b2", markersize=4, alpha=0.7, label="" if number else "one head")
     axes.axhline(everywhere, color="#6b6b6b", lw=1, ls="--", label="attention to all patches alike")
-    highest = 1.15 * max(distance.max(), everywhere)
+    highest = 1.15 * max(distance.max(), everywhere) or 1.0  # of one patch nothing is away
     axes.set(xlabel="layer", ylabel="mean attention distance (pixels)", xticks=layers, ylim=(0, highest))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
