@@ -3,6 +3,8 @@
 import json
 import pathlib
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -24,6 +26,10 @@ _SAFETENSORS = {
     "BOOL": np.bool_,
 }
 
+# What readers raise on a file that was cut short, changed, or is something else.
+_DAMAGED = (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError)
+_DAMAGED += (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
+
 
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     """The arrays of a file, under the names they have there.
@@ -38,7 +44,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     reader = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(path.suffix, _read_torch)
     try:
         arrays = reader(path)
-    except (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError, pickle.UnpicklingError) as error:
+    except _DAMAGED as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(f"'{path}' is not a checkpoint of arrays: {reason}") from error
     return {name.removeprefix("module."): array for name, array in arrays.items()}

@@ -66,6 +66,19 @@ def test_every_format_is_read_as_it_was_written(ending, tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == [f"net{ending}"]
 
 
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth"])
+def test_a_file_cut_short_is_one_line(ending, tmp_path):
+    if ending == ".pth":
+        pytest.importorskip("torch")
+    path = tmp_path / f"net{ending}"
+    weight_files.write(path, {"a": np.zeros((20, 20), np.float32), "b": np.arange(3)})
+    whole = path.read_bytes()
+    for part in (0, 4, 20, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:part])
+        with pytest.raises(UserError, match="is not a checkpoint of arrays"):
+            weight_files.read(path)
+
+
 def test_pytorch_loads_an_exported_network(tmp_path):
     torch = pytest.importorskip("torch")
     layer = torch.nn.BatchNorm2d(2)
