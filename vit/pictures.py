@@ -141,23 +141,21 @@ def _distance_figure(distance: Float[np.ndarray, "layers heads"], everywhere: fl
 
 
 def _similarity_figure(similarity: Float[np.ndarray, "rows columns rows columns"]) -> Figure:
-    """At most 14 rows and columns of patches."""
-    rows, columns = (np.unique(np.linspace(0, n - 1, min(n, 14)).astype(int)) for n in similarity.shape[:2])
+    """The maps of at most 14 rows and columns of patches, as one image with gaps: so many axes would be slow."""
+    height, width = similarity.shape[:2]
+    rows, columns = (np.unique(np.linspace(0, n - 1, min(n, 14)).astype(int)) for n in (height, width))
+    maps = np.pad(similarity[np.ix_(rows, columns)], ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    mosaic = maps.swapaxes(1, 2).reshape(len(rows) * (height + 1), len(columns) * (width + 1))[:-1, :-1]
     side = max(0.6, 3 / len(rows))
-    figure = Figure(figsize=(side * len(columns) + 1.2, side * len(rows) + 0.3), layout="constrained")
-    grid = figure.subplots(len(rows), len(columns), squeeze=False)
-    for index, axes in np.ndenumerate(grid):
-        shown = similarity[rows[index[0]], columns[index[1]]]
-        drawn = axes.imshow(shown, cmap="cividis", vmin=similarity.min(), vmax=1)
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
-    for axes, number in zip(grid[-1], columns, strict=True):
-        axes.set_xlabel(number + 1, fontsize=8)
-    for axes, number in zip(grid[:, 0], rows, strict=True):
-        axes.set_ylabel(number + 1, fontsize=8, rotation=0, ha="right", va="center")
-    figure.supxlabel("column of the patch", fontsize=9)
-    figure.supylabel("row of the patch", fontsize=9)
-    figure.colorbar(drawn, ax=grid, shrink=0.6, label="cosine similarity")
+    figure = Figure(figsize=(side * len(columns) + 1.4, side * len(rows) + 0.5), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(mosaic, cmap="cividis", vmin=similarity.min(), vmax=1, interpolation="nearest")
+    for axis, shown, size in ((axes.xaxis, columns, width), (axes.yaxis, rows, height)):
+        axis.set_ticks(np.arange(len(shown)) * (size + 1) + (size - 1) / 2, shown + 1)
+    axes.set(xlabel="column of the patch", ylabel="row of the patch")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.colorbar(drawn, shrink=0.6, label="cosine similarity")
     return figure
 
 
