@@ -6,8 +6,11 @@ earlier ones as they were.
 
 import contextlib
 import pathlib
+import re
+import shutil
 from collections.abc import Iterator
 
+import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Mesh
@@ -18,6 +21,7 @@ from common.errors import UserError
 from common.state import TrainState
 
 FOLDER = "checkpoints"
+_SPARE_BYTES = 2**20  # for what is written beside a checkpoint's arrays
 _PATIENCE = 300.0  # seconds for all processes to have tried to read a checkpoint
 DAMAGED = "damaged"  # where unreadable checkpoints are moved, so that training can write those steps again
 
@@ -47,10 +51,23 @@ class Checkpoints:
         return self._manager.best_step()
 
     def save(self, step: int, state: TrainState, error: float | None) -> None:
-        """Start saving `state`; `error` is the test error measured at this step, None if there was none."""
+        """Start saving `state`; `error` is the test error measured at this step, None if there was none.
+
+        UserError when there is no room for it, or when the save before has failed.
+        """
+        self._check_room(state)
         metrics = None if error is None else {"error": error}
         with _one_line_errors(self.folder):
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+
+    def _check_room(self, state: TrainState) -> None:
+        """Ask first: a disk that runs full while orbax writes makes its threads fail one after another."""
+        free, needed = shutil.disk_usage(self.folder).free, _SPARE_BYTES + sum(x.nbytes for x in jax.tree.leaves(state))
+        if free < needed:
+            raise UserError(
+                f"no room for a checkpoint in {self.folder}: {free / 1e6:,.1f} MB are free and {needed / 1e6:,.1f} "
+                "needed (earlier ones are kept)"
+            )
 
     def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
         """The state saved at `step`, laid out on `mesh`; `like` gives its structure and shapes.
@@ -115,9 +132,11 @@ def _check_shapes(error: Exception, like: TrainState, where: pathlib.Path) -> No
 
 
 def _first_line(error: Exception | None) -> str:
+    """What an error says in short: the operating system's words, where tensorstore quotes them."""
     if error is None:
         return "by another process"
-    lines = str(error).strip().splitlines()
+    system = re.search(r": ([^:]+) \[os_error_code", str(error))
+    lines = [system[1]] if system else str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
 
 

@@ -5,8 +5,10 @@ that is not here is an error. Durations are text, '20 epochs' or '64000 steps', 
 or in updates.
 """
 
+import json
 from typing import Any
 
+from flax import traverse_util
 from ml_collections import ConfigDict
 
 from common import duration, optimizers, registry, schedules
@@ -125,8 +127,16 @@ def base(model: ConfigDict) -> ConfigDict:
     return config.lock()
 
 
+def flat(config: ConfigDict) -> dict[str, Any]:
+    """Every option by its path, such as 'train.batch_size', as JSON gives them back: tuples are lists."""
+    return traverse_util.flatten_dict(json.loads(config.to_json()), sep=".")
+
+
 def validate(config: ConfigDict) -> None:
     """Refuse values that are out of range or contradict each other, before anything is loaded."""
+    defaults = base(ConfigDict())
+    _check_presence(config, defaults)
+    _check_elements(config, defaults)
     train, data = config.train, config.data
     for key in ("length", "log_every"):
         duration.parse(train[key], f"config.train.{key}")
@@ -162,9 +172,29 @@ def validate(config: ConfigDict) -> None:
         raise UserError(f"config.optimizer.ema is {config.optimizer.ema}; expected at least 0 and less than 1")
     if config.mesh.fsdp < 1 and config.mesh.fsdp != -1:
         raise UserError(f"config.mesh.fsdp is {config.mesh.fsdp}; expected a number of devices, or -1 for all")
-    defaults = base(ConfigDict())
     registry.check(config, defaults, "optimizer", optimizers.OPTIMIZERS, optimizers.SHARED_KEYS)
     registry.check(config, defaults, "schedule", schedules.SCHEDULES, schedules.SHARED_KEYS)
+
+
+def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:
+    """A config file that did not start from `base` may lack options, or have others."""
+    ours, theirs = flat(defaults), flat(config)
+    for path in ours:
+        if path not in theirs:
+            raise UserError(f"the config has no {path}; a config file starts from common.config.base()")
+    for path in theirs:
+        if path not in ours and not path.startswith("model."):
+            raise unknown("option", f"config.{path}", [f"config.{known}" for known in ours])
+
+
+def _check_elements(config: ConfigDict, defaults: ConfigDict) -> None:
+    """ml_collections lets a tuple hold anything; all hold numbers here, but for durations."""
+    for path, default in flat(defaults).items():
+        texts = path == "schedule.boundaries"
+        for value in _get(config, path) if isinstance(default, list) else ():
+            if isinstance(value, str) != texts:
+                expected = "durations such as '2 epochs'" if texts else "numbers"
+                raise UserError(f"config.{path} holds {value!r}; expected {expected}")
 
 
 def _check_augment(config: ConfigDict) -> None:

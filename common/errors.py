@@ -31,6 +31,15 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 @contextlib.contextmanager
+def writing(path: object) -> Iterator[None]:
+    """`UserError` where what is inside cannot write `path`: no permission, no room, a file in the place of a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
 def reported() -> Iterator[None]:
     """Print a `UserError` as one line on standard error and exit with code 2."""
     try:

@@ -1,16 +1,25 @@
 """How every tool starts: flags parsed, mistakes reported in one line, nothing slow imported before that."""
 
 import difflib
+import itertools
 import pathlib
 import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Sequence
 from logging import ERROR, LogRecord
 
 from absl import app, flags, logging
 
 from common import errors
 from common.errors import UserError
+
+# What Python says of a value of the wrong type, and what we say.
+_WORDS = {
+    r"invalid literal for int\(\).*": "expected a whole number",
+    r"could not convert string to float.*": "expected a number",
+    r"\('Non-boolean argument.*": "expected true or false",
+}
 
 
 def define_config() -> flags.Flag:
@@ -32,24 +41,40 @@ def run(main: Callable[..., None]) -> None:
 
 
 def _concerns_the_user(record: LogRecord) -> bool:
-    """Libraries' remarks on how they were called are not the user's; their errors are."""
-    return record.levelno >= ERROR or "site-packages" not in record.pathname
+    """Libraries' remarks on how they were called are not the user's; their errors are, unless they raise them too."""
+    return "site-packages" not in record.pathname or (record.levelno >= ERROR and not record.exc_info)
 
 
 def config_name() -> str:
-    """The config file's name without its folder and ending, with its argument if it has one."""
-    path, _, argument = _config_argument(sys.argv).partition(":")
-    return "_".join(filter(None, (pathlib.Path(path).stem, argument)))
+    """The config file's name without its folder and ending, with its argument (of a path, the end) if it has one."""
+    path, _, argument = (given(sys.argv, "config") or "").partition(":")
+    return "_".join(filter(None, (pathlib.Path(path).stem, pathlib.Path(argument).name)))
+
+
+def given(arguments: Sequence[str], name: str) -> str | None:
+    """The text of `--NAME=TEXT` or `--NAME TEXT` on a command line whose flags are not parsed yet, None without it."""
+    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
+        flag, equals, value = argument.partition("=")
+        if flag in (f"--{name}", f"-{name}"):
+            return value if equals else following
+    return None
 
 
 def _parse(argv: list[str]) -> list[str]:
-    _check_config_file(argv)
+    from ml_collections import ConfigDict
+
+    config = given(argv, "config")
+    path = pathlib.Path((config or "").partition(":")[0])
+    if config is not None and not path.is_file():  # which ml_collections would take for an empty config
+        raise _no_config_file(path)
     try:
         rest = flags.FLAGS(argv)
-    except flags.Error as error:
-        raise UserError(_message(str(error))) from error
-    except (AttributeError, KeyError) as error:
-        raise _unknown_option(argv, str(error)) from error
+    except UserError:
+        raise
+    except Exception as error:  # noqa: BLE001  a config file can raise anything
+        raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
+    if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
+        raise UserError(f"{path}: get_config() returns no ConfigDict; start from common.config.base()")
     if len(rest) > 1 and not _takes_arguments():
         raise UserError(f"unexpected argument '{rest[1]}'; options are given as --name=value")
     return rest
@@ -60,35 +85,46 @@ def _takes_arguments() -> bool:
     return getattr(sys.modules["__main__"], "TAKES_ARGUMENTS", False)
 
 
-def _config_argument(argv: list[str]) -> str:
-    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
-        name, equals, value = argument.lstrip("-").partition("=")
-        if name == "config" and argument.startswith("-"):
-            return value if equals else following
-    return ""
+def _no_config_file(path: pathlib.Path) -> UserError:
+    known = sorted(str(path) for path in pathlib.Path("configs").glob("[!_]*.py"))
+    close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
+    return UserError(f"no config file '{path}'" + (f"; did you mean '{close[0]}'?" if close else ""))
 
 
-def _check_config_file(argv: list[str]) -> None:
-    """ml_collections takes a missing file for an empty config, so look first."""
-    given = _config_argument(argv).partition(":")[0]
-    if given and not pathlib.Path(given).is_file():
-        known = sorted(str(path) for path in pathlib.Path("configs").glob("[!_]*.py"))
-        close = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-        raise UserError(f"no config file '{given}'" + (f"; did you mean '{close[0]}'?" if close else ""))
+def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
+    """What is wrong, and in which line, if this error or one that it came from was raised by the config file."""
+    if isinstance(error, SyntaxError):
+        return f"{error.filename}, line {error.lineno}: {error.msg}"
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if pathlib.Path(frame.filename).absolute() == path.absolute()]
+    if lines:
+        return f"{path}, line {lines[-1]}: {_unknown_option(error) or f'{type(error).__name__}: {error}'}"
+    cause = error.__cause__ or error.__context__
+    return cause and _in_config_file(path, cause)
 
 
-def _unknown_option(argv: list[str], message: str) -> UserError:
-    name = re.match(r"['\"\\]*(\w+)", message)
-    suggestion = re.search(r'Did you mean "(\w+)"', message)
-    given = next((a for a in argv if name and f".{name[1]}" in a.partition("=")[0]), message.splitlines()[0])
-    hint = f"; did you mean '{suggestion[1]}'?" if suggestion else "; common/config.py lists every option"
-    return UserError(f"unknown option '{given.partition('=')[0]}'{hint}")
+def _on_command_line(argv: list[str], error: Exception) -> str:
+    """What is wrong with a flag, or with an option that is given as one."""
+    text = str(error)
+    if not isinstance(error, AttributeError | KeyError):
+        return _plain(text)
+    if "get_config" in text:
+        return "the config file has no function get_config()"
+    name = (re.search(r"lookup: ([\w.]+)", text) or re.search(r"(\w+)", text))[1]
+    flag = next((a.partition("=")[0] for a in argv if f".{name}" in a.partition("=")[0]), name)
+    return _unknown_option(error, flag) or f"unknown option '{flag}'; common/config.py lists every option"
 
 
-def _message(text: str) -> str:
-    """The part of absl's message that says what is wrong; errors inside config files come with a traceback."""
-    ours = re.findall(r"UserError: (.*)", text)
-    if ours:
-        return ours[-1]
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return f"{lines[0]} {lines[-1]}" if "Traceback" in text else lines[0]
+def _unknown_option(error: BaseException, name: str = "") -> str | None:
+    """ml_collections' remark on a misspelt option, in our words; None for what is no such remark."""
+    names = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error))
+    return names and f"unknown option '{name or names[2]}'; did you mean '{names[1]}'?"
+
+
+def _plain(message: str) -> str:
+    """The part of absl's message that says what is wrong, in words for who does not write Python."""
+    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
+    text = f"{lines[0]} {lines[-1]}" if "Traceback" in message else lines[0]
+    for python, words in _WORDS.items():
+        text = re.sub(python, words, text)
+    return text

@@ -6,7 +6,6 @@ fractions. It is the record that summaries, reports and claims are made from.
 
 import contextlib
 import json
-import os
 import pathlib
 import sys
 import time
@@ -15,23 +14,22 @@ from typing import Any
 
 from tqdm import tqdm
 
+from common.errors import UserError, writing
 from common.evaluate import means
 from common.plan import Plan
 from common.steps import NEVER, Totals, diverged
 
 FILE = "metrics.jsonl"
+_PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left, {postfix}"
 
 
 class Writer:
     """Writes numbers under the step they belong to, and keeps the progress line; only the `primary` process's does."""
 
     def __init__(self, workdir: pathlib.Path, first_step: int, due: Plan, batch_size: int, primary: bool = True):
-        from tensorboardX import SummaryWriter  # slow to import
-
-        self._file = _reopened(workdir / FILE, first_step) if primary else open(os.devnull, "a")  # noqa: SIM115
-        self._board = SummaryWriter(str(workdir), purge_step=first_step + 1, write_to_disk=primary)
+        self._records = _Records(workdir, first_step) if primary else None
         self._batch_size, self._epoch_steps = batch_size, due.epoch
-        fields = {"unit": "step", "disable": not primary or None, "leave": False, "dynamic_ncols": True}
+        fields = {"bar_format": _PROGRESS, "disable": not primary or None, "leave": False, "dynamic_ncols": True}
         self._bar = tqdm(total=due.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
         self._since = time.perf_counter()
@@ -40,10 +38,12 @@ class Writer:
     def __enter__(self) -> "Writer":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type | None, *_: object) -> None:
         self._bar.close()
-        self._file.close()
-        self._board.close()
+        # After another error, that files cannot be closed for the same reason is no news.
+        with contextlib.suppress(UserError) if kind else contextlib.nullcontext():
+            if self._records:
+                self._records.close()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -54,6 +54,10 @@ class Writer:
 
     def progress(self, step: int) -> None:
         """Move the progress line to `step`."""
+        if not self._bar.disable:
+            speed = self._speed(step)
+            text = f"{speed['images_per_second']:,.0f} images/s, waiting for data {speed['data_wait']:.0%}"
+            self._bar.set_postfix_str(text, refresh=False)
         self._bar.update(step - self._step)
         self._step = step
 
@@ -65,20 +69,19 @@ class Writer:
         values = means(sums)
         if int(sums.bad_step) != NEVER:
             raise diverged(int(sums.bad_step))
-        seconds = time.perf_counter() - self._since
-        speed = {
-            "learning_rate": learning_rate,
-            "images_per_second": (step - self._logged_step) * self._batch_size / seconds,
-            "data_wait": self._waited / seconds,
-            "seconds": seconds,
-        }
-        self._write(step, "train", {**values, **speed})
+        self._write(step, "train", {**values, "learning_rate": learning_rate, **self._speed(step)})
         self._restart_clock(step)
 
     def test(self, step: int, values: dict[str, float]) -> None:
         """Record a test result; the time it took is left out of images per second."""
         self._write(step, "test", {**values, "seconds": time.perf_counter() - self._since})
         self._restart_clock(step)
+
+    def _speed(self, step: int) -> dict[str, float]:
+        """Of the updates since the last record: images per second, share of time spent waiting for data, seconds."""
+        seconds = time.perf_counter() - self._since
+        images = (step - self._logged_step) * self._batch_size
+        return {"images_per_second": images / seconds, "data_wait": self._waited / seconds, "seconds": seconds}
 
     def _restart_clock(self, step: int) -> None:
         self._since, self._waited, self._logged_step = time.perf_counter(), 0.0, step
@@ -89,11 +92,52 @@ class Writer:
         sys.stdout.flush()
 
     def _write(self, step: int, split: str, values: dict[str, Any]) -> None:
-        self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
-        self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(f"{split}/{name}", value, step)
+        if self._records:
+            self._records.write(step, split, values)
         self.say(_line(step, step / self._epoch_steps, split, values))
+
+
+class _Records:
+    """The files that numbers are written to, at once, so that a kill loses none of them."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int):
+        from tensorboardX.event_file_writer import EventsWriter  # slow to import
+
+        self._folder = workdir
+        with writing(workdir):
+            self._file = _reopened(workdir / FILE, first_step)
+            # Not tensorboardX's SummaryWriter, which writes every two minutes, from a thread.
+            self._board = EventsWriter(str(workdir / "events"))
+            self._board.write_event(_purge_from(first_step + 1))
+            self._board.flush()
+
+    def write(self, step: int, split: str, values: dict[str, Any]) -> None:
+        with writing(self._folder):
+            self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            self._file.flush()
+            self._board.write_event(_scalars(step, split, values))
+            self._board.flush()
+
+    def close(self) -> None:
+        with writing(self._folder):
+            self._file.close()
+            self._board.close()
+
+
+def _scalars(step: int, split: str, values: dict[str, Any]) -> Any:
+    """TensorBoard's record of numbers."""
+    from tensorboardX.proto import event_pb2, summary_pb2
+
+    scalars = [summary_pb2.Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
+    return event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=scalars))
+
+
+def _purge_from(step: int) -> Any:
+    """Tells TensorBoard to forget what other files of this run have from `step` on, which is run again."""
+    from tensorboardX.proto import event_pb2
+
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    return event_pb2.Event(wall_time=time.time(), step=step, session_log=start)
 
 
 def _line(step: int, epoch: float, split: str, values: dict[str, float]) -> str:

@@ -31,7 +31,7 @@ from common import figures, launch, layer_table, metrics, mistakes, models, page
 from common.data import datasets, pipeline
 from common.data.datasets import Source
 from common.data.preparation import Pixels
-from common.errors import UserError
+from common.errors import UserError, writing
 from common.layer_table import Row
 from common.mistakes import Results
 from common.state import num_parameters
@@ -55,12 +55,10 @@ def main() -> None:
     folder = pathlib.Path(_WORKDIR.value).expanduser()
     out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
     content = create(folder)
-    try:
+    with writing(out):
         fresh = out.with_name(out.name + ".tmp")
         fresh.write_text(content, encoding="utf-8")
         fresh.replace(out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror}") from error
     print(out)
 
 
@@ -124,18 +122,13 @@ def _finished(done: dict[str, Any], due: plan.Plan) -> list[tuple[str, str]]:
 
 def recipe(config: ConfigDict) -> list[tuple[str, str]]:
     """Options and values: the network's, those that are not the default, and those no recipe goes without."""
-    defaults = _flat(config_lib.base(ConfigDict()))
+    defaults = config_lib.flat(config_lib.base(ConfigDict()))
     rows = []
-    for name, value in _flat(config).items():
+    for name, value in config_lib.flat(config).items():
         told = name in _ALWAYS or name.startswith("model.") or value != defaults.get(name)
         if told and name not in _NEVER:
             rows.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     return rows
-
-
-def _flat(config: ConfigDict) -> dict[str, Any]:
-    flat = traverse_util.flatten_dict(config.to_dict(), sep=".")
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in flat.items()}
 
 
 def curves(run: Run, folder: pathlib.Path) -> list[str]:

@@ -72,7 +72,9 @@ def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: 
     skipped: what was said of each training image that could not be read, since step `resumed_from`.
     """
     test, train = metrics.read(folder, "test"), metrics.read(folder, "train")
-    best = min(test, key=lambda record: record["error"])
+    best = min(
+        test, key=lambda record: (record["error"], -record["step"])
+    )  # the later of equals, as checkpoints have it
     speeds = sorted(record["images_per_second"] for record in train)
     content = {
         "step": test[-1]["step"],

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 
+from common import launch
 from common.errors import EXIT_USER_ERROR
 from common.processes import EXIT_LOST, in_cluster
 
@@ -32,12 +33,8 @@ def main(module: str, arguments: Sequence[str]) -> None:
 
 def _number(arguments: Sequence[str], name: str) -> int | None:
     """The value of --NAME=N; flags are not parsed yet, since that imports the config and with it JAX."""
-    for argument, following in zip(arguments, [*arguments[1:], ""], strict=True):
-        given, equals, value = argument.lstrip("-").partition("=")
-        text = value if equals else following
-        if argument.startswith("-") and given == name and text.isdigit():
-            return int(text)
-    return None
+    text = launch.given(arguments, name)
+    return int(text) if text and text.isdigit() else None
 
 
 def _follow(pipe: int) -> None:

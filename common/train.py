@@ -39,6 +39,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     checkpoint that was saved is complete.
     """
     mesh = mesh_lib.create(config.mesh)
+    mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     dataset = datasets.load(config.data)
     classifier = models.create(config.model, dataset.info)
     check(config, classifier)

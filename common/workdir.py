@@ -10,8 +10,9 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from common.config import flat
 from common.data.datasets import Info
-from common.errors import UserError
+from common.errors import UserError, writing
 
 CONFIG, DATASET, SUMMARY = "config.json", "dataset.json", "summary.json"
 
@@ -28,6 +29,8 @@ _MAY_CHANGE = (
     "mesh",
     "profile",
 )
+# Of two experiments' differences, the one that says most is named.
+_TELLING = ("model.family", "model.variant", "data.source")
 
 
 def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> None:
@@ -36,15 +39,13 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
     A folder in which nothing has been saved yet, because its run was refused or stopped early, may become another's.
     Without `write`, for all but one of several processes, only check.
     """
-    try:
+    with writing(f"workdir {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         if (workdir / CONFIG).exists() and any(workdir.glob("checkpoints/[0-9]*")):
             check_same(workdir, config)
         if write:
             write_json(workdir / CONFIG, config.to_dict())
             write_json(workdir / DATASET, dataclasses.asdict(info))
-    except OSError as error:
-        raise UserError(f"cannot write to workdir {workdir}: {error.strerror}") from error
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:
@@ -67,23 +68,13 @@ def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
 
 def check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
     """UserError unless the folder's experiment is this one, but for what does not change what is computed."""
-    ours, theirs = _flat(json.loads(config.to_json())), _flat(load_config(workdir).to_dict())
-    for key in sorted({*ours, *theirs}):
+    ours, theirs = flat(config), flat(load_config(workdir))
+    for key in sorted({*ours, *theirs}, key=lambda key: (key not in _TELLING, key)):
         if ours.get(key) != theirs.get(key) and not key.startswith(_MAY_CHANGE):
             raise UserError(
                 f"workdir {workdir} holds another experiment: config.{key} is {theirs.get(key)!r} there and "
                 f"{ours.get(key)!r} here; choose another --workdir, or remove that one"
             )
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = list(value) if isinstance(value, tuple) else value
-    return flat
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:

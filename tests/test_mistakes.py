@@ -59,7 +59,7 @@ def test_a_diverging_run_stops_names_the_step_and_keeps_its_checkpoints(tmp_path
 def test_an_unwritable_workdir(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
-    assert "cannot write to workdir" in refused(*DIGITS, *SHORT, f"--workdir={file / 'run'}")
+    assert "cannot write workdir" in refused(*DIGITS, *SHORT, f"--workdir={file / 'run'}")
 
 
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):

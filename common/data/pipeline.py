@@ -78,7 +78,6 @@ Feed = ResidentFeed | StreamedFeed
 
 def train_feed(source: Source, config: ConfigDict, mesh: Mesh, start_step: int) -> Feed:
     """The training batches of a run from `start_step` on."""
-    mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     if resident(source):
         images, labels = mesh_lib.replicate((source.images, source.labels), mesh)
         return ResidentFeed(images, labels, config.train.batch_size, config.seed, config.data.shuffle, mesh)
