@@ -14,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Mesh
+from jaxtyping import PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN
 
 from common import processes, sharding
@@ -60,7 +61,7 @@ class Checkpoints:
         with _one_line_errors(self.folder):
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
-    def _check_room(self, state: TrainState) -> None:
+    def _check_room(self, state: PyTree) -> None:
         """Ask first: a disk that runs full while orbax writes makes its threads fail one after another."""
         free, needed = shutil.disk_usage(self.folder).free, _SPARE_BYTES + sum(x.nbytes for x in jax.tree.leaves(state))
         if free < needed:

@@ -20,7 +20,7 @@ from common.plan import Plan
 from common.steps import NEVER, Totals, diverged
 
 FILE = "metrics.jsonl"
-_PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left, {postfix}"
+_PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 class Writer:

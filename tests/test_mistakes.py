@@ -1,22 +1,54 @@
 """What a user gets wrong is answered with one line and exit code 2, by the real program."""
 
 import json
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from tests.runs import DIGITS, ROOT, refused, run
+from common.checkpoints import Checkpoints
+from common.errors import UserError
+from tests.runs import DIGITS, ROOT, environment, refused, run
 
 SHORT = ("--config.train.length=300steps", "--config.checkpoint.every=100steps", "--config.train.log_every=100steps")
+
+
+CONFIG_FILES = {
+    "def get_config(:": "config.py, line 1: invalid syntax",
+    "def get_config():\n    return 1 / 0": "config.py, line 2: ZeroDivisionError: division by zero",
+    "def get_config():\n    return int('x')": "config.py, line 2: ValueError: invalid literal",
+    "import nothing_there": "config.py, line 1: ModuleNotFoundError: No module named 'nothing_there'",
+    "": "no function get_config()",
+    "def get_config():\n    pass": "get_config() returns no ConfigDict",
+    "from configs.lenet5_digits import get_config as start\ndef get_config():\n    start().train.lenght = ''": (
+        "config.py, line 3: unknown option 'lenght'; did you mean 'length'?"
+    ),
+    "from ml_collections import ConfigDict\ndef get_config():\n    return ConfigDict({'seed': 1})": (
+        "a config file starts from common.config.base()"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", CONFIG_FILES)
+def test_a_config_file_that_does_not_work(text, tmp_path):
+    (tmp_path / "config.py").write_text(text)
+    assert CONFIG_FILES[text] in refused(f"--config={tmp_path / 'config.py'}")
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], "--config is missing"),
+        (["--config="], "no config file"),
         (["--config=configs/lenet5_digit.py"], "did you mean 'configs/lenet5_digits.py'"),
         ([*DIGITS, "--confg.seed=1"], "Unknown command line flag 'confg.seed'"),
         ([*DIGITS, "--config.train.lenght=3epochs"], "--config.train.lenght'; did you mean 'length'"),
-        ([*DIGITS, "--config.train.batch_size=many"], "--config.train.batch_size=many"),
+        ([*DIGITS, "--config.train.batch_size=many"], "--config.train.batch_size=many: expected a whole number"),
+        ([*DIGITS, "--config.schedule.rates=(1,'a')"], "config.schedule.rates holds 'a'; expected numbers"),
+        ([*DIGITS, "--config.schedule.boundaries=1"], "holds 1; expected durations such as '2 epochs'"),
         ([*DIGITS, "--config.train.length=soon"], "config.train.length is 'soon'; expected a duration"),
         ([*DIGITS, "--config.optimizer.name=adm"], "unknown optimizer 'adm'; did you mean 'adam'"),
         ([*DIGITS, "--config.schedule.name=cosin"], "unknown schedule 'cosin'; did you mean 'cosine'"),
@@ -33,7 +65,7 @@ SHORT = ("--config.train.length=300steps", "--config.checkpoint.every=100steps",
     ],
 )
 def test_one_line(arguments, expected, tmp_path):
-    if not any("workdir" in argument for argument in arguments):
+    if arguments and not any("workdir" in argument for argument in arguments):
         arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
     assert expected in refused(*arguments)
     assert not (tmp_path / "run" / "checkpoints").exists()
@@ -62,6 +94,14 @@ def test_an_unwritable_workdir(tmp_path):
     assert "cannot write workdir" in refused(*DIGITS, *SHORT, f"--workdir={file / 'run'}")
 
 
+def test_without_room_for_it_no_checkpoint_is_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000))
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match=r"no room for a checkpoint in .*: 2\.0 MB are free and 5\.0 needed"):
+            checkpoints._check_room({"params": np.zeros(1_000_000, np.float32)})
+        assert not list(checkpoints.folder.iterdir())
+
+
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
     code, _, errors = run(*DIGITS, *SHORT, f"--workdir={tmp_path}")
     assert code == 0, errors
@@ -72,11 +112,6 @@ def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
         "sys.argv = ['common.main', *sys.argv[1:]]; runpy.run_module('common.main', run_name='__main__')"
     )
-    import subprocess
-    import sys
-
-    from tests.runs import environment
-
     command = [sys.executable, "-c", limited, *DIGITS, *SHORT[1:], "--config.train.length=600steps"]
     done = subprocess.run(
         [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200
