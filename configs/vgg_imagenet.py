@@ -6,7 +6,7 @@ Command: first `python -m common.statistics`, then `python -m common.main`, both
     --config=configs/vgg_imagenet.py[:vgg16] --config.data.directory=DIR
 Recipe: batch 256, momentum 0.9, decay 5e-4, dropout 0.5, rate 0.01 divided by ten three times in 74 epochs (when the
 validation error stalls; here at 30, 50 and 65). A starts from N(0, sd 0.01); the deeper nets, which the paper starts
-from a trained A (`vgg.weights.from_trained_a`), from He's initialisation. The mean colour is subtracted; crops of 224
+from a trained A (--config.init.checkpoint=DIR), from He's initialisation. The mean colour is subtracted; crops of 224
 at random places of images whose shorter side is 256, mirror images, colour shifts. The paper's other scales:
 --config.data.resize=384, or jittered with --config.data.resize_max=512.
 Paper's result: 27.0% top-1 and 8.8% top-5 error for D at one scale of 256 pixels, dense.

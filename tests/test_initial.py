@@ -18,8 +18,9 @@ from common import config as config_lib
 from common import initial, models, train, trained, weight_files
 from common.errors import UserError
 from common.state import create_state
-from configs import vit_digits
+from configs import vgg_digits, vit_digits
 from tests.runs import refused, run
+from vgg import weights as vgg_weights
 from vit import weights as vit_weights
 
 TINY = {"hidden_size": 8, "mlp_dim": 8, "num_heads": 1, "depth": 1, "pooling": "token", "position": "learned"}
@@ -139,14 +140,6 @@ def test_a_vision_transformers_file_with_another_grid_and_a_new_head(tmp_path, c
     np.testing.assert_allclose(kept, corners, rtol=1e-6)
 
 
-VGG = {"width": 1, "fc_units": 4}
-
-
-def vgg_fields(variant):
-    known = models.family_module("vgg").VARIANTS[variant]
-    return {name: value for name, value in VGG.items() if name in known}
-
-
 def trained_run(monkeypatch, made, facts):
     """A folder that `trained.load` takes for a finished run with random weights, batch statistics included."""
     classifier, state = fresh(made, facts, seed=3)
@@ -156,26 +149,52 @@ def trained_run(monkeypatch, made, facts):
     return variables
 
 
-def vgg_variant(configuration):
-    variants = models.family_module("vgg").VARIANTS
-    return next(name for name, fields in variants.items() if fields["configuration"] == configuration)
-
-
 def abstract_state(made, facts):
     """As `fresh`, without drawing a large network's parameters."""
     classifier = models.create(made.model, facts)
     return classifier, initial.shapes(classifier.module, classifier)
 
 
-def test_a_deep_vgg_starts_from_a_trained_net_a():
-    a, d = (abstract_state(config("vgg", vgg_variant(letter)), info(10, (32, 32, 3))) for letter in "AD")
+@pytest.mark.parametrize(
+    ("shallow", "deep", "new_head", "norms"),
+    [
+        ("vgg11", "vgg16", False, ()),
+        ("vgg11", "vgg16", True, ()),
+        ("vgg11", "vgg13_bn", False, ()),
+        ("vgg11_bn", "vgg16", False, ()),
+        ("vgg11_bn", "vgg19_bn", False, ("bn1_1", "bn2_1", "bn3_1", "bn3_2")),
+    ],
+)
+def test_a_deep_vgg_starts_from_a_trained_net_a(shallow, deep, new_head, norms):
+    a, ours = (abstract_state(config("vgg", variant), info(10, (32, 32, 3))) for variant in (shallow, deep))
     given = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), a[1])
     from_run = initial.Given(given, "somewhere", a[0])
-    variables, changes = initial._fitted(from_run, d[1], d[0], config("vgg", vgg_variant("D"), checkpoint="a"))
-    initial._check(initial._flatten(variables), initial._flatten(d[1]), "somewhere")
+    made = config("vgg", deep, checkpoint="a", new_head=new_head)
+    variables, (said,) = initial._fitted(from_run, ours[1], ours[0], made)
+    initial._check(initial._flatten(variables), initial._flatten(ours[1]), "somewhere")
     copied = {name for name, array in initial._flatten(variables).items() if isinstance(array, np.ndarray)}
-    assert {name.split("/")[1] for name in copied} == {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8"}
-    assert changes[0].startswith("from net A: conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; untrained: conv1_2")
+    expected = {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", *norms, *(() if new_head else ("fc8",))}
+    assert {name.split("/")[1] for name in copied if name.startswith("params/")} == expected
+    assert {name.split("/")[1] for name in copied if name.startswith("batch_stats/")} == set(norms)
+    told, untrained = said.removeprefix("from net A: ").removesuffix(" (section 3.1)").split("; untrained: ")
+    assert set(told.split(", ")) == expected
+    assert set(untrained.split(", ")) == ours[1]["params"].keys() - expected
+
+
+def test_a_deeper_net_goes_on_learning_from_a_trained_a(tmp_path, capsys):
+    for variant, start in (("vgg11", ""), ("vgg13", str(tmp_path / "vgg11"))):
+        made = vgg_digits.get_config(variant)
+        made.model.update(width=1, fc_width=4)
+        made.data.limit, made.train.length, made.schedule.warmup = 32, "1 step", "0 steps"
+        made.init.checkpoint = start
+        train.fit(made, tmp_path / variant)
+    said = capsys.readouterr().out
+    assert f"weights from {tmp_path / 'vgg11'} (vgg11) at step 1" in said
+    assert "from net A: conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; untrained: conv1_2" in said
+    before, after = (trained.load(tmp_path / variant).variables["params"] for variant in ("vgg11", "vgg13"))
+    for name in vgg_weights.FROM_A:  # a step of Adam is as long as the learning rate
+        np.testing.assert_allclose(after[name]["kernel"], before[name]["kernel"], atol=1.1e-3)
+    assert np.any(after["fc8"]["bias"] != before["fc8"]["bias"])
 
 
 def test_batch_statistics_and_published_names_come_along(monkeypatch, tmp_path):

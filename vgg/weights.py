@@ -52,19 +52,26 @@ def to_torchvision(variables: PyTree, module: VGG) -> dict[str, np.ndarray]:
     return torch_layout.to_theirs(variables, entries(module))
 
 
-def from_trained_a(params: PyTree, trained_a: PyTree) -> PyTree:
+def from_trained_a(layers: PyTree, trained_a: PyTree) -> PyTree:
     """The parameters of a deeper net with the layers in FROM_A taken from a trained net A (section 3.1).
 
-    params: of configuration B, C, D or E, freshly drawn; trained_a: of configuration A. The rest stays random, and
-    the layers that were copied go on learning at the full rate. UserError names a layer that does not fit.
+    layers: by name, of configuration B, C, D or E, freshly drawn; trained_a: of configuration A. The rest stays random,
+    and what was copied goes on learning at the full rate. Where both nets have batch normalisation, that of a copied
+    convolution comes along; its statistics are taken by a second call. UserError names a layer that does not fit.
     """
-    for name in FROM_A:
-        for array, mine in params.get(name, {}).items():
+    taken = [name for name in layers if name in FROM_A or (_normalised(name) in FROM_A and name in trained_a)]
+    for name in taken:
+        for array, mine in layers[name].items():
             given = trained_a.get(name, {}).get(array)
             if given is None or given.shape != mine.shape:
                 found = "none" if given is None else given.shape
                 raise UserError(f"{name}/{array} of the trained net has shape {found}, expected {mine.shape}")
-    return {**params, **{name: trained_a[name] for name in FROM_A}}
+    return {**layers, **{name: trained_a[name] for name in taken}}
+
+
+def _normalised(name: str) -> str:
+    """The convolution that a batch normalisation follows."""
+    return name.replace("bn", "conv")
 
 
 from_published, to_published = from_torchvision, to_torchvision
@@ -76,8 +83,9 @@ def fitted(
     """For `common.initial`: of a trained net A in a deeper one, the layers in FROM_A; any other net as it is."""
     if given_network is None or given_network.module.configuration != "A" or network.module.configuration == "A":
         return given, []
-    trained_a = {**given["params"], "fc8": like["params"]["fc8"]} if new_head else given["params"]
-    params = from_trained_a(like["params"], trained_a)
-    anew = [name for name in params if name not in FROM_A]
-    said = f"from net A: {', '.join(FROM_A)}; untrained: {', '.join(anew)} (section 3.1)"
-    return {**like, "params": params}, [said]
+    if new_head:
+        given = {**given, "params": {**given["params"], "fc8": like["params"]["fc8"]}}
+    variables = {name: from_trained_a(layers, given.get(name, {})) for name, layers in like.items()}
+    anew = [name for name, layer in variables["params"].items() if layer is like["params"][name]]
+    copied = [name for name in variables["params"] if name not in anew]
+    return variables, [f"from net A: {', '.join(copied)}; untrained: {', '.join(anew)} (section 3.1)"]
