@@ -10,6 +10,7 @@ import difflib
 import io
 import os
 import pathlib
+import warnings
 from collections.abc import Iterator
 
 import numpy as np
@@ -26,6 +27,9 @@ _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 _DRAFT_MARGIN = 2.0
 
+# Pillow warns of what is refused here, and refuses no less than twice as much.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
 
 class BadImageError(UserError):
     """An image that cannot be read: absent, damaged, of no known format, or too large."""
@@ -35,7 +39,7 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
     """The image in a file, as grey (`channels` 1), RGB (3) or whichever of the two it is (0); values 0..255.
 
     file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is no image, is cut
-    short, or is so large (Pillow's `MAX_IMAGE_PIXELS`) that decoding it could exhaust the memory.
+    short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
     with named(name or file), open_image(file) as image:
         return pixels(image, channels)
@@ -50,7 +54,11 @@ def read_shape(path: str | os.PathLike) -> tuple[int, int, int]:
 def open_image(file: File) -> Image.Image:
     """The image in a file, of which no more than the header has been read; BadImageError where that is impossible."""
     with _reading():
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+        size = f"{image.height:,} x {image.width:,}"
+        raise BadImageError(f"is refused: it has {size} pixels, more than {Image.MAX_IMAGE_PIXELS:,} in all")
+    return image
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:

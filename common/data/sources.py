@@ -132,7 +132,7 @@ class ImageSource:
 def _tell_once(bad: dict[str, object], error: str) -> None:
     mine = object()
     if bad.setdefault(error, mine) is mine:  # atomic, so that of several threads one tells it
-        logging.warning("%s; trained on the next image instead (unreadable so far: %d)", error, len(bad))
+        logging.warning("%s; the next image takes its place (unreadable so far: %d)", error, len(bad))
 
 
 def read_in_threads(source: Source, indices: Sequence[int]) -> list[Example]:
