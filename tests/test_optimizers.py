@@ -7,9 +7,10 @@ import optax
 import pytest
 from ml_collections import ConfigDict
 
-from common import optimizers, registry
+from common import metrics, optimizers, registry, train
 from common.config import base
 from common.errors import UserError
+from configs import lenet5_mnist_modern
 
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([0.1, -0.2])}
 
@@ -109,12 +110,30 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
     schedule = base(ConfigDict()).schedule
     with schedule.unlocked():
         schedule.update(name="plateau", patience=2, factor=0.1)
-    _, state = run(section(name="momentum"), [0.1], plateau=True)
+    momentum = section(name="momentum", momentum=0.9)
+    _, state = run(momentum, [0.1], plateau=True)
     for error in (0.5, 0.4, 0.41, 0.42):
         state = optimizers.observe(state, schedule, error)
     assert float(optimizers.plateau_state(state).plateau.scale) == pytest.approx(0.1)
     state = optimizers.observe(state, schedule, 0.3)
     assert float(optimizers.plateau_state(state).plateau.scale) == pytest.approx(0.1)
+    optimizer = optimizers.create(momentum, optax.constant_schedule(0.1), plateau=True)
+    updates, _ = optimizer.update(gradients(1), state, PARAMS)
+    for name, v in updates.items():
+        np.testing.assert_allclose(v, 0.9 * -0.1 * gradients(0)[name] - 0.01 * gradients(1)[name], rtol=1e-5)
+
+
+def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path):
+    config = lenet5_mnist_modern.get_config()
+    config.data.update(source="digits", resize=28, limit=32, pad=2)
+    config.mesh.devices = 1
+    config.train.update(batch_size=32, length="6 steps", log_every="1 step")
+    config.evaluate.every, config.checkpoint.every = "1 step", "6 steps"
+    # So slow that no test error changes: the first is the best one, and each later one does not improve on it.
+    config.schedule.update(name="plateau", learning_rate=1e-9, warmup="0 steps", patience=1)
+    train.fit(config, tmp_path)
+    rates = [record["learning_rate"] for record in metrics.read(tmp_path, "train")]
+    np.testing.assert_allclose(rates, [1e-9, 1e-9, 1e-10, 1e-11, 1e-12, 1e-12], rtol=1e-5)
 
 
 def test_every_optimizer_lowers_a_quadratic():
