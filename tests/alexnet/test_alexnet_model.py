@@ -14,6 +14,7 @@ from alexnet.cifar import spatial_response_norm
 from common import layer_table, models
 from common.errors import UserError
 from common.layers import local_response_norm
+from tests.pools import pool_as_a_row
 
 # A tenth of the widths: everything else is as in the paper.
 NARROW = {"widths": (8, 24, 36, 36, 24), "fc_width": 32}
@@ -70,10 +71,11 @@ def test_every_layer_is_the_papers():
     assert neurons == 659_272  # "650,000 neurons"
 
 
-def test_receptive_fields():
+def test_receptive_fields(monkeypatch):
+    monkeypatch.setattr(model, "max_pool", pool_as_a_row)
     rows = _rows(_module("two_column"), 224)
-    fields = [rows[f"conv{i}"].receptive_field for i in range(1, 6)]
-    assert fields == [11, 51, 99, 131, 163]
+    fields = [row.receptive_field for row in rows.values() if row.type in ("Conv", "Pool")]
+    assert fields == [11, 19, 51, 67, 99, 131, 163, 195]  # conv1, pool1, conv2, pool2, conv3 to conv5, pool5
 
 
 def test_the_columns_meet_in_conv3_only(narrow):

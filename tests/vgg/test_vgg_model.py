@@ -10,6 +10,7 @@ import pytest
 
 from common import layer_table, models
 from common.errors import UserError
+from tests.pools import pool_as_a_row
 from vgg import model, paper, weights
 
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
@@ -69,10 +70,19 @@ def test_the_shallow_net():
     assert rows["conv1_1"].receptive_field == _rows(_module("vgg13"))["conv1_2"].receptive_field == 5
 
 
-def test_receptive_fields_of_d():
-    rows = _rows(_module("vgg16", 480), 480)
-    fields = [row.receptive_field for name, row in rows.items() if name.startswith("conv")]
+def test_receptive_fields_of_d(monkeypatch):
+    monkeypatch.setattr(model, "max_pool", pool_as_a_row)
+    rows = _rows(_module("vgg16", 480, **NARROW), 480).values()
+    fields = [row.receptive_field for row in rows if row.type == "Conv"]
     assert fields == [3, 5, 10, 14, 24, 32, 40, 60, 76, 92, 132, 164, 196]
+    assert [row.receptive_field for row in rows if row.type == "Pool"] == [6, 16, 44, 100, 212]
+
+
+@pytest.mark.parametrize(("variant", "field"), [("vgg11", 150), ("vgg13", 156), ("vgg16_c", 156), ("vgg19", 268)])
+def test_receptive_fields_of_pool5(monkeypatch, variant, field):
+    monkeypatch.setattr(model, "max_pool", pool_as_a_row)
+    rows = _rows(_module(variant, 480, **NARROW), 480)
+    assert rows["Pool_4"].receptive_field == field
 
 
 def test_a_stack_of_three_has_the_field_of_7x7_and_fewer_weights():
