@@ -223,7 +223,7 @@ def create(config: ConfigDict, info: Any) -> Classifier:
     Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
     module = network(config, info.num_classes)
-    hint = "raise config.data.resize, or use variant 'small'"
+    hint = "raise config.data.resize" + (", or use variant 'small'" if config.variant != "small" else "")
     check_image_size(f"alexnet {config.variant}", info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,

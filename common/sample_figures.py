@@ -56,7 +56,7 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
 
     Of a map each cell is where the square's middle was; its colour is the probability of the true class then.
     """
-    figure = Figure(figsize=(9.6, 4.2), layout="constrained")
+    figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.2), layout="constrained")
     figure.get_layout_engine().set(wspace=0.04, hspace=0.03)
     grid = figure.subplots(2, len(images), squeeze=False)
     for number, (image, title) in enumerate(zip(images, titles, strict=True)):

@@ -188,7 +188,7 @@ def create(config: ConfigDict, info: Any) -> Classifier:
     Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
     module = network(config, info.num_classes)
-    hint = "raise config.data.resize, or use variant 'googlenet_small'"
+    hint = "raise config.data.resize" + (", or use variant 'googlenet_small'" if module.stem == "imagenet" else "")
     check_image_size(config.variant, info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,
