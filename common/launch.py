@@ -27,7 +27,8 @@ def define_config() -> flags.Flag:
     from ml_collections import config_flags
 
     if "config" not in flags.FLAGS:  # another tool's module may have been imported in the same process
-        config_flags.DEFINE_config_file("config", None, "config file, such as configs/lenet5_digits.py")
+        text = "config file, such as configs/lenet5_digits.py; --config.SECTION.OPTION=VALUE changes one of its options"
+        config_flags.DEFINE_config_file("config", None, f"{text}, which common/config.py lists")
     flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])  # so that --help shows it
     return flags.FLAGS["config"]
 

@@ -19,12 +19,13 @@ import shutil
 import signal
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from absl import app, flags, logging
+from absl import flags, logging
 
-from common.errors import UserError, reported
+from common import launch
+from common.errors import UserError
 
 _DATASET = flags.DEFINE_string("dataset", None, "TFDS's name: NAME or NAME/CONFIG; or one of ours, such as usps.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's own default.")
@@ -173,14 +174,13 @@ def _terminate(signum: int, frame: object) -> None:
     sys.exit(EXIT_TERMINATED)
 
 
-def main(argv: Sequence[str]) -> None:
-    """The command line."""
+def main() -> None:
+    """Prepare the dataset that the flags name."""
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file, and of every retry
-    with reported():
-        if len(argv) > 1 or not _DATASET.value:
-            raise UserError("expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]")
-        print(prepare(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))
+    if not _DATASET.value:
+        raise UserError("expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]")
+    print(prepare(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))
 
 
 if __name__ == "__main__":
-    app.run(main)
+    launch.run(main)

@@ -1,8 +1,8 @@
 """A trained run on one page: `python -m common.report --workdir=DIR` writes DIR/report.html.
 
-The page is one file that needs nothing else: what was run, how its errors fell, what it confuses, what it says of some
-images, its worst mistakes, its first filters, one image on its way through the layers, where it looks, and the family's
-own pictures if it has any. It shows the checkpoint with the lowest test error.
+The page is one file that needs nothing else: how the errors fell, what is confused, what the network says of some
+images, its worst mistakes, its first filters, one image on its way through the layers, where it looks, the family's own
+pictures if it has any, and what was run. It shows the checkpoint with the lowest test error.
 
 A family's `pictures.py` may have
 
@@ -34,6 +34,7 @@ from common.data.preparation import Pixels
 from common.errors import UserError, writing
 from common.layer_table import Row
 from common.mistakes import Results
+from common.schedules import SCHEDULES
 from common.state import num_parameters
 from common.trained import Run
 
@@ -44,7 +45,7 @@ _LAYERS_SHOWN, _SAMPLE = 8, 1000
 # Of a confusion matrix with more classes than have room for names, this many are shown.
 _WORST_CLASSES = 50
 # What a recipe says even where it is the default, and what it leaves out.
-_ALWAYS = ("train.length", "train.batch_size", "optimizer.name", "schedule.name", "schedule.learning_rate", "seed")
+_ALWAYS = ("train.length", "train.batch_size", "optimizer.name", "schedule.name", "seed")
 _NEVER = ("data.directory", "data.workers", "model.family", "model.variant")
 
 
@@ -71,61 +72,70 @@ def create(folder: pathlib.Path) -> str:
     test = datasets.load(data).test
     results = mistakes.on_test_set(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
-    parts = [*what_was_run(run, folder, results), *curves(run, folder), confusion(run, results)]
+    parts = [*results_first(run, folder, results), *curves(run, folder), confusion(run, results)]
     parts += [samples.likeliest(run, test, results), worst_mistakes(run, test, results)]
     parts += [*first_filters(run, layers), example(run, test, results, layers), samples.covered(run, test, results)]
-    parts += family_pictures(run, test)
+    parts += [*family_pictures(run, test), what_was_run(run, folder)]
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
 
 
-def what_was_run(run: Run, folder: pathlib.Path, results: Results) -> list[str]:
-    """Network, data, the numbers to see first, the recipe and the versions."""
+def results_first(run: Run, folder: pathlib.Path, results: Results) -> list[str]:
+    """Network, data, and the numbers to see first."""
     info, model = run.info, run.config.model
     due = plan.create(run.config, info.train_size)
-    done = summary.read(folder) if summary.exists(folder) else None
     shape = "×".join(map(str, info.image_shape))
-    network = f"{model.family} {model.variant}, {num_parameters(run.variables['params']):,} parameters."
-    data = (
-        f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, "
+    text = (
+        f"{model.variant}, of the family {model.family}: {num_parameters(run.variables['params']):,} parameters. "
+        f"{info.name}: {info.train_size:,} images of {shape} to learn from and {info.test_size:,} to be tested on, in "
         f"{info.num_classes} classes."
     )
-    figures_first = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{results.error:.2%}")]
-    if done:
-        figures_first += _finished(done, due)
+    shown = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{results.error:.2%}")]
+    if summary.exists(folder):
+        shown += _finished(summary.read(folder), due)
     else:
-        data += f" The run is not finished: its last checkpoint is before step {due.total:,}."
-    versions = [(name, str(value)) for name, value in done["environment"].items()] if done else []
-    return [
-        page.paragraph(f"{network} {data}"),
-        page.numbers(figures_first),
-        page.section(
-            "recipe",
-            "Recipe",
-            "The network's hyper-parameters, and every option that differs from its default in common/config.py.",
-            page.table(recipe(run.config)),
-            page.folded("versions and hardware", page.table(versions)) if versions else "",
-        ),
-    ]
+        text += f" The run is not finished: its last checkpoint is before step {due.total:,}."
+    return [page.paragraph(text), page.numbers(shown)]
+
+
+def what_was_run(run: Run, folder: pathlib.Path) -> str:
+    """The recipe, and what it was run with."""
+    versions = summary.read(folder)["environment"] if summary.exists(folder) else {}
+    return page.section(
+        "recipe",
+        "Recipe",
+        "The network's hyper-parameters, and every option that differs from its default in common/config.py.",
+        page.table(recipe(run.config)),
+        page.folded("versions and hardware", page.table([(name, str(value)) for name, value in versions.items()])),
+    )
 
 
 def _finished(done: dict[str, Any], due: plan.Plan) -> list[tuple[str, str]]:
     """Names and values of what a finished run's summary says."""
     seconds = done["seconds"]["train"] + done["seconds"]["test"]
-    wall = f"{seconds / 3600:.1f} h" if seconds >= 7200 else f"{seconds / 60:.1f} min"
     return [
         (f"test error at the end, epoch {done['step'] / due.epoch:.3g}", f"{done['test']['error']:.2%}"),
         ("training error at the end, as images were fed", f"{done['train']['error']:.2%}"),
         ("training images a second", f"{done['images_per_second']:,.0f}"),
-        ("time, testing included", wall),
+        ("time, testing included", _time(seconds)),
     ]
 
 
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
 def recipe(config: ConfigDict) -> list[tuple[str, str]]:
-    """Options and values: the network's, those that are not the default, and those no recipe goes without."""
+    """Options and values: the network's, those that are not the default, and those no recipe goes without.
+
+    Of the schedule, no rate that it does not read.
+    """
     defaults = config_lib.flat(config_lib.base(ConfigDict()))
+    always = {*_ALWAYS, *(f"schedule.{key}" for key in SCHEDULES[config.schedule.name].reads)}
     rows = []
     for name, value in config_lib.flat(config).items():
-        told = name in _ALWAYS or name.startswith("model.") or value != defaults.get(name)
+        told = name in always or name.startswith("model.") or value != defaults.get(name)
         if told and name not in _NEVER:
             rows.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
     return rows

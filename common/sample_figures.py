@@ -12,6 +12,7 @@ from common.data.preparation import Pixels
 from common.figures import GREY, INK, TRAIN, shortened, show_image
 from common.occlusion import Sensitivity
 
+_HARM = 0.01  # of probability, under which it does not matter what is covered
 _RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue that text can be read on
 _COLUMNS, _BARS = 4, 5
 
@@ -65,7 +66,8 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
         above.set_title(title, fontsize=10.5, weight="bold", color=INK)
         row, column = np.unravel_index(found.probabilities[number].argmin(), found.probabilities[number].shape)
         corner = found.columns[column] - found.side / 2, found.rows[row] - found.side / 2
-        above.add_patch(Rectangle(corner, found.side, found.side, fill=False, ec=TRAIN, lw=1.8))
+        if found.uncovered[number] - found.probabilities[number].min() > _HARM:
+            above.add_patch(Rectangle(corner, found.side, found.side, fill=False, ec=TRAIN, lw=1.8))
         shades = _map(below, found, number, image.shape[:2])
     bar = figure.colorbar(shades, ax=grid, label="probability of the true class", shrink=0.6, aspect=24)
     bar.outline.set_visible(False)

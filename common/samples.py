@@ -59,7 +59,7 @@ def covered(run: Run, test: Source, results: Results) -> str:
     caption = (
         f"A square of {side}×{side} pixels in the images' mean colour slides over rightly classified images. A map "
         "shows, for each place of its middle, the probability that is left of the right class: dark is where the "
-        "network looks. In each image the square is drawn where it does most harm (Zeiler and Fergus 2014, section "
+        "network looks. The square is drawn where it does most harm, if any (Zeiler and Fergus 2014, section "
         "4.2)."
     )
     names = [run.info.class_names[results.labels[index]] for index in chosen]

@@ -3,7 +3,7 @@
 Paper: LeCun, Bottou, Bengio, Haffner 1998, sections II-B and III; see `lenet5_mnist`, which this follows.
 Data: scikit-learn's 1,797 digits of 8x8 pixels, a fifth held out for testing; enlarged to 28x28, padded to 32x32.
 Command: python -m common.main --config=configs/lenet5_digits.py
-Deviates: the data; the distortions are on, since there are only 1,437 images to learn from.
+Deviates: the data; the distortions are on, since there are only 1,438 images to learn from.
 """
 
 from configs import lenet5_mnist_distortions

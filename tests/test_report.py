@@ -18,7 +18,7 @@ from lenet import pictures
 from tests.digits_run import digits_run
 from tests.runs import run
 
-SECTIONS = ("recipe", "curves", "confusion", "likeliest", "mistakes", "filters", "maps", "occlusion")
+SECTIONS = ("curves", "confusion", "likeliest", "mistakes", "filters", "maps", "occlusion", "recipe")
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_page_needs_no_other_file(html):
 
 
 def test_the_page_says_what_was_run(html, results):
-    assert "lenet lenet5_modern, 61,706 parameters" in html
+    assert "lenet5_modern, of the family lenet: 61,706 parameters" in html
     assert f"{results.error:.2%}" in html
     assert "optimizer.weight_decay" in html  # differs from its default
     assert "optimizer.b1" not in html  # does not
