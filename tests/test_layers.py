@@ -52,8 +52,12 @@ def test_local_response_norm_and_its_gradient_are_the_equations(channels, consta
 
 
 def test_local_response_norm_of_activations_on_the_papers_scale():
-    x = np.maximum(np.random.default_rng(0).normal(scale=300, size=(4, 96)), 0)
-    np.testing.assert_allclose(layers.local_response_norm(jnp.float32(x)), _reference(x), rtol=2e-6)
+    rng = np.random.default_rng(0)
+    x, cotangent = np.maximum(rng.normal(scale=300, size=(2, 96)), 0), rng.normal(size=(2, 96))
+    ours, pullback = jax.vjp(layers.local_response_norm, jnp.float32(x))
+    np.testing.assert_allclose(ours, _reference(x), rtol=2e-6)
+    gradient = _reference_gradient(x, cotangent)
+    np.testing.assert_allclose(pullback(jnp.float32(cotangent))[0], gradient, rtol=1e-5, atol=1e-7)
 
 
 def test_local_response_norm_of_ones_has_the_papers_constants():
