@@ -115,12 +115,14 @@ class AlexNet(nn.Module):
             uniform = functools.partial(_uniform, bound=fan_in**-0.5)
             return {"kernel_init": uniform, "bias_init": uniform}
         bias = nn.initializers.constant(self.hidden_bias if name in BIASED else 0.0)
-        return {"kernel_init": WEIGHT_INITS[self.weight_init], "bias_init": bias}
+        # He's initialisation of the classifier, after three poolings by maximum, starts at a loss of 10 for 10 classes.
+        kernel = WEIGHT_INITS["gaussian" if name == "fc8" else self.weight_init]
+        return {"kernel_init": kernel, "bias_init": bias}
 
 
 WEIGHT_INITS = {
     "gaussian": nn.initializers.normal(0.01),
-    "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),  # He et al. 2015
+    "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),  # He et al. 2015; of fc8 'gaussian'
     "uniform": None,  # U(+-1/sqrt(fan_in)), biases too
 }
 

@@ -14,6 +14,7 @@ from alexnet.cifar import spatial_response_norm
 from common import layer_table, models
 from common.errors import UserError
 from common.layers import local_response_norm
+from common.objectives import cross_entropy
 from tests.pools import pool_as_a_row
 
 # A tenth of the widths: everything else is as in the paper.
@@ -111,6 +112,15 @@ def test_initialisation_is_the_papers():
         assert float(jnp.mean(layer["kernel"])) == pytest.approx(0, abs=3e-4)
         expected = 1.0 if name in ("conv2", "conv4", "conv5", "fc6", "fc7") else 0.0
         np.testing.assert_array_equal(layer["bias"], expected)
+
+
+def test_hes_initialisation_starts_near_the_loss_of_chance():
+    module = _module("small", 32, 10, widths=(16, 48, 64, 64, 48), fc_width=256, dropout=0.0)
+    images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))
+    logits, variables = jax.jit(module.init_with_output)(KEY, images)
+    assert float(cross_entropy(logits, jnp.arange(8)).mean()) == pytest.approx(np.log(10), abs=0.5)
+    deviation = float(jnp.std(variables["params"]["conv3"]["kernel"]))
+    assert deviation == pytest.approx((2 / (9 * 48)) ** 0.5, rel=0.05)
 
 
 def test_dropout_of_2012_halves_the_hidden_layers_in_use_and_scales_nothing_in_training():
