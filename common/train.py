@@ -199,15 +199,15 @@ def observe(state: TrainState, config: ConfigDict, error: float) -> TrainState:
 
 
 def stop_if_diverged(state: TrainState, sums: Totals) -> None:
-    """UserError, naming the step, when a loss or a parameter is not finite: such a state is never saved."""
+    """UserError, naming the step, when a loss, parameter or batch statistic is not finite: that is never saved."""
     step = int(sums.bad_step)
-    if step == NEVER and not all_finite(state.params):
+    if step == NEVER and not all_finite((state.params, state.model_state)):
         step = int(state.step)
     if step != NEVER:
         raise diverged(step)
 
 
 @jax.jit
-def all_finite(params: PyTree) -> Bool[Array, ""]:
-    """Whether no parameter is NaN or infinite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params)]))
+def all_finite(tree: PyTree) -> Bool[Array, ""]:
+    """Whether no number in a tree of arrays is NaN or infinite."""
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]))

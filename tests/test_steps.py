@@ -10,8 +10,9 @@ import optax
 import pytest
 from flax import linen as nn
 
-from common import models
+from common import models, train
 from common.config import base
+from common.errors import UserError
 from common.models import Classifier
 from common.objectives import cross_entropy
 from common.state import create_state
@@ -112,6 +113,14 @@ def test_the_first_update_with_a_bad_loss_is_named():
     state, sums = call(create_state(CLASSIFIER, OPTIMIZER, config()), no_totals(), (batches, labels), 5)
     assert int(sums.bad_step) == 3
     assert int(state.step) == 5
+
+
+def test_batch_statistics_that_are_not_finite_stop_a_run_whose_losses_are():
+    state = create_state(CLASSIFIER, OPTIMIZER, config()).replace(step=jnp.asarray(7))
+    train.stop_if_diverged(state, no_totals())
+    state = state.replace(model_state={"batch_stats": {"var": jnp.array([1.0, jnp.inf])}})
+    with pytest.raises(UserError, match="not finite at step 7"):
+        train.stop_if_diverged(state, no_totals())
 
 
 def test_a_call_makes_only_as_many_updates_as_asked():
