@@ -6,6 +6,8 @@ _MNIST = Experiment("configs/lenet5_mnist.py")
 _DISTORTED = Experiment("configs/lenet5_mnist_distortions.py")
 _USPS = Experiment("configs/lenet1989_usps.py")
 _QUICK = {"train.length": "2 epochs"}
+# Runs of the 1989 network stray by a quarter of a point, more than they are from the paper's number: many are needed.
+_USPS_SEEDS = 25
 
 
 def _falls_with_more_data(errors: Values) -> bool:
@@ -67,7 +69,7 @@ CLAIMS = [
         measure=final_test_error,
         paper={"Zip-89": 0.05},
         holds=lambda errors: mean(errors["Zip-89"]) <= 0.05,
-        seeds=5,
+        seeds=_USPS_SEEDS,
         quick=_QUICK,
     ),
     Claim(
@@ -78,7 +80,7 @@ CLAIMS = [
         measure=final_train_error,
         paper={"Zip-89": 0.0014},
         holds=lambda errors: mean(errors["Zip-89"]) <= 0.0030,
-        seeds=5,
+        seeds=_USPS_SEEDS,
         quick=_QUICK,
     ),
 ]
