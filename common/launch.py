@@ -37,6 +37,7 @@ def run(main: Callable[..., None]) -> None:
     """Run a tool's `main`, on the names after its flags if it takes any; a `UserError` is one line and exit code 2."""
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
+    sys.unraisablehook = _unless_abandoned
     with errors.reported():
         app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
 
@@ -44,6 +45,12 @@ def run(main: Callable[..., None]) -> None:
 def _concerns_the_user(record: LogRecord) -> bool:
     """Libraries' remarks on how they were called are not the user's; their errors are, unless they raise them too."""
     return "site-packages" not in record.pathname or (record.levelno >= ERROR and not record.exc_info)
+
+
+def _unless_abandoned(unraisable: "sys.UnraisableHookArgs") -> None:
+    """When one write of a checkpoint fails, which is reported, the others come back to an event loop that is gone."""
+    if "Event loop is closed" not in str(unraisable.exc_value):
+        sys.__unraisablehook__(unraisable)
 
 
 def config_name() -> str:

@@ -102,6 +102,38 @@ def test_without_room_for_it_no_checkpoint_is_begun(tmp_path, monkeypatch):
         assert not list(checkpoints.folder.iterdir())
 
 
+LATE = """
+import asyncio
+import tensorstore
+from common import launch
+from common.errors import UserError
+
+async def writes(first, second):
+    await asyncio.gather(first, second)
+
+async def fails():
+    raise UserError("no room")
+
+def main():
+    late, write = tensorstore.Promise.new()
+    async def second():
+        await write
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(writes(fails(), second()))
+    finally:
+        loop.close()
+        late.set_result(None)
+
+launch.run(main)
+"""
+
+
+def test_a_write_that_ends_after_another_has_failed_says_nothing():
+    done = subprocess.run([sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.strip()) == (2, "error: no room")
+
+
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
     code, _, errors = run(*DIGITS, *SHORT, f"--workdir={tmp_path}")
     assert code == 0, errors
@@ -117,7 +149,8 @@ def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
         [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 2, done.stderr
-    assert "cannot write" in done.stderr.strip().splitlines()[-1]
+    (line,) = done.stderr.strip().splitlines()
+    assert "cannot write" in line
     after = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert set(before) <= after
     code, output, errors = run(*DIGITS, *SHORT[1:], "--config.train.length=600steps", f"--workdir={tmp_path}")
