@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 
 import jax
 
@@ -13,3 +14,6 @@ def keep_in(workdir: pathlib.Path) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / FOLDER))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # A full disk or a kill leaves an entry that is cut short: it is compiled again, and what a full disk
+    # means for the run is told where its checkpoints are written.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")

@@ -1,12 +1,13 @@
 """How every tool starts: flags parsed, mistakes reported in one line, nothing slow imported before that."""
 
+import contextlib
 import difflib
 import itertools
 import pathlib
 import re
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from logging import ERROR, LogRecord
 
 from absl import app, flags, logging
@@ -38,13 +39,30 @@ def run(main: Callable[..., None]) -> None:
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
     sys.unraisablehook = _unless_abandoned
-    with errors.reported():
+    with errors.reported(), _memory():
         app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    """A `UserError` where there was no memory, of the host or of a device, for what was asked."""
+    try:
+        yield
+    except Exception as error:
+        text = str(error)
+        if not isinstance(error, MemoryError) and not ("RESOURCE_EXHAUSTED" in text and "memory" in text):
+            raise
+        said = text.strip().splitlines()[0][:200] if text.strip() else "no room for an array"
+        raise UserError(
+            f"out of memory: {said}; a smaller config.train.batch_size or evaluate.batch_size needs less, and so does "
+            "a larger config.train.accumulate"
+        ) from error
 
 
 def _concerns_the_user(record: LogRecord) -> bool:
     """Libraries' remarks on how they were called are not the user's; their errors are, unless they raise them too."""
-    return "site-packages" not in record.pathname or (record.levelno >= ERROR and not record.exc_info)
+    library = "site-packages" in record.pathname or record.name == "asyncio"  # whose tasks are a library's here
+    return not library or (record.levelno >= ERROR and not record.exc_info)
 
 
 def _unless_abandoned(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -13,7 +13,7 @@ from common.checkpoints import Checkpoints
 from common.errors import UserError
 from tests.runs import DIGITS, ROOT, environment, refused, run
 
-SHORT = ("--config.train.length=300steps", "--config.checkpoint.every=100steps", "--config.train.log_every=100steps")
+SHORT = ("--config.train.length=60steps", "--config.checkpoint.every=20steps", "--config.train.log_every=20steps")
 
 
 CONFIG_FILES = {
@@ -109,6 +109,7 @@ from common import launch
 from common.errors import UserError
 
 async def writes(first, second):
+    third = asyncio.ensure_future(fails())
     await asyncio.gather(first, second)
 
 async def fails():
@@ -134,6 +135,23 @@ def test_a_write_that_ends_after_another_has_failed_says_nothing():
     assert (done.returncode, done.stderr.strip()) == (2, "error: no room")
 
 
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        ("MemoryError()", "no room for an array"),
+        ("RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\\nBuffers: ...')", "allocating 9 bytes"),
+    ],
+)
+def test_no_memory_is_one_line_that_says_what_needs_less(failure, said):
+    code = f"from common import launch\ndef main():\n    raise {failure}\nlaunch.run(main)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    (line,) = done.stderr.strip().splitlines()
+    assert done.returncode == 2
+    assert line.startswith("error: out of memory: ")
+    assert said in line
+    assert "config.train.batch_size" in line
+
+
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
     code, _, errors = run(*DIGITS, *SHORT, f"--workdir={tmp_path}")
     assert code == 0, errors
@@ -144,15 +162,17 @@ def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
         "sys.argv = ['common.main', *sys.argv[1:]]; runpy.run_module('common.main', run_name='__main__')"
     )
-    command = [sys.executable, "-c", limited, *DIGITS, *SHORT[1:], "--config.train.length=600steps"]
+    command = [sys.executable, "-c", limited, *DIGITS, *SHORT[1:], "--config.train.length=120steps"]
+    # Compiled programs go to this run's folder, and not cut short into the cache that the tests share.
+    own = {key: value for key, value in environment().items() if key != "JAX_COMPILATION_CACHE_DIR"}
     done = subprocess.run(
-        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200
+        [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=own, capture_output=True, text=True, timeout=200
     )
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
     assert "cannot write" in line
     after = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert set(before) <= after
-    code, output, errors = run(*DIGITS, *SHORT[1:], "--config.train.length=600steps", f"--workdir={tmp_path}")
+    code, output, errors = run(*DIGITS, *SHORT[1:], "--config.train.length=120steps", f"--workdir={tmp_path}")
     assert code == 0, errors
-    assert "going on from step 300" in output
+    assert "going on from step 60" in output
