@@ -101,13 +101,11 @@ class _Records:
     """The files that numbers are written to, at once, so that a kill loses none of them."""
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
-        from tensorboardX.event_file_writer import EventsWriter  # slow to import
-
         self._folder = workdir
         with writing(workdir):
             self._file = _reopened(workdir / FILE, first_step)
             # Not tensorboardX's SummaryWriter, which writes every two minutes, from a thread.
-            self._board = EventsWriter(str(workdir / "events"))
+            self._board = _event_file(workdir / "events")
             self._board.write_event(_purge_from(first_step + 1))
             self._board.flush()
 
@@ -122,6 +120,18 @@ class _Records:
         with writing(self._folder):
             self._file.close()
             self._board.close()
+
+
+def _event_file(prefix: pathlib.Path) -> Any:
+    """TensorBoard's file of events, new; tensorboardX would load PyTorch, where it is installed, to convert tensors."""
+    unused = {"torch"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(unused))
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+    finally:
+        for name in unused:
+            del sys.modules[name]
+    return EventsWriter(str(prefix))
 
 
 def _scalars(step: int, split: str, values: dict[str, Any]) -> Any:

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import subprocess
 import sys
 
 import pytest
@@ -12,6 +13,7 @@ from common import metrics
 from common.errors import UserError
 from common.metrics import Writer
 from common.plan import Plan
+from tests.runs import ROOT
 
 DUE = Plan(total=1000, epoch=100.0, log_every=100, evaluate_every=100, save_every=100, per_call=1)
 
@@ -72,3 +74,16 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write .*file: Not a directory"):
         Writer(tmp_path / "file", 0, DUE, batch_size=10)
+
+
+def test_training_does_not_load_pytorch(tmp_path):
+    pytest.importorskip("torch")
+    code = f"""
+import pathlib, sys
+from common import metrics
+metrics._event_file(pathlib.Path({str(tmp_path / "events")!r})).close()
+print("torch" in sys.modules)
+import torch
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr
