@@ -25,6 +25,7 @@ from common.errors import UserError
 from common.trained import Run
 
 TAKES_ARGUMENTS = True
+WHITE = 255
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _TOP = flags.DEFINE_integer("top", 3, "how many classes to show after the likeliest", lower_bound=0)
@@ -81,12 +82,21 @@ def prepare(run: Run, file: str | os.PathLike, invert: bool) -> tuple[UInt8[np.n
     data, (height, width, channels) = run.config.data, run.info.image_shape
     # A dataset whose images are already grey or in colour, as stored, leaves config.data.channels at 0.
     as_tested = dataclasses.replace(Preparation.from_config(data), channels=channels, invert=data.invert != invert)
-    image, note = decode.read(file, channels), ""
+    image, notes = decode.read(file, channels), []
     content = (height - 2 * data.pad, width - 2 * data.pad)
     if not as_tested.side and image.shape[:2] != content:
-        note = f"resized from {_size(image.shape)} to {_size(content)}"
+        notes.append(f"resized from {_size(image.shape)} to {_size(content)}")
         image = _fit(image, content)
-    return preparation.prepare(image, as_tested, name=str(file)), note
+    prepared = preparation.prepare(image, as_tested, name=str(file))
+    if data.pad and _edge(prepared, data.pad) > WHITE / 2:
+        notes.append("bright at its edges, where training images are black: perhaps --invert")
+    return prepared, "; ".join(notes)
+
+
+def _edge(image: UInt8[np.ndarray, "height width channels"], pad: int) -> float:
+    """The median of the outermost pixels inside an image's padding."""
+    inner = image[pad:-pad, pad:-pad]
+    return float(np.median(np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])))
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -94,6 +94,13 @@ def test_dark_ink_on_light_paper_needs_invert(digits, stored, files, tmp_path):
     assert [p.ranking for p in predict.predict(inverting, files, invert=True)] == [p.ranking for p in inverted]
 
 
+def test_light_paper_where_training_images_are_black_is_remarked_on(digits, stored, tmp_path):
+    paper = 255 - stored[0][0][PAD:-PAD, PAD:-PAD, 0]
+    [path] = save(tmp_path, [paper], "paper")
+    assert "perhaps --invert" in predict.prepare(digits, path, invert=False)[1]
+    assert predict.prepare(digits, path, invert=True)[1] == ""
+
+
 def test_an_image_of_another_size_is_resized_to_what_is_inside_the_padding(digits, stored, tmp_path):
     run = with_data(digits, resize=0)
     digit = stored[0][0][PAD:-PAD, PAD:-PAD, 0]
