@@ -16,7 +16,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from common.data.sources import ArraySource, Source, read_all
-from common.errors import UserError
+from common.errors import UserError, writing
 
 FILE = "statistics.npz"
 _CHUNK = 32  # examples that a thread sums at a time
@@ -113,13 +113,11 @@ def load(path: pathlib.Path) -> Statistics:
 def save(statistics: Statistics, path: pathlib.Path) -> None:
     """Write statistics to a file, whole or not at all."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
             np.savez(file, **statistics._asdict())
         fresh.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write '{path}': {error.strerror}") from error
 
 
 def _sums(

@@ -16,7 +16,7 @@ from common import evaluate, processes, trained, workdir
 from common import mesh as mesh_lib
 from common.data import datasets
 from common.data.sources import Source
-from common.errors import UserError
+from common.errors import UserError, writing
 from common.steps import totals
 from common.testing import batches, protocols
 from common.testing.batches import Indices, ViewsOfAnyShape
@@ -65,10 +65,8 @@ def measure(
     }
     if not processes.is_primary():
         return result
-    try:
+    with writing(result_file(folders, protocol)):
         workdir.write_json(result_file(folders, protocol), result)
-    except OSError as error:
-        raise UserError(f"cannot write {result_file(folders, protocol)}: {error.strerror}") from error
     return result
 
 
