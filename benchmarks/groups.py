@@ -42,7 +42,7 @@ def start_group(
 
     Compiled programs are kept in `cache`. What the processes say goes to `log`, or stays with them.
     """
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "common.main", *arguments]
     line = f"--coordinator=localhost:{free_port()}"
     pipes = {"stdout": log or subprocess.PIPE, "stderr": subprocess.STDOUT if log else subprocess.PIPE, "text": True}

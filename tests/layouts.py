@@ -27,7 +27,8 @@ def main(root):
     fresh = functools.partial(create_state, classifier, optimizer, config)
     like = jax.eval_shape(fresh)
     grids = {layout: mesh.create(ConfigDict({"devices": layout[0], "fsdp": layout[1]})) for layout in LAYOUTS}
-    expected = jax.tree.map(np.asarray, fresh())
+    start = fresh()
+    expected = jax.device_get(start)
     wrong = []
     for saved, grid in grids.items():
         with Checkpoints(root / f"{saved}") as checkpoints:
@@ -41,7 +42,7 @@ def main(root):
                     wrong.append((saved, restored))
     with Checkpoints(root / "kept", keep=2, keep_every=4) as checkpoints:
         for step in range(1, 11):
-            checkpoints.save(step, fresh(), 0.1 if step == 3 else 0.2)
+            checkpoints.save(step, start, 0.1 if step == 3 else 0.2)
         checkpoints.wait()
         kept = checkpoints.steps()
     return {"wrong": wrong, "kept": kept}

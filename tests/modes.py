@@ -43,17 +43,23 @@ def config_of(name):
     return config
 
 
-def losses(config, devices, fsdp):
-    """The mean loss of each update, and bytes on each device of parameters and optimizer state."""
-    config.mesh.devices, config.mesh.fsdp = devices, fsdp
-    grid = mesh.create(config.mesh)
+def losses(config):
+    """For each mode: the mean loss of each update, and bytes on each device of parameters and optimizer state."""
     dataset = datasets.load(config.data)
     classifier = models.create(config.model, dataset.info)
     optimizer, _ = train.make_optimizer(config, len(dataset.train))
+    step = train.make_train_step(config, classifier, optimizer)
+    start = jax.device_get(jax.jit(functools.partial(create_state, classifier, optimizer, config))())
+    return {mode: _losses(config, dataset, step, start, *MODES[mode]) for mode in MODES}
+
+
+def _losses(config, dataset, step, start, devices, fsdp):
+    config.mesh.devices, config.mesh.fsdp = devices, fsdp
+    grid = mesh.create(config.mesh)
+    state = jax.device_put(start, sharding.of(start, grid))
     with sharding.split_activations(grid):
-        state = sharding.create(functools.partial(create_state, classifier, optimizer, config), grid)
         feed = pipeline.train_feed(dataset.train, config, grid, 0)
-        step = sharding.kept(train.make_train_step(config, classifier, optimizer), grid)
+        step = sharding.kept(step, grid)
         call = make_train_call(step, feed.select)
         found = []
         for number in range(STEPS):
@@ -67,5 +73,4 @@ def losses(config, devices, fsdp):
 
 
 if __name__ == "__main__":
-    found = {name: {mode: losses(config_of(name), *MODES[mode]) for mode in MODES} for name in sys.argv[1:]}
-    print(json.dumps(found))
+    print(json.dumps({name: losses(config_of(name)) for name in sys.argv[1:]}))

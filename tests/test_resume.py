@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import time
 
@@ -11,14 +12,14 @@ import pytest
 from common import metrics, trained
 from tests.runs import DIGITS, refused, run, start
 
-LENGTH = ("--config.train.length=3000steps", "--config.checkpoint.every=250steps", "--config.evaluate.every=500steps")
+LENGTH = ("--config.train.length=1500steps", "--config.checkpoint.every=125steps", "--config.evaluate.every=250steps")
 
 
 def parameters(folder):
     """Every parameter of the last checkpoint, as one vector."""
     import jax
 
-    last = trained.load(folder, step=3000)
+    last = trained.load(folder, step=1500)
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
 
 
@@ -82,24 +83,23 @@ def test_a_finished_run_says_so(unbroken):
     before = (unbroken / "summary.json").read_text()
     code, output, _ = run(*DIGITS, *LENGTH, f"--workdir={unbroken}")
     assert code == 0
-    assert "finished at step 3,000" in output
+    assert "finished at step 1,500" in output
     assert (unbroken / "summary.json").read_text() == before
-    assert json.loads(before)["step"] == 3000
+    assert json.loads(before)["step"] == 1500
 
 
 def test_a_truncated_newest_checkpoint_is_skipped_with_a_warning(unbroken, tmp_path):
-    code, _, errors = run(*DIGITS, *LENGTH, f"--workdir={tmp_path}")
-    assert code == 0, errors
-    newest = tmp_path / "checkpoints" / "3000"
+    shutil.copytree(unbroken, tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / "checkpoints" / "1500"
     for path in newest.rglob("*"):
         if path.is_file() and path.stat().st_size > 1000:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     (tmp_path / "summary.json").unlink()
     code, output, errors = run(*DIGITS, *LENGTH, f"--workdir={tmp_path}")
     assert code == 0, errors
-    assert "checkpoint 3000 cannot be read" in errors
-    assert "going on from step 2,750" in output
-    assert (tmp_path / "damaged" / "3000").exists()
+    assert "checkpoint 1500 cannot be read" in errors
+    assert "going on from step 1,375" in output
+    assert (tmp_path / "damaged" / "1500").exists()
     np.testing.assert_array_equal(parameters(tmp_path), parameters(unbroken))
 
 
@@ -109,8 +109,8 @@ def test_another_experiment_is_refused_by_the_option_that_differs(unbroken):
 
 
 def test_a_longer_run_goes_on_from_a_finished_one(unbroken):
-    longer = (*LENGTH[1:], "--config.train.length=3100steps")
+    longer = (*LENGTH[1:], "--config.train.length=1600steps")
     code, output, errors = run(*DIGITS, *longer, f"--workdir={unbroken}")
     assert code == 0, errors
-    assert "going on from step 3,000" in output
-    assert metrics.read(unbroken, "test")[-1]["step"] == 3100
+    assert "going on from step 1,500" in output
+    assert metrics.read(unbroken, "test")[-1]["step"] == 1600

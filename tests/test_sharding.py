@@ -42,12 +42,8 @@ def test_the_largest_axis_that_divides_is_split(shape, spec):
 
 def run_in_eight(*arguments):
     """The last line that `python ARGUMENTS` prints on eight simulated devices."""
-    settings = environment(8)
-    settings["XLA_FLAGS"] += (
-        " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"  # compile fast
-    )
     command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=settings, capture_output=True, text=True, timeout=500)
+    done = subprocess.run(command, cwd=ROOT, env=environment(8), capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip().splitlines()[-1]
 
