@@ -12,7 +12,7 @@ from logging import ERROR, LogRecord
 
 from absl import app, flags, logging
 
-from common import errors
+from common import errors, large_pages
 from common.errors import UserError
 
 # What Python says of a value of the wrong type, and what we say.
@@ -36,6 +36,7 @@ def define_config() -> flags.Flag:
 
 def run(main: Callable[..., None]) -> None:
     """Run a tool's `main`, on the names after its flags if it takes any; a `UserError` is one line and exit code 2."""
+    large_pages.use()
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
     sys.unraisablehook = _unless_abandoned

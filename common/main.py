@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from common import launch, processes, supervise
+from common import large_pages, launch, processes, supervise
 from common.errors import UserError
 
 _CONFIG = launch.define_config()
@@ -86,5 +86,6 @@ def _evaluate(folders: list[pathlib.Path]) -> None:
 
 
 if __name__ == "__main__":
+    large_pages.use()  # not after a supervisor has been told of this process
     supervise.main("common.main", sys.argv[1:])
     launch.run(main)
