@@ -33,7 +33,8 @@ class Spec:
 def serve(connection: Connection, contestant: str, spec: Spec) -> None:
     """Build a contestant, send what building took; then for each number n received make n updates and send seconds.
 
-    At None sends the peak memory in bytes and ends. An exception is sent in place of an answer.
+    One more update comes before those that are timed: while others had their turn, memory and caches went to them. At
+    None sends the peak memory in bytes and ends. An exception is sent in place of an answer.
     """
     try:
         started = time.perf_counter()
@@ -41,6 +42,7 @@ def serve(connection: Connection, contestant: str, spec: Spec) -> None:
         step()
         connection.send(time.perf_counter() - started)
         while (count := connection.recv()) is not None:
+            step()
             started = time.perf_counter()
             for _ in range(count):
                 step()
