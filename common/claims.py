@@ -47,6 +47,7 @@ class Claim:
     id: as in the paper's spec sheet; where: section, table or figure; says: the claim in a sentence.
     runs: the experiments it compares, by name. paper: the paper's number for those runs that have one.
     measure: a finished run's folder -> the number compared; unit: how to print it ('%' for fractions).
+    bound: whether a run's number is only a lower bound, since the run ended before what is measured came about.
     holds: the numbers of all runs -> whether the claim holds here. seeds: how many runs of each.
     quick: options changed at `--scale=quick`, for a first look. figure: the runs' folders -> a picture of them.
     """
@@ -62,6 +63,7 @@ class Claim:
     seeds: int = 3
     quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     figure: Callable[[Folders], Figure] | None = None
+    bound: Callable[[pathlib.Path], bool] = lambda folder: False
 
 
 def final_test_error(folder: pathlib.Path) -> float:

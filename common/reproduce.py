@@ -118,7 +118,11 @@ def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any
         "dataset": workdir.load_info(first[0]).name,
         "paper": dict(claim.paper),
         "ours": {
-            name: {"mean": statistics.fmean(found), "std": statistics.stdev(found) if len(found) > 1 else None}
+            name: {
+                "mean": statistics.fmean(found),
+                "std": statistics.stdev(found) if len(found) > 1 else None,
+                "at_least": any(map(claim.bound, folders[name])),
+            }
             for name, found in values.items()
         },
         "values": values,

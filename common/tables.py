@@ -79,7 +79,8 @@ def _rows(result: dict[str, Any]) -> list[str]:
         paper = _number(result["paper"].get(name), result["unit"])
         spread = "" if ours["std"] is None else f" ± {_number(ours['std'], result['unit'])}"
         seeds = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
-        text = f"{_number(ours['mean'], result['unit'])}{spread} ({seeds})"
+        bound = "at least " if ours.get("at_least") else ""
+        text = f"{bound}{_number(ours['mean'], result['unit'])}{spread} ({seeds})"
         claim = f"`{result['claim']}`, {result['dataset']}" if number == 0 else ""
         lines.append(f"| {claim} | {name} | {paper} | {text} | {verdict if number == 0 else ''} |\n")
     return lines

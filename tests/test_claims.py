@@ -59,6 +59,11 @@ def test_a_table_has_the_papers_number_ours_and_the_verdict():
     assert tables.fill(filled, [RESULT]) == tables.fill(tables.fill(filled, [RESULT]), [RESULT])
 
 
+def test_a_number_that_was_not_reached_is_called_a_bound():
+    result = {**RESULT, "ours": {"LeNet-5": {"mean": 0.0096, "std": None, "at_least": True}}}
+    assert "| at least 0.96% (3 seeds) |" in tables.fill("<!-- results: -->\n<!-- /results -->", [result])
+
+
 def test_the_documents_are_what_the_command_writes():
     results = tables.load(ROOT / "results", "claim")
     speeds = tables.load(ROOT / "results", "benchmark")
@@ -106,6 +111,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
     result = json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text())
     assert result["verdict"] == "holds"
     assert len(result["values"]["LeNet-5"]) == 1
+    assert result["ours"]["LeNet-5"]["at_least"] is False
     assert result["dataset"] == "digits"
     width, height = Image.open(tmp_path / "results" / result["figure"]).size
     assert min(width, height) > 400
