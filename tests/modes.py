@@ -22,7 +22,11 @@ NETWORKS = {
     "vgg": ("vgg", "vgg11_bn", {"width": 8, "fc_width": 64}),
     "googlenet": ("googlenet", "googlenet_small", {"width": 0.125, "batch_norm": False}),  # compiles sooner
     "resnet": ("resnet", "resnet20", {"stage_sizes": (1, 1, 1)}),
-    "resnet, groups, scan, remat": ("resnet", "resnet20", {"batch_groups": 2, "scan": "on", "remat": True}),
+    "resnet, groups, scan, remat": (
+        "resnet",
+        "resnet20",
+        {"stage_sizes": (3, 1, 1), "batch_groups": 2, "scan": "on", "remat": True},
+    ),
     "vit": ("vit", "nano4", {"depth": 2, "dropout": 0.1}),
     "vit, remat": ("vit", "nano4", {"depth": 2, "remat": "blocks"}),
 }
