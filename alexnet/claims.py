@@ -14,20 +14,20 @@ def epochs_to_target(folder: pathlib.Path) -> float:
     """Passes over the training set until the training error, measured as the network learns, is 25% or less.
 
     The error is that of the updates since the record before (a quarter of an epoch in the config). A run that never
-    gets there counts with its whole length, which is then a bound (`never_there`).
+    gets there counts with its whole length, which is then a bound (`never_reached`).
     """
     config, info = workdir.load_config(folder), workdir.load_info(folder)
-    steps = _first(folder) or metrics.read(folder, "train")[-1]["step"]
+    steps = _target_step(folder) or metrics.read(folder, "train")[-1]["step"]
     return steps * config.train.batch_size / info.train_size
 
 
-def never_there(folder: pathlib.Path) -> bool:
+def never_reached(folder: pathlib.Path) -> bool:
     """Whether the run ended with its training error still above 25%."""
-    return _first(folder) is None
+    return _target_step(folder) is None
 
 
-def _first(folder: pathlib.Path) -> int | None:
-    """The update at which the target was reached."""
+def _target_step(folder: pathlib.Path) -> int | None:
+    """The update at which the target was reached; None where it was not."""
     return next((record["step"] for record in metrics.read(folder, "train") if record["error"] <= _TARGET), None)
 
 
@@ -47,7 +47,7 @@ CLAIMS = [
         unit="epochs",
         holds=_several_times_sooner,
         figure=comparison.error_curves,
-        bound=never_there,
+        bound=never_reached,
         # A tenth of the training set, where 25% is reached in fewer updates by remembering it.
         quick={"data.limit": 5000, "train.length": "60 epochs", "train.log_every": "1 epoch"},
     ),

@@ -47,7 +47,7 @@ class Claim:
     id: as in the paper's spec sheet; where: section, table or figure; says: the claim in a sentence.
     runs: the experiments it compares, by name. paper: the paper's number for those runs that have one.
     measure: a finished run's folder -> the number compared; unit: how to print it ('%' for fractions).
-    bound: whether a run's number is only a lower bound, since the run ended before what is measured came about.
+    bound: a finished run's folder -> whether its number is only a lower bound, the run having ended too soon.
     holds: the numbers of all runs -> whether the claim holds here. seeds: how many runs of each.
     quick: options changed at `--scale=quick`, for a first look. figure: the runs' folders -> a picture of them.
     """

@@ -1,7 +1,7 @@
-"""Memory in large pages on Linux, without which a CPU spends up to a third of an update on entering pages.
+"""Memory in large pages on Linux, without which a CPU spends up to a quarter of an update on page faults.
 
-XLA takes the memory of an update from malloc and gives it back at its end, every time: hundreds of thousands of page
-faults an update. glibc's malloc asks for pages of 2 MB in place of 4 KB when a variable says so before a process starts
+XLA takes the memory of an update from malloc and gives it back at its end, every time: hundreds of thousands of faults
+an update. glibc's malloc asks for pages of 2 MB in place of 4 KB when a variable says so before a process starts
 (https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html).
 """
 
@@ -21,7 +21,7 @@ def use() -> None:
     The new program has this one's process number, files and arguments. `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` in the
     environment prevents it.
     """
-    if not _on_request() or _WANTED in os.environ.get(_TUNABLES, ""):
+    if _WANTED in os.environ.get(_TUNABLES, "") or not _on_request():
         return
     os.environ[_TUNABLES] = tunables(os.environ)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

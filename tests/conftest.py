@@ -6,9 +6,11 @@ import pathlib
 import shutil
 import tempfile
 
+from tests.runs import COMPILE_FAST  # imports no JAX
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without optimization the whole suite takes half of the time.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")
+os.environ.setdefault("XLA_FLAGS", COMPILE_FAST)
 # No program is compiled twice: workers, and the commands that tests start, share what they compile.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="lineage-compiled-")

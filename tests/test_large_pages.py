@@ -16,14 +16,14 @@ def main():
     print(os.getpid(), os.environ.get("GLIBC_TUNABLES"), *sys.argv[1:])
 launch.run(main)
 """
+UNSET = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
 asked = pytest.mark.skipif(not large_pages._on_request(), reason="this machine gives large pages to all or to none")
 
 
 def start(**variables):
     """(process number, what a tool says) with these environment variables."""
-    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"} | variables
     command = [sys.executable, "-c", SAYS, "--undefok=name", "--name=a b"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=ROOT, env=UNSET | variables, stdout=subprocess.PIPE, text=True)
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 0
     return process.pid, said.strip()
@@ -49,8 +49,7 @@ large_pages.use()
 held = b"x" * 2**26
 print(sum(int(line.split()[1]) for line in open("/proc/self/smaps") if line.startswith("AnonHugePages")))
 """
-    environment = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=UNSET, capture_output=True, text=True)
     assert int(done.stdout) > 50_000, done.stderr  # kB, of 64 MB
 
 

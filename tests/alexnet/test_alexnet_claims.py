@@ -20,4 +20,4 @@ def test_epochs_to_a_quarter_or_the_whole_length_as_a_bound(tmp_path, monkeypatc
     monkeypatch.setattr(workdir, "load_config", lambda folder: config)
     monkeypatch.setattr(workdir, "load_info", lambda folder: SimpleNamespace(train_size=100))
     assert claims.epochs_to_target(tmp_path) == epochs
-    assert claims.never_there(tmp_path) is bound
+    assert claims.never_reached(tmp_path) is bound
