@@ -64,13 +64,14 @@ def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:
     import numpy as np
     import optax
 
+    from common import compilation
     from common.config import base
     from common.state import create_state
     from common.steps import train_step
 
     model, classifier = module_of(spec)
     config, optimizer = base(model), optax.sgd(0.01, momentum=0.9)
-    compiled = jax.jit(
+    compiled = compilation.jit(
         functools.partial(
             train_step, classifier=classifier, optimizer=optimizer, prepare=lambda _, images: images, config=config
         ),

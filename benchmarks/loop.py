@@ -45,14 +45,14 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
     """A function that times the compiled update on one resident batch, in images per second."""
     import jax
 
-    from common import models, train
+    from common import compilation, models, train
     from common.data import datasets, pipeline
     from common.state import create_state
 
     dataset = datasets.load(config.data)
     classifier = models.create(config.model, dataset.info)
     optimizer, _ = train.make_optimizer(config, len(dataset.train))
-    step = jax.jit(train.make_train_step(config, classifier, optimizer), donate_argnums=0)
+    step = compilation.jit(train.make_train_step(config, classifier, optimizer), donate_argnums=0)
     images, labels = jax.device_put(pipeline.gather(dataset.train, list(range(config.train.batch_size))))
 
     def measure() -> float:

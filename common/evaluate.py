@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, PyTree
 from ml_collections import ConfigDict
 
+from common import compilation
 from common.data import pipeline
 from common.data.datasets import Source
 from common.data.normalize import make_normalize
@@ -21,7 +22,7 @@ EvalStep = Callable[[PyTree, Array, Array, Array], Totals]
 def make_eval_step(classifier: Classifier, config: ConfigDict, statistics: Statistics | None = None) -> EvalStep:
     """Compile (variables, images, labels, mask) -> Totals for stored images."""
     prepare = make_normalize(config.data, statistics)
-    return jax.jit(functools.partial(eval_step, classifier=classifier, prepare=prepare))
+    return compilation.jit(functools.partial(eval_step, classifier=classifier, prepare=prepare))
 
 
 def evaluate(step: EvalStep, variables: PyTree, source: Source, batch_size: int, mesh: Mesh) -> dict[str, float]:

@@ -13,6 +13,7 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
+from common import compilation
 from common.data.mixing import mixup
 from common.errors import UserError
 from common.levenberg_marquardt import with_curvature
@@ -235,4 +236,4 @@ def make_train_call(
             return body(0, (state, sums), batches)
         return jax.lax.fori_loop(0, count, functools.partial(body, batches=batches), (state, sums))
 
-    return jax.jit(call, donate_argnums=(0, 1))
+    return compilation.jit(call, donate_argnums=(0, 1))

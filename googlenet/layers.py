@@ -7,7 +7,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.convolution import convolve
 from common.layers import adaptive_average_pool, ceil_padding, max_pool
 
 Images = Float[Array, "batch height width channels"]
@@ -44,7 +43,6 @@ class Unit(nn.Module, kw_only=True):
             kernel_init=WEIGHT_INITS[self.weight_init],
             bias_init=nn.initializers.constant(self.hidden_bias),
             dtype=self.dtype,
-            conv_general_dilated=convolve,
             name="conv",
         )(x)
         if self.batch_norm:

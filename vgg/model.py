@@ -14,7 +14,6 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common import objectives
-from common.convolution import convolve
 from common.errors import UserError, unknown
 from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 from common.models import Classifier
@@ -83,7 +82,6 @@ class VGG(nn.Module):
             padding=(padding, padding),
             kernel_init=init,
             dtype=self.dtype,
-            conv_general_dilated=convolve,
             name=f"conv{name}",
         )(x)
         if self.batch_norm:

@@ -12,7 +12,6 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.convolution import convolve
 from common.layers import max_pool
 
 Maps = Float[Array, "batch height width channels"]
@@ -60,7 +59,7 @@ class StandardizedConv(nn.Module):
         """Maps to `features` maps."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = standardize(self.param("kernel", nn.initializers.lecun_normal(), shape))
-        return convolve(
+        return jax.lax.conv_general_dilated(
             x.astype(self.dtype),
             kernel.astype(self.dtype),
             window_strides=(self.strides, self.strides),
