@@ -105,6 +105,8 @@ class Encoder(nn.Module):
         else:
             for number in range(self.depth):
                 x, _ = apply(block(name=f"encoderblock_{number}"), x, None)
+                # A sum that every later block reads: XLA's CPU backend would compute the whole chain anew for each.
+                x = jax.lax.optimization_barrier(x)
         return layer_norm(self.dtype, "encoder_norm")(x)
 
 
