@@ -65,8 +65,8 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         x = images.astype(jnp.float32)
         if not train:
-            scale = jax.lax.rsqrt(running_var.value + self.epsilon) * gamma
-            return ((x - running_mean.value) * scale + beta).astype(self.dtype)
+            y = _equation(x, running_mean.value, running_var.value, gamma, beta, self.epsilon)
+            return y.astype(self.dtype)
         x = x.reshape(_group_count(len(images), self.groups), -1, *images.shape[1:])
         y, mean, var = normalised(x, gamma, beta, running_mean.value, self.epsilon)
         if not self.is_initializing():
@@ -94,7 +94,7 @@ def normalised(
     shift: see `group_statistics`. Differentiable in reverse mode only.
     """
     mean, var = group_statistics(x, shift)
-    return (x - _spread(mean)) * _spread(jax.lax.rsqrt(var + epsilon) * gamma) + beta, mean, var
+    return _equation(x, _spread(mean), _spread(var), gamma, beta, epsilon), mean, var
 
 
 def _normalised_forward(
@@ -121,6 +121,10 @@ def _normalised_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple
 
 
 normalised.defvjp(_normalised_forward, _normalised_backward)
+
+
+def _equation(x: Array, mean: Array, var: Array, gamma: Channels, beta: Channels, epsilon: float) -> Array:
+    return (x - mean) * (jax.lax.rsqrt(var + epsilon) * gamma) + beta
 
 
 def _spread(values: Statistics) -> Float[Array, "groups 1 1 1 channels"]:

@@ -1,4 +1,4 @@
-"""Groups apart are the grouped convolution."""
+"""Groups apart are the grouped convolution, and all else is the convolution."""
 
 import functools
 
@@ -12,7 +12,12 @@ from common.convolution import convolve
 
 CASES = {  # images, kernel, strides, padding, groups
     "1x1": ((2, 6, 5, 3), (1, 1, 3, 4), (1, 1), ((0, 0), (0, 0)), 1),
+    "1x1 at stride 2": ((2, 7, 6, 3), (1, 1, 3, 4), (2, 2), ((0, 0), (0, 0)), 1),
+    "many channels": ((2, 6, 5, 32), (3, 3, 32, 4), (1, 1), ((1, 1), (1, 1)), 1),
+    "many channels at stride 2": ((2, 8, 7, 32), (3, 3, 32, 4), (2, 2), ((1, 1), (1, 1)), 1),
     "unequal padding, strides and sides": ((2, 8, 9, 32), (2, 3, 32, 4), (3, 2), ((0, 1), (2, 0)), 1),
+    "few channels": ((2, 6, 5, 3), (3, 3, 3, 4), (1, 1), ((1, 1), (1, 1)), 1),
+    "large kernel": ((1, 9, 9, 32), (5, 5, 32, 4), (1, 1), ((2, 2), (2, 2)), 1),
     "groups": ((2, 6, 5, 64), (3, 3, 32, 6), (1, 1), ((1, 1), (1, 1)), 2),
     "groups of few channels": ((2, 6, 5, 4), (3, 3, 2, 6), (2, 2), ((1, 1), (1, 1)), 2),
 }
