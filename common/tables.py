@@ -98,14 +98,17 @@ def _number(value: float | None, unit: str) -> str:
 
 def _machines(results: list[dict[str, Any]]) -> str:
     """Where the numbers come from: machines, versions and dates."""
-    made = {
-        f"{r['environment']['devices']} ({r['environment']['cpu_cores']} cores), jax {r['environment']['jax']}, "
-        f"flax {r['environment']['flax']}, {r['date']}"
-        for r in results
-    }
+    made = {_machine(result["environment"]) + f", {result['date']}" for result in results}
     if not made:
         return ""
     return f"Measured on {'; '.join(sorted(made))}; commands and all numbers are in `results/`.\n"
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    cores = f"{environment['cpu_cores']} cores"
+    if "cpu" in environment:  # results of before 26 November 2026 do not say
+        cores = f"{environment['cpu']}, {cores}"
+    return f"{environment['devices']} ({cores}), jax {environment['jax']}, flax {environment['flax']}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -94,8 +95,16 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _version(name) for name in names},
         "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "cpu": _processor(),
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
     }
+
+
+def _processor() -> str:
+    """The processor's model where the system names it, as Linux does on x86; its architecture elsewhere."""
+    facts = pathlib.Path("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", facts.read_text(), re.MULTILINE) if facts.exists() else None
+    return model[1] if model else platform.processor() or platform.machine()
 
 
 def _version(package: str) -> str:

@@ -18,7 +18,7 @@ RESULT = {
     "ours": {"LeNet-5": {"mean": 0.0096, "std": 0.0004}},
     "verdict": "holds",
     "seeds": [0, 1, 2],
-    "environment": {"devices": "1 x cpu", "cpu_cores": 2, "jax": "0.10.2", "flax": "0.12.8"},
+    "environment": {"devices": "1 x cpu", "cpu": "AMD EPYC", "cpu_cores": 2, "jax": "0.10.2", "flax": "0.12.8"},
     "date": "2026-01-01",
 }
 
@@ -54,6 +54,7 @@ def test_a_table_has_the_papers_number_ours_and_the_verdict():
     assert "| `lenet5-mnist-error`, mnist | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | holds |" in filled
     assert "zip89" not in filled
     assert "stale text" not in filled
+    assert "Measured on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2, flax 0.12.8, 2026-01-01;" in filled
     assert filled.startswith("before\n")
     assert filled.endswith("after\n")
     assert tables.fill(filled, [RESULT]) == tables.fill(tables.fill(filled, [RESULT]), [RESULT])
