@@ -1,17 +1,23 @@
-"""Steps compiled as XLA's CPU backend runs them fastest.
+"""How steps are compiled, and where compiled programs are kept for a run that goes on.
 
-By default it gives matrix products, convolutions and sums to YNNPACK, whose gradients to kernels take three to nine
-times as long as the convolution itself: only sums stay there. And it drops jax.lax.optimization_barrier before it fuses
-the loops that a network keeps apart with it. With both mended a step of ResNet-20 takes less than half of the time.
+By default XLA's CPU backend gives matrix products, convolutions and sums to YNNPACK, whose gradients to kernels take
+three to nine times as long as the convolution itself: only sums stay there. And it drops jax.lax.optimization_barrier
+before it fuses the loops that a network keeps apart with it. With both mended a step of ResNet-20 takes less than half
+of the time.
 
 Products would be faster still in oneDNN, but a program with those cannot be kept for the next start (jaxlib 0.10.2).
 """
 
 import functools
+import os
+import pathlib
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
+
+FOLDER = "compiled"  # of a run
 
 _CPU = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE",
@@ -34,3 +40,13 @@ def compiler_options() -> dict[str, Any]:
     except jax.errors.JaxRuntimeError:  # they are experimental: a later XLA may have dropped or renamed one
         return {}
     return _CPU
+
+
+def keep_in(workdir: pathlib.Path) -> None:
+    """Keep compiled programs in WORKDIR/compiled, or where JAX_COMPILATION_CACHE_DIR says."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / FOLDER))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    # A full disk or a kill leaves an entry that is cut short: it is compiled again, and what a full disk
+    # means for the run is told where its checkpoints are written.
+    warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")

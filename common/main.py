@@ -56,10 +56,10 @@ def main() -> None:
 
 
 def _train(folder: pathlib.Path) -> None:
-    from common import compiled, train
+    from common import compilation, train
     from common.preemption import EXIT_PREEMPTED, Preempted
 
-    compiled.keep_in(folder)
+    compilation.keep_in(folder)
     try:
         summary = train.fit(_CONFIG.value, folder)
     except Preempted as stop:
