@@ -2,7 +2,7 @@
 
 Between the lines `<!-- results: PREFIX ... -->` and `<!-- /results -->` of a Markdown file goes a table of every
 result in `results/` whose claim's id begins with one of the prefixes (all, without a prefix); between `<!--
-benchmarks -->` and `<!-- /benchmarks -->` goes one of every speed that `benchmarks/` measured.
+benchmarks -->` and `<!-- /benchmarks -->` goes a section with what each of `benchmarks/` measured.
 """
 
 import json
@@ -60,15 +60,21 @@ def fill(document: str, results: list[dict[str, Any]], folder: str = "results") 
 
 
 def fill_speeds(document: str, benchmarks: list[dict[str, Any]]) -> str:
-    """The document with the table of benchmarks between its markers written anew."""
-    lines = ["| benchmark | what | median | lowest to highest |\n|---|---|---|---|\n"]
-    for result in benchmarks:
-        for number, (name, found) in enumerate(result["measured"].items()):
-            label = f"{result['benchmark']}: `{result['command']}`" if number == 0 else ""
-            spread = f"{found['low']:.4g} to {found['high']:.4g}"
-            lines.append(f"| {label} | {name} | {found['median']:.4g} | {spread} |\n")
-    table = "\n" + "".join(lines) + "\n" + _machines(benchmarks) + "\n"
-    return _SPEEDS.sub(lambda match: match[1] + table + match[2], document)
+    """The document with a section for each benchmark between its markers, written anew."""
+    sections = "\n".join(_speeds(result) for result in benchmarks)
+    return _SPEEDS.sub(lambda match: f"{match[1]}\n{sections}\n{match[2]}", document)
+
+
+def _speeds(result: dict[str, Any]) -> str:
+    """A benchmark's command, the machine, and what was measured."""
+    rows = [f"| {name} | {found['median']:.4g} | {_range(found)} |\n" for name, found in result["measured"].items()]
+    heading = result["benchmark"][0].upper() + result["benchmark"][1:]
+    made = f"`{result['command']}` on {_machine(result['environment'])}, {result['date']}"
+    return f"### {heading}\n{made}\n\n| what | median | lowest to highest |\n|---|---|---|\n{''.join(rows)}"
+
+
+def _range(found: dict[str, float]) -> str:
+    return f"{found['low']:.4g} to {found['high']:.4g}" if found["low"] < found["high"] else ""
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
@@ -97,11 +103,14 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def _machines(results: list[dict[str, Any]]) -> str:
-    """Where the numbers come from: machines, versions and dates."""
-    made = {_machine(result["environment"]) + f", {result['date']}" for result in results}
-    if not made:
+    """Where the numbers come from: machines and versions, each with its dates."""
+    dates: dict[str, set[str]] = {}
+    for result in results:
+        dates.setdefault(_machine(result["environment"]), set()).add(result["date"])
+    if not dates:
         return ""
-    return f"Measured on {'; '.join(sorted(made))}; commands and all numbers are in `results/`.\n"
+    made = "; ".join(f"{machine} ({', '.join(sorted(found))})" for machine, found in sorted(dates.items()))
+    return f"Measured on {made}; commands and all numbers are in `results/`.\n"
 
 
 def _machine(environment: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ def test_a_table_has_the_papers_number_ours_and_the_verdict():
     assert "| `lenet5-mnist-error`, mnist | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | holds |" in filled
     assert "zip89" not in filled
     assert "stale text" not in filled
-    assert "Measured on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2, flax 0.12.8, 2026-01-01;" in filled
+    assert "Measured on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2, flax 0.12.8 (2026-01-01);" in filled
     assert filled.startswith("before\n")
     assert filled.endswith("after\n")
     assert tables.fill(filled, [RESULT]) == tables.fill(tables.fill(filled, [RESULT]), [RESULT])
@@ -74,6 +74,18 @@ def test_the_documents_are_what_the_command_writes():
         assert tables.fill_speeds(tables.fill(text, results, seen), speeds) == text, (
             f"{path}: run python -m common.tables"
         )
+
+
+def test_every_benchmark_says_its_command_and_its_machine():
+    measured = {
+        "ours over torch": {"median": 1.45, "low": 1.39, "high": 1.49},
+        "faults": {"median": 101, "low": 101, "high": 101},
+    }
+    speed = {**RESULT, "benchmark": "a race", "command": "python -m race", "measured": measured}
+    filled = tables.fill_speeds("<!-- benchmarks -->\nstale\n<!-- /benchmarks -->\n", [speed, speed])
+    assert filled.count("### A race\n`python -m race` on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2") == 2
+    assert "| ours over torch | 1.45 | 1.39 to 1.49 |\n| faults | 101 |  |\n" in filled
+    assert "stale" not in filled
 
 
 def test_unknown_claims_get_the_nearest(tmp_path):
