@@ -46,6 +46,13 @@ class Machine:
     far: float = 50e9
     latency: float = 5e-6
 
+    def __str__(self) -> str:
+        return (
+            f"{self.name} nodes of {self.per_node}: {self.peak / 1e12:,.0f} TFLOP/s each, of which training reaches "
+            f"{self.utilisation:.0%}; {self.near / 1e9:,.0f} GB/s inside a node and {self.far / 1e9:,.0f} GB/s between "
+            f"nodes; {self.latency * 1e6:.0f} microseconds a message"
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Network:
@@ -177,7 +184,7 @@ def main() -> None:
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     for one in studied():
         lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
-    lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}, for {machine}.")
+    lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.")
     page = pathlib.Path(_OUT.value)
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
