@@ -126,7 +126,7 @@ def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any
             for name, found in values.items()
         },
         "values": values,
-        "verdict": "holds" if claim.holds(values) else "does not hold",
+        "verdict": _verdict(claim, values),
         "figure": f"{claim.id}{_suffix()}.png" if claim.figure else None,
         "seeds": list(range(len(first))),
         "commands": {name: _command(run, claim) for name, run in claim.runs.items()},
@@ -135,6 +135,13 @@ def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any
         "environment": summaries[0]["environment"],
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _verdict(claim: Any, values: dict[str, list[float]]) -> str:
+    """What the numbers say of the claim; a first look that does not show it is no evidence against it."""
+    if claim.holds(values):
+        return "holds"
+    return "does not hold" if _SCALE.value == "paper" else "undecided"
 
 
 def _command(experiment: Any, claim: Any) -> str:

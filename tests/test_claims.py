@@ -135,6 +135,22 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
     assert (folder / "summary.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    ("scale", "error", "verdict"),
+    [("paper", 0.9, "holds"), ("paper", 0.1, "does not hold"), ("quick", 0.9, "holds"), ("quick", 0.1, "undecided")],
+)
+def test_a_first_look_does_not_refute_a_claim(scale, error, verdict, monkeypatch):
+    from absl import flags
+
+    from common import reproduce
+
+    claim = claims.all_claims()["resnet-plain110-fails"]
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    monkeypatch.setattr(flags.FLAGS["scale"], "value", scale)
+    assert reproduce._verdict(claim, {"plain-110": [error]}) == verdict
+
+
 @pytest.mark.parametrize("value", [0.0095, 1.0])
 def test_fractions_print_as_percentages(value):
     assert tables._number(value, "%") == f"{100 * value:.2f}%"
