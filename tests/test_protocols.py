@@ -1,5 +1,6 @@
 """Test protocols show the network what the papers say, and average what it makes of that."""
 
+import dataclasses
 import functools
 
 import jax
@@ -215,10 +216,10 @@ def test_reading_ahead_keeps_the_order_and_reports_errors():
 def test_dense_application_to_images_of_the_networks_size_is_the_single_crop(family):
     run = a_run(family, init=True)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
-    single, dense = (jax.jit(functools.partial(measure.probabilities, run, dense)) for dense in (False, True))
+    single, dense = (jax.jit(functools.partial(measure.log_probabilities, run, dense)) for dense in (False, True))
     alone = single(run.variables, images)
     np.testing.assert_allclose(dense(run.variables, images), alone, rtol=1e-4)
-    np.testing.assert_allclose(alone.sum(-1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(alone).sum(-1), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["vgg", "googlenet", "resnet"])
@@ -226,7 +227,7 @@ def test_networks_are_applied_to_images_of_any_size(family):
     run = a_run(family)
     variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config).variables())
     images = jax.ShapeDtypeStruct((3, 40, 72, 1), np.uint8)
-    assert jax.eval_shape(functools.partial(measure.probabilities, run, True), variables, images).shape == (3, 10)
+    assert jax.eval_shape(functools.partial(measure.log_probabilities, run, True), variables, images).shape == (3, 10)
 
 
 def test_probabilities_are_averaged_over_views_and_passes():
@@ -234,15 +235,16 @@ def test_probabilities_are_averaged_over_views_and_passes():
     todo = protocols.passes(run, "combined", [40])
     scores = measure.score(run, todo)
     assert scores.views == 2 + 50
-    assert scores.probabilities.shape == (359, 10)
-    apply = [jax.jit(functools.partial(measure.probabilities, run, one.dense)) for one in todo]
+    assert scores.log_probabilities.shape == (359, 10)
+    apply = [jax.jit(functools.partial(measure.log_probabilities, run, one.dense)) for one in todo]
     for index in (0, 200, 358):
         means = []
-        for one, probabilities in zip(todo, apply, strict=True):
+        for one, log_probabilities in zip(todo, apply, strict=True):
             example = measure.source(run, one)[index]
-            means.append(np.mean(probabilities(run.variables, one.cut(example["image"], 32)), axis=0))
+            views = log_probabilities(run.variables, one.cut(example["image"], 32))
+            means.append(np.mean(np.exp(views), axis=0))
             assert scores.labels[index] == example["label"]
-        np.testing.assert_allclose(scores.probabilities[index], np.mean(means, axis=0), rtol=1e-4)
+        np.testing.assert_allclose(np.exp(scores.log_probabilities[index]), np.mean(means, axis=0), rtol=1e-4)
 
 
 def test_a_view_that_is_lost_is_noticed(monkeypatch):
@@ -260,17 +262,29 @@ def test_a_view_that_is_lost_is_noticed(monkeypatch):
 
 def test_top1_and_top5_errors():
     probabilities = np.array([[0.5, 0.2, 0.1, 0.08, 0.07, 0.05]] * 4, np.float32)
-    found = measure.errors(measure.Scores(np.array([0, 1, 4, 5]), probabilities, 1))
+    found = measure.errors(measure.Scores(np.array([0, 1, 4, 5]), np.log(probabilities), 1))
     assert found["top1_error"] == 0.75
     assert found["top5_error"] == 0.25
     assert found["examples"] == 4
     assert found["cross_entropy"] == pytest.approx(-np.log([0.5, 0.2, 0.07, 0.05]).mean(), rel=1e-5)
 
 
+def test_probabilities_too_small_for_a_float_still_have_an_order_and_a_loss():
+    """LeNet-5's penalties are hundreds apart: a softmax of their negatives has zeros."""
+    penalties = np.array([[0.0, 300.0, 200.0, 500.0, 400.0, 600.0]], np.float32)
+    one = measure.Scores(np.array([1]), -penalties, 1)
+    other = measure.Scores(np.array([1]), -penalties - np.array([0.0, 0, 0, 0, 0, 50], np.float32), 1)
+    found = measure.errors(measure.ensemble([one, other]))
+    assert (found["top1_error"], found["top5_error"]) == (1.0, 0.0)
+    assert found["cross_entropy"] == pytest.approx(300.0)
+    assert measure.errors(dataclasses.replace(one, labels=np.array([5])))["top5_error"] == 1.0
+
+
 def test_an_ensemble_averages_probabilities():
     labels = np.array([0, 1])
-    one = measure.Scores(labels, np.array([[0.9, 0.1], [0.6, 0.4]], np.float32), 10)
-    other = measure.Scores(labels, np.array([[0.5, 0.5], [0.2, 0.8]], np.float32), 10)
-    np.testing.assert_allclose(measure.ensemble([one, other]).probabilities, [[0.7, 0.3], [0.4, 0.6]], rtol=1e-6)
+    one = measure.Scores(labels, np.log(np.array([[0.9, 0.1], [0.6, 0.4]], np.float32)), 10)
+    other = measure.Scores(labels, np.log(np.array([[0.5, 0.5], [0.2, 0.8]], np.float32)), 10)
+    mean = np.exp(measure.ensemble([one, other]).log_probabilities)
+    np.testing.assert_allclose(mean, [[0.7, 0.3], [0.4, 0.6]], rtol=1e-6)
     with pytest.raises(UserError, match="an ensemble needs one test set"):
-        measure.ensemble([one, measure.Scores(labels[::-1], other.probabilities, 10)])
+        measure.ensemble([one, measure.Scores(labels[::-1], other.log_probabilities, 10)])

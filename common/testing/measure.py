@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -29,11 +30,12 @@ from common.trained import Run
 class Scores:
     """What networks make of every test image, in the order of the test set.
 
-    probabilities: means over views, passes and networks. views: how many views of each image one network saw.
+    log_probabilities: logarithms of means over views, passes and networks. The means themselves can be too small for a
+    float: LeNet-5's logits are hundreds apart. views: how many views of each image one network saw.
     """
 
     labels: Int[np.ndarray, " examples"]
-    probabilities: Float[np.ndarray, "examples classes"]
+    log_probabilities: Float[np.ndarray, "examples classes"]
     views: int
 
 
@@ -98,16 +100,16 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
     for one in scores:
         if not np.array_equal(one.labels, scores[0].labels):
             raise UserError("the runs were tested on different examples; an ensemble needs one test set")
-    mean = sum(one.probabilities for one in scores) / len(scores)
-    return dataclasses.replace(scores[0], probabilities=mean)
+    sums = np.logaddexp.reduce([one.log_probabilities for one in scores])
+    return dataclasses.replace(scores[0], log_probabilities=sums - math.log(len(scores)))
 
 
 def errors(scores: Scores) -> dict[str, float]:
     """top1_error and top5_error (fractions), cross_entropy (nats) and examples."""
-    probabilities = jnp.asarray(scores.probabilities)
+    logits = jnp.asarray(scores.log_probabilities)
     labels = jnp.asarray(scores.labels)
-    losses = -jnp.log(jnp.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0])
-    means = evaluate.means(totals(losses, probabilities, labels, jnp.ones(len(labels), bool)))
+    losses = -jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    means = evaluate.means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
     return {
         "top1_error": means["error"],
         "top5_error": means["top5_error"],
@@ -120,18 +122,18 @@ def _one_pass(run: Run, one: Pass) -> Scores:
     """Mean probabilities over the views that one pass has of each image."""
     examples, (height, width) = source(run, one), run.classifier.input_shape[:2]
     labels, views = np.zeros((2, len(examples)), np.int64)
-    sums = np.zeros((len(examples), run.classifier.num_classes), np.float32)
+    sums = np.full((len(examples), run.classifier.num_classes), -np.inf, np.float32)
     read = functools.partial(_read, examples, one.cut, width)
     ahead = batches.read_ahead(read, len(examples), max(run.config.data.workers, 1))
     pixels = run.config.evaluate.batch_size * height * width
     for rows, indices, row_labels in _seen(run, one.dense, batches.by_shape(ahead, pixels, run.mesh.size)):
         real = indices >= 0
-        np.add.at(sums, indices[real], rows[real])
+        np.logaddexp.at(sums, indices[real], rows[real])
         np.add.at(views, indices[real], 1)
         labels[indices[real]] = row_labels[real]
     if views.min() != views.max() or views.min() == 0:
         raise RuntimeError(f"of some images {views.min()} views were seen and of others {views.max()}")
-    return Scores(labels, sums / views[0], int(views[0]))
+    return Scores(labels, sums - math.log(views[0]), int(views[0]))
 
 
 def source(run: Run, one: Pass) -> Source:
@@ -150,8 +152,8 @@ def _read(examples: Source, cut: Cut, side: int, index: int) -> tuple[Views, int
 def _seen(
     run: Run, dense: bool, todo: Iterable[tuple[ViewsOfAnyShape, Indices, Indices]]
 ) -> Iterator[tuple[Float[np.ndarray, "batch classes"], Indices, Indices]]:
-    """The probabilities of each batch of views; the next one is on its way to the device when they are waited for."""
-    apply = jax.jit(functools.partial(probabilities, run, dense), out_shardings=mesh_lib.replicated(run.mesh))
+    """Log-probabilities of each batch of views; the next one is on its way to the device when they are waited for."""
+    apply = jax.jit(functools.partial(log_probabilities, run, dense), out_shardings=mesh_lib.replicated(run.mesh))
     placed, before = mesh_lib.batched(run.mesh), None
     for views, *whose in todo:
         running = apply(run.variables, mesh_lib.place(views, placed))
@@ -162,8 +164,8 @@ def _seen(
         yield np.asarray(before[0]), *before[1]
 
 
-def probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -> Float[Array, "batch classes"]:
-    """Softmax of the network's logits for stored images; `dense` takes images of any size.
+def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -> Float[Array, "batch classes"]:
+    """Logarithms of the softmax of the network's logits for stored images; `dense` takes images of any size.
 
     The logits of a dense application are averaged over places first (Simonyan 2014, section 3.2).
     """
@@ -172,7 +174,7 @@ def probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -> Fl
         logits = protocols.dense_logits(run)(run.classifier.module, variables, inputs).mean((1, 2))
     else:
         logits = run.classifier.logits(run.classifier.module.apply(variables, inputs, train=False))
-    return jax.nn.softmax(logits)
+    return jax.nn.log_softmax(logits)
 
 
 def _check_same_test_set(folders: Sequence[pathlib.Path]) -> None:
