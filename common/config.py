@@ -143,17 +143,12 @@ def validate(config: ConfigDict) -> None:
     duration.parse(config.evaluate.every, "config.evaluate.every")
     for key in ("every", "keep_every"):
         duration.parse(config.checkpoint[key], f"config.checkpoint.{key}")
-    _at_least(config, 1, ("train.batch_size", "train.accumulate", "train.steps_per_call", "evaluate.batch_size"))
-    _at_least(config, 1, ("checkpoint.keep", "optimizer.curvature_examples"))
-    _at_least(config, 1, ("mesh.start_timeout", "mesh.heartbeat_timeout"))
-    _at_least(config, 0, ("mesh.hang_timeout",))
-    _at_least(config, 0, ("mesh.devices", "profile.steps", "data.limit", "data.resize", "data.pad", "data.workers"))
+    _check_ranges(config)
     _one_of(config, "data.shuffle", ("epoch", "once", "none"))
     _one_of(config, "data.memory", ("auto", "arrays", "stream"))
     _one_of(config, "data.channels", (0, 1, 3))
     _one_of(config, "data.train_crop", ("centre", "random", "area"))
     _one_of(config, "data.normalize", ("range", "channels", "pixels"))
-    _at_least(config, 0, ("data.crop", "data.resize_max"))
     preparation.check(data)
     normalize.check(config)
     _check_augment(config)
@@ -166,10 +161,6 @@ def validate(config: ConfigDict) -> None:
             f"config.train.batch_size {train.batch_size} does not split into config.train.accumulate "
             f"{train.accumulate} equal parts"
         )
-    if not 0 < data.holdout < 1:
-        raise UserError(f"config.data.holdout is {data.holdout}; expected a fraction between 0 and 1")
-    if not 0 <= config.optimizer.ema < 1:
-        raise UserError(f"config.optimizer.ema is {config.optimizer.ema}; expected at least 0 and less than 1")
     if config.mesh.fsdp < 1 and config.mesh.fsdp != -1:
         raise UserError(f"config.mesh.fsdp is {config.mesh.fsdp}; expected a number of devices, or -1 for all")
     registry.check(config, defaults, "optimizer", optimizers.OPTIMIZERS, optimizers.SHARED_KEYS)
@@ -197,8 +188,40 @@ def _check_elements(config: ConfigDict, defaults: ConfigDict) -> None:
                 raise UserError(f"config.{path} holds {value!r}; expected {expected}")
 
 
+_LOWEST = {
+    1: (
+        *("train.batch_size", "train.accumulate", "train.steps_per_call", "evaluate.batch_size", "checkpoint.keep"),
+        *("optimizer.curvature_examples", "mesh.start_timeout", "mesh.heartbeat_timeout"),
+    ),
+    0: (
+        *("seed", "mesh.hang_timeout", "mesh.devices", "profile.start", "profile.steps"),
+        *("data.limit", "data.resize", "data.crop", "data.pad", "data.resize_max", "data.workers"),
+        *("augment.randaugment_layers", "augment.mixup"),
+        *("optimizer.eps", "optimizer.mu", "optimizer.weight_decay", "optimizer.clip_norm"),
+        *("schedule.learning_rate", "schedule.warmup_from", "schedule.final", "schedule.power"),
+        *("schedule.patience", "schedule.min_scale"),
+    ),
+}
+_FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)
+_SHARES = ("data.holdout", "schedule.factor")  # (0, 1)
+
+
+def _check_ranges(config: ConfigDict) -> None:
+    for low, paths in _LOWEST.items():
+        for path in paths:
+            if not _get(config, path) >= low:  # which a NaN is not either
+                raise UserError(f"config.{path} is {_get(config, path)}; expected at least {low}")
+    for path in _FRACTIONS:
+        if not 0 <= _get(config, path) < 1:
+            raise UserError(f"config.{path} is {_get(config, path)}; expected at least 0 and less than 1")
+    for path in _SHARES:
+        if not 0 < _get(config, path) < 1:
+            raise UserError(f"config.{path} is {_get(config, path)}; expected a fraction between 0 and 1")
+    if any(not rate >= 0 for rate in config.schedule.rates):
+        raise UserError(f"config.schedule.rates is {tuple(config.schedule.rates)}; expected numbers of at least 0")
+
+
 def _check_augment(config: ConfigDict) -> None:
-    _at_least(config, 0, ("augment.randaugment_layers", "augment.mixup"))
     augment = config.augment
     if not 0 <= augment.randaugment_magnitude <= randaugment.MAX_MAGNITUDE:
         raise UserError(
@@ -225,12 +248,6 @@ def _get(config: ConfigDict, path: str) -> Any:
     for name in path.split("."):
         value = value[name]
     return value
-
-
-def _at_least(config: ConfigDict, low: int, paths: tuple[str, ...]) -> None:
-    for path in paths:
-        if _get(config, path) < low:
-            raise UserError(f"config.{path} is {_get(config, path)}; expected at least {low}")
 
 
 def _one_of(config: ConfigDict, path: str, allowed: tuple) -> None:
