@@ -115,9 +115,8 @@ def probabilities(
 ) -> Float[np.ndarray, "images classes"]:
     """The softmax of the run's logits for stored images of its network's size."""
     source = ArraySource(images, np.zeros(len(images), np.int32))
-    batch_size = min(len(images), run.config.evaluate.batch_size)
     parts = []
-    for batch, _, mask in pipeline.eval_batches(source, batch_size, run.mesh):
+    for batch, _, mask in pipeline.eval_batches(source, run.config.evaluate.batch_size, run.mesh):
         chances = jax.nn.softmax(run.classifier.logits(trained.outputs(run, batch)))
         parts.append(np.asarray(chances)[np.asarray(mask)])
     return np.concatenate(parts)

@@ -130,9 +130,9 @@ def eval_batches(
 ) -> Iterator[tuple[Array, Int[Array, " batch"], Bool[Array, " batch"]]]:
     """(images, labels, mask) over every example exactly once; the last batch is padded, the mask says with what.
 
-    Each process reads the rows that lie on its devices.
+    Batches are no larger than the source, but for what its devices need. Each process reads the rows on its own.
     """
-    size = -(-batch_size // mesh.size) * mesh.size
+    size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
     part = mesh_lib.local_rows(size, mesh)
     for start in range(0, len(source), size):
         rows = np.arange(start + part.start, start + part.stop)

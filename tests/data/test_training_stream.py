@@ -211,3 +211,14 @@ def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
     assert "training images that could not be read: 1;" in output
     (said,) = json.loads((tmp_path / "run" / "summary.json").read_text())["skipped_images"]
     assert str(path) in said
+
+
+@pytest.mark.parametrize(("batch_size", "sizes"), [(1000, [10]), (4, [4, 4, 4])])
+def test_test_batches_cover_all_examples_and_are_no_larger_than_the_test_set(photos, batch_size, sizes):
+    whole = make(photos)
+    one = mesh.create(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
+    test = datasets.load(whole.data).test
+    batches = list(pipeline.eval_batches(test, batch_size, one))
+    assert [len(labels) for _, labels, _ in batches] == sizes
+    seen = np.concatenate([np.asarray(labels)[np.asarray(mask)] for _, labels, mask in batches])
+    np.testing.assert_array_equal(seen, pipeline.gather(test, np.arange(10))[1])
