@@ -15,9 +15,9 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from alexnet import cifar
-from common import objectives
+from common import models, objectives
 from common.convolution import convolve
-from common.errors import UserError, unknown
+from common.errors import UserError
 from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 from common.models import Classifier
 
@@ -201,17 +201,19 @@ CHOICES = {
     "dtype": ("float32", "bfloat16"),
 }
 
+RANGES = {
+    **dict.fromkeys(("widths", "fc_width", "columns", "stem"), models.COUNT),
+    **dict.fromkeys(("stem_padding", "adaptive_pool"), models.SIZE),
+    "dropout": models.SHARE,
+}
+
 
 def network(config: ConfigDict, num_classes: int) -> nn.Module:
     """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    if config.variant not in VARIANTS:
-        raise unknown("alexnet variant", config.variant, VARIANTS)
-    fields = {name: config[name] for name in VARIANTS[config.variant]}
-    # A config that was read back from a run's folder has lists, which a module cannot be compared and compiled by.
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
-    for name, choices in CHOICES.items():
-        if name in fields and fields[name] not in choices:
-            raise unknown(f"{config.variant} {name}", fields[name], choices)
+    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
+    for name, value in VARIANTS[config.variant].items():
+        if isinstance(value, tuple) and len(fields[name]) != len(value):
+            raise UserError(f"config.model.{name} is {fields[name]}; expected {len(value)} numbers")
     if config.variant in cifar.VARIANTS:
         return cifar.network(config.variant, num_classes, fields)
     if any(width % config.columns for width in config.widths):

@@ -204,6 +204,7 @@ _LOWEST = {
 }
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)
 _SHARES = ("data.holdout", "schedule.factor")  # (0, 1)
+_PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # of a lowest and a highest
 
 
 def _check_ranges(config: ConfigDict) -> None:
@@ -217,6 +218,9 @@ def _check_ranges(config: ConfigDict) -> None:
     for path in _SHARES:
         if not 0 < _get(config, path) < 1:
             raise UserError(f"config.{path} is {_get(config, path)}; expected a fraction between 0 and 1")
+    for path in _PAIRS:
+        if len(_get(config, path)) != 2:
+            raise UserError(f"config.{path} is {tuple(_get(config, path))}; expected two numbers")
     if any(not rate >= 0 for rate in config.schedule.rates):
         raise UserError(f"config.schedule.rates is {tuple(config.schedule.rates)}; expected numbers of at least 0")
 

@@ -10,8 +10,9 @@ Nothing else in `common` knows a family: adding one is adding a folder and a con
 
 import dataclasses
 import importlib
+import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -72,6 +73,43 @@ def section(family: str, variant: str, **changes: Any) -> ConfigDict:
         if name not in fields:
             raise unknown(f"{family} hyper-parameter", name, fields)
     return ConfigDict({"family": family, "variant": variant, **fields, **changes})
+
+
+Range = tuple[float, float]  # what a number is at least, and less than
+COUNT, SIZE, SHARE = (1, math.inf), (0, math.inf), (0, 1)
+
+
+def hyper_parameters(
+    config: ConfigDict,
+    variants: Mapping[str, Mapping[str, Any]],
+    choices: Mapping[str, Sequence],
+    ranges: Mapping[str, Range],
+) -> dict[str, Any]:
+    """Every field of a `model` section but its names, as a module takes them: tuples where a file's config has lists.
+
+    variants: the family's. choices: the values of fields that have a choice; ranges: of numbers and of each number in
+    a tuple, which are whole; of fields that the variant has not, nothing is asked. UserError for an unknown variant
+    and for values that are not allowed.
+    """
+    if config.variant not in variants:
+        raise unknown(f"{config.family} variant", config.variant, variants)
+    given = {name: config[name] for name in variants[config.variant]}
+    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    for name in choices.keys() & fields.keys():
+        if fields[name] not in choices[name]:
+            raise unknown(f"config.model.{name}", fields[name], choices[name])
+    for name in ranges.keys() & fields.keys():
+        _check_range(name, fields[name], *ranges[name])
+    return fields
+
+
+def _check_range(name: str, value: Any, low: float, below: float) -> None:
+    numbers = value if isinstance(value, tuple) else (value,)
+    if not all(low <= number < below for number in numbers):
+        bound = f" and less than {below}" if below < math.inf else ""
+        raise UserError(f"config.model.{name} is {value}; expected at least {low}{bound}")
+    if isinstance(value, tuple) and not all(isinstance(number, int) for number in numbers):
+        raise UserError(f"config.model.{name} is {value}; expected whole numbers")
 
 
 def create(config: ConfigDict, info: Any) -> Classifier:

@@ -5,6 +5,7 @@ pixels.
 """
 
 import functools
+import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from common import objectives
-from common.errors import UserError, unknown
+from common import models, objectives
+from common.errors import UserError
 from common.layers import check_image_size, identity, local_response_norm
 from common.models import Classifier
 from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense, pool
@@ -168,18 +169,21 @@ CHOICES = {
     "dtype": ("float32", "bfloat16"),
 }
 
+RANGES = {
+    "width": (1 / 64, math.inf),
+    "auxiliary_weight": models.SIZE,
+    "dropout": models.SHARE,
+    "auxiliary_dropout": models.SHARE,
+}
+
 
 def network(config: ConfigDict, num_classes: int) -> GoogLeNet:
     """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    if config.variant not in VARIANTS:
-        raise unknown("googlenet variant", config.variant, VARIANTS)
-    fields = {name: config[name] for name in VARIANTS[config.variant] if name != "auxiliary_weight"}
-    for name, choices in CHOICES.items():
-        if fields[name] not in choices:
-            raise unknown(f"{config.variant} {name}", fields[name], choices)
+    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if config.lrn and config.stem == "small":
         raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
-    return GoogLeNet(num_classes=num_classes, **fields)
+    of_module = {name: value for name, value in fields.items() if name != "auxiliary_weight"}
+    return GoogLeNet(num_classes=num_classes, **of_module)
 
 
 def create(config: ConfigDict, info: Any) -> Classifier:

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 from optax.losses import softmax_cross_entropy_with_integer_labels
 
+from common import models
 from common.errors import UserError, unknown
 from common.models import Classifier
 from lenet import curvature, losses
@@ -234,20 +235,17 @@ OUTPUTS = {
 
 def network(config: ConfigDict, num_classes: int) -> nn.Module:
     """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    if config.variant not in VARIANTS:
-        raise unknown("lenet variant", config.variant, VARIANTS)
+    fields = models.hyper_parameters(config, VARIANTS, CHOICES, {})
     kind = NETWORKS[config.variant]
-    fields = {name: config[name] for name in VARIANTS[config.variant] if name not in ("loss", "rubbish")}
-    for name, value in fields.items():
-        choices = {**CHOICES, "output": kind.outputs}.get(name)
-        if choices and value not in choices:
-            raise unknown(f"{config.variant} {name}", value, choices)
+    if config.output not in kind.outputs:
+        raise unknown("config.model.output", config.output, kind.outputs)
     if config.output == "rbf" and num_classes != len(CENTRES):
         raise UserError(
             f"output=rbf compares with bitmaps of the {len(CENTRES)} digits and the dataset has {num_classes} classes: "
             "use output=softmax, loss=cross_entropy"
         )
-    return kind(num_classes=num_classes, **fields)
+    of_module = {name: value for name, value in fields.items() if name not in ("loss", "rubbish")}
+    return kind(num_classes=num_classes, **of_module)
 
 
 def create(config: ConfigDict, info: Any) -> Classifier:

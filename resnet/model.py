@@ -15,7 +15,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from common.errors import UserError, unknown
+from common import models
+from common.errors import UserError
 from common.layers import identity
 from common.models import Classifier
 from common.objectives import cross_entropy
@@ -191,6 +192,14 @@ CHOICES = {
     "dtype": ("float32", "bfloat16"),
 }
 
+RANGES = {
+    "stage_sizes": models.COUNT,
+    "width": models.COUNT,
+    "batch_groups": models.SIZE,
+    "bn_momentum": models.SHARE,
+    "bn_epsilon": models.SIZE,
+}
+
 
 def weighted_layers(stage_sizes: tuple[int, ...], block: str) -> int:
     """Convolutions and the fully connected layer on the main path: the number in a network's name."""
@@ -199,20 +208,9 @@ def weighted_layers(stage_sizes: tuple[int, ...], block: str) -> int:
 
 def network(config: ConfigDict, num_classes: int) -> ResNet:
     """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    if config.variant not in VARIANTS:
-        raise unknown("resnet variant", config.variant, VARIANTS)
-    fields = {name: config[name] for name in VARIANTS[config.variant]}
-    for name, choices in CHOICES.items():
-        if name in fields and fields[name] not in choices:
-            raise unknown(f"config.model.{name}", fields[name], choices)
-    fields["stage_sizes"] = tuple(fields["stage_sizes"])
-    if not fields["stage_sizes"] or any(not isinstance(size, int) or size < 1 for size in fields["stage_sizes"]):
-        raise UserError(f"config.model.stage_sizes is {fields['stage_sizes']}; expected a number of blocks for each")
-    for name, low in (("width", 1), ("batch_groups", 0), ("bn_momentum", 0), ("bn_epsilon", 0)):
-        if fields[name] < low:
-            raise UserError(f"config.model.{name} is {fields[name]}; expected at least {low}")
-    if fields["bn_momentum"] >= 1:
-        raise UserError(f"config.model.bn_momentum is {fields['bn_momentum']}; 1 and more would never learn")
+    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
+    if not fields["stage_sizes"]:
+        raise UserError("config.model.stage_sizes is empty; expected the number of blocks of each stage")
     if fields["zero_gamma"] and fields["shortcut"] == "none":
         raise UserError("config.model.zero_gamma stops every signal of a net without shortcuts; set it to False")
     return ResNet(num_classes=num_classes, **fields)

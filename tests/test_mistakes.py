@@ -52,6 +52,7 @@ def test_a_config_file_that_does_not_work(text, tmp_path):
         ([*DIGITS, "--config.seed=-1"], "config.seed is -1; expected at least 0"),
         ([*DIGITS, "--config.schedule.learning_rate=nan"], "config.schedule.learning_rate is nan; expected at least 0"),
         ([*DIGITS, "--config.schedule.rates=(0.1,-0.1)"], "config.schedule.rates is (0.1, -0.1); expected numbers of"),
+        ([*DIGITS, "--config.data.pixel_range=(0,)"], "config.data.pixel_range is (0,); expected two numbers"),
         ([*DIGITS, "--config.optimizer.momentum=1.0"], "momentum is 1.0; expected at least 0 and less than 1"),
         ([*DIGITS, "--config.schedule.factor=0.0"], "factor is 0.0; expected a fraction between 0 and 1"),
         ([*DIGITS, "--config.train.length=soon"], "config.train.length is 'soon'; expected a duration"),

@@ -13,8 +13,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from common import objectives
-from common.errors import UserError, unknown
+from common import models, objectives
+from common.errors import UserError
 from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 from common.models import Classifier
 
@@ -160,15 +160,12 @@ CHOICES = {
     "dtype": ("float32", "bfloat16"),
 }
 
+RANGES = {"width": models.COUNT, "fc_width": models.COUNT, "adaptive_pool": models.SIZE, "dropout": models.SHARE}
+
 
 def network(config: ConfigDict, num_classes: int) -> VGG:
     """The module that a `model` section describes; UserError for a name that does not exist."""
-    if config.variant not in VARIANTS:
-        raise unknown("vgg variant", config.variant, VARIANTS)
-    fields = {name: config[name] for name in VARIANTS[config.variant]}
-    for name, choices in CHOICES.items():
-        if fields[name] not in choices:
-            raise unknown(f"{config.variant} {name}", fields[name], choices)
+    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     return VGG(num_classes=num_classes, **fields)
 
 

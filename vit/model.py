@@ -15,7 +15,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
-from common.errors import UserError, unknown
+from common import models
+from common.errors import UserError
 from common.layers import identity
 from common.models import Classifier
 from common.objectives import cross_entropy
@@ -222,20 +223,16 @@ CHOICES = {
     "remat": ("auto", "none", "cheap", "blocks"),
 }
 
+RANGES = {
+    **dict.fromkeys(("patch_size", "hidden_size", "mlp_dim", "num_heads", "depth", "stages"), models.COUNT),
+    "representation_size": models.SIZE,
+    "dropout": models.SHARE,
+}
+
 
 def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
     """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    if config.variant not in VARIANTS:
-        raise unknown("vit variant", config.variant, VARIANTS)
-    fields = {name: config[name] for name in VARIANTS[config.variant]}
-    for name, choices in CHOICES.items():
-        if fields[name] not in choices:
-            raise unknown(f"config.model.{name}", fields[name], choices)
-    for name in ("patch_size", "hidden_size", "mlp_dim", "num_heads", "depth"):
-        if fields[name] < 1:
-            raise UserError(f"config.model.{name} is {fields[name]}; expected at least 1")
-    if not 0 <= config.dropout < 1:
-        raise UserError(f"config.model.dropout is {config.dropout}; expected at least 0 and less than 1")
+    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if config.hidden_size % config.num_heads:
         raise UserError(
             f"config.model.hidden_size {config.hidden_size} does not split into {config.num_heads} heads; set "
@@ -247,8 +244,6 @@ def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
             f"config.model.position '{config.position}' needs a hidden_size that is a multiple of {parts}, "
             f"got {config.hidden_size}"
         )
-    if "stages" in fields:
-        fields["stages"] = tuple(fields["stages"])  # a list, when the config was read from a file
     return VisionTransformer(num_classes=num_classes, **fields)
 
 

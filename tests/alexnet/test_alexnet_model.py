@@ -197,9 +197,13 @@ def test_spatial_normalisation_reads_one_map():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"activation": "relo"}, "unknown two_column activation 'relo'; did you mean 'relu'"),
+        ({"activation": "relo"}, "unknown config.model.activation 'relo'; did you mean 'relu'"),
         ({"weight_init": "gausian"}, "did you mean 'gaussian'"),
         ({"widths": (95, 256, 384, 384, 256)}, "do not split into columns=2"),
+        ({"widths": (96, 256)}, r"config.model.widths is \(96, 256\); expected 5 numbers"),
+        ({"stem": (11.5, 4)}, r"config.model.stem is \(11.5, 4\); expected whole numbers"),
+        ({"columns": 0}, "config.model.columns is 0; expected at least 1"),
+        ({"dropout": 1.0}, "config.model.dropout is 1.0; expected at least 0 and less than 1"),
     ],
 )
 def test_wrong_fields_are_one_line(changes, message):

@@ -168,7 +168,7 @@ def test_one_pixel_less_would_not_fill_the_auxiliary_window():
 
 
 def test_wrong_fields_are_one_line():
-    with pytest.raises(UserError, match="unknown googlenet five '4'"):
+    with pytest.raises(UserError, match="unknown config.model.five '4'"):
         _classifier("googlenet", five=4)
     with pytest.raises(UserError, match="stem='small' has no place for local response normalisation"):
         _classifier("googlenet", stem="small")

@@ -151,7 +151,7 @@ def test_softmax_takes_any_number_of_classes_and_channels():
         ("lenet5", {"loss": "cross_entropy"}, _info(32), "use loss=map or mse"),
         ("lenet5", {"output": "softmax"}, _info(32), "loss=map does not go with output=softmax: use loss=cross_entr"),
         ("lenet1989", {"loss": "map"}, _info(16), "use loss=mse"),
-        ("lenet1989", {"output": "rbf"}, _info(16), "unknown lenet1989 output 'rbf'"),
+        ("lenet1989", {"output": "rbf"}, _info(16), "unknown config.model.output 'rbf'"),
         ("lenet5", {"pooling": "maximum"}, _info(32), "did you mean 'max'"),
         ("lenet5", {"c3": "tabel"}, _info(32), "did you mean 'table'"),
         ("lenet5", {"loss": "msee"}, _info(32), "use loss=map or mse"),

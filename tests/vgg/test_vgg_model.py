@@ -185,5 +185,7 @@ def test_smallest_image():
 
 
 def test_a_wrong_configuration_is_one_line():
-    with pytest.raises(UserError, match="unknown vgg16 configuration 'F'"):
+    with pytest.raises(UserError, match="unknown config.model.configuration 'F'"):
         _module("vgg16", configuration="F")
+    with pytest.raises(UserError, match="config.model.width is 0; expected at least 1"):
+        _module("vgg16", width=0)

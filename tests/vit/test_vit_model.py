@@ -252,6 +252,7 @@ def test_bfloat16_computes_nearly_the_same_with_float32_parameters():
         ({"pooling": "gap"}, IMAGE, "unknown config.model.pooling"),
         ({"dtype": "float61"}, IMAGE, "unknown config.model.dtype"),
         ({"depth": 0}, IMAGE, "config.model.depth is 0"),
+        ({"representation_size": -1}, IMAGE, "config.model.representation_size is -1"),
         ({"dropout": 1.0}, IMAGE, "config.model.dropout is 1.0"),
     ],
 )
