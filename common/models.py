@@ -95,11 +95,11 @@ def hyper_parameters(
         raise unknown(f"{config.family} variant", config.variant, variants)
     given = {name: config[name] for name in variants[config.variant]}
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    for name in choices.keys() & fields.keys():
-        if fields[name] not in choices[name]:
-            raise unknown(f"config.model.{name}", fields[name], choices[name])
-    for name in ranges.keys() & fields.keys():
-        _check_range(name, fields[name], *ranges[name])
+    for name, value in fields.items():
+        if name in choices and value not in choices[name]:
+            raise unknown(f"config.model.{name}", value, choices[name])
+        if name in ranges:
+            _check_range(name, value, *ranges[name])
     return fields
 
 
