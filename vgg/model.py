@@ -164,7 +164,7 @@ RANGES = {"width": models.COUNT, "fc_width": models.COUNT, "adaptive_pool": mode
 
 
 def network(config: ConfigDict, num_classes: int) -> VGG:
-    """The module that a `model` section describes; UserError for a name that does not exist."""
+    """The module that a `model` section describes; UserError for a name or a number that cannot be."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     return VGG(num_classes=num_classes, **fields)
 
