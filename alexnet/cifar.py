@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.layers import ceil_padding, identity, local_response_norm, max_pool
+from common.nn.layers import ceil_padding, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
 

@@ -2,8 +2,9 @@
 
 import pathlib
 
-from common import comparison, metrics, workdir
-from common.claims import Claim, Experiment, Values, mean
+from common.claims import curves
+from common.claims.claim import Claim, Experiment, Values, mean
+from common.run import metrics, workdir
 
 _RELU = Experiment("configs/alexnet_fig1_cifar10.py:relu")
 _TANH = Experiment("configs/alexnet_fig1_cifar10.py:tanh")
@@ -46,7 +47,7 @@ CLAIMS = [
         paper={"ReLU": 6, "tanh": 36},  # read off the figure
         unit="epochs",
         holds=_several_times_sooner,
-        figure=comparison.error_curves,
+        figure=curves.error_curves,
         bound=never_reached,
         # A tenth of the training set, where 25% is reached in fewer updates by remembering it.
         quick={"data.limit": 5000, "train.length": "60 epochs", "train.log_every": "1 epoch"},

@@ -15,11 +15,12 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from alexnet import cifar
-from common import models, objectives
-from common.convolution import convolve
+from common import models
 from common.errors import UserError
-from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 from common.models import Classifier
+from common.nn import losses
+from common.nn.convolution import convolve
+from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
 
@@ -231,7 +232,7 @@ def create(config: ConfigDict, info: Any) -> Classifier:
     check_image_size(f"alexnet {config.variant}", info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,
-        loss=objectives.cross_entropy,
+        loss=losses.cross_entropy,
         logits=identity,
         input_shape=tuple(info.image_shape),
         num_classes=info.num_classes,

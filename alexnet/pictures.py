@@ -5,8 +5,8 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from common.data.preparation import Pixels
-from common.figures import GREY, INK, draw_filters, filter_grid
-from common.trained import Run
+from common.report.figures import GREY, INK, draw_filters, filter_grid
+from common.run.trained import Run
 
 _TITLE = "Two columns"
 _CAPTION = (

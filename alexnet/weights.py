@@ -7,12 +7,12 @@ from flax import linen as nn
 from jaxtyping import PyTree
 
 from alexnet.model import AlexNet
-from common import torch_layout
 from common.errors import UserError
-from common.torch_layout import Entry
+from common.pretrained import torch_layout
+from common.pretrained.torch_layout import Entry
 
 _CONVOLUTIONS = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-# For `common.initial`: names of the last bias, and the functions with `published` in their names below.
+# For `common.pretrained.initial`: names of the last bias, and the functions with `published` in their names below.
 HEAD_BIAS = ("classifier.6.bias",)
 _DENSE = {"fc6": 1, "fc7": 4, "fc8": 6}
 
@@ -43,7 +43,7 @@ def to_torchvision(variables: PyTree, module: AlexNet) -> dict[str, np.ndarray]:
 
 
 def from_published(state: Mapping[str, np.ndarray], module: nn.Module, like: PyTree) -> PyTree:
-    """`from_torchvision`, for `common.initial`; UserError for the CIFAR-10 networks, which nobody published."""
+    """Variables from torchvision's names; UserError for the CIFAR-10 networks, which nobody published."""
     if not isinstance(module, AlexNet):
         raise UserError("no published weights of AlexNet's CIFAR-10 networks are known; give the workdir of a run")
     return from_torchvision(state, module, like)

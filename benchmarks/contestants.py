@@ -58,16 +58,16 @@ def module_of(spec: Spec) -> tuple[Any, Any]:
 
 
 def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:
-    """Our update: that of `common.steps`, compiled, its state donated; momentum, as on the other side."""
+    """Our update: that of `common.training.steps`, compiled, its state donated; momentum, as on the other side."""
     import jax
     import jax.numpy as jnp
     import numpy as np
     import optax
 
-    from common import compilation
     from common.config import base
-    from common.state import create_state
-    from common.steps import train_step
+    from common.devices import compilation
+    from common.training.state import create_state
+    from common.training.steps import train_step
 
     model, classifier = module_of(spec)
     config, optimizer = base(model), optax.sgd(0.01, momentum=0.9)

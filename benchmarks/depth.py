@@ -61,8 +61,8 @@ def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int
     import optax
 
     from common.config import base
-    from common.state import create_state
-    from common.steps import train_step
+    from common.training.state import create_state
+    from common.training.steps import train_step
 
     model, classifier = networks.of(family, variant, size, **fields)
     config, optimizer = base(model), optax.sgd(0.1, momentum=0.9)
@@ -82,7 +82,7 @@ def _footprint(family: str, variant: str, batch_size: int, remat: bool | str) ->
     import jax
     import jax.numpy as jnp
 
-    from common.footprint import activation_bytes
+    from common.anatomy.footprint import activation_bytes
 
     _, classifier = networks.of(family, variant, 224, remat=remat)
     variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))

@@ -142,7 +142,7 @@ def parameters(folder: pathlib.Path) -> list:
     import jax
     import numpy as np
 
-    from common import trained
+    from common.run import trained
 
     return [np.asarray(leaf) for leaf in jax.tree.leaves(trained.load(folder, step=STEPS).variables)]
 

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from benchmarks.measure import Measured, record, spread
 from common import launch
-from common.layers import local_response_norm
+from common.nn.layers import local_response_norm
 
 _BATCH = flags.DEFINE_integer("batch", 16, "images", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=2)

@@ -45,9 +45,10 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
     """A function that times the compiled update on one resident batch, in images per second."""
     import jax
 
-    from common import compilation, models, train
+    from common import models, train
     from common.data import datasets, pipeline
-    from common.state import create_state
+    from common.devices import compilation
+    from common.training.state import create_state
 
     dataset = datasets.load(config.data)
     classifier = models.create(config.model, dataset.info)
@@ -69,7 +70,8 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
 
 def _whole_loop(config) -> float:  # noqa: ANN001
     """Images per second that `fit` itself reports, of its second half (the first has the compilation)."""
-    from common import metrics, train
+    from common import train
+    from common.run import metrics
 
     config = config.copy_and_resolve_references()
     with config.unlocked():

@@ -15,7 +15,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 def record(path: pathlib.Path, benchmark: str, measured: Measured, command: str, **facts: Any) -> None:
     """Write a result to `path`, from where `python -m common.tables` takes it, and print it."""
-    from common import workdir  # slow imports
+    from common.run import workdir  # slow imports
 
     result = {
         "benchmark": benchmark,

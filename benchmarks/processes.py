@@ -61,7 +61,7 @@ def main() -> None:
 
 def _losses(size: int, folder: pathlib.Path, cache: pathlib.Path, config: str, *options: str) -> list[float]:
     """The loss of each update, and that of the test."""
-    from common import metrics
+    from common.run import metrics
 
     group = groups.start_group(size, f"--config={config}", *RUN, *options, f"--workdir={folder}", cache=cache)
     for code, _, errors in groups.finish_group(group, timeout=900):

@@ -129,8 +129,8 @@ def network(family: str, variant: str, batch: int, side: int = 224, **changes: A
     """A variant on colour images of `side` pixels and 1000 classes, with `batch` of them on a device."""
     import jax
 
-    from common import layer_table
-    from common.state import num_parameters
+    from common.anatomy import layer_table
+    from common.training.state import num_parameters
 
     module = networks.of(family, variant, side, **changes)[1].module
     shapes = layer_table.variables(module, (side, side, 3))
@@ -145,7 +145,7 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
 
     from common import models, train
     from common.config import base
-    from common.state import create_state
+    from common.training.state import create_state
 
     config = base(models.section(family, variant, **changes))
     _, classifier = networks.of(family, variant, side, **changes)
@@ -163,8 +163,8 @@ def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: i
     """The text of an update compiled for a mesh of simulated devices; nothing of its size is held in memory."""
     import jax
 
-    from common import mesh as mesh_lib
-    from common import sharding
+    from common.devices import mesh as mesh_lib
+    from common.devices import sharding
 
     step, shapes = _training(family, variant, side, **changes)
     placed = {"sharding": mesh_lib.batched(mesh)}
@@ -204,7 +204,7 @@ def passes(family: str, variant: str, side: int, fsdp: int, **changes: Any) -> d
     from ml_collections import ConfigDict
 
     from benchmarks import collectives
-    from common import mesh
+    from common.devices import mesh
 
     grid = mesh.create(ConfigDict({"devices": CHECKED_ON, "fsdp": fsdp}))
     text = compiled_update(family, variant, grid, side, 2 * CHECKED_ON, **changes)

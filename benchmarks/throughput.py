@@ -72,7 +72,7 @@ def race(spec: Spec) -> Measured:
 
 def training_flops(spec: Spec) -> float:
     """Floating-point operations of an update for one image: forward once, backward twice, two to a multiply-add."""
-    from common import layer_table
+    from common.anatomy import layer_table
 
     _, classifier = module_of(spec)
     network = layer_table.rows(classifier.module, classifier.input_shape)[0]
@@ -111,7 +111,7 @@ def _answer(side: Connection) -> float:
 
 
 def _record(spec: Spec, found: Measured) -> None:
-    from common import workdir
+    from common.run import workdir
 
     name = f"{spec.family} {spec.variant}, batch {spec.batch_size} at {spec.image_size}, {spec.dtype}"
     options = [f"--models={spec.family}:{spec.variant}", f"--peer={_PEER.value}", f"--batch_size={spec.batch_size}"]

@@ -11,9 +11,9 @@ from typing import Any
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from common import duration, optimizers, registry, schedules
 from common.data import normalize, preparation, randaugment
 from common.errors import UserError, unknown
+from common.optim import duration, optimizers, registry, schedules
 
 
 def base(model: ConfigDict) -> ConfigDict:
@@ -77,7 +77,7 @@ def base(model: ConfigDict) -> ConfigDict:
     train.log_every = "1 epoch"
 
     config.optimizer = optimizer = ConfigDict()
-    optimizer.name = "momentum"  # see common/optimizers.py
+    optimizer.name = "momentum"  # see common/optim/optimizers.py
     optimizer.momentum = 0.9
     optimizer.b1 = 0.9
     optimizer.b2 = 0.999
@@ -92,7 +92,7 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none
 
     config.schedule = schedule = ConfigDict()
-    schedule.name = "constant"  # see common/schedules.py
+    schedule.name = "constant"  # see common/optim/schedules.py
     schedule.learning_rate = 0.01  # the highest
     schedule.warmup = "0 steps"  # linear rise
     schedule.warmup_from = 0.0  # learning rate that it starts from

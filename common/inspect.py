@@ -18,7 +18,8 @@ from absl import flags
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
-from common import errors, launch, layer_table, models
+from common import errors, launch, models
+from common.anatomy import layer_table
 from common.models import Classifier
 
 _CONFIG = launch.define_config()

@@ -12,7 +12,8 @@ from logging import ERROR, LogRecord
 
 from absl import app, flags, logging
 
-from common import errors, large_pages
+from common import errors
+from common.devices import large_pages
 from common.errors import UserError
 
 # What Python says of a value of the wrong type, and what we say.

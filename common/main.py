@@ -13,8 +13,10 @@ import sys
 
 from absl import flags
 
-from common import large_pages, launch, processes, supervise
+from common import launch
+from common.devices import large_pages
 from common.errors import UserError
+from common.processes import distributed, supervise
 
 _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_multi_string(
@@ -51,13 +53,14 @@ def main() -> None:
         raise UserError("several --workdir, --protocol and --scales go with --mode=evaluate")
     mesh = _CONFIG.value.mesh
     group = (_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
-    with processes.together(*group, mesh.start_timeout, mesh.heartbeat_timeout):
+    with distributed.together(*group, mesh.start_timeout, mesh.heartbeat_timeout):
         _train(folders[0])
 
 
 def _train(folder: pathlib.Path) -> None:
-    from common import compilation, train
-    from common.preemption import EXIT_PREEMPTED, Preempted
+    from common import train
+    from common.devices import compilation
+    from common.processes.preemption import EXIT_PREEMPTED, Preempted
 
     compilation.keep_in(folder)
     try:
@@ -65,7 +68,7 @@ def _train(folder: pathlib.Path) -> None:
     except Preempted as stop:
         print(stop)
         sys.exit(EXIT_PREEMPTED)
-    if not processes.is_primary():
+    if not distributed.is_primary():
         return
     if skipped := len(summary.get("skipped_images", ())):
         print(f"training images that could not be read: {skipped:,}; others took their places; summary.json has them")
@@ -79,7 +82,7 @@ def _train(folder: pathlib.Path) -> None:
 def _evaluate(folders: list[pathlib.Path]) -> None:
     if not all(text.strip().isdigit() for text in _SCALES.value):
         raise UserError(f"--scales is '{','.join(_SCALES.value)}'; expected pixels, such as --scales=224,256,288")
-    from common.testing import measure
+    from common.protocols import measure
 
     result = measure.measure(folders, _PROTOCOL.value, [int(text) for text in _SCALES.value], _CONFIG.value)
     print(measure.as_line(result))

@@ -17,12 +17,13 @@ from absl import flags
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageOps
 
-from common import launch, trained
+from common import launch
 from common.data import decode, pipeline, preparation
 from common.data.preparation import Preparation
 from common.data.sources import ArraySource
 from common.errors import UserError
-from common.trained import Run
+from common.run import trained
+from common.run.trained import Run
 
 TAKES_ARGUMENTS = True
 WHITE = 255

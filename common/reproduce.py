@@ -34,7 +34,7 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 def main() -> None:
     """Run the claims that the flags name."""
-    from common.claims import all_claims  # slow imports
+    from common.claims.claim import all_claims  # slow imports
 
     known = all_claims()
     for name in _CLAIMS.value:
@@ -85,7 +85,7 @@ def _run(job: tuple[pathlib.Path, list[str]]) -> None:
 
 def _record(claim: Any) -> str:
     """Write the claim's result and picture; returns the result as a line."""
-    from common import workdir
+    from common.run import workdir
 
     seeds = range(_SEEDS.value or claim.seeds)
     folders = {name: [_folder(run, claim, seed) for seed in seeds] for name, run in claim.runs.items()}
@@ -104,7 +104,7 @@ def _suffix() -> str:
 
 def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any]:
     """All there is to say about a claim's finished runs."""
-    from common import summary, workdir
+    from common.run import summary, workdir
 
     values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
     summaries = [summary.read(folder) for found in folders.values() for folder in found]

@@ -22,15 +22,15 @@ def main() -> None:
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_imagenet.py")
     from common import config as config_lib  # slow imports, after the flags are known to be right
-    from common.data import datasets, statistics
+    from common.data import datasets, pixel_statistics
 
     config_lib.validate(_CONFIG.value)
     data = _CONFIG.value.data
     folder = pathlib.Path(_WORKDIR.value or f"runs/{launch.config_name()}")
-    path = (pathlib.Path(data.statistics) if data.statistics else folder / statistics.FILE).expanduser()
+    path = (pathlib.Path(data.statistics) if data.statistics else folder / pixel_statistics.FILE).expanduser()
     train = datasets.load(data).train
-    measured = statistics.measure(train, data.workers)
-    statistics.save(measured, path)
+    measured = pixel_statistics.measure(train, data.workers)
+    pixel_statistics.save(measured, path)
     print(f"{len(train):,} images of {' x '.join(map(str, measured.mean_image.shape))}, written to {path}")
     for name, values in (("mean", measured.mean), ("standard deviation", measured.std)):
         print(f"{name} of each channel: {', '.join(f'{value:.3f}' for value in values)}")

@@ -16,20 +16,25 @@ import optax
 from jaxtyping import Array, Bool, PyTree
 from ml_collections import ConfigDict
 
-from common import duration, initial, models, optimizers, plan, processes, schedules, sharding, summary, workdir
-from common import mesh as mesh_lib
-from common.checkpoints import Checkpoints
-from common.data import augment, datasets, normalize, pipeline, statistics
-from common.data.statistics import Statistics
+from common import models
+from common.data import augment, datasets, normalize, pipeline, pixel_statistics
+from common.data.pixel_statistics import Statistics
+from common.devices import mesh as mesh_lib
+from common.devices import sharding
+from common.devices.profiling import Profiler
 from common.errors import UserError
-from common.evaluate import evaluate, make_eval_step
-from common.metrics import Writer
 from common.models import Classifier
-from common.preemption import Preempted, Watch
-from common.profiling import Profiler
-from common.state import TrainState, create_state
-from common.steps import NEVER, Totals, curvature_step, diverged, make_train_call, no_totals, train_step
-from common.watchdog import Watchdog
+from common.optim import duration, optimizers, plan, schedules
+from common.pretrained import initial
+from common.processes import distributed
+from common.processes.preemption import Preempted, Watch
+from common.processes.watchdog import Watchdog
+from common.run import summary, workdir
+from common.run.checkpoints import Checkpoints
+from common.run.metrics import Writer
+from common.training.evaluate import evaluate, make_eval_step
+from common.training.state import TrainState, create_state
+from common.training.steps import NEVER, Totals, curvature_step, diverged, make_train_call, no_totals, train_step
 
 
 def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
@@ -45,8 +50,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     check(config, classifier)
     due = plan.create(config, len(dataset.train))
     optimizer, schedule = make_optimizer(config, len(dataset.train))
-    workdir.open_workdir(folder, config, dataset.info, write=processes.is_primary())
-    pixels = statistics.for_run(config, folder, dataset.train, write=processes.is_primary())
+    workdir.open_workdir(folder, config, dataset.info, write=distributed.is_primary())
+    pixels = pixel_statistics.for_run(config, folder, dataset.train, write=distributed.is_primary())
 
     with (
         Watch() as watch,
@@ -69,9 +74,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         eval_step = watchdog.beats(make_eval_step(classifier, config, pixels))
         sums = mesh_lib.replicate(no_totals(), mesh)
         with (
-            Writer(folder, step, due, config.train.batch_size, processes.is_primary()) as writer,
+            Writer(folder, step, due, config.train.batch_size, distributed.is_primary()) as writer,
             Profiler(config.profile, folder) as profiler,
-            processes.noticing(),
+            distributed.noticing(),
         ):
             while step < due.total:
                 watchdog.beat()
@@ -100,7 +105,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     checkpoints.wait()
                     raise Preempted(step)
-        if not processes.is_primary():
+        if not distributed.is_primary():
             return {}
         return summary.write(folder, config, resumed_from=first, skipped=sorted(dataset.bad))
 

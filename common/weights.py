@@ -57,16 +57,18 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     import jax
 
     from common import config as config_lib
-    from common import initial, models, train, workdir
-    from common.data import datasets, statistics
-    from common.state import create_state
+    from common import models, train
+    from common.data import datasets, pixel_statistics
+    from common.pretrained import initial
+    from common.run import workdir
+    from common.training.state import create_state
 
     config.init.checkpoint = str(path)
     config_lib.validate(config)
     if any(folder.glob("checkpoints/[0-9]*")):
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
     data = config.data.copy_and_resolve_references()
-    if not statistics.needs_statistics(config):
+    if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at
     dataset = datasets.load(data)
     classifier = models.create(config.model, dataset.info)
@@ -74,7 +76,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     state = jax.jit(functools.partial(create_state, classifier, optimizer, config))()
     state = initial.start(state, classifier, config)
     workdir.open_workdir(folder, config, dataset.info)
-    statistics.for_run(config, folder, dataset.train)
+    pixel_statistics.for_run(config, folder, dataset.train)
     with train.open_checkpoints(config, folder, len(dataset.train)) as checkpoints:
         checkpoints.save(0, state, None)
 
@@ -84,7 +86,8 @@ def export_file(path: pathlib.Path, folder: pathlib.Path) -> str:
     import jax
     import numpy as np
 
-    from common import initial, trained, weight_files
+    from common.pretrained import initial, weight_files
+    from common.run import trained
 
     weight_files.check_format(path)
     run = trained.load(folder)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.layers import adaptive_average_pool, ceil_padding, max_pool
+from common.nn.layers import adaptive_average_pool, ceil_padding, max_pool
 
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch out_height out_width features"]

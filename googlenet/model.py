@@ -13,10 +13,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from common import models, objectives
+from common import models
 from common.errors import UserError
-from common.layers import check_image_size, identity, local_response_norm
 from common.models import Classifier
+from common.nn import losses
+from common.nn.layers import check_image_size, identity, local_response_norm
 from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense, pool
 
 # Table 1: for each module, maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj.
@@ -120,8 +121,8 @@ def loss(
     auxiliary_weight: float,
 ) -> Float[Array, " batch"]:
     """Cross-entropy of the main classifier plus `auxiliary_weight` times that of each auxiliary one (section 5)."""
-    extra = sum(objectives.cross_entropy(logits, labels) for logits in outputs.auxiliary)
-    return objectives.cross_entropy(outputs.logits, labels) + auxiliary_weight * extra
+    extra = sum(losses.cross_entropy(logits, labels) for logits in outputs.auxiliary)
+    return losses.cross_entropy(outputs.logits, labels) + auxiliary_weight * extra
 
 
 def _main_logits(outputs: Outputs) -> Float[Array, "batch classes"]:

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import PyTree
 
-from common import torch_layout
-from common.torch_layout import Entry
+from common.pretrained import torch_layout
+from common.pretrained.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
 
-# For `common.initial`: names of the last bias, and `from_published` and `to_published` below.
+# For `common.pretrained.initial`: names of the last bias, and `from_published` and `to_published` below.
 HEAD_BIAS = ("fc.bias",)
 _STEM = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
 _BRANCHES = {

@@ -1,6 +1,6 @@
 """What the LeNet papers claim, and how it is measured here."""
 
-from common.claims import Claim, Experiment, Values, final_test_error, final_train_error, mean
+from common.claims.claim import Claim, Experiment, Values, final_test_error, final_train_error, mean
 
 _MNIST = Experiment("configs/lenet5_mnist.py")
 _DISTORTED = Experiment("configs/lenet5_mnist_distortions.py")

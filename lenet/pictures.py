@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, Int, PyTree, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from common import trained
-from common.figures import show_image
-from common.trained import Run
+from common.report.figures import show_image
+from common.run import trained
+from common.run.trained import Run
 from lenet.bitmaps import CENTRES, HEIGHT, WIDTH
 
 Stored = UInt8[np.ndarray, "batch height width channels"] | Float[np.ndarray, "batch height width channels"]

@@ -1,7 +1,7 @@
 """What the ResNet paper claims about CIFAR-10, and how it is measured here."""
 
-from common import comparison
-from common.claims import Claim, Experiment, Values, final_test_error, final_train_error, mean
+from common.claims import curves
+from common.claims.claim import Claim, Experiment, Values, final_test_error, final_train_error, mean
 
 # A first look: four epochs, with one drop of the rate. At the paper's rate of 0.1 a 56-layer ResNet spends its first
 # epoch recovering from its first updates (as it does in PyTorch), so everything is trained at a fifth of it.
@@ -58,7 +58,7 @@ CLAIMS = [
             mean(errors["plain-56"]) > mean(errors["plain-20"]) and mean(errors["ResNet-56"]) < mean(errors["plain-56"])
         ),
         quick=_QUICK,
-        figure=comparison.error_curves,
+        figure=curves.error_curves,
     ),
     Claim(
         id="resnet-plain110-fails",
@@ -78,7 +78,7 @@ CLAIMS = [
         paper={f"ResNet-{depth}": number for depth, number in _PAPER.items()},
         holds=_depth_helps,
         quick=_QUICK,
-        figure=comparison.error_curves,
+        figure=curves.error_curves,
     ),
     *(_test_error(depth, number) for depth, number in _PAPER.items()),
 ]

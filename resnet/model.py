@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.errors import UserError
-from common.layers import identity
 from common.models import Classifier
-from common.objectives import cross_entropy
+from common.nn.layers import identity
+from common.nn.losses import cross_entropy
 from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Images, Maps, convolution
 
 SCAN_FROM = 8  # identical blocks in a stage from which `scan='auto'` scans: fewer compile fast enough

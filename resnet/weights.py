@@ -14,15 +14,18 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import PyTree
 
-from common import torch_layout
 from common.models import Classifier
-from common.torch_layout import Entry
-from common.weight_files import read
+from common.pretrained import torch_layout
+from common.pretrained.torch_layout import Entry
+from common.pretrained.weight_files import read
 from resnet.model import ResNet, stacked
 
 __all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "to_published", "unstack"]
 
-HEAD_BIAS = ("fc.bias", "linear.bias")  # for `common.initial`, as `from_published`, `to_published` and `fitted`
+HEAD_BIAS = (
+    "fc.bias",
+    "linear.bias",
+)  # see `common.pretrained.initial`
 _BLOCK = re.compile(r"conv(\d+)_(\d+)")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
@@ -44,19 +47,19 @@ def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
 
 
 def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree) -> PyTree:
-    """`import_torch`, for `common.initial`."""
+    """`import_torch`, for `common.pretrained.initial`."""
     return import_torch(state, module)
 
 
 def to_published(variables: PyTree, module: ResNet) -> dict[str, np.ndarray]:
-    """`export_torch`, for `common.initial`."""
+    """`export_torch`, for `common.pretrained.initial`."""
     return export_torch(variables)
 
 
 def fitted(
     given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
 ) -> tuple[PyTree, list[str]]:
-    """For `common.initial`: the same network with its blocks stacked, or apart, as ours has them."""
+    """For `common.pretrained.initial`: the same network with its blocks stacked, or apart, as ours has them."""
     if given_network is None or given_network.module.stage_sizes != network.module.stage_sizes:
         return given, []
     return stack(unstack(given), network.module), []

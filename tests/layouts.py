@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import mesh, models, sharding, train
-from common.checkpoints import Checkpoints
+from common import models, train
 from common.data import datasets
-from common.state import create_state
+from common.devices import mesh, sharding
+from common.run.checkpoints import Checkpoints
+from common.training.state import create_state
 from tests.modes import config_of
 
 LAYOUTS = [(1, 1), (2, 1), (4, 2), (8, 1), (8, 8)]  # devices, fsdp

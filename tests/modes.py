@@ -9,11 +9,12 @@ import sys
 
 import jax
 
-from common import mesh, models, sharding, train
+from common import models, train
 from common.config import base
 from common.data import datasets, pipeline
-from common.state import create_state
-from common.steps import make_train_call, no_totals
+from common.devices import mesh, sharding
+from common.training.state import create_state
+from common.training.steps import make_train_call, no_totals
 
 MODES = {"one device": (1, 1), "data": (8, 1), "fsdp": (8, 8), "data and fsdp": (8, 4)}
 NETWORKS = {

@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 
-from common.layers import max_pool
+from common.nn.layers import max_pool
 
 
 class Pool(nn.Module):

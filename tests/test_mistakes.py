@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common.checkpoints import Checkpoints
 from common.errors import UserError
+from common.run.checkpoints import Checkpoints
 from tests.runs import DIGITS, ROOT, environment, refused, run
 
 SHORT = ("--config.train.length=60steps", "--config.checkpoint.every=20steps", "--config.train.log_every=20steps")

@@ -9,10 +9,12 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from common import mesh, models, predict, trained
+from common import models, predict
 from common.data import datasets
 from common.data.datasets import Info
+from common.devices import mesh
 from common.errors import UserError
+from common.run import trained
 from configs import lenet5_mnist
 from tests.digits_run import digits_run
 from tests.runs import refused, run

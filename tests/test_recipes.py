@@ -7,7 +7,8 @@ import types
 import pytest
 
 from common import config as config_lib
-from common import models, plan, schedules
+from common import models
+from common.optim import plan, schedules
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 IMAGENET = 1_281_167

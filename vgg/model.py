@@ -13,10 +13,11 @@ from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from common import models, objectives
+from common import models
 from common.errors import UserError
-from common.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 from common.models import Classifier
+from common.nn import losses
+from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
 
@@ -178,7 +179,7 @@ def create(config: ConfigDict, info: Any) -> Classifier:
     check_image_size(f"vgg {config.variant}", info.image_shape, DOWNSAMPLING, "raise config.data.resize")
     return Classifier(
         module=module,
-        loss=objectives.cross_entropy,
+        loss=losses.cross_entropy,
         logits=identity,
         input_shape=tuple(info.image_shape),
         num_classes=info.num_classes,

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import PyTree
 
-from common import torch_layout
 from common.errors import UserError
 from common.models import Classifier
-from common.torch_layout import Entry
+from common.pretrained import torch_layout
+from common.pretrained.torch_layout import Entry
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
 
-# For `common.initial`: names of the last bias, and `from_published`, `to_published` and `fitted` below.
+# For `common.pretrained.initial`: names of the last bias, and `from_published`, `to_published` and `fitted` below.
 HEAD_BIAS = ("classifier.6.bias",)
 # Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. Of A's
 # second to fourth convolutions none has the shape of B's to E's: they are taken as the layers of the same name.
@@ -80,7 +80,7 @@ from_published, to_published = from_torchvision, to_torchvision
 def fitted(
     given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
 ) -> tuple[PyTree, list[str]]:
-    """For `common.initial`: of a trained net A in a deeper one, the layers in FROM_A; any other net as it is."""
+    """A trained net A's layers in FROM_A for a deeper net; any other net's variables as they are."""
     if given_network is None or given_network.module.configuration != "A" or network.module.configuration == "A":
         return given, []
     if new_head:

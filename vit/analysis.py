@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from common import trained
-from common.trained import Run
+from common.run import trained
+from common.run.trained import Run
 from vit.embeddings import Grid, cross_axes, sincos2d
 from vit.model import VisionTransformer
 

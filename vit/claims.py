@@ -8,9 +8,10 @@ import pathlib
 
 import numpy as np
 
-from common import comparison, trained
-from common.claims import Claim, Experiment, Values, final_test_error, mean
+from common.claims import curves
+from common.claims.claim import Claim, Experiment, Values, final_test_error, mean
 from common.data import datasets, pipeline
+from common.run import trained
 from vit import analysis
 
 # Four epochs, as in ResNet's claims: ten minutes for each network on two cores.
@@ -52,7 +53,7 @@ def attention_distance_grows(folder: pathlib.Path) -> float:
 
 
 # A claim about final test errors, with the curves beside it.
-_comparison = functools.partial(Claim, measure=final_test_error, quick=_QUICK, figure=comparison.error_curves)
+_comparison = functools.partial(Claim, measure=final_test_error, quick=_QUICK, figure=curves.error_curves)
 
 CLAIMS = [
     _comparison(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.layers import max_pool
+from common.nn.layers import max_pool
 
 Maps = Float[Array, "batch height width channels"]
 Features = Float[Array, "batch out_height out_width features"]

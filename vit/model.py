@@ -17,9 +17,9 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.errors import UserError
-from common.layers import identity
 from common.models import Classifier
-from common.objectives import cross_entropy
+from common.nn.layers import identity
+from common.nn.losses import cross_entropy
 from vit import hybrid
 from vit.attention import MultiHeadDotProductAttention, Tokens
 from vit.embeddings import POSITIONS, Grid, PatchEmbedding, PositionEmbedding

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from common import trained
-from common.figures import pixels, show_image
-from common.trained import Run
+from common.report.figures import pixels, show_image
+from common.run import trained
+from common.run.trained import Run
 from vit import analysis
 from vit.analysis import MEASURED, AnyArray, Stored
 from vit.embeddings import Grid

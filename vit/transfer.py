@@ -32,7 +32,7 @@ def fitted(
     given_network: Classifier | None,
     old_grid: Grid | None = None,
 ) -> tuple[PyTree, list[str]]:
-    """`adapt` for `common.initial`: the grids are those of the two networks' images."""
+    """`adapt` for `common.pretrained.initial`: the grids are those of the two networks' images."""
     if old_grid is None and given_network is not None:
         old_grid = given_network.module.grid(given_network.input_shape)
     new_grid = network.module.grid(network.input_shape)

@@ -16,15 +16,15 @@ from absl import logging
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from common import weight_files
 from common.errors import UserError, unknown
+from common.pretrained import weight_files
 from vit.blocks import Arrays, flatten, to_tree, unstack_blocks
 from vit.embeddings import Grid
 from vit.transfer import POSITIONS, adapt, fitted
 
 __all__ = ["HEAD_BIAS", "canonical", "fitted", "from_published", "load", "read", "to_published", "write"]
 
-HEAD_BIAS = ("head/bias", "opt/target/head/bias", "params/head/bias")  # see common.initial, as for `fitted`
+HEAD_BIAS = ("head/bias", "opt/target/head/bias", "params/head/bias")  # see common.pretrained.initial, as for `fitted`
 _PREFIXES = ("opt/target/", "optimizer/target/", "target/", "params/")
 # Module names inside a block: original -> linen.
 _ORIGINAL = {
@@ -67,7 +67,7 @@ def write(path: str | pathlib.Path, params: PyTree, naming: str = "original") ->
 
 
 def to_published(variables: PyTree, module: nn.Module) -> Arrays:
-    """The arrays of a file as the paper's are, for `common.initial`."""
+    """The arrays of a file as the paper's are, for `common.pretrained.initial`."""
     return _original(variables["params"])
 
 
@@ -85,7 +85,7 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 
 def from_published(arrays: Mapping[str, np.ndarray], module: nn.Module, like: PyTree) -> PyTree:
-    """The variables of a published file, for `common.initial`; blocks are apart whatever those of `module` are."""
+    """The variables of a published file, with separate blocks even if `module` scans over stacked ones."""
     arrays = canonical(arrays)
     _check_family(arrays)
     return {"params": to_tree(arrays)}

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from common.data.statistics import Statistics, needs_statistics
+from common.data.pixel_statistics import Statistics, needs_statistics
 from common.errors import UserError
 
 Colour = float | Float[np.ndarray, " channels"]

@@ -14,9 +14,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, Int32, Int64
 from ml_collections import ConfigDict
 
-from common import mesh as mesh_lib
 from common.data import order
 from common.data.sources import ArraySource, ImageSource, Source, read_in_threads
+from common.devices import mesh as mesh_lib
 
 _PREPARING = 1  # tells this use of the seed from the order's
 DEVICE_BYTES = 2 * 2**30  # arrays up to this size are kept on the device

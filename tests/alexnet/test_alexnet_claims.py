@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from alexnet import claims
-from common import metrics, workdir
+from common.run import metrics, workdir
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from alexnet import model, paper
 from alexnet.cifar import spatial_response_norm
-from common import layer_table, models
+from common import models
+from common.anatomy import layer_table
 from common.errors import UserError
-from common.layers import local_response_norm
-from common.objectives import cross_entropy
+from common.nn.layers import local_response_norm
+from common.nn.losses import cross_entropy
 from tests.pools import pool_as_a_row
 
 # A tenth of the widths: everything else is as in the paper.

@@ -5,10 +5,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from alexnet import pictures
-from common import mesh, models
+from common import models
 from common.config import base
 from common.data.datasets import Info
-from common.trained import Run
+from common.devices import mesh
+from common.run.trained import Run
 
 
 def test_grey_kernels_have_no_colour_and_opponent_ones_nothing_else():

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from alexnet import weights
-from common import layer_table, models
+from common import models
+from common.anatomy import layer_table
 from common.errors import UserError
 
 
@@ -92,7 +93,7 @@ def test_pytorch_computes_the_same(size):
 
 def test_pytorchs_normalisation_is_ours_divided_by_the_size():
     torch = pytest.importorskip("torch")
-    from common.layers import local_response_norm
+    from common.nn.layers import local_response_norm
 
     x = np.random.default_rng(0).normal(scale=100, size=(2, 4, 4, 9)).astype(np.float32)
     theirs = torch.nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0)(torch.from_numpy(x.transpose(0, 3, 1, 2)))

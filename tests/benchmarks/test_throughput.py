@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common import models
-from common.state import num_parameters
+from common.training.state import num_parameters
 from tests.runs import refused, run
 
 NETWORKS = [

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common import train
-from common.data import augment, normalize, statistics
+from common.data import augment, normalize, pixel_statistics
 from common.data.sources import ArraySource
 from common.errors import UserError
 
@@ -28,7 +28,7 @@ def source(images):
 
 @pytest.fixture(scope="module")
 def measured(source):
-    return statistics.measure(source, threads=2)
+    return pixel_statistics.measure(source, threads=2)
 
 
 def config(**data):
@@ -49,7 +49,7 @@ def test_statistics_are_numpys(images, measured):
 
 
 def test_a_streamed_set_has_the_statistics_of_the_same_set_in_memory(source, measured):
-    streamed = statistics.measure([source[i] for i in range(len(source))])
+    streamed = pixel_statistics.measure([source[i] for i in range(len(source))])
     for ours, theirs in zip(streamed, measured, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -57,21 +57,21 @@ def test_a_streamed_set_has_the_statistics_of_the_same_set_in_memory(source, mea
 def test_grey_images_in_three_channels_have_one_direction_and_no_negative_variance():
     for seed in range(20):
         grey = np.random.default_rng(seed).integers(0, 256, (7, 3, 3, 1), np.uint8).repeat(3, axis=-1)
-        eigenvalues = statistics.measure(ArraySource(grey, np.zeros(7, np.int32))).eigenvalues
+        eigenvalues = pixel_statistics.measure(ArraySource(grey, np.zeros(7, np.int32))).eigenvalues
         assert eigenvalues.min() >= 0
         np.testing.assert_allclose(eigenvalues, [3 * grey.var(), 0, 0], rtol=1e-5, atol=1e-6)
 
 
 def test_files_keep_statistics_and_damaged_ones_are_named(measured, tmp_path):
     path = tmp_path / "new" / "statistics.npz"
-    statistics.save(measured, path)
-    for ours, theirs in zip(statistics.load(path), measured, strict=True):
+    pixel_statistics.save(measured, path)
+    for ours, theirs in zip(pixel_statistics.load(path), measured, strict=True):
         np.testing.assert_array_equal(ours, theirs)
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(UserError, match="damaged"):
-        statistics.load(path)
+        pixel_statistics.load(path)
     with pytest.raises(UserError, match=r"common\.statistics"):
-        statistics.load(tmp_path / "absent.npz")
+        pixel_statistics.load(tmp_path / "absent.npz")
 
 
 def test_black_and_white_become_the_range():
@@ -180,33 +180,35 @@ class Streamed:
 
 def test_a_run_keeps_the_statistics_that_it_started_with(source, measured, tmp_path):
     whole = config(normalize="pixels")
-    first = statistics.for_run(whole, tmp_path, source)
+    first = pixel_statistics.for_run(whole, tmp_path, source)
     np.testing.assert_array_equal(first.mean_image, measured.mean_image)
     other = ArraySource(255 - source.images, source.labels)
-    np.testing.assert_array_equal(statistics.for_run(whole, tmp_path, other).mean, first.mean)
-    np.testing.assert_array_equal(statistics.of_run(whole, tmp_path).mean, first.mean)
+    np.testing.assert_array_equal(pixel_statistics.for_run(whole, tmp_path, other).mean, first.mean)
+    np.testing.assert_array_equal(pixel_statistics.of_run(whole, tmp_path).mean, first.mean)
 
 
 def test_a_run_that_needs_none_measures_none(source, tmp_path):
     for whole in (config(), config(normalize="channels", mean=(1.0,), std=(2.0,))):
-        assert statistics.for_run(whole, tmp_path, source) is None
-        assert statistics.of_run(whole, tmp_path) is None
+        assert pixel_statistics.for_run(whole, tmp_path, source) is None
+        assert pixel_statistics.of_run(whole, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_a_streamed_run_names_the_command_and_takes_what_it_writes(source, measured, tmp_path):
     with pytest.raises(UserError, match=r"python -m common\.statistics --workdir="):
-        statistics.for_run(config(normalize="channels"), tmp_path / "run", Streamed(source))
+        pixel_statistics.for_run(config(normalize="channels"), tmp_path / "run", Streamed(source))
     path = tmp_path / "measured.npz"
-    statistics.save(measured, path)
+    pixel_statistics.save(measured, path)
     whole = config(normalize="channels", statistics=str(path))
-    taken = statistics.for_run(whole, tmp_path / "run", Streamed(source))
+    taken = pixel_statistics.for_run(whole, tmp_path / "run", Streamed(source))
     np.testing.assert_array_equal(taken.mean, measured.mean)
     path.unlink()
-    assert statistics.for_run(whole, tmp_path / "run", Streamed(source)) is not None
-    statistics.save(measured, path)
+    assert pixel_statistics.for_run(whole, tmp_path / "run", Streamed(source)) is not None
+    pixel_statistics.save(measured, path)
     with pytest.raises(UserError, match="images of 6 x 5 x 3, this run's are 6 x 5 x 1"):
-        statistics.for_run(whole, tmp_path / "other", Streamed(ArraySource(source.images[..., :1], source.labels)))
+        pixel_statistics.for_run(
+            whole, tmp_path / "other", Streamed(ArraySource(source.images[..., :1], source.labels))
+        )
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from common import config, mesh
+from common import config
 from common.data import datasets, pipeline
+from common.devices import mesh
 from common.errors import UserError
 from tests.runs import refused, run
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import layer_table, models
+from common import models
+from common.anatomy import layer_table
 from common.errors import UserError
-from common.objectives import cross_entropy
+from common.nn.losses import cross_entropy
 from googlenet import model, paper
 
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default

@@ -6,7 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from common import layer_table, models
+from common import models
+from common.anatomy import layer_table
 from common.errors import UserError
 from googlenet import weights
 from googlenet.model import MODULES

@@ -5,8 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import mesh, models, page, trained
+from common import models
 from common.data.datasets import Info
+from common.devices import mesh
+from common.report import page
+from common.run import trained
 from configs import lenet5_mnist, lenet5_mnist_modern
 from lenet import pictures
 from lenet.bitmaps import CENTRES

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from common import layer_table, models, state
+from common import models
+from common.anatomy import layer_table
 from common.errors import UserError
+from common.training import state
 from resnet import paper
 from resnet.model import VARIANTS, network, weighted_layers
 

@@ -9,7 +9,7 @@ from absl import logging
 from common import models
 from common.data.datasets import Info
 from common.errors import UserError
-from common.objectives import cross_entropy
+from common.nn.losses import cross_entropy
 from resnet import weights
 from resnet.model import ResNet, create, network, stacked
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import layer_table, models
+from common import models
+from common.anatomy import layer_table
 from common.errors import UserError
 from tests.pools import pool_as_a_row
 from vgg import model, paper, weights

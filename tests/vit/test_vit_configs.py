@@ -5,7 +5,9 @@ import types
 import pytest
 
 from common import config as config_lib
-from common import layer_table, models, schedules
+from common import models
+from common.anatomy import layer_table
+from common.optim import schedules
 from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_imagenet_plain
 
 

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from common import layer_table, models
+from common import models
+from common.anatomy import layer_table
 from vit import paper
 
 

@@ -9,8 +9,9 @@ import pytest
 from ml_collections import ConfigDict
 from vit_networks import classifier, images, logits, module, parameters
 
-from common import mesh, trained
 from common.data import datasets
+from common.devices import mesh
+from common.run import trained
 from vit import analysis, pictures
 
 

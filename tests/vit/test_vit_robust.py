@@ -8,10 +8,12 @@ import pytest
 from vit_networks import IMAGE, classifier, section
 
 from common import config as config_lib
-from common import models, optimizers, steps, train
+from common import models, train
 from common.data import datasets
 from common.errors import UserError
-from common.state import create_state
+from common.optim import optimizers
+from common.training import steps
+from common.training.state import create_state
 from vit import claims
 
 

@@ -1,0 +1,300 @@
+"""A network's layers with their output shapes, parameters and multiply-adds, found by tracing, not by computing.
+
+While a Linen module is traced, an interceptor writes each submodule's path on the operations inside it and on its
+output; everything here is then read off the traced program.
+"""
+
+import collections
+import dataclasses
+import functools
+import math
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax import traverse_util
+from jax.ad_checkpoint import checkpoint_name
+from jax.extend import core
+from jaxtyping import Array, PyTree
+
+from common.anatomy.receptive_field import called_programs, receptive_fields
+
+_MARK = "module:"
+# Two batch sizes, so that what does not grow with the batch cancels; large, for batch groups to divide.
+_BATCHES = (256, 512)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One module and all that is inside it, for one image.
+
+    name: path in the parameter tree, '' for the whole network. type: class of the module.
+    output_shape: of the module's (first) output, without the batch axis.
+    receptive_field: rows of the image that one output position sees, at most; None where that is not known.
+    parameters, multiply_adds: of the module and everything inside it. Multiply-adds are those of matrix products
+        and convolutions, taps on padding included; elementwise work is not counted.
+    leaf: whether no other module is inside.
+    """
+
+    name: str
+    type: str
+    output_shape: tuple[int, ...]
+    receptive_field: int | None
+    parameters: int
+    multiply_adds: int
+    leaf: bool
+
+
+def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> list[Row]:
+    """The network on one image of `input_shape` (height, width, channels): itself, then its modules as called."""
+    marks = _Marks()
+    with nn.intercept_methods(marks):
+        shapes = variables(module, input_shape, train)
+        apply = functools.partial(_apply, module, train=train)
+        program = jax.make_jaxpr(apply)(shapes, _images(1, input_shape))
+    work = _with_ancestors(_count(program.jaxpr))
+    fields = receptive_fields(program.jaxpr, len(jax.tree.leaves(shapes)), _MARK)
+    sizes = traverse_util.flatten_dict(shapes.get("params", {}), sep="/")
+    parameters = _with_ancestors({path: math.prod(leaf.shape) for path, leaf in sizes.items()})
+    return [
+        Row(
+            name=name,
+            type=kind,
+            output_shape=marks.shapes[name][1:],
+            receptive_field=fields.get(name),
+            parameters=parameters[name],
+            multiply_adds=work[name],
+            leaf=name not in marks.parents,
+        )
+        for name, kind in marks.types.items()
+    ]
+
+
+def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
+    """Multiply-adds of a call of `function`, by the path of the Linen module that does them ('' outside any).
+
+    `args` may be `jax.ShapeDtypeStruct`s. The steps of a scan all count; a branch counts as the most expensive one;
+    the body of a while loop, whose length is not known, counts once, with a warning.
+    """
+    with nn.intercept_methods(_Marks()):
+        program = jax.make_jaxpr(function)(*args)
+    return dict(_count(program.jaxpr))
+
+
+class Memory(NamedTuple):
+    """Bytes of the parameters, of the other variables, and of what one image adds to what a backward pass needs.
+
+    The last is what automatic differentiation asks to be kept; the compiler shares or recomputes some of it.
+    """
+
+    parameters: int
+    state: int
+    activations: int
+
+
+def memory(module: nn.Module, input_shape: tuple[int, int, int]) -> Memory:
+    """The memory that training the network takes."""
+    shapes = variables(module, input_shape)
+    kept = [jax.eval_shape(functools.partial(_pullback, module), shapes, _images(n, input_shape)) for n in _BATCHES]
+    small, large = map(_bytes, kept)
+    parameters = _bytes(shapes.get("params", {}))
+    return Memory(parameters, _bytes(shapes) - parameters, (large - small) // (_BATCHES[1] - _BATCHES[0]))
+
+
+def variables(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
+    """The shapes of all the network's variables."""
+    init = functools.partial(module.init, train=train)
+    return jax.eval_shape(init, jax.random.key(0), _images(1, input_shape))
+
+
+def _images(batch: int, input_shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((batch, *input_shape), jnp.float32)
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _pullback(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
+    """The function from an output's gradient to the parameters', a tree whose leaves are what it needs kept."""
+    state = {name: value for name, value in variables.items() if name != "params"}
+
+    def forward(params: PyTree) -> PyTree:
+        return _apply(module, {"params": params, **state}, images, train=True)
+
+    return jax.vjp(forward, variables.get("params", {}))[1]
+
+
+class _Marks:
+    """A Flax interceptor that marks operations and outputs with the path of their module, and lists the modules."""
+
+    def __init__(self):
+        self.types: dict[str, str] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.parents: set[str] = set()
+
+    def __call__(self, call: Callable, args: tuple, kwargs: dict, context: nn.module.InterceptorContext) -> Any:
+        path = context.module.path
+        name = "/".join(path)
+        if context.method_name == "setup":
+            return call(*args, **kwargs)
+        self.types.setdefault(name, type(context.module).__name__)
+        if path:
+            self.parents.update("/".join(path[:depth]) for depth in range(len(path)))
+        with jax.named_scope(_MARK + name):
+            leaves, structure = jax.tree.flatten(call(*args, **kwargs))
+        first = next((i for i, leaf in enumerate(leaves) if isinstance(leaf, jax.Array)), None)
+        self.shapes[name] = ()
+        if first is not None:
+            leaves[first] = checkpoint_name(leaves[first], _MARK + name)
+            self.shapes[name] = leaves[first].shape
+        return jax.tree.unflatten(structure, leaves)
+
+
+def _apply(module: nn.Module, variables: PyTree, images: Array, train: bool) -> PyTree:
+    """The network's output, and its new state when training."""
+    state = [name for name in variables if name != "params"] if train else False
+    return module.apply(variables, images, train=train, rngs={"dropout": jax.random.key(0)}, mutable=state)
+
+
+def _with_ancestors(values: dict[str, int]) -> collections.Counter[str]:
+    """Each path's value added to every path that it is inside, '' included."""
+    totals = collections.Counter()
+    for path, value in values.items():
+        parts = path.split("/") if path else []
+        for depth in range(len(parts) + 1):
+            totals["/".join(parts[:depth])] += value
+    return totals
+
+
+def _count(jaxpr: core.Jaxpr, module: str = "") -> collections.Counter[str]:
+    """Multiply-adds of a program by module; `module` is the one that calls it."""
+    totals = collections.Counter()
+    for eqn in jaxpr.eqns:
+        name = _module_of(eqn, module)
+        if eqn.primitive.name in _COUNTED:
+            totals[name] += _COUNTED[eqn.primitive.name](eqn)
+        elif eqn.primitive.name == "cond":
+            totals.update(
+                max((_count(branch.jaxpr, name) for branch in eqn.params["branches"]), key=collections.Counter.total)
+            )
+        else:
+            times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
+            inside = collections.Counter()
+            for body in called_programs(eqn):
+                inside.update(_count(body, name))
+            if eqn.primitive.name == "while" and inside.total():
+                warnings.warn(f"a while loop in '{name}': its multiply-adds are counted once", stacklevel=2)
+            totals.update({key: times * value for key, value in inside.items()})
+    return totals
+
+
+def _product(eqn: core.JaxprEqn) -> int:
+    """Multiply-adds of a `dot_general`: each number of the result sums over the contracted axes."""
+    (contracted, _), _ = eqn.params["dimension_numbers"]
+    return math.prod(eqn.outvars[0].aval.shape) * math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+
+
+def _convolution(eqn: core.JaxprEqn) -> int:
+    """Multiply-adds of a convolution: a kernel's input channels are those of one group."""
+    kernel, features = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(eqn.outvars[0].aval.shape) * math.prod(kernel) // kernel[features]
+
+
+_COUNTED = {"dot_general": _product, "conv_general_dilated": _convolution}
+
+
+def _module_of(eqn: core.JaxprEqn, caller: str) -> str:
+    """The innermost marked module around an operation; a traced function has its caller's marks, not its own."""
+    scopes = [getattr(scope, "name", "") for scope in eqn.source_info.name_stack.stack]
+    marked = [scope.removeprefix(_MARK) for scope in scopes if scope.startswith(_MARK)]
+    return marked[-1] if marked else caller
+
+
+# What a paper may give its own values for, with the heading.
+_COLUMNS = {
+    "output_shape": "output",
+    "receptive_field": "sees",
+    "parameters": "parameters",
+    "multiply_adds": "multiply-adds",
+    "connections": "connections",
+}
+_WIDTH = 100  # columns of a terminal
+_ROUNDED = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
+
+
+def format_table(
+    layers: list[Row],
+    paper: Mapping[str, Mapping[str, Any]] | None = None,
+    connections: Mapping[str, int] | None = None,
+    depth: int | None = None,
+) -> str:
+    """What `rows` returned, as text of at most 100 columns: modules inside others indented, the whole network last.
+
+    paper: layer -> a field of `Row`, or 'connections' -> the paper's value, shown beside ours: '=' where it is the
+        same, with a star where it differs. 'total' is the whole network. A number that the paper rounds is text,
+        such as '159K' or '1.5B', and compared as rounded.
+    connections: layer -> connections, as the paper counts them.
+    depth: how many levels of nested modules to show; None is all.
+    """
+    paper, connections = paper or {}, connections or {}
+    shown = [row for row in layers[1:] if depth is None or row.name.count("/") < depth] + layers[:1]
+    lines = _aligned(_columns(shown, paper, connections))
+    if paper:
+        lines.append("paper: = as ours, * differs; a rounded number is compared as rounded")
+    if absent := [name for name in paper if name not in {row.name or "total" for row in layers}]:
+        lines.append(f"in the paper, but no module here: {', '.join(absent)}")
+    return "\n".join(lines)
+
+
+def _columns(shown: list[Row], paper: Mapping, connections: Mapping[str, int]) -> list[tuple[str, list[str]]]:
+    """The headings and cells of a table, from left to right."""
+    names = [row.name or "total" for row in shown]
+    columns = [("layer", ["  " * name.count("/") + name.rpartition("/")[2] for name in names])]
+    columns.append(("type", [row.type for row in shown]))
+    for column, heading in _COLUMNS.items():
+        ours = [getattr(row, column, connections.get(name)) for name, row in zip(names, shown, strict=True)]
+        theirs = [paper.get(name, {}).get(column) for name in names]
+        if any(value is not None for value in ours):
+            columns.append((heading, [_text(value) for value in ours]))
+        if any(value is not None for value in theirs):
+            columns.append(("paper", [_beside(*values) for values in zip(ours, theirs, strict=True)]))
+    return columns
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, tuple | list):
+        return "x".join(str(size) for size in value)
+    return f"{value:,}" if isinstance(value, int) else str(value or "")
+
+
+def _beside(ours: Any, theirs: Any) -> str:
+    """The paper's value: '=' where it is ours, with a star where ours would be printed differently."""
+    if theirs is None:
+        return ""
+    text = _text(theirs)
+    if text == _text(ours):
+        return "="
+    rounded = re.fullmatch(r"\d+\.?(\d*)([KMB]?)", text)
+    if rounded and isinstance(theirs, str) and isinstance(ours, int):
+        return text if text == f"{ours / _ROUNDED[rounded[2]]:.{len(rounded[1])}f}{rounded[2]}" else f"{text}*"
+    return f"{text}*"
+
+
+def _aligned(columns: list[tuple[str, list[str]]]) -> list[str]:
+    """Lines of text: names to the left, values to the right; types give way where the line would be too long."""
+    widths = [max(map(len, [heading, *cells])) for heading, cells in columns]
+    widths[1] = max(len("type"), widths[1] - max(sum(widths) + 2 * (len(widths) - 1) - _WIDTH, 0))
+    lines = []
+    for line in zip(*([heading, *cells] for heading, cells in columns), strict=True):
+        cells = [
+            cell[:width].ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    rule = "-" * max(map(len, lines))
+    return [lines[0], rule, *lines[1:-1], rule, lines[-1]]

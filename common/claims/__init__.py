@@ -1,0 +1,1 @@
+"""Claims of papers and the curves that show them."""

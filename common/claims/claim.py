@@ -1,0 +1,91 @@
+"""What a paper claims, as data: which runs to make, what to read off them, and when it holds.
+
+Each family lists its own in `FAMILY/claims.py` as `CLAIMS`; `python -m common.reproduce` runs any of them.
+"""
+
+import dataclasses
+import importlib
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from common import models
+from common.run import metrics, summary
+
+Values = Mapping[str, list[float]]  # run name -> one number for each seed
+Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's folder for each seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A config file and the options changed from it, by their path: {'train.length': '5 epochs'}."""
+
+    config: str
+    changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def with_changes(self, changes: Mapping[str, Any]) -> "Experiment":
+        """The experiment with more options changed."""
+        return Experiment(self.config, {**self.changes, **changes})
+
+    def flags(self) -> list[str]:
+        """The experiment as command-line flags of `common.main`."""
+        return [f"--config={self.config}", *(f"--config.{path}={value}" for path, value in self.changes.items())]
+
+    def name(self) -> str:
+        """A folder name that tells experiments apart."""
+        path, _, argument = self.config.partition(":")
+        changes = [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(self.changes.items())]
+        name = "_".join([pathlib.Path(path).stem, *filter(None, [argument]), *changes])
+        return "".join(letter if letter.isalnum() or letter in "=._-" else "-" for letter in name)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """One claim of a paper.
+
+    id: as in the paper's spec sheet; where: section, table or figure; says: the claim in a sentence.
+    runs: the experiments it compares, by name. paper: the paper's number for those runs that have one.
+    measure: a finished run's folder -> the number compared; unit: how to print it ('%' for fractions).
+    bound: a finished run's folder -> whether its number is only a lower bound, the run having ended too soon.
+    holds: the numbers of all runs -> whether the claim holds here. seeds: how many runs of each.
+    quick: options changed at `--scale=quick`, for a first look. figure: the runs' folders -> a picture of them.
+    """
+
+    id: str
+    where: str
+    says: str
+    runs: Mapping[str, Experiment]
+    measure: Callable[[pathlib.Path], float]
+    holds: Callable[[Values], bool]
+    paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    unit: str = "%"
+    seeds: int = 3
+    quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    figure: Callable[[Folders], Figure] | None = None
+    bound: Callable[[pathlib.Path], bool] = lambda folder: False
+
+
+def final_test_error(folder: pathlib.Path) -> float:
+    """Test error at the end of the run, a fraction."""
+    return summary.read(folder)["test"]["error"]
+
+
+def final_train_error(folder: pathlib.Path) -> float:
+    """Training error of the last epoch, measured on the fly as the network learns; a fraction."""
+    return metrics.read(folder, "train")[-1]["error"]
+
+
+def mean(values: list[float]) -> float:
+    """The arithmetic mean over seeds."""
+    return sum(values) / len(values)
+
+
+def all_claims() -> dict[str, Claim]:
+    """The claims of every family, by id."""
+    found = {}
+    for family in models.families():
+        if importlib.util.find_spec(f"{family}.claims") is not None:
+            found |= {claim.id: claim for claim in importlib.import_module(f"{family}.claims").CLAIMS}
+    return found

@@ -1,0 +1,55 @@
+"""The learning curves of several experiments in one picture."""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from common.run import metrics, workdir
+
+_SMOOTHED = 5  # training records averaged, half of them on either side
+
+
+def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> Figure:
+    """Error over updates of each experiment: training thin and dashed, test bold, means over its runs.
+
+    folders: for each experiment by name, its runs' folders (one a seed), as `Claim.figure` is given them. Drawn like
+    Figure 6 of He 2016, over updates or, where batch sizes differ, over passes through the training set.
+    """
+    figure = Figure(figsize=(8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    in_epochs = len({workdir.load_config(found[0]).train.batch_size for found in folders.values()}) > 1
+    for number, (name, found) in enumerate(folders.items()):
+        colour = matplotlib.colormaps["tab10"](number)
+        scale = _updates_to_epochs(found[0]) if in_epochs else 1.0
+        steps, errors = _mean_curve(found, "train")
+        axes.plot(steps * scale, _smooth(errors), color=colour, lw=1.1, ls="--")
+        steps, errors = _mean_curve(found, "test")
+        axes.plot(steps * scale, errors, color=colour, lw=2.2, label=name)
+    axes.set(xlabel="epochs" if in_epochs else "updates", ylabel="error (% of images)", xlim=(0, None))
+    axes.grid(True, color="#e6e6e6", lw=0.8)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, title="test bold, training dashed", alignment="left")
+    return figure
+
+
+def _updates_to_epochs(folder: pathlib.Path) -> float:
+    return workdir.load_config(folder).train.batch_size / workdir.load_info(folder).train_size
+
+
+def _mean_curve(
+    folders: Sequence[pathlib.Path], split: str
+) -> tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"]]:
+    """Steps and per-cent errors averaged over runs; of steps that all runs have recorded."""
+    curves = [{r["step"]: 100 * r["error"] for r in metrics.read(folder, split)} for folder in folders]
+    steps = sorted(set.intersection(*map(set, curves)))
+    return np.array(steps, float), np.array([np.mean([curve[step] for curve in curves]) for step in steps])
+
+
+def _smooth(values: Float[np.ndarray, " records"]) -> Float[np.ndarray, " records"]:
+    """Moving average whose window shrinks at the ends."""
+    half = _SMOOTHED // 2
+    return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(len(values))])

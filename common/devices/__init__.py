@@ -1,0 +1,1 @@
+"""Devices: mesh, sharding, compilation, memory pages and profiles."""

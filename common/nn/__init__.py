@@ -1,0 +1,1 @@
+"""Layers, convolutions and losses that networks of several families are made of."""

@@ -1,0 +1,1 @@
+"""Optimizers, learning-rate schedules and the plan of a run, from a config."""

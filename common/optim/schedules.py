@@ -1,0 +1,96 @@
+"""Learning-rate schedules by name, each with a linear warm-up if asked for.
+
+A schedule maps the number of updates made so far to a learning rate. 'plateau' depends on the run's own test
+error: its schedule is constant, and `optimizers.observe` lowers a factor beside it.
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from common.errors import UserError
+from common.optim import duration
+from common.optim.registry import Entry
+
+SHARED_KEYS = ("warmup", "warmup_from")
+ToSteps = Callable[[str], int]
+
+
+def create(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
+    """The schedule of a config's `schedule` section for a run of `total_steps` updates.
+
+    A warm-up is a straight line from `warmup_from` to what the schedule says at its end. 'cosine', 'linear' and
+    'polynomial' count their progress from the end of warm-up to the end of the run, the others from the start.
+    """
+    to_steps = functools.partial(duration.to_steps, num_examples=num_examples, batch_size=batch_size)
+    warmup = to_steps(config.warmup)
+    if warmup >= max(total_steps, 1):
+        raise UserError(f"config.schedule.warmup takes {warmup} steps of a run of {total_steps}")
+    schedule = SCHEDULES[config.name].build(config, warmup, total_steps, to_steps)
+    if warmup == 0:
+        return schedule
+    return optax.join_schedules(
+        [optax.linear_schedule(config.warmup_from, schedule(warmup), warmup), lambda step: schedule(step + warmup)],
+        [warmup],
+    )
+
+
+def _constant(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
+    return optax.constant_schedule(config.learning_rate)
+
+
+def _piecewise(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
+    """`rates[i]` until `boundaries[i]`."""
+    if len(config.rates) != len(config.boundaries) + 1:
+        raise UserError(
+            f"config.schedule has {len(config.rates)} rates and {len(config.boundaries)} boundaries; "
+            "expected one more rate than boundaries"
+        )
+    pieces = [optax.constant_schedule(value) for value in config.rates]
+    return optax.join_schedules(pieces, [to_steps(text) for text in config.boundaries])
+
+
+def _table(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
+    """`rates[epoch]`, the last one staying."""
+    if not config.rates:
+        raise UserError("config.schedule.rates is empty; expected one learning rate for each epoch")
+    pieces = [optax.constant_schedule(value) for value in config.rates]
+    return optax.join_schedules(pieces, [to_steps(f"{epoch} epochs") for epoch in range(1, len(pieces))])
+
+
+def _polynomial(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
+    """Final + (peak - final) (1 - progress)^power."""
+    decay = optax.polynomial_schedule(config.learning_rate, config.final, config.power, total_steps - warmup)
+    return lambda step: decay(jnp.maximum(step - warmup, 0))
+
+
+def _linear(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
+    decay = optax.linear_schedule(config.learning_rate, config.final, total_steps - warmup)
+    return lambda step: decay(jnp.maximum(step - warmup, 0))
+
+
+def _cosine(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
+    """Final + (peak - final) (1 + cos(pi progress)) / 2."""
+    fall = optax.cosine_decay_schedule(config.learning_rate - config.final, total_steps - warmup)
+    return lambda step: config.final + fall(jnp.maximum(step - warmup, 0))
+
+
+def _inverse_sqrt(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
+    """Peak * sqrt(timescale / max(step, timescale))."""
+    timescale = max(to_steps(config.timescale), 1)
+    return lambda step: config.learning_rate * jnp.sqrt(timescale / jnp.maximum(step, timescale))
+
+
+SCHEDULES: dict[str, Entry] = {
+    "constant": Entry(_constant, ("learning_rate",)),
+    "plateau": Entry(_constant, ("learning_rate", "factor", "patience", "min_scale")),
+    "piecewise": Entry(_piecewise, ("boundaries", "rates")),
+    "table": Entry(_table, ("rates",)),
+    "cosine": Entry(_cosine, ("learning_rate", "final")),
+    "linear": Entry(_linear, ("learning_rate", "final")),
+    "polynomial": Entry(_polynomial, ("learning_rate", "final", "power")),
+    "inverse_sqrt": Entry(_inverse_sqrt, ("learning_rate", "timescale")),
+}

@@ -1,0 +1,1 @@
+"""Initial values from a run or from a file of weights."""

@@ -1,0 +1,96 @@
+"""A process that stands by the one that trains, starts it again after a fault, and says how it ended.
+
+It does nothing but wait, and imports nothing large. It stands by when `--restarts` is given, and for each of several
+processes, since JAX's runtime aborts a process that has lost another one: that end is told apart here.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+from common import launch
+from common.errors import EXIT_USER_ERROR
+from common.processes.distributed import EXIT_LOST, in_cluster
+
+_PIPE = "LINEAGE_SUPERVISOR"  # names the file descriptor that tells a training process that its supervisor has gone
+_PAUSE_SECONDS = 8.0  # until the other processes have noticed, too
+
+
+def main(module: str, arguments: Sequence[str]) -> None:
+    """Stand by `python -m MODULE ARGUMENTS` and exit as it does, if that is wanted and this is not that process."""
+    if _PIPE in os.environ:
+        threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
+        return
+    restarts, processes = _number(arguments, "restarts"), _number(arguments, "processes") or 1
+    several = processes > 1 or "--coordinator=auto" in arguments or in_cluster(os.environ)
+    if restarts is not None or several:
+        sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
+
+
+def _number(arguments: Sequence[str], name: str) -> int | None:
+    """The value of --NAME=N; flags are not parsed yet, since that imports the config and with it JAX."""
+    text = launch.given(arguments, name)
+    return int(text) if text and text.isdigit() else None
+
+
+def _follow(pipe: int) -> None:
+    """End this process when its supervisor has ended, which closes the other end of the pipe."""
+    os.read(pipe, 1)
+    os._exit(128 + signal.SIGKILL)
+
+
+class _Supervisor:
+    """Runs a command, again and again if it fails, and passes on requests to stop."""
+
+    def __init__(self, module: str, arguments: Sequence[str], several: bool):
+        self._command = [sys.executable, "-m", module, *arguments]
+        self._several = several
+        self._child: subprocess.Popen | None = None
+        self._asked_to_stop = False
+
+    def run(self, restarts: int) -> int:
+        """The exit code of the last of at most 1 + `restarts` runs."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._pass_on)
+        for attempt in range(restarts + 1):
+            code = self._explain(self._once())
+            if code in (0, EXIT_USER_ERROR) or self._asked_to_stop or attempt == restarts:
+                break
+            print(f"stopped with exit code {code}; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
+            time.sleep(_PAUSE_SECONDS if self._several else 0)
+        return code
+
+    def _once(self) -> int:
+        reading, writing = os.pipe()
+        environment = {**os.environ, _PIPE: str(reading)}
+        # A group of its own: Ctrl-C would reach it from the terminal and from here.
+        self._child = subprocess.Popen(self._command, env=environment, pass_fds=[reading], process_group=0)
+        os.close(reading)
+        try:
+            return self._child.wait()
+        finally:
+            os.close(writing)
+
+    def _pass_on(self, number: int, frame: object) -> None:
+        self._asked_to_stop = True
+        if self._child is not None and self._child.poll() is None:
+            self._child.send_signal(number)
+
+    def _explain(self, code: int) -> int:
+        """The exit code of an ended process; one that a signal ended is said to be."""
+        if code >= 0:
+            return code
+        if self._several and -code == signal.SIGABRT:
+            print(
+                "error: lost another process, as JAX's runtime says above; start the run again to continue from its "
+                "last checkpoint",
+                file=sys.stderr,
+                flush=True,
+            )
+            return EXIT_LOST
+        print(f"error: the training process was ended by {signal.Signals(-code).name}", file=sys.stderr, flush=True)
+        return 128 - code

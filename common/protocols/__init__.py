@@ -1,0 +1,1 @@
+"""Test protocols: which views of an image a network sees."""

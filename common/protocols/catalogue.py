@@ -1,0 +1,108 @@
+"""Which test protocols there are: what of an image the network sees, and at which scales.
+
+A protocol is a list of passes over the test set. In each of them images have one scale and are seen as crops or
+whole; probabilities are averaged over the views of an image in a pass and over passes, all with equal weights.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from common import models
+from common.data import datasets
+from common.errors import UserError, unknown
+from common.protocols import views
+from common.protocols.views import Cut
+from common.run.trained import Run
+
+
+class Protocol(NamedTuple):
+    """Ways of looking at an image, and the shorter sides that it has then.
+
+    scales: for networks trained on images of one scale (`config.data.resize`), in eighths of it; 256 pixels for
+    ImageNet. jittered: for those trained between two scales (`config.data.resize_max`), 0 being the one and 1 the
+    other; () is as for one scale.
+    """
+
+    cuts: tuple[Cut, ...]
+    scales: tuple[int, ...]
+    jittered: tuple[float, ...] = ()
+
+
+PROTOCOLS = {
+    "single": Protocol((views.centre_crop,), (8,)),
+    "ten_crop": Protocol((views.ten_crops,), (8,)),  # Krizhevsky 2012, section 4.1; He 2016, section 3.4
+    "googlenet_144": Protocol((views.googlenet_crops,), (8, 9, 10, 11)),  # Szegedy 2014, section 7
+    "dense": Protocol((views.whole,), (8,), (0.5,)),  # Simonyan 2014, section 4.1
+    "multi_scale": Protocol((views.whole,), (7, 8, 9), (0, 0.5, 1)),  # section 4.2
+    "multi_crop": Protocol((views.grid_crops,), (7, 8, 9), (0, 0.5, 1)),  # section 4.3
+    "combined": Protocol((views.whole, views.grid_crops), (7, 8, 9), (0, 0.5, 1)),  # section 4.3
+}
+
+
+class Pass(NamedTuple):
+    """One reading of the test set, with images of the shorter side `scale`; None: as in tests during training."""
+
+    scale: int | None
+    cut: Cut
+
+    @property
+    def dense(self) -> bool:
+        """Whether the network is applied to whole images."""
+        return self.cut is views.whole
+
+
+def passes(run: Run, name: str, scales: Sequence[int] = ()) -> list[Pass]:
+    """The passes of a protocol for a trained network, at these scales (pixels) or at the papers'.
+
+    UserError for a protocol that does not exist or that the network cannot do, and for scales that are too small.
+    """
+    protocol = _find(run, name)
+    if name == "single" and not scales:
+        return [Pass(None, views.as_stored)]
+    height, width = run.classifier.input_shape[:2]
+    if height != width:
+        raise UserError(f"protocol '{name}' cuts squares, but this network takes {height}x{width} pixels; use 'single'")
+    scales = sorted(set(scales)) or default_scales(run, protocol)
+    if scales[0] < height:
+        raise UserError(f"--scales has {scales[0]}; expected at least the {height} pixels that the network takes")
+    return [Pass(scale, cut) for cut in protocol.cuts for scale in scales]
+
+
+def default_scales(run: Run, protocol: Protocol) -> list[int]:
+    """The papers' scales, in proportion to the size of the run's own images, and never below the network's.
+
+    Images that are no larger than what the network takes are enlarged for crops, by 256 to 224 as ImageNet's are.
+    """
+    side, data = run.classifier.input_shape[0], run.config.data
+    if data.resize_max and protocol.jittered:
+        scales = [data.resize + part * (data.resize_max - data.resize) + 2 * data.pad for part in protocol.jittered]
+    else:
+        own = min(datasets.load_test(data, whole=True)[0]["image"].shape[:2])
+        if own <= side and protocol.cuts != (views.whole,):
+            own = round(side * 256 / 224)
+        scales = [own * eighths / 8 for eighths in protocol.scales]
+    return sorted({max(side, round(scale)) for scale in scales})
+
+
+def can_do(run: Run) -> list[str]:
+    """The protocols that the run's network can be tested with: of some the layers fit one size of images only."""
+    dense = dense_logits(run) is not None
+    return [name for name, protocol in PROTOCOLS.items() if dense or views.whole not in protocol.cuts]
+
+
+def dense_logits(run: Run):  # noqa: ANN201
+    """The family's `dense_logits(module, variables, images) -> [batch, rows, columns, classes]`, None without it."""
+    return getattr(models.family_module(run.config.model.family), "dense_logits", None)
+
+
+def _find(run: Run, name: str) -> Protocol:
+    if name not in PROTOCOLS:
+        raise unknown("test protocol", name, PROTOCOLS)
+    possible = can_do(run)
+    if name not in possible:
+        model = run.config.model
+        raise UserError(
+            f"{model.family} {model.variant} cannot be tested with '{name}', because it takes images of one size; "
+            f"it can be with {', '.join(possible)}"
+        )
+    return PROTOCOLS[name]

@@ -1,0 +1,191 @@
+"""The error of trained networks under a test protocol: `python -m common.main --mode=evaluate --workdir=DIR`."""
+
+import dataclasses
+import functools
+import math
+import pathlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree
+from ml_collections import ConfigDict
+
+from common.data import datasets
+from common.data.sources import Source
+from common.devices import mesh as mesh_lib
+from common.errors import UserError, writing
+from common.processes import distributed
+from common.protocols import batches, catalogue
+from common.protocols.batches import Indices, ViewsOfAnyShape
+from common.protocols.catalogue import Pass
+from common.protocols.views import Cut, Views
+from common.run import trained, workdir
+from common.run.trained import Run
+from common.training import evaluate
+from common.training.steps import totals
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+    """What networks make of every test image, in the order of the test set.
+
+    log_probabilities: logarithms of means over views, passes and networks. The means themselves can be too small for a
+    float: LeNet-5's logits are hundreds apart. views: how many views of each image one network saw.
+    """
+
+    labels: Int[np.ndarray, " examples"]
+    log_probabilities: Float[np.ndarray, "examples classes"]
+    views: int
+
+
+def measure(
+    folders: Sequence[pathlib.Path], protocol: str, scales: Sequence[int] = (), config: ConfigDict | None = None
+) -> dict[str, Any]:
+    """Test the runs in these folders, as one ensemble if there are several, and write the result into the first.
+
+    Returns what `result_file` then holds: protocol, scales (shorter sides in pixels, empty for the run's own),
+    views (of each image by each network), top1_error and top5_error (fractions), cross_entropy (nats, of the mean
+    probabilities), examples, members (folder, network and step of each run) and environment. config: see
+    `trained.load`. UserError for a protocol that a network cannot do and for runs whose test sets differ.
+    """
+    _check_same_test_set(folders)
+    scores, members, used = [], [], set()
+    for folder in folders:  # one network at a time on the device
+        run = trained.load(folder, config=config)
+        todo = catalogue.passes(run, protocol, scales)
+        scores.append(score(run, todo))
+        members.append({"workdir": str(folder), "network": run.config.model.variant, "step": run.step})
+        used |= {one.scale for one in todo if one.scale}
+    result = {
+        "protocol": protocol,
+        "scales": sorted(used),
+        "views": max(one.views for one in scores),
+        **errors(ensemble(scores)),
+        "members": members,
+        "environment": workdir.environment(),
+    }
+    if not distributed.is_primary():
+        return result
+    with writing(result_file(folders, protocol)):
+        workdir.write_json(result_file(folders, protocol), result)
+    return result
+
+
+def result_file(folders: Sequence[pathlib.Path], protocol: str) -> pathlib.Path:
+    """Where the result of these runs is written: in the first one's folder."""
+    return folders[0] / f"evaluate_{protocol}{'_ensemble' if len(folders) > 1 else ''}.json"
+
+
+def as_line(result: dict[str, Any]) -> str:
+    """A result for people."""
+    members, views = result["members"], result["views"]
+    steps = f"step {members[0]['step']:,}" if len(members) == 1 else f"ensemble of {len(members)}"
+    scales = f" at {', '.join(map(str, result['scales']))} pixels" if result["scales"] else ""
+    return (
+        f"{result['protocol']}{scales}, {views} {'view' if views == 1 else 'views'} of an image, {steps}: "
+        f"top-1 error {result['top1_error']:.2%}, top-5 error {result['top5_error']:.2%} "
+        f"of {result['examples']:,} images"
+    )
+
+
+def score(run: Run, passes: Sequence[Pass]) -> Scores:
+    """Mean probabilities of one network; RuntimeError if any view of any image was left out or seen twice."""
+    seen = [_one_pass(run, one) for one in passes]
+    return dataclasses.replace(ensemble(seen), views=sum(one.views for one in seen))
+
+
+def ensemble(scores: Sequence[Scores]) -> Scores:
+    """The mean probabilities of several networks, or of several passes of one; `views` are the first one's."""
+    for one in scores:
+        if not np.array_equal(one.labels, scores[0].labels):
+            raise UserError("the runs were tested on different examples; an ensemble needs one test set")
+    sums = np.logaddexp.reduce([one.log_probabilities for one in scores])
+    return dataclasses.replace(scores[0], log_probabilities=sums - math.log(len(scores)))
+
+
+def errors(scores: Scores) -> dict[str, float]:
+    """top1_error and top5_error (fractions), cross_entropy (nats) and examples."""
+    logits = jnp.asarray(scores.log_probabilities)
+    labels = jnp.asarray(scores.labels)
+    losses = -jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
+    means = evaluate.means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
+    return {
+        "top1_error": means["error"],
+        "top5_error": means["top5_error"],
+        "cross_entropy": means["loss"],
+        "examples": means["examples"],
+    }
+
+
+def _one_pass(run: Run, one: Pass) -> Scores:
+    """Mean probabilities over the views that one pass has of each image."""
+    examples, (height, width) = source(run, one), run.classifier.input_shape[:2]
+    labels, views = np.zeros((2, len(examples)), np.int64)
+    sums = np.full((len(examples), run.classifier.num_classes), -np.inf, np.float32)
+    read = functools.partial(_read, examples, one.cut, width)
+    ahead = batches.read_ahead(read, len(examples), max(run.config.data.workers, 1))
+    pixels = run.config.evaluate.batch_size * height * width
+    for rows, indices, row_labels in _seen(run, one.dense, batches.by_shape(ahead, pixels, run.mesh.size)):
+        real = indices >= 0
+        np.logaddexp.at(sums, indices[real], rows[real])
+        np.add.at(views, indices[real], 1)
+        labels[indices[real]] = row_labels[real]
+    if views.min() != views.max() or views.min() == 0:
+        raise RuntimeError(f"of some images {views.min()} views were seen and of others {views.max()}")
+    return Scores(labels, sums - math.log(views[0]), int(views[0]))
+
+
+def source(run: Run, one: Pass) -> Source:
+    """The test set as it was during training, or whole images of the pass's scale, padding included."""
+    data = run.config.data
+    if one.scale is None:
+        return datasets.load_test(data)
+    return datasets.load_test(data, resize=one.scale - 2 * data.pad, whole=True)
+
+
+def _read(examples: Source, cut: Cut, side: int, index: int) -> tuple[Views, int]:
+    example = examples[index]
+    return cut(example["image"], side), int(example["label"])
+
+
+def _seen(
+    run: Run, dense: bool, todo: Iterable[tuple[ViewsOfAnyShape, Indices, Indices]]
+) -> Iterator[tuple[Float[np.ndarray, "batch classes"], Indices, Indices]]:
+    """Log-probabilities of each batch of views; the next one is on its way to the device when they are waited for."""
+    apply = jax.jit(functools.partial(log_probabilities, run, dense), out_shardings=mesh_lib.replicated(run.mesh))
+    placed, before = mesh_lib.batched(run.mesh), None
+    for views, *whose in todo:
+        running = apply(run.variables, mesh_lib.place(views, placed))
+        if before is not None:
+            yield np.asarray(before[0]), *before[1]
+        before = running, whose
+    if before is not None:
+        yield np.asarray(before[0]), *before[1]
+
+
+def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -> Float[Array, "batch classes"]:
+    """Logarithms of the softmax of the network's logits for stored images; `dense` takes images of any size.
+
+    The logits of a dense application are averaged over places first (Simonyan 2014, section 3.2).
+    """
+    inputs = trained.network_input(run, images)
+    if dense:
+        logits = catalogue.dense_logits(run)(run.classifier.module, variables, inputs).mean((1, 2))
+    else:
+        logits = run.classifier.logits(run.classifier.module.apply(variables, inputs, train=False))
+    return jax.nn.log_softmax(logits)
+
+
+def _check_same_test_set(folders: Sequence[pathlib.Path]) -> None:
+    """UserError for runs that cannot be averaged, before anything is measured."""
+    first, *others = (workdir.load_info(folder) for folder in folders)
+    for folder, info in zip(folders[1:], others, strict=True):
+        if (info.class_names, info.test_size) != (first.class_names, first.test_size):
+            raise UserError(
+                f"{folder} has {info.test_size:,} test images of {info.num_classes} classes of '{info.name}', "
+                f"{folders[0]} has {first.test_size:,} of {first.num_classes} of '{first.name}'; an ensemble needs "
+                "one test set"
+            )

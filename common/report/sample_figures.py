@@ -1,0 +1,92 @@
+"""Pictures of single test images in a report: their likeliest classes, and what covering parts of them does."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float, Int
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from common.data.preparation import Pixels
+from common.report.figures import GREY, INK, TRAIN, shortened, show_image
+from common.report.occlusion import Sensitivity
+
+_HARM = 0.01  # of probability, under which it does not matter what is covered
+_RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue that text can be read on
+_COLUMNS, _BARS = 4, 5
+
+
+def likeliest(
+    images: Sequence[Pixels],
+    labels: Int[np.ndarray, " images"],
+    probabilities: Float[np.ndarray, "images classes"],
+    class_names: Sequence[str],
+) -> Figure:
+    """Images over their true class and bars of the five likeliest ones (Krizhevsky 2012, Figure 4, left)."""
+    rows = -(-len(images) // _COLUMNS)
+    figure = Figure(figsize=(9.6, 3.75 * rows), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.04, w_pad=0.12, hspace=0.02)
+    grid = figure.add_gridspec(2 * rows, _COLUMNS, height_ratios=[1.7, 1] * rows)
+    for number, (image, label, row) in enumerate(zip(images, labels, probabilities, strict=True)):
+        down, across = divmod(number, _COLUMNS)
+        picture = figure.add_subplot(grid[2 * down, across])
+        show_image(picture, image)
+        picture.set_title(shortened(class_names[label]), fontsize=11, weight="bold", color=INK, pad=4)
+        _ranking(figure.add_subplot(grid[2 * down + 1, across]), row, int(label), class_names)
+    return figure
+
+
+def _ranking(axes: Axes, probabilities: Float[np.ndarray, " classes"], label: int, class_names: Sequence[str]) -> None:
+    """Bars from the top, each with the name of its class on it; the true class's is orange."""
+    shown = np.argsort(-probabilities, kind="stable")[:_BARS]
+    colours = [_RIGHT if index == label else _OTHER for index in shown]
+    axes.barh(range(len(shown)), [1.0] * len(shown), color="#f2f2f2", height=0.8)
+    axes.barh(range(len(shown)), probabilities[shown], color=colours, height=0.8)
+    for place, index in enumerate(shown):
+        weight = "bold" if index == label else "normal"
+        axes.text(0.025, place, shortened(class_names[index]), va="center", fontsize=9, color=INK, weight=weight)
+        percent = f"{probabilities[index]:.1%}"
+        axes.text(0.985, place, percent, va="center", ha="right", fontsize=8, color=INK, weight=weight)
+    axes.set(xlim=(0, 1), ylim=(_BARS - 0.5, -0.5))
+    axes.set_axis_off()
+
+
+def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str]) -> Figure:
+    """Images, with the square at the place where it does most harm, over the maps of what it leaves of the class.
+
+    Of a map each cell is where the square's middle was; its colour is the probability of the true class then.
+    """
+    figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.2), layout="constrained")
+    figure.get_layout_engine().set(wspace=0.04, hspace=0.03)
+    grid = figure.subplots(2, len(images), squeeze=False)
+    for number, (image, title) in enumerate(zip(images, titles, strict=True)):
+        above, below = grid[:, number]
+        show_image(above, image)
+        above.set_title(title, fontsize=10.5, weight="bold", color=INK)
+        row, column = np.unravel_index(found.probabilities[number].argmin(), found.probabilities[number].shape)
+        corner = found.columns[column] - found.side / 2, found.rows[row] - found.side / 2
+        if found.uncovered[number] - found.probabilities[number].min() > _HARM:
+            above.add_patch(Rectangle(corner, found.side, found.side, fill=False, ec=TRAIN, lw=1.8))
+        shades = _map(below, found, number, image.shape[:2])
+    bar = figure.colorbar(shades, ax=grid, label="probability of the true class", shrink=0.6, aspect=24)
+    bar.outline.set_visible(False)
+    return figure
+
+
+def _map(axes: Axes, found: Sensitivity, number: int, size: tuple[int, int]):  # noqa: ANN202
+    """One image's map, in the image's own coordinates."""
+    half = np.diff(found.rows[:2]).sum() / 2, np.diff(found.columns[:2]).sum() / 2
+    top, bottom = found.rows[0] - half[0], found.rows[-1] + half[0]
+    left, right = found.columns[0] - half[1], found.columns[-1] + half[1]
+    shades = axes.imshow(
+        found.probabilities[number], cmap="cividis", vmin=0.0, vmax=1.0, extent=(left, right, bottom, top)
+    )
+    axes.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5), xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(
+        f"{found.uncovered[number]:.0%} uncovered\n{found.probabilities[number].min():.0%} at worst",
+        fontsize=8.5,
+        color=GREY,
+    )
+    return shades

@@ -1,0 +1,1 @@
+"""A run's folder: checkpoints, metrics, summary, and the trained network in it."""

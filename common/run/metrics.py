@@ -1,0 +1,180 @@
+"""Where a run's numbers go: the terminal, `metrics.jsonl` and TensorBoard event files.
+
+`metrics.jsonl` has one JSON object a line: `step`, `split` ('train' or 'test') and named values. Errors are
+fractions. It is the record that summaries, reports and claims are made from.
+"""
+
+import contextlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from common.errors import UserError, writing
+from common.optim.plan import Plan
+from common.training.evaluate import means
+from common.training.steps import NEVER, Totals, diverged
+
+FILE = "metrics.jsonl"
+_PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left{postfix}"
+
+
+class Writer:
+    """Writes numbers under the step they belong to, and keeps the progress line; only the `primary` process's does."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int, due: Plan, batch_size: int, primary: bool = True):
+        self._records = _Records(workdir, first_step) if primary else None
+        self._batch_size, self._epoch_steps = batch_size, due.epoch
+        fields = {"bar_format": _PROGRESS, "disable": not primary or None, "leave": False, "dynamic_ncols": True}
+        self._bar = tqdm(total=due.total, initial=first_step, **fields)
+        self._step = self._logged_step = first_step
+        self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._bar.close()
+        # After another error, that files cannot be closed for the same reason is no news.
+        with contextlib.suppress(UserError) if kind else contextlib.nullcontext():
+            if self._records:
+                self._records.close()
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count the time inside as waiting for data."""
+        asked = time.perf_counter()
+        yield
+        self._waited += time.perf_counter() - asked
+
+    def progress(self, step: int) -> None:
+        """Move the progress line to `step`."""
+        if not self._bar.disable:
+            speed = self._speed(step)
+            text = f"{speed['images_per_second']:,.0f} images/s, waiting for data {speed['data_wait']:.0%}"
+            self._bar.set_postfix_str(text, refresh=False)
+        self._bar.update(step - self._step)
+        self._step = step
+
+    def train(self, step: int, sums: Totals, learning_rate: float) -> None:
+        """Record the totals of the updates since the last call; UserError if a loss among them was not finite.
+
+        Waits for these updates, the only time that a loop does besides evaluating and saving.
+        """
+        values = means(sums)
+        if int(sums.bad_step) != NEVER:
+            raise diverged(int(sums.bad_step))
+        self._write(step, "train", {**values, "learning_rate": learning_rate, **self._speed(step)})
+        self._restart_clock(step)
+
+    def test(self, step: int, values: dict[str, float]) -> None:
+        """Record a test result; the time it took is left out of images per second."""
+        self._write(step, "test", {**values, "seconds": time.perf_counter() - self._since})
+        self._restart_clock(step)
+
+    def _speed(self, step: int) -> dict[str, float]:
+        """Of the updates since the last record: images per second, share of time spent waiting for data, seconds."""
+        seconds = time.perf_counter() - self._since
+        images = (step - self._logged_step) * self._batch_size
+        return {"images_per_second": images / seconds, "data_wait": self._waited / seconds, "seconds": seconds}
+
+    def _restart_clock(self, step: int) -> None:
+        self._since, self._waited, self._logged_step = time.perf_counter(), 0.0, step
+
+    def say(self, text: str) -> None:
+        """Print a line above the progress line."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def _write(self, step: int, split: str, values: dict[str, Any]) -> None:
+        if self._records:
+            self._records.write(step, split, values)
+        self.say(_line(step, step / self._epoch_steps, split, values))
+
+
+class _Records:
+    """The files that numbers are written to, at once, so that a kill loses none of them."""
+
+    def __init__(self, workdir: pathlib.Path, first_step: int):
+        self._folder = workdir
+        with writing(workdir):
+            self._file = _reopened(workdir / FILE, first_step)
+            # Not tensorboardX's SummaryWriter, which writes every two minutes, from a thread.
+            self._board = _event_file(workdir / "events")
+            self._board.write_event(_purge_from(first_step + 1))
+            self._board.flush()
+
+    def write(self, step: int, split: str, values: dict[str, Any]) -> None:
+        with writing(self._folder):
+            self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            self._file.flush()
+            self._board.write_event(_scalars(step, split, values))
+            self._board.flush()
+
+    def close(self) -> None:
+        with writing(self._folder):
+            self._file.close()
+            self._board.close()
+
+
+def _event_file(prefix: pathlib.Path) -> Any:
+    """TensorBoard's file of events, new; tensorboardX would load PyTorch, where it is installed, to convert tensors."""
+    unused = {"torch"} - sys.modules.keys()
+    sys.modules.update(dict.fromkeys(unused))
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+    finally:
+        for name in unused:
+            del sys.modules[name]
+    return EventsWriter(str(prefix))
+
+
+def _scalars(step: int, split: str, values: dict[str, Any]) -> Any:
+    """TensorBoard's record of numbers."""
+    from tensorboardX.proto import event_pb2, summary_pb2
+
+    scalars = [summary_pb2.Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
+    return event_pb2.Event(wall_time=time.time(), step=step, summary=summary_pb2.Summary(value=scalars))
+
+
+def _purge_from(step: int) -> Any:
+    """Tells TensorBoard to forget what other files of this run have from `step` on, which is run again."""
+    from tensorboardX.proto import event_pb2
+
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    return event_pb2.Event(wall_time=time.time(), step=step, session_log=start)
+
+
+def _line(step: int, epoch: float, split: str, values: dict[str, float]) -> str:
+    text = f"step {step:>8,}  epoch {epoch:7.2f}  {split:<5}  loss {values['loss']:8.4f}  error {values['error']:7.2%}"
+    if "images_per_second" in values:
+        text += f"  {values['images_per_second']:>9,.0f} images/s  waiting for data {values['data_wait']:.0%}"
+    return text
+
+
+def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]]:
+    """The records of a run, oldest first; a last line cut short by a kill is ignored."""
+    path = workdir / FILE
+    if not path.exists():
+        return []
+    records = []
+    for line in path.read_text().splitlines():
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return [record for record in records if split in (None, record["split"])]
+
+
+def _reopened(path: pathlib.Path, first_step: int) -> Any:
+    """The file, for appending, without the records of steps that will be run again."""
+    kept = [record for record in read(path.parent) if record["step"] <= first_step]
+    fresh = path.with_suffix(".tmp")
+    fresh.write_text("".join(json.dumps(record) + "\n" for record in kept))
+    fresh.replace(path)
+    return path.open("a")

@@ -1,0 +1,100 @@
+"""What a run says about itself: a few lines when it starts, `summary.json` when it is done."""
+
+import json
+import pathlib
+import resource
+import sys
+from typing import Any
+
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from common.anatomy.footprint import activation_bytes
+from common.data.datasets import Info
+from common.devices import sharding
+from common.errors import UserError
+from common.models import Classifier
+from common.optim.plan import Plan
+from common.run import metrics, workdir
+from common.training.state import TrainState, num_parameters
+
+
+def opening(
+    config: ConfigDict,
+    classifier: Classifier,
+    info: Info,
+    state: TrainState,
+    mesh: Mesh,
+    due: Plan,
+    folder: pathlib.Path,
+    step: int,
+) -> str:
+    """The lines printed before the first step."""
+    model, size = config.model, config.train.batch_size
+    kept = activation_bytes(classifier, state.params, state.model_state, size // config.train.accumulate)
+    shape = "x".join(str(n) for n in info.image_shape)
+    kind = mesh.devices.flat[0].device_kind
+    lines = [
+        f"{model.family} {model.variant}: {num_parameters(state.params):,} parameters",
+        *([classifier.remark] if classifier.remark else []),
+        f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, "
+        f"{info.num_classes} classes",
+        f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
+        f"{due.total:,} updates, {due.epoch:,.2f} to an epoch",
+        f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
+        f"workdir {folder}" + _position(step, due.total),
+    ]
+    if mesh.size > 1:
+        lines.append(sharding.table(state, mesh))
+    return "\n".join(lines)
+
+
+def _position(step: int, total: int) -> str:
+    if step >= total:
+        return f": finished at step {step:,}; raise config.train.length to go on, or choose another --workdir"
+    return f", going on from step {step:,}" if step else ""
+
+
+def exists(folder: pathlib.Path) -> bool:
+    """Whether the run in `folder` has been finished."""
+    return (folder / workdir.SUMMARY).exists()
+
+
+def read(folder: pathlib.Path) -> dict[str, Any]:
+    """The summary of a finished run."""
+    if not exists(folder):
+        raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
+    return json.loads((folder / workdir.SUMMARY).read_text())
+
+
+def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: list[str]) -> dict[str, Any]:
+    """Write and return the summary of a finished run: final and best errors (fractions), speed, versions.
+
+    skipped: what was said of each training image that could not be read, since step `resumed_from`.
+    """
+    test, train = metrics.read(folder, "test"), metrics.read(folder, "train")
+    best = min(
+        test, key=lambda record: (record["error"], -record["step"])
+    )  # the later of equals, as checkpoints have it
+    speeds = sorted(record["images_per_second"] for record in train)
+    content = {
+        "step": test[-1]["step"],
+        "test": {key: value for key, value in test[-1].items() if key not in ("step", "split")},
+        "best_test": {"step": best["step"], "error": best["error"]},
+        "train": {key: train[-1][key] for key in ("loss", "error")},
+        "images_per_second": speeds[len(speeds) // 2],
+        "seconds": {split: sum(r["seconds"] for r in records) for split, records in (("train", train), ("test", test))},
+        "peak_memory_bytes": _peak_memory(),
+        "resumed_from": resumed_from,
+        "skipped_images": skipped,
+        "seed": config.seed,
+        "environment": workdir.environment(),
+    }
+    workdir.write_json(folder / workdir.SUMMARY, content)
+    return content
+
+
+def _peak_memory() -> int:
+    """The most memory this process has held, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

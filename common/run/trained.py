@@ -1,0 +1,79 @@
+"""A trained run, opened for use: what evaluation, prediction and reports start from."""
+
+import dataclasses
+import functools
+import pathlib
+
+import jax
+from flax import linen as nn
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, PyTree
+from ml_collections import ConfigDict
+
+from common import models, train
+from common.data import pixel_statistics
+from common.data.datasets import Info
+from common.data.normalize import make_normalize
+from common.data.pixel_statistics import Statistics
+from common.devices import mesh as mesh_lib
+from common.errors import UserError
+from common.models import Classifier
+from common.run import workdir
+from common.run.checkpoints import Checkpoints
+from common.training.state import create_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A network with the variables of one of its checkpoints.
+
+    statistics: of its training set, where they normalize its images.
+    """
+
+    config: ConfigDict
+    info: Info
+    classifier: Classifier
+    variables: PyTree
+    step: int
+    mesh: Mesh
+    statistics: Statistics | None = None
+
+
+def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | None = None) -> Run:
+    """The run in `folder` at `step`; by default at the lowest test error among its checkpoints.
+
+    config: the experiment again, where what does not change the network (where its data is, how many examples are
+    evaluated at a time, devices) is to be other than when it was trained; UserError where it is another experiment.
+    """
+    info = workdir.load_info(folder)
+    if config is not None:
+        workdir.check_same(folder, config)
+    config = config or workdir.load_config(folder)
+    classifier = models.create(config.model, info)
+    optimizer, _ = train.make_optimizer(config, info.train_size)
+    like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
+    mesh = mesh_lib.available(config.mesh)
+    with Checkpoints(folder, read_only=True) as checkpoints:
+        known = checkpoints.steps()
+        if not known:
+            raise UserError(f"no checkpoint in {folder}; train first with python -m common.main")
+        if step is not None and step not in known:
+            raise UserError(f"no checkpoint of step {step} in {folder}; there are {', '.join(map(str, known))}")
+        chosen = step or checkpoints.best_step() or known[-1]
+        state = checkpoints.restore(chosen, like, mesh)
+    return Run(config, info, classifier, state.variables(), chosen, mesh, pixel_statistics.of_run(config, folder))
+
+
+def network_input(run: Run, images: Array) -> Float[Array, "batch height width channels"]:
+    """Stored images (uint8 or float, already of the network's size) on the scale that the network is fed."""
+    return make_normalize(run.config.data, run.statistics)(images)
+
+
+def outputs(run: Run, images: Array) -> PyTree:
+    """What the network makes of stored images; `run.classifier.logits` reads classes off it."""
+    return _apply(run.classifier.module, run.variables, network_input(run, images))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
+    return module.apply(variables, images, train=False)

@@ -1,0 +1,1 @@
+"""The training state and the steps that change or evaluate it."""

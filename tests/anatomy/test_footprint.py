@@ -1,0 +1,65 @@
+"""The memory of activations, counted by hand on small networks and compared on large ones."""
+
+import types
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from common import models
+from common.anatomy.footprint import activation_bytes
+from common.models import Classifier
+
+
+def footprint(module, loss, batch_size=10, shape=(2, 2, 1)):
+    classifier = Classifier(module, loss, lambda outputs: outputs, shape, 3)
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *shape)))
+    return activation_bytes(classifier, variables["params"], {}, batch_size)
+
+
+class Squares(nn.Module):
+    """Two dense layers with a square between them."""
+
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        layer = nn.remat(SquareLayer) if self.remat else SquareLayer
+        return nn.Dense(3, use_bias=False)(layer()(images.reshape(len(images), -1)))
+
+
+class SquareLayer(nn.Module):
+    """A dense layer of 7 squared units."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(7, use_bias=False)(x) ** 2
+
+
+def total(outputs, labels):
+    return outputs.sum(-1)
+
+
+def test_a_square_keeps_its_input_and_a_product_what_it_multiplies():
+    # 4 inputs, 7 sums (twice their value is the derivative of the square) and 7 squares, each of 4 bytes.
+    assert footprint(Squares(), total) == 10 * 4 * (4 + 7 + 7)
+
+
+def test_it_grows_with_the_batch():
+    assert footprint(Squares(), total, 40) == 4 * footprint(Squares(), total, 10)
+
+
+def test_rematerialised_layers_keep_their_inputs_only():
+    # The layer's 4 inputs, and the 7 squares that the last product multiplies.
+    assert footprint(Squares(remat=True), total) == 10 * 4 * (4 + 7)
+
+
+def test_resnet_152_at_batch_256_fits_a_gpu_of_40_gb_only_when_rematerialised():
+    def gigabytes(**changes):
+        info = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(224, 224, 3))
+        classifier = models.create(models.section("resnet", "resnet152", **changes), info)
+        variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+        return activation_bytes(classifier, variables.pop("params"), variables, 256) / 1e9
+
+    assert 59 < gigabytes() < 60
+    assert gigabytes(remat=True) < 20

@@ -1,0 +1,58 @@
+"""Steps are compiled as XLA's CPU backend runs them fastest, and compiled at all where it does not know how."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from common.devices import compilation
+
+
+@pytest.fixture
+def options():
+    compilation.compiler_options.cache_clear()
+    yield compilation.compiler_options
+    compilation.compiler_options.cache_clear()
+
+
+def program(function, *arguments):
+    return compilation.jit(function).lower(*arguments).compile().as_text()
+
+
+def test_a_barrier_keeps_loops_apart():
+    def twice(x):
+        y = jax.lax.optimization_barrier(jnp.maximum(x, 0.0) + 1.0)
+        return y.T * 2.0, y * 3.0
+
+    text = program(twice, jnp.ones((64, 64)))
+    assert text.count(" maximum(") == 1  # once, not once for each of its two readers
+
+
+def test_what_this_xla_does_not_know_is_left_out(options, monkeypatch):
+    monkeypatch.setattr(compilation, "_CPU", {"xla_cpu_no_such_option": True})
+    assert options() == {}
+    assert compilation.jit(lambda x: x + 1)(1) == 2
+
+
+def test_other_backends_are_told_nothing(options, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert options() == {}
+
+
+def test_a_compiled_step_can_be_kept_for_the_next_start(tmp_path):
+    """Programs that XLA cannot write down would be compiled again at every start."""
+
+    def products(x):
+        return jnp.tanh(x @ x)
+
+    settings = {"jax_compilation_cache_dir": str(tmp_path), "jax_persistent_cache_min_compile_time_secs": 0.0}
+    before = {name: getattr(jax.config, name) for name in settings}
+    try:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        jax.experimental.compilation_cache.compilation_cache.reset_cache()
+        program(products, jnp.ones((512, 512)))
+        assert list(tmp_path.glob("jit_products*"))
+    finally:
+        for name, value in before.items():
+            jax.config.update(name, value)
+        jax.experimental.compilation_cache.compilation_cache.reset_cache()

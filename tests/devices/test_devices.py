@@ -1,0 +1,67 @@
+"""One device and eight simulated ones give the same losses; evaluation counts every example once."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from common.run import metrics
+from tests.runs import ROOT, environment, run
+
+MODERN = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", "--config.mesh.devices=0")
+SHORT = (
+    "--config.train.length=30steps",
+    "--config.schedule.warmup=5steps",
+    "--config.train.log_every=5steps",
+    "--config.evaluate.every=10steps",
+)
+
+
+@pytest.mark.parametrize("memory", ["arrays", "stream"])
+def test_eight_devices_learn_as_one_does(tmp_path, memory):
+    for devices in (1, 8):
+        folder = tmp_path / str(devices)
+        settings = (f"--config.data.memory={memory}", "--config.evaluate.batch_size=50", f"--workdir={folder}")
+        code, output, errors = run(*MODERN, *SHORT, *settings, devices=devices)
+        assert code == 0, errors
+        assert f"over {devices} x cpu ({32 // devices} each)" in output
+    one, eight = metrics.read(tmp_path / "1"), metrics.read(tmp_path / "8")
+    assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in eight]
+    for a, b in zip(one, eight, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-3)
+        assert a["examples"] == b["examples"]
+    assert one[-1]["examples"] == 359
+
+
+COUNT = """
+import json
+from common import models
+from common.devices import mesh
+from common.config import base
+from common.data import datasets
+from common.training.evaluate import evaluate, make_eval_step
+from configs import lenet5_folder
+import jax, jax.numpy as jnp
+config = lenet5_folder.get_config()
+config.data.source = "digits"
+dataset = datasets.load(config.data)
+classifier = models.create(config.model, dataset.info)
+variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))
+step = make_eval_step(classifier, config)
+config.mesh.devices = 0
+devices = mesh.create(config.mesh)
+print(json.dumps([evaluate(step, variables, dataset.test, size, devices) for size in (1000, 359, 100, 7)]))
+"""
+
+
+def test_evaluation_counts_every_example_once_at_any_batch_size():
+    done = subprocess.run(
+        [sys.executable, "-c", COUNT], cwd=ROOT, env=environment(8), capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout.strip().splitlines()[-1])
+    for values in results:
+        assert values["examples"] == 359
+        assert values["loss"] == pytest.approx(results[0]["loss"], rel=1e-4)
+        assert values["error"] == results[0]["error"]

@@ -1,0 +1,135 @@
+"""Where arrays lie, that it changes no loss, and that what is sent is what the model of docs/scaling.md says."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import pytest
+from jax.sharding import AbstractMesh, PartitionSpec
+
+from benchmarks import collectives, scaling
+from common.devices import sharding
+from tests.modes import NETWORKS
+from tests.runs import ROOT, environment
+
+
+def mesh(data, fsdp):
+    return AbstractMesh((data, fsdp), ("data", "fsdp"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "spec"),
+    [
+        ((512, 1024), PartitionSpec(None, "fsdp")),
+        ((1024, 512), PartitionSpec(None, "fsdp")),  # never the first where another divides
+        ((1024, 10), PartitionSpec("fsdp")),
+        ((3, 3, 256, 512), PartitionSpec(None, None, None, "fsdp")),
+        ((3, 3, 512, 512), PartitionSpec(None, None, None, "fsdp")),
+        ((7, 7, 3, 64), PartitionSpec(None, None, None, "fsdp")),
+        ((24, 1024, 16, 64), PartitionSpec(None, "fsdp")),  # 24 scanned blocks
+        ((24, 4096), PartitionSpec(None, "fsdp")),
+        ((4096,), PartitionSpec("fsdp")),
+        ((1000,), PartitionSpec()),  # small
+        ((999, 1001), PartitionSpec()),  # nothing divides
+        ((), PartitionSpec()),
+    ],
+)
+def test_the_largest_axis_that_divides_is_split(shape, spec):
+    assert sharding.partition(shape, mesh(1, 8)) == spec
+    assert sharding.partition(shape, mesh(8, 1)) == PartitionSpec()
+
+
+def run_in_eight(*arguments):
+    """The last line that `python ARGUMENTS` prints on eight simulated devices."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=environment(8), capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_mode_has_the_losses_of_one_device(name):
+    found = json.loads(run_in_eight("-m", "tests.modes", name))[name]
+    one = found.pop("one device")
+    assert one["losses"][0] != one["losses"][-1]
+    for mode in found.values():
+        assert mode["losses"] == pytest.approx(one["losses"], rel=2e-3)
+    assert found["fsdp"]["bytes"] < found["data and fsdp"]["bytes"] < found["data"]["bytes"] == one["bytes"]
+
+
+@pytest.mark.parametrize(
+    ("family", "variant"), [("resnet", "resnet50"), ("vit", "l16"), ("vit", "h14"), ("vgg", "vgg16")]
+)
+def test_fully_sharded_each_of_eight_devices_holds_an_eighth(family, variant):
+    shapes = scaling.state_shapes(family, variant)
+    held = (shapes.params, shapes.opt_state, shapes.ema)
+    whole = sharding.bytes_per_device(held, mesh(8, 1))
+    assert sharding.bytes_per_device(held, mesh(1, 8)) == pytest.approx(whole / 8, rel=0.1)
+    assert whole == 2 * sum(leaf.size * 4 for leaf in jax.tree.leaves(shapes.params)) + 4
+
+
+def test_the_table_names_every_kind_of_array_and_sums():
+    text = sharding.table(scaling.state_shapes("resnet", "resnet50"), mesh(1, 8))
+    (head,) = (line.split() for line in text.splitlines() if line.startswith("fc/kernel"))
+    assert head[1:] == ["2048x1000", "-,fsdp", f"{2048 * 125 * 4:,}"]
+    assert len(text.splitlines()) < 60
+    assert "all of params" in text
+
+
+def test_checkpoints_of_any_layout_restore_on_any_other_and_the_chosen_are_kept(tmp_path):
+    found = json.loads(run_in_eight("-m", "tests.layouts", str(tmp_path)))
+    assert found["wrong"] == []
+    assert found["kept"] == [3, 4, 8, 9, 10]  # the best, multiples of four, the last two
+
+
+COUNT = """
+import json
+from benchmarks import scaling
+wide = {"hidden_size": 128, "mlp_dim": 512, "depth": 4}
+print(json.dumps({fsdp: scaling.passes("vit", "nano4", 16, fsdp, **wide) for fsdp in (1, 8)}))
+"""
+
+
+def test_data_parallel_sends_the_parameters_twice_round():
+    found = json.loads(run_in_eight("-c", COUNT))
+    assert sum(found["1"].values()) == pytest.approx(2, rel=0.05)
+    assert found["8"]["all-gather"] == pytest.approx(2, rel=0.3)
+
+
+PROGRAM = """
+HloModule example
+
+%body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %all-gather.1 = f32[64]{0} all-gather(f32[8]{0} %x), channel_id=1, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+%cond (p: (s32[], f32[8])) -> pred[] {
+  %lt = pred[] compare(s32[] %a, s32[] %b), direction=LT
+}
+
+ENTRY %main (a: f32[8]) -> f32[8] {
+  %all-reduce.3 = (f32[100]{0}, f32[2,5]{1,0}) all-reduce(f32[100]{0} %g, f32[2,5]{1,0} %h), replica_groups={{0,1,2,3}}, to_apply=%add
+  %while.1 = (s32[], f32[8]{0}) while((s32[], f32[8]{0}) %t), condition=%cond, body=%body, backend_config={"known_trip_count":{"n":"12"}}
+  %all-to-all.2 = f32[8]{0} all-to-all(f32[8]{0} %g), replica_groups=mesh['axis_0'=4,'axis_1'=2] {'axis_0'}, dimensions={0}
+  %rs = bf16[4]{0} reduce-scatter(bf16[8]{0} %g), replica_groups={{0,1},{2,3}}, dimensions={0}, to_apply=%add
+}
+"""  # noqa: E501
+
+
+def test_collectives_are_read_with_their_groups_and_turns():
+    found = {one.kind: one for one in collectives.read(PROGRAM)}
+    assert found["all-reduce"].sent == 2 * 3 / 4 * 440
+    assert found["all-gather"].sent == 12 * 7 / 8 * 256
+    assert found["all-to-all"].sent == 3 / 4 * 32
+    assert found["reduce-scatter"].sent == 1 / 2 * 16
+
+
+def test_the_cost_model_has_its_limits():
+    machine = scaling.Machine()
+    resnet = scaling.Network("resnet", 25_557_032, 4_089_184_256, batch=128)
+    alone, node, pod = (scaling.exchange_seconds(4 * resnet.parameters, n, machine) for n in (1, 8, 4096))
+    assert alone == 0
+    assert node == pytest.approx(7 / 8 * 4 * resnet.parameters / machine.near + 3 * machine.latency)
+    assert pod < node + 4 * resnet.parameters / 8 / machine.far + 12 * machine.latency
+    assert scaling.compute_seconds(resnet, machine) == pytest.approx(6 * 4.089e9 * 128 / (0.4 * 989e12), rel=1e-3)

@@ -1,0 +1,41 @@
+"""Groups apart are the grouped convolution, and all else is the convolution."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from common.nn.convolution import convolve
+
+CASES = {  # images, kernel, strides, padding, groups
+    "1x1": ((2, 6, 5, 3), (1, 1, 3, 4), (1, 1), ((0, 0), (0, 0)), 1),
+    "1x1 at stride 2": ((2, 7, 6, 3), (1, 1, 3, 4), (2, 2), ((0, 0), (0, 0)), 1),
+    "many channels": ((2, 6, 5, 32), (3, 3, 32, 4), (1, 1), ((1, 1), (1, 1)), 1),
+    "many channels at stride 2": ((2, 8, 7, 32), (3, 3, 32, 4), (2, 2), ((1, 1), (1, 1)), 1),
+    "unequal padding, strides and sides": ((2, 8, 9, 32), (2, 3, 32, 4), (3, 2), ((0, 1), (2, 0)), 1),
+    "few channels": ((2, 6, 5, 3), (3, 3, 3, 4), (1, 1), ((1, 1), (1, 1)), 1),
+    "large kernel": ((1, 9, 9, 32), (5, 5, 32, 4), (1, 1), ((2, 2), (2, 2)), 1),
+    "groups": ((2, 6, 5, 64), (3, 3, 32, 6), (1, 1), ((1, 1), (1, 1)), 2),
+    "groups of few channels": ((2, 6, 5, 4), (3, 3, 2, 6), (2, 2), ((1, 1), (1, 1)), 2),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_values_and_gradients_are_those_of_lax(case):
+    shape, kernel_shape, strides, padding, groups = CASES[case]
+    rng = np.random.default_rng(0)
+    images, kernel = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in (shape, kernel_shape))
+    options = {"window_strides": strides, "padding": padding, "feature_group_count": groups}
+    ours, theirs = (
+        functools.partial(function, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
+        for function in (convolve, lax.conv_general_dilated)
+    )
+    expected, pull_theirs = jax.vjp(theirs, images, kernel)
+    found, pull_ours = jax.vjp(ours, images, kernel)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    gradient = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
+    for one, other in zip(pull_ours(gradient), pull_theirs(gradient), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,46 @@
+"""When a run logs, evaluates and saves; how it is cut into calls."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import UserError
+from common.optim import duration
+from common.optim.plan import Plan
+
+
+@given(
+    total=st.integers(1, 300),
+    epoch=st.floats(0.3, 90),
+    cycles=st.tuples(*[st.integers(1, 100)] * 3),
+    per_call=st.integers(1, 50),
+)
+def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, per_call):
+    plan = Plan(total, epoch, *cycles, per_call)
+    stops, step = {0}, 0
+    while step < total:
+        count = plan.updates_from(step)
+        assert 1 <= count <= per_call
+        step += count
+        stops.add(step)
+    assert step == total
+    for at in range(1, total):
+        if plan.log(at) or plan.evaluate(at) or plan.save(at) or plan.starts_epoch(at):
+            assert at in stops
+    assert plan.log(total)
+    assert plan.evaluate(total)
+    assert plan.save(total)
+
+
+def test_durations_in_epochs_round_to_the_nearest_update():
+    assert duration.to_steps("2 epochs", 1437, 128) == 22
+    assert duration.to_steps("0.5 epochs", 1000, 100) == 5
+    assert duration.to_steps("64000 steps", 50000, 128) == 64000
+    assert duration.to_steps("0.001 epochs", 10, 10) == 1
+    assert duration.to_steps("0 steps", 10, 10) == 0
+
+
+@pytest.mark.parametrize("text", ["20", "epochs", "-1 epochs", "3 weeks", ""])
+def test_a_malformed_duration_names_the_option(text):
+    with pytest.raises(UserError, match=r"config.train.length is .*; expected a duration such as '20 epochs'"):
+        duration.parse(text, "config.train.length")

@@ -1,0 +1,289 @@
+"""Starting from trained weights: runs, published files, new heads, and what does not fit."""
+
+import json
+import shutil
+import types
+
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import optax
+import pytest
+from flax import traverse_util
+from ml_collections import ConfigDict
+from PIL import Image
+
+from common import config as config_lib
+from common import models, train
+from common.errors import UserError
+from common.pretrained import initial, weight_files
+from common.run import trained
+from common.training.state import create_state
+from configs import vgg_digits, vit_digits
+from tests.runs import refused, run
+from vgg import weights as vgg_weights
+from vit import weights as vit_weights
+
+TINY = {"hidden_size": 8, "mlp_dim": 8, "num_heads": 1, "depth": 1, "pooling": "token", "position": "learned"}
+FLAGS = ("--config=configs/vit_digits.py", *(f"--config.model.{name}={value}" for name, value in TINY.items()))
+
+
+def info(classes=10, image=(8, 8, 3)):
+    return types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=image)
+
+
+def config(family, variant, fields=None, **init):
+    made = config_lib.base(models.section(family, variant, **(fields or {})))
+    made.init.update(init)
+    return made
+
+
+def fresh(made, facts, seed=0):
+    made.seed = seed
+    classifier = models.create(made.model, facts)
+    return classifier, create_state(classifier, optax.sgd(0.1), made)
+
+
+def flat(tree):
+    return {name: np.asarray(array) for name, array in traverse_util.flatten_dict(tree, sep="/").items()}
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+    """A run of a tiny Vision Transformer on digits of 8x8 pixels."""
+    folder = tmp_path_factory.mktemp("pretrained")
+    made = vit_digits.get_config()
+    made.model.update(TINY)
+    made.data.resize = 8
+    made.train.length = made.evaluate.every = made.checkpoint.every = "1 epoch"
+    made.schedule.warmup = "0 steps"
+    train.fit(made, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def shapes_folder(tmp_path_factory):
+    """Pictures of three classes, by folder."""
+    root = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for number, name in enumerate(("bright", "dark", "half")):
+        (root / name).mkdir()
+        for i in range(10):
+            picture = rng.integers(0, 60, (16, 16)) + (180, 0, 90)[number]
+            Image.fromarray(np.uint8(picture)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, shapes_folder, tmp_path):
+    start = shutil.copytree(pretrained, tmp_path / "start")
+    work, data = tmp_path / "work", f"--config.data.source=folder:{shapes_folder}"
+    length = ("--config.train.batch_size=8", "--config.schedule.warmup=0 steps", "--config.train.length=1 epoch")
+    length = (*length, "--config.evaluate.every=1 epoch", "--config.checkpoint.every=1 epoch")
+    given = (*FLAGS, data, *length, f"--config.init.checkpoint={start}")
+    line = refused(*given, f"--workdir={tmp_path / 'refused'}")
+    assert "tells 10 classes apart and the dataset has 3: set config.init.new_head=True" in line
+    given = (*given, "--config.init.new_head=True", f"--workdir={work}")
+    code, output, errors = run(*given)
+    assert code == 0, errors
+    assert "NEW HEAD: 'head' for 3 classes starts untrained; what was learnt of 10 classes is DROPPED" in output
+    assert "position embeddings interpolated from 2x2 to 4x4 patches" in output
+    tuned, before = (flat(trained.load(folder).variables["params"]) for folder in (work, start))
+    assert tuned["Transformer/posembed_input/pos_embedding"].shape == (1, 17, 8)
+    moved = np.abs(tuned["embedding/kernel"] - before["embedding/kernel"]).max()
+    assert 0 < moved < 0.05
+
+    shutil.rmtree(start)  # a run that goes on needs what it started from no more
+    code, output, errors = run(*given, "--config.train.length=2 epochs")
+    assert code == 0, errors
+    assert "NEW HEAD" not in output
+    assert json.loads((work / "summary.json").read_text())["resumed_from"] > 0
+
+
+def test_everything_of_a_run_but_the_optimizer_is_taken_over(pretrained):
+    given = trained.load(pretrained)
+    made = vit_digits.get_config()
+    made.model.update(TINY)
+    made.optimizer.ema = 0.9
+    made.init.checkpoint = str(pretrained)
+    classifier, state = fresh(made, info(image=(8, 8, 1)), seed=7)
+    started = initial.start(state, classifier, made)
+    assert int(started.step) == 0
+    for tree in (started.params, started.ema["params"]):
+        ours, theirs = flat(tree), flat(given.variables["params"])
+        assert ours.keys() == theirs.keys()
+        for name, array in theirs.items():
+            np.testing.assert_array_equal(ours[name], array)
+    jax.tree.map(np.testing.assert_array_equal, started.key, state.key)
+
+
+def test_without_a_checkpoint_nothing_changes():
+    made = config("lenet", "lenet5_modern" if "lenet5_modern" in models.family_module("lenet").VARIANTS else "lenet5")
+    classifier, state = fresh(made, info(image=(32, 32, 1)))
+    assert initial.start(state, classifier, made) is state
+
+
+def test_a_vision_transformers_file_with_another_grid_and_a_new_head(tmp_path, capsys):
+    vit = {**TINY, "representation_size": 8}
+    _, old = fresh(config("vit", "nano4", vit), info(7, (8, 24, 3)))
+    vit_weights.write(tmp_path / "vit.npz", old.params)
+    made = config("vit", "nano4", TINY, checkpoint=str(tmp_path / "vit.npz"), new_head=True)
+    classifier, state = fresh(made, info(5, (16, 16, 3)), seed=1)
+    with pytest.raises(UserError, match="12 patches are not a square grid: set config.init.old_grid"):
+        initial.start(state, classifier, made)
+    made.init.old_grid = (2, 6)
+    started = initial.start(state, classifier, made)
+    assert "pre-logits layer of 8 units dropped" in capsys.readouterr().out
+    np.testing.assert_array_equal(started.params["head"]["kernel"], np.zeros((8, 5)))
+    np.testing.assert_array_equal(started.params["embedding"]["kernel"], old.params["embedding"]["kernel"])
+    table, before = (p["Transformer"]["posembed_input"]["pos_embedding"][0] for p in (started.params, old.params))
+    np.testing.assert_array_equal(table[0], before[0])
+    corners, kept = np.asarray(before)[[1, 6, 7, 12]], np.asarray(table)[[1, 4, 13, 16]]
+    np.testing.assert_allclose(kept, corners, rtol=1e-6)
+
+
+def trained_run(monkeypatch, made, facts):
+    """A folder that `trained.load` takes for a finished run with random weights, batch statistics included."""
+    classifier, state = fresh(made, facts, seed=3)
+    variables = jax.tree.map(lambda array: array + 0.5, state.variables())
+    found = types.SimpleNamespace(config=made, classifier=classifier, variables=variables, step=40)
+    monkeypatch.setattr(trained, "load", lambda folder: found)
+    return variables
+
+
+def abstract_state(made, facts):
+    """As `fresh`, without drawing a large network's parameters."""
+    classifier = models.create(made.model, facts)
+    return classifier, initial.shapes(classifier.module, classifier)
+
+
+@pytest.mark.parametrize(
+    ("shallow", "deep", "new_head", "norms"),
+    [
+        ("vgg11", "vgg16", False, ()),
+        ("vgg11", "vgg16", True, ()),
+        ("vgg11", "vgg13_bn", False, ()),
+        ("vgg11_bn", "vgg16", False, ()),
+        ("vgg11_bn", "vgg19_bn", False, ("bn1_1", "bn2_1", "bn3_1", "bn3_2")),
+    ],
+)
+def test_a_deep_vgg_starts_from_a_trained_net_a(shallow, deep, new_head, norms):
+    a, ours = (abstract_state(config("vgg", variant), info(10, (32, 32, 3))) for variant in (shallow, deep))
+    given = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), a[1])
+    from_run = initial.Given(given, "somewhere", a[0])
+    made = config("vgg", deep, checkpoint="a", new_head=new_head)
+    variables, (said,) = initial._fitted(from_run, ours[1], ours[0], made)
+    initial._check(initial._flatten(variables), initial._flatten(ours[1]), "somewhere")
+    copied = {name for name, array in initial._flatten(variables).items() if isinstance(array, np.ndarray)}
+    expected = {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", *norms, *(() if new_head else ("fc8",))}
+    assert {name.split("/")[1] for name in copied if name.startswith("params/")} == expected
+    assert {name.split("/")[1] for name in copied if name.startswith("batch_stats/")} == set(norms)
+    told, untrained = said.removeprefix("from net A: ").removesuffix(" (section 3.1)").split("; untrained: ")
+    assert set(told.split(", ")) == expected
+    assert set(untrained.split(", ")) == ours[1]["params"].keys() - expected
+
+
+def test_a_deeper_net_goes_on_learning_from_a_trained_a(tmp_path, capsys):
+    for variant, start in (("vgg11", ""), ("vgg13", str(tmp_path / "vgg11"))):
+        made = vgg_digits.get_config(variant)
+        made.model.update(width=1, fc_width=4)
+        made.data.limit, made.train.length, made.schedule.warmup = 32, "1 step", "0 steps"
+        made.init.checkpoint = start
+        train.fit(made, tmp_path / variant)
+    said = capsys.readouterr().out
+    assert f"weights from {tmp_path / 'vgg11'} (vgg11) at step 1" in said
+    assert "from net A: conv1_1, conv2_1, conv3_1, conv3_2, fc6, fc7, fc8; untrained: conv1_2" in said
+    before, after = (trained.load(tmp_path / variant).variables["params"] for variant in ("vgg11", "vgg13"))
+    for name in vgg_weights.FROM_A:  # a step of Adam is as long as the learning rate
+        np.testing.assert_allclose(after[name]["kernel"], before[name]["kernel"], atol=1.1e-3)
+    assert np.any(after["fc8"]["bias"] != before["fc8"]["bias"])
+
+
+def test_batch_statistics_and_published_names_come_along(monkeypatch, tmp_path):
+    from resnet import weights as resnet_weights
+
+    made = config("resnet", "resnet20", checkpoint=str(tmp_path), new_head=True)
+    given = trained_run(monkeypatch, config("resnet", "resnet20"), info(7, (32, 32, 3)))
+    classifier, state = fresh(made, info(5, (32, 32, 3)))
+    started = initial.start(state, classifier, made)
+    ours, theirs = flat(started.model_state), flat({"batch_stats": given["batch_stats"]})
+    assert ours.keys() == theirs.keys()
+    for name, array in theirs.items():
+        np.testing.assert_array_equal(ours[name], array)
+    np.testing.assert_array_equal(started.params["fc"]["kernel"], state.params["fc"]["kernel"])
+
+    np.savez(tmp_path / "published.npz", **resnet_weights.export_torch(given))
+    made.init.checkpoint = str(tmp_path / "published.npz")
+    again = initial.start(state, classifier, made)
+    for name, array in flat(started.params).items():
+        np.testing.assert_array_equal(flat(again.params)[name], array)
+
+
+def test_the_head_is_what_depends_on_the_number_of_classes():
+    classifier = models.create(models.section("resnet", "resnet20"), info(10, (32, 32, 3)))
+    assert sorted(initial.head_arrays(classifier)) == ["params/fc/bias", "params/fc/kernel"]
+    google = models.create(models.section("googlenet", "googlenet"), info(10, (224, 224, 3)))
+    assert {name.split("/")[-2] for name in initial.head_arrays(google)} == {"linear"}
+    assert len(initial.head_arrays(google)) == 6  # the main head's and the two auxiliary ones' kernels and biases
+
+
+@pytest.mark.parametrize(
+    ("init", "message"),
+    [
+        ({"checkpoint": "nowhere"}, "'nowhere', which does not exist; expected the workdir of a trained run"),
+        ({"checkpoint": "."}, "no run in .*is missing"),
+        ({"checkpoint": "README.md"}, "'README.md' is not a checkpoint of arrays"),
+    ],
+)
+def test_what_is_no_checkpoint_is_refused(init, message):
+    variant = next(iter(models.family_module("lenet").VARIANTS))
+    made = config("lenet", variant, **init)
+    classifier, state = fresh(made, info(10, (32, 32, 1)))
+    with pytest.raises(UserError, match=message):
+        initial.start(state, classifier, made)
+
+
+def test_another_network_is_refused_by_its_arrays(monkeypatch, tmp_path):
+    trained_run(monkeypatch, config("resnet", "resnet32"), info(10, (32, 32, 3)))
+    made = config("resnet", "resnet20", checkpoint=str(tmp_path))
+    classifier, state = fresh(made, info(10, (32, 32, 3)))
+    with pytest.raises(UserError, match="is another network: it .*has 'batch_stats/.* besides; choose its") as error:
+        initial.start(state, classifier, made)
+    assert "\n" not in str(error.value)
+    made.init.old_grid = (2, 2)
+    with pytest.raises(UserError, match="old_grid is set, but 'resnet' has no position embeddings"):
+        initial.start(state, classifier, made)
+
+
+@pytest.mark.parametrize("init", [{"new_head": True}, {"old_grid": (2, 2)}])
+def test_a_new_head_on_nothing_is_a_contradiction(init):
+    with pytest.raises(UserError, match="config.init.checkpoint is empty"):
+        config_lib.validate(config("vit", "nano4", **init))
+
+
+def test_safetensors_are_read(tmp_path):
+    arrays = {"a": np.float32([[1.5, -2.0, 3.0]]), "b.c": np.array([1.0, 2.5], ml_dtypes.bfloat16)}
+    header, content, names = {"__metadata__": {"format": "pt"}}, b"", {"a": "F32", "b.c": "BF16"}
+    for name, array in arrays.items():
+        offsets = [len(content), len(content) + array.nbytes]
+        header[name] = {"dtype": names[name], "shape": list(array.shape), "data_offsets": offsets}
+        content += array.tobytes()
+    text = json.dumps(header).encode()
+    (tmp_path / "net.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content)
+    read = weight_files.read(tmp_path / "net.safetensors")
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(read[name], array)
+    (tmp_path / "net.safetensors").write_bytes(b"text")
+    with pytest.raises(UserError, match="is not a checkpoint of arrays"):
+        weight_files.read(tmp_path / "net.safetensors")
+
+
+def test_adams_first_moment_can_be_kept_in_bfloat16():
+    from common.optim import optimizers
+
+    section = config_lib.base(ConfigDict()).optimizer
+    section.name, section.moment_dtype = "adam", "bfloat16"
+    params = {"kernel": jnp.ones((3, 2))}
+    state = optimizers.create(section, lambda step: 0.1, plateau=False).init(params)
+    adam = next(part for part in state if hasattr(part, "mu"))
+    assert (adam.mu["kernel"].dtype, adam.nu["kernel"].dtype) == (jnp.bfloat16, jnp.float32)

@@ -1,0 +1,146 @@
+"""Weights from files and into files, as a user moves them: `python -m common.weights import|export`."""
+
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from common import config as config_lib
+from common import models, weights
+from common.errors import UserError
+from common.pretrained import initial, weight_files
+from common.protocols import measure
+from common.run import trained
+from configs import resnet_digits
+from resnet import weights as resnet_weights
+from tests.digits_run import digits_run
+from tests.runs import refused, run
+
+# A network of each kind of names: PyTorch's, the paper's, and, where nobody published any, our own.
+NETWORKS = {
+    "resnet": ("resnet20", {"stage_sizes": (1, 3, 1), "width": 4, "scan": "on"}, "layer2.2.bn1.running_var"),
+    "vit": ("nano4", {"depth": 2}, "Transformer/encoderblock_1/LayerNorm_2/scale"),
+    "alexnet": ("small", {"widths": (4, 4, 4, 4, 4), "fc_width": 8}, "features.3.weight"),
+    "alexnet's author": ("fig1_cifar10", {}, "params/conv3/kernel"),
+    "vgg": ("vgg11_bn", {"width": 1, "fc_width": 4}, "classifier.6.bias"),
+    "googlenet": ("googlenet_small", {"width": 0.0625}, "inception3a.branch1.bn.running_mean"),
+    "lenet": ("lenet5", {}, "params/C1/kernel"),
+}
+
+
+def random_variables(module, classifier):
+    rng = np.random.default_rng(0)
+    return jax.tree.map(
+        lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype), initial.shapes(module, classifier)
+    )
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_family_reads_what_it_writes(name, tmp_path):
+    (variant, changes, array), family = NETWORKS[name], name.partition("'")[0]
+    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1 if family == "lenet" else 3))
+    section = models.section(family, variant, **changes)
+    classifier = models.create(section, info)
+    variables = random_variables(classifier.module, classifier)
+    arrays, names = initial.published(family, variables, classifier.module)
+    assert array in arrays
+    assert (names == "our") == array.startswith("params/")
+    weight_files.write(tmp_path / "net.npz", arrays)
+    given = initial._from_file(tmp_path / "net.npz", family, classifier)
+    like = initial.shapes(classifier.module, classifier)
+    fitted, _ = initial._fitted(given, like, classifier, config_lib.base(section))
+    jax.tree.map(np.testing.assert_array_equal, fitted, variables)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth"])
+def test_every_format_is_read_as_it_was_written(ending, tmp_path):
+    if ending == ".pth":
+        pytest.importorskip("torch")
+    arrays = {"layer1.0.weight": np.float32([[1.5, -2.0, 3.0]]), "a/b": np.arange(3), "c": np.array(True)}
+    weight_files.write(tmp_path / f"new/net{ending}", arrays)
+    found = weight_files.read(tmp_path / f"new/net{ending}")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert (found[name].dtype, found[name].shape) == (array.dtype, array.shape)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"net{ending}"]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth"])
+def test_a_file_cut_short_is_one_line(ending, tmp_path):
+    if ending == ".pth":
+        pytest.importorskip("torch")
+    path = tmp_path / f"net{ending}"
+    weight_files.write(path, {"a": np.zeros((20, 20), np.float32), "b": np.arange(3)})
+    whole = path.read_bytes()
+    for part in (0, 4, 20, len(whole) // 2, len(whole) - 5):
+        path.write_bytes(whole[:part])
+        with pytest.raises(UserError, match="is not a checkpoint of arrays"):
+            weight_files.read(path)
+
+
+def test_pytorch_loads_an_exported_network(tmp_path):
+    torch = pytest.importorskip("torch")
+    layer = torch.nn.BatchNorm2d(2)
+    arrays = {name: np.float32([2, 3]) for name in ("weight", "bias", "running_mean", "running_var")}
+    weight_files.write(tmp_path / "bn.pth", arrays)
+    layer.load_state_dict(torch.load(tmp_path / "bn.pth", weights_only=True))
+    np.testing.assert_array_equal(layer.running_var, [2, 3])
+
+
+def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
+    file, copy = tmp_path / "lenet.npz", tmp_path / "copy"
+    code, output, errors = run("export", file, f"--workdir={digits_run()}", module="common.weights")
+    assert code == 0, errors
+    assert "under our names" in output
+    options = ("--config=configs/lenet5_mnist_modern.py", "--config.data.source=digits", "--config.data.resize=28")
+    given = ("import", file, *options, "--config.mesh.devices=1", f"--workdir={copy}")
+    code, output, errors = run(*given, module="common.weights")
+    assert code == 0, errors
+    assert f"python -m common.main --mode=evaluate --workdir={copy}" in output
+    expected, found = (measure.measure([folder], "single") for folder in (digits_run(), copy))
+    assert found["members"][0]["step"] == 0
+    for name in ("top1_error", "cross_entropy"):
+        assert found[name] == expected[name]
+    assert "there is a run in" in refused(*given, module="common.weights")
+
+
+def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path):
+    config = resnet_digits.get_config()
+    config.model.update({"stage_sizes": (1, 1, 1), "width": 4})
+    config.data.normalize, config.data.pixel_range = "pixels", (0.0, 1.0)  # the mean image is the training set's
+    classifier = models.create(config.model, types.SimpleNamespace(num_classes=10, image_shape=(32, 32, 1)))
+    variables = random_variables(classifier.module, classifier)
+    weight_files.write(tmp_path / "net.npz", resnet_weights.export_torch(variables))
+    weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
+    found = trained.load(tmp_path / "run")
+    assert found.statistics is not None
+    jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
+    assert json.loads((tmp_path / "run/config.json").read_text())["init"]["checkpoint"].endswith("net.npz")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "expected: import FILE --config=CONFIG"),
+        (("exprot", "net.npz"), "did you mean 'export'"),
+        (("export", "net.npz"), "--workdir is missing"),
+        (("export", "net.onnx", "--workdir=nowhere"), "unknown ending of 'net.onnx' '.onnx'"),
+        (("export", "net.npz", "--workdir=nowhere"), "no run in nowhere"),
+        (("import", "net.npz"), "--config is missing"),
+        (("import", "net.npz", "--config=configs/resnet_digits.py"), "no file 'net.npz'"),
+    ],
+)
+def test_mistakes_are_one_line(arguments, message):
+    assert message in refused(*arguments, module="common.weights")
+
+
+def test_a_file_of_another_network_is_one_line_and_leaves_nothing(tmp_path):
+    np.savez(tmp_path / "net.npz", **{"conv1.weight": np.zeros((4, 1, 3, 3), np.float32), "surplus": np.zeros(3)})
+    config = resnet_digits.get_config()
+    with pytest.raises(UserError, match="lacks .* more and has 'surplus' besides; choose its variant") as error:
+        weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
+    assert len(str(error.value)) < 250
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,216 @@
+"""Several processes that train together: the result of one, stopped together, and what becomes of them at a death."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
+from common.errors import UserError
+from common.processes import distributed, rendezvous, supervise
+from common.processes.preemption import EXIT_PREEMPTED
+from common.processes.watchdog import EXIT_HUNG
+from common.run import metrics, trained
+from tests.runs import ROOT, run
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes through /proc")
+
+STEPS = 120
+RUN = (
+    "--config=configs/lenet5_folder.py",
+    "--config.data.source=digits",
+    "--config.mesh.devices=0",
+    "--config.schedule.warmup=5steps",
+    f"--config.train.length={STEPS}steps",
+    f"--config.train.log_every={STEPS}steps",
+    f"--config.evaluate.every={STEPS}steps",
+    "--config.checkpoint.every=10steps",
+    "--config.evaluate.batch_size=40",
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+def parameters(folder):
+    """Every parameter of the last checkpoint, as one vector."""
+    last = trained.load(folder, step=STEPS)
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, cache):
+    folder = tmp_path_factory.mktemp("two")
+    for code, _, errors in finish_group(start_group(2, *RUN, f"--workdir={folder}", cache=cache, on_slurm=True)):
+        assert code == 0, errors
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    code, _, errors = run(*RUN, f"--workdir={folder}")
+    assert code == 0, errors
+    return folder
+
+
+def test_two_processes_learn_as_one_does_and_one_of_them_writes(undisturbed, alone):
+    one, two = metrics.read(alone), metrics.read(undisturbed)
+    assert [(r["step"], r["split"]) for r in one] == [(r["step"], r["split"]) for r in two]
+    for a, b in zip(one, two, strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=2e-2)
+        assert a["examples"] == b["examples"]
+
+
+def test_a_run_goes_on_with_fewer_processes_and_on_more_devices(alone, cache, tmp_path):
+    command = (*RUN, f"--workdir={tmp_path}")
+    group = start_group(4, *command, cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[3], signal.SIGTERM)
+    for code, _, errors in finish_group(group):
+        assert code == EXIT_PREEMPTED, errors
+    saved = newest_step(tmp_path)
+    group = start_group(2, *command, cache=cache)
+    wait_for_checkpoint(tmp_path, group, after=saved)
+    send(group[1])
+    assert finish_group(group)[0][0] == distributed.EXIT_LOST
+    assert saved < newest_step(tmp_path) < STEPS
+    code, _, errors = run(*command, devices=8)
+    assert code == 0, errors
+    one, other = (metrics.read(folder, "test")[-1] for folder in (alone, tmp_path))
+    assert other["loss"] == pytest.approx(one["loss"], rel=2e-2)
+
+
+def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undisturbed, cache, tmp_path):
+    command = (*RUN, f"--workdir={tmp_path}")
+    group = start_group(2, *command, "--restarts=1", cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[1], signal.SIGTERM)
+    while "restart" not in (line := group[0].stderr.readline()):
+        assert line, finish_group(group)
+    assert "exit code 75" in line
+    saved = newest_step(tmp_path)
+    wait_for_checkpoint(tmp_path, group, after=saved)
+    send(group[1])
+    (code, _, errors), (killed, _, _) = finish_group(group)
+    assert (code, killed) == (distributed.EXIT_LOST, 128 + signal.SIGKILL)
+    assert errors.strip().splitlines()[-1].startswith("error: lost process 1 of 2")
+    for code, _, errors in finish_group(start_group(2, *command, cache=cache)):
+        assert code == 0, errors
+    np.testing.assert_array_equal(parameters(tmp_path), parameters(undisturbed))
+
+
+def test_one_that_stands_still_is_named(cache, tmp_path):
+    group = start_group(2, *RUN, "--config.mesh.heartbeat_timeout=12", f"--workdir={tmp_path}", cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[1], signal.SIGSTOP)
+    _, errors = group[0].communicate(timeout=60)
+    send(group[1], signal.SIGKILL)
+    ((killed, _, _),) = finish_group(group[1:])
+    assert (group[0].returncode, killed) == (distributed.EXIT_LOST, 128 + signal.SIGKILL)
+    assert errors.strip().splitlines()[-1].startswith("error: lost process 1 of 2")
+
+
+def test_who_does_not_come_is_named():
+    line = f"--coordinator=localhost:{free_port()}"
+    start = (*RUN, line, "--processes=3", "--process_id=0", "--config.mesh.start_timeout=1")
+    code, _, errors = run(*start)
+    assert code == distributed.EXIT_LOST
+    assert errors.strip() == "error: lost processes 1, 2 of 3; start the run again to continue from its last checkpoint"
+
+
+def test_a_cluster_is_asked_who_there_is(monkeypatch):
+    for name, value in slurm(0, 3).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(distributed.Lost, match="processes 1, 2 of 3"):
+        distributed.start(None, None, None, start_timeout=0.2, heartbeat_timeout=1)
+    monkeypatch.undo()
+    with pytest.raises(UserError, match="finds no cluster"):
+        distributed.start("auto", None, None, start_timeout=0.2, heartbeat_timeout=1)
+
+
+def test_a_caller_learns_who_is_missing_and_that_nobody_listens():
+    address = f"localhost:{free_port()}"
+    assert rendezvous.meet(address, 2, 1, timeout=0.3) == [0]
+    assert rendezvous.meet(address, 1, 0, timeout=0.3) == []
+
+
+def test_clusters_are_seen_by_their_variables():
+    assert not distributed.in_cluster({})
+    assert not distributed.in_cluster({"SLURM_NTASKS": "1"})
+    assert distributed.in_cluster({"SLURM_NTASKS": "2"})
+    assert distributed.in_cluster({"OMPI_COMM_WORLD_SIZE": "4"})
+    assert distributed.in_cluster({"TPU_WORKER_HOSTNAMES": "a,b"})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("localhost:1", None, None), "need --processes"),
+        ((None, 2, 0), "--coordinator"),
+        (("localhost:1", 2, 2), "expected 0 to 1"),
+        (("localhost", 2, 0), "HOST:PORT"),
+    ],
+)
+def test_flags_that_contradict_are_refused(flags, message):
+    with pytest.raises(UserError, match=message):
+        distributed.start(*flags, start_timeout=1, heartbeat_timeout=1)
+
+
+HUNG = """
+import time
+from common.processes.preemption import EXIT_PREEMPTED
+from common.processes.watchdog import Watchdog
+def a_step_that_hangs():
+    time.sleep(60)
+with Watchdog(0.5) as watchdog:
+    for _ in range(8):
+        time.sleep(0.1)
+        watchdog.beat()
+    print("beating", flush=True)
+    a_step_that_hangs()
+"""
+
+
+def test_a_hung_step_shows_its_stack_and_ends():
+    done = subprocess.run([sys.executable, "-c", HUNG], cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert done.returncode == EXIT_HUNG
+    assert "beating" in done.stdout
+    assert "no progress" in done.stderr
+    assert "a_step_that_hangs" in done.stderr
+
+
+def test_a_supervisor_starts_again_until_it_succeeds(tmp_path):
+    marks = tmp_path / "marks"
+    program = tmp_path / "flaky.py"
+    program.write_text(
+        "import os, pathlib, sys\n"
+        "from common.processes import supervise\n"
+        "supervise.main('flaky', sys.argv[1:])\n"
+        f"marks = pathlib.Path({str(marks)!r})\n"
+        "marks.write_text((marks.read_text() if marks.exists() else '') + 'x')\n"
+        "sys.exit({1: 75, 2: 76}.get(len(marks.read_text()), 0))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-m", "flaky"]
+    done = subprocess.run([*command, "--restarts=3"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert marks.read_text() == "xxx"
+    assert "restart 2 of 3" in done.stderr
+    marks.unlink()
+    done = subprocess.run([*command, "--restarts=1"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 76
+    assert marks.read_text() == "xx"
+
+
+def test_a_supervisor_does_not_load_jax():
+    code = "import sys; from common.processes import supervise; print('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "False"
+    assert supervise._number(["--restarts", "4"], "restarts") == 4

@@ -1,0 +1,261 @@
+"""The report shows what the run is, and what it shows is true."""
+
+import base64
+import dataclasses
+import io
+import re
+import shutil
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from common.anatomy import layer_table
+from common.data import datasets
+from common.errors import UserError
+from common.report import __main__, figures, mistakes, page, sample_figures, samples
+from common.run import metrics, trained
+from lenet import pictures
+from tests.digits_run import digits_run
+from tests.runs import run
+
+SECTIONS = ("curves", "confusion", "likeliest", "mistakes", "filters", "maps", "occlusion", "recipe")
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return trained.load(digits_run())
+
+
+@pytest.fixture(scope="module")
+def examples(digits):
+    return datasets.load(digits.config.data).test
+
+
+@pytest.fixture(scope="module")
+def results(digits, examples):
+    return mistakes.on_test_set(digits, examples)
+
+
+@pytest.fixture(scope="module")
+def html():
+    return __main__.create(digits_run())
+
+
+def decoded_pictures(html):
+    encoded = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    return [Image.open(io.BytesIO(base64.b64decode(text, validate=True))) for text in encoded]
+
+
+def test_every_section_is_there_in_order(html):
+    places = [html.index(f'<section id="{name}">') for name in SECTIONS]
+    assert places == sorted(places)
+
+
+def test_every_picture_can_be_decoded_and_shows_something(html, results):
+    drawn = decoded_pictures(html)
+    wrong = int((results.predicted != results.labels).sum())
+    assert len(drawn) == html.count("<img ") == 6 + min(wrong, 24)
+    for image in drawn:
+        image.load()
+        assert np.ptp(np.asarray(image)) > 0
+    assert all(re.findall(r'<img alt="([^"]+)"', html))
+
+
+def test_the_page_needs_no_other_file(html):
+    assert not re.search(r'(src|href)="(?!data:)', html)
+    assert "<script" not in html
+    assert "@import" not in html
+
+
+def test_the_page_says_what_was_run(html, results):
+    assert "lenet5_modern, of the family lenet: 61,706 parameters" in html
+    assert f"{results.error:.2%}" in html
+    assert "optimizer.weight_decay" in html  # differs from its default
+    assert "optimizer.b1" not in html  # does not
+    assert "data.directory" not in html  # is this machine's business
+    assert "jaxlib" in html
+
+
+def test_results_are_those_of_the_evaluation(digits, results):
+    [record] = [record for record in metrics.read(digits_run(), "test") if record["step"] == digits.step]
+    assert len(results.labels) == record["examples"] == digits.info.test_size
+    assert results.error == pytest.approx(record["error"])
+    assert results.losses.mean() == pytest.approx(record["loss"], rel=1e-5)
+    np.testing.assert_allclose(results.probabilities.sum(1), 1, rtol=1e-5)
+
+
+def test_confusion_counts_every_example_once(results, examples):
+    counts = mistakes.confusion_counts(results, 10)
+    np.testing.assert_array_equal(counts.sum(1), np.bincount(examples.labels, minlength=10))
+    np.testing.assert_array_equal(counts.sum(0), np.bincount(results.predicted, minlength=10))
+    assert 1 - np.trace(counts) / counts.sum() == pytest.approx(results.error)
+
+
+def test_worst_mistakes_have_the_largest_losses(results, examples):
+    loss = -np.log(results.probabilities[np.arange(len(examples)), examples.labels])
+    wrong = results.probabilities.argmax(1) != examples.labels
+    shown = mistakes.worst(results)
+    assert len(shown) == min(24, wrong.sum()) > 0
+    assert wrong[shown].all()
+    assert (np.diff(loss[shown]) <= 1e-6).all()
+    others = np.setdiff1d(np.flatnonzero(wrong), shown)
+    assert all(loss[others] <= loss[shown].min() + 1e-6)
+
+
+def test_no_mistakes(digits, results, examples):
+    perfect = dataclasses.replace(results, predicted=results.labels)
+    assert len(mistakes.worst(perfect)) == 0
+    assert "classified rightly" in __main__.worst_mistakes(digits, examples, perfect)
+    assert "There is no mistake." in __main__.confusion(digits, perfect)
+
+
+def test_most_confused_names_the_largest_counts_first():
+    counts = np.array([[9, 1, 0], [4, 9, 0], [0, 2, 9]])
+    assert mistakes.most_confused(counts, ("a", "b", "c")) == "Most often mistaken: b as a (4), c as b (2), a as b (1)."
+
+
+def test_samples_are_of_four_classes_and_those_it_is_least_sure_about(results):
+    first, unsure = samples.ordinary(results), samples.hesitant(results)
+    assert [results.labels[index] for index in first] == [0, 3, 6, 9]
+    assert all((results.labels[:index] != results.labels[index]).all() for index in first)
+    surest = results.probabilities.max(-1)
+    assert len(unsure) == 4
+    assert set(first).isdisjoint(unsure)
+    others = np.setdiff1d(np.arange(len(surest)), [*first, *unsure])
+    assert surest[unsure].max() <= surest[others].min()
+
+
+def test_the_likeliest_classes_are_named_in_order_and_the_right_one_is_another_colour():
+    images, names = [np.zeros((4, 4, 1), np.uint8)] * 2, ("cat", "dog", "hen", "cow", "pig", "emu")
+    probabilities = np.array([[0.5, 0.2, 0.15, 0.1, 0.04, 0.01], [0.01, 0.5, 0.2, 0.15, 0.1, 0.04]], np.float32)
+    figure = sample_figures.likeliest(images, np.array([1, 0]), probabilities, names)
+    _, first, _, second = figure.axes
+    assert [text.get_text() for text in first.texts[::2]] == ["cat", "dog", "hen", "cow", "pig"]
+    assert [text.get_text() for text in first.texts[1::2]] == ["50.0%", "20.0%", "15.0%", "10.0%", "4.0%"]
+    bars = [bar.get_facecolor() for bar in first.patches[5:]]
+    assert bars[1] != bars[0] == bars[2] == bars[3] == bars[4]
+    assert len({bar.get_facecolor() for bar in second.patches[5:]}) == 1  # the right class is the sixth
+
+
+def test_images_that_are_covered_are_classified_rightly(digits, examples, results, monkeypatch):
+    seen = {}
+
+    def draw(images, found, titles):
+        seen.update(found=found, titles=titles)
+        return Figure(figsize=(1, 1))
+
+    monkeypatch.setattr(sample_figures, "occlusion", draw)
+    assert "A square of 8×8 pixels" in samples.covered(digits, examples, results)
+    assert seen["titles"] == ["0", "2", "4", "7", "9"]
+    assert (seen["found"].uncovered > 0.1).all()
+    assert seen["found"].probabilities.shape == (5, 16, 16)
+    wrong = dataclasses.replace(results, predicted=(results.labels + 1) % 10)
+    assert samples.covered(digits, examples, wrong) == ""
+
+
+def test_feature_maps_are_the_layers_in_order(digits, examples):
+    layers = layer_table.rows(digits.classifier.module, digits.classifier.input_shape)
+    maps = __main__.feature_maps(digits, examples.images[0], layers)
+    shapes = [(layer, values.shape) for layer, values in maps]
+    assert shapes == [("C1", (28, 28, 6)), ("S2", (14, 14, 6)), ("C3", (10, 10, 16)), ("S4", (5, 5, 16))]
+    # S2 is the largest of each four pixels of C1 in this variant.
+    np.testing.assert_array_equal(maps[1].values, maps[0].values.reshape(14, 2, 14, 2, 6).max((1, 3)))
+
+
+def test_a_run_that_was_interrupted_has_a_report(tmp_path):
+    folder = tmp_path / "run"
+    shutil.copytree(digits_run(), folder)
+    (folder / "summary.json").unlink()
+    assert "The run is not finished" in __main__.create(folder)
+
+
+def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
+    assert __main__.family_pictures(digits, examples) == []  # F6 draws nothing under a softmax
+    seen = []
+
+    def draw(run, images, labels):
+        seen.append((images.shape, labels.shape))
+        return [("A title", "A <caption>.", Figure(figsize=(1, 1)))]
+
+    monkeypatch.setattr(pictures, "pictures", draw)
+    [section] = __main__.family_pictures(digits, examples)
+    assert seen == [((digits.info.test_size, 32, 32, 1), (digits.info.test_size,))]
+    assert "A title" in section
+    assert "A &lt;caption&gt;." in section
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(UserError, match="no run in"):
+        __main__.create(tmp_path)
+
+
+def test_the_command_writes_where_it_says(tmp_path):
+    out = tmp_path / "page.html"
+    code, output, errors = run(f"--workdir={digits_run()}", f"--out={out}", module="common.report")
+    assert code == 0, errors
+    assert output.strip() == str(out)
+    assert out.read_text(encoding="utf-8").endswith("</html>\n")
+
+
+@pytest.mark.parametrize("classes", [2, 10, 30, 31, 100])
+def test_confusion_matrices_name_every_class_and_number_what_has_room(classes):
+    counts = np.random.default_rng(0).integers(0, 3, (classes, classes))
+    names = [f"class {number}" for number in range(classes)]
+    axes = figures.confusion(counts, names).axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == names
+    assert [label.get_text() for label in axes.get_yticklabels()] == names
+    assert len(axes.texts) == (np.count_nonzero(counts) if classes <= 30 else 0)
+
+
+def test_of_very_many_classes_the_worst_are_shown(digits, results):
+    names = tuple(f"class {number}" for number in range(120))
+    info = dataclasses.replace(digits.info, num_classes=120, class_names=names)
+    assert "the 50 with the most mistakes" in __main__.confusion(dataclasses.replace(digits, info=info), results)
+
+
+def test_curves_show_the_records():
+    train = [{"step": step, "loss": 1 / step, "error": 0.5 / step} for step in (10, 20, 40)]
+    test = [{"step": step, "loss": 0.1, "error": 0.0} for step in (20, 40)]
+    figure = figures.curves(train, test, steps_per_epoch=10.0, shown_step=40)
+    loss, error = figure.axes
+    np.testing.assert_allclose(loss.lines[0].get_xydata(), [(1, 0.1), (2, 0.05), (4, 0.025)])
+    np.testing.assert_allclose(error.lines[1].get_xydata(), [(2, 0), (4, 0)])
+    np.testing.assert_allclose(error.lines[2].get_xydata(), [(4, 0)])
+    page.picture(figure, "curves of errors that are zero can be drawn")
+
+
+@pytest.mark.parametrize(("channels", "count"), [(1, 6), (3, 64), (3, 130)])
+def test_filters_of_grey_and_colour_networks(channels, count):
+    kernel = np.random.default_rng(0).normal(size=(5, 5, channels, count)).astype(np.float32)
+    drawn = [axes for axes in figures.filters(kernel).axes if axes.images]
+    assert len(drawn) == min(count, 96)
+
+
+def test_coloured_filters_have_their_own_scales_and_dead_ones_stay_pale():
+    kernel = np.zeros((2, 2, 3, 3), np.float32)
+    kernel[0, 0, :, 0], kernel[1, 1, 0, 1], kernel[0, 1, 2, 2] = -4.0, 2.0, 0.08
+    drawn = figures.coloured(kernel)
+    assert drawn.shape == (3, 2, 2, 3)
+    np.testing.assert_allclose(drawn[0, 0, 0], 0)
+    np.testing.assert_allclose(drawn[1, 1, 1], [1, 0.5, 0.5])
+    np.testing.assert_allclose(drawn[2, 0, 1], [0.5, 0.5, 0.55])  # a tenth of a fifth of the largest
+    np.testing.assert_allclose(figures.coloured(0 * kernel), 0.5)
+
+
+def test_liveliest_maps_keep_their_order():
+    values = np.zeros((2, 2, 12), np.float32)
+    values[0, 0] = [0, 5, 0, 1, 2, 3, 9, 4, 6, 7, 8, 0]
+    np.testing.assert_array_equal(figures.liveliest(values), [1, 4, 5, 6, 7, 8, 9, 10])
+
+
+def test_float_images_are_stretched_over_the_greys():
+    image = np.array([[-1.0, 0.0], [0.5, 1.0]], np.float32)[..., None]
+    np.testing.assert_array_equal(figures.pixels(image), [[0, 128], [191, 255]])
+    np.testing.assert_array_equal(figures.pixels(np.full((1, 2, 3), 7, np.uint8)), np.full((1, 2, 3), 7))
+
+
+def test_text_is_not_markup():
+    text = page.section("name", "<i>", 'a & "b"') + page.table([("<k>", "<v>")]) + page.numbers([("<n>", "<1>")])
+    assert re.findall(r"<(i|k|v|n|1)>", text) == []

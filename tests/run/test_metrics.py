@@ -1,0 +1,89 @@
+"""What a run records can be read at once, here and by TensorBoard, and is forgotten where it is run again."""
+
+import io
+import os
+import struct
+import subprocess
+import sys
+
+import pytest
+from tensorboardX.proto import event_pb2
+
+from common.errors import UserError
+from common.optim.plan import Plan
+from common.run import metrics
+from common.run.metrics import Writer
+from tests.runs import ROOT
+
+DUE = Plan(total=1000, epoch=100.0, log_every=100, evaluate_every=100, save_every=100, per_call=1)
+
+
+def events(folder):
+    """Every event of a run's TensorBoard files, read as TensorBoard does: length, its checksum, event, its checksum."""
+    found = []
+    for path in sorted(folder.glob("events.out.tfevents.*"), key=os.path.getmtime):
+        content = path.read_bytes()
+        while content:
+            (size,) = struct.unpack("<Q", content[:8])
+            found.append(event_pb2.Event.FromString(content[12 : 12 + size]))
+            content = content[12 + size + 4 :]
+    return found
+
+
+def test_a_killed_run_has_lost_nothing(tmp_path):
+    writer = Writer(tmp_path, 0, DUE, batch_size=10)  # and it is never closed
+    writer.test(100, {"loss": 0.5, "error": 0.25})
+    (record,) = metrics.read(tmp_path)
+    assert (record["step"], record["split"], record["error"]) == (100, "test", 0.25)
+    event = events(tmp_path)[-1]
+    values = {value.tag: value.simple_value for value in event.summary.value}
+    assert event.step == 100
+    assert values.items() >= {"test/loss": 0.5, "test/error": 0.25}.items()
+
+
+def test_what_is_run_again_is_recorded_once(tmp_path):
+    with Writer(tmp_path, 0, DUE, batch_size=10) as writer:
+        for step in (100, 200):
+            writer.test(step, {"loss": 1.0, "error": 1.0})
+    with Writer(tmp_path, 100, DUE, batch_size=10) as writer:
+        writer.test(200, {"loss": 2.0, "error": 0.5})
+    assert [(record["step"], record["loss"]) for record in metrics.read(tmp_path)] == [(100, 1.0), (200, 2.0)]
+    restarts = [event.step for event in events(tmp_path) if event.session_log.status == event_pb2.SessionLog.START]
+    assert restarts[-1] == 101  # from where TensorBoard forgets what it knew
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_progress_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    clock = iter([0.0, 0.0, 1.0, 4.0])  # started; waits for data from 0 to 1; asked at 4
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: next(clock))
+    with Writer(tmp_path, 0, DUE, batch_size=10) as writer:
+        with writer.waiting():
+            pass
+        writer.progress(200)
+        line = str(writer._bar)
+    assert "step 200 of 1,000" in line
+    assert "left, 500 images/s, waiting for data 25%" in line
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write .*file: Not a directory"):
+        Writer(tmp_path / "file", 0, DUE, batch_size=10)
+
+
+def test_training_does_not_load_pytorch(tmp_path):
+    pytest.importorskip("torch")
+    code = f"""
+import pathlib, sys
+from common.run import metrics
+metrics._event_file(pathlib.Path({str(tmp_path / "events")!r})).close()
+print("torch" in sys.modules)
+import torch
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout.strip()) == (0, "False"), done.stderr

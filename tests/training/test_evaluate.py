@@ -1,0 +1,112 @@
+"""`python -m common.main --mode=evaluate`: a trained run's numbers, whatever the devices, and ensembles of runs."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from absl import flags
+
+from common import main, train
+from common.errors import UserError
+from common.protocols import catalogue, measure
+from common.run import metrics, trained, workdir
+from tests.digits_run import digits_run
+from tests.runs import refused, run
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The digits run, in a folder that may be written to."""
+    copy = tmp_path_factory.mktemp("runs") / "one"
+    shutil.copytree(digits_run(), copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """The digits run from another seed."""
+    config = workdir.load_config(digits_run())
+    config.seed, config.train.length = 1, "1 epoch"
+    other = tmp_path_factory.mktemp("runs") / "other"
+    train.fit(config, other)
+    return other
+
+
+def read(folder, name):
+    return json.loads((folder / f"evaluate_{name}.json").read_text())
+
+
+def test_a_workdir_is_all_it_takes_and_devices_do_not_matter(folder):
+    code, output, errors = run("--mode=evaluate", f"--workdir={folder}", "--protocol=ten_crop", devices=8)
+    assert code == 0, errors
+    eight = read(folder, "ten_crop")
+    assert output.startswith("ten_crop at 37 pixels, 10 views of an image, step ")
+    assert output.strip().endswith(
+        f"top-1 error {eight['top1_error']:.2%}, top-5 error {eight['top5_error']:.2%} of 359 images"
+    )
+    assert "8 x cpu" in eight["environment"]["devices"]
+    one = measure.measure([folder], "ten_crop")
+    assert one["examples"] == eight["examples"] == 359
+    assert one["views"] == eight["views"] == 10
+    assert one["scales"] == [37]
+    for name in ("top1_error", "top5_error", "cross_entropy"):
+        assert one[name] == pytest.approx(eight[name], rel=1e-4)
+
+
+def test_the_single_view_is_the_test_of_training(folder):
+    result = measure.measure([folder], "single")
+    step = trained.load(folder).step
+    (values,) = [record for record in metrics.read(folder, "test") if record["step"] == step]
+    assert result["top1_error"] == values["error"]
+    assert result["top5_error"] == values["top5_error"]
+    assert result["cross_entropy"] == pytest.approx(values["loss"], rel=1e-5)
+    assert result == read(folder, "single")
+    assert result["members"] == [{"workdir": str(folder), "network": "lenet5_modern", "step": step}]
+    assert measure.as_line(result).startswith("single, 1 view of an image, step ")
+
+
+def test_an_ensemble_of_two_runs(folder, other):
+    result = measure.measure([folder, other], "single")
+    members = [measure.score(one, catalogue.passes(one, "single")) for one in map(trained.load, (folder, other))]
+    mean = sum(np.exp(member.log_probabilities) for member in members) / 2
+    assert result["top1_error"] == pytest.approx(np.mean(mean.argmax(-1) != members[0].labels))
+    assert [member["workdir"] for member in result["members"]] == [str(folder), str(other)]
+    assert result == read(folder, "single_ensemble")
+    assert "ensemble of 2: top-1 error" in measure.as_line(result)
+
+
+def test_networks_with_other_test_sets_are_no_ensemble(folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "smaller")
+    facts = json.loads((folder / "dataset.json").read_text())
+    (tmp_path / "smaller" / "dataset.json").write_text(json.dumps({**facts, "test_size": 100}))
+    with pytest.raises(UserError, match="has 100 test images of 10 classes of 'digits', .* has 359 .* one test set"):
+        measure.measure([folder, tmp_path / "smaller"], "single")
+
+
+def test_settings_that_do_not_change_the_network_may_be_overridden(folder):
+    config = workdir.load_config(folder)
+    config.evaluate.batch_size = 10
+    small = measure.measure([folder], "single", config=config)
+    assert small["top1_error"] == measure.measure([folder], "single")["top1_error"]
+    config.data.pixel_range = (0.0, 2.0)
+    with pytest.raises(UserError, match="holds another experiment: config.data.pixel_range"):
+        measure.measure([folder], "single", config=config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--mode=evaluate"], "or --workdir=DIR, to evaluate the run in it"),
+        (["--mode=evaluate", "--workdir=/tmp/no-such-run", "--scales=a,3"], "--scales is 'a,3'; expected pixels"),
+        (["--config=configs/lenet5_digits.py", "--protocol=dense"], "go with --mode=evaluate"),
+        (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no run in /tmp/no-such-run"),
+    ],
+)
+def test_one_line_for_a_mistake(arguments, expected):
+    assert expected in refused(*arguments)
+
+
+def test_the_help_names_every_protocol():
+    assert main._PROTOCOL.name == "protocol"
+    assert all(name in flags.FLAGS["protocol"].help for name in catalogue.PROTOCOLS)
