@@ -73,7 +73,7 @@ def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:
     config, optimizer = base(model), optax.sgd(0.01, momentum=0.9)
     compiled = compilation.jit(
         functools.partial(
-            train_step, classifier=classifier, optimizer=optimizer, prepare=lambda _, images: images, config=config
+            train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images, config=config
         ),
         donate_argnums=0,
     )
@@ -100,7 +100,7 @@ def _torch(spec: Spec) -> tuple[Step, Callable[[], int]]:
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32, as in JAX by default
     _, classifier = module_of(spec)
-    network = torch_networks.create(classifier.module, spec.image_size).to(device)
+    network = torch_networks.torch_network(classifier.module, spec.image_size).to(device)
     network = network.to(memory_format=torch.channels_last)
     forward = torch.compile(network) if device == "cuda" else network
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)

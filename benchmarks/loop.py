@@ -51,7 +51,7 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
     from common.training.state import create_state
 
     dataset = datasets.load(config.data)
-    classifier = models.create(config.model, dataset.info)
+    classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = train.make_optimizer(config, len(dataset.train))
     step = compilation.jit(train.make_train_step(config, classifier, optimizer), donate_argnums=0)
     images, labels = jax.device_put(pipeline.gather(dataset.train, list(range(config.train.batch_size))))

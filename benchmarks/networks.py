@@ -17,4 +17,4 @@ def of(family: str, variant: str, side: int, **changes: Any) -> tuple[ConfigDict
 
     section = models.section(family, variant, **changes)
     info = SimpleNamespace(num_classes=CLASSES, class_names=(), image_shape=(side, side, 3))
-    return section, models.create(section, info)
+    return section, models.make_classifier(section, info)

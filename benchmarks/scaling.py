@@ -206,7 +206,7 @@ def passes(family: str, variant: str, side: int, fsdp: int, **changes: Any) -> d
     from benchmarks import collectives
     from common.devices import mesh
 
-    grid = mesh.create(ConfigDict({"devices": CHECKED_ON, "fsdp": fsdp}))
+    grid = mesh.make_mesh(ConfigDict({"devices": CHECKED_ON, "fsdp": fsdp}))
     text = compiled_update(family, variant, grid, side, 2 * CHECKED_ON, **changes)
     once = (CHECKED_ON - 1) / CHECKED_ON * 4 * network(family, variant, 1, side, **changes).parameters
     return {kind: sent / once for kind, sent in collectives.sent(collectives.read(text)).items()}

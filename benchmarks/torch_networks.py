@@ -1,4 +1,4 @@
-"""Our networks in PyTorch, to race against: `create(module, image_size)` reads the layers off a Linen module.
+"""Our networks in PyTorch, to race against: `torch_network(module, image_size)` reads the layers off a Linen module.
 
 Every network has the parameters of its counterpart, to the last one (the tests count them), and computes the same
 layers; initial values are PyTorch's. Inputs are NCHW.
@@ -17,7 +17,7 @@ from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
 from vit.model import VisionTransformer
 
 
-def create(module: Any, image_size: int) -> nn.Module:
+def torch_network(module: Any, image_size: int) -> nn.Module:
     """The counterpart of a Linen module for square images of that side; KeyError for one that has none here.
 
     In training its output is a tuple of logits and auxiliary logits for GoogLeNet and logits for the others.

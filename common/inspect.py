@@ -34,7 +34,7 @@ def main() -> None:
     from common.data import datasets
 
     config_lib.validate(_CONFIG.value)
-    classifier = models.create(_CONFIG.value.model, datasets.load_info(_CONFIG.value.data))
+    classifier = models.make_classifier(_CONFIG.value.model, datasets.load_info(_CONFIG.value.data))
     print(describe(classifier, _CONFIG.value.model, _DEPTH.value))
 
 

@@ -3,7 +3,7 @@
 A family is a package at the top level (`lenet`, `resnet`, ...) whose `model.py` has
 
     VARIANTS: dict[str, dict]            name -> every hyper-parameter of that network
-    create(config, info) -> Classifier   the network for a `model` section and a dataset's facts
+    make_classifier(config, info) -> Classifier   the network for a `model` section and a dataset's facts
 
 Nothing else in `common` knows a family: adding one is adding a folder and a config.
 """
@@ -112,8 +112,8 @@ def _check_range(name: str, value: Any, low: float, below: float) -> None:
         raise UserError(f"config.model.{name} is {value}; expected whole numbers")
 
 
-def create(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: Any) -> Classifier:
     """The classifier that a `model` section describes, for a dataset with these facts (`datasets.Info`)."""
     if not config.family:
         raise UserError("config.model is empty: a config file sets it with models.section(family, variant)")
-    return family_module(config.family).create(config, info)
+    return family_module(config.family).make_classifier(config, info)

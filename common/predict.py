@@ -69,7 +69,7 @@ def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) 
 
     invert: swap black and white, besides what the run's config does.
     """
-    prepared = [prepare(run, file, invert) for file in files]
+    prepared = [read_input(run, file, invert) for file in files]
     chances = probabilities(run, np.stack([image for image, _ in prepared]))
     order = np.argsort(-chances, axis=-1, kind="stable")
     return [
@@ -78,7 +78,9 @@ def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) 
     ]
 
 
-def prepare(run: Run, file: str | os.PathLike, invert: bool) -> tuple[UInt8[np.ndarray, "height width channels"], str]:
+def read_input(
+    run: Run, file: str | os.PathLike, invert: bool
+) -> tuple[UInt8[np.ndarray, "height width channels"], str]:
     """The image in a file as the run's dataset would hold it, and a note where that took more than its config says."""
     data, (height, width, channels) = run.config.data, run.info.image_shape
     # A dataset whose images are already grey or in colour, as stored, leaves config.data.channels at 0.
@@ -88,7 +90,7 @@ def prepare(run: Run, file: str | os.PathLike, invert: bool) -> tuple[UInt8[np.n
     if not as_tested.side and image.shape[:2] != content:
         notes.append(f"resized from {_size(image.shape)} to {_size(content)}")
         image = _fit(image, content)
-    prepared = preparation.prepare(image, as_tested, name=str(file))
+    prepared = preparation.prepare_image(image, as_tested, name=str(file))
     if data.pad and _edge(prepared, data.pad) > WHITE / 2:
         notes.append("bright at its edges, where training images are black: perhaps --invert")
     return prepared, "; ".join(notes)

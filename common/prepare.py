@@ -39,7 +39,7 @@ _NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it doe
 EXIT_TERMINATED = 128 + signal.SIGTERM  # what a shell makes of a process that was terminated
 
 
-def prepare(name: str, data_dir: str, manual_dir: str) -> str:
+def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
     """Prepare a dataset unless it is prepared; says which of the two in one line.
 
     Nothing stays behind in the way of a later attempt when this fails or is killed. UserError for a name that does
@@ -179,7 +179,7 @@ def main() -> None:
     logging.set_verbosity(logging.ERROR)  # TFDS tells of every file, and of every retry
     if not _DATASET.value:
         raise UserError("expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]")
-    print(prepare(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))
+    print(prepare_dataset(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))
 
 
 if __name__ == "__main__":

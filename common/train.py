@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.data import augment, datasets, normalize, pipeline, pixel_statistics
-from common.data.pixel_statistics import Statistics
+from common.data.pixel_statistics import PixelStatistics
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
 from common.devices.profiling import Profiler
@@ -43,12 +43,12 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     Raises UserError for what the user can mend and Preempted when stopped by a signal; in both cases every
     checkpoint that was saved is complete.
     """
-    mesh = mesh_lib.create(config.mesh)
+    mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     dataset = datasets.load(config.data)
-    classifier = models.create(config.model, dataset.info)
+    classifier = models.make_classifier(config.model, dataset.info)
     check(config, classifier)
-    due = plan.create(config, len(dataset.train))
+    due = plan.make_plan(config, len(dataset.train))
     optimizer, schedule = make_optimizer(config, len(dataset.train))
     workdir.open_workdir(folder, config, dataset.info, write=distributed.is_primary())
     pixels = pixel_statistics.for_run(config, folder, dataset.train, write=distributed.is_primary())
@@ -61,7 +61,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     ):
         fresh = functools.partial(create_state, classifier, optimizer, config)
         restored = checkpoints.restore_latest(jax.eval_shape(fresh), mesh)
-        state = restored or initial.start(sharding.create(fresh, mesh), classifier, config)
+        state = restored or initial.start(sharding.make_sharded(fresh, mesh), classifier, config)
         first = step = int(state.step)
         print(summary.opening(config, classifier, dataset.info, state, mesh, due, folder, step))
         if step >= due.total and summary.exists(folder):
@@ -140,37 +140,39 @@ def check(config: ConfigDict, classifier: Classifier) -> None:
 
 def make_optimizer(config: ConfigDict, num_examples: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
     """The optimizer of a config for a training set of `num_examples`, and its learning-rate schedule."""
-    total = plan.create(config, num_examples).total
-    schedule = schedules.create(config.schedule, total, num_examples, config.train.batch_size)
-    return optimizers.create(config.optimizer, schedule, plateau=config.schedule.name == "plateau"), schedule
+    total = plan.make_plan(config, num_examples).total
+    schedule = schedules.make_schedule(config.schedule, total, num_examples, config.train.batch_size)
+    return optimizers.make_chain(config.optimizer, schedule, plateau=config.schedule.name == "plateau"), schedule
 
 
-def make_prepare(config: ConfigDict, statistics: Statistics | None = None) -> Callable[[Array, Array], Array]:
+def make_input_transform(
+    config: ConfigDict, statistics: PixelStatistics | None = None
+) -> Callable[[Array, Array], Array]:
     """(key, stored images) -> the normalized and randomly distorted images that an update sees."""
     normalized = normalize.make_normalize(config.data, statistics)
     black, white = normalize.black_and_white(config.data, statistics)
     colours = normalize.principal_colours(config.data, statistics) if config.augment.pca_colour else None
     distort = augment.make_augment(config.augment, black, white, colours)
 
-    def prepare(key: Array, images: Array) -> Array:
+    def transform(key: Array, images: Array) -> Array:
         return distort(key, normalized(images))
 
-    return prepare
+    return transform
 
 
 def make_train_step(
     config: ConfigDict,
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
-    statistics: Statistics | None = None,
+    statistics: PixelStatistics | None = None,
 ) -> Callable[[TrainState, Array, Array], tuple[TrainState, Totals]]:
     """`steps.train_step` for this run: (state, images, labels) -> (state, totals)."""
-    prepare = make_prepare(config, statistics)
-    return functools.partial(train_step, classifier=classifier, optimizer=optimizer, prepare=prepare, config=config)
+    transform = make_input_transform(config, statistics)
+    return functools.partial(train_step, classifier=classifier, optimizer=optimizer, transform=transform, config=config)
 
 
 def make_curvature_refresh(
-    config: ConfigDict, classifier: Classifier, source: datasets.Source, statistics: Statistics | None = None
+    config: ConfigDict, classifier: Classifier, source: datasets.Source, statistics: PixelStatistics | None = None
 ) -> Callable[[TrainState, int], TrainState]:
     """(state, step) -> the state with its curvature estimated anew; unchanged where the optimizer uses none.
 
@@ -178,8 +180,8 @@ def make_curvature_refresh(
     """
     if not optimizers.uses_curvature(config.optimizer):
         return lambda state, step: state
-    prepare = make_prepare(config, statistics)
-    estimate = jax.jit(functools.partial(curvature_step, classifier=classifier, prepare=prepare))
+    transform = make_input_transform(config, statistics)
+    estimate = jax.jit(functools.partial(curvature_step, classifier=classifier, transform=transform))
     count = min(config.optimizer.curvature_examples, len(source))
 
     def refresh(state: TrainState, step: int) -> TrainState:

@@ -71,7 +71,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at
     dataset = datasets.load(data)
-    classifier = models.create(config.model, dataset.info)
+    classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = train.make_optimizer(config, len(dataset.train))
     state = jax.jit(functools.partial(create_state, classifier, optimizer, config))()
     state = initial.start(state, classifier, config)

@@ -187,7 +187,7 @@ def network(config: ConfigDict, num_classes: int) -> GoogLeNet:
     return GoogLeNet(num_classes=num_classes, **of_module)
 
 
-def create(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: Any) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.

@@ -248,7 +248,7 @@ def network(config: ConfigDict, num_classes: int) -> nn.Module:
     return kind(num_classes=num_classes, **of_module)
 
 
-def create(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: Any) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Labels are class indices. Errors: UserError for unknown or contradictory hyper-parameters and for images of

@@ -23,17 +23,17 @@ def main(root):
     """Save and restore in every pair of layouts; then see which of ten checkpoints are kept."""
     config = config_of("lenet")
     dataset = datasets.load(config.data)
-    classifier = models.create(config.model, dataset.info)
+    classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = train.make_optimizer(config, len(dataset.train))
     fresh = functools.partial(create_state, classifier, optimizer, config)
     like = jax.eval_shape(fresh)
-    grids = {layout: mesh.create(ConfigDict({"devices": layout[0], "fsdp": layout[1]})) for layout in LAYOUTS}
+    grids = {layout: mesh.make_mesh(ConfigDict({"devices": layout[0], "fsdp": layout[1]})) for layout in LAYOUTS}
     start = fresh()
     expected = jax.device_get(start)
     wrong = []
     for saved, grid in grids.items():
         with Checkpoints(root / f"{saved}") as checkpoints:
-            checkpoints.save(1, sharding.create(fresh, grid), None)
+            checkpoints.save(1, sharding.make_sharded(fresh, grid), None)
             checkpoints.wait()
             for restored, other in grids.items():
                 state = checkpoints.restore_latest(like, other)

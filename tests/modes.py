@@ -51,7 +51,7 @@ def config_of(name):
 def losses(config):
     """For each mode: the mean loss of each update, and bytes on each device of parameters and optimizer state."""
     dataset = datasets.load(config.data)
-    classifier = models.create(config.model, dataset.info)
+    classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = train.make_optimizer(config, len(dataset.train))
     step = train.make_train_step(config, classifier, optimizer)
     start = jax.device_get(jax.jit(functools.partial(create_state, classifier, optimizer, config))())
@@ -60,7 +60,7 @@ def losses(config):
 
 def _losses(config, dataset, step, start, devices, fsdp):
     config.mesh.devices, config.mesh.fsdp = devices, fsdp
-    grid = mesh.create(config.mesh)
+    grid = mesh.make_mesh(config.mesh)
     state = jax.device_put(start, sharding.of(start, grid))
     with sharding.split_activations(grid):
         feed = pipeline.train_feed(dataset.train, config, grid, 0)

@@ -99,8 +99,8 @@ def test_dark_ink_on_light_paper_needs_invert(digits, stored, files, tmp_path):
 def test_light_paper_where_training_images_are_black_is_remarked_on(digits, stored, tmp_path):
     paper = 255 - stored[0][0][PAD:-PAD, PAD:-PAD, 0]
     [path] = save(tmp_path, [paper], "paper")
-    assert "perhaps --invert" in predict.prepare(digits, path, invert=False)[1]
-    assert predict.prepare(digits, path, invert=True)[1] == ""
+    assert "perhaps --invert" in predict.read_input(digits, path, invert=False)[1]
+    assert predict.read_input(digits, path, invert=True)[1] == ""
 
 
 def test_an_image_of_another_size_is_resized_to_what_is_inside_the_padding(digits, stored, tmp_path):
@@ -110,14 +110,14 @@ def test_an_image_of_another_size_is_resized_to_what_is_inside_the_padding(digit
     wide = np.pad(large, ((0, 0), (30, 30)))
     for image, size in ((large, "84x84"), (wide, "144x84")):
         [path] = save(tmp_path, [image], f"of_{size}")
-        prepared, note = predict.prepare(run, path, invert=False)
+        prepared, note = predict.read_input(run, path, invert=False)
         assert note == f"resized from {size} to 28x28"
         assert prepared.shape == (32, 32, 1)
         assert not prepared[:PAD].any()
         assert not prepared[:, -PAD:].any()
         assert np.abs(prepared[..., 0].astype(int) - stored[0][0][..., 0]).mean() < 8
     [path] = save(tmp_path, [digit], "as_trained")
-    prepared, note = predict.prepare(run, path, invert=False)
+    prepared, note = predict.read_input(run, path, invert=False)
     assert note == ""
     np.testing.assert_array_equal(prepared, stored[0][0])
 
@@ -134,10 +134,10 @@ def test_images_beyond_one_batch_are_seen_alike(digits, files):
 def test_the_smallest_penalty_is_the_likeliest_class():
     config = lenet5_mnist.get_config()
     info = Info("digits", 10, tuple("0123456789"), (32, 32, 1), 100, 100)
-    classifier = models.create(config.model, info)
+    classifier = models.make_classifier(config.model, info)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
     variables = classifier.module.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))
-    run = trained.Run(config, info, classifier, variables, 0, mesh.create(config.mesh))
+    run = trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
     penalties = np.asarray(trained.outputs(run, jax.numpy.asarray(images)), np.float64)
     relative = np.exp(penalties.min(1, keepdims=True) - penalties)
     expected = relative / relative.sum(1, keepdims=True)

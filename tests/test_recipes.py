@@ -27,8 +27,8 @@ def config_of(name, *argument):
 
 def rate(config, epoch):
     """The learning rate of a run on ImageNet after this many passes."""
-    due = plan.create(config, IMAGENET)
-    schedule = schedules.create(config.schedule, due.total, IMAGENET, config.train.batch_size)
+    due = plan.make_plan(config, IMAGENET)
+    schedule = schedules.make_schedule(config.schedule, due.total, IMAGENET, config.train.batch_size)
     return float(schedule(round(epoch * due.epoch)))
 
 
@@ -47,12 +47,12 @@ def test_configs_are_valid(name, argument):
     side = config.data.crop or config.data.resize or 32  # CIFAR-10's
     classes, channels = (1000, 3) if "imagenet" in name else (10, 1 if "digits" in name else 3)
     info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=(side, side, channels))
-    assert models.create(config.model, info).input_shape == (side, side, channels)
+    assert models.make_classifier(config.model, info).input_shape == (side, side, channels)
 
 
 def test_alexnets_recipe():
     config = config_of("alexnet_imagenet")
-    assert round(plan.create(config, IMAGENET).total, -3) == 901_000
+    assert round(plan.make_plan(config, IMAGENET).total, -3) == 901_000
     rates = [rate(config, epoch) for epoch in (0, 29, 31, 59, 61, 79, 81, 89)]
     assert rates == pytest.approx([1e-2, 1e-2, 1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
     assert (config.optimizer.momentum, config.optimizer.weight_decay, config.train.batch_size) == (0.9, 5e-4, 128)
@@ -62,7 +62,7 @@ def test_alexnets_recipe():
 
 def test_vggs_recipe():
     config = config_of("vgg_imagenet", "vgg16")
-    assert round(plan.create(config, IMAGENET).total, -4) == 370_000
+    assert round(plan.make_plan(config, IMAGENET).total, -4) == 370_000
     assert [rate(config, epoch) for epoch in (0, 31, 51, 66)] == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])
     assert (config.optimizer.momentum, config.optimizer.weight_decay, config.train.batch_size) == (0.9, 5e-4, 256)
     assert config_of("vgg_imagenet", "vgg11").model.weight_init == "gaussian"

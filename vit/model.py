@@ -247,7 +247,7 @@ def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
     return VisionTransformer(num_classes=num_classes, **fields)
 
 
-def create(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: Any) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Labels are class indices or distributions. Errors: UserError for unknown or contradictory hyper-parameters and

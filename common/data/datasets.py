@@ -106,7 +106,7 @@ def load_info(config: ConfigDict) -> Info:
         return error.info
 
 
-def prepared(train: Records, test: Records, facts: Info, config: ConfigDict) -> Dataset:
+def as_dataset(train: Records, test: Records, facts: Info, config: ConfigDict) -> Dataset:
     """Stored images as examples; `facts` has the shape that they are stored in, and may leave sizes open."""
     info = dataclasses.replace(as_fed(facts, config), train_size=len(train), test_size=len(test))
     # A dataset may be grey or in colour though the section does not say which.
@@ -206,7 +206,7 @@ def _digits(config: ConfigDict) -> Dataset:
     labels = digits.target[order]
     class_names = tuple(str(name) for name in digits.target_names)
     train, test = (_Stored(images[chosen], labels[chosen]) for chosen in hold_out(labels, class_names, config.holdout))
-    return prepared(train, test, Info("digits", len(class_names), class_names, images.shape[1:], 0, 0), config)
+    return as_dataset(train, test, Info("digits", len(class_names), class_names, images.shape[1:], 0, 0), config)
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:

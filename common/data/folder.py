@@ -17,7 +17,7 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import decode
-from common.data.datasets import Dataset, Info, fixed_order, hold_out, prepared
+from common.data.datasets import Dataset, Info, as_dataset, fixed_order, hold_out
 from common.data.sources import Record
 from common.errors import UserError
 
@@ -66,7 +66,7 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
         test = _list_files(test_root, class_names)
     shape = _common_shape(train, test, config)
     facts = Info(root.name, len(class_names), class_names, shape, len(train), len(test))
-    return prepared(train, test, facts, config)
+    return as_dataset(train, test, facts, config)
 
 
 def _split_folders(root: pathlib.Path, config: ConfigDict) -> tuple[pathlib.Path, pathlib.Path | None]:

@@ -8,13 +8,13 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
-from common.data.pixel_statistics import Statistics, needs_statistics
+from common.data.pixel_statistics import PixelStatistics, needs_statistics
 from common.errors import UserError
 
 Colour = float | Float[np.ndarray, " channels"]
 
 
-def make_normalize(config: ConfigDict, statistics: Statistics | None = None) -> Callable[[Array], Array]:
+def make_normalize(config: ConfigDict, statistics: PixelStatistics | None = None) -> Callable[[Array], Array]:
     """Stored images, with any leading axes, -> network input in float32, as `normalize` of a `data` section says.
 
     'range': 0..255 becomes `pixel_range`, linearly; float images are left as they are.
@@ -56,7 +56,7 @@ def standardize(
     return (images.astype(jnp.float32) - (mean_image if fits else mean)) / std
 
 
-def black_and_white(config: ConfigDict, statistics: Statistics | None = None) -> tuple[Colour, Colour | None]:
+def black_and_white(config: ConfigDict, statistics: PixelStatistics | None = None) -> tuple[Colour, Colour | None]:
     """What augmentation surrounds an image with, and the opposite of that, on the network's scale.
 
     Black and white, but with 'pixels', where these differ from pixel to pixel: there the surroundings are 0, the mean
@@ -70,7 +70,7 @@ def black_and_white(config: ConfigDict, statistics: Statistics | None = None) ->
     return -mean / std, (255.0 - mean) / std
 
 
-def principal_colours(config: ConfigDict, statistics: Statistics) -> Float[np.ndarray, "channels channels"]:
+def principal_colours(config: ConfigDict, statistics: PixelStatistics) -> Float[np.ndarray, "channels channels"]:
     """Columns: the principal directions of the training set's colours, one deviation long, on the network's scale.
 
     A deviation is an eigenvalue's square root: Krizhevsky 2012 (section 4.1) prints the eigenvalue itself, which for
@@ -84,7 +84,7 @@ def principal_colours(config: ConfigDict, statistics: Statistics) -> Float[np.nd
 
 
 def _moments(
-    config: ConfigDict, statistics: Statistics | None
+    config: ConfigDict, statistics: PixelStatistics | None
 ) -> tuple[Float[np.ndarray, " means"], Float[np.ndarray, " deviations"]]:
     """Mean and deviation, of each channel or one for all, in grey levels."""
     mean = np.array(config.mean, np.float32) if config.mean else statistics.mean

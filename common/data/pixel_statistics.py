@@ -22,7 +22,7 @@ FILE = "statistics.npz"
 _CHUNK = 32  # examples that a thread sums at a time
 
 
-class Statistics(NamedTuple):
+class PixelStatistics(NamedTuple):
     """Facts about the pixels of a training set, in their stored unit (grey levels, 0..255, for integer images).
 
     mean, std: of each channel over all pixels of all images. mean_image: the average image. eigenvalues, the largest
@@ -43,7 +43,7 @@ def needs_statistics(config: ConfigDict) -> bool:
     return not given or config.augment.pca_colour > 0
 
 
-def measure(source: Source, threads: int = 1) -> Statistics:
+def measure(source: Source, threads: int = 1) -> PixelStatistics:
     """The statistics of every example of a source once, the centre of each image as in testing; float64 sums."""
     total, products = 0.0, 0.0
     chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
@@ -56,10 +56,10 @@ def measure(source: Source, threads: int = 1) -> Statistics:
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
     eigenvalues = np.maximum(eigenvalues, 0.0)  # rounding can take those of grey images below
     values = (mean, np.sqrt(np.diag(covariance)), mean_image, eigenvalues[::-1], eigenvectors[:, ::-1])
-    return Statistics(*(np.ascontiguousarray(value, np.float32) for value in values))
+    return PixelStatistics(*(np.ascontiguousarray(value, np.float32) for value in values))
 
 
-def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> Statistics | None:
+def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
     """The statistics that a run in `folder` uses, kept there from its first start on; None if it needs none.
 
     The first start takes them from `config.data.statistics`, or measures a training set that is in memory. UserError
@@ -94,23 +94,23 @@ def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool
     return statistics
 
 
-def of_run(config: ConfigDict, folder: pathlib.Path) -> Statistics | None:
+def of_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics | None:
     """The statistics that the run in `folder` was trained with; None if it needed none."""
     return load(folder / FILE) if needs_statistics(config) else None
 
 
-def load(path: pathlib.Path) -> Statistics:
+def load(path: pathlib.Path) -> PixelStatistics:
     """Statistics from a file; UserError where there is none."""
     if not path.is_file():
         raise UserError(f"no statistics in '{path}'; python -m common.statistics writes them")
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Statistics(**{name: arrays[name] for name in Statistics._fields})
+            return PixelStatistics(**{name: arrays[name] for name in PixelStatistics._fields})
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"'{path}' is damaged or holds no statistics: {error}") from error
 
 
-def save(statistics: Statistics, path: pathlib.Path) -> None:
+def save(statistics: PixelStatistics, path: pathlib.Path) -> None:
     """Write statistics to a file, whole or not at all."""
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with writing(path):

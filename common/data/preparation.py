@@ -54,7 +54,7 @@ class RandomView:
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """The keys of a `data` section that change an image's pixels; what they mean is in `prepare`.
+    """The keys of a `data` section that change an image's pixels; what they mean is in `prepare_image`.
 
     whole: what is resized is not cropped. random: how training chooses another part than the centre, if it does.
     """
@@ -87,7 +87,7 @@ class Preparation:
         return height + 2 * self.pad, width + 2 * self.pad, self.channels or channels
 
 
-def prepare(
+def prepare_image(
     image: Pixels | bytes | str | os.PathLike,
     preparation: Preparation,
     rng: np.random.Generator | None = None,
@@ -116,7 +116,7 @@ def prepare(
 def _prepare_file(
     file: bytes | str | os.PathLike, preparation: Preparation, rng: np.random.Generator | None
 ) -> PreparedPixels:
-    """As `prepare`; the view is chosen by the file's header, so that no more is decoded than it needs."""
+    """As `prepare_image`; the view is chosen by the file's header, so that no more is decoded than it needs."""
     with decode.open_image(file) as image:
         height, width = decode.upright_size(image)
         view = view_of(preparation, height, width, rng)

@@ -12,7 +12,7 @@ from absl import logging
 from jaxtyping import Float, Int32, UInt8
 
 from common.data.decode import BadImageError
-from common.data.preparation import Pixels, Preparation, prepare
+from common.data.preparation import Pixels, Preparation, prepare_image
 from common.errors import UserError
 
 _CHUNK = 16  # examples that a decoding thread takes at a time
@@ -125,7 +125,7 @@ class ImageSource:
         raise UserError(f"none of the {len(self)} training images can be read; the first: {next(iter(self.bad))}")
 
     def _example(self, record: Record, rng: np.random.Generator | None) -> Example:
-        image = prepare(record.image, self.preparation, rng, record.name)
+        image = prepare_image(record.image, self.preparation, rng, record.name)
         return Example(image=image, label=np.int32(record.label))
 
 

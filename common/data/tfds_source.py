@@ -19,7 +19,7 @@ from google.protobuf import json_format
 from ml_collections import ConfigDict
 
 from common.data import builders
-from common.data.datasets import Dataset, Info, NotPreparedError, as_fed, prepared
+from common.data.datasets import Dataset, Info, NotPreparedError, as_dataset, as_fed
 from common.data.sources import Record
 from common.errors import UserError, unknown
 
@@ -76,7 +76,7 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
     check_format(found, config.directory)
     facts = _stored_facts(found.info, config)
     train, test = (_open_split(found, split) for split in (config.train_split, config.test_split))
-    return prepared(train, test, facts, config)
+    return as_dataset(train, test, facts, config)
 
 
 def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:

@@ -16,7 +16,7 @@ from common.errors import UserError
 AXES = ("data", "fsdp")
 
 
-def create(config: ConfigDict) -> Mesh:
+def make_mesh(config: ConfigDict) -> Mesh:
     """The mesh of a config's `mesh` section: the first `devices` devices or all of them, `fsdp` of them in a row."""
     devices = jax.devices()
     count = config.devices or len(devices)
@@ -40,8 +40,8 @@ def available(config: ConfigDict) -> Mesh:
     For tools that open a run which may have been trained on a larger machine.
     """
     if config.devices <= len(jax.devices()) and config.get("fsdp", 1) == 1:
-        return create(ConfigDict({"devices": config.devices, "fsdp": 1}))
-    return create(ConfigDict({"devices": 0, "fsdp": 1}))
+        return make_mesh(ConfigDict({"devices": config.devices, "fsdp": 1}))
+    return make_mesh(ConfigDict({"devices": 0, "fsdp": 1}))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -56,7 +56,7 @@ def like(tree: PyTree, mesh: Mesh) -> PyTree:
     return jax.tree.map(struct, tree)
 
 
-def create(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
+def make_sharded(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
     """What `make()` returns, each array made where it stays: no device ever holds the whole state."""
     # Each parameter's random numbers are a program of their own, run once: optimizing it would take longer.
     options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}

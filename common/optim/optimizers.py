@@ -29,7 +29,7 @@ class PlateauState(NamedTuple):
     plateau: optax.contrib.ReduceLROnPlateauState
 
 
-def create(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> optax.GradientTransformation:
+def make_chain(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> optax.GradientTransformation:
     """The chain of a config's `optimizer` section with this schedule; `plateau` adds the factor `observe` lowers."""
     before, after = OPTIMIZERS[config.name].build(config)
     decay = [_weight_decay(config)] if config.weight_decay else []

@@ -40,7 +40,7 @@ class Plan:
         return step % max(round(self.epoch), 1) == 0
 
 
-def create(config: ConfigDict, num_examples: int) -> Plan:
+def make_plan(config: ConfigDict, num_examples: int) -> Plan:
     """The plan of a config for a training set of `num_examples`."""
     size = config.train.batch_size
     steps = {

@@ -19,7 +19,7 @@ SHARED_KEYS = ("warmup", "warmup_from")
 ToSteps = Callable[[str], int]
 
 
-def create(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
+def make_schedule(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
     """The schedule of a config's `schedule` section for a run of `total_steps` updates.
 
     A warm-up is a straight line from `warmup_from` to what the schedule says at its end. 'cosine', 'linear' and

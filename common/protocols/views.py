@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from common.data.preparation import Pixels, Preparation, prepare
+from common.data.preparation import Pixels, Preparation, prepare_image
 from common.errors import UserError
 
 Views = UInt8[np.ndarray, "views rows columns channels"] | Float[np.ndarray, "views rows columns channels"]
@@ -57,7 +57,7 @@ def googlenet_crops(image: Pixels, side: int) -> Views:
     shrink, crops = Preparation(resize=side), []
     for place in (0.0, 0.5, 1.0):
         square = _square(image, min(image.shape[:2]), place, place)
-        crops += [*_corners_and_centre(square, side), prepare(square, shrink)]
+        crops += [*_corners_and_centre(square, side), prepare_image(square, shrink)]
     return _with_mirrors(crops)
 
 

@@ -1,275 +1,34 @@
-"""A trained run on one page: `python -m common.report --workdir=DIR` writes DIR/report.html.
+"""Writes a trained run as one page: `python -m common.report --workdir=DIR [--out=FILE]`.
 
-The page is one file that needs nothing else: how the errors fell, what is confused, what the network says of some
-images, its worst mistakes, its first filters, one image on its way through the layers, where it looks, the family's own
-pictures if it has any, and what was run. It shows the checkpoint with the lowest test error.
-
-A family's `pictures.py` may have
-
-    pictures(run, images, labels) -> [(title, caption, matplotlib Figure), ...]
-
-for a `trained.Run` and up to a thousand of its test images, as stored, from all over the test set.
+The page, by default DIR/report.html, is one file that needs nothing else. It shows the learning curves, the confusion
+matrix, the worst mistakes, the first filters, one image on its way through the layers, the parts of an image that
+matter, the family's own pictures and the recipe.
 """
 
-import functools
-import importlib.util
 import pathlib
-from collections.abc import Sequence
-from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from absl import flags
-from flax import linen as nn
-from flax import traverse_util
-from jaxtyping import Array, Float, Int, PyTree
-from ml_collections import ConfigDict
 
-from common import config as config_lib
-from common import launch, models
-from common.anatomy import layer_table
-from common.anatomy.layer_table import Row
-from common.data import datasets, pipeline
-from common.data.datasets import Source
-from common.data.preparation import Pixels
+from common import launch
 from common.errors import UserError, writing
-from common.optim import plan
-from common.optim.schedules import SCHEDULES
-from common.report import figures, mistakes, page, samples
-from common.report.mistakes import Results
-from common.run import metrics, summary, trained
-from common.run.trained import Run
-from common.training.state import num_parameters
+from common.report import sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
 
-_LAYERS_SHOWN, _SAMPLE = 8, 1000
-# Of a confusion matrix with more classes than have room for names, this many are shown.
-_WORST_CLASSES = 50
-# What a recipe says even where it is the default, and what it leaves out.
-_ALWAYS = ("train.length", "train.batch_size", "optimizer.name", "schedule.name", "seed")
-_NEVER = ("data.directory", "data.workers", "model.family", "model.variant")
-
 
 def main() -> None:
-    """Write the report of the run that the flags name."""
+    """Writes the report of the run that the flags name."""
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = pathlib.Path(_WORKDIR.value).expanduser()
     out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
-    content = create(folder)
+    content = sections.report_html(folder)
     with writing(out):
         fresh = out.with_name(out.name + ".tmp")
         fresh.write_text(content, encoding="utf-8")
         fresh.replace(out)
     print(out)
-
-
-def create(folder: pathlib.Path) -> str:
-    """The report, as HTML, of the run in `folder`; UserError when there is none or its dataset is missing."""
-    run = trained.load(folder)
-    # Only test images are looked at, each once or twice: decoding the training set would be most of the time.
-    data = run.config.data.copy_and_resolve_references()
-    data.memory = "stream"
-    test = datasets.load(data).test
-    results = mistakes.on_test_set(run, test)
-    layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
-    parts = [*results_first(run, folder, results), *curves(run, folder), confusion(run, results)]
-    parts += [samples.likeliest(run, test, results), worst_mistakes(run, test, results)]
-    parts += [*first_filters(run, layers), example(run, test, results, layers), samples.covered(run, test, results)]
-    parts += [*family_pictures(run, test), what_was_run(run, folder)]
-    return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
-
-
-def results_first(run: Run, folder: pathlib.Path, results: Results) -> list[str]:
-    """Network, data, and the numbers to see first."""
-    info, model = run.info, run.config.model
-    due = plan.create(run.config, info.train_size)
-    shape = "×".join(map(str, info.image_shape))
-    text = (
-        f"{model.variant}, of the family {model.family}: {num_parameters(run.variables['params']):,} parameters. "
-        f"{info.name}: {info.train_size:,} images of {shape} to learn from and {info.test_size:,} to be tested on, in "
-        f"{info.num_classes} classes."
-    )
-    shown = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{results.error:.2%}")]
-    if summary.exists(folder):
-        shown += _finished(summary.read(folder), due)
-    else:
-        text += f" The run is not finished: its last checkpoint is before step {due.total:,}."
-    return [page.paragraph(text), page.numbers(shown)]
-
-
-def what_was_run(run: Run, folder: pathlib.Path) -> str:
-    """The recipe, and what it was run with."""
-    versions = summary.read(folder)["environment"] if summary.exists(folder) else {}
-    return page.section(
-        "recipe",
-        "Recipe",
-        "The network's hyper-parameters, and every option that differs from its default in common/config.py.",
-        page.table(recipe(run.config)),
-        page.folded("versions and hardware", page.table([(name, str(value)) for name, value in versions.items()])),
-    )
-
-
-def _finished(done: dict[str, Any], due: plan.Plan) -> list[tuple[str, str]]:
-    """Names and values of what a finished run's summary says."""
-    seconds = done["seconds"]["train"] + done["seconds"]["test"]
-    return [
-        (f"test error at the end, epoch {done['step'] / due.epoch:.3g}", f"{done['test']['error']:.2%}"),
-        ("training error at the end, as images were fed", f"{done['train']['error']:.2%}"),
-        ("training images a second", f"{done['images_per_second']:,.0f}"),
-        ("time, testing included", _time(seconds)),
-    ]
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def recipe(config: ConfigDict) -> list[tuple[str, str]]:
-    """Options and values: the network's, those that are not the default, and those no recipe goes without.
-
-    Of the schedule, no rate that it does not read.
-    """
-    defaults = config_lib.flat(config_lib.base(ConfigDict()))
-    always = {*_ALWAYS, *(f"schedule.{key}" for key in SCHEDULES[config.schedule.name].reads)}
-    rows = []
-    for name, value in config_lib.flat(config).items():
-        told = name in always or name.startswith("model.") or value != defaults.get(name)
-        if told and name not in _NEVER:
-            rows.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
-    return rows
-
-
-def curves(run: Run, folder: pathlib.Path) -> list[str]:
-    """Loss and error over the epochs; nothing for a run that has recorded none."""
-    train, test = metrics.read(folder, "train"), metrics.read(folder, "test")
-    if not (train or test):
-        return []
-    epoch = plan.create(run.config, run.info.train_size).epoch
-    caption = (
-        "Loss and error over passes through the training set. Training values are means over the updates since the "
-        "record before, on images as they were fed, random distortions included; test values are of the whole test "
-        "set at that moment. That is why training can lie above test."
-    )
-    figure = figures.curves(train, test, epoch, run.step)
-    return [page.section("curves", "Learning curves", caption, page.picture(figure, "loss and error over epochs"))]
-
-
-def confusion(run: Run, results: Results) -> str:
-    """What is taken for what, over the whole test set."""
-    counts, names = mistakes.confusion_counts(results, run.info.num_classes), run.info.class_names
-    caption = (
-        f"Rows are the true class of the {len(results.labels):,} test images, columns what the network says; what is "
-        "right is grey, on the diagonal, and mistakes are blue. "
-    ) + mistakes.most_confused(counts, names)
-    if len(names) > figures.NAMED_CLASSES:
-        wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
-        chosen = np.sort(np.argsort(-wrong, kind="stable")[:_WORST_CLASSES])
-        counts, names = counts[np.ix_(chosen, chosen)], [names[i] for i in chosen]
-        caption += f" Of {run.info.num_classes} classes the {_WORST_CLASSES} with the most mistakes are shown."
-    picture = page.picture(figures.confusion(counts, names), "confusion matrix")
-    return page.section("confusion", "Confusion matrix", caption, picture)
-
-
-def worst_mistakes(run: Run, test: Source, results: Results) -> str:
-    """The mistakes with the largest losses, as pictures."""
-    caption = (
-        "The wrongly classified test images with the largest losses, the largest first: under each its class, then "
-        "what the network takes it for and with what probability."
-    )
-    names, items = run.info.class_names, []
-    for index in mistakes.worst(results):
-        predicted = results.predicted[index]
-        said = f"as {names[predicted]}, {results.probabilities[index, predicted]:.0%}"
-        items.append((figures.pixels(test[int(index)]["image"]), names[results.labels[index]], said))
-    if not items:
-        caption = "Every test image is classified rightly."
-    return page.section("mistakes", "Worst mistakes", caption, page.examples(items))
-
-
-def first_filters(run: Run, layers: Sequence[Row]) -> list[str]:
-    """The kernels of the first convolution that reads the image; nothing for a network without one."""
-    parameters = traverse_util.flatten_dict(run.variables["params"], sep="/")
-    channels = run.classifier.input_shape[-1]
-    for row in layers:
-        kernel = parameters.get(f"{row.name}/kernel")
-        if kernel is not None and kernel.ndim == 4 and kernel.shape[2] == channels:
-            return [_filters(row.name, np.asarray(kernel, np.float32))]
-    return []
-
-
-def _filters(layer: str, kernel: Float[np.ndarray, "height width channels filters"]) -> str:
-    height, width, channels, count = kernel.shape
-    shown = f"the first {figures.FILTERS_SHOWN} of the {count}" if count > figures.FILTERS_SHOWN else f"the {count}"
-    scale = (
-        "each on a scale of its own, zero is grey"
-        if channels == 3
-        else "red is positive, blue is negative, white is zero"
-    )
-    caption = f"Weights of {shown} kernels of {height}×{width} with which {layer} looks at the image; {scale}."
-    return page.section("filters", "First filters", caption, page.picture(figures.filters(kernel), "first filters"))
-
-
-def example(run: Run, test: Source, results: Results, layers: Sequence[Row]) -> str:
-    """The first test image on its way through the network."""
-    image, names = test[0]["image"], run.info.class_names
-    caption = (
-        f"The first test image, of class {names[results.labels[0]]}, and what the layers make of it: of each layer the "
-        f"{figures.MAPS_SHOWN} maps that vary most, from its smallest value (dark) to its largest (bright); at the "
-        "bottom the probabilities of the likeliest classes."
-    )
-    figure = figures.through_the_network(image, feature_maps(run, image, layers), results.probabilities[0], names)
-    return page.section("maps", "One image through the network", caption, page.picture(figure, "feature maps"))
-
-
-def feature_maps(run: Run, image: Pixels, layers: Sequence[Row]) -> list[figures.Maps]:
-    """What layers make of one stored image, at most eight of them, evenly spread from the first to the last.
-
-    Layers are the outermost modules whose outputs are maps of more than one pixel.
-    """
-    inputs = trained.network_input(run, jnp.asarray(image)[None])
-    outputs = traverse_util.flatten_dict(_intermediates(run.classifier.module, run.variables, inputs), sep="/")
-    found = []
-    for row in layers:
-        key, shape = f"{row.name}/__call__", row.output_shape
-        if key in outputs and len(shape) == 3 and shape[0] * shape[1] > 1:
-            values = jax.tree.leaves(outputs[key])[0]
-            found.append(figures.Maps(row.name, np.asarray(values[0], np.float32)))
-    outermost = min((maps.layer.count("/") for maps in found), default=0)
-    found = [maps for maps in found if maps.layer.count("/") == outermost]
-    return [found[i] for i in _spread(len(found), _LAYERS_SHOWN)]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _intermediates(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
-    """Every module's output, under its path."""
-    _, state = module.apply(variables, images, train=False, capture_intermediates=True, mutable=["intermediates"])
-    return state["intermediates"]
-
-
-def _spread(size: int, count: int) -> Int[np.ndarray, " chosen"]:
-    """At most `count` of `size` positions, evenly from the first to the last."""
-    return np.unique(np.linspace(0, size - 1, min(size, count)).round().astype(np.int64))
-
-
-def family_pictures(run: Run, test: Source) -> list[str]:
-    """Sections with what the family's `pictures.py` draws."""
-    family = run.config.model.family
-    if importlib.util.find_spec(f"{family}.pictures") is None:
-        return []
-    draw = getattr(models.family_module(family, "pictures"), "pictures", None)
-    if draw is None:
-        return []
-    drawn = draw(run, *pipeline.gather(test, _spread(len(test), _SAMPLE)))
-    return [
-        page.section(f"{family}-{number}", title, caption, page.picture(figure, title))
-        for number, (title, caption, figure) in enumerate(drawn, start=1)
-    ]
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from common import models, train
 from common.data import pixel_statistics
 from common.data.datasets import Info
 from common.data.normalize import make_normalize
-from common.data.pixel_statistics import Statistics
+from common.data.pixel_statistics import PixelStatistics
 from common.devices import mesh as mesh_lib
 from common.errors import UserError
 from common.models import Classifier
@@ -36,7 +36,7 @@ class Run:
     variables: PyTree
     step: int
     mesh: Mesh
-    statistics: Statistics | None = None
+    statistics: PixelStatistics | None = None
 
 
 def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | None = None) -> Run:
@@ -49,7 +49,7 @@ def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | Non
     if config is not None:
         workdir.check_same(folder, config)
     config = config or workdir.load_config(folder)
-    classifier = models.create(config.model, info)
+    classifier = models.make_classifier(config.model, info)
     optimizer, _ = train.make_optimizer(config, info.train_size)
     like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
     mesh = mesh_lib.available(config.mesh)

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from common.data import pipeline
 from common.data.datasets import Source
 from common.data.normalize import make_normalize
-from common.data.pixel_statistics import Statistics
+from common.data.pixel_statistics import PixelStatistics
 from common.devices import compilation
 from common.models import Classifier
 from common.training.steps import Totals, eval_step, no_totals
@@ -19,10 +19,10 @@ from common.training.steps import Totals, eval_step, no_totals
 EvalStep = Callable[[PyTree, Array, Array, Array], Totals]
 
 
-def make_eval_step(classifier: Classifier, config: ConfigDict, statistics: Statistics | None = None) -> EvalStep:
+def make_eval_step(classifier: Classifier, config: ConfigDict, statistics: PixelStatistics | None = None) -> EvalStep:
     """Compile (variables, images, labels, mask) -> Totals for stored images."""
-    prepare = make_normalize(config.data, statistics)
-    return compilation.jit(functools.partial(eval_step, classifier=classifier, prepare=prepare))
+    transform = make_normalize(config.data, statistics)
+    return compilation.jit(functools.partial(eval_step, classifier=classifier, transform=transform))
 
 
 def evaluate(step: EvalStep, variables: PyTree, source: Source, batch_size: int, mesh: Mesh) -> dict[str, float]:

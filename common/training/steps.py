@@ -82,7 +82,7 @@ def totals(
     )
 
 
-Prepare = Callable[[Array, Array], Float[Array, "batch height width channels"]]
+Transform = Callable[[Array, Array], Float[Array, "batch height width channels"]]
 
 
 def train_step(
@@ -92,17 +92,17 @@ def train_step(
     *,
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
-    prepare: Prepare,
+    transform: Transform,
     config: ConfigDict,
 ) -> tuple[TrainState, Totals]:
     """One update on a batch of stored images (`batch height width channels`, uint8 or float).
 
-    `prepare(key, images)` scales and distorts them. `config` is the whole config, of which the accumulation,
+    `transform(key, images)` scales and distorts them. `config` is the whole config, of which the accumulation,
     label smoothing, mixup and averaging are read. Errors are counted against each image's own label.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    prepare_key, dropout_key, mix_key = jax.random.split(key, 3)
-    images = prepare(prepare_key, images)
+    transform_key, dropout_key, mix_key = jax.random.split(key, 3)
+    images = transform(transform_key, images)
     images, targets = _mixed(mix_key, images, labels, classifier, config)
     gradients = functools.partial(_gradients, classifier=classifier)
     if config.train.accumulate > 1:
@@ -197,10 +197,10 @@ def eval_step(
     mask: Bool[Array, " batch"],
     *,
     classifier: Classifier,
-    prepare: Callable[[Array], Array],
+    transform: Callable[[Array], Array],
 ) -> Totals:
     """The totals over the examples that `mask` selects (the others pad the batch)."""
-    outputs = classifier.module.apply(variables, prepare(images), train=False)
+    outputs = classifier.module.apply(variables, transform(images), train=False)
     return totals(classifier.loss(outputs, labels), classifier.logits(outputs), labels, mask)
 
 
@@ -210,11 +210,11 @@ def curvature_step(
     labels: Int[Array, " batch"],
     *,
     classifier: Classifier,
-    prepare: Prepare,
+    transform: Transform,
 ) -> TrainState:
     """The state with the optimizer's diagonal curvature estimated anew on these examples (LeCun 1998, appendix C)."""
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
-    curvature = classifier.curvature(state.params, prepare(key, images), labels)
+    curvature = classifier.curvature(state.params, transform(key, images), labels)
     return state.replace(opt_state=with_curvature(state.opt_state, curvature))
 
 

@@ -28,7 +28,7 @@ def _info(size, channels=3, classes=1000):
 
 
 def _module(variant, size=224, classes=1000, **changes):
-    return models.create(models.section("alexnet", variant, **changes), _info(size, classes=classes)).module
+    return models.make_classifier(models.section("alexnet", variant, **changes), _info(size, classes=classes)).module
 
 
 def _rows(module, size):

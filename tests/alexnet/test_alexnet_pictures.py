@@ -28,7 +28,14 @@ def test_only_networks_in_two_columns_for_colour_images_have_the_picture(columns
     section = models.section("alexnet", "two_column", columns=columns)
     info = Info("none", 10, tuple("0123456789"), (224, 224, channels), 1, 1)
     variables = {"params": {"conv1": {"kernel": kernel}}}
-    run = Run(ConfigDict(), info, models.create(section, info), variables, step=0, mesh=mesh.create(base(section).mesh))
+    run = Run(
+        ConfigDict(),
+        info,
+        models.make_classifier(section, info),
+        variables,
+        step=0,
+        mesh=mesh.make_mesh(base(section).mesh),
+    )
     drawn = pictures.pictures(run, np.zeros((1, 224, 224, channels), np.uint8), np.zeros(1, int))
     assert len(drawn) == count
     for _, _, figure in drawn:

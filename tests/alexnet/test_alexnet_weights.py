@@ -15,7 +15,7 @@ from common.errors import UserError
 
 def _one_column(size, **changes):
     section = models.section("alexnet", "one_column", widths=(4, 6, 8, 6, 5), fc_width=16, **changes)
-    return models.create(section, types.SimpleNamespace(num_classes=7, image_shape=(size, size, 3))).module
+    return models.make_classifier(section, types.SimpleNamespace(num_classes=7, image_shape=(size, size, 3))).module
 
 
 def _variables(module, size):
@@ -35,7 +35,7 @@ def test_round_trip_and_published_names():
 
 
 def test_published_shapes_fit_the_one_column_network():
-    module = models.create(
+    module = models.make_classifier(
         models.section("alexnet", "one_column"), types.SimpleNamespace(num_classes=1000, image_shape=(224, 224, 3))
     ).module
     shapes = layer_table.variables(module, (224, 224, 3))["params"]

@@ -57,7 +57,7 @@ def test_rematerialised_layers_keep_their_inputs_only():
 def test_resnet_152_at_batch_256_fits_a_gpu_of_40_gb_only_when_rematerialised():
     def gigabytes(**changes):
         info = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(224, 224, 3))
-        classifier = models.create(models.section("resnet", "resnet152", **changes), info)
+        classifier = models.make_classifier(models.section("resnet", "resnet152", **changes), info)
         variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
         return activation_bytes(classifier, variables.pop("params"), variables, 256) / 1e9
 

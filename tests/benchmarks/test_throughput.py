@@ -24,7 +24,7 @@ def test_both_sides_have_the_same_parameters(name):
 
     family, _, variant = name.partition(":")
     info = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(224, 224, 3))
-    module = models.create(models.section(family, variant), info).module
+    module = models.make_classifier(models.section(family, variant), info).module
     ours = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 224, 224, 3), np.float32))["params"]
     theirs = _meta(torch, torch_networks, module)
     assert num_parameters(ours) == sum(parameter.numel() for parameter in theirs.parameters())
@@ -33,7 +33,7 @@ def test_both_sides_have_the_same_parameters(name):
 def _meta(torch, torch_networks, module):
     """The network without its numbers, which for some are half a gigabyte."""
     with torch.device("meta"):
-        return torch_networks.create(module, 224)
+        return torch_networks.torch_network(module, 224)
 
 
 @pytest.mark.timeout(240)

@@ -17,7 +17,7 @@ AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)
 
 
 def prepare(image: np.ndarray, rng=None, **changes) -> np.ndarray:
-    return preparation.prepare(image, Preparation(**changes), rng)
+    return preparation.prepare_image(image, Preparation(**changes), rng)
 
 
 def training(place: str, resize: int = 0, crop: int = 0, resize_max: int = 0, **changes) -> Preparation:
@@ -60,7 +60,7 @@ def test_a_crop_that_the_image_is_too_small_for_names_the_file(tmp_path):
     path = saved(tmp_path, Image.new("RGB", (30, 19)))
     for rng in (None, np.random.default_rng(0)):
         with pytest.raises(UserError, match=r"image\.png' has 19 x 30 pixels.*config\.data\.crop 20"):
-            preparation.prepare(path, training("random", crop=20), rng, str(path))
+            preparation.prepare_image(path, training("random", crop=20), rng, str(path))
 
 
 def test_shrinking_averages():
@@ -90,7 +90,7 @@ def test_the_shape_is_known_beforehand(shape, changes):
 
 def test_a_random_place_is_any_and_equally_likely():
     image, how = coordinates(6, 8), training("random", crop=4)
-    places = np.array([preparation.prepare(image, how, np.random.default_rng(i))[0, 0, :2] for i in range(1500)])
+    places = np.array([preparation.prepare_image(image, how, np.random.default_rng(i))[0, 0, :2] for i in range(1500)])
     counts = np.zeros((3, 5), int)
     np.add.at(counts, tuple(places.T), 1)
     assert counts.sum() == 1500
@@ -128,7 +128,7 @@ def test_the_area_and_the_shape_of_random_parts():
 def test_the_thinnest_images_have_an_area_to_crop(height, width):
     image = np.full((height, width, 3), 77, np.uint8)
     for seed in range(20):
-        cropped = preparation.prepare(image, training("area", crop=6), np.random.default_rng(seed))
+        cropped = preparation.prepare_image(image, training("area", crop=6), np.random.default_rng(seed))
         assert cropped.shape == (6, 6, 3)
         assert (cropped == 77).all()
 
@@ -139,7 +139,7 @@ def test_an_area_is_resized_from_where_it_is():
     how = training("area", crop=16)
     for seed in range(10):
         left, top, right, bottom = preparation.view_of(how, 200, 200, np.random.default_rng(seed)).box
-        cropped = preparation.prepare(image, how, np.random.default_rng(seed)).astype(float)
+        cropped = preparation.prepare_image(image, how, np.random.default_rng(seed)).astype(float)
         assert abs(cropped[..., 0].mean() - (top + bottom - 1) / 2) < 1
         assert abs(cropped[..., 1].mean() - (left + right - 1) / 2) < 1
 
@@ -147,11 +147,12 @@ def test_an_area_is_resized_from_where_it_is():
 def test_a_generator_in_the_same_state_gives_the_same_part():
     image = RNG.integers(0, 256, (50, 70, 3), np.uint8)
     for how in (training("area", crop=20), training("random", 24, 20, 40), training("centre", 24, 20, 40)):
-        first, again, other = (preparation.prepare(image, how, np.random.default_rng(seed)) for seed in (1, 1, 2))
+        first, again, other = (preparation.prepare_image(image, how, np.random.default_rng(seed)) for seed in (1, 1, 2))
         np.testing.assert_array_equal(first, again)
         assert (first != other).any()
         np.testing.assert_array_equal(
-            preparation.prepare(image, how), preparation.prepare(image, Preparation(resize=how.resize, crop=20))
+            preparation.prepare_image(image, how),
+            preparation.prepare_image(image, Preparation(resize=how.resize, crop=20)),
         )
 
 
@@ -159,10 +160,10 @@ def test_a_jpeg_that_will_shrink_much_is_decoded_small_and_looks_the_same(tmp_pa
     smooth = np.asarray(Image.fromarray(RNG.integers(0, 256, (12, 16, 3), np.uint8)).resize((1600, 1200)))
     path = saved(tmp_path, Image.fromarray(smooth), "jpg", quality=95)
     how = training("area", crop=64)
-    drafted = [preparation.prepare(path, how, np.random.default_rng(seed)) for seed in range(5)]
+    drafted = [preparation.prepare_image(path, how, np.random.default_rng(seed)) for seed in range(5)]
     monkeypatch.setattr(decode, "_DRAFT_MARGIN", np.inf)
     for seed, small in enumerate(drafted):
-        full = preparation.prepare(path, how, np.random.default_rng(seed))
+        full = preparation.prepare_image(path, how, np.random.default_rng(seed))
         assert np.abs(small.astype(int) - full).mean() < 1
     with decode.open_image(path) as image:
         monkeypatch.setattr(decode, "_DRAFT_MARGIN", 2.0)
@@ -173,7 +174,7 @@ def test_a_prediction_is_prepared_like_training(tmp_path, data_config):
     how = Preparation.from_config(data_config(channels=1, invert=True, resize=4, pad=1))
     path = saved(tmp_path, Image.fromarray(RGB))
     np.testing.assert_array_equal(
-        preparation.prepare(path, how, name=str(path)), preparation.prepare(decode.read(path), how)
+        preparation.prepare_image(path, how, name=str(path)), preparation.prepare_image(decode.read(path), how)
     )
 
 

@@ -41,7 +41,7 @@ def run(*flags: str) -> subprocess.CompletedProcess:
 
 def test_usps_is_prepared_and_read_without_tensorflow(tmp_path, data_config):
     manual = usps_files(tmp_path / "manual")
-    done = prepare.prepare("usps", str(tmp_path / "tfds"), str(manual))
+    done = prepare.prepare_dataset("usps", str(tmp_path / "tfds"), str(manual))
     assert done == f"usps/1.0.0 is prepared in {tmp_path}/tfds/usps/1.0.0"
     dataset = datasets.load(data_config(source="tfds:usps", directory=str(tmp_path / "tfds")))
     assert (dataset.info.train_size, dataset.info.test_size, dataset.info.image_shape) == (12, 5, (16, 16, 1))
@@ -52,14 +52,14 @@ def test_usps_is_prepared_and_read_without_tensorflow(tmp_path, data_config):
 
 def test_preparing_twice_says_so(tmp_path):
     manual, directory = usps_files(tmp_path / "manual"), str(tmp_path / "tfds")
-    prepare.prepare("usps", directory, str(manual))
+    prepare.prepare_dataset("usps", directory, str(manual))
     stamp = (tmp_path / "tfds/usps/1.0.0/dataset_info.json").stat().st_mtime_ns
-    assert prepare.prepare("usps", directory, "").startswith("usps/1.0.0 is already prepared in")
+    assert prepare.prepare_dataset("usps", directory, "").startswith("usps/1.0.0 is already prepared in")
     assert (tmp_path / "tfds/usps/1.0.0/dataset_info.json").stat().st_mtime_ns == stamp
 
 
 def test_the_published_usps_digits(tmp_path, shared_data, data_config):
-    prepare.prepare("usps", str(tmp_path), str(shared_data / "usps"))
+    prepare.prepare_dataset("usps", str(tmp_path), str(shared_data / "usps"))
     dataset = datasets.load(data_config(source="tfds:usps", directory=str(tmp_path)))
     assert np.bincount(dataset.train.labels).tolist() == [1194, 1005, 731, 658, 652, 556, 664, 645, 542, 644]
     assert np.bincount(dataset.test.labels).tolist() == [359, 264, 198, 166, 200, 160, 170, 147, 166, 177]
@@ -68,7 +68,7 @@ def test_the_published_usps_digits(tmp_path, shared_data, data_config):
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is None, reason="preparing MNIST needs TensorFlow")
 def test_the_published_mnist_digits(tmp_path, shared_data, data_config):
-    prepare.prepare("mnist", str(tmp_path), str(shared_data / "mnist"))
+    prepare.prepare_dataset("mnist", str(tmp_path), str(shared_data / "mnist"))
     dataset = datasets.load(data_config(source="tfds:mnist", directory=str(tmp_path), memory="stream"))
     assert (dataset.info.train_size, dataset.info.test_size, dataset.info.image_shape) == (60000, 10000, (28, 28, 1))
     images = np.stack([dataset.train[i]["image"] for i in range(1000)]) / 255
@@ -79,12 +79,12 @@ def test_the_published_mnist_digits(tmp_path, shared_data, data_config):
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is installed")
 def test_without_tensorflow_the_extra_is_named(tmp_path, shared_data):
     with pytest.raises(UserError, match=r"needs TensorFlow.*pip install -e \.\[prepare\]"):
-        prepare.prepare("mnist", str(tmp_path), str(shared_data / "mnist"))
+        prepare.prepare_dataset("mnist", str(tmp_path), str(shared_data / "mnist"))
 
 
 def test_a_dataset_fetched_by_hand_says_what_to_fetch(tmp_path):
     with pytest.raises(UserError, match=r"by hand and given as --manual_dir.*zip\.train\.gz"):
-        prepare.prepare("usps", str(tmp_path), "")
+        prepare.prepare_dataset("usps", str(tmp_path), "")
 
 
 def test_a_bad_source_file_leaves_nothing_behind(tmp_path):
@@ -92,23 +92,23 @@ def test_a_bad_source_file_leaves_nothing_behind(tmp_path):
     with gzip.open(manual / "zip.test.gz", "at") as file:
         file.write("3.0 0.5\n")
     with pytest.raises(UserError, match=r"zip\.test\.gz, line 6: got 2 columns, expected 257"):
-        prepare.prepare("usps", str(tmp_path / "tfds"), str(manual))
+        prepare.prepare_dataset("usps", str(tmp_path / "tfds"), str(manual))
     assert not (tmp_path / "tfds" / "usps").exists()
-    prepare.prepare("usps", str(tmp_path / "tfds"), str(usps_files(manual)))
+    prepare.prepare_dataset("usps", str(tmp_path / "tfds"), str(usps_files(manual)))
 
 
 def test_what_a_killed_attempt_left_is_removed(tmp_path):
     leftover = tmp_path / "tfds" / "usps" / "incomplete.ABCDEF_1.0.0"
     leftover.mkdir(parents=True)
     (leftover / "usps-train.array_record-00000-of-00001").write_bytes(bytes(10))
-    prepare.prepare("usps", str(tmp_path / "tfds"), str(usps_files(tmp_path / "manual")))
+    prepare.prepare_dataset("usps", str(tmp_path / "tfds"), str(usps_files(tmp_path / "manual")))
     assert [path.name for path in (tmp_path / "tfds" / "usps").iterdir()] == ["1.0.0"]
 
 
 def test_a_folder_that_is_no_dataset_is_not_taken_for_one(tmp_path):
     (tmp_path / "usps" / "1.0.0").mkdir(parents=True)
     with pytest.raises(UserError, match="usps/1.0.0' is not a whole dataset"):
-        prepare.prepare("usps", str(tmp_path), str(usps_files(tmp_path / "manual")))
+        prepare.prepare_dataset("usps", str(tmp_path), str(usps_files(tmp_path / "manual")))
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
@@ -127,7 +127,7 @@ def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
     assert not (tmp_path / "tfds" / "usps" / "1.0.0").exists()
     if end == signal.SIGTERM:
         assert not (tmp_path / "tfds" / "usps").exists()
-    assert "is prepared" in prepare.prepare("usps", str(tmp_path / "tfds"), str(manual))
+    assert "is prepared" in prepare.prepare_dataset("usps", str(tmp_path / "tfds"), str(manual))
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def photos(tmp_path):
 
 def stream(source, whole, start, steps):
     """The images and labels of `steps` batches from `start` on, through Grain."""
-    devices = mesh.create(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
+    devices = mesh.make_mesh(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
     feed = pipeline.StreamedFeed(source, whole, devices, start)
     batches = [feed.take(start + i, 1, 1) for i in range(steps)]
     return tuple(np.concatenate([np.asarray(jax.device_get(batch[part]))[0] for batch in batches]) for part in (0, 1))
@@ -217,7 +217,7 @@ def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
 @pytest.mark.parametrize(("batch_size", "sizes"), [(1000, [10]), (4, [4, 4, 4])])
 def test_test_batches_cover_all_examples_and_are_no_larger_than_the_test_set(photos, batch_size, sizes):
     whole = make(photos)
-    one = mesh.create(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
+    one = mesh.make_mesh(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
     test = datasets.load(whole.data).test
     batches = list(pipeline.eval_batches(test, batch_size, one))
     assert [len(labels) for _, labels, _ in batches] == sizes

@@ -46,11 +46,11 @@ import jax, jax.numpy as jnp
 config = lenet5_folder.get_config()
 config.data.source = "digits"
 dataset = datasets.load(config.data)
-classifier = models.create(config.model, dataset.info)
+classifier = models.make_classifier(config.model, dataset.info)
 variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))
 step = make_eval_step(classifier, config)
 config.mesh.devices = 0
-devices = mesh.create(config.mesh)
+devices = mesh.make_mesh(config.mesh)
 print(json.dumps([evaluate(step, variables, dataset.test, size, devices) for size in (1000, 359, 100, 7)]))
 """
 

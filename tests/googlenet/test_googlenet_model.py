@@ -19,7 +19,7 @@ IMAGENET = (224, 224, 3)
 
 def _classifier(variant, size=224, classes=1000, **changes):
     info = types.SimpleNamespace(num_classes=classes, image_shape=(size, size, 3))
-    return models.create(models.section("googlenet", variant, **changes), info)
+    return models.make_classifier(models.section("googlenet", variant, **changes), info)
 
 
 def _count(tree):

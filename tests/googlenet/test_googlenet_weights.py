@@ -17,7 +17,7 @@ WIDTH = 1 / 16
 
 def _module(variant="googlenet_torchvision", size=224, **changes):
     section = models.section("googlenet", variant, width=WIDTH, **changes)
-    return models.create(section, types.SimpleNamespace(num_classes=6, image_shape=(size, size, 3))).module
+    return models.make_classifier(section, types.SimpleNamespace(num_classes=6, image_shape=(size, size, 3))).module
 
 
 def _variables(module, size):

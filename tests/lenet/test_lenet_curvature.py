@@ -125,7 +125,7 @@ def test_curvature_is_the_papers_recursion_over_every_connection(variant, size, 
     info = types.SimpleNamespace(num_classes=10, image_shape=(size, size, 1))
     # Wide initial weights: with the paper's, units are nearly linear and a wrong f' would hardly show.
     config = models.section("lenet", variant, weight_init="uniform_sqrt", bias_init="same")
-    classifier = models.create(config, info)
+    classifier = models.make_classifier(config, info)
     images = jax.random.normal(jax.random.key(0), (2, size, size, 1))
     params = jax.jit(classifier.module.init)(jax.random.key(1), images)["params"]
     network = stages()
@@ -209,7 +209,7 @@ def test_second_order_network_computes_the_same_outputs(variant):
 
 def test_curvature_of_a_batch_is_the_mean_over_its_examples():
     info = types.SimpleNamespace(num_classes=10, image_shape=(16, 16, 1))
-    classifier = models.create(models.section("lenet", "lenet1989"), info)
+    classifier = models.make_classifier(models.section("lenet", "lenet1989"), info)
     images, labels = jax.random.normal(jax.random.key(0), (3, 16, 16, 1)), jnp.array([4, 0, 9])
     params = jax.jit(classifier.module.init)(jax.random.key(1), images)["params"]
     estimate = jax.jit(classifier.curvature)

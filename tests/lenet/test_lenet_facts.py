@@ -17,7 +17,7 @@ def _parameter_shapes(variant, **changes):
     config = models.section("lenet", variant, **changes)
     size = model.NETWORKS[variant].image_size
     info = types.SimpleNamespace(num_classes=10, image_shape=(size, size, 1))
-    module = models.create(config, info).module
+    module = models.make_classifier(config, info).module
     return config, jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 1)))["params"]
 
 

@@ -21,7 +21,7 @@ def _info(size, num_classes=10, channels=1):
 
 
 def _classifier(variant, num_classes=10, **changes):
-    return models.create(models.section("lenet", variant, **changes), _info(SIZES[variant], num_classes))
+    return models.make_classifier(models.section("lenet", variant, **changes), _info(SIZES[variant], num_classes))
 
 
 def _variables(classifier):
@@ -137,7 +137,7 @@ def test_a_gradient_step_lowers_the_loss(variant, changes):
 
 def test_softmax_takes_any_number_of_classes_and_channels():
     config = models.section("lenet", "lenet5_modern")
-    classifier = models.create(config, _info(32, num_classes=37, channels=3))
+    classifier = models.make_classifier(config, _info(32, num_classes=37, channels=3))
     outputs = classifier.module.apply(_variables(classifier), jnp.zeros((2, 32, 32, 3)))
     assert classifier.logits(outputs).shape == (2, 37)
 
@@ -161,5 +161,5 @@ def test_softmax_takes_any_number_of_classes_and_channels():
 )
 def test_contradictory_choices_are_refused_in_one_line(variant, changes, info, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")) as error:
-        models.create(models.section("lenet", variant, **changes), info)
+        models.make_classifier(models.section("lenet", variant, **changes), info)
     assert "\n" not in str(error.value)

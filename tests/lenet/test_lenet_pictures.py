@@ -18,9 +18,9 @@ INFO = Info("digits", 10, tuple("0123456789"), (32, 32, 1), 100, 100)
 
 
 def untrained(config):
-    classifier = models.create(config.model, INFO)
+    classifier = models.make_classifier(config.model, INFO)
     variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
-    return trained.Run(config, INFO, classifier, variables, 0, mesh.create(config.mesh))
+    return trained.Run(config, INFO, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ def section(**changes):
 def run(config, rates, plateau=False):
     """Parameters after one update for each learning rate, and the optimizer's last state."""
     table = jnp.asarray(rates)
-    optimizer = optimizers.create(config, lambda step: table[step], plateau)
+    optimizer = optimizers.make_chain(config, lambda step: table[step], plateau)
     params, state = PARAMS, optimizer.init(PARAMS)
     for step in range(len(rates)):
         updates, state = optimizer.update(gradients(step), state, params)
@@ -61,14 +61,14 @@ def test_momentum_is_alexnets_update_while_the_rate_changes():
 
 def test_lowering_the_rate_does_not_rescale_the_velocity():
     config = section(name="momentum", momentum=0.9)
-    optimizer = optimizers.create(config, lambda step: jnp.where(step == 0, 1.0, 0.0), plateau=False)
+    optimizer = optimizers.make_chain(config, lambda step: jnp.where(step == 0, 1.0, 0.0), plateau=False)
     updates, state = optimizer.update(gradients(0), optimizer.init(PARAMS), PARAMS)
     again, _ = optimizer.update(gradients(1), state, PARAMS)
     np.testing.assert_allclose(again["kernel"], 0.9 * updates["kernel"], rtol=1e-6)
 
 
 def test_without_gradient_or_velocity_decay_shrinks_weights_by_rate_times_decay():
-    optimizer = optimizers.create(section(weight_decay=0.0005), optax.constant_schedule(0.01), plateau=False)
+    optimizer = optimizers.make_chain(section(weight_decay=0.0005), optax.constant_schedule(0.01), plateau=False)
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, PARAMS), optimizer.init(PARAMS), PARAMS)
     np.testing.assert_allclose(updates["kernel"], -0.01 * 0.0005 * PARAMS["kernel"], rtol=1e-6)
 
@@ -95,7 +95,7 @@ def test_kernels_mask_spares_biases():
 def test_kernels_mask_goes_by_name_where_biases_are_stacked_or_one_for_each_unit():
     params = {"stack": {"kernel": jnp.ones((3, 4, 4)), "bias": jnp.ones((3, 4))}, "map": {"bias": jnp.ones((8, 8, 2))}}
     config = section(name="sgd", weight_decay=0.5, decay_mask="kernels")
-    optimizer = optimizers.create(config, optax.constant_schedule(1.0), plateau=False)
+    optimizer = optimizers.make_chain(config, optax.constant_schedule(1.0), plateau=False)
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params)
     np.testing.assert_allclose(updates["stack"]["kernel"], -0.5)
     assert not updates["stack"]["bias"].any()
@@ -119,7 +119,7 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
     assert float(optimizers.plateau_state(state).plateau.scale) == pytest.approx(0.1)
     state = optimizers.observe(state, schedule, 0.3)
     assert float(optimizers.plateau_state(state).plateau.scale) == pytest.approx(0.1)
-    optimizer = optimizers.create(momentum, optax.constant_schedule(0.1), plateau=True)
+    optimizer = optimizers.make_chain(momentum, optax.constant_schedule(0.1), plateau=True)
     updates, _ = optimizer.update(gradients(1), state, PARAMS)
     for name, v in updates.items():
         np.testing.assert_allclose(v, 0.9 * -0.1 * gradients(0)[name] - 0.01 * gradients(1)[name], rtol=1e-5)
@@ -142,7 +142,7 @@ def test_every_optimizer_lowers_a_quadratic():
     for name, entry in optimizers.OPTIMIZERS.items():
         config = section(name=name, decay="decoupled" if name == "adamw" else "coupled")
         assert set(entry.reads) <= set(config)
-        optimizer = optimizers.create(config, optax.constant_schedule(0.01), plateau=False)
+        optimizer = optimizers.make_chain(config, optax.constant_schedule(0.01), plateau=False)
         params, state = PARAMS, optimizer.init(PARAMS)
         for _ in range(20):
             updates, state = optimizer.update(params, state, params)

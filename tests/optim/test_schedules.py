@@ -14,7 +14,7 @@ def schedule(total=100, num_examples=1000, batch_size=100, **changes):
     config = base(ConfigDict()).schedule
     with config.unlocked():
         config.update(changes)
-    return schedules.create(config, total, num_examples, batch_size)
+    return schedules.make_schedule(config, total, num_examples, batch_size)
 
 
 def test_piecewise_changes_exactly_at_its_boundaries():

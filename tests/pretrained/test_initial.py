@@ -41,7 +41,7 @@ def config(family, variant, fields=None, **init):
 
 def fresh(made, facts, seed=0):
     made.seed = seed
-    classifier = models.create(made.model, facts)
+    classifier = models.make_classifier(made.model, facts)
     return classifier, create_state(classifier, optax.sgd(0.1), made)
 
 
@@ -153,7 +153,7 @@ def trained_run(monkeypatch, made, facts):
 
 def abstract_state(made, facts):
     """As `fresh`, without drawing a large network's parameters."""
-    classifier = models.create(made.model, facts)
+    classifier = models.make_classifier(made.model, facts)
     return classifier, initial.shapes(classifier.module, classifier)
 
 
@@ -220,9 +220,9 @@ def test_batch_statistics_and_published_names_come_along(monkeypatch, tmp_path):
 
 
 def test_the_head_is_what_depends_on_the_number_of_classes():
-    classifier = models.create(models.section("resnet", "resnet20"), info(10, (32, 32, 3)))
+    classifier = models.make_classifier(models.section("resnet", "resnet20"), info(10, (32, 32, 3)))
     assert sorted(initial.head_arrays(classifier)) == ["params/fc/bias", "params/fc/kernel"]
-    google = models.create(models.section("googlenet", "googlenet"), info(10, (224, 224, 3)))
+    google = models.make_classifier(models.section("googlenet", "googlenet"), info(10, (224, 224, 3)))
     assert {name.split("/")[-2] for name in initial.head_arrays(google)} == {"linear"}
     assert len(initial.head_arrays(google)) == 6  # the main head's and the two auxiliary ones' kernels and biases
 
@@ -284,6 +284,6 @@ def test_adams_first_moment_can_be_kept_in_bfloat16():
     section = config_lib.base(ConfigDict()).optimizer
     section.name, section.moment_dtype = "adam", "bfloat16"
     params = {"kernel": jnp.ones((3, 2))}
-    state = optimizers.create(section, lambda step: 0.1, plateau=False).init(params)
+    state = optimizers.make_chain(section, lambda step: 0.1, plateau=False).init(params)
     adam = next(part for part in state if hasattr(part, "mu"))
     assert (adam.mu["kernel"].dtype, adam.nu["kernel"].dtype) == (jnp.bfloat16, jnp.float32)

@@ -42,7 +42,7 @@ def test_every_family_reads_what_it_writes(name, tmp_path):
     (variant, changes, array), family = NETWORKS[name], name.partition("'")[0]
     info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1 if family == "lenet" else 3))
     section = models.section(family, variant, **changes)
-    classifier = models.create(section, info)
+    classifier = models.make_classifier(section, info)
     variables = random_variables(classifier.module, classifier)
     arrays, names = initial.published(family, variables, classifier.module)
     assert array in arrays
@@ -111,7 +111,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path):
     config = resnet_digits.get_config()
     config.model.update({"stage_sizes": (1, 1, 1), "width": 4})
     config.data.normalize, config.data.pixel_range = "pixels", (0.0, 1.0)  # the mean image is the training set's
-    classifier = models.create(config.model, types.SimpleNamespace(num_classes=10, image_shape=(32, 32, 1)))
+    classifier = models.make_classifier(config.model, types.SimpleNamespace(num_classes=10, image_shape=(32, 32, 1)))
     variables = random_variables(classifier.module, classifier)
     weight_files.write(tmp_path / "net.npz", resnet_weights.export_torch(variables))
     weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")

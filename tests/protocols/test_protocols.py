@@ -37,11 +37,11 @@ def a_run(family="resnet", side=32, init=False, **data):
     config.evaluate.batch_size = 64
     config.mesh.devices = 1
     info = Info("digits", 10, tuple("0123456789"), (side, side, 1), 1438, 359)
-    classifier = models.create(config.model, info)
+    classifier = models.make_classifier(config.model, info)
     variables = None
     if init:
         variables = create_state(classifier, optax.sgd(0.1), config).variables()
-    return Run(ConfigDict(config), info, classifier, variables, 0, mesh.create(config.mesh))
+    return Run(ConfigDict(config), info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
 def coordinates(height, width):

@@ -14,7 +14,7 @@ from PIL import Image
 from common.anatomy import layer_table
 from common.data import datasets
 from common.errors import UserError
-from common.report import __main__, figures, mistakes, page, sample_figures, samples
+from common.report import figures, mistakes, page, sample_figures, samples, sections
 from common.run import metrics, trained
 from lenet import pictures
 from tests.digits_run import digits_run
@@ -40,7 +40,7 @@ def results(digits, examples):
 
 @pytest.fixture(scope="module")
 def html():
-    return __main__.create(digits_run())
+    return sections.report_html(digits_run())
 
 
 def decoded_pictures(html):
@@ -107,8 +107,8 @@ def test_worst_mistakes_have_the_largest_losses(results, examples):
 def test_no_mistakes(digits, results, examples):
     perfect = dataclasses.replace(results, predicted=results.labels)
     assert len(mistakes.worst(perfect)) == 0
-    assert "classified rightly" in __main__.worst_mistakes(digits, examples, perfect)
-    assert "There is no mistake." in __main__.confusion(digits, perfect)
+    assert "classified rightly" in sections.worst_mistakes(digits, examples, perfect)
+    assert "There is no mistake." in sections.confusion(digits, perfect)
 
 
 def test_most_confused_names_the_largest_counts_first():
@@ -157,7 +157,7 @@ def test_images_that_are_covered_are_classified_rightly(digits, examples, result
 
 def test_feature_maps_are_the_layers_in_order(digits, examples):
     layers = layer_table.rows(digits.classifier.module, digits.classifier.input_shape)
-    maps = __main__.feature_maps(digits, examples.images[0], layers)
+    maps = sections.feature_maps(digits, examples.images[0], layers)
     shapes = [(layer, values.shape) for layer, values in maps]
     assert shapes == [("C1", (28, 28, 6)), ("S2", (14, 14, 6)), ("C3", (10, 10, 16)), ("S4", (5, 5, 16))]
     # S2 is the largest of each four pixels of C1 in this variant.
@@ -168,11 +168,11 @@ def test_a_run_that_was_interrupted_has_a_report(tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(digits_run(), folder)
     (folder / "summary.json").unlink()
-    assert "The run is not finished" in __main__.create(folder)
+    assert "The run is not finished" in sections.report_html(folder)
 
 
 def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
-    assert __main__.family_pictures(digits, examples) == []  # F6 draws nothing under a softmax
+    assert sections.family_pictures(digits, examples) == []  # F6 draws nothing under a softmax
     seen = []
 
     def draw(run, images, labels):
@@ -180,7 +180,7 @@ def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
         return [("A title", "A <caption>.", Figure(figsize=(1, 1)))]
 
     monkeypatch.setattr(pictures, "pictures", draw)
-    [section] = __main__.family_pictures(digits, examples)
+    [section] = sections.family_pictures(digits, examples)
     assert seen == [((digits.info.test_size, 32, 32, 1), (digits.info.test_size,))]
     assert "A title" in section
     assert "A &lt;caption&gt;." in section
@@ -188,7 +188,7 @@ def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
 
 def test_no_run(tmp_path):
     with pytest.raises(UserError, match="no run in"):
-        __main__.create(tmp_path)
+        sections.report_html(tmp_path)
 
 
 def test_the_command_writes_where_it_says(tmp_path):
@@ -212,7 +212,7 @@ def test_confusion_matrices_name_every_class_and_number_what_has_room(classes):
 def test_of_very_many_classes_the_worst_are_shown(digits, results):
     names = tuple(f"class {number}" for number in range(120))
     info = dataclasses.replace(digits.info, num_classes=120, class_names=names)
-    assert "the 50 with the most mistakes" in __main__.confusion(dataclasses.replace(digits, info=info), results)
+    assert "the 50 with the most mistakes" in sections.confusion(dataclasses.replace(digits, info=info), results)
 
 
 def test_curves_show_the_records():

@@ -11,7 +11,7 @@ from common.data.datasets import Info
 from common.errors import UserError
 from common.nn.losses import cross_entropy
 from resnet import weights
-from resnet.model import ResNet, create, network, stacked
+from resnet.model import ResNet, make_classifier, network, stacked
 
 SMALL = {"num_classes": 4, "stage_sizes": (1, 3), "block": "basic", "width": 4, "stem": "cifar", "shortcut": "A"}
 IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
@@ -131,17 +131,17 @@ def test_any_image_size_is_taken():
 @pytest.mark.parametrize(("variant", "suggested"), [("resnet18", "resnet20"), ("plain34", "plain32")])
 def test_the_imagenet_stem_on_small_images_warns_and_names_the_cifar_variant(variant, suggested, caplog):
     logging.get_absl_logger().propagate = True
-    create(models.section("resnet", variant), info(side=32))
+    make_classifier(models.section("resnet", variant), info(side=32))
     assert suggested in caplog.text
     assert "32 pixels" in caplog.text
     caplog.clear()
-    create(models.section("resnet", variant), info(side=64))
-    create(models.section("resnet", "resnet20"), info(side=32))
+    make_classifier(models.section("resnet", variant), info(side=64))
+    make_classifier(models.section("resnet", "resnet20"), info(side=32))
     assert caplog.text == ""
 
 
 def test_the_classifier_takes_distributions_and_is_as_wide_as_the_data():
-    classifier = create(models.section("resnet", "resnet20"), info(num_classes=7))
+    classifier = make_classifier(models.section("resnet", "resnet20"), info(num_classes=7))
     assert (classifier.num_classes, classifier.module.num_classes, classifier.soft_labels) == (7, 7, True)
     soft = jnp.eye(7)[:2]
     logits = jnp.arange(14.0).reshape(2, 7)

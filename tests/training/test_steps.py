@@ -43,7 +43,7 @@ def config(**train):
 def updated(settings, images=IMAGES, steps=1):
     state = create_state(CLASSIFIER, OPTIMIZER, settings)
     step = functools.partial(
-        train_step, classifier=CLASSIFIER, optimizer=OPTIMIZER, prepare=lambda key, x: x, config=settings
+        train_step, classifier=CLASSIFIER, optimizer=OPTIMIZER, transform=lambda key, x: x, config=settings
     )
     for _ in range(steps):
         state, sums = jax.jit(step)(state, images, LABELS)
@@ -93,7 +93,7 @@ def test_averaged_parameters_come_with_averaged_batch_statistics():
     classifier = dataclasses.replace(CLASSIFIER, module=Normalised())
     before = create_state(classifier, OPTIMIZER, settings)
     after, _ = train_step(
-        before, IMAGES, LABELS, classifier=classifier, optimizer=OPTIMIZER, prepare=lambda key, x: x, config=settings
+        before, IMAGES, LABELS, classifier=classifier, optimizer=OPTIMIZER, transform=lambda key, x: x, config=settings
     )
     old, new = before.model_state["batch_stats"], after.model_state["batch_stats"]
     expected = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, new)
@@ -103,7 +103,7 @@ def test_averaged_parameters_come_with_averaged_batch_statistics():
 def test_the_first_update_with_a_bad_loss_is_named():
     def step(state, images, labels):
         return train_step(
-            state, images, labels, classifier=CLASSIFIER, optimizer=OPTIMIZER, prepare=lambda k, x: x, config=config()
+            state, images, labels, classifier=CLASSIFIER, optimizer=OPTIMIZER, transform=lambda k, x: x, config=config()
         )
 
     batches = np.stack([np.asarray(IMAGES)] * 5)
@@ -125,7 +125,7 @@ def test_batch_statistics_that_are_not_finite_stop_a_run_whose_losses_are():
 
 def test_a_call_makes_only_as_many_updates_as_asked():
     step = functools.partial(
-        train_step, classifier=CLASSIFIER, optimizer=OPTIMIZER, prepare=lambda key, x: x, config=config()
+        train_step, classifier=CLASSIFIER, optimizer=OPTIMIZER, transform=lambda key, x: x, config=config()
     )
     call = make_train_call(step, lambda batches, i: (batches[0][i], batches[1][i]))
     batches = (np.stack([IMAGES] * 4), np.stack([LABELS] * 4))
@@ -146,7 +146,7 @@ def test_errors_count_ties_and_nan_against_the_network():
 
 def test_padding_is_not_counted():
     variables = create_state(CLASSIFIER, OPTIMIZER, config()).variables()
-    step = functools.partial(eval_step, classifier=CLASSIFIER, prepare=lambda x: x)
+    step = functools.partial(eval_step, classifier=CLASSIFIER, transform=lambda x: x)
     whole = step(variables, IMAGES, LABELS, jnp.ones(12, bool))
     padded = jnp.concatenate([IMAGES, jnp.full_like(IMAGES[:3], 9.0)])
     part = step(variables, padded, jnp.pad(LABELS, (0, 3)), jnp.arange(15) < 12)

@@ -20,7 +20,7 @@ NARROW = {"width": 4, "fc_width": 16}
 
 def _module(variant, size=224, classes=1000, **changes):
     info = types.SimpleNamespace(num_classes=classes, image_shape=(size, size, 3))
-    return models.create(models.section("vgg", variant, **changes), info).module
+    return models.make_classifier(models.section("vgg", variant, **changes), info).module
 
 
 def _rows(module, size=224):

@@ -14,7 +14,7 @@ from vgg.model import CONFIGURATIONS, STAGE_WIDTHS
 
 def _module(variant, size):
     section = models.section("vgg", variant, width=4, fc_width=16, adaptive_pool=7)
-    return models.create(section, types.SimpleNamespace(num_classes=6, image_shape=(size, size, 3))).module
+    return models.make_classifier(section, types.SimpleNamespace(num_classes=6, image_shape=(size, size, 3))).module
 
 
 def _variables(module, size):

@@ -26,12 +26,12 @@ from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_ima
 def test_configs_are_valid(config, image, classes):
     config_lib.validate(config)
     info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=image)
-    assert models.create(config.model, info).num_classes == classes
+    assert models.make_classifier(config.model, info).num_classes == classes
 
 
 def test_the_network_for_cifar_costs_as_much_as_a_resnet_20():
     info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 3))
-    network = models.create(vit_cifar10.get_config().model, info).module
+    network = models.make_classifier(vit_cifar10.get_config().model, info).module
     work = layer_table.rows(network, (32, 32, 3))[0].multiply_adds
     assert round(work / 1e6, 1) == 39.6
     assert work == pytest.approx(40_551_040, rel=0.03)
@@ -46,7 +46,7 @@ def test_the_options_for_larger_data_sets_make_a_run():
     config.schedule.update({"name": "linear", "final": 1e-5, "learning_rate": 4e-4})
     config.optimizer.weight_decay, config.model.dropout, config.train.length = 0.1, 0.0, "7 epochs"
     config_lib.validate(config)
-    rate = schedules.create(config.schedule, 20_000, 0, config.train.batch_size)
+    rate = schedules.make_schedule(config.schedule, 20_000, 0, config.train.batch_size)
     assert [float(rate(step)) for step in (0, 5_000, 10_000, 20_000)] == pytest.approx([0, 2e-4, 4e-4, 1e-5])
 
 

@@ -14,7 +14,7 @@ from vit import paper
 
 def network(variant, size=224, classes=1000, **changes):
     info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=(size, size, 3))
-    return models.create(models.section("vit", variant, **changes), info).module
+    return models.make_classifier(models.section("vit", variant, **changes), info).module
 
 
 def parameters(variant, size=224, **changes):

@@ -137,7 +137,7 @@ def a_run(image=(8, 12, 3), **changes):
     config = ConfigDict({"data": {"normalize": "range", "pixel_range": (-1.0, 1.0)}, "mesh": {"devices": 1, "fsdp": 1}})
     info = datasets.Info("some", 5, tuple("abcde"), image, train_size=10, test_size=10)
     variables = {"params": parameters(network.module, image)}
-    return trained.Run(config, info, network, variables, step=0, mesh=mesh.create(config.mesh))
+    return trained.Run(config, info, network, variables, step=0, mesh=mesh.make_mesh(config.mesh))
 
 
 ATTENTION = ["Attention of the last layer", "Attention rollout", "Mean attention distance"]

@@ -22,7 +22,7 @@ def test_an_image_that_does_not_split_into_patches_is_refused():
     with pytest.raises(
         UserError, match="30x32 pixels do not split into patches of 4x4: set config.data.resize"
     ) as error:
-        models.create(section(), info)
+        models.make_classifier(section(), info)
     assert "\n" not in str(error.value)
 
 
@@ -31,9 +31,9 @@ def updates(rate, count, **changes):
     config = config_lib.base(section())
     config.update_from_flattened_dict({"optimizer.name": "sgd", **changes})
     network = classifier(dtype="float32")
-    optimizer = optimizers.create(config.optimizer, lambda step: rate, plateau=False)
+    optimizer = optimizers.make_chain(config.optimizer, lambda step: rate, plateau=False)
     step = functools.partial(
-        steps.train_step, classifier=network, optimizer=optimizer, prepare=lambda key, images: images, config=config
+        steps.train_step, classifier=network, optimizer=optimizer, transform=lambda key, images: images, config=config
     )
     images = jax.random.normal(jax.random.key(1), (8, *IMAGE))
     labels = jax.random.randint(jax.random.key(2), (8,), 0, 5)

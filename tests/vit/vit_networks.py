@@ -20,7 +20,7 @@ def section(variant="nano4", **changes):
 
 def classifier(image=IMAGE, classes=5, **changes):
     info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=image)
-    return models.create(section(**changes), info)
+    return models.make_classifier(section(**changes), info)
 
 
 def module(**changes):
