@@ -1,1 +1,3 @@
 """AlexNet: the two-column network of 2012, its one-column successor, and the CIFAR-10 networks of its author."""
+
+IS_FAMILY = True

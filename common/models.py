@@ -1,20 +1,24 @@
 """From a config's `model` section to a classifier that the loop can train, whatever its family.
 
-A family is a package at the top level (`lenet`, `resnet`, ...) whose `model.py` has
+A family is a package at the top level (`lenet`, `resnet`, ...) that says `IS_FAMILY = True` in its `__init__.py` and
+whose `model.py` has
 
-    VARIANTS: dict[str, dict]            name -> every hyper-parameter of that network
-    make_classifier(config, info) -> Classifier   the network for a `model` section and a dataset's facts
+    VARIANTS: dict[str, dict]                       name -> every hyper-parameter of that network, see `variants`
+    network(section, num_classes) -> nn.Module      the network of a `model` section
+    make_classifier(section, info) -> Classifier    the network, its loss and its logits, for a dataset's facts
+    INIT_OPTIONS: dict[str, Any]                    optional: options that it adds to `config.init`, with their defaults
 
 Nothing else in `common` knows a family: adding one is adding a folder and a config.
 """
 
 import dataclasses
 import importlib
+import importlib.util
 import math
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from flax import linen as nn
 from jaxtyping import Array, Float, PyTree
@@ -22,10 +26,26 @@ from ml_collections import ConfigDict
 
 from common.errors import UserError, unknown
 
+_ROOT = pathlib.Path(__file__).parent.parent
+_MARKER = "IS_FAMILY = True"
+
+
+@runtime_checkable
+class Facts(Protocol):
+    """The facts of a dataset that a network is made for; `datasets.Info` has them."""
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of what the network is fed."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-    """A network, what it is trained to minimise, and how to read a class off its output.
+    """A network, the loss it is trained on, and the way to read a class off its output.
 
     module: Linen module called as `module.apply(variables, images, train=...)` on NHWC images; its output may
         be any tree (logits, penalties, main and auxiliary heads).
@@ -33,11 +53,11 @@ class Classifier:
         also distributions over classes `[batch, classes]`.
     logits: outputs -> `[batch, classes]`, larger is likelier.
     input_shape: (height, width, channels) of one image.
-    num_classes: how many classes it tells apart.
+    num_classes: the number of classes.
     soft_labels: whether the loss takes distributions.
     curvature: (params, images, labels) -> a tree like `params` with the diagonal of the Gauss-Newton matrix, for
         optimizers that need it; None for networks that do not provide it.
-    remark: what a run is to say of the network when it starts.
+    remark: a line about the network that a run prints when it starts.
     """
 
     module: nn.Module
@@ -51,9 +71,9 @@ class Classifier:
 
 
 def families() -> list[str]:
-    """Names of the families that stand beside `common`."""
-    root = pathlib.Path(__file__).parent.parent
-    return sorted(path.parent.name for path in root.glob("*/model.py"))
+    """Names of the packages beside `common` that say they are families."""
+    found = (path for path in _ROOT.glob("*/__init__.py") if _MARKER in path.read_text(encoding="utf-8").splitlines())
+    return sorted(path.parent.name for path in found)
 
 
 def family_module(family: str, name: str = "model") -> ModuleType:
@@ -63,19 +83,59 @@ def family_module(family: str, name: str = "model") -> ModuleType:
     return importlib.import_module(f"{family}.{name}")
 
 
+def optional_module(family: str, name: str) -> ModuleType | None:
+    """The module `family.name`, None where the family does without."""
+    if importlib.util.find_spec(f"{family}.{name}") is None:
+        return None
+    return family_module(family, name)
+
+
+def variants(
+    network: type[nn.Module],
+    changes: Mapping[str, Mapping[str, Any]],
+    internal: Collection[str] = (),
+    loss: Mapping[str, Any] | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Every hyper-parameter of each variant of a network: the module's defaults and what the variant changes.
+
+    changes: variant -> the fields in which it differs from the defaults of the Linen module `network`; all of them,
+    for fields without a default. internal: fields that no config sets (`num_classes` is always one of them), as are
+    fields whose default is None where the variant does not set them. loss: default options of the loss, which become
+    the sub-section `loss`; a variant changes them with a dictionary of that name.
+    """
+    hidden = {"parent", "name", "num_classes", *internal}
+    fields = {field.name: field.default for field in dataclasses.fields(network) if field.name not in hidden}
+    defaults = {name: value for name, value in fields.items() if value not in (dataclasses.MISSING, None)}
+    result = {}
+    for variant, different in changes.items():
+        strange = set(different) - set(fields) - ({"loss"} if loss else set())
+        if strange:
+            raise ValueError(f"variant '{variant}' sets {sorted(strange)}, which {network.__name__} does not have")
+        result[variant] = {**defaults, **different}
+        if loss:
+            result[variant]["loss"] = {**loss, **different.get("loss", {})}
+    return result
+
+
 def section(family: str, variant: str, **changes: Any) -> ConfigDict:
     """A config's `model` section: every hyper-parameter of `variant`, then `changes`."""
-    variants = family_module(family).VARIANTS
-    if variant not in variants:
-        raise unknown(f"{family} variant", variant, variants)
-    fields = dict(variants[variant])
-    for name in changes:
+    known = family_module(family).VARIANTS
+    if variant not in known:
+        raise unknown(f"{family} variant", variant, known)
+    fields = dict(known[variant])
+    for name, value in changes.items():
         if name not in fields:
             raise unknown(f"{family} hyper-parameter", name, fields)
-    return ConfigDict({"family": family, "variant": variant, **fields, **changes})
+        fields[name] = {**fields[name], **value} if isinstance(value, Mapping) else value
+    return ConfigDict({"family": family, "variant": variant, **fields})
 
 
-Range = tuple[float, float]  # what a number is at least, and less than
+def init_options(family: str) -> dict[str, Any]:
+    """The options that a family adds to `config.init`, with their defaults."""
+    return dict(getattr(family_module(family), "INIT_OPTIONS", {}))
+
+
+Range = tuple[float, float]  # the least value, and the bound that values stay below
 COUNT, SIZE, SHARE = (1, math.inf), (0, math.inf), (0, 1)
 
 
@@ -85,35 +145,43 @@ def hyper_parameters(
     choices: Mapping[str, Sequence],
     ranges: Mapping[str, Range],
 ) -> dict[str, Any]:
-    """Every field of a `model` section but its names, as a module takes them: tuples where a file's config has lists.
+    """The fields of a `model` section, as a module takes them: tuples where a config read from JSON has lists.
 
-    variants: the family's. choices: the values of fields that have a choice; ranges: of numbers and of each number in
-    a tuple, which are whole; of fields that the variant has not, nothing is asked. UserError for an unknown variant
-    and for values that are not allowed.
+    variants: the family's. choices: the values that a field may have. ranges: the range of a number, or of each
+    number of a tuple, which must be whole. Fields that the variant lacks are not checked. The sub-section `loss` is
+    no field of the module and is left out. UserError for an unknown variant and for values that are not allowed.
     """
     if config.variant not in variants:
         raise unknown(f"{config.family} variant", config.variant, variants)
-    given = {name: config[name] for name in variants[config.variant]}
+    given = {name: config[name] for name in variants[config.variant] if name != "loss"}
     fields = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     for name, value in fields.items():
         if name in choices and value not in choices[name]:
             raise unknown(f"config.model.{name}", value, choices[name])
         if name in ranges:
-            _check_range(name, value, *ranges[name])
+            check_range(name, value, *ranges[name])
     return fields
 
 
-def _check_range(name: str, value: Any, low: float, below: float) -> None:
+def check_range(name: str, value: Any, low: float, below: float) -> None:
+    """UserError unless a number, or each number of a tuple, of `config.model` is in the range."""
     numbers = value if isinstance(value, tuple) else (value,)
-    if not all(low <= number < below for number in numbers):
+    if not all(isinstance(number, int | float) and low <= number < below for number in numbers):
         bound = f" and less than {below}" if below < math.inf else ""
         raise UserError(f"config.model.{name} is {value}; expected at least {low}{bound}")
     if isinstance(value, tuple) and not all(isinstance(number, int) for number in numbers):
         raise UserError(f"config.model.{name} is {value}; expected whole numbers")
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
-    """The classifier that a `model` section describes, for a dataset with these facts (`datasets.Info`)."""
-    if not config.family:
+def check(section: ConfigDict) -> None:
+    """UserError for a `model` section that describes no network, whatever the dataset."""
+    if not section.get("family"):
         raise UserError("config.model is empty: a config file sets it with models.section(family, variant)")
-    return family_module(config.family).make_classifier(config, info)
+    family_module(section.family).network(section, 10)
+
+
+def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts; UserError where the two do not fit."""
+    if not section.get("family"):
+        raise UserError("config.model is empty: a config file sets it with models.section(family, variant)")
+    return family_module(section.family).make_classifier(section, info)

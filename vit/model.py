@@ -223,6 +223,9 @@ CHOICES = {
     "remat": ("auto", "none", "cheap", "blocks"),
 }
 
+# Rows and columns of patches that the position embeddings of `config.init.checkpoint` are for; () is a square.
+INIT_OPTIONS = {"old_grid": ()}
+
 RANGES = {
     **dict.fromkeys(("patch_size", "hidden_size", "mlp_dim", "num_heads", "depth", "stages"), models.COUNT),
     "representation_size": models.SIZE,
