@@ -6,6 +6,8 @@ alone, without a traceback, and exit with code 2.
 
 import contextlib
 import difflib
+import os
+import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -37,6 +39,23 @@ def writing(path: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to, which takes the place of `path` when the block ends, and is removed if it fails.
+
+    The folder is created. `UserError` where writing fails.
+    """
+    # Beside the file, so that renaming it is atomic; with its suffix last, because NumPy appends one otherwise.
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield fresh
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
