@@ -63,7 +63,15 @@ def _losses(config, dataset, step, start, devices, fsdp):
     grid = mesh.make_mesh(config.mesh)
     state = jax.device_put(start, sharding.of(start, grid))
     with sharding.split_activations(grid):
-        feed = pipeline.train_feed(dataset.train, config, grid, 0)
+        feed = pipeline.train_feed(
+            dataset.train,
+            grid,
+            0,
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            shuffle=config.data.shuffle,
+            workers=config.data.workers,
+        )
         step = sharding.kept(step, grid)
         call = make_train_call(step, feed.select)
         found = []
