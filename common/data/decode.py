@@ -12,7 +12,6 @@ import os
 import pathlib
 import warnings
 from collections.abc import Iterator
-from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -42,7 +41,7 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
     file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is not an image, is
     cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
-    with named(name or file), open_image(file) as image:
+    with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         return pixels(image, channels)
 
 
@@ -64,7 +63,7 @@ def open_image(file: File) -> Iterator[Image.Image]:
         yield image
 
 
-def _open_file(file: File) -> BinaryIO:
+def _open_file(file: File) -> io.IOBase:
     """The file's bytes. Pillow is not given the path: it would map plain TIFFs into memory, and garble turned ones."""
     return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")
 
