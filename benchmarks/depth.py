@@ -66,10 +66,8 @@ def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int
 
     model, classifier = networks.of(family, variant, size, **fields)
     config, optimizer = base(model), optax.sgd(0.1, momentum=0.9)
-    state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
-    step = functools.partial(
-        train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images, config=config
-    )
+    state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
+    step = functools.partial(train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     jax.clear_caches()
     jax.config.update("jax_enable_compilation_cache", False)

@@ -6,6 +6,7 @@ The bare step runs on one batch that is already on the device. Both are measured
 of neighbouring measurements, so that a machine's slow minutes fall on both alike. Writes results/benchmark_loop.json.
 """
 
+import functools
 import pathlib
 import tempfile
 import time
@@ -45,19 +46,23 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
     """A function that times the compiled update on one resident batch, in images per second."""
     import jax
 
-    from common import models, train
-    from common.data import datasets, pipeline
+    from common import models
+    from common.data import augment, datasets, pipeline
     from common.devices import compilation
+    from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
+    from common.training.steps import recipe, train_step
 
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
-    optimizer, _ = train.make_optimizer(config, len(dataset.train))
-    step = compilation.jit(train.make_train_step(config, classifier, optimizer), donate_argnums=0)
+    optimizer, _ = make_optimizer(config, len(dataset.train))
+    transform = augment.make_input_transform(config.data, config.augment)
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    step = compilation.jit(functools.partial(train_step, **fixed), donate_argnums=0)
     images, labels = jax.device_put(pipeline.gather(dataset.train, list(range(config.train.batch_size))))
 
     def measure() -> float:
-        state, _ = step(create_state(classifier, optimizer, config), images, labels)
+        state, _ = step(create_state(classifier, optimizer, config.seed, config.optimizer.ema > 0), images, labels)
         jax.block_until_ready(state)
         started = time.perf_counter()
         for _ in range(_STEPS.value):

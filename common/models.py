@@ -130,6 +130,22 @@ def section(family: str, variant: str, **changes: Any) -> ConfigDict:
     return ConfigDict({"family": family, "variant": variant, **fields})
 
 
+def upgraded(section: ConfigDict) -> ConfigDict:
+    """The `model` section of a run that an earlier version may have written, as this version has it.
+
+    Hyper-parameters that came later have their variant's values. Options of the loss, which once lay beside the
+    network's, are in the sub-section `loss`, and the name of the loss is `loss.name`.
+    """
+    known = family_module(section.family).VARIANTS
+    if section.variant not in known:
+        raise unknown(f"{section.family} variant", section.variant, known)
+    stored, loss = section.to_dict(), known[section.variant].get("loss")
+    if loss and not isinstance(stored.get("loss"), Mapping):
+        moved = {name: stored.pop(name) for name in loss if name in stored}
+        stored["loss"] = loss | moved | ({"name": stored["loss"]} if "loss" in stored else {})
+    return ConfigDict({**known[section.variant], **stored})
+
+
 def init_options(family: str) -> dict[str, Any]:
     """The options that a family adds to `config.init`, with their defaults."""
     return dict(getattr(family_module(family), "INIT_OPTIONS", {}))

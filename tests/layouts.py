@@ -9,9 +9,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import models, train
+from common import models
 from common.data import datasets
 from common.devices import mesh, sharding
+from common.optim.optimizers import make_optimizer
 from common.run.checkpoints import Checkpoints
 from common.training.state import create_state
 from tests.modes import config_of
@@ -24,8 +25,8 @@ def main(root):
     config = config_of("lenet")
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
-    optimizer, _ = train.make_optimizer(config, len(dataset.train))
-    fresh = functools.partial(create_state, classifier, optimizer, config)
+    optimizer, _ = make_optimizer(config, len(dataset.train))
+    fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
     like = jax.eval_shape(fresh)
     grids = {layout: mesh.make_mesh(ConfigDict({"devices": layout[0], "fsdp": layout[1]})) for layout in LAYOUTS}
     start = fresh()

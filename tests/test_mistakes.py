@@ -104,7 +104,7 @@ def test_without_room_for_it_no_checkpoint_is_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000))
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(UserError, match=r"no room for a checkpoint in .*: 2\.0 MB are free and 5\.0 needed"):
-            checkpoints._check_room({"params": np.zeros(1_000_000, np.float32)})
+            checkpoints.check_room({"params": np.zeros(1_000_000, np.float32)})
         assert not list(checkpoints.folder.iterdir())
 
 

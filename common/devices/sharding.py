@@ -63,14 +63,9 @@ def make_sharded(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
     return jax.jit(make, out_shardings=of(jax.eval_shape(make), mesh), compiler_options=options)()
 
 
-def kept(step: Callable[..., tuple], mesh: Mesh) -> Callable[..., tuple]:
-    """The same step, (state, *batch) -> (state, totals), with the state after it laid out as before it."""
-
-    def call(state: PyTree, *batch: jax.Array) -> tuple:
-        state, sums = step(state, *batch)
-        return jax.lax.with_sharding_constraint(state, of(state, mesh)), sums
-
-    return call
+def constrain(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The tree inside a compiled function, with every array laid out as the rule says."""
+    return jax.lax.with_sharding_constraint(tree, of(tree, mesh))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Checkpoints: saved asynchronously, committed whole or not at all, restored onto whatever devices there are.
+"""Checkpoints, saved asynchronously and restored onto any number of devices.
 
-Orbax writes each one under a temporary name and renames it when complete, so a kill at any moment leaves the
+Orbax writes each one under a temporary name and renames it when it is complete, so a kill at any moment leaves the
 earlier ones as they were.
 """
 
@@ -23,8 +23,8 @@ from common.processes import distributed
 from common.training.state import TrainState
 
 FOLDER = "checkpoints"
-_SPARE_BYTES = 2**20  # for what is written beside a checkpoint's arrays
-_PATIENCE = 300.0  # seconds for all processes to have tried to read a checkpoint
+_SPARE_BYTES = 2**20  # for the files beside a checkpoint's arrays
+_PATIENCE = 300.0  # seconds in which all processes try to read a checkpoint
 DAMAGED = "damaged"  # where unreadable checkpoints are moved, so that training can write those steps again
 
 
@@ -53,17 +53,17 @@ class Checkpoints:
         return self._manager.best_step()
 
     def save(self, step: int, state: TrainState, error: float | None) -> None:
-        """Start saving `state`; `error` is the test error measured at this step, None if there was none.
+        """Starts to save `state`; `error` is the test error measured at this step, None if there was none.
 
-        UserError when there is no room for it, or when the save before has failed.
+        UserError when there is no room for it, or when the previous save failed.
         """
-        self._check_room(state)
+        self.check_room(state)
         metrics = None if error is None else {"error": error}
         with _one_line_errors(self.folder):
             self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
 
-    def _check_room(self, state: PyTree) -> None:
-        """Ask first: a disk that runs full while orbax writes makes its threads fail one after another."""
+    def check_room(self, state: PyTree) -> None:
+        """UserError without enough room: on a disk that runs full meanwhile, orbax's threads fail one by one."""
         free, needed = shutil.disk_usage(self.folder).free, _SPARE_BYTES + sum(x.nbytes for x in jax.tree.leaves(state))
         if free < needed:
             raise UserError(
@@ -74,15 +74,14 @@ class Checkpoints:
     def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
         """The state saved at `step`, laid out on `mesh`; `like` gives its structure and shapes.
 
-        It does not matter on how many devices, or by how many processes, it was saved.
+        The numbers of devices and of processes that saved it do not matter.
         """
         return self._manager.restore(step, args=ocp.args.StandardRestore(sharding.like(like, mesh)))
 
     def restore_latest(self, like: TrainState, mesh: Mesh) -> TrainState | None:
-        """The newest state that can be read, None if there is no checkpoint.
+        """The newest state that every process can read, None if there is no checkpoint.
 
-        Unreadable ones, by any of the processes, are moved to `damaged/` with a warning; UserError when there are only
-        such.
+        Newer ones are moved to `damaged/` with a warning. UserError when no checkpoint can be read.
         """
         steps = self.steps()
         for step in reversed(steps):
@@ -99,7 +98,7 @@ class Checkpoints:
         return None
 
     def _try(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState | None, Exception | None]:
-        """The state, or what made it unreadable here; that another process is lost is not the checkpoint's fault."""
+        """The state, or the error that made it unreadable here; the loss of another process passes."""
         try:
             with distributed.noticing():
                 return self.restore(step, like, mesh), None
@@ -113,7 +112,7 @@ class Checkpoints:
         (self.folder / str(step)).rename(aside / str(step))
 
     def wait(self) -> None:
-        """Return when every save has been committed; UserError if one failed."""
+        """Returns when every save has been committed; UserError if one failed."""
         with _one_line_errors(self.folder):
             self._manager.wait_until_finished()
 
@@ -121,20 +120,20 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for saves, whatever happened, and stop the threads behind them."""
+        """Waits for saves, whatever happened, and stops the threads behind them."""
         with _one_line_errors(self.folder):
             self._manager.close()
 
 
 def _check_shapes(error: Exception, like: TrainState, where: pathlib.Path) -> None:
-    """A checkpoint of another network is a user's error, not a damaged file."""
+    """UserError for a checkpoint of another network, which is no damaged file."""
     text = str(error)
     if "shape" in text and "incompatible" in text or "tree structures do not match" in text:
         raise UserError(f"checkpoint {where} holds another network: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception | None) -> str:
-    """What an error says in short: the operating system's words, where tensorstore quotes them."""
+    """The first line of an error, or the operating system's words where tensorstore quotes them."""
     if error is None:
         return "by another process"
     system = re.search(r": ([^:]+) \[os_error_code", str(error))
@@ -144,7 +143,7 @@ def _first_line(error: Exception | None) -> str:
 
 @contextlib.contextmanager
 def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
-    """Say what could not be written; what had been saved before is untouched."""
+    """UserError for checkpoints that could not be written; those saved before are untouched."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:

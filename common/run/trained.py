@@ -1,4 +1,4 @@
-"""A trained run, opened for use: what evaluation, prediction and reports start from."""
+"""A trained run, opened for evaluation, prediction and reports."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
-from common import models, train
+from common import models
 from common.data import pixel_statistics
 from common.data.datasets import Info
 from common.data.normalize import make_normalize
@@ -18,6 +18,7 @@ from common.data.pixel_statistics import PixelStatistics
 from common.devices import mesh as mesh_lib
 from common.errors import UserError
 from common.models import Classifier
+from common.optim.optimizers import make_optimizer
 from common.run import workdir
 from common.run.checkpoints import Checkpoints
 from common.training.state import create_state
@@ -42,16 +43,18 @@ class Run:
 def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | None = None) -> Run:
     """The run in `folder` at `step`; by default at the lowest test error among its checkpoints.
 
-    config: the experiment again, where what does not change the network (where its data is, how many examples are
-    evaluated at a time, devices) is to be other than when it was trained; UserError where it is another experiment.
+    config: the same experiment with options changed that leave the network alone (where its data is, the batch size
+    of evaluation, devices). UserError for a folder without a run, for another experiment, and for a step that was not
+    saved.
     """
     info = workdir.load_info(folder)
     if config is not None:
         workdir.check_same(folder, config)
     config = config or workdir.load_config(folder)
     classifier = models.make_classifier(config.model, info)
-    optimizer, _ = train.make_optimizer(config, info.train_size)
-    like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
+    optimizer, _ = make_optimizer(config, info.train_size)
+    averaged = config.optimizer.ema > 0
+    like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed, averaged))
     mesh = mesh_lib.available(config.mesh)
     with Checkpoints(folder, read_only=True) as checkpoints:
         known = checkpoints.steps()
@@ -65,12 +68,12 @@ def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | Non
 
 
 def network_input(run: Run, images: Array) -> Float[Array, "batch height width channels"]:
-    """Stored images (uint8 or float, already of the network's size) on the scale that the network is fed."""
+    """Stored images (uint8 or float, of the network's size) on the scale that the network is fed."""
     return make_normalize(run.config.data, run.statistics)(images)
 
 
 def outputs(run: Run, images: Array) -> PyTree:
-    """What the network makes of stored images; `run.classifier.logits` reads classes off it."""
+    """The network's output on stored images; `run.classifier.logits` reads classes off it."""
     return _apply(run.classifier.module, run.variables, network_input(run, images))
 
 

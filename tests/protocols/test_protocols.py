@@ -40,7 +40,7 @@ def a_run(family="resnet", side=32, init=False, **data):
     classifier = models.make_classifier(config.model, info)
     variables = None
     if init:
-        variables = create_state(classifier, optax.sgd(0.1), config).variables()
+        variables = create_state(classifier, optax.sgd(0.1), config.seed).variables()
     return Run(ConfigDict(config), info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
@@ -226,7 +226,7 @@ def test_dense_application_to_images_of_the_networks_size_is_the_single_crop(fam
 @pytest.mark.parametrize("family", ["vgg", "googlenet", "resnet"])
 def test_networks_are_applied_to_images_of_any_size(family):
     run = a_run(family)
-    variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config).variables())
+    variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config.seed).variables())
     images = jax.ShapeDtypeStruct((3, 40, 72, 1), np.uint8)
     assert jax.eval_shape(functools.partial(measure.log_probabilities, run, True), variables, images).shape == (3, 10)
 
