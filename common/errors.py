@@ -47,6 +47,7 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     If the block fails, what it wrote is removed and `path` stays as it was. `UserError` where writing fails.
     """
+    # Beside the file, so that renaming it is atomic; with its suffix last, because NumPy appends one otherwise.
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp{path.suffix}")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ out the same on any number of devices (JAX's default `jax_threefry_partitionable
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 from ml_collections import ConfigDict
 
-from common.data.randaugment import randaugment
+from common.data import normalize
+from common.data.pixel_statistics import PixelStatistics
+from common.data.randaugment import MAX_MAGNITUDE, randaugment
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
@@ -141,6 +144,25 @@ def shift_colours(
     return images + (shares @ jnp.asarray(directions).T)[:, None, None, :]
 
 
+def make_input_transform(
+    data: ConfigDict, augment: ConfigDict, statistics: PixelStatistics | None = None
+) -> Callable[[Key[Array, ""], Array], Images]:
+    """(key, stored images) -> the normalised and randomly distorted images that an update sees.
+
+    data, augment: these sections of a config. statistics: of the training set, where `normalize` or `pca_colour`
+    needs them.
+    """
+    normalized = normalize.make_normalize(data, statistics)
+    black, white = normalize.black_and_white(data, statistics)
+    colours = normalize.principal_colours(data, statistics) if augment.pca_colour else None
+    distort = make_augment(augment, black, white, colours)
+
+    def transform(key: Key[Array, ""], images: Array) -> Images:
+        return distort(key, normalized(images))
+
+    return transform
+
+
 def make_augment(
     config: ConfigDict,
     background: Colour,
@@ -152,7 +174,6 @@ def make_augment(
     In this order: affine distortion, mirror, pad and crop, pixel inversion (which is all that needs white), shift
     along the principal `colours`, RandAugment.
     """
-    _check(config)
     if config.pixel_inversion and foreground is None:
         raise ValueError("pixels are inverted between background and foreground; foreground is missing")
     if config.pca_colour and colours is None:
@@ -191,14 +212,24 @@ def _where(chosen: Array, changed: Images, images: Images) -> Images:
     return jnp.where(chosen[:, None, None, None], changed, images)
 
 
-def _check(config: ConfigDict) -> None:
-    """UserError for amounts that make no distortion."""
+def check(config: ConfigDict) -> None:
+    """UserError for amounts in the `augment` section of a whole config that are out of range or contradict others."""
+    section = config.augment
     for name in ("probability", "pixel_inversion"):
-        if not 0.0 <= config[name] <= 1.0:
-            raise UserError(f"config.augment.{name} is {config[name]}; expected a probability, from 0 to 1")
+        if not 0.0 <= section[name] <= 1.0:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected a probability, from 0 to 1")
     for name in ("scale", "squeeze"):
-        if not 0.0 <= config[name] < 1.0:
-            raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0 and less than 1")
-    for name in ("translate", "shear", "crop_pad", "pca_colour"):
-        if config[name] < 0:
-            raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0")
+        if not 0.0 <= section[name] < 1.0:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0 and less than 1")
+    for name in ("translate", "shear", "crop_pad", "pca_colour", "randaugment_layers", "mixup"):
+        if not 0.0 <= section[name] < math.inf:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0, and finite")
+    if not 0 <= section.randaugment_magnitude <= MAX_MAGNITUDE:
+        raise UserError(
+            f"config.augment.randaugment_magnitude is {section.randaugment_magnitude}; expected 0 to {MAX_MAGNITUDE}"
+        )
+    if section.randaugment_layers and config.data.normalize == "pixels":
+        raise UserError(
+            "config.augment.randaugment_layers needs one black and one white; config.data.normalize 'pixels' leaves "
+            "neither; use 'channels' or 'range'"
+        )

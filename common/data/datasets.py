@@ -65,12 +65,23 @@ _KINDS = {"tfds": "common.data.tfds_source", "folder": "common.data.folder"}
 
 
 def load(config: ConfigDict) -> Dataset:
-    """The dataset that a `data` section describes, decoded into memory or not as `memory` says.
+    """The dataset that a `data` section describes, in memory if `memory` says so; errors as `open_dataset`."""
+    return decoded(open_dataset(config), config)
 
-    Training images of which each pass sees another part are never decoded into memory. UserError when the dataset
-    does not exist or is not what the section expects of it.
+
+def open_dataset(config: ConfigDict) -> Dataset:
+    """The facts and the stored examples of the dataset that a `data` section describes; no image is decoded.
+
+    UserError when the dataset does not exist or is not what the section expects.
     """
-    dataset = _limited(_open(config), config.limit)
+    return _limited(_open(config), config.limit)
+
+
+def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
+    """An opened dataset, its images decoded into memory if `memory` of the `data` section says so.
+
+    Training images that are cropped or resized at random are never decoded into memory.
+    """
     in_memory = config.memory == "arrays" or (config.memory == "auto" and _decoded_bytes(dataset) <= ARRAYS_BYTES)
     if not in_memory:
         return dataset
@@ -101,7 +112,7 @@ def load_info(config: ConfigDict) -> Info:
     A TFDS dataset that TFDS knows but that is not prepared here has its facts too, but for sizes, which are 0.
     """
     try:
-        return _limited(_open(config), config.limit).info
+        return open_dataset(config).info
     except NotPreparedError as error:
         return error.info
 

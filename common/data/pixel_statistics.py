@@ -5,7 +5,6 @@ trained with and need no dataset.
 """
 
 import functools
-import os
 import pathlib
 import zipfile
 from concurrent import futures
@@ -16,7 +15,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from common.data.sources import ArraySource, Source, read_all
-from common.errors import UserError, writing
+from common.errors import UserError, whole_file
 
 FILE = "statistics.npz"
 _CHUNK = 32  # examples that a thread sums at a time
@@ -112,12 +111,8 @@ def load(path: pathlib.Path) -> PixelStatistics:
 
 def save(statistics: PixelStatistics, path: pathlib.Path) -> None:
     """Write statistics to a file, whole or not at all."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            np.savez(file, **statistics._asdict())
-        fresh.replace(path)
+    with whole_file(path) as fresh:
+        np.savez(fresh, **statistics._asdict())
 
 
 def _sums(
