@@ -4,10 +4,10 @@ Paper: Krizhevsky, Sutskever, Hinton 2012; the two-column network of section 3.5
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: first `python -m common.statistics`, then `python -m common.main`, both with
     --config=configs/alexnet_imagenet.py --config.data.directory=DIR
-Recipe: batch 128, momentum 0.9, weight decay 0.0005, dropout 0.5, the learning rate inside the velocity. The rate starts
-at 0.01 and is divided by ten three times in 90 epochs: by hand in the paper, here after 30, 60 and 80. The mean image
-is subtracted, and pixels stay on the scale of 0..255, which the constants of the normalisation and the initialisation
-expect. Random crops of 224 from images of 256, mirror images, colour shifts along the principal components.
+Recipe: batch 128, momentum 0.9, weight decay 0.0005, dropout 0.5, the learning rate inside the velocity. The rate of
+0.01 is divided by ten three times in 90 epochs: by hand in the paper, which does not say when, here after 30, 60 and
+80. The mean image is subtracted. Pixels stay on the scale of 0..255, which the constants of the normalisation and the
+initialisation expect. Random crops of 224 from images of 256, mirror images, colour shifts along principal components.
 Paper's result: 40.7% top-1 and 18.2% top-5 error on the validation set, one network, ten views (section 6.1).
 Test: one centre crop; the paper's test is --mode=evaluate --protocol=ten_crop.
 Deviations: training crops come from the whole photograph at a shorter side of 256, not from its centre square. As in

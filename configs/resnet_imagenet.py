@@ -31,7 +31,7 @@ def get_config(variant: str = "resnet50"):
 
 
 def without_schedule(model):
-    """What all recipes for ImageNet share."""
+    """The options that all recipes for ImageNet share."""
     config = base(model)
     config.data.source = "tfds:imagenet2012"
     config.data.test_split = "validation"
@@ -49,7 +49,7 @@ def without_schedule(model):
 
 
 def with_area_crops(config):
-    """What later recipes share: GoogLeNet's crops, ImageNet's mean and deviation of each colour."""
+    """The options that later recipes share: GoogLeNet's crops, ImageNet's mean and deviation of each colour."""
     config.data.train_crop = "area"
     config.data.normalize = "channels"
     config.data.mean = (123.675, 116.28, 103.53)
