@@ -1,9 +1,9 @@
-"""What the training loop costs: images per second of the whole loop over those of the bare compiled step.
+"""The cost of the training loop: images per second of the whole loop over those of the bare compiled step.
 
     python -m benchmarks.loop --config=configs/lenet5_mnist_modern.py --config.data.directory=DIR
 
-The bare step runs on one batch that is already on the device. Both are measured in turn, several times; the ratio is
-of neighbouring measurements, so that a machine's slow minutes fall on both alike. Writes results/benchmark_loop.json.
+The bare step runs on one batch that is already on the device. Both are measured in turn, several times. The ratio
+compares neighbouring measurements, so that slow minutes affect both alike. Writes results/benchmark_loop.json.
 """
 
 import functools
@@ -18,13 +18,13 @@ from benchmarks.measure import record, spread
 from common import launch
 
 _CONFIG = launch.define_config()
-_STEPS = flags.DEFINE_integer("steps", 469, "updates in one measurement: by default, a pass over MNIST", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each", lower_bound=2)
-_OUT = flags.DEFINE_string("out", "results/benchmark_loop.json", "where the result goes")
+_STEPS = flags.DEFINE_integer("steps", 469, "updates in one measurement; default: a pass over MNIST", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each side", lower_bound=2)
+_OUT = flags.DEFINE_string("out", "results/benchmark_loop.json", "file of the result")
 
 
 def main() -> None:
-    """Measure both in turn and write the result."""
+    """Measures both in turn and writes the result."""
     config = _CONFIG.value
     bare_speeds, loop_speeds = [], []
     bare = _bare_step(config)
@@ -74,7 +74,7 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
 
 
 def _whole_loop(config) -> float:  # noqa: ANN001
-    """Images per second that `fit` itself reports, of its second half (the first has the compilation)."""
+    """Images per second that `fit` reports for its second half (the first includes compilation)."""
     from common import train
     from common.run import metrics
 
