@@ -17,7 +17,7 @@ from optax.losses import softmax_cross_entropy_with_integer_labels
 
 from common import models
 from common.errors import UserError, unknown
-from common.models import Classifier
+from common.models import Classifier, Facts
 from lenet import curvature, losses
 from lenet.bitmaps import CENTRES
 from lenet.layers import RBF, WEIGHT_INITS, Convolution, Dense, Images, Subsampling, identity
@@ -153,53 +153,29 @@ def _class_units(network: nn.Module, inputs: Array) -> Array:
 
 NETWORKS = {"lenet5": LeNet5, "lenet5_modern": LeNet5, "lenet1989": Zip89, "lenet1": LeNet1}
 
-# Every field of the network, and what it is trained to minimise: `loss` 'map' (1998, eq. 9, with the constant j in
-# `rubbish`; the paper gives no value), 'mse' (eq. 8; on place-coded targets for the earlier networks) or
-# 'cross_entropy'.
+# The options of the loss: `name` is 'map' (1998, eq. 9, with the constant j in `rubbish`; the paper gives no value),
+# 'mse' (eq. 8; on place-coded targets for the earlier networks) or 'cross_entropy'.
+_INTERNAL = ("second_order",)
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lenet5": {
-        "activation": "scaled_tanh",
-        "pooling": "trainable",
-        "c3": "table",
-        "output": "rbf",
-        "loss": "map",
-        "rubbish": 10.0,
-        "weight_init": "uniform_sqrt",
-        "bias_init": "same",
-        "dtype": "float32",
-    },
-    "lenet5_modern": {  # what is usually called LeNet-5 today: 61,706 parameters
-        "activation": "relu",
-        "pooling": "max",
-        "c3": "full",
-        "output": "softmax",
-        "loss": "cross_entropy",
-        "rubbish": 10.0,
-        "weight_init": "he_normal",
-        "bias_init": "zeros",
-        "dtype": "float32",
-    },
-    "lenet1989": {
-        "activation": "scaled_tanh",
-        "h2": "table",
-        "biases": "unit",
-        "padding_value": -1.0,
-        "output": "place_coded",
-        "loss": "mse",
-        "weight_init": "uniform",
-        "bias_init": "zeros",
-        "dtype": "float32",
-    },
-    "lenet1": {
-        "activation": "scaled_tanh",
-        "pooling": "trainable",
-        "h3": "table",
-        "output": "place_coded",
-        "loss": "mse",
-        "weight_init": "uniform",
-        "bias_init": "zeros",
-        "dtype": "float32",
-    },
+    **models.variants(
+        LeNet5,
+        {
+            "lenet5": {},
+            "lenet5_modern": {  # what is usually called LeNet-5 today: 61,706 parameters
+                "activation": "relu",
+                "pooling": "max",
+                "c3": "full",
+                "output": "softmax",
+                "weight_init": "he_normal",
+                "bias_init": "zeros",
+                "loss": {"name": "cross_entropy"},
+            },
+        },
+        internal=_INTERNAL,
+        loss={"name": "map", "rubbish": 10.0},
+    ),
+    **models.variants(Zip89, {"lenet1989": {}}, internal=_INTERNAL, loss={"name": "mse"}),
+    **models.variants(LeNet1, {"lenet1": {}}, internal=_INTERNAL, loss={"name": "mse"}),
 }
 
 CHOICES = {
@@ -233,45 +209,57 @@ OUTPUTS = {
 }
 
 
-def network(config: ConfigDict, num_classes: int) -> nn.Module:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, {})
-    kind = NETWORKS[config.variant]
-    if config.output not in kind.outputs:
-        raise unknown("config.model.output", config.output, kind.outputs)
-    if config.output == "rbf" and num_classes != len(CENTRES):
+LOSSES = sorted({name for output in OUTPUTS.values() for name in output.losses})
+
+
+def network(section: ConfigDict, num_classes: int) -> nn.Module:
+    """The module of a `model` section; UserError for an unknown name or a contradiction, in the loss's options too."""
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, {})
+    kind = NETWORKS[section.variant]
+    if section.output not in kind.outputs:
+        raise unknown("config.model.output", section.output, kind.outputs)
+    if section.output == "rbf" and num_classes != len(CENTRES):
         raise UserError(
             f"output=rbf compares with bitmaps of the {len(CENTRES)} digits and the dataset has {num_classes} classes: "
-            "use output=softmax, loss=cross_entropy"
+            "use output=softmax, loss.name=cross_entropy"
         )
-    of_module = {name: value for name, value in fields.items() if name not in ("loss", "rubbish")}
-    return kind(num_classes=num_classes, **of_module)
+    _loss(section)
+    return kind(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
-    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
-
-    Labels are class indices. Errors: UserError for unknown or contradictory hyper-parameters and for images of
-    another size than the network takes.
-    """
-    module = network(config, info.num_classes)
-    output = OUTPUTS[config.output]
-    if config.loss not in output.losses:
+def _loss(section: ConfigDict) -> Callable[..., Array]:
+    """The function that `section.loss` describes, (outputs, labels) -> one loss per example."""
+    options, losses_of_output = section.loss, OUTPUTS[section.output].losses
+    if options.name not in LOSSES:
+        raise unknown("config.model.loss.name", options.name, LOSSES)
+    if options.name not in losses_of_output:
         raise UserError(
-            f"loss={config.loss} does not go with output={config.output}: use loss={' or '.join(output.losses)}"
+            f"loss.name={options.name} does not go with output={section.output}: "
+            f"use loss.name={' or '.join(losses_of_output)}"
         )
+    function = losses_of_output[options.name]
+    if options.name != "map":
+        return function
+    if not options.rubbish > 0:
+        raise UserError(f"loss.rubbish={options.rubbish}: the constant j of loss.name=map is positive (1998, eq. 9)")
+    return functools.partial(function, rubbish=options.rubbish)
+
+
+def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts; its labels are class indices.
+
+    Errors: UserError for unknown or contradictory hyper-parameters and for images of another size than the network
+    takes.
+    """
+    module = network(section, info.num_classes)
+    output = OUTPUTS[section.output]
     size = (module.image_size, module.image_size)
     if tuple(info.image_shape[:2]) != size:
         height, width = info.image_shape[:2]
-        raise UserError(f"{config.variant} takes images of {size[0]}x{size[1]} pixels, got {height}x{width}")
-    loss = output.losses[config.loss]
-    if config.loss == "map":
-        if config.rubbish <= 0:
-            raise UserError(f"rubbish={config.rubbish}: the constant j of loss=map is positive (1998, eq. 9)")
-        loss = functools.partial(loss, rubbish=config.rubbish)
+        raise UserError(f"{section.variant} takes images of {size[0]}x{size[1]} pixels, got {height}x{width}")
     return Classifier(
         module=module,
-        loss=loss,
+        loss=_loss(section),
         logits=output.logits,
         input_shape=tuple(info.image_shape),
         num_classes=info.num_classes,
