@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common import models
 from common.nn.layers import ceil_padding, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
@@ -123,10 +124,8 @@ NETWORKS = {
 }
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "fig1_cifar10": {"widths": (32, 32, 64), "activation": "relu", "lrn": False, "dtype": "float32"},  # 89,578
-    "cifar10_18": {"widths": (32, 32, 64), "activation": "relu", "lrn": True, "dtype": "float32"},
-    "cifar10_13": {"widths": (64, 64, 32, 32), "activation": "relu", "lrn": False, "dtype": "float32"},
-    "cifar10_11": {"widths": (64, 64, 64, 32), "activation": "relu", "lrn": True, "dtype": "float32"},
+    **models.variants(ConvolutionalNet, {"fig1_cifar10": {}, "cifar10_18": {"lrn": True}}),  # 89,578 parameters
+    **models.variants(LocallyConnectedNet, {"cifar10_13": {}, "cifar10_11": {"widths": (64, 64, 64, 32), "lrn": True}}),
 }
 
 

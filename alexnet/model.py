@@ -150,47 +150,31 @@ class Dropout2012(nn.Module):
 
 DROPOUTS = {"inverted": nn.Dropout, "2012": Dropout2012}
 
-_PAPER = {
-    "widths": (96, 256, 384, 384, 256),
-    "fc_width": 4096,
-    "columns": 2,
-    "stem": (11, 4),
-    "stem_padding": (0, 3),
-    "activation": "relu",
-    "lrn": True,
-    "lrn_per_column": False,
-    "lrn_divide_by_size": False,
-    "overlapping_pooling": True,
-    "adaptive_pool": 0,
-    "dropout": 0.5,
-    "dropout_place": "after",
-    "dropout_form": "inverted",
-    "weight_init": "gaussian",
-    "hidden_bias": 1.0,
-    "dtype": "float32",
-}
 _MODERN = {"columns": 1, "lrn": False, "hidden_bias": 0.0}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "two_column": _PAPER,  # 60,965,224 parameters
-    "one_column": {  # 61,100,840; in the layout of torchvision's weights
-        **_PAPER,
-        **_MODERN,
-        "widths": (64, 192, 384, 256, 256),
-        "stem_padding": (2, 2),
-        "adaptive_pool": 6,
-        "dropout_place": "before",
-        "weight_init": "uniform",
-    },
-    "small": {  # for images of 16 to 64 pixels: ours, with the topology kept and a stem that does not shrink them
-        **_PAPER,
-        **_MODERN,
-        "widths": (64, 192, 256, 256, 192),
-        "fc_width": 1024,
-        "stem": (5, 1),
-        "stem_padding": (2, 2),
-        "weight_init": "he_normal",
-    },
+    **models.variants(
+        AlexNet,
+        {
+            "two_column": {},  # 60,965,224 parameters
+            "one_column": {  # 61,100,840; in the layout of torchvision's weights
+                **_MODERN,
+                "widths": (64, 192, 384, 256, 256),
+                "stem_padding": (2, 2),
+                "adaptive_pool": 6,
+                "dropout_place": "before",
+                "weight_init": "uniform",
+            },
+            "small": {  # for images of 16 to 64 pixels: ours, with the topology kept and a stem that keeps their size
+                **_MODERN,
+                "widths": (64, 192, 256, 256, 192),
+                "fc_width": 1024,
+                "stem": (5, 1),
+                "stem_padding": (2, 2),
+                "weight_init": "he_normal",
+            },
+        },
+    ),
     **cifar.VARIANTS,
 }
 
