@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.errors import UserError
-from common.models import Classifier
+from common.models import Classifier, Facts
 from common.nn import losses
 from common.nn.layers import check_image_size, identity, local_response_norm
 from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense, pool
@@ -129,38 +129,24 @@ def _main_logits(outputs: Outputs) -> Float[Array, "batch classes"]:
     return outputs.logits
 
 
-# Every field of the network, and `auxiliary_weight` of the loss.
-_PAPER: dict[str, Any] = {
-    "width": 1.0,
-    "stem": "imagenet",
-    "lrn": True,
-    "batch_norm": False,
-    "five": 5,
-    "last_pool": 3,
-    "auxiliary": True,
-    "auxiliary_pool": "5x5",
-    "auxiliary_dropout": 0.7,
-    "auxiliary_weight": 0.3,
-    "dropout": 0.4,
-    "weight_init": "xavier",
-    "hidden_bias": 0.2,
-    "dtype": "float32",
-}
 _BATCH_NORM = {"lrn": False, "batch_norm": True, "weight_init": "he_normal"}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "googlenet": _PAPER,  # 6,998,552 parameters, 13,378,280 with the auxiliary classifiers
-    "googlenet_bn": {**_PAPER, **_BATCH_NORM},  # 7,005,832; 13,385,816
-    "googlenet_torchvision": {  # 6,624,904; 13,004,888; takes torchvision's weights
-        **_PAPER,
-        **_BATCH_NORM,
-        "five": 3,
-        "last_pool": 2,
-        "auxiliary_pool": "adaptive",
-        "dropout": 0.2,
-        "weight_init": "gaussian",
+VARIANTS: dict[str, dict[str, Any]] = models.variants(
+    GoogLeNet,
+    {
+        "googlenet": {},  # 6,998,552 parameters, 13,378,280 with the auxiliary classifiers
+        "googlenet_bn": _BATCH_NORM,  # 7,005,832; 13,385,816
+        "googlenet_torchvision": {  # 6,624,904; 13,004,888; takes torchvision's weights
+            **_BATCH_NORM,
+            "five": 3,
+            "last_pool": 2,
+            "auxiliary_pool": "adaptive",
+            "dropout": 0.2,
+            "weight_init": "gaussian",
+        },
+        "googlenet_small": {**_BATCH_NORM, "stem": "small", "auxiliary_pool": "adaptive"},  # for 16 to 64 pixels
     },
-    "googlenet_small": {**_PAPER, **_BATCH_NORM, "stem": "small", "auxiliary_pool": "adaptive"},  # for 16 to 64 pixels
-}
+    loss={"auxiliary_weight": 0.3},  # section 5
+)
 CHOICES = {
     "stem": ("imagenet", "small"),
     "five": (3, 5),
@@ -172,32 +158,31 @@ CHOICES = {
 
 RANGES = {
     "width": (1 / 64, math.inf),
-    "auxiliary_weight": models.SIZE,
     "dropout": models.SHARE,
     "auxiliary_dropout": models.SHARE,
 }
 
 
-def network(config: ConfigDict, num_classes: int) -> GoogLeNet:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
-    if config.lrn and config.stem == "small":
+def network(section: ConfigDict, num_classes: int) -> GoogLeNet:
+    """The module of a `model` section; UserError for an unknown name or a contradiction, in the loss's options too."""
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
+    models.check_range("loss.auxiliary_weight", section.loss.auxiliary_weight, *models.SIZE)
+    if section.lrn and section.stem == "small":
         raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
-    of_module = {name: value for name, value in fields.items() if name != "auxiliary_weight"}
-    return GoogLeNet(num_classes=num_classes, **of_module)
+    return GoogLeNet(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
-    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts.
 
     Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
-    module = network(config, info.num_classes)
+    module = network(section, info.num_classes)
     hint = "raise config.data.resize" + (", or use variant 'googlenet_small'" if module.stem == "imagenet" else "")
-    check_image_size(config.variant, info.image_shape, minimum_size(module), hint)
+    check_image_size(section.variant, info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,
-        loss=functools.partial(loss, auxiliary_weight=config.auxiliary_weight),
+        loss=functools.partial(loss, auxiliary_weight=section.loss.auxiliary_weight),
         logits=_main_logits,
         input_shape=tuple(info.image_shape),
         num_classes=info.num_classes,

@@ -1,5 +1,6 @@
 """GoogLeNet's facts: parameters, map sizes, multiply-adds; auxiliary classifiers; the loss."""
 
+import math
 import types
 
 import jax
@@ -113,6 +114,22 @@ def test_the_loss_adds_three_tenths_of_each_auxiliary_loss(small):
     np.testing.assert_allclose(classifier.loss(used, labels), losses[0], rtol=1e-6)
 
 
+@pytest.mark.parametrize("variant", model.VARIANTS)
+def test_a_section_has_the_networks_options_and_the_weight_of_the_auxiliary_losses(variant):
+    section = models.section("googlenet", variant).to_dict()
+    assert section.pop("loss") == {"auxiliary_weight": 0.3}
+    assert section.keys() == {
+        *("family", "variant", "width", "stem", "lrn", "batch_norm", "five", "last_pool", "auxiliary"),
+        *("auxiliary_pool", "auxiliary_dropout", "dropout", "weight_init", "hidden_bias", "dtype"),
+    }
+
+
+def test_the_weight_of_the_auxiliary_losses_is_an_option(small):
+    outputs, labels = small[-1], jnp.array([0, 4, 2])
+    without = _classifier("googlenet", 80, 5, width=1 / 16, loss={"auxiliary_weight": 0.0})
+    np.testing.assert_array_equal(without.loss(outputs, labels), cross_entropy(outputs.logits, labels))
+
+
 def test_auxiliary_classifiers_teach_what_is_below_them_only(small):
     module, variables, images, _ = small
 
@@ -171,5 +188,8 @@ def test_one_pixel_less_would_not_fill_the_auxiliary_window():
 def test_wrong_fields_are_one_line():
     with pytest.raises(UserError, match="unknown config.model.five '4'"):
         _classifier("googlenet", five=4)
+    for weight in (-0.1, math.nan):
+        with pytest.raises(UserError, match=f"config.model.loss.auxiliary_weight is {weight}; expected at least 0"):
+            models.check(models.section("googlenet", "googlenet", loss={"auxiliary_weight": weight}))
     with pytest.raises(UserError, match="stem='small' has no place for local response normalisation"):
         _classifier("googlenet", stem="small")
