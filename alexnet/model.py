@@ -61,9 +61,9 @@ class AlexNet(nn.Module):
         before, groups = self.dropout_place == "before", self.columns
         x = images.astype(self.dtype)
         x = self._convolution("conv1", x, *self.stem, self.stem_padding)  # 55x55x96
-        x = pool(self._normalized(x))  # 27x27x96
+        x = pool(self.normalize(x))  # 27x27x96
         x = self._convolution("conv2", x, 5, 1, (2, 2), groups)  # 27x27x256
-        x = pool(self._normalized(x))  # 13x13x256
+        x = pool(self.normalize(x))  # 13x13x256
         x = self._convolution("conv3", x, 3, 1, (1, 1))  # 13x13x384: the one layer where the columns meet
         x = self._convolution("conv4", x, 3, 1, (1, 1), groups)  # 13x13x384
         x = self._convolution("conv5", x, 3, 1, (1, 1), groups)  # 13x13x256
@@ -79,6 +79,14 @@ class AlexNet(nn.Module):
         if not before:
             x = dropout(name="dropout7")(x)
         return self._dense("fc8", x, self.num_classes).astype(jnp.float32)
+
+    def normalize(self, x: Images) -> Images:
+        """Local response normalisation over all maps, or over each column's; `x` itself without `lrn`."""
+        if not self.lrn:
+            return x
+        columns = self.columns if self.lrn_per_column else 1
+        parts = x.reshape(*x.shape[:-1], columns, -1)
+        return local_response_norm(parts, divide_by_size=self.lrn_divide_by_size).reshape(x.shape)
 
     def _convolution(
         self, name: str, x: Array, kernel_size: int, stride: int, padding: tuple[int, int], groups: int = 1
@@ -102,13 +110,6 @@ class AlexNet(nn.Module):
 
     def _squash(self, x: Array) -> Array:
         return cifar.ACTIVATIONS[self.activation](x)
-
-    def _normalized(self, x: Array) -> Array:
-        if not self.lrn:
-            return x
-        columns = self.columns if self.lrn_per_column else 1
-        halves = x.reshape(*x.shape[:-1], columns, -1)
-        return local_response_norm(halves, divide_by_size=self.lrn_divide_by_size).reshape(x.shape)
 
     def _initializers(self, name: str, fan_in: int) -> dict[str, nn.initializers.Initializer]:
         """The initialisers of a layer's kernel and bias."""

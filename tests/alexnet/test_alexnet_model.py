@@ -99,8 +99,8 @@ def test_the_columns_meet_in_conv3_only(narrow):
 
 def test_normalisation_may_stay_within_a_column():
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8)) * 100
-    across = model.AlexNet(columns=2)._normalized(x)
-    within = model.AlexNet(columns=2, lrn_per_column=True)._normalized(x)
+    across = model.AlexNet(columns=2).normalize(x)
+    within = model.AlexNet(columns=2, lrn_per_column=True).normalize(x)
     np.testing.assert_array_equal(across, local_response_norm(x))
     halves = [local_response_norm(half) for half in jnp.split(x, 2, axis=-1)]
     np.testing.assert_array_equal(within, jnp.concatenate(halves, axis=-1))
