@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.nn.layers import identity
 from lenet import curvature
 from lenet.bitmaps import CENTRES
 
@@ -25,11 +26,6 @@ Table = tuple[tuple[int, ...], ...]
 def scaled_tanh(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """f(a) = A tanh(S a), A = 1.7159, S = 2/3 (1998, eq. 6 and appendix A): f(1) = 1, f(-1) = -1."""
     return 1.7159 * jnp.tanh(2 / 3 * a)
-
-
-def identity(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """No squashing: the logits of a softmax output."""
-    return a
 
 
 ACTIVATIONS = {"scaled_tanh": scaled_tanh, "tanh": jnp.tanh, "relu": jax.nn.relu, "identity": identity}

@@ -13,14 +13,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
-from optax.losses import softmax_cross_entropy_with_integer_labels
 
 from common import models
 from common.errors import UserError, unknown
 from common.models import Classifier, Facts
+from common.nn.layers import identity
+from common.nn.losses import cross_entropy
 from lenet import curvature, losses
 from lenet.bitmaps import CENTRES
-from lenet.layers import RBF, WEIGHT_INITS, Convolution, Dense, Images, Subsampling, identity
+from lenet.layers import RBF, WEIGHT_INITS, Convolution, Dense, Images, Subsampling
 
 # 1998, Table I: for each map of C3, the maps of S2 that it reads. Three neighbours; four neighbours; four in two
 # pairs; all six. No two maps see the same inputs, so they must learn different features.
@@ -205,7 +206,7 @@ OUTPUTS = {
         {"map": losses.penalty_map, "mse": losses.penalty_mse}, jnp.negative, curvature.correct_penalty_seed
     ),
     "place_coded": _Output({"mse": losses.place_coded_mse}, identity, curvature.place_coded_seed),
-    "softmax": _Output({"cross_entropy": softmax_cross_entropy_with_integer_labels}, identity, curvature.softmax_seed),
+    "softmax": _Output({"cross_entropy": cross_entropy}, identity, curvature.softmax_seed),
 }
 
 
