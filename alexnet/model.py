@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from alexnet import cifar
 from common import models
 from common.errors import UserError
-from common.models import Classifier
+from common.models import Classifier, Facts
 from common.nn import losses
 from common.nn.convolution import convolve
 from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
@@ -194,27 +194,27 @@ RANGES = {
 }
 
 
-def network(config: ConfigDict, num_classes: int) -> nn.Module:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
-    for name, value in VARIANTS[config.variant].items():
-        if isinstance(value, tuple) and len(fields[name]) != len(value):
+def network(section: ConfigDict, num_classes: int) -> nn.Module:
+    """The module of a `model` section; UserError for an unknown name or a contradiction."""
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
+    for name, value in VARIANTS[section.variant].items():
+        if isinstance(value, tuple) and (not isinstance(fields[name], tuple) or len(fields[name]) != len(value)):
             raise UserError(f"config.model.{name} is {fields[name]}; expected {len(value)} numbers")
-    if config.variant in cifar.VARIANTS:
-        return cifar.network(config.variant, num_classes, fields)
-    if any(width % config.columns for width in config.widths):
-        raise UserError(f"widths {config.widths} do not split into columns={config.columns}")
+    if section.variant in cifar.VARIANTS:
+        return cifar.network(section.variant, num_classes, fields)
+    if any(width % section.columns for width in section.widths):
+        raise UserError(f"widths {section.widths} do not split into columns={section.columns}")
     return AlexNet(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
-    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts.
 
     Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
-    module = network(config, info.num_classes)
-    hint = "raise config.data.resize" + (", or use variant 'small'" if config.variant != "small" else "")
-    check_image_size(f"alexnet {config.variant}", info.image_shape, minimum_size(module), hint)
+    module = network(section, info.num_classes)
+    hint = "raise config.data.resize" + (", or use variant 'small'" if section.variant != "small" else "")
+    check_image_size(f"alexnet {section.variant}", info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,
         loss=losses.cross_entropy,

@@ -203,6 +203,7 @@ def test_spatial_normalisation_reads_one_map():
         ({"widths": (95, 256, 384, 384, 256)}, "do not split into columns=2"),
         ({"widths": (96, 256)}, r"config.model.widths is \(96, 256\); expected 5 numbers"),
         ({"stem": (11.5, 4)}, r"config.model.stem is \(11.5, 4\); expected whole numbers"),
+        ({"stem": 11}, "config.model.stem is 11; expected 2 numbers"),
         ({"columns": 0}, "config.model.columns is 0; expected at least 1"),
         ({"dropout": 1.0}, "config.model.dropout is 1.0; expected at least 0 and less than 1"),
     ],
