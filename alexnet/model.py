@@ -1,8 +1,8 @@
-"""AlexNet (Krizhevsky, Sutskever and Hinton 2012), its one-column successor (Krizhevsky 2014), and a small one.
+"""AlexNet (Krizhevsky, Sutskever and Hinton 2012), its one-column successor (Krizhevsky 2014), and a small version.
 
-One module, whose fields are the papers' choices with the alternatives beside each. Layer names are the papers' and
-Caffe's; shapes in comments are height x width x maps for images of 224x224 pixels. The networks for CIFAR-10 that
-the paper measures ReLU and normalisation on are in `cifar.py`.
+The fields of the module are the papers' choices, with the alternatives beside each. Layers carry the names of the
+papers and of Caffe; shapes in comments are height x width x maps for images of 224x224 pixels. The networks for
+CIFAR-10 on which the paper measures ReLU and normalisation are in `cifar.py`.
 """
 
 import functools
@@ -35,22 +35,22 @@ class AlexNet(nn.Module):
     num_classes: int = 1000
     widths: tuple[int, ...] = (96, 256, 384, 384, 256)  # kernels of conv1 to conv5
     fc_width: int = 4096  # units of fc6 and of fc7
-    columns: int = 2  # section 3.5: conv2, conv4 and conv5 read only the maps of their own GPU; 1: all read all
+    columns: int = 2  # section 3.5: conv2, conv4 and conv5 read only the maps of their own GPU; with 1, all maps
     stem: tuple[int, int] = (11, 4)  # kernel size and stride of conv1
-    # The paper's 55x55 maps need three pixels that 224x224 images do not have: the author's code reads zeros there,
+    # The paper's 55x55 maps need three pixels more than 224x224 images have: the author's code reads zeros there,
     # after the last row and column. Torchvision pads two pixels on both sides.
     stem_padding: tuple[int, int] = (0, 3)
     activation: str = "relu"  # section 3.1; or 'tanh'
     lrn: bool = True  # section 3.3: after the ReLU of conv1 and conv2
     lrn_per_column: bool = False  # the paper does not say; the author's code on two GPUs normalises each half
-    lrn_divide_by_size: bool = False  # alpha / n, as the author's code, Caffe and PyTorch; the formula has alpha
+    lrn_divide_by_size: bool = False  # alpha / n, as in the author's code, Caffe and PyTorch; the formula: alpha
     overlapping_pooling: bool = True  # section 3.4: 3x3 windows two pixels apart; False: 2x2
     adaptive_pool: int = 0  # average pool5 to this side, so that fc6 fits images of any size (torchvision: 6)
     dropout: float = 0.5  # section 4.2: fraction of fc6's and fc7's units that are dropped; 0 is none
     dropout_place: str = "after"  # fc6 and fc7; or 'before' them: on pool5 and fc6 (torchvision)
-    dropout_form: str = "inverted"  # kept units are scaled up in training; '2012': outputs are scaled down in use
+    dropout_form: str = "inverted"  # kept units are scaled up in training; '2012': outputs are scaled down in testing
     weight_init: str = "gaussian"  # section 5: N(0, sd 0.01); or 'he_normal', 'uniform' (PyTorch's default)
-    hidden_bias: float = 1.0  # section 5, for the layers in BIASED; 0.1 where 1 does not learn (Caffe); modern: 0
+    hidden_bias: float = 1.0  # section 5, for the layers in BIASED; 0.1 if 1 does not learn (Caffe); modern: 0
     dtype: str = "float32"  # of the computation; parameters are float32
 
     @nn.compact
@@ -64,7 +64,7 @@ class AlexNet(nn.Module):
         x = pool(self.normalize(x))  # 27x27x96
         x = self._convolution("conv2", x, 5, 1, (2, 2), groups)  # 27x27x256
         x = pool(self.normalize(x))  # 13x13x256
-        x = self._convolution("conv3", x, 3, 1, (1, 1))  # 13x13x384: the one layer where the columns meet
+        x = self._convolution("conv3", x, 3, 1, (1, 1))  # 13x13x384: the one convolution where the columns meet
         x = self._convolution("conv4", x, 3, 1, (1, 1), groups)  # 13x13x384
         x = self._convolution("conv5", x, 3, 1, (1, 1), groups)  # 13x13x256
         x = pool(x)  # 6x6x256
@@ -117,14 +117,14 @@ class AlexNet(nn.Module):
             uniform = functools.partial(_uniform, bound=fan_in**-0.5)
             return {"kernel_init": uniform, "bias_init": uniform}
         bias = nn.initializers.constant(self.hidden_bias if name in BIASED else 0.0)
-        # He's initialisation of the classifier, after three poolings by maximum, starts at a loss of 10 for 10 classes.
+        # With He's initialisation of the classifier too, after three max poolings, the loss of 10 classes starts at 10.
         kernel = WEIGHT_INITS["gaussian" if name == "fc8" else self.weight_init]
         return {"kernel_init": kernel, "bias_init": bias}
 
 
 WEIGHT_INITS = {
     "gaussian": nn.initializers.normal(0.01),
-    "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),  # He et al. 2015; of fc8 'gaussian'
+    "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),  # He et al. 2015; fc8 is 'gaussian'
     "uniform": None,  # U(+-1/sqrt(fan_in)), biases too
 }
 
@@ -134,7 +134,7 @@ def _uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, bo
 
 
 class Dropout2012(nn.Module):
-    """Dropout as first published: in training units are zeroed and nothing is scaled, in use all are scaled down."""
+    """Dropout as first published: training zeroes units and scales none, testing scales all of them down."""
 
     rate: float
     deterministic: bool
@@ -166,7 +166,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
                 "dropout_place": "before",
                 "weight_init": "uniform",
             },
-            "small": {  # for images of 16 to 64 pixels: ours, with the topology kept and a stem that keeps their size
+            "small": {  # ours, for images of 16 to 64 pixels: the same topology, and a stem that does not shrink them
                 **_MODERN,
                 "widths": (64, 192, 256, 256, 192),
                 "fc_width": 1024,
@@ -226,7 +226,7 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
 
 
 def minimum_size(module: nn.Module) -> int:
-    """The side in pixels of the smallest images that leave a pixel after every pooling."""
+    """The side, in pixels, of the smallest image of which a pixel is left after the last pooling."""
     if not isinstance(module, AlexNet):
         return cifar.MINIMUM_SIZE
     (kernel_size, stride), window, size = module.stem, 3 if module.overlapping_pooling else 2, 1

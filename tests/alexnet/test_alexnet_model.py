@@ -18,7 +18,7 @@ from common.nn.layers import local_response_norm
 from common.nn.losses import cross_entropy
 from tests.pools import pool_as_a_row
 
-# A tenth of the widths: everything else is as in the paper.
+# A tenth of the widths; everything else is as in the paper.
 NARROW = {"widths": (8, 24, 36, 36, 24), "fc_width": 32}
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
 
@@ -82,7 +82,7 @@ def test_receptive_fields(monkeypatch):
 
 def test_the_columns_meet_in_conv3_only(narrow):
     module, variables, images = narrow
-    module = module.clone(lrn=False)  # which mixes maps near the border between the columns
+    module = module.clone(lrn=False)  # it mixes maps near the border between the columns
 
     def maps(variables):
         _, state = module.apply(variables, images, capture_intermediates=True, mutable="intermediates")
