@@ -1,4 +1,4 @@
-"""GoogLeNet, or Inception v1 (Szegedy et al. 2014), and the batch-normalised network of the weight zoos.
+"""GoogLeNet, or Inception v1 (Szegedy et al. 2014), and the batch-normalised network of the model zoos.
 
 Layers carry the names of the paper's Table 1. Shapes in comments are height x width x maps for images of 224x224
 pixels.
@@ -49,7 +49,7 @@ class GoogLeNet(nn.Module):
     width: float = 1.0  # multiplies the maps of every layer
     stem: str = "imagenet"  # the paper's, which divides the sides by 8; or 'small': one 3x3 layer at full resolution
     lrn: bool = True  # Figure 3; constants of Caffe's replication, since the paper gives none
-    batch_norm: bool = False  # after every convolution, which then have no bias (torchvision)
+    batch_norm: bool = False  # after every convolution, in place of its bias (torchvision)
     five: int = 5  # kernel size of the 5x5 branches; 3 in torchvision's and TF-slim's networks
     last_pool: int = 3  # window of the pooling before 5a; 2 in torchvision's network
     auxiliary: bool = True  # section 5: classifiers on 4a and 4d
@@ -62,7 +62,7 @@ class GoogLeNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Outputs:
-        """Logits; in training those of the auxiliary classifiers too."""
+        """Logits; in training also those of the auxiliary classifiers."""
         shared = {name: getattr(self, name) for name in ("batch_norm", "weight_init", "hidden_bias", "dtype")}
         unit = functools.partial(Unit, **shared)
         auxiliary = []
@@ -72,7 +72,7 @@ class GoogLeNet(nn.Module):
                 x = pool(x, 3 if name == "4a" else self.last_pool)  # 14x14x480, 7x7x832
             widths = tuple(map(self._scaled, widths))
             x = Inception(widths, unit, self.five, name=f"inception_{name}")(x, train)
-            # The parameters exist whether or not the first call is in training.
+            # Initialisation makes their parameters even when it is not in training.
             if self.auxiliary and name in AUXILIARY and (train or self.is_initializing()):
                 widths = (self._scaled(128), self._scaled(1024))
                 head = AuxiliaryClassifier(
@@ -89,7 +89,7 @@ class GoogLeNet(nn.Module):
         return Outputs(dense(shared, "linear", x, self.num_classes).astype(jnp.float32), tuple(auxiliary))
 
     def _stem(self, x: Array, unit: functools.partial, train: bool) -> Array:
-        """What comes before the first Inception module."""
+        """The layers before the first Inception module."""
         if self.stem == "small":
             return unit(features=self._scaled(192), kernel_size=3, name="conv1")(x, train)
         normalize = _normalize if self.lrn else identity
@@ -108,9 +108,9 @@ def _normalize(x: Array) -> Array:
 
 
 def dense_logits(module: GoogLeNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
-    """The main classifier applied to images of any size, for tests.
+    """The main classifier's logits for images of any size, for tests.
 
-    The mean over places of the logits at each place is what the network itself gives: averaging is linear.
+    The network itself gives the mean of the logits at all places, because averaging is linear.
     """
     return module.apply(variables, images).logits[:, None, None]
 
@@ -191,9 +191,9 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
 
 
 def minimum_size(module: GoogLeNet) -> int:
-    """The side in pixels of the smallest images that fill one window of the auxiliary classifiers' pooling."""
+    """The side, in pixels, of the smallest image that fills a window of the auxiliary classifiers' pooling."""
     if not module.auxiliary or module.auxiliary_pool == "adaptive":
         return 1
     if module.stem == "small":
         return 5 * 2
-    return 5 * 2**3 * 2 - 1  # poolings round the size down, the strided convolution up
+    return 5 * 2**3 * 2 - 1  # pooling rounds the size down, the strided convolution up

@@ -28,7 +28,7 @@ def _count(tree):
 
 
 def _variables(module, size):
-    """Values that make every layer matter, without compiling the initialisation."""
+    """Values with which every layer matters, drawn without compiling the initialisation."""
     rng = np.random.default_rng(0)
     shapes = layer_table.variables(module, (size, size, 3))
     draw = lambda leaf: jnp.asarray(rng.normal(0, (2 / max(leaf.size // leaf.shape[-1], 8)) ** 0.5, leaf.shape))  # noqa: E731
@@ -37,7 +37,7 @@ def _variables(module, size):
 
 @pytest.fixture(scope="module")
 def small():
-    """A sixteenth of the maps on images of 80x80 pixels: the network, its variables, images, outputs in training."""
+    """A network with a sixteenth of the maps, its variables, images of 80x80 pixels, and its outputs in training."""
     module = _classifier("googlenet", 80, 5, width=1 / 16).module
     variables = _variables(module, 80)
     images = jax.random.normal(jax.random.key(1), (3, 80, 80, 3)) * 10
@@ -67,7 +67,7 @@ def test_every_layer_is_the_papers():
     facts = paper.LAYERS["googlenet"]
     assert {name: rows[name].output_shape for name in facts} == {n: f["output_shape"] for n, f in facts.items()}
     assert rows[""].multiply_adds == 1_582_671_872
-    # "ops" agree to a million where the sheet says that they do.
+    # "ops" agree to a million, except in the rows that paper.py names.
     for name, fact in facts.items():
         if "multiply_adds" in fact and name not in ("conv1", "inception_5a"):
             assert abs(rows[name].multiply_adds / 1e6 - int(fact["multiply_adds"][:-1])) < 1, name
@@ -89,7 +89,7 @@ def test_maps_of_the_auxiliary_classifiers():
     assert "bias" not in bn["conv1"]["conv"]
 
 
-def test_use_does_not_depend_on_the_auxiliary_classifiers(small):
+def test_inference_does_not_depend_on_the_auxiliary_classifiers(small):
     module, variables, images, _ = small
     apply = jax.jit(module.apply)
     main = {name: tree for name, tree in variables["params"].items() if not name.startswith("aux")}
