@@ -31,7 +31,7 @@ C3_TABLE = (
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
     (0, 1, 2, 3, 4, 5),
 )
-# 1989: each map of H2 reads 8 of H1's 12; which ones the paper does not say. These are blocks of four.
+# 1989: each map of H2 reads 8 of H1's 12; the paper does not say which. These are blocks of four.
 ZIP_H2_TABLE = (
     *4 * ((0, 1, 2, 3, 4, 5, 6, 7),),
     *4 * ((4, 5, 6, 7, 8, 9, 10, 11),),
@@ -49,7 +49,7 @@ class LeNet5(nn.Module):
 
     num_classes: int = 10
     activation: str = "scaled_tanh"  # eq. 6; or 'tanh', 'relu'
-    pooling: str = "trainable"  # section II-B: coefficient, bias and squashing a map; or 'average', 'max'
+    pooling: str = "trainable"  # section II-B: coefficient, bias, squashing per map; or 'average', 'max'
     c3: str = "table"  # Table I; or 'full': every map of C3 reads every map of S2
     output: str = "rbf"  # eq. 7: penalties, smallest wins; or 'softmax': 84 -> classes logits
     weight_init: str = "uniform_sqrt"  # U(+-2.4/sqrt(F)); or 'uniform': U(+-2.4/F) as appendix A has it, 'he_normal'
@@ -60,7 +60,7 @@ class LeNet5(nn.Module):
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
         """Penalties (`output='rbf'`) or logits (`'softmax'`) of images of 32x32 pixels."""
-        del train  # nothing here differs between training and use
+        del train  # nothing here differs between training and testing
         shared = _shared_fields(self)
         x = Convolution(6, name="C1", **shared)(images)  # 28x28x6
         x = Subsampling(pooling=self.pooling, name="S2", **shared)(x)  # 14x14x6
@@ -84,7 +84,7 @@ class Zip89(nn.Module):
     h2: str = "table"  # 8 of H1's 12 maps; or 'full'
     biases: str = "unit"  # one for each unit; or 'map': one for each map
     padding_value: float = -1.0  # outside the image is background; modern: 0
-    output: str = "place_coded"  # one squashed unit a class, targets +-1; or 'softmax'
+    output: str = "place_coded"  # one squashed unit per class, targets +-1; or 'softmax'
     weight_init: str = "uniform"  # U(+-2.4/F); or 'uniform_sqrt', 'he_normal'
     bias_init: str = "zeros"  # not in the paper; or 'same': the range of the unit's weights
     dtype: str = "float32"
@@ -92,7 +92,7 @@ class Zip89(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
-        """One output a class, for images of 16x16 pixels in [-1, 1]."""
+        """One output per class, for images of 16x16 pixels in [-1, 1]."""
         del train
         shared = _shared_fields(self)
         # 16 -> 8 with 5x5 kernels two pixels apart takes three pixels of padding: two before and one after.
@@ -127,7 +127,7 @@ class LeNet1(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
-        """One output a class, for images of 28x28 pixels (the paper: a digit of 16x16 at their centre)."""
+        """One output per class, for images of 28x28 pixels (in the paper, a digit of 16x16 at their centre)."""
         del train
         shared = _shared_fields(self)
         x = Convolution(4, name="H1", **shared)(images)  # 24x24x4
@@ -139,13 +139,13 @@ class LeNet1(nn.Module):
 
 
 def _shared_fields(network: nn.Module) -> dict[str, Any]:
-    """The fields of a network that all its layers take."""
+    """The fields of a network that all its layers share."""
     names = ("activation", "weight_init", "bias_init", "dtype", "second_order")
     return {name: getattr(network, name) for name in names}
 
 
 def _class_units(network: nn.Module, inputs: Array) -> Array:
-    """The output layer of one unit a class: squashed for place-coded targets, plain for softmax; in float32."""
+    """The output layer, one unit per class: squashed for place-coded targets, plain for softmax; in float32."""
     fields = _shared_fields(network)
     if network.output == "softmax":
         fields["activation"] = "identity"
@@ -194,7 +194,7 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
-    """What a kind of output can be trained on, how it becomes logits, and what starts its second derivatives."""
+    """The losses that a kind of output can be trained on, its logits, and the seed of its second derivatives."""
 
     losses: dict[str, Callable[..., Array]]
     logits: Callable[[Array], Array]

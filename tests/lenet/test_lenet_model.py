@@ -1,4 +1,4 @@
-"""The networks whole: what they see, what they refuse, and that they learn."""
+"""The whole networks: their receptive fields, the options that they refuse, and that they learn."""
 
 import functools
 import math
