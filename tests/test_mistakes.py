@@ -59,7 +59,7 @@ def test_a_config_file_that_does_not_work(text, tmp_path):
         ([*DIGITS, "--config.optimizer.name=adm"], "unknown optimizer 'adm'; did you mean 'adam'"),
         ([*DIGITS, "--config.schedule.name=cosin"], "unknown schedule 'cosin'; did you mean 'cosine'"),
         ([*DIGITS, "--config.model.activation=rleu"], "did you mean 'relu'"),
-        ([*DIGITS, "--config.model.output=softmax"], "loss=map does not go with output=softmax"),
+        ([*DIGITS, "--config.model.output=softmax"], "loss.name=map does not go with output=softmax"),
         ([*DIGITS, "--config.optimizer.momentum=0.5"], "does not read it"),
         ([*DIGITS, "--config.train.label_smoothing=0.1"], "takes class indices only"),
         ([*DIGITS, "--config.data.source=digit"], "'digit'"),
