@@ -22,10 +22,7 @@ from resnet.model import ResNet, stacked
 
 __all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "to_published", "unstack"]
 
-HEAD_BIAS = (
-    "fc.bias",
-    "linear.bias",
-)  # see `common.pretrained.initial`
+HEAD_BIAS = ("fc.bias", "linear.bias")  # see `common.pretrained.initial`
 _BLOCK = re.compile(r"conv(\d+)_(\d+)")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
