@@ -136,49 +136,35 @@ def _scanned_block(block: Block, x: Images, *, train: bool) -> tuple[Images, Non
     return block(x, train), None
 
 
-# What training changes and the paper's tables do not: no field of the network is anywhere else.
-_DEFAULTS = {
-    "zero_gamma": False,
-    "init_fan": "fan_out",
-    "fc_init": "he_normal",
-    "bn_momentum": 0.9,
-    "bn_epsilon": 1e-5,
-    "batch_groups": 0,
-    "remat": False,
-    "scan": "auto",
-    "dtype": "float32",
-}
-
-
-def _imagenet(block: str, stage_sizes: tuple[int, ...], shortcut: str, **changes: Any) -> dict[str, Any]:
-    """Table 1. Basic blocks have no 1x1 convolution for the stride to be on."""
-    stride_in = {"stride_in": "1x1"} if block == "bottleneck" else {}
-    fields = {"stage_sizes": stage_sizes, "block": block, "width": 64, "stem": "imagenet", "shortcut": shortcut}
-    return {**fields, **stride_in, **_DEFAULTS, **changes}
-
-
-def _cifar(n: int, shortcut: str) -> dict[str, Any]:
+def _cifar(depth: int, shortcut: str) -> dict[str, Any]:
     """Section 4.2: 6n + 2 layers."""
-    fields = {"stage_sizes": (n, n, n), "block": "basic", "width": 16, "stem": "cifar", "shortcut": shortcut}
-    return {**fields, **_DEFAULTS}
+    return {"stage_sizes": 3 * ((depth - 2) // 6,), "width": 16, "stem": "cifar", "shortcut": shortcut}
 
 
-_BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-_BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_BASIC_SIZES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # Table 1
+_BOTTLENECK_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+_MODERN = {"shortcut": "B", "zero_gamma": True}
 
-# The paper's, and `_modern`: today's ResNets with projections, strides on the 3x3 convolutions and zero gammas.
-VARIANTS: dict[str, dict[str, Any]] = {
-    **{f"resnet{depth}": _imagenet("basic", sizes, "A") for depth, sizes in _BASIC.items()},
-    **{f"resnet{depth}": _imagenet("bottleneck", sizes, "B") for depth, sizes in _BOTTLENECK.items()},
-    **{f"plain{depth}": _imagenet("basic", sizes, "none") for depth, sizes in _BASIC.items()},
-    **{f"resnet{depth}_modern": _imagenet("basic", sizes, "B", zero_gamma=True) for depth, sizes in _BASIC.items()},
+_BASIC = {
+    **{f"resnet{depth}": {"stage_sizes": sizes, "shortcut": "A"} for depth, sizes in _BASIC_SIZES.items()},
+    **{f"plain{depth}": {"stage_sizes": sizes, "shortcut": "none"} for depth, sizes in _BASIC_SIZES.items()},
+    **{f"resnet{depth}_modern": {"stage_sizes": sizes, **_MODERN} for depth, sizes in _BASIC_SIZES.items()},
+    **{f"resnet{depth}": _cifar(depth, "A") for depth in (*_CIFAR_DEPTHS, 1202)},
+    **{f"plain{depth}": _cifar(depth, "none") for depth in _CIFAR_DEPTHS},
+}
+_BOTTLENECK = {
+    **{f"resnet{depth}": {"stage_sizes": sizes} for depth, sizes in _BOTTLENECK_SIZES.items()},
     **{
-        f"resnet{depth}_modern": _imagenet("bottleneck", sizes, "B", stride_in="3x3", zero_gamma=True)
-        for depth, sizes in _BOTTLENECK.items()
+        f"resnet{depth}_modern": {"stage_sizes": sizes, "stride_in": "3x3", **_MODERN}
+        for depth, sizes in _BOTTLENECK_SIZES.items()
     },
-    **{f"resnet{depth}": _cifar((depth - 2) // 6, "A") for depth in (*_CIFAR_DEPTHS, 1202)},
-    **{f"plain{depth}": _cifar((depth - 2) // 6, "none") for depth in _CIFAR_DEPTHS},
+}
+# The paper's networks, and `_modern` ones: today's, with projections, strides on the 3x3 convolutions and zero gammas.
+# Basic blocks have no 1x1 convolution that could have the stride, and therefore no `stride_in`.
+VARIANTS = {
+    **models.variants(ResNet, {name: {"block": "basic", **changes} for name, changes in _BASIC.items()}, ["stride_in"]),
+    **models.variants(ResNet, _BOTTLENECK),
 }
 
 CHOICES = {

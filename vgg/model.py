@@ -130,30 +130,17 @@ def _as_window(kernel: Float[Array, "inputs outputs"], side: int) -> Float[Array
     return kernel.reshape(side, side, -1, kernel.shape[-1])
 
 
-_D = {
-    "configuration": "D",
-    "batch_norm": False,
-    "lrn": False,
-    "width": 64,
-    "fc_width": 4096,
-    "adaptive_pool": 0,
-    "dropout": 0.5,
-    "weight_init": "he_fan_out",
-    "dtype": "float32",
-}
 _PLAIN: dict[str, dict[str, Any]] = {
-    "vgg11": {**_D, "configuration": "A"},  # 132,863,336 parameters
-    "vgg11_lrn": {**_D, "configuration": "A", "lrn": True},  # A-LRN
-    "vgg13": {**_D, "configuration": "B"},  # 133,047,848
-    "vgg16_c": {**_D, "configuration": "C"},  # 133,638,952
-    "vgg16": _D,  # 138,357,544
-    "vgg19": {**_D, "configuration": "E"},  # 143,667,240
-    "vgg_shallow_5x5": {**_D, "configuration": "5x5"},  # 134,503,528
+    "vgg11": {"configuration": "A"},  # 132,863,336 parameters
+    "vgg11_lrn": {"configuration": "A", "lrn": True},  # A-LRN
+    "vgg13": {"configuration": "B"},  # 133,047,848
+    "vgg16_c": {"configuration": "C"},  # 133,638,952
+    "vgg16": {"configuration": "D"},  # 138,357,544
+    "vgg19": {"configuration": "E"},  # 143,667,240
+    "vgg_shallow_5x5": {"configuration": "5x5"},  # 134,503,528
 }
-VARIANTS: dict[str, dict[str, Any]] = {
-    **_PLAIN,
-    **{f"{name}_bn": {**fields, "batch_norm": True} for name, fields in _PLAIN.items()},
-}
+_NORMALISED = {f"{name}_bn": {**changes, "batch_norm": True} for name, changes in _PLAIN.items()}
+VARIANTS = models.variants(VGG, {**_PLAIN, **_NORMALISED}, internal=("dense",))
 
 CHOICES = {
     "configuration": tuple(CONFIGURATIONS),

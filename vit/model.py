@@ -178,16 +178,6 @@ class VisionTransformer(nn.Module):
         return self.patch_size * (1 if self.stages is None else hybrid.stride(self.stages))
 
 
-_COMMON = {
-    "pooling": "token",
-    "position": "learned",
-    "representation_size": 0,
-    "dropout": 0.0,
-    "gelu": "tanh",
-    "dtype": "float32",
-    "scan": True,
-    "remat": "auto",
-}
 # Table 1, with the smaller ones of Touvron et al. 2021 (DeiT), and one of ours for small images.
 _SIZES = {
     "nano": {"hidden_size": 64, "mlp_dim": 256, "num_heads": 4, "depth": 6},
@@ -197,24 +187,27 @@ _SIZES = {
     "l": {"hidden_size": 1024, "mlp_dim": 4096, "num_heads": 16, "depth": 24},
     "h": {"hidden_size": 1280, "mlp_dim": 5120, "num_heads": 16, "depth": 32},
 }
-# Every field of the network. Hybrids have `stages` besides; their patches are cut from features.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "nano4": {"patch_size": 4, **_SIZES["nano"], **_COMMON},
-    "ti16": {"patch_size": 16, **_SIZES["ti"], **_COMMON},
-    "s16": {"patch_size": 16, **_SIZES["s"], **_COMMON},
-    "s32": {"patch_size": 32, **_SIZES["s"], **_COMMON},
-    "b16": {"patch_size": 16, **_SIZES["b"], **_COMMON},
-    "b32": {"patch_size": 32, **_SIZES["b"], **_COMMON},
-    "l16": {"patch_size": 16, **_SIZES["l"], **_COMMON},
-    "l32": {"patch_size": 32, **_SIZES["l"], **_COMMON},
-    "h14": {"patch_size": 14, **_SIZES["h"], **_COMMON},
-    # The public code's R+Ti/16: its root already has stride 4, so a patch of 8 features is 32 pixels wide.
-    "r_ti16": {"stages": (), "patch_size": 8, **_SIZES["ti"], **_COMMON},
-    "r26_s32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["s"], **_COMMON},
-    "r26_b32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["b"], **_COMMON},
-    "r50_b16": {"stages": (3, 4, 9), "patch_size": 1, **_SIZES["b"], **_COMMON},
-    "r50_l32": {"stages": (3, 4, 6, 3), "patch_size": 1, **_SIZES["l"], **_COMMON},
-}
+VARIANTS = models.variants(
+    VisionTransformer,
+    {
+        "nano4": {"patch_size": 4, **_SIZES["nano"]},
+        "ti16": {"patch_size": 16, **_SIZES["ti"]},
+        "s16": {"patch_size": 16, **_SIZES["s"]},
+        "s32": {"patch_size": 32, **_SIZES["s"]},
+        "b16": {"patch_size": 16, **_SIZES["b"]},
+        "b32": {"patch_size": 32, **_SIZES["b"]},
+        "l16": {"patch_size": 16, **_SIZES["l"]},
+        "l32": {"patch_size": 32, **_SIZES["l"]},
+        "h14": {"patch_size": 14, **_SIZES["h"]},
+        # Hybrids, whose patches are cut from features. The public code's R+Ti/16 has a root of stride 4, so a patch of
+        # 8 features is 32 pixels wide.
+        "r_ti16": {"stages": (), "patch_size": 8, **_SIZES["ti"]},
+        "r26_s32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["s"]},
+        "r26_b32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["b"]},
+        "r50_b16": {"stages": (3, 4, 9), "patch_size": 1, **_SIZES["b"]},
+        "r50_l32": {"stages": (3, 4, 6, 3), "patch_size": 1, **_SIZES["l"]},
+    },
+)
 CHOICES = {
     "pooling": ("token", "average"),
     "position": POSITIONS,
