@@ -202,7 +202,7 @@ def network(config: ConfigDict, num_classes: int) -> ResNet:
     return ResNet(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Trained with softmax cross-entropy on class indices or distributions. Warns where the ImageNet stem would shrink

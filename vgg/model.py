@@ -157,7 +157,7 @@ def network(config: ConfigDict, num_classes: int) -> VGG:
     return VGG(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Errors: UserError for unknown hyper-parameters and for images that are too small for five poolings.

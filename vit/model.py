@@ -7,7 +7,6 @@ Without it they are encoderblock_0, encoderblock_1, ...; `weights.py` converts b
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -243,7 +242,7 @@ def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
     return VisionTransformer(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Labels are class indices or distributions. Errors: UserError for unknown or contradictory hyper-parameters and
