@@ -1,6 +1,7 @@
 """Starting from a network of other classes, another resolution, or with its blocks stacked otherwise (section 3.2)."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,14 +31,26 @@ def fitted(
     new_head: bool,
     network: Classifier,
     given_network: Classifier | None,
-    old_grid: Grid | None = None,
+    old_grid: Sequence[float] = (),
 ) -> tuple[PyTree, list[str]]:
-    """`adapt` for `common.pretrained.initial`: the grids are those of the two networks' images."""
-    if old_grid is None and given_network is not None:
-        old_grid = given_network.module.grid(given_network.input_shape)
+    """`adapt` for `common.pretrained.initial`: the grids are those of the two networks' images.
+
+    old_grid: `config.init.old_grid`, rows and columns that replace the grid of `given`, which a file does not say; ()
+    replaces nothing. UserError unless it is empty or two whole numbers of at least 1.
+    """
+    grid = _checked_grid(old_grid) if old_grid else None
+    if grid is None and given_network is not None:
+        grid = given_network.module.grid(given_network.input_shape)
     new_grid = network.module.grid(network.input_shape)
-    adapted = adapt(given["params"], like["params"], new_head=new_head, old_grid=old_grid, new_grid=new_grid)
+    adapted = adapt(given["params"], like["params"], new_head=new_head, old_grid=grid, new_grid=new_grid)
     return {"params": adapted.params}, adapted.changes
+
+
+def _checked_grid(grid: Sequence[float]) -> Grid:
+    if len(grid) != 2 or not all(isinstance(number, int) and number >= 1 for number in grid):
+        raise UserError(f"config.init.old_grid is {tuple(grid)}; expected rows and columns of patches")
+    rows, columns = grid
+    return int(rows), int(columns)
 
 
 def adapt(

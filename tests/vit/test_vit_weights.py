@@ -1,12 +1,14 @@
 """Published checkpoints in and out, and starting from another network's parameters."""
 
+import re
+
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 from absl import logging
 from scipy import ndimage
-from vit_networks import images, logits, module, parameters, shapes
+from vit_networks import classifier, images, logits, module, parameters, shapes
 
 from common.errors import UserError
 from vit import blocks, transfer, weights
@@ -212,6 +214,33 @@ def test_another_networks_checkpoint_is_refused_in_one_line(old, new, arguments,
     with pytest.raises(UserError, match=message) as error:
         transfer.adapt(params, shapes(module(**fields), fields["image"]), **arguments)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("old_grid", [(), [2, 3], (2, 3)])
+def test_the_option_for_a_files_grid_is_two_whole_numbers_or_empty(old_grid):
+    """A config read from JSON has a list."""
+    network = classifier((8, 16, 3))
+    old, like = parameters(module()), shapes(network.module, (8, 16, 3))
+    rest = {"new_head": False, "network": network, "given_network": None if old_grid else classifier()}
+    variables, changes = transfer.fitted({"params": old}, {"params": like}, old_grid=old_grid, **rest)
+    assert changes == ["position embeddings interpolated from 2x3 to 2x4 patches"]
+    assert jax.tree.map(np.shape, variables["params"]) == jax.tree.map(np.shape, like)
+
+
+@pytest.mark.parametrize("old_grid", [(6,), (1, 2, 3), (0, 6), (2.0, 3.0)])
+def test_an_option_that_is_no_grid_is_refused(old_grid):
+    network = classifier()
+    params, like = parameters(network.module), shapes(network.module)
+    message = f"config.init.old_grid is {old_grid}; expected rows and columns of patches"
+    with pytest.raises(UserError, match=re.escape(message)):
+        transfer.fitted(
+            {"params": params},
+            {"params": like},
+            new_head=False,
+            network=network,
+            given_network=None,
+            old_grid=old_grid,
+        )
 
 
 def test_missing_and_extra_arrays_are_named(tmp_path):
