@@ -64,7 +64,7 @@ _COMPONENTS = "The first {count} principal components of the filters that embed 
 
 def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"], grid: Grid) -> list[Picture]:
     module, size = run.classifier.module, images.shape[1:3]
-    chosen = _one_of_each(np.asarray(labels))[:_SHOWN]
+    chosen = one_of_each(np.asarray(labels))[:_SHOWN]
     shown, names = images[chosen], [run.info.class_names[label] for label in np.asarray(labels)[chosen]]
     weights = analysis.attention_of_run(run, shown)
     heads = analysis.pooled_attention(weights[-1], grid).swapaxes(0, 1)[:_HEADS_SHOWN]
@@ -83,7 +83,7 @@ def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"
     ]
 
 
-def _one_of_each(labels: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
+def one_of_each(labels: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
     """Indices of the images, the first of each class before all others."""
     _, first = np.unique(labels, return_index=True)
     return np.concatenate([first, np.setdiff1d(np.arange(len(labels)), first)])

@@ -164,4 +164,4 @@ def test_all_pictures_of_a_run_are_drawn(changes, titles):
 
 
 def test_images_of_different_classes_are_shown_first():
-    np.testing.assert_array_equal(pictures._one_of_each(np.array([3, 3, 1, 3, 0])), [4, 2, 0, 1, 3])
+    np.testing.assert_array_equal(pictures.one_of_each(np.array([3, 3, 1, 3, 0])), [4, 2, 0, 1, 3])

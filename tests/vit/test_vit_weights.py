@@ -36,11 +36,9 @@ def assert_same(ours, expected):
     jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 
-def stored(params, naming="original"):
-    """The arrays of a checkpoint file."""
-    arrays = blocks.flatten(blocks.unstack_blocks(params))
-    inverse = {new: old for old, new in weights._ORIGINAL.items()} if naming == "original" else {}
-    return {weights._rename(name, inverse): array for name, array in arrays.items()}
+def stored(network, params):
+    """The arrays of a checkpoint file as the paper's are."""
+    return weights.to_published({"params": params}, network)
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -62,7 +60,7 @@ def test_what_is_written_is_named_as_published_and_read_back_the_same(tmp_path, 
 
 def test_shapes_of_a_checkpoint_are_the_published_ones():
     network = module(hidden_size=24, mlp_dim=40, num_heads=3, representation_size=24)
-    found = {name: array.shape for name, array in stored(parameters(network)).items()}
+    found = {name: array.shape for name, array in stored(network, parameters(network)).items()}
     assert found["cls"] == (1, 1, 24)
     assert found["embedding/kernel"] == (4, 4, 3, 24)
     assert found["Transformer/posembed_input/pos_embedding"] == (1, 7, 24)
@@ -76,15 +74,16 @@ def test_shapes_of_a_checkpoint_are_the_published_ones():
 
 @pytest.mark.parametrize("prefix", ["opt/target/", "params/"])
 def test_a_prefix_is_dropped_with_what_is_not_under_it(tmp_path, prefix):
-    params = parameters(module())
-    arrays = {prefix + name: array for name, array in stored(params).items()}
+    network = module()
+    params = parameters(network)
+    arrays = {prefix + name: array for name, array in stored(network, params).items()}
     np.savez(tmp_path / "vit.npz", **arrays, **{"opt/state/step": 7})
-    assert_same(weights.load(tmp_path / "vit.npz", shapes(module())), params)
+    assert_same(weights.load(tmp_path / "vit.npz", shapes(network)), params)
 
 
 def test_positions_at_the_root_without_a_class_entry_are_taken(tmp_path):
     params = parameters(module(pooling="average"))
-    arrays = stored(params, "linen")
+    arrays = blocks.flatten(blocks.unstack_blocks(params))
     arrays["pos_embedding"] = arrays.pop("Transformer/posembed_input/pos_embedding")
     np.savez(tmp_path / "vit.npz", **{f"params/{name}": array for name, array in arrays.items()})
     assert_same(weights.load(tmp_path / "vit.npz", shapes(module(pooling="average"))), params)
@@ -108,7 +107,7 @@ def test_group_norm_arrays_of_old_hybrids_are_squeezed(tmp_path):
     image = (32, 32, 3)
     network = module(variant="r26_s32", image=image, depth=1)
     params = parameters(network, image)
-    arrays = stored(params)
+    arrays = stored(network, params)
     old = {
         name: a.reshape(1, 1, 1, -1) if "gn" in name.split("/")[-2] else a for name, a in arrays.items() if "/" in name
     }
@@ -244,11 +243,12 @@ def test_an_option_that_is_no_grid_is_refused(old_grid):
 
 
 def test_missing_and_extra_arrays_are_named(tmp_path):
-    arrays = stored(parameters(module()))
+    network = module()
+    arrays = stored(network, parameters(network))
     del arrays["Transformer/encoder_norm/bias"]
     np.savez(tmp_path / "vit.npz", **arrays, stranger=np.zeros(3))
     with pytest.raises(UserError, match="lacks 'Transformer/encoder_norm/bias' and has 'stranger' besides"):
-        weights.load(tmp_path / "vit.npz", shapes(module()))
+        weights.load(tmp_path / "vit.npz", shapes(network))
 
 
 @pytest.mark.parametrize(
