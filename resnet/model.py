@@ -8,7 +8,6 @@ then `fc`. Blocks of one stage but the first are identical; where they are scann
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from absl import logging
 from flax import linen as nn
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common import models
+from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.layers import identity
@@ -105,7 +105,7 @@ def _stage(
     network: ResNet, block: functools.partial, name: str, size: int, strides: int, x: Images, train: bool
 ) -> Maps:
     """The blocks of one stage, named `name`_1, `name`_2, ..."""
-    loops = network.scan == "on" or jax.default_backend() != "cpu"
+    loops = network.scan == "on" or not compilation.on_cpu()
     scanned = stacked(network.scan, size)
     # In a loop nothing can be merged with the forward pass; elsewhere merging would undo the recomputation.
     one = _remat(block, prevent_cse=not (scanned and loops)) if network.remat else block

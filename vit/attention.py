@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.devices import compilation, kernels
+
 Tokens = Float[Array, "batch tokens hidden"]
 Heads = Float[Array, "batch tokens heads head_size"]
 Weights = Float[Array, "batch heads tokens tokens"]
@@ -34,10 +36,10 @@ def weighted_values(weights: Weights, value: Heads) -> Heads:
 
 
 def dot_product_attention(query: Heads, key: Heads, value: Heads) -> Heads:
-    """softmax(Q K^T / sqrt(d)) V, fused where the device can (`fused`)."""
-    if fused(str(query.dtype), query.shape[-1]):
+    """softmax(Q K^T / sqrt(d)) V, in one kernel where the device has one."""
+    if kernels.has_cudnn_attention(str(query.dtype), query.shape[-1]):
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    if jax.default_backend() == "cpu":
+    if compilation.on_cpu():
         return _divided_last(query, key, value)
     return weighted_values(attention_weights(query, key), value)
 
@@ -52,20 +54,6 @@ def _divided_last(query: Heads, key: Heads, value: Heads) -> Heads:
     sums = powers.sum(axis=-1, keepdims=True)
     heads = jnp.matmul(powers.astype(value.dtype), value.swapaxes(1, 2), preferred_element_type=sums.dtype)
     return (heads / sums).astype(value.dtype).swapaxes(1, 2)
-
-
-@functools.cache
-def fused(dtype: str, head_size: int) -> bool:
-    """Whether the default device has an attention kernel for this type, in which A never reaches memory.
-
-    That is cuDNN's: 16-bit types, a head size that is a multiple of 8 up to 128, and an NVIDIA GPU of compute
-    capability 8.0 (Ampere) or later.
-    """
-    device = jax.devices()[0]
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
-        return False
-    capability = tuple(int(number) for number in device.compute_capability.split("."))
-    return capability >= (8, 0) and dtype in ("bfloat16", "float16") and head_size % 8 == 0 and head_size <= 128
 
 
 class MultiHeadDotProductAttention(nn.Module):

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import models
+from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.layers import identity
@@ -118,7 +119,7 @@ def rematerialised(remat: str) -> str:
     """
     if remat != "auto":
         return remat
-    return "cheap" if jax.default_backend() == "cpu" else "none"
+    return "cheap" if compilation.on_cpu() else "none"
 
 
 def _apply_block(block: EncoderBlock, tokens: Tokens, _: None, *, train: bool) -> tuple[Tokens, None]:
