@@ -1,4 +1,4 @@
-"""What the network computes, how it starts, and what it refuses."""
+"""The network's equations, initial values and errors."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Published checkpoints in and out, and starting from another network's parameters."""
+"""Reading and writing published checkpoints, and starting from another network's parameters."""
 
 import re
 
@@ -37,7 +37,7 @@ def assert_same(ours, expected):
 
 
 def stored(network, params):
-    """The arrays of a checkpoint file as the paper's are."""
+    """The arrays of a checkpoint file, named as in the paper's files."""
     return weights.to_published({"params": params}, network)
 
 
