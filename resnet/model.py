@@ -41,13 +41,13 @@ class ResNet(nn.Module):
     width: int = 64  # of the stem and of conv2_x's 3x3 convolutions
     stem: str = "imagenet"  # 7x7/2 and 3x3/2 max pooling; 'cifar' (section 4.2): 3x3
     shortcut: str = "B"  # section 4.1: projections where shapes change; 'A': zeros; 'C': all; 'none': a plain net
-    stride_in: str = "1x1"  # the bottleneck's strided convolution; '3x3' is most others' choice ("v1.5")
+    stride_in: str = "1x1"  # the bottleneck's strided convolution; '3x3' is the common choice ("v1.5")
     zero_gamma: bool = False  # start each block as its shortcut (Goyal et al. 2017, section 5.1); not in the paper
     init_fan: str = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
     fc_init: str = "he_normal"  # of the classifier, not in the paper; 'normal': N(0, 0.01^2) (Goyal, section 5.1)
     bn_momentum: float = 0.9  # not in the paper
     bn_epsilon: float = 1e-5  # not in the paper
-    batch_groups: int = 0  # groups of a batch with their own statistics (the paper: one for each GPU); 0: one
+    batch_groups: int = 0  # groups of a batch with their own statistics (the paper: one per GPU); 0: a single group
     remat: bool = False  # recompute each block in the backward pass instead of keeping its activations
     scan: str = "auto"  # compile a stage's identical blocks once: see `stacked`
     dtype: str = "float32"  # of the computation; parameters and batch statistics are float32
