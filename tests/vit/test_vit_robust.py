@@ -1,4 +1,4 @@
-"""What a user gets wrong with a Vision Transformer is answered in one line."""
+"""A user's mistakes with a Vision Transformer are answered in one line."""
 
 import dataclasses
 import functools
@@ -56,7 +56,7 @@ def test_mixup_changes_the_loss_and_not_what_errors_are_counted_against():
     _, plain = updates(0.0, 3)
     _, mixed = updates(0.0, 3, **{"augment.mixup": 1.0})
     assert float(plain.count) == float(mixed.count) == 24
-    # The head starts at zero: all logits are equal, the loss is ln 5 whatever the labels, and the first class is said.
+    # The head starts at zero: all logits are equal, the loss is ln 5 for any labels, and the first class is predicted.
     assert float(mixed.loss) == pytest.approx(float(plain.loss), rel=1e-5)
     assert float(mixed.errors) == float(plain.errors)
     after, _ = updates(0.1, 2)
