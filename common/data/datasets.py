@@ -1,7 +1,7 @@
-"""Where examples come from: bundled digits, prepared TFDS datasets, folders of images.
+"""Datasets by the name of their source: bundled digits, prepared TFDS datasets, folders of images.
 
-What a dataset's classes, sizes and names are comes from the data, and nothing here knows of jax. `config` is the
-`data` section of a validated config throughout.
+Classes, sizes and names come from the data. Nothing here imports JAX. `config` is always the `data` section of a
+validated config.
 """
 
 import dataclasses
@@ -20,9 +20,9 @@ from common.data.preparation import Preparation
 from common.data.sources import ArraySource, Head, ImageSource, Record, Records, Source, read_all
 from common.errors import UserError, unknown
 
-ARRAYS_BYTES = 4 * 2**30  # memory 'auto' decodes a dataset into memory up to this size
-_CHUNK = 256  # examples that a decoding thread takes at a time
-# Decoding smaller images than this is mostly Python, which threads slow down (MNIST by a third on two cores).
+ARRAYS_BYTES = 4 * 2**30  # the largest dataset that memory 'auto' decodes into memory
+_CHUNK = 256  # examples that a thread decodes at once
+# Decoding smaller images is mostly Python, which threads slow down (MNIST by a third on two cores).
 _THREADED_BYTES = 2**15
 
 
@@ -30,7 +30,7 @@ _THREADED_BYTES = 2**15
 class Info:
     """Facts about a dataset.
 
-    image_shape: (height, width, channels) of what the network is fed, after channels, resize, crop and pad.
+    image_shape: (height, width, channels) of the network's input, after channels, resize, crop and pad.
     train_size, test_size: numbers of examples, after `limit`.
     """
 
@@ -49,18 +49,18 @@ class Dataset:
     train: Source
     test: Source
     info: Info
-    bad: Mapping[str, object] = dataclasses.field(default_factory=dict)  # what could not be read so far, by message
+    bad: Mapping[str, object] = dataclasses.field(default_factory=dict)  # messages about unreadable images
 
 
 class NotPreparedError(UserError):
-    """A dataset that exists but has not been prepared on this machine; `info` is what is known of it already."""
+    """A dataset that exists but is not prepared on this machine; `info` has the facts that are known already."""
 
     def __init__(self, message: str, info: Info):
         super().__init__(message)
         self.info = info
 
 
-# The module with `open_dataset(name, config) -> Dataset`, which decodes nothing yet.
+# Kinds of sources, by the module with their `open_dataset(name, config) -> Dataset`, which decodes nothing.
 _KINDS = {"tfds": "common.data.tfds_source", "folder": "common.data.folder"}
 
 
@@ -92,24 +92,24 @@ def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
 def load_test(config: ConfigDict, *, resize: int | None = None, whole: bool = False) -> Source:
     """The test examples of a `data` section for a test protocol, decoded at each access.
 
-    resize: the shorter side in pixels, in place of the section's; None keeps that, 0 the stored size.
-    whole: images are left as they are then, and differ in height and width where the stored ones do; else the centre
-    of the size that the network is fed is cut out, and an image too small for that is a UserError naming it.
+    resize: replaces the section's length of the shorter side in pixels; None keeps it, 0 keeps the stored size.
+    whole: images are not cropped, so that they differ in height and width if the stored ones do. Otherwise the centre
+    is cut to the network's input size, and an image too small for that is a UserError naming it.
     """
     dataset = _open(config)
     preparation = dataclasses.replace(dataset.test.preparation, whole=whole)
     if resize is not None:
         height, width = (length - 2 * config.pad for length in dataset.info.image_shape[:2])
         if height != width and not whole:
-            raise UserError(f"the network is fed {height} x {width} pixels; only squares can be cut at another size")
+            raise UserError(f"the network's input is {height} x {width} pixels; only squares can be resized")
         preparation = dataclasses.replace(preparation, resize=resize, crop=height)
     return dataclasses.replace(dataset.test, preparation=preparation)
 
 
 def load_info(config: ConfigDict) -> Info:
-    """The facts alone, with no image decoded.
+    """The facts alone; no image is decoded.
 
-    A TFDS dataset that TFDS knows but that is not prepared here has its facts too, but for sizes, which are 0.
+    A dataset that TFDS knows but that is not prepared here has all facts but its sizes, which are 0.
     """
     try:
         return open_dataset(config).info
@@ -118,9 +118,9 @@ def load_info(config: ConfigDict) -> Info:
 
 
 def as_dataset(train: Records, test: Records, facts: Info, config: ConfigDict) -> Dataset:
-    """Stored images as examples; `facts` has the shape that they are stored in, and may leave sizes open."""
+    """A dataset from its stored images; `facts` has their stored shape, and its sizes are ignored."""
     info = dataclasses.replace(as_fed(facts, config), train_size=len(train), test_size=len(test))
-    # A dataset may be grey or in colour though the section does not say which.
+    # The data decide between grey and colour if the section does not.
     channels = info.image_shape[2]
     in_training, in_testing = (
         dataclasses.replace(Preparation.from_config(config, train=random), channels=channels)
@@ -132,7 +132,7 @@ def as_dataset(train: Records, test: Records, facts: Info, config: ConfigDict) -
 
 
 def as_fed(facts: Info, config: ConfigDict) -> Info:
-    """The facts of a dataset with the shape of what the network is fed in place of the stored images'."""
+    """The facts of a dataset with the shape of the network's input in place of the stored images'."""
     return dataclasses.replace(facts, image_shape=Preparation.from_config(config).shape(*facts.image_shape))
 
 
@@ -144,14 +144,14 @@ def to_arrays(source: Source) -> ArraySource:
     chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
     with futures.ThreadPoolExecutor(os.cpu_count() if first.nbytes >= _THREADED_BYTES else 1) as pool:
         for _ in pool.map(functools.partial(_fill, images, labels, source), chunks):
-            pass  # reraises what went wrong in a thread
+            pass  # raises again what a thread raised
     return ArraySource(images, labels)
 
 
 def fixed_order(keys: Iterable[str]) -> Int[np.ndarray, " keys"]:
-    """A permutation of the keys that looks random, and that depends on nothing but the keys.
+    """A permutation of the keys that looks random but depends only on the keys: the order of their hashes.
 
-    The order of hashes: adding or removing keys leaves the others in the order they were in, on every machine.
+    It is the same on every machine, and adding or removing keys leaves the order of the others unchanged.
     """
     digests = [hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest() for key in keys]
     return np.argsort(np.array([int.from_bytes(digest) for digest in digests], np.uint64), kind="stable")
@@ -162,14 +162,14 @@ def hold_out(
 ) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
     """Indices of the examples to train on and to test on: the first `fraction` of each class is held out.
 
-    At least one example of each class goes to either side. UserError for a class that has only one.
+    Both sides get at least one example of each class. UserError for a class that has only one.
     """
     test = []
     for label in np.unique(labels):
         members = np.flatnonzero(labels == label)
         if len(members) < 2:
             raise UserError(
-                f"class '{class_names[label]}' has one image; expected two at least, to hold one out for testing"
+                f"class '{class_names[label]}' has one image; expected at least two, to hold one out for testing"
             )
         test.append(members[: int(np.clip(round(fraction * len(members)), 1, len(members) - 1))])
     held_out = np.isin(np.arange(len(labels)), np.concatenate(test))
@@ -177,7 +177,7 @@ def hold_out(
 
 
 def _parse(config: ConfigDict) -> tuple[str, str]:
-    """'digits' -> ('digits', ''), 'tfds:mnist' -> ('tfds', 'mnist'); UserError for another kind of source."""
+    """Parses 'digits' to ('digits', '') and 'tfds:mnist' to ('tfds', 'mnist'); UserError for other kinds."""
     kind, _, name = config.source.partition(":")
     if (kind == "digits" and not name) or (kind in _KINDS and name):
         return kind, name
@@ -193,7 +193,7 @@ def _open(config: ConfigDict) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class _Stored:
-    """Images in memory that have not been prepared yet."""
+    """Images in memory, not yet prepared."""
 
     images: UInt8[np.ndarray, "examples height width channels"]
     labels: Int[np.ndarray, " examples"]
@@ -206,8 +206,8 @@ class _Stored:
 
 
 def _digits(config: ConfigDict) -> Dataset:
-    """Scikit-learn's bundled 8x8 handwritten digits (UCI's test set of 1,797)."""
-    from sklearn.datasets import load_digits  # takes most of a second
+    """The 8x8 handwritten digits bundled with scikit-learn (UCI's test set of 1,797)."""
+    from sklearn.datasets import load_digits  # importing it takes most of a second
 
     if (config.train_split, config.test_split) != ("train", "test"):
         raise UserError("config.data.source 'digits' has no splits to choose; config.data.holdout sizes its test set")
@@ -221,7 +221,7 @@ def _digits(config: ConfigDict) -> Dataset:
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:
-    """Only the first `limit` training examples; 0 is all."""
+    """The dataset with only the first `limit` training examples; 0 keeps all."""
     if not limit:
         return dataset
     size = len(dataset.train)
@@ -236,6 +236,6 @@ def _decoded_bytes(dataset: Dataset) -> int:
 
 
 def _fill(images: np.ndarray, labels: np.ndarray, source: Source, chunk: range) -> None:
-    """Decode one chunk of a source into its place."""
+    """Decodes one chunk of a source into its place."""
     for i, example in zip(chunk, read_all(source, chunk), strict=True):
         images[i], labels[i] = example["image"], example["label"]

@@ -1,8 +1,8 @@
-"""From an image file to an array, the same way for training and prediction.
+"""Image files as arrays, decoded the same way for training and prediction.
 
-Pillow decodes everything. Whatever a file holds becomes 8-bit grey (one channel) or RGB (three): EXIF orientation
-is applied, transparency is laid over white, 16 bits lose their lower half, CMYK and palettes become RGB, and an
-animation is its first frame.
+Pillow decodes everything. Any image becomes 8-bit grey (one channel) or RGB (three): EXIF orientation is applied,
+transparency is laid over white, 16 bits lose their lower half, CMYK and palettes become RGB, and an animation gives
+its first frame.
 """
 
 import contextlib
@@ -21,38 +21,38 @@ from common.errors import UserError
 
 File = bytes | str | os.PathLike
 
-# Rec. 601 luma, which Pillow's conversion of 8-bit RGB to grey uses as well.
+# Rec. 601 luma, as in Pillow's conversion of 8-bit RGB to grey.
 _LUMA = np.float32([0.299, 0.587, 0.114])
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
-_DRAFT_MARGIN = 2.0
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+DRAFT_MARGIN = 2.0  # a JPEG is decoded at no less than this many times the size that is needed
 
-# Pillow warns of what is refused here, and refuses no less than twice as much.
+# This module refuses the images that Pillow only warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class BadImageError(UserError):
-    """An image that cannot be read: absent, damaged, of no known format, or too large."""
+    """An image that cannot be read: it is missing, damaged, too large, or in no known format."""
 
 
 def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "height width channels"]:
-    """The image in a file, as grey (`channels` 1), RGB (3) or whichever of the two it is (0); values 0..255.
+    """The image in a file as grey (`channels` 1), as RGB (3), or as whichever of the two it is (0); values 0..255.
 
-    file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is no image, is cut
-    short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
+    file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is not an image, is
+    cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
     with named(name or file), open_image(file) as image:
         return pixels(image, channels)
 
 
 def read_shape(path: str | os.PathLike) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) of the image in a file, from its header alone; errors as `read`."""
+    """Height, width and channels (1 or 3) that `read` gives, from the file's header alone; errors as `read`."""
     with named(path), open_image(path) as image:
         return *upright_size(image), 1 if image.mode in _GREY_MODES else 3
 
 
 def open_image(file: File) -> Image.Image:
-    """The image in a file, of which no more than the header has been read; BadImageError where that is impossible."""
+    """The image in a file, of which only the header has been read; BadImageError if it cannot be."""
     with _reading():
         image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
     if image.width * image.height > Image.MAX_IMAGE_PIXELS:
@@ -62,18 +62,18 @@ def open_image(file: File) -> Image.Image:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width after the EXIF orientation has been applied."""
+    """Height and width once the EXIF orientation is applied."""
     with _reading():
         return image.size if _orientation(image) in _SIDEWAYS else image.size[::-1]
 
 
 def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8[np.ndarray, "height width channels"]:
-    """The pixels of an opened file: upright, opaque, grey or RGB as `read` has it; BadImageError if it is damaged.
+    """The pixels of an opened file, upright, opaque, and grey or RGB as for `read`; BadImageError if it is damaged.
 
-    shrinks: by how much the image will be made smaller at least. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-    size, as long as that leaves `_DRAFT_MARGIN` times what is needed.
+    shrinks: the least factor by which the caller will shrink the image. A JPEG is then decoded at 1/2, 1/4 or 1/8 of
+    its size, as long as that leaves `DRAFT_MARGIN` times the size needed.
     """
-    reduction = int(shrinks / _DRAFT_MARGIN)
+    reduction = int(shrinks / DRAFT_MARGIN)
     with _reading():
         if reduction > 1:
             image.draft(None, (max(image.width // reduction, 1), max(image.height // reduction, 1)))
@@ -82,20 +82,20 @@ def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8
 
 
 def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """The image [height, width, 1 or 3] with 1 (grey) or 3 (RGB) channels; 0 leaves it as it is."""
+    """The image [height, width, 1 or 3] with 1 (grey) or 3 (RGB) channels; 0 leaves it unchanged."""
     if channels in (0, image.shape[-1]):
         return image
     if image.shape[-1] == 1:
         return np.repeat(image, channels, axis=-1)
     if image.shape[-1] != 3 or channels != 1:
-        raise UserError(f"has {image.shape[-1]} channels, which cannot be made into {channels}; expected 1 or 3")
+        raise UserError(f"has {image.shape[-1]} channels, which cannot become {channels}; expected 1 or 3")
     if image.dtype == np.uint8:
         return np.array(Image.fromarray(image).convert("L"))[:, :, None]
     return (image @ _LUMA)[:, :, None].astype(image.dtype)
 
 
 def similar_name(path: str | os.PathLike) -> str:
-    """For a path that does not exist: '; did you mean ...?' with its nearest sibling, or nothing."""
+    """'; did you mean ...?' with the nearest sibling of a path that does not exist; empty if none is near."""
     path = pathlib.Path(path)
     siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     close = difflib.get_close_matches(path.name, siblings, n=1)
@@ -104,7 +104,7 @@ def similar_name(path: str | os.PathLike) -> str:
 
 @contextlib.contextmanager
 def named(name: object) -> Iterator[None]:
-    """A UserError that says what is wrong with an image says of which one, too."""
+    """Puts the image's name in front of the message of a UserError."""
     try:
         yield
     except UserError as error:
@@ -113,7 +113,7 @@ def named(name: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading() -> Iterator[None]:
-    """Turns whatever Pillow makes of a bad file into BadImageError."""
+    """Turns whatever Pillow raises for a bad file into BadImageError."""
     try:
         yield
     except FileNotFoundError as error:
@@ -132,7 +132,7 @@ def _reading() -> Iterator[None]:
 
 
 def _decode(image: Image.Image) -> Image.Image:
-    """Grey (mode L) or RGB, upright and opaque."""
+    """The image as grey (mode L) or RGB, upright and opaque."""
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     if upright.mode.startswith("I;16"):

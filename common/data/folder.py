@@ -1,9 +1,9 @@
-"""A folder of images as a dataset: one sub-folder a class, named after it.
+"""A folder of images as a dataset, with one sub-folder for each class.
 
     PATH/train/<class>/*  and  PATH/test/<class>/* (or val, or validation)
-    PATH/<class>/*        a fraction of each class (`holdout`) is then held out for testing
+    PATH/<class>/*        a fraction of each class (`holdout`) is held out for testing
 
-Classes are sorted by name, examples are in a fixed order that looks random, hidden files are ignored.
+Classes are sorted by name. Examples have a fixed order that looks random. Hidden files are ignored.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from common.data.datasets import Dataset, Info, as_dataset, fixed_order, hold_ou
 from common.data.sources import Record
 from common.errors import UserError
 
-_TEST_FOLDERS = ("test", "val", "validation")  # one of them stands in for another
+_TEST_FOLDERS = ("test", "val", "validation")  # the first that exists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,24 +40,23 @@ class Files:
         return Record(path, self.labels[index], str(path))
 
     def subset(self, indices: Int[np.ndarray, " subset"]) -> "Files":
-        """Some of the files."""
+        """The files with these indices."""
         files, labels = (tuple(values[i] for i in indices) for values in (self.files, self.labels))
         return dataclasses.replace(self, files=files, labels=labels)
 
 
 def open_dataset(name: str, config: ConfigDict) -> Dataset:
-    """The training and test images below the folder `name`; no pixel is decoded yet.
+    """The training and test images below the folder `name`; no pixel is decoded.
 
-    What the config leaves open is read from the files' headers: with `channels` 0 images are grey if all training
-    images are, with `resize` 0 all images have to be of one size. UserError names the folder or file that is not as
-    it should be.
+    The files' headers give what the config leaves open: with `channels` 0 images are grey if all training images are;
+    with `resize` and `crop` 0 all images must have one size. UserError names the folder or file that is wrong.
     """
     root = pathlib.Path(name).expanduser().absolute()
     train_root, test_root = _split_folders(root, config)
     class_names = _class_names(train_root)
     if len(class_names) < 2:
         found = f"only one, '{class_names[0]}'" if class_names else "none"
-        raise UserError(f"'{train_root}' should have one sub-folder for each class, two at least; it has {found}")
+        raise UserError(f"'{train_root}' should have one sub-folder for each class, at least two; it has {found}")
     train = _list_files(train_root, class_names)
     if test_root is None:
         rest, held_out = hold_out(np.array(train.labels), class_names, config.holdout)
@@ -70,7 +69,7 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
 
 
 def _split_folders(root: pathlib.Path, config: ConfigDict) -> tuple[pathlib.Path, pathlib.Path | None]:
-    """The folders of training and of test classes; None where the test set is to be held out."""
+    """The folders of the training and the test classes; None if the test set has to be held out."""
     if not root.is_dir():
         raise UserError(f"no folder '{root}'{decode.similar_name(root)}")
     train, test = root / config.train_split, root / config.test_split
@@ -114,13 +113,13 @@ def _list_files(root: pathlib.Path, class_names: Sequence[str]) -> Files:
 
 
 def _common_shape(train: Files, test: Files, config: ConfigDict) -> tuple[int, int, int]:
-    """Height, width and channels of the images as they are in the files; 0 where the config settles them.
+    """Height, width and channels of the stored images; 0 where the config decides.
 
-    Headers are read only as far as that needs, and one that cannot be read is passed over with `skip_bad`.
+    As few headers as possible are read; `skip_bad` passes over those that cannot be read.
     """
     channels, height, width = config.channels, 0, 0
     if not channels:
-        # The first colour image decides, so that only a grey dataset is read whole.
+        # The first colour image decides, so that only grey datasets are read to the end.
         channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
     if not config.resize and not config.crop:
         height, width = _one_size(train, test, config.skip_bad)
@@ -128,7 +127,7 @@ def _common_shape(train: Files, test: Files, config: ConfigDict) -> tuple[int, i
 
 
 def _one_size(train: Files, test: Files, skip_bad: bool) -> tuple[int, int]:
-    """Height and width of all images; UserError naming the first that differs."""
+    """The common height and width of all images; UserError naming the first that differs."""
     common = None
     for path, shape in itertools.chain(_shapes(train, skip_bad), _shapes(test, False)):
         common = common or shape[:2]
@@ -141,7 +140,7 @@ def _one_size(train: Files, test: Files, skip_bad: bool) -> tuple[int, int]:
 
 
 def _shapes(files: Files, skip_bad: bool) -> Iterator[tuple[pathlib.Path, tuple[int, int, int]]]:
-    """Each file and the shape that its header tells."""
+    """Each file with the shape in its header."""
     for file in files.files:
         try:
             yield files.root / file, decode.read_shape(files.root / file)

@@ -23,7 +23,7 @@ DEVICE_BYTES = 2 * 2**30  # larger arrays are not kept on the device
 
 @dataclasses.dataclass(frozen=True)
 class ResidentFeed:
-    """The whole training set on every device; a batch is a row of indices into it."""
+    """The whole training set on every device; a batch is one row of indices into it."""
 
     images: Array
     labels: Int[Array, " examples"]
