@@ -15,6 +15,7 @@ test: $(VENV)/installed-test
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 # Measure the papers' claims on real data (hours; DATA holds prepared datasets, see docs/data.md).
 results: $(VENV)/installed

@@ -41,7 +41,7 @@ setup(
         "tpu": ["jax[tpu]"],
         # TensorFlow is needed to *prepare* a TFDS dataset and never to train on it.
         "prepare": ["tensorflow-cpu"],
-        "test": ["beartype", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "test": ["beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
         "parity": ["torch==2.13.0"],
     },
 )
