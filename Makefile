@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: train test lint results clean
+.PHONY: train test lint hooks results clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
@@ -16,6 +16,11 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# Lint before each commit (.pre-commit-config.yaml).
+hooks: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[hooks]'
+	$(RUN) -m pre_commit install
 
 # Measure the papers' claims on real data (hours; DATA holds prepared datasets, see docs/data.md).
 results: $(VENV)/installed

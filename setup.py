@@ -42,6 +42,7 @@ setup(
         # TensorFlow is needed to *prepare* a TFDS dataset and never to train on it.
         "prepare": ["tensorflow-cpu"],
         "test": ["beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0"],
     },
 )
