@@ -1,16 +1,26 @@
-# `make train` and `make test` do all the set-up on a fresh machine; PYTHON is any Python 3.11 or later.
+# `make train` and `make test` do all the set-up on a fresh machine; PYTHON is any Python from 3.11 to 3.13.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+NEWEST := .venv-newest
+# Folders, files or tests to run instead of all.
+TESTS ?= tests
+PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test lint hooks results clean
+.PHONY: train test test-newest lint hooks results clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
 	$(RUN) -m common.report --workdir=runs/lenet5_digits
 
 test: $(VENV)/installed-test
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
+	$(RUN) $(PYTEST) $(TESTS)
+
+# The same tests with the newest release of everything, in an environment that is made anew each time.
+test-newest:
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
+	$(NEWEST)/bin/python $(PYTEST) $(TESTS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
@@ -39,4 +49,4 @@ $(VENV)/installed-test: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(NEWEST) build *.egg-info
