@@ -7,20 +7,28 @@ NEWEST := .venv-newest
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test test-newest lint hooks results clean
+.PHONY: train test test-all test-parity test-newest lint hooks results clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
 	$(RUN) -m common.report --workdir=runs/lenet5_digits
 
 test: $(VENV)/installed-test
+	$(RUN) $(PYTEST) -m "not slow" $(TESTS)
+
+# With the slow campaigns, too.
+test-all: $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(TESTS)
+
+# The tests that compare with PyTorch; a CPU build of it is enough.
+test-parity: $(VENV)/installed-parity
+	$(RUN) $(PYTEST) -m parity $(TESTS)
 
 # The same tests with the newest release of everything, in an environment that is made anew each time.
 test-newest:
 	$(PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
-	$(NEWEST)/bin/python $(PYTEST) $(TESTS)
+	$(NEWEST)/bin/python $(PYTEST) -m "not slow" $(TESTS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
@@ -46,6 +54,10 @@ $(VENV)/installed: setup.py constraints.txt | $(VENV)/bin/python
 
 $(VENV)/installed-test: $(VENV)/installed
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/installed-parity: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
 	touch $@
 
 clean:
