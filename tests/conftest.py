@@ -1,6 +1,7 @@
 """Annotations are checked while tests run: shapes and types of every function's arguments and results."""
 
 import atexit
+import inspect
 import os
 import pathlib
 import shutil
@@ -23,3 +24,11 @@ import tests.checker  # noqa: F401  the hook looks it up in `tests`
 
 ROOT = pathlib.Path(__file__).parent.parent
 install_import_hook(["common", *(path.parent.name for path in ROOT.glob("*/model.py"))], "tests.checker.check")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks each test that names PyTorch with `parity`, so that none is forgotten."""
+    for item in items:
+        code = inspect.unwrap(item.function).__code__
+        if "torch" in code.co_consts + code.co_names:
+            item.add_marker("parity")
