@@ -61,11 +61,15 @@ def losses(config):
 def _losses(config, dataset, step, start, devices, fsdp):
     config.mesh.devices, config.mesh.fsdp = devices, fsdp
     grid = mesh.make_mesh(config.mesh)
-    state = jax.device_put(start, sharding.of(start, grid))
+    state = jax.device_put(start, sharding.shardings(start, grid))
     with sharding.split_activations(grid):
         feed = pipeline.train_feed(dataset.train, config, grid, 0)
-        step = sharding.kept(step, grid)
-        call = make_train_call(step, feed.select)
+
+        def laid_out(state, *batch):
+            state, sums = step(state, *batch)
+            return sharding.constrain(state, grid), sums
+
+        call = make_train_call(laid_out, feed.select)
         found = []
         for number in range(STEPS):
             sums = mesh.replicate(no_totals(), grid)
