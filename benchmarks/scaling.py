@@ -170,9 +170,14 @@ def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: i
     placed = {"sharding": mesh_lib.batched(mesh)}
     images = jax.ShapeDtypeStruct((batch, side, side, 3), "float32", **placed)
     labels = jax.ShapeDtypeStruct((batch,), "int32", **placed)
+
+    def laid_out(state: "PyTree", *batch: jax.Array) -> tuple:
+        state, totals = step(state, *batch)
+        return sharding.constrain(state, mesh), totals
+
     with sharding.split_activations(mesh):
-        step = jax.jit(sharding.kept(step, mesh), donate_argnums=0)
-        return step.lower(sharding.like(shapes, mesh), images, labels).compile().as_text()
+        update = jax.jit(laid_out, donate_argnums=0)
+        return update.lower(sharding.sharded_structs(shapes, mesh), images, labels).compile().as_text()
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def main(root):
             for restored, other in grids.items():
                 state = checkpoints.restore_latest(like, other)
                 same = jax.tree.map(lambda a, b: np.array_equal(a, np.asarray(b)), expected, state)
-                placed = jax.tree.map(lambda a, b: a.sharding == b, state, sharding.of(like, other))
+                placed = jax.tree.map(lambda a, b: a.sharding == b, state, sharding.shardings(like, other))
                 if not (all(jax.tree.leaves(same)) and all(jax.tree.leaves(placed))):
                     wrong.append((saved, restored))
     with Checkpoints(root / "kept", keep=2, keep_every=4) as checkpoints:

@@ -65,7 +65,7 @@ def losses(config):
 def _losses(config, dataset, fixed, start, devices, fsdp):
     config.mesh.devices, config.mesh.fsdp = devices, fsdp
     grid = mesh.make_mesh(config.mesh)
-    state = jax.device_put(start, sharding.of(start, grid))
+    state = jax.device_put(start, sharding.shardings(start, grid))
     with sharding.split_activations(grid):
         feed = pipeline.train_feed(
             dataset.train,

@@ -76,7 +76,7 @@ class Checkpoints:
 
         The numbers of devices and of processes that saved it do not matter.
         """
-        return self._manager.restore(step, args=ocp.args.StandardRestore(sharding.like(like, mesh)))
+        return self._manager.restore(step, args=ocp.args.StandardRestore(sharding.sharded_structs(like, mesh)))
 
     def restore_latest(self, like: TrainState, mesh: Mesh) -> TrainState | None:
         """The newest state that every process can read, None if there is no checkpoint.

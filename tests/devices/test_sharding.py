@@ -1,4 +1,4 @@
-"""Where arrays lie, that it changes no loss, and that what is sent is what the model of docs/scaling.md says."""
+"""The layout of arrays: it changes no loss, and devices exchange what the model of docs/scaling.md predicts."""
 
 import json
 import subprocess
@@ -41,7 +41,7 @@ def test_the_largest_axis_that_divides_is_split(shape, spec):
 
 
 def run_in_eight(*arguments):
-    """The last line that `python ARGUMENTS` prints on eight simulated devices."""
+    """The last line that `python ARGUMENTS` prints with eight simulated devices."""
     command = [sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, env=environment(8), capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr
