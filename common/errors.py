@@ -6,6 +6,7 @@ alone, without a traceback, and exit with code 2.
 
 import contextlib
 import difflib
+import pathlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -37,6 +38,21 @@ def writing(path: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path to write to, which takes the place of `path` when the block ends, and is removed if it fails.
+
+    `UserError` where writing fails.
+    """
+    fresh = path.with_name(path.name + ".tmp")
+    with writing(path):
+        try:
+            yield fresh
+            fresh.replace(path)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

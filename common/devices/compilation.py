@@ -30,6 +30,11 @@ def jit(function: Callable, **options: Any) -> Callable:
     return jax.jit(function, compiler_options=compiler_options(), **options)
 
 
+def on_cpu() -> bool:
+    """True where programs run on XLA's CPU backend, which some formulations are written for."""
+    return jax.default_backend() == "cpu"
+
+
 @functools.cache
 def compiler_options() -> dict[str, Any]:
     """What to tell XLA on this backend: on CPU what to leave out, if this version of it knows."""

@@ -1,7 +1,9 @@
 """Test error of a state: every example once, whatever the batch size and the number of devices."""
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -23,6 +25,17 @@ def make_eval_step(classifier: Classifier, config: ConfigDict, statistics: Pixel
     """Compile (variables, images, labels, mask) -> Totals for stored images."""
     transform = make_normalize(config.data, statistics)
     return compilation.jit(functools.partial(eval_step, classifier=classifier, transform=transform))
+
+
+def run_over(function: Callable[..., PyTree], batches: Iterable[tuple[Any, ...]]) -> Iterator[PyTree]:
+    """Yields function(*batch) for each batch; the next one is on its way to the device while a result is read."""
+    results = itertools.starmap(function, batches)
+    before = next(results, None)
+    for result in results:
+        yield before
+        before = result
+    if before is not None:
+        yield before
 
 
 def evaluate(step: EvalStep, variables: PyTree, source: Source, batch_size: int, mesh: Mesh) -> dict[str, float]:
