@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, whole_file
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims; default: all")
 _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
@@ -93,7 +93,8 @@ def _record(claim: Any) -> str:
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)
     if result["figure"]:
-        claim.figure(folders).savefig(path / result["figure"], dpi=110)
+        with whole_file(path / result["figure"]) as file:
+            claim.figure(folders).savefig(file, format="png", dpi=110)
     workdir.write_json(path / f"{claim.id}{_suffix()}.json", result)
     return f"{claim.id}: {result['verdict']}: {result['values']}"
 

@@ -13,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
+from common.errors import whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
@@ -29,7 +30,8 @@ def main() -> None:
         before = path.read_text()
         after = fill_speeds(fill(before, results, _seen_from(path, folder)), benchmarks)
         if after != before:
-            path.write_text(after)
+            with whole_file(path) as file:
+                file.write_text(after)
             print(f"wrote {path}")
 
 
