@@ -11,7 +11,6 @@ A family's `paper.py` has
     connections(config.model, params) -> dict[layer, int]      optional: our connections, counted as the paper does
 """
 
-import importlib.util
 from typing import Any
 
 from absl import flags
@@ -68,9 +67,9 @@ def paper_facts(model: ConfigDict, params: PyTree) -> tuple[dict[str, dict[str, 
 
     params: the network's parameters or their shapes. The whole network is the layer 'total'.
     """
-    if importlib.util.find_spec(f"{model.family}.paper") is None:
+    paper = models.optional_module(model.family, "paper")
+    if paper is None:
         return {}, {}
-    paper = models.family_module(model.family, "paper")
     layers = dict(paper.LAYERS.get(model.variant, {}))
     if model.variant in getattr(paper, "TOTALS", {}):
         layers["total"] = paper.TOTALS[model.variant]

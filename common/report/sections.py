@@ -8,7 +8,6 @@ for a `trained.Run` and up to a thousand of its test images, as stored, from all
 """
 
 import functools
-import importlib.util
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -237,9 +236,7 @@ def _spread(size: int, count: int) -> Int[np.ndarray, " chosen"]:
 def family_pictures(run: Run, test: Source) -> list[str]:
     """Sections with what the family's `pictures.py` draws."""
     family = run.config.model.family
-    if importlib.util.find_spec(f"{family}.pictures") is None:
-        return []
-    draw = getattr(models.family_module(family, "pictures"), "pictures", None)
+    draw = getattr(models.optional_module(family, "pictures"), "pictures", None)
     if draw is None:
         return []
     drawn = draw(run, *pipeline.gather(test, _spread(len(test), _SAMPLE)))

@@ -4,9 +4,10 @@ import json
 import pathlib
 
 import pytest
+from absl import flags
 from PIL import Image
 
-from common import tables
+from common import reproduce, tables
 from common.claims import claim as claims
 from common.claims import curves
 from tests.runs import ROOT, refused, run
@@ -99,10 +100,6 @@ def test_unknown_claims_get_the_nearest(tmp_path):
 
 
 def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
-    from absl import flags
-
-    from common import reproduce
-
     experiment = claims.Experiment(
         "configs/lenet5_folder.py", {"data.source": "digits", "train.length": "40 steps", "schedule.warmup": "0 steps"}
     )
@@ -116,7 +113,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
         holds=lambda errors: claims.mean(errors["LeNet-5"]) < 0.8,
         seeds=1,
     )
-    monkeypatch.setattr(claims, "all_claims", lambda: {claim.id: claim})
+    monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     for name, value in (("runs", str(tmp_path / "runs")), ("results", str(tmp_path / "results"))):
@@ -142,10 +139,6 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
     [("paper", 0.9, "holds"), ("paper", 0.1, "does not hold"), ("quick", 0.9, "holds"), ("quick", 0.1, "undecided")],
 )
 def test_a_first_look_does_not_refute_a_claim(scale, error, verdict, monkeypatch):
-    from absl import flags
-
-    from common import reproduce
-
     claim = claims.all_claims()["resnet-plain110-fails"]
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
