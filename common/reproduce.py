@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
-from common.claims.claim import Claim, Experiment, Folders, all_claims
+from common.claims.claim import Claim, Experiment, Folders, Values, all_claims
 from common.errors import UserError, unknown, whole_file
 from common.run import summary, workdir
 
@@ -123,7 +123,7 @@ def _result(claim: Claim, folders: Folders) -> dict[str, Any]:
             for name, found in values.items()
         },
         "values": values,
-        "verdict": _verdict(claim, values),
+        "verdict": verdict(claim, values, _SCALE.value),
         "figure": f"{claim.id}{_suffix()}.png" if claim.figure else None,
         "seeds": list(range(len(first))),
         "commands": {name: _command(run, claim) for name, run in claim.runs.items()},
@@ -134,11 +134,14 @@ def _result(claim: Claim, folders: Folders) -> dict[str, Any]:
     }
 
 
-def _verdict(claim: Claim, values: dict[str, list[float]]) -> str:
-    """What the numbers say of the claim; a first look that does not show it is no evidence against it."""
+def verdict(claim: Claim, values: Values, scale: str) -> str:
+    """The verdict on a claim: 'holds', 'does not hold', or 'undecided' where a quick run does not show it.
+
+    A quick run is too short to be evidence against a claim.
+    """
     if claim.holds(values):
         return "holds"
-    return "does not hold" if _SCALE.value == "paper" else "undecided"
+    return "does not hold" if scale == "paper" else "undecided"
 
 
 def _command(experiment: Experiment, claim: Claim) -> str:
