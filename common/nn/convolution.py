@@ -1,4 +1,4 @@
-"""XLA's convolution. On CPU, where XLA's grouped convolution leaves most cores idle, groups are convolved one by one."""
+"""XLA's convolution; on CPU, where its grouped convolution leaves most cores idle, one convolution for each group."""
 
 import functools
 from collections.abc import Sequence

@@ -30,9 +30,8 @@ from common.data.preparation import Pixels
 from common.optim import plan
 from common.optim.schedules import SCHEDULES
 from common.report import figures, mistakes, page, samples
-from common.report.mistakes import Results
 from common.run import metrics, summary, trained
-from common.run.trained import Run
+from common.run.trained import Predictions, Run
 from common.training.state import num_parameters
 
 _LAYERS_SHOWN, _SAMPLE = 8, 1000
@@ -50,16 +49,16 @@ def report_html(folder: pathlib.Path) -> str:
     data = run.config.data.copy_and_resolve_references()
     data.memory = "stream"
     test = datasets.load(data).test
-    results = mistakes.on_test_set(run, test)
+    predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
-    parts = [*results_first(run, folder, results), *curves(run, folder), confusion(run, results)]
-    parts += [samples.likeliest(run, test, results), worst_mistakes(run, test, results)]
-    parts += [*first_filters(run, layers), example(run, test, results, layers), samples.covered(run, test, results)]
-    parts += [*family_pictures(run, test), what_was_run(run, folder)]
+    parts = [*results_first(run, folder, predictions), *curves(run, folder), confusion(run, predictions)]
+    parts += [samples.likeliest(run, test, predictions), worst_mistakes(run, test, predictions)]
+    parts += [*first_filters(run, layers), example(run, test, predictions, layers)]
+    parts += [samples.covered(run, test, predictions), *family_pictures(run, test), what_was_run(run, folder)]
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
 
 
-def results_first(run: Run, folder: pathlib.Path, results: Results) -> list[str]:
+def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[str]:
     """Network, data, and the numbers to see first."""
     info, model = run.info, run.config.model
     due = plan.make_plan(run.config, info.train_size)
@@ -69,7 +68,7 @@ def results_first(run: Run, folder: pathlib.Path, results: Results) -> list[str]
         f"{info.name}: {info.train_size:,} images of {shape} to learn from and {info.test_size:,} to be tested on, in "
         f"{info.num_classes} classes."
     )
-    shown = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{results.error:.2%}")]
+    shown = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
         shown += _finished(summary.read(folder), due)
     else:
@@ -136,12 +135,12 @@ def curves(run: Run, folder: pathlib.Path) -> list[str]:
     return [page.section("curves", "Learning curves", caption, page.picture(figure, "loss and error over epochs"))]
 
 
-def confusion(run: Run, results: Results) -> str:
+def confusion(run: Run, predictions: Predictions) -> str:
     """What is taken for what, over the whole test set."""
-    counts, names = mistakes.confusion_counts(results, run.info.num_classes), run.info.class_names
+    counts, names = mistakes.confusion_counts(predictions, run.info.num_classes), run.info.class_names
     caption = (
-        f"Rows are the true class of the {len(results.labels):,} test images, columns what the network says; what is "
-        "right is grey, on the diagonal, and mistakes are blue. "
+        f"Rows are the true classes of the {len(predictions.labels):,} test images, columns the predicted ones. "
+        "Correct predictions are grey, on the diagonal; mistakes are blue. "
     ) + mistakes.most_confused(counts, names)
     if len(names) > figures.NAMED_CLASSES:
         wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
@@ -152,17 +151,17 @@ def confusion(run: Run, results: Results) -> str:
     return page.section("confusion", "Confusion matrix", caption, picture)
 
 
-def worst_mistakes(run: Run, test: Source, results: Results) -> str:
+def worst_mistakes(run: Run, test: Source, predictions: Predictions) -> str:
     """The mistakes with the largest losses, as pictures."""
     caption = (
         "The wrongly classified test images with the largest losses, the largest first: under each its class, then "
         "what the network takes it for and with what probability."
     )
     names, items = run.info.class_names, []
-    for index in mistakes.worst(results):
-        predicted = results.predicted[index]
-        said = f"as {names[predicted]}, {results.probabilities[index, predicted]:.0%}"
-        items.append((figures.pixels(test[int(index)]["image"]), names[results.labels[index]], said))
+    for index in mistakes.worst(predictions):
+        predicted = predictions.predicted[index]
+        said = f"as {names[predicted]}, {np.exp(predictions.log_probabilities[index, predicted]):.0%}"
+        items.append((figures.pixels(test[int(index)]["image"]), names[predictions.labels[index]], said))
     if not items:
         caption = "Every test image is classified rightly."
     return page.section("mistakes", "Worst mistakes", caption, page.examples(items))
@@ -191,15 +190,16 @@ def _filters(layer: str, kernel: Float[np.ndarray, "height width channels filter
     return page.section("filters", "First filters", caption, page.picture(figures.filters(kernel), "first filters"))
 
 
-def example(run: Run, test: Source, results: Results, layers: Sequence[Row]) -> str:
+def example(run: Run, test: Source, predictions: Predictions, layers: Sequence[Row]) -> str:
     """The first test image on its way through the network."""
     image, names = test[0]["image"], run.info.class_names
     caption = (
-        f"The first test image, of class {names[results.labels[0]]}, and what the layers make of it: of each layer the "
-        f"{figures.MAPS_SHOWN} maps that vary most, from its smallest value (dark) to its largest (bright); at the "
-        "bottom the probabilities of the likeliest classes."
+        f"The first test image, of class {names[predictions.labels[0]]}, and the outputs of layers for it: the "
+        f"{figures.MAPS_SHOWN} maps of each layer that vary most, from the layer's smallest value (dark) to its "
+        "largest (bright). At the bottom are the probabilities of the likeliest classes."
     )
-    figure = figures.through_the_network(image, feature_maps(run, image, layers), results.probabilities[0], names)
+    probabilities = np.exp(predictions.log_probabilities[0])
+    figure = figures.through_the_network(image, feature_maps(run, image, layers), probabilities, names)
     return page.section("maps", "One image through the network", caption, page.picture(figure, "feature maps"))
 
 
