@@ -18,7 +18,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common import errors, launch, models
-from common.anatomy import layer_table
+from common.anatomy import footprint, layer_table
 from common.models import Classifier
 
 _CONFIG = launch.define_config()
@@ -47,7 +47,7 @@ def describe(classifier: Classifier, model: ConfigDict, depth: int | None = None
     paper, connections = paper_facts(model, variables.get("params", {}))
     table = layer_table.format_table(layers, paper, connections, depth)
     shape = "x".join(map(str, classifier.input_shape))
-    memory = layer_table.memory(classifier.module, classifier.input_shape)
+    memory = footprint.memory(classifier)
     return "\n".join(
         [
             f"{model.family} {model.variant}: images of {shape}, {classifier.num_classes} classes",
