@@ -27,7 +27,7 @@ from common.anatomy.layer_table import Row
 from common.data import datasets, pipeline
 from common.data.datasets import Source
 from common.data.preparation import Pixels
-from common.optim import plan
+from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
 from common.report import figures, mistakes, page, samples
 from common.run import metrics, summary, trained
@@ -61,18 +61,18 @@ def report_html(folder: pathlib.Path) -> str:
 def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[str]:
     """Network, data, and the numbers to see first."""
     info, model = run.info, run.config.model
-    due = plan.make_plan(run.config, info.train_size)
+    plan = make_plan(run.config, info.train_size)
     shape = "×".join(map(str, info.image_shape))
     text = (
         f"{model.variant}, of the family {model.family}: {num_parameters(run.variables['params']):,} parameters. "
         f"{info.name}: {info.train_size:,} images of {shape} to learn from and {info.test_size:,} to be tested on, in "
         f"{info.num_classes} classes."
     )
-    shown = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{predictions.error:.2%}")]
+    shown = [(f"test error of the best checkpoint, epoch {run.step / plan.epoch:.3g}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
-        shown += _finished(summary.read(folder), due)
+        shown += _finished(summary.read(folder), plan)
     else:
-        text += f" The run is not finished: its last checkpoint is before step {due.total:,}."
+        text += f" The run is not finished: its last checkpoint is before step {plan.total:,}."
     return [page.paragraph(text), page.numbers(shown)]
 
 
@@ -88,11 +88,11 @@ def what_was_run(run: Run, folder: pathlib.Path) -> str:
     )
 
 
-def _finished(done: dict[str, Any], due: plan.Plan) -> list[tuple[str, str]]:
+def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """Names and values of what a finished run's summary says."""
     seconds = done["seconds"]["train"] + done["seconds"]["test"]
     return [
-        (f"test error at the end, epoch {done['step'] / due.epoch:.3g}", f"{done['test']['error']:.2%}"),
+        (f"test error at the end, epoch {done['step'] / plan.epoch:.3g}", f"{done['test']['error']:.2%}"),
         ("training error at the end, as images were fed", f"{done['train']['error']:.2%}"),
         ("training images a second", f"{done['images_per_second']:,.0f}"),
         ("time, testing included", _time(seconds)),
@@ -125,7 +125,7 @@ def curves(run: Run, folder: pathlib.Path) -> list[str]:
     train, test = metrics.read(folder, "train"), metrics.read(folder, "test")
     if not (train or test):
         return []
-    epoch = plan.make_plan(run.config, run.info.train_size).epoch
+    epoch = make_plan(run.config, run.info.train_size).epoch
     caption = (
         "Loss and error over passes through the training set. Training values are means over the updates since the "
         "record before, on images as they were fed, random distortions included; test values are of the whole test "
