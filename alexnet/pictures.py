@@ -19,8 +19,8 @@ _CAPTION = (
 
 def pictures(
     run: Run,
-    images: list[Pixels] | np.ndarray,  # noqa: ARG001
-    labels: Int[np.ndarray, " batch"],  # noqa: ARG001
+    images: list[Pixels] | np.ndarray,
+    labels: Int[np.ndarray, " batch"],
 ) -> list[tuple[str, str, Figure]]:
     """(title, caption, figure) for a report; none for networks with one column or grey images."""
     if getattr(run.classifier.module, "columns", 1) == 1 or run.classifier.input_shape[-1] != 3:

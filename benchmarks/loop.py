@@ -42,7 +42,7 @@ def main() -> None:
     record(pathlib.Path(_OUT.value), name, measured, command)
 
 
-def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
+def _bare_step(config) -> Callable[[], float]:
     """A function that times the compiled update on one resident batch, in images per second."""
     import jax
 
@@ -73,7 +73,7 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
     return measure
 
 
-def _whole_loop(config) -> float:  # noqa: ANN001
+def _whole_loop(config) -> float:
     """Images per second that `fit` reports for its second half (the first includes compilation)."""
     from common import train
     from common.run import metrics

@@ -11,7 +11,6 @@ A family's `paper.py` has
     connections(config.model, params) -> dict[layer, int]      optional: our connections, counted as the paper does
 """
 
-import importlib.util
 from typing import Any
 
 from absl import flags
@@ -19,7 +18,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common import errors, launch, models
-from common.anatomy import layer_table
+from common.anatomy import footprint, layer_table
 from common.models import Classifier
 
 _CONFIG = launch.define_config()
@@ -48,7 +47,7 @@ def describe(classifier: Classifier, model: ConfigDict, depth: int | None = None
     paper, connections = paper_facts(model, variables.get("params", {}))
     table = layer_table.format_table(layers, paper, connections, depth)
     shape = "x".join(map(str, classifier.input_shape))
-    memory = layer_table.memory(classifier.module, classifier.input_shape)
+    memory = footprint.memory(classifier)
     return "\n".join(
         [
             f"{model.family} {model.variant}: images of {shape}, {classifier.num_classes} classes",
@@ -68,9 +67,9 @@ def paper_facts(model: ConfigDict, params: PyTree) -> tuple[dict[str, dict[str, 
 
     params: the network's parameters or their shapes. The whole network is the layer 'total'.
     """
-    if importlib.util.find_spec(f"{model.family}.paper") is None:
+    paper = models.optional_module(model.family, "paper")
+    if paper is None:
         return {}, {}
-    paper = models.family_module(model.family, "paper")
     layers = dict(paper.LAYERS.get(model.variant, {}))
     if model.variant in getattr(paper, "TOTALS", {}):
         layers["total"] = paper.TOTALS[model.variant]

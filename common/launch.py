@@ -105,7 +105,7 @@ def _parse(argv: list[str]) -> list[str]:
         rest = flags.FLAGS(argv)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001  a config file can raise anything
+    except Exception as error:
         raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
     if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
         raise UserError(f"{path}: get_config() returns no ConfigDict; start from common.config.base()")

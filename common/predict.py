@@ -11,14 +11,13 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from common import launch
-from common.data import decode, pipeline, preparation
+from common.data import decode, preparation
 from common.data.preparation import Preparation
 from common.data.sources import ArraySource
 from common.errors import UserError
@@ -70,11 +69,13 @@ def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) 
     invert: swap black and white, besides what the run's config does.
     """
     prepared = [read_input(run, file, invert) for file in files]
-    chances = probabilities(run, np.stack([image for image, _ in prepared]))
-    order = np.argsort(-chances, axis=-1, kind="stable")
+    images = np.stack([image for image, _ in prepared])
+    no_labels = np.zeros(len(images), np.int32)
+    log_probabilities = trained.predictions(run, ArraySource(images, no_labels)).log_probabilities
+    order = np.argsort(-log_probabilities, axis=-1, kind="stable")
     return [
-        Prediction(str(file), tuple((run.info.class_names[i], float(row[i])) for i in ranks), note)
-        for file, row, ranks, (_, note) in zip(files, chances, order, prepared, strict=True)
+        Prediction(str(file), tuple((run.info.class_names[i], float(np.exp(row[i]))) for i in ranks), note)
+        for file, row, ranks, (_, note) in zip(files, log_probabilities, order, prepared, strict=True)
     ]
 
 
@@ -111,18 +112,6 @@ def _fit(image: UInt8[np.ndarray, "_ _ channels"], size: tuple[int, int]) -> UIn
     picture = Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
     fitted = np.array(ImageOps.fit(picture, size[::-1], Image.Resampling.BILINEAR))
     return fitted.reshape(*size, image.shape[-1])
-
-
-def probabilities(
-    run: Run, images: UInt8[np.ndarray, "images height width channels"]
-) -> Float[np.ndarray, "images classes"]:
-    """The softmax of the run's logits for stored images of its network's size."""
-    source = ArraySource(images, np.zeros(len(images), np.int32))
-    parts = []
-    for batch, _, mask in pipeline.eval_batches(source, run.config.evaluate.batch_size, run.mesh):
-        chances = jax.nn.softmax(run.classifier.logits(trained.outputs(run, batch)))
-        parts.append(np.asarray(chances)[np.asarray(mask)])
-    return np.concatenate(parts)
 
 
 def as_text(predictions: Sequence[Prediction], top: int) -> list[str]:

@@ -17,7 +17,9 @@ from typing import Any
 from absl import flags
 
 from common import launch
-from common.errors import UserError, unknown
+from common.claims.claim import Claim, Experiment, Folders, Values, all_claims
+from common.errors import UserError, unknown, whole_file
+from common.run import summary, workdir
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims; default: all")
 _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
@@ -34,8 +36,6 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 def main() -> None:
     """Run the claims that the flags name."""
-    from common.claims.claim import all_claims  # slow imports
-
     known = all_claims()
     for name in _CLAIMS.value:
         if name not in known:
@@ -56,15 +56,15 @@ def main() -> None:
         print(_record(claim))
 
 
-def _scaled(experiment: Any, claim: Any) -> Any:
+def _scaled(experiment: Experiment, claim: Claim) -> Experiment:
     return experiment.with_changes(claim.quick) if _SCALE.value == "quick" else experiment
 
 
-def _folder(experiment: Any, claim: Any, seed: int) -> pathlib.Path:
+def _folder(experiment: Experiment, claim: Claim, seed: int) -> pathlib.Path:
     return pathlib.Path(_RUNS.value) / _scaled(experiment, claim).name() / f"seed{seed}"
 
 
-def _flags(experiment: Any, claim: Any, seed: int) -> list[str]:
+def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
     given = {"source": _SOURCE.value, "directory": _DATA_DIR.value}
     where = [f"--config.data.{name}={value}" for name, value in given.items() if value]
     return [*_scaled(experiment, claim).flags(), f"--config.seed={seed}", *where]
@@ -83,17 +83,16 @@ def _run(job: tuple[pathlib.Path, list[str]]) -> None:
         raise UserError(f"a run ended with code {code}: {log.read_text().strip().splitlines()[-1]} (see {log})")
 
 
-def _record(claim: Any) -> str:
+def _record(claim: Claim) -> str:
     """Write the claim's result and picture; returns the result as a line."""
-    from common.run import workdir
-
     seeds = range(_SEEDS.value or claim.seeds)
     folders = {name: [_folder(run, claim, seed) for seed in seeds] for name, run in claim.runs.items()}
     result = _result(claim, folders)
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)
     if result["figure"]:
-        claim.figure(folders).savefig(path / result["figure"], dpi=110)
+        with whole_file(path / result["figure"]) as file:
+            claim.figure(folders).savefig(file, format="png", dpi=110)
     workdir.write_json(path / f"{claim.id}{_suffix()}.json", result)
     return f"{claim.id}: {result['verdict']}: {result['values']}"
 
@@ -102,10 +101,8 @@ def _suffix() -> str:
     return "" if _SCALE.value == "paper" else f".{_SCALE.value}"
 
 
-def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any]:
+def _result(claim: Claim, folders: Folders) -> dict[str, Any]:
     """All there is to say about a claim's finished runs."""
-    from common.run import summary, workdir
-
     values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
     summaries = [summary.read(folder) for found in folders.values() for folder in found]
     first = next(iter(folders.values()))
@@ -126,7 +123,7 @@ def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any
             for name, found in values.items()
         },
         "values": values,
-        "verdict": _verdict(claim, values),
+        "verdict": verdict(claim, values, _SCALE.value),
         "figure": f"{claim.id}{_suffix()}.png" if claim.figure else None,
         "seeds": list(range(len(first))),
         "commands": {name: _command(run, claim) for name, run in claim.runs.items()},
@@ -137,14 +134,17 @@ def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any
     }
 
 
-def _verdict(claim: Any, values: dict[str, list[float]]) -> str:
-    """What the numbers say of the claim; a first look that does not show it is no evidence against it."""
+def verdict(claim: Claim, values: Values, scale: str) -> str:
+    """The verdict on a claim: 'holds', 'does not hold', or 'undecided' where a quick run does not show it.
+
+    A quick run is too short to be evidence against a claim.
+    """
     if claim.holds(values):
         return "holds"
-    return "does not hold" if _SCALE.value == "paper" else "undecided"
+    return "does not hold" if scale == "paper" else "undecided"
 
 
-def _command(experiment: Any, claim: Any) -> str:
+def _command(experiment: Experiment, claim: Claim) -> str:
     """The command that anyone can repeat, without this machine's folders."""
     options = [shlex.quote(option) for option in _scaled(experiment, claim).flags()]
     if _SOURCE.value:

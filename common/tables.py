@@ -13,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
+from common.errors import whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
@@ -27,13 +28,15 @@ def main() -> None:
     results, benchmarks = load(folder, "claim"), load(folder, "benchmark")
     for path in sorted([*pathlib.Path().glob("*.md"), *pathlib.Path().glob("*/README.md")]):
         before = path.read_text()
-        after = fill_speeds(fill(before, results, _seen_from(path, folder)), benchmarks)
+        after = fill_speeds(fill(before, results, path_from(path, folder)), benchmarks)
         if after != before:
-            path.write_text(after)
+            with whole_file(path) as file:
+                file.write_text(after)
             print(f"wrote {path}")
 
 
-def _seen_from(document: pathlib.Path, folder: pathlib.Path) -> str:
+def path_from(document: pathlib.Path, folder: pathlib.Path) -> str:
+    """The path to `folder` as written in `document`; both are relative to the root of the repository."""
     return pathlib.Path(*[".."] * len(document.parent.parts), folder).as_posix()
 
 

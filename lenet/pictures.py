@@ -89,6 +89,6 @@ def drawings(
     return figure
 
 
-def _bitmap(axes: Axes, values: Float[np.ndarray, " 84"]):  # noqa: ANN202
+def _bitmap(axes: Axes, values: Float[np.ndarray, " 84"]):
     """Draws 84 outputs as ink on paper."""
     return axes.imshow(values.reshape(HEIGHT, WIDTH), cmap="Greys", vmin=-1.0, vmax=1.0)

@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +24,6 @@ from jaxtyping import Array, PyTree
 from common.anatomy.receptive_field import called_programs, receptive_fields
 
 _MARK = "module:"
-# Two batch sizes, so that what does not grow with the batch cancels; large, for batch groups to divide.
-_BATCHES = (256, 512)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,26 +83,6 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
     return dict(_count(program.jaxpr))
 
 
-class Memory(NamedTuple):
-    """Bytes of the parameters, of the other variables, and of what one image adds to what a backward pass needs.
-
-    The last is what automatic differentiation asks to be kept; the compiler shares or recomputes some of it.
-    """
-
-    parameters: int
-    state: int
-    activations: int
-
-
-def memory(module: nn.Module, input_shape: tuple[int, int, int]) -> Memory:
-    """The memory that training the network takes."""
-    shapes = variables(module, input_shape)
-    kept = [jax.eval_shape(functools.partial(_pullback, module), shapes, _images(n, input_shape)) for n in _BATCHES]
-    small, large = map(_bytes, kept)
-    parameters = _bytes(shapes.get("params", {}))
-    return Memory(parameters, _bytes(shapes) - parameters, (large - small) // (_BATCHES[1] - _BATCHES[0]))
-
-
 def variables(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
     """The shapes of all the network's variables."""
     init = functools.partial(module.init, train=train)
@@ -113,20 +91,6 @@ def variables(module: nn.Module, input_shape: tuple[int, int, int], train: bool 
 
 def _images(batch: int, input_shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((batch, *input_shape), jnp.float32)
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _pullback(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
-    """The function from an output's gradient to the parameters', a tree whose leaves are what it needs kept."""
-    state = {name: value for name, value in variables.items() if name != "params"}
-
-    def forward(params: PyTree) -> PyTree:
-        return _apply(module, {"params": params, **state}, images, train=True)
-
-    return jax.vjp(forward, variables.get("params", {}))[1]
 
 
 class _Marks:

@@ -4,7 +4,6 @@ Each family lists its own in `FAMILY/claims.py` as `CLAIMS`; `python -m common.r
 """
 
 import dataclasses
-import importlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -86,6 +85,7 @@ def all_claims() -> dict[str, Claim]:
     """The claims of every family, by id."""
     found = {}
     for family in models.families():
-        if importlib.util.find_spec(f"{family}.claims") is not None:
-            found |= {claim.id: claim for claim in importlib.import_module(f"{family}.claims").CLAIMS}
+        module = models.optional_module(family, "claims")
+        if module is not None:
+            found |= {claim.id: claim for claim in module.CLAIMS}
     return found

@@ -90,7 +90,7 @@ def can_do(run: Run) -> list[str]:
     return [name for name, protocol in PROTOCOLS.items() if dense or views.whole not in protocol.cuts]
 
 
-def dense_logits(run: Run):  # noqa: ANN201
+def dense_logits(run: Run):
     """The family's `dense_logits(module, variables, images) -> [batch, rows, columns, classes]`, None without it."""
     return getattr(models.family_module(run.config.model.family), "dense_logits", None)
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -25,7 +25,8 @@ from common.protocols.views import Cut, Views
 from common.run import trained, workdir
 from common.run.trained import Run
 from common.training import evaluate
-from common.training.steps import totals
+from common.training.evaluate import run_over
+from common.training.totals import means, totals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,9 +129,11 @@ def _one_pass(run: Run, one: Pass) -> Scores:
     read = functools.partial(_read, examples, one.cut, width)
     ahead = batches.read_ahead(read, len(examples), max(run.config.data.workers, 1))
     pixels = run.config.evaluate.batch_size * height * width
-    for rows, indices, row_labels in _seen(run, one.dense, batches.by_shape(ahead, pixels, run.mesh.size)):
+    apply = jax.jit(functools.partial(log_probabilities, run, one.dense), out_shardings=mesh_lib.replicated(run.mesh))
+    todo = batches.by_shape(ahead, pixels, run.mesh.size)
+    for rows, indices, row_labels in run_over(functools.partial(_apply, apply, run), todo):
         real = indices >= 0
-        np.logaddexp.at(sums, indices[real], rows[real])
+        np.logaddexp.at(sums, indices[real], np.asarray(rows)[real])
         np.add.at(views, indices[real], 1)
         labels[indices[real]] = row_labels[real]
     if views.min() != views.max() or views.min() == 0:
@@ -151,19 +154,11 @@ def _read(examples: Source, cut: Cut, side: int, index: int) -> tuple[Views, int
     return cut(example["image"], side), int(example["label"])
 
 
-def _seen(
-    run: Run, dense: bool, todo: Iterable[tuple[ViewsOfAnyShape, Indices, Indices]]
-) -> Iterator[tuple[Float[np.ndarray, "batch classes"], Indices, Indices]]:
-    """Log-probabilities of each batch of views; the next one is on its way to the device when they are waited for."""
-    apply = jax.jit(functools.partial(log_probabilities, run, dense), out_shardings=mesh_lib.replicated(run.mesh))
-    placed, before = mesh_lib.batched(run.mesh), None
-    for views, *whose in todo:
-        running = apply(run.variables, mesh_lib.place(views, placed))
-        if before is not None:
-            yield np.asarray(before[0]), *before[1]
-        before = running, whose
-    if before is not None:
-        yield np.asarray(before[0]), *before[1]
+def _apply(
+    apply: Callable, run: Run, views: ViewsOfAnyShape, indices: Indices, labels: Indices
+) -> tuple[Float[Array, "batch classes"], Indices, Indices]:
+    """The log-probabilities of a batch of views, with the index and the label of the example of each."""
+    return apply(run.variables, mesh_lib.place(views, mesh_lib.batched(run.mesh))), indices, labels
 
 
 def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -> Float[Array, "batch classes"]:

@@ -19,12 +19,12 @@ Cut = Callable[[Pixels, int], Views]
 _GRID = 5  # VGG's crops along each axis
 
 
-def as_stored(image: Pixels, side: int) -> Views:  # noqa: ARG001
+def as_stored(image: Pixels, side: int) -> Views:
     """The image itself."""
     return image[None]
 
 
-def whole(image: Pixels, side: int) -> Views:  # noqa: ARG001
+def whole(image: Pixels, side: int) -> Views:
     """The image and its mirror image, for a network applied to whole images (Simonyan 2014, section 3.2).
 
     The longer side is cut at both ends to a multiple of an eighth of the shorter one (32 pixels of 256), so that a

@@ -10,7 +10,7 @@ import pathlib
 from absl import flags
 
 from common import launch
-from common.errors import UserError, writing
+from common.errors import UserError, whole_file
 from common.report import sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
@@ -24,10 +24,8 @@ def main() -> None:
     folder = pathlib.Path(_WORKDIR.value).expanduser()
     out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
     content = sections.report_html(folder)
-    with writing(out):
-        fresh = out.with_name(out.name + ".tmp")
-        fresh.write_text(content, encoding="utf-8")
-        fresh.replace(out)
+    with whole_file(out) as file:
+        file.write_text(content, encoding="utf-8")
     print(out)
 
 

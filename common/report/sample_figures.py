@@ -74,7 +74,7 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
     return figure
 
 
-def _map(axes: Axes, found: Sensitivity, number: int, size: tuple[int, int]):  # noqa: ANN202
+def _map(axes: Axes, found: Sensitivity, number: int, size: tuple[int, int]):
     """One image's map, in the image's own coordinates."""
     half = np.diff(found.rows[:2]).sum() / 2, np.diff(found.columns[:2]).sum() / 2
     top, bottom = found.rows[0] - half[0], found.rows[-1] + half[0]

@@ -8,7 +8,6 @@ for a `trained.Run` and up to a thousand of its test images, as stored, from all
 """
 
 import functools
-import importlib.util
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -28,12 +27,11 @@ from common.anatomy.layer_table import Row
 from common.data import datasets, pipeline
 from common.data.datasets import Source
 from common.data.preparation import Pixels
-from common.optim import plan
+from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
 from common.report import figures, mistakes, page, samples
-from common.report.mistakes import Results
 from common.run import metrics, summary, trained
-from common.run.trained import Run
+from common.run.trained import Predictions, Run
 from common.training.state import num_parameters
 
 _LAYERS_SHOWN, _SAMPLE = 8, 1000
@@ -51,30 +49,30 @@ def report_html(folder: pathlib.Path) -> str:
     data = run.config.data.copy_and_resolve_references()
     data.memory = "stream"
     test = datasets.load(data).test
-    results = mistakes.on_test_set(run, test)
+    predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
-    parts = [*results_first(run, folder, results), *curves(run, folder), confusion(run, results)]
-    parts += [samples.likeliest(run, test, results), worst_mistakes(run, test, results)]
-    parts += [*first_filters(run, layers), example(run, test, results, layers), samples.covered(run, test, results)]
-    parts += [*family_pictures(run, test), what_was_run(run, folder)]
+    parts = [*results_first(run, folder, predictions), *curves(run, folder), confusion(run, predictions)]
+    parts += [samples.likeliest(run, test, predictions), worst_mistakes(run, test, predictions)]
+    parts += [*first_filters(run, layers), example(run, test, predictions, layers)]
+    parts += [samples.covered(run, test, predictions), *family_pictures(run, test), what_was_run(run, folder)]
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
 
 
-def results_first(run: Run, folder: pathlib.Path, results: Results) -> list[str]:
+def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[str]:
     """Network, data, and the numbers to see first."""
     info, model = run.info, run.config.model
-    due = plan.make_plan(run.config, info.train_size)
+    plan = make_plan(run.config, info.train_size)
     shape = "×".join(map(str, info.image_shape))
     text = (
         f"{model.variant}, of the family {model.family}: {num_parameters(run.variables['params']):,} parameters. "
         f"{info.name}: {info.train_size:,} images of {shape} to learn from and {info.test_size:,} to be tested on, in "
         f"{info.num_classes} classes."
     )
-    shown = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{results.error:.2%}")]
+    shown = [(f"test error of the best checkpoint, epoch {run.step / plan.epoch:.3g}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
-        shown += _finished(summary.read(folder), due)
+        shown += _finished(summary.read(folder), plan)
     else:
-        text += f" The run is not finished: its last checkpoint is before step {due.total:,}."
+        text += f" The run is not finished: its last checkpoint is before step {plan.total:,}."
     return [page.paragraph(text), page.numbers(shown)]
 
 
@@ -90,11 +88,11 @@ def what_was_run(run: Run, folder: pathlib.Path) -> str:
     )
 
 
-def _finished(done: dict[str, Any], due: plan.Plan) -> list[tuple[str, str]]:
+def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """Names and values of what a finished run's summary says."""
     seconds = done["seconds"]["train"] + done["seconds"]["test"]
     return [
-        (f"test error at the end, epoch {done['step'] / due.epoch:.3g}", f"{done['test']['error']:.2%}"),
+        (f"test error at the end, epoch {done['step'] / plan.epoch:.3g}", f"{done['test']['error']:.2%}"),
         ("training error at the end, as images were fed", f"{done['train']['error']:.2%}"),
         ("training images a second", f"{done['images_per_second']:,.0f}"),
         ("time, testing included", _time(seconds)),
@@ -127,7 +125,7 @@ def curves(run: Run, folder: pathlib.Path) -> list[str]:
     train, test = metrics.read(folder, "train"), metrics.read(folder, "test")
     if not (train or test):
         return []
-    epoch = plan.make_plan(run.config, run.info.train_size).epoch
+    epoch = make_plan(run.config, run.info.train_size).epoch
     caption = (
         "Loss and error over passes through the training set. Training values are means over the updates since the "
         "record before, on images as they were fed, random distortions included; test values are of the whole test "
@@ -137,12 +135,12 @@ def curves(run: Run, folder: pathlib.Path) -> list[str]:
     return [page.section("curves", "Learning curves", caption, page.picture(figure, "loss and error over epochs"))]
 
 
-def confusion(run: Run, results: Results) -> str:
+def confusion(run: Run, predictions: Predictions) -> str:
     """What is taken for what, over the whole test set."""
-    counts, names = mistakes.confusion_counts(results, run.info.num_classes), run.info.class_names
+    counts, names = mistakes.confusion_counts(predictions, run.info.num_classes), run.info.class_names
     caption = (
-        f"Rows are the true class of the {len(results.labels):,} test images, columns what the network says; what is "
-        "right is grey, on the diagonal, and mistakes are blue. "
+        f"Rows are the true classes of the {len(predictions.labels):,} test images, columns the predicted ones. "
+        "Correct predictions are grey, on the diagonal; mistakes are blue. "
     ) + mistakes.most_confused(counts, names)
     if len(names) > figures.NAMED_CLASSES:
         wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
@@ -153,17 +151,17 @@ def confusion(run: Run, results: Results) -> str:
     return page.section("confusion", "Confusion matrix", caption, picture)
 
 
-def worst_mistakes(run: Run, test: Source, results: Results) -> str:
+def worst_mistakes(run: Run, test: Source, predictions: Predictions) -> str:
     """The mistakes with the largest losses, as pictures."""
     caption = (
         "The wrongly classified test images with the largest losses, the largest first: under each its class, then "
         "what the network takes it for and with what probability."
     )
     names, items = run.info.class_names, []
-    for index in mistakes.worst(results):
-        predicted = results.predicted[index]
-        said = f"as {names[predicted]}, {results.probabilities[index, predicted]:.0%}"
-        items.append((figures.pixels(test[int(index)]["image"]), names[results.labels[index]], said))
+    for index in mistakes.worst(predictions):
+        predicted = predictions.predicted[index]
+        said = f"as {names[predicted]}, {np.exp(predictions.log_probabilities[index, predicted]):.0%}"
+        items.append((figures.pixels(test[int(index)]["image"]), names[predictions.labels[index]], said))
     if not items:
         caption = "Every test image is classified rightly."
     return page.section("mistakes", "Worst mistakes", caption, page.examples(items))
@@ -192,15 +190,16 @@ def _filters(layer: str, kernel: Float[np.ndarray, "height width channels filter
     return page.section("filters", "First filters", caption, page.picture(figures.filters(kernel), "first filters"))
 
 
-def example(run: Run, test: Source, results: Results, layers: Sequence[Row]) -> str:
+def example(run: Run, test: Source, predictions: Predictions, layers: Sequence[Row]) -> str:
     """The first test image on its way through the network."""
     image, names = test[0]["image"], run.info.class_names
     caption = (
-        f"The first test image, of class {names[results.labels[0]]}, and what the layers make of it: of each layer the "
-        f"{figures.MAPS_SHOWN} maps that vary most, from its smallest value (dark) to its largest (bright); at the "
-        "bottom the probabilities of the likeliest classes."
+        f"The first test image, of class {names[predictions.labels[0]]}, and the outputs of layers for it: the "
+        f"{figures.MAPS_SHOWN} maps of each layer that vary most, from the layer's smallest value (dark) to its "
+        "largest (bright). At the bottom are the probabilities of the likeliest classes."
     )
-    figure = figures.through_the_network(image, feature_maps(run, image, layers), results.probabilities[0], names)
+    probabilities = np.exp(predictions.log_probabilities[0])
+    figure = figures.through_the_network(image, feature_maps(run, image, layers), probabilities, names)
     return page.section("maps", "One image through the network", caption, page.picture(figure, "feature maps"))
 
 
@@ -237,9 +236,7 @@ def _spread(size: int, count: int) -> Int[np.ndarray, " chosen"]:
 def family_pictures(run: Run, test: Source) -> list[str]:
     """Sections with what the family's `pictures.py` draws."""
     family = run.config.model.family
-    if importlib.util.find_spec(f"{family}.pictures") is None:
-        return []
-    draw = getattr(models.family_module(family, "pictures"), "pictures", None)
+    draw = getattr(models.optional_module(family, "pictures"), "pictures", None)
     if draw is None:
         return []
     drawn = draw(run, *pipeline.gather(test, _spread(len(test), _SAMPLE)))

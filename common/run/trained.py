@@ -5,22 +5,26 @@ import functools
 import pathlib
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common import models
-from common.data import pixel_statistics
+from common.data import pipeline, pixel_statistics
 from common.data.datasets import Info
 from common.data.normalize import make_normalize
 from common.data.pixel_statistics import PixelStatistics
+from common.data.sources import Source
 from common.devices import mesh as mesh_lib
 from common.errors import UserError
 from common.models import Classifier
 from common.optim.optimizers import make_optimizer
 from common.run import workdir
 from common.run.checkpoints import Checkpoints
+from common.training.evaluate import run_over
 from common.training.state import create_state
 
 
@@ -65,6 +69,51 @@ def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | Non
         chosen = step or checkpoints.best_step() or known[-1]
         state = checkpoints.restore(chosen, like, mesh)
     return Run(config, info, classifier, state.variables(), chosen, mesh, pixel_statistics.of_run(config, folder))
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """A run's predictions for every example of a source, in the source's order.
+
+    predicted: the class with the largest logit. losses: in the classifier's own unit. log_probabilities: log-softmax
+    of the logits. The probabilities themselves can be too small for a float: LeNet-5's logits are hundreds apart.
+    """
+
+    labels: Int[np.ndarray, " examples"]
+    predicted: Int[np.ndarray, " examples"]
+    losses: Float[np.ndarray, " examples"]
+    log_probabilities: Float[np.ndarray, "examples classes"]
+
+    @property
+    def error(self) -> float:
+        """The fraction of examples that are misclassified."""
+        return float(np.mean(self.predicted != self.labels))
+
+
+def predictions(run: Run, source: Source) -> Predictions:
+    """The run's predictions for every example of a source."""
+    batches = pipeline.eval_batches(source, run.config.evaluate.batch_size, run.mesh)
+    parts = []
+    for mask, *values in run_over(functools.partial(_predict, run), batches):
+        kept = np.asarray(mask)
+        parts.append([np.asarray(value)[kept] for value in values])
+    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _predict(run: Run, images: Array, labels: Array, mask: Array) -> tuple[Array, ...]:
+    """The mask, then the fields of `Predictions` for one batch."""
+    inputs = network_input(run, images)
+    return mask, labels, *_predict_inputs(run.classifier, run.variables, inputs, labels)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict_inputs(
+    classifier: Classifier, variables: PyTree, inputs: Array, labels: Array
+) -> tuple[Int[Array, " batch"], Float[Array, " batch"], Float[Array, "batch classes"]]:
+    outputs = classifier.module.apply(variables, inputs, train=False)
+    logits = classifier.logits(outputs)
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return logits.argmax(-1), classifier.loss(outputs, labels), log_probabilities
 
 
 def network_input(run: Run, images: Array) -> Float[Array, "batch height width channels"]:

@@ -35,7 +35,7 @@ def examples(digits):
 
 @pytest.fixture(scope="module")
 def results(digits, examples):
-    return mistakes.on_test_set(digits, examples)
+    return trained.predictions(digits, examples)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_results_are_those_of_the_evaluation(digits, results):
     assert len(results.labels) == record["examples"] == digits.info.test_size
     assert results.error == pytest.approx(record["error"])
     assert results.losses.mean() == pytest.approx(record["loss"], rel=1e-5)
-    np.testing.assert_allclose(results.probabilities.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(results.log_probabilities).sum(1), 1, rtol=1e-5)
 
 
 def test_confusion_counts_every_example_once(results, examples):
@@ -94,8 +94,8 @@ def test_confusion_counts_every_example_once(results, examples):
 
 
 def test_worst_mistakes_have_the_largest_losses(results, examples):
-    loss = -np.log(results.probabilities[np.arange(len(examples)), examples.labels])
-    wrong = results.probabilities.argmax(1) != examples.labels
+    loss = -results.log_probabilities[np.arange(len(examples)), examples.labels]
+    wrong = results.log_probabilities.argmax(1) != examples.labels
     shown = mistakes.worst(results)
     assert len(shown) == min(24, wrong.sum()) > 0
     assert wrong[shown].all()
@@ -120,7 +120,7 @@ def test_samples_are_of_four_classes_and_those_it_is_least_sure_about(results):
     first, unsure = samples.ordinary(results), samples.hesitant(results)
     assert [results.labels[index] for index in first] == [0, 3, 6, 9]
     assert all((results.labels[:index] != results.labels[index]).all() for index in first)
-    surest = results.probabilities.max(-1)
+    surest = results.log_probabilities.max(-1)
     assert len(unsure) == 4
     assert set(first).isdisjoint(unsure)
     others = np.setdiff1d(np.arange(len(surest)), [*first, *unsure])
