@@ -143,15 +143,20 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
     """The update of a variant under SGD with momentum, and the shapes of its state."""
     import jax
 
-    from common import models, train
+    from common import models
     from common.config import base
+    from common.data import augment
+    from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
+    from common.training.steps import recipe, train_step
 
     config = base(models.section(family, variant, **changes))
     _, classifier = networks.of(family, variant, side, **changes)
-    optimizer, _ = train.make_optimizer(config, 1000)
-    shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
-    return train.make_train_step(config, classifier, optimizer), shapes
+    optimizer, _ = make_optimizer(config, 1000)
+    shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
+    transform = augment.make_input_transform(config.data, config.augment)
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    return functools.partial(train_step, **fixed), shapes
 
 
 def state_shapes(family: str, variant: str) -> "PyTree":

@@ -24,7 +24,6 @@ from common.protocols.catalogue import Pass
 from common.protocols.views import Cut, Views
 from common.run import trained, workdir
 from common.run.trained import Run
-from common.training import evaluate
 from common.training.evaluate import run_over
 from common.training.totals import means, totals
 
@@ -112,12 +111,12 @@ def errors(scores: Scores) -> dict[str, float]:
     logits = jnp.asarray(scores.log_probabilities)
     labels = jnp.asarray(scores.labels)
     losses = -jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    means = evaluate.means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
+    found = means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
     return {
-        "top1_error": means["error"],
-        "top5_error": means["top5_error"],
-        "cross_entropy": means["loss"],
-        "examples": means["examples"],
+        "top1_error": found["error"],
+        "top5_error": found["top5_error"],
+        "cross_entropy": found["loss"],
+        "examples": found["examples"],
     }
 
 
