@@ -19,7 +19,7 @@ from common.pretrained import initial
 from common.processes import distributed
 from common.processes.preemption import Preempted, Watch
 from common.processes.watchdog import Watchdog
-from common.run import summary, workdir
+from common.run import checkpoints, summary, workdir
 from common.run.checkpoints import Checkpoints
 from common.run.metrics import Writer
 from common.training import curvature
@@ -52,11 +52,10 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         Watch() as watch,
         Watchdog(config.mesh.hang_timeout) as watchdog,
         sharding.split_activations(mesh),
-        Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as checkpoints,
     ):
         averaged = config.optimizer.ema > 0
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, averaged)
-        state = checkpoints.restore_latest(jax.eval_shape(fresh), mesh)
+        state = checkpoints.restore_latest(folder, jax.eval_shape(fresh), mesh)
         if state is None:
             state = initial.start(sharding.make_sharded(fresh, mesh), classifier, config)
         first = step = int(state.step)
@@ -85,6 +84,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
         sums = mesh_lib.replicate(no_totals(), mesh)
         with (
+            Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
             Writer(folder, step, plan, config.train.batch_size, primary) as writer,
             Profiler(config.profile, folder) as profiler,
             distributed.noticing(),
@@ -113,9 +113,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                         state = state.replace(opt_state=optimizers.observe(state.opt_state, config.schedule, error))
                 if plan.saves_after(step) or stopping:
                     stop_if_diverged(state, sums)
-                    checkpoints.save(step, state, error)
+                    saved.save(step, state, error)
                 if stopping:
-                    checkpoints.wait()
+                    saved.wait()
                     raise Preempted(step)
         if not primary:
             return {}

@@ -13,7 +13,7 @@ from common import models
 from common.data import datasets
 from common.devices import mesh, sharding
 from common.optim.optimizers import make_optimizer
-from common.run.checkpoints import Checkpoints
+from common.run.checkpoints import Checkpoints, restore_latest, steps
 from common.training.state import create_state
 from tests.modes import config_of
 
@@ -37,7 +37,7 @@ def main(root):
             checkpoints.save(1, sharding.make_sharded(fresh, grid), None)
             checkpoints.wait()
             for restored, other in grids.items():
-                state = checkpoints.restore_latest(like, other)
+                state = restore_latest(root / f"{saved}", like, other)
                 same = jax.tree.map(lambda a, b: np.array_equal(a, np.asarray(b)), expected, state)
                 placed = jax.tree.map(lambda a, b: a.sharding == b, state, sharding.shardings(like, other))
                 if not (all(jax.tree.leaves(same)) and all(jax.tree.leaves(placed))):
@@ -46,7 +46,7 @@ def main(root):
         for step in range(1, 11):
             checkpoints.save(step, start, 0.1 if step == 3 else 0.2)
         checkpoints.wait()
-        kept = checkpoints.steps()
+        kept = steps(root / "kept")
     return {"wrong": wrong, "kept": kept}
 
 

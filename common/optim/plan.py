@@ -24,15 +24,15 @@ class Plan:
     keep_every: int = 0
 
     def logs_after(self, step: int) -> bool:
-        """Whether training numbers are recorded after `step` updates."""
+        """True if training numbers are recorded after `step` updates."""
         return step == self.total or step % self.log_every == 0
 
     def evaluates_after(self, step: int) -> bool:
-        """Whether the test set is evaluated after `step` updates."""
+        """True if the test set is evaluated after `step` updates."""
         return step == self.total or step % self.evaluate_every == 0
 
     def saves_after(self, step: int) -> bool:
-        """Whether the state is saved after `step` updates."""
+        """True if the state is saved after `step` updates."""
         return step == self.total or step % self.save_every == 0
 
     def updates_from(self, step: int) -> int:
@@ -41,7 +41,7 @@ class Plan:
         return min(self.per_call, self.total - step, *(every - step % every for every in cycles))
 
     def starts_epoch(self, step: int) -> bool:
-        """Whether the update after `step` is the first of a pass, to the nearest update."""
+        """True if the update after `step` is the first of a pass, to the nearest update."""
         return step % max(round(self.epoch), 1) == 0
 
 

@@ -55,7 +55,7 @@ def _position(step: int, total: int) -> str:
 
 
 def exists(folder: pathlib.Path) -> bool:
-    """Whether the run in `folder` is finished."""
+    """True if the run in `folder` is finished."""
     return (folder / workdir.SUMMARY).exists()
 
 

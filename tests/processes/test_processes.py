@@ -41,7 +41,7 @@ def cache(tmp_path_factory):
 
 def parameters(folder):
     """Every parameter of the last checkpoint, as one vector."""
-    last = trained.load(folder, step=STEPS)
+    last = trained.load(folder, str(STEPS))
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
 
 
