@@ -126,7 +126,12 @@ def section(family: str, variant: str, **changes: Any) -> ConfigDict:
     for name, value in changes.items():
         if name not in fields:
             raise unknown(f"{family} hyper-parameter", name, fields)
-        fields[name] = {**fields[name], **value} if isinstance(value, Mapping) else value
+        if isinstance(fields[name], Mapping):
+            strange = set(value) - set(fields[name]) if isinstance(value, Mapping) else {str(value)}
+            for option in strange:
+                raise unknown(f"option of {family}'s {name}", option, fields[name])
+            value = {**fields[name], **value}
+        fields[name] = value
     return ConfigDict({"family": family, "variant": variant, **fields})
 
 
