@@ -154,9 +154,9 @@ def _class_units(network: nn.Module, inputs: Array) -> Array:
 
 NETWORKS = {"lenet5": LeNet5, "lenet5_modern": LeNet5, "lenet1989": Zip89, "lenet1": LeNet1}
 
+_INTERNAL = ("second_order",)
 # The options of the loss: `name` is 'map' (1998, eq. 9, with the constant j in `rubbish`; the paper gives no value),
 # 'mse' (eq. 8; on place-coded targets for the earlier networks) or 'cross_entropy'.
-_INTERNAL = ("second_order",)
 VARIANTS: dict[str, dict[str, Any]] = {
     **models.variants(
         LeNet5,
@@ -208,8 +208,6 @@ OUTPUTS = {
     "place_coded": _Output({"mse": losses.place_coded_mse}, identity, curvature.place_coded_seed),
     "softmax": _Output({"cross_entropy": cross_entropy}, identity, curvature.softmax_seed),
 }
-
-
 LOSSES = sorted({name for output in OUTPUTS.values() for name in output.losses})
 
 
@@ -241,7 +239,7 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
     function = losses_of_output[options.name]
     if options.name != "map":
         return function
-    if not options.rubbish > 0:
+    if not (isinstance(options.rubbish, int | float) and options.rubbish > 0):
         raise UserError(f"loss.rubbish={options.rubbish}: the constant j of loss.name=map is positive (1998, eq. 9)")
     return functools.partial(function, rubbish=options.rubbish)
 
