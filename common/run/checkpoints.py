@@ -151,7 +151,7 @@ class Checkpoints:
 
         UserError when there is no room for it, or when the previous save failed.
         """
-        self.check_room(state)
+        self._check_room(state)
         metrics = None if error is None else {"error": error}
         with _one_line_errors(self.folder):
             self._manager.save(
@@ -161,7 +161,7 @@ class Checkpoints:
                 custom_metadata={_CHECKSUMS: _checksums(state)},
             )
 
-    def check_room(self, state: PyTree) -> None:
+    def _check_room(self, state: PyTree) -> None:
         """UserError without enough room: on a disk that runs full meanwhile, orbax's threads fail one by one."""
         with _one_line_errors(self.folder):
             free = shutil.disk_usage(self.folder).free
