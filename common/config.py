@@ -74,7 +74,8 @@ def base(model: ConfigDict) -> ConfigDict:
     config.train = train = ConfigDict()
     train.length = "20 epochs"
     train.batch_size = 128  # examples in one update, over all devices and processes
-    train.accumulate = 1  # split each batch into this many parts, to save memory; the update is the same
+    train.accumulate = 1  # split each batch into this many parts, to save memory; the update is the same, unless the
+    # network has batch normalisation, whose statistics are then of each part
     train.steps_per_call = 1  # updates in one compiled call: raise it where a step is shorter than its dispatch
     train.label_smoothing = 0.0  # for cross-entropy losses
     train.log_every = "1 epoch"
@@ -92,7 +93,8 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.decay = "coupled"  # into the gradient (L2 penalty), or 'decoupled' from it (AdamW)
     optimizer.decay_mask = "all"  # parameters that decay: 'all', or 'kernels' (arrays of that name)
     optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0 is no clipping
-    optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none
+    optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none.
+    # After t updates it is at most (1 + t) / (10 + t)
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "constant"  # see common/optim/schedules.py

@@ -19,7 +19,7 @@ from common.pretrained import initial
 from common.processes import distributed
 from common.processes.preemption import Preempted, Watch
 from common.processes.watchdog import Watchdog
-from common.run import checkpoints, summary, workdir
+from common.run import checkpoints, history, metrics, summary, workdir
 from common.run.checkpoints import Checkpoints
 from common.run.metrics import Writer
 from common.training import curvature
@@ -44,7 +44,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     dataset = datasets.decoded(dataset, config.data)
-    workdir.open_workdir(folder, config, dataset.info, write=primary)
+    before = workdir.open_workdir(folder, config, dataset.info, write=primary)
     statistics = pixel_statistics.for_run(config, folder, dataset.train, write=primary)
     transform = augment.make_input_transform(config.data, config.augment, statistics)
 
@@ -62,6 +62,10 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         print(summary.opening(config, classifier, dataset.info, state, mesh, plan, folder, step))
         if step >= plan.total and summary.exists(folder):
             return summary.read(folder)
+        for note in history.notes(before, config, len(dataset.train), step):
+            print(note)
+        if primary:
+            history.record(folder, step, before, config)
 
         feed = pipeline.train_feed(
             dataset.train,
@@ -83,6 +87,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
         sums = mesh_lib.replicate(no_totals(), mesh)
+        lowest = metrics.lowest_error(folder, step)
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
             Writer(folder, step, plan, config.train.batch_size, primary) as writer,
@@ -101,7 +106,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 step += count
                 stopping = watch.stopping()
                 writer.progress(step)
-                error = None
+                error, improved = None, False
                 if plan.logs_after(step):
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
@@ -109,9 +114,10 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     values = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
                     writer.test(step, values)
                     error = values["error"]
+                    improved, lowest = error < lowest, min(error, lowest)
                     if config.schedule.name == "plateau":
                         state = state.replace(opt_state=optimizers.observe(state.opt_state, config.schedule, error))
-                if plan.saves_after(step) or stopping:
+                if plan.saves_after(step) or improved or stopping:
                     stop_if_diverged(state, sums)
                     saved.save(step, state, error)
                 if stopping:

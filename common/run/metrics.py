@@ -170,6 +170,11 @@ def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]
     return [record for record in records if split in (None, record["split"])]
 
 
+def lowest_error(workdir: pathlib.Path, step: int) -> float:
+    """The lowest test error that a run has recorded up to `step`, a fraction; 1 where there is none."""
+    return min((record["error"] for record in read(workdir, "test") if record["step"] <= step), default=1.0)
+
+
 def _record(line: str) -> dict[str, Any] | None:
     """The record in a line, None where it holds anything else."""
     try:

@@ -41,11 +41,22 @@ def opening(
         f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
         f"{plan.total:,} updates, {plan.epoch:,.2f} to an epoch",
         f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
+        *_accumulation(config.train.accumulate, state),
         f"workdir {folder}" + _position(step, plan.total),
     ]
     if mesh.size > 1:
         lines.append(sharding.table(state, mesh))
     return "\n".join(lines)
+
+
+def _accumulation(parts: int, state: TrainState) -> list[str]:
+    """A line where the parts of a batch are not updated as the whole would be."""
+    if parts == 1 or "batch_stats" not in state.model_state:
+        return []
+    return [
+        f"batch normalisation: statistics of each of the {parts} parts of a batch, so the update is not that of the "
+        "whole batch; config.train.accumulate=1 is exact"
+    ]
 
 
 def _position(step: int, total: int) -> str:

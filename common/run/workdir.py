@@ -15,11 +15,16 @@ from common import config as config_lib
 from common.data.datasets import Info
 from common.errors import UserError, whole_file, writing
 
+SCHEDULE_NUMBERS = (
+    *("learning_rate", "warmup", "warmup_from", "boundaries", "rates", "final", "power", "timescale"),
+    *("factor", "patience", "min_scale"),
+)
 CONFIG, DATASET, SUMMARY = "config.json", "dataset.json", "summary.json"
 
-# Options that may differ when a run goes on. None of them changes what an update computes.
+# Options, and sections of them, that may differ when a run goes on (docs/resume.md). Those of the first row change the
+# updates from there on, which the run says and records; the others change no update.
 _MAY_CHANGE = (
-    "train.length",
+    *("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS)),
     "train.log_every",
     "train.steps_per_call",
     "data.directory",
@@ -34,19 +39,28 @@ _MAY_CHANGE = (
 _TELLING = ("model.family", "model.variant", "data.source")
 
 
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> None:
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> ConfigDict | None:
     """Creates the folder and writes the config and the dataset's facts, or checks that it holds this experiment.
 
-    A folder without checkpoints, whose run was refused or stopped early, may become another run's. With `write` False,
-    as in all but one of several processes, it only checks.
+    Returns the config that the folder held, None for a new run. A folder without checkpoints, whose run was refused or
+    stopped early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
+    UserError for another experiment, and for checkpoints without a config, which could be any experiment's.
     """
+    before = None
     with writing(f"workdir {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / CONFIG).exists() and any(workdir.glob("checkpoints/[0-9]*")):
+        if any(workdir.glob("checkpoints/[0-9]*")):
+            if not (workdir / CONFIG).exists():
+                raise UserError(
+                    f"workdir {workdir} holds checkpoints but no {CONFIG}, so their experiment is unknown; choose "
+                    "another --workdir, or remove that one"
+                )
+            before = load_config(workdir)
             check_same(workdir, config)
         if write:
             write_json(workdir / CONFIG, config.to_dict())
             write_json(workdir / DATASET, dataclasses.asdict(info))
+    return before
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:

@@ -45,7 +45,11 @@ def train_step(
 
     transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
     label_smoothing, mixup_alpha: see `common.nn.losses.smooth_labels` and `common.data.mixing.mixup`. ema: the share
-    of the old average that `state.ema` keeps, if the state has one. Errors are counted against each image's own label.
+    of the old average that `state.ema` keeps, if the state has one; after t updates at most (1 + t) / (10 + t), so that
+    a short run's average does not stay near its start. Errors are counted against each image's own label.
+
+    Batch normalisation uses the statistics of each part, so with `accumulate` a network that has it is not updated as
+    by the whole batch.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     transform_key, dropout_key, mix_key = jax.random.split(key, 3)
@@ -60,7 +64,8 @@ def train_step(
     average = state.ema
     if average is not None:
         # Batch statistics belong to the parameters they were measured with, so they are averaged alike.
-        average = optax.incremental_update({"params": params, **model_state}, average, 1.0 - ema)
+        keep = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        average = optax.incremental_update({"params": params, **model_state}, average, 1.0 - keep)
     sums = sums.replace(bad_step=jnp.where(jnp.isfinite(sums.loss), NEVER, state.step + 1).astype(jnp.int32))
     state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=average)
     return state, sums

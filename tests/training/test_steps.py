@@ -77,8 +77,17 @@ def test_accumulation_gives_the_same_update(parts):
 
 
 def test_averaged_parameters_follow_with_their_keep_factor():
-    before, (after, _) = start(), updated(averaged=True, ema=0.9)
+    before = start(averaged=True).replace(step=jnp.asarray(1000, jnp.int32))
+    after, _ = train_step(before, IMAGES, LABELS, **FIXED, ema=0.9)
     expected = jax.tree.map(lambda old, new: 0.9 * old + 0.1 * new, before.params, after.params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.variables()["params"], expected)
+
+
+def test_a_short_runs_average_is_of_its_end_and_not_of_its_start():
+    """After t updates the keep-factor is at most (1 + t) / (10 + t)."""
+    start_params, (after, _) = start().params, updated(steps=2, averaged=True, ema=0.9999)
+    one, two = (updated(steps=steps)[0].params for steps in (1, 2))
+    expected = jax.tree.map(lambda a, b, c: 2 / 11 * (0.1 * a + 0.9 * b) + 9 / 11 * c, start_params, one, two)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.variables()["params"], expected)
 
 
@@ -90,6 +99,7 @@ def test_averaged_parameters_come_with_averaged_batch_statistics():
 
     classifier = dataclasses.replace(CLASSIFIER, module=Normalised())
     before = create_state(classifier, OPTIMIZER, seed=0, averaged=True)
+    before = before.replace(step=jnp.asarray(1000, jnp.int32))
     after, _ = train_step(before, IMAGES, LABELS, **(FIXED | {"classifier": classifier}), ema=0.9)
     old, new = before.model_state["batch_stats"], after.model_state["batch_stats"]
     expected = jax.tree.map(lambda a, b: 0.9 * a + 0.1 * b, old, new)
