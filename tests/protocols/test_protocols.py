@@ -1,4 +1,4 @@
-"""Test protocols show the network what the papers say, and average what it makes of that."""
+"""Test protocols show the network the papers' views and average its predictions."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ SMALL = {
 
 
 def a_run(family="resnet", side=32, init=False, **data):
-    """A network for the bundled digits, with its first weights or with none."""
+    """A run on the bundled digits, with initial weights or with none."""
     variant, changes = SMALL[family]
     config = config_lib.base(models.section(family, variant, **changes))
     config.data.update({"resize": side, **data})
@@ -45,7 +45,7 @@ def a_run(family="resnet", side=32, init=False, **data):
 
 
 def coordinates(height, width):
-    """An image whose pixels say where they are: (row, column)."""
+    """An image whose pixels are their own coordinates: (row, column)."""
     return np.stack(np.mgrid[:height, :width], axis=-1).astype(np.float32)
 
 
@@ -193,7 +193,7 @@ def test_batches_hold_every_view_once_and_have_one_size_for_a_shape():
     assert sizes == {(8, 8): {12}, (8, 12): {8}, (12, 8): {8}}
 
 
-def test_of_very_many_shapes_few_views_wait():
+def test_few_views_wait_even_if_there_are_very_many_shapes():
     examples = [(np.zeros((1, 8, 8 + index, 1), np.uint8), 0) for index in range(200)]
     given = []
 
