@@ -47,10 +47,10 @@ def measure(
 ) -> dict[str, Any]:
     """Tests the runs in these folders, as one ensemble if there are several, and writes the result to the first.
 
-    Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own),
-    views (of each image by each network), top1_error and top5_error (fractions), cross_entropy (nats, of the mean
-    probabilities), examples, members (folder, network and step of each run) and environment. config: see
-    `trained.load`. UserError for a protocol that a network cannot do and for runs whose test sets differ.
+    Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own), views
+    (of each image by each network), what `errors` gives for the mean probabilities, members (folder, network and step
+    of each run) and environment. config: see `trained.load`. UserError for a protocol that a network cannot do and
+    for runs whose test sets differ.
     """
     _check_same_test_set(folders)
     scores, members, used = [], [], set()
@@ -85,10 +85,10 @@ def as_line(result: dict[str, Any]) -> str:
     members, views = result["members"], result["views"]
     steps = f"step {members[0]['step']:,}" if len(members) == 1 else f"ensemble of {len(members)}"
     scales = f" at {', '.join(map(str, result['scales']))} pixels" if result["scales"] else ""
+    top5 = f", top-5 error {result['top5_error']:.2%}" if "top5_error" in result else ""
     return (
         f"{result['protocol']}{scales}, {views} {'view' if views == 1 else 'views'} of an image, {steps}: "
-        f"top-1 error {result['top1_error']:.2%}, top-5 error {result['top5_error']:.2%} "
-        f"of {result['examples']:,} images"
+        f"top-1 error {result['top1_error']:.2%}{top5} of {result['examples']:,} images"
     )
 
 
@@ -108,14 +108,15 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
 
 
 def errors(scores: Scores) -> dict[str, float]:
-    """top1_error and top5_error (fractions), cross_entropy (nats) and examples."""
+    """top1_error, top5_error if there are more than five classes (fractions), cross_entropy (nats) and examples."""
     logits = jnp.asarray(scores.log_probabilities)
     labels = jnp.asarray(scores.labels)
     losses = -jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
     means = evaluate.means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
+    top5 = {"top5_error": means["top5_error"]} if logits.shape[1] > 5 else {}
     return {
         "top1_error": means["error"],
-        "top5_error": means["top5_error"],
+        **top5,
         "cross_entropy": means["loss"],
         "examples": means["examples"],
     }

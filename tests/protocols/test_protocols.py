@@ -270,6 +270,14 @@ def test_top1_and_top5_errors():
     assert found["cross_entropy"] == pytest.approx(-np.log([0.5, 0.2, 0.07, 0.05]).mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize("classes", [2, 5])
+def test_five_classes_or_fewer_have_no_top5_error(classes):
+    found = measure.errors(measure.Scores(np.array([0, 1]), np.log(np.full((2, classes), 1 / classes, np.float32)), 1))
+    assert "top5_error" not in found
+    result = {"protocol": "single", "scales": [], "views": 1, "members": [{"step": 7}], **found}
+    assert measure.as_line(result) == "single, 1 view of an image, step 7: top-1 error 50.00% of 2 images"
+
+
 def test_probabilities_too_small_for_a_float_still_have_an_order_and_a_loss():
     """LeNet-5's penalties are hundreds apart: a softmax of their negatives has zeros."""
     penalties = np.array([[0.0, 300.0, 200.0, 500.0, 400.0, 600.0]], np.float32)
