@@ -18,7 +18,7 @@ _RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue on which text is r
 _COLUMNS, _BARS = 4, 5
 
 
-def likeliest(
+def top_predictions(
     images: Sequence[Pixels],
     labels: Int[np.ndarray, " images"],
     probabilities: Float[np.ndarray, "images classes"],

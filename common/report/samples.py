@@ -17,7 +17,7 @@ _IN_A_ROW, _COVERED = 4, 5
 _PLACES = 14  # about how many places the square takes along an axis
 
 
-def likeliest(run: Run, test: Source, predictions: Predictions) -> str:
+def top_predictions(run: Run, test: Source, predictions: Predictions) -> str:
     """The top predictions for some images, and for those that the network is least sure about."""
     chosen = [*ordinary(predictions), *hesitant(predictions)]
     images = [test[index]["image"] for index in chosen]
@@ -26,9 +26,9 @@ def likeliest(run: Run, test: Source, predictions: Predictions) -> str:
         "orange. First come the first images of some classes, then the images whose top prediction is least certain."
     )
     probabilities = np.exp(predictions.log_probabilities[chosen])
-    figure = sample_figures.likeliest(images, predictions.labels[chosen], probabilities, run.info.class_names)
-    picture = page.picture(figure, "the likeliest classes of test images")
-    return page.section("likeliest", "Likeliest classes", caption, picture)
+    figure = sample_figures.top_predictions(images, predictions.labels[chosen], probabilities, run.info.class_names)
+    picture = page.picture(figure, "top predictions for test images")
+    return page.section("predictions", "Top predictions", caption, picture)
 
 
 def ordinary(predictions: Predictions) -> list[int]:

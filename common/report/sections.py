@@ -52,7 +52,7 @@ def report_html(folder: pathlib.Path) -> str:
     predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
     parts = [*results_first(run, folder, predictions), *curves(run, folder), confusion(run, predictions)]
-    parts += [samples.likeliest(run, test, predictions), worst_mistakes(run, test, predictions)]
+    parts += [samples.top_predictions(run, test, predictions), worst_mistakes(run, test, predictions)]
     parts += [*first_filters(run, layers), example(run, test, predictions, layers)]
     parts += [samples.covered(run, test, predictions), *family_pictures(run, test), what_was_run(run, folder)]
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)

@@ -20,7 +20,7 @@ from lenet import pictures
 from tests.digits_run import digits_run
 from tests.runs import run
 
-SECTIONS = ("curves", "confusion", "likeliest", "mistakes", "filters", "maps", "occlusion", "recipe")
+SECTIONS = ("curves", "confusion", "predictions", "mistakes", "filters", "maps", "occlusion", "recipe")
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,10 @@ def test_samples_are_of_four_classes_and_the_least_certain_images(results):
     assert surest[unsure].max() <= surest[others].min()
 
 
-def test_the_likeliest_classes_are_named_in_order_and_the_right_one_is_another_colour():
+def test_top_predictions_are_named_in_order_and_the_true_class_has_another_colour():
     images, names = [np.zeros((4, 4, 1), np.uint8)] * 2, ("cat", "dog", "hen", "cow", "pig", "emu")
     probabilities = np.array([[0.5, 0.2, 0.15, 0.1, 0.04, 0.01], [0.01, 0.5, 0.2, 0.15, 0.1, 0.04]], np.float32)
-    figure = sample_figures.likeliest(images, np.array([1, 0]), probabilities, names)
+    figure = sample_figures.top_predictions(images, np.array([1, 0]), probabilities, names)
     _, first, _, second = figure.axes
     assert [text.get_text() for text in first.texts[::2]] == ["cat", "dog", "hen", "cow", "pig"]
     assert [text.get_text() for text in first.texts[1::2]] == ["50.0%", "20.0%", "15.0%", "10.0%", "4.0%"]
