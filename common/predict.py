@@ -1,8 +1,8 @@
-"""What a trained run sees in images: `python -m common.predict --workdir=DIR IMAGE [IMAGE ...]`.
+"""Classifies images with a trained run: `python -m common.predict --workdir=DIR IMAGE [IMAGE ...]`.
 
-Each image is prepared as test images are (channels, inversion, size, centre, padding: the run's `config.data`), and
-one line says its likeliest class, the probability of it, and the classes next in line. Probabilities are the softmax
-of the logits, which for a network with penalties are their negatives.
+Each image is prepared as test images are (channels, inversion, size, centre, padding: the run's `config.data`). One
+line gives its likeliest class, the probability of that class, and the next classes. Probabilities are the softmax of
+the logits; the logits of a network with penalties are the negative penalties.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ TAKES_ARGUMENTS = True
 WHITE = 255
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
-_TOP = flags.DEFINE_integer("top", 3, "how many classes to show after the likeliest", lower_bound=0)
+_TOP = flags.DEFINE_integer("top", 3, "number of classes to show after the likeliest", lower_bound=0)
 _JSON = flags.DEFINE_boolean("json", False, "print one JSON object for each image")
 _INVERT = flags.DEFINE_boolean(
     "invert",
@@ -40,10 +40,10 @@ _INVERT = flags.DEFINE_boolean(
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a network sees in one image.
+    """The classes of one image.
 
-    ranking: (class name, probability) of every class, the likeliest first. note: what was done to the image that was
-    not done to training images, or nothing.
+    ranking: (class name, probability) of every class, the likeliest first. note: a remark on anything that was done
+    to the image and not to training images, or ''.
     """
 
     file: str
@@ -52,7 +52,7 @@ class Prediction:
 
 
 def main(*files: str) -> None:
-    """Print a line for each image that the command line names."""
+    """Prints a line for each image that the command line names."""
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     if not files:
@@ -64,9 +64,9 @@ def main(*files: str) -> None:
 
 
 def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) -> list[Prediction]:
-    """What the run's network sees in image files; UserError names a file that holds no image.
+    """The run's predictions for image files; UserError names a file that holds no image.
 
-    invert: swap black and white, besides what the run's config does.
+    invert: swap black and white, in addition to what the run's config does.
     """
     prepared = [read_input(run, file, invert) for file in files]
     images = np.stack([image for image, _ in prepared])
@@ -82,9 +82,9 @@ def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) 
 def read_input(
     run: Run, file: str | os.PathLike, invert: bool
 ) -> tuple[UInt8[np.ndarray, "height width channels"], str]:
-    """The image in a file as the run's dataset would hold it, and a note where that took more than its config says."""
+    """The image in a file as the run's dataset would hold it, and a note on steps that are not in the run's config."""
     data, (height, width, channels) = run.config.data, run.info.image_shape
-    # A dataset whose images are already grey or in colour, as stored, leaves config.data.channels at 0.
+    # config.data.channels is 0 for a dataset whose images are used as stored, grey or in colour.
     as_tested = dataclasses.replace(Preparation.from_config(data), channels=channels, invert=data.invert != invert)
     image, notes = decode.read(file, channels), []
     content = (height - 2 * data.pad, width - 2 * data.pad)
@@ -108,7 +108,7 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _fit(image: UInt8[np.ndarray, "_ _ channels"], size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ channels"]:
-    """The centre of the image that has the proportions of `size` (height, width), at that size."""
+    """The image cut around its centre to the proportions of `size` (height, width) and resized to it."""
     picture = Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
     fitted = np.array(ImageOps.fit(picture, size[::-1], Image.Resampling.BILINEAR))
     return fitted.reshape(*size, image.shape[-1])

@@ -1,8 +1,8 @@
-"""Measure what the papers claim: `python -m common.reproduce --claims=ID,...`.
+"""Measures what the papers claim: `python -m common.reproduce --claims=ID,...`.
 
-Every run is a command of `common.main` that anyone can repeat; runs that claims share are made once, and finished
-ones are not made again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to
-`results/ID.png`; from these `python -m common.tables` writes the tables.
+Every run is a command of `common.main` that anyone can repeat. Runs that claims share are made once, and finished
+runs are not made again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to
+`results/ID.png`. `python -m common.tables` writes the tables from these files.
 """
 
 import datetime
@@ -26,7 +26,7 @@ _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
 _SCALE = flags.DEFINE_enum("scale", "paper", ["quick", "paper"], "the paper's schedule, or a first look in minutes")
 _SEEDS = flags.DEFINE_integer("seeds", 0, "runs of each experiment; default: the claim's own number", lower_bound=0)
 _SOURCE = flags.DEFINE_string(
-    "source", "", "where the images come from instead of the configs' TFDS datasets, such as folder:PATH"
+    "source", "", "source of the images, such as folder:PATH, instead of the configs' TFDS datasets"
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
 _JOBS = flags.DEFINE_integer("jobs", 1, "runs made at the same time", lower_bound=1)
@@ -35,7 +35,7 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 
 def main() -> None:
-    """Run the claims that the flags name."""
+    """Measures the claims that the flags name."""
     known = all_claims()
     for name in _CLAIMS.value:
         if name not in known:
@@ -71,7 +71,7 @@ def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
 
 
 def _run(job: tuple[pathlib.Path, list[str]]) -> None:
-    """Make one run in a process of its own, with its output in `log.txt`."""
+    """Makes one run in its own process, with its output in `log.txt`."""
     folder, options = job
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
@@ -84,7 +84,7 @@ def _run(job: tuple[pathlib.Path, list[str]]) -> None:
 
 
 def _record(claim: Claim) -> str:
-    """Write the claim's result and picture; returns the result as a line."""
+    """Writes the claim's result and picture, and returns the result as a line of text."""
     seeds = range(_SEEDS.value or claim.seeds)
     folders = {name: [_folder(run, claim, seed) for seed in seeds] for name, run in claim.runs.items()}
     result = _result(claim, folders)
@@ -102,7 +102,7 @@ def _suffix() -> str:
 
 
 def _result(claim: Claim, folders: Folders) -> dict[str, Any]:
-    """All there is to say about a claim's finished runs."""
+    """The result of a claim from its finished runs."""
     values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
     summaries = [summary.read(folder) for found in folders.values() for folder in found]
     first = next(iter(folders.values()))
@@ -145,7 +145,7 @@ def verdict(claim: Claim, values: Values, scale: str) -> str:
 
 
 def _command(experiment: Experiment, claim: Claim) -> str:
-    """The command that anyone can repeat, without this machine's folders."""
+    """The command that repeats a run elsewhere, without this machine's folders."""
     options = [shlex.quote(option) for option in _scaled(experiment, claim).flags()]
     if _SOURCE.value:
         kind, _, name = _SOURCE.value.partition(":")

@@ -28,14 +28,14 @@ _MARK = "module:"
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One module and all that is inside it, for one image.
+    """One module and everything inside it, for one image.
 
     name: path in the parameter tree, '' for the whole network. type: class of the module.
     output_shape: of the module's (first) output, without the batch axis.
-    receptive_field: rows of the image that one output position sees, at most; None where that is not known.
+    receptive_field: the most rows of the image that one output position sees; None where that is not known.
     parameters, multiply_adds: of the module and everything inside it. Multiply-adds are those of matrix products
-        and convolutions, taps on padding included; elementwise work is not counted.
-    leaf: whether no other module is inside.
+        and convolutions, taps on padding included; element-wise work is not counted.
+    leaf: whether the module contains no other.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Row:
 
 
 def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> list[Row]:
-    """The network on one image of `input_shape` (height, width, channels): itself, then its modules as called."""
+    """Rows for one image of `input_shape` (height, width, channels): the whole network, then its modules as called."""
     marks = _Marks()
     with nn.intercept_methods(marks):
         shapes = variables(module, input_shape, train)
@@ -75,8 +75,8 @@ def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = Fal
 def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
     """Multiply-adds of a call of `function`, by the path of the Linen module that does them ('' outside any).
 
-    `args` may be `jax.ShapeDtypeStruct`s. The steps of a scan all count; a branch counts as the most expensive one;
-    the body of a while loop, whose length is not known, counts once, with a warning.
+    `args` may be `jax.ShapeDtypeStruct`s. Every step of a scan counts. A conditional counts as its most expensive
+    branch. The body of a while loop, whose length is not known, counts once, with a warning.
     """
     with nn.intercept_methods(_Marks()):
         program = jax.make_jaxpr(function)(*args)
@@ -84,7 +84,7 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
 
 
 def variables(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
-    """The shapes of all the network's variables."""
+    """The shapes of all variables of the network."""
     init = functools.partial(module.init, train=train)
     return jax.eval_shape(init, jax.random.key(0), _images(1, input_shape))
 
@@ -126,7 +126,7 @@ def _apply(module: nn.Module, variables: PyTree, images: Array, train: bool) -> 
 
 
 def _with_ancestors(values: dict[str, int]) -> collections.Counter[str]:
-    """Each path's value added to every path that it is inside, '' included."""
+    """The sum of the values at and below each path, '' included."""
     totals = collections.Counter()
     for path, value in values.items():
         parts = path.split("/") if path else []
@@ -136,7 +136,7 @@ def _with_ancestors(values: dict[str, int]) -> collections.Counter[str]:
 
 
 def _count(jaxpr: core.Jaxpr, module: str = "") -> collections.Counter[str]:
-    """Multiply-adds of a program by module; `module` is the one that calls it."""
+    """Multiply-adds of a program by module; `module` is the caller of the program."""
     totals = collections.Counter()
     for eqn in jaxpr.eqns:
         name = _module_of(eqn, module)
@@ -173,13 +173,13 @@ _COUNTED = {"dot_general": _product, "conv_general_dilated": _convolution}
 
 
 def _module_of(eqn: core.JaxprEqn, caller: str) -> str:
-    """The innermost marked module around an operation; a traced function has its caller's marks, not its own."""
+    """The innermost marked module around an operation, or `caller` inside a function that carries no marks."""
     scopes = [getattr(scope, "name", "") for scope in eqn.source_info.name_stack.stack]
     marked = [scope.removeprefix(_MARK) for scope in scopes if scope.startswith(_MARK)]
     return marked[-1] if marked else caller
 
 
-# What a paper may give its own values for, with the heading.
+# The columns for which a paper may give values, with their headings.
 _COLUMNS = {
     "output_shape": "output",
     "receptive_field": "sees",
@@ -197,13 +197,13 @@ def format_table(
     connections: Mapping[str, int] | None = None,
     depth: int | None = None,
 ) -> str:
-    """What `rows` returned, as text of at most 100 columns: modules inside others indented, the whole network last.
+    """The result of `rows` as text of at most 100 columns, nested modules indented and the whole network last.
 
-    paper: layer -> a field of `Row`, or 'connections' -> the paper's value, shown beside ours: '=' where it is the
-        same, with a star where it differs. 'total' is the whole network. A number that the paper rounds is text,
-        such as '159K' or '1.5B', and compared as rounded.
+    paper: layer -> column (a field of `Row` or 'connections') -> the paper's value. It is shown beside ours: '='
+        where they agree, with a star where they differ. The layer 'total' is the whole network. A number that the
+        paper rounds is given as text, such as '159K' or '1.5B', and compared as rounded.
     connections: layer -> connections, as the paper counts them.
-    depth: how many levels of nested modules to show; None is all.
+    depth: levels of nested modules to show; None is all.
     """
     paper, connections = paper or {}, connections or {}
     shown = [row for row in layers[1:] if depth is None or row.name.count("/") < depth] + layers[:1]
@@ -237,7 +237,7 @@ def _text(value: Any) -> str:
 
 
 def _beside(ours: Any, theirs: Any) -> str:
-    """The paper's value: '=' where it is ours, with a star where ours would be printed differently."""
+    """The paper's value: '=' where it equals ours, with a star where ours would be printed differently."""
     if theirs is None:
         return ""
     text = _text(theirs)
@@ -250,7 +250,7 @@ def _beside(ours: Any, theirs: Any) -> str:
 
 
 def _aligned(columns: list[tuple[str, list[str]]]) -> list[str]:
-    """Lines of text: names to the left, values to the right; types give way where the line would be too long."""
+    """Lines of text with names flush left and values flush right; types are cut where a line would be too long."""
     widths = [max(map(len, [heading, *cells])) for heading, cells in columns]
     widths[1] = max(len("type"), widths[1] - max(sum(widths) + 2 * (len(widths) - 1) - _WIDTH, 0))
     lines = []

@@ -1,9 +1,9 @@
-"""How many rows of the image each layer sees, found by following the rows through a traced network.
+"""The rows of the image that each layer sees, found by following the rows through a traced network.
 
 Each number of the network is replaced by the first image row that it depends on: sums and products take the
 minimum over what they combine, reshapes and slices move it along. A second pass with the rows counted backwards
-finds the last one. That holds for any wiring (branches, shortcuts, partial connections), and costs little, since
-values that do not depend on the image are not followed and a convolution gives the same to all its channels.
+finds the last row. This works for any wiring (branches, shortcuts, partial connections). It costs little, since
+values that do not depend on the image are not followed and all channels of a convolution share one result.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,15 +13,15 @@ from jax.extend import core
 
 # The first row that each number of an array depends on; None where the array does not depend on the image.
 Rows = np.ndarray | None
-# Padding depends on no row: later than every row, forwards and backwards.
+# Padding depends on no row; its row is later than every other, counted forwards or backwards.
 _NEVER = np.iinfo(np.int16).max
 
 
 def receptive_fields(program: core.Jaxpr, image: int, mark: str) -> dict[str, int]:
-    """Rows seen by the most far-sighted position of each array that `program` names `mark` + NAME, by NAME.
+    """The most rows that a position of an array sees, for each array that `program` names `mark` + NAME, by NAME.
 
-    image: which argument of the program is the images, [1, height, width, channels]. An operation that is not
-    known here counts as seeing all that its inputs see; arrays named inside loops are left out.
+    image: the position of the images, [1, height, width, channels], among the program's arguments. An operation that
+    is not known here counts as seeing everything that its inputs see. Arrays named inside loops are left out.
     """
     shape = program.invars[image].aval.shape
     rows = np.broadcast_to(np.arange(shape[1], dtype=np.int16)[:, None, None], shape)
@@ -43,7 +43,7 @@ def called_programs(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
 
 
 def _follow(program: core.Jaxpr, arguments: list[Rows], found: dict[str, np.ndarray], mark: str) -> list[Rows]:
-    """The rows of a program's results; those of its marked arrays go to `found`."""
+    """The rows of a program's results; the rows of its marked arrays are added to `found`."""
     known = dict(zip(program.invars, arguments, strict=True))
 
     def read(variable: core.Var | core.Literal) -> Rows:
@@ -71,7 +71,7 @@ def _follow(program: core.Jaxpr, arguments: list[Rows], found: dict[str, np.ndar
 
 
 def _elementwise(eqn: core.JaxprEqn, inputs: list[Rows]) -> bool:
-    """Whether the shapes say that each number of the one result comes from the numbers at its own place."""
+    """True where, by the shapes, each number of the only result depends on the numbers at its own position."""
     shape = eqn.outvars[0].aval.shape
     followed = [rows.shape for rows in inputs if rows is not None]
     same_rank = all(len(other) == len(shape) for other in followed)
@@ -83,7 +83,7 @@ def _elementwise(eqn: core.JaxprEqn, inputs: list[Rows]) -> bool:
 
 
 def _earliest(inputs: list[Rows]) -> np.ndarray:
-    """Elementwise minimum, of what depends on the image at all."""
+    """The element-wise minimum over the inputs that depend on the image."""
     followed = [rows for rows in inputs if rows is not None]
     result = followed[0]
     for rows in followed[1:]:
@@ -92,11 +92,13 @@ def _earliest(inputs: list[Rows]) -> np.ndarray:
 
 
 def _everything(result: core.Var, inputs: list[Rows]) -> np.ndarray:
-    """The rows of an array each of whose numbers may depend on all of every input."""
+    """The rows of a result in which each number may depend on all numbers of all inputs."""
     return np.broadcast_to(min(rows.min(initial=_NEVER) for rows in inputs if rows is not None), result.aval.shape)
 
 
-def _windows(seen: np.ndarray, axis: int, size: int, stride: int, padding: Sequence[int | np.integer], dilation: int):
+def _windows(
+    seen: np.ndarray, axis: int, size: int, stride: int, padding: Sequence[int | np.integer], dilation: int
+) -> np.ndarray:
     """The minimum over each window along an axis."""
     if size == stride == 1 and not any(padding):
         return seen
@@ -107,7 +109,7 @@ def _windows(seen: np.ndarray, axis: int, size: int, stride: int, padding: Seque
 
 
 def _padded(seen: np.ndarray, padding: Sequence[Sequence[int | np.integer]]) -> np.ndarray:
-    """`lax.pad`: padding (before, after, between) along each axis; negative amounts crop."""
+    """The rows padded as by `lax.pad`, with (before, after, between) for each axis; negative amounts crop."""
     places, kept, shape = [], [], []
     for size, (before, after, between) in zip(seen.shape, padding, strict=True):
         shape.append(before + after + size + max(size - 1, 0) * between)
@@ -120,7 +122,7 @@ def _padded(seen: np.ndarray, padding: Sequence[Sequence[int | np.integer]]) -> 
 
 
 def _convolution(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    """Windows over all channels together: those of one group have seen what the others have."""
+    """The minimum over windows of all channels together, since the channels of all groups see the same rows."""
     params, (images, kernel) = eqn.params, inputs
     if images is None or kernel is not None or any(size != 1 for size in params["lhs_dilation"]):
         return _everything(eqn.outvars[0], inputs)
@@ -144,7 +146,7 @@ def _reduce_window(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 
 
 def _product(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    """A matrix product: batch axes, then the left factor's other axes, then the right's."""
+    """The rows of a matrix product: its axes are the batch axes, the left factor's other axes, then the right's."""
     contracted, batch = eqn.params["dimension_numbers"]
     shape = eqn.outvars[0].aval.shape
     sides = []
@@ -216,7 +218,15 @@ def _reduce(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
-_MIXING = {"sort", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft"}  # along an axis, at equal shapes
+_MIXING = {
+    "sort",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cummin",
+    "cumlogsumexp",
+    "fft",
+}  # mix numbers along an axis and keep the shape
 _PARTS = {"split": _split, "unstack": _unstack}
 _RULES = {
     "conv_general_dilated": _convolution,

@@ -24,7 +24,7 @@ def convolve(
     feature_group_count: int = 1,
     **options: Any,
 ) -> Maps:
-    """Computes what lax.conv_general_dilated does; to be passed to flax.linen.Conv as `conv_general_dilated`.
+    """The result of lax.conv_general_dilated; for the argument `conv_general_dilated` of flax.linen.Conv.
 
     Images and kernels have Flax's layout: NHWC and HWIO.
     """

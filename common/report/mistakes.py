@@ -1,4 +1,4 @@
-"""What a network gets wrong: its predictions on a test set, and what is read off them."""
+"""The mistakes of a network on a test set: the most frequent and the worst."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ _MISTAKES_SHOWN, _PAIRS_SHOWN = 24, 5
 
 
 def confusion_counts(predictions: Predictions, num_classes: int) -> Int[np.ndarray, "classes classes"]:
-    """How many examples of each true class (row) are predicted as each class (column)."""
+    """The number of examples of each true class (row) that are predicted as each class (column)."""
     counts = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(counts, (predictions.labels, predictions.predicted), 1)
     return counts

@@ -45,7 +45,7 @@ def test_a_square_keeps_its_input_and_a_product_what_it_multiplies():
     assert footprint(Squares(), total) == 10 * 4 * (4 + 7 + 7)
 
 
-def test_it_grows_with_the_batch():
+def test_activations_grow_with_the_batch():
     assert footprint(Squares(), total, 40) == 4 * footprint(Squares(), total, 10)
 
 

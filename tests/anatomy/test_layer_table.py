@@ -173,7 +173,7 @@ def test_a_compiled_function_that_two_layers_call_counts_for_each():
 
 
 class Heads(nn.Module):
-    """A head for training that exists, and is not used, in use."""
+    """An auxiliary head that is used in training only."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -219,7 +219,7 @@ def test_a_while_loop_counts_once_and_says_so():
 
 
 class Chain(nn.Module):
-    """VGG's first two blocks and what He 2016 does to a first layer, by the numbers of the well-known recursion."""
+    """The start of VGG and a strided shortcut as in He 2016: receptive fields by the well-known recursion."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -257,7 +257,7 @@ def test_receptive_fields_are_the_rows_whose_change_is_felt():
     assert by_name(module, shape)["dilated"].receptive_field == rows[-1] - rows[0] + 1
 
 
-def test_what_depends_on_no_image_has_no_receptive_field():
+def test_a_layer_that_depends_on_no_image_has_no_receptive_field():
     class Constant(nn.Module):
         @nn.compact
         def __call__(self, images, train=False):

@@ -1,4 +1,4 @@
-"""Test protocols show the network what the papers say, and average what it makes of that."""
+"""Test protocols show the network the papers' views and average its predictions."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ SMALL = {
 
 
 def a_run(family="resnet", side=32, init=False, **data):
-    """A network for the bundled digits, with its first weights or with none."""
+    """A run on the bundled digits, with initial weights or with none."""
     variant, changes = SMALL[family]
     config = config_lib.base(models.section(family, variant, **changes))
     config.data.update({"resize": side, **data})
@@ -45,7 +45,7 @@ def a_run(family="resnet", side=32, init=False, **data):
 
 
 def coordinates(height, width):
-    """An image whose pixels say where they are: (row, column)."""
+    """An image whose pixels are their own coordinates: (row, column)."""
     return np.stack(np.mgrid[:height, :width], axis=-1).astype(np.float32)
 
 
@@ -193,7 +193,7 @@ def test_batches_hold_every_view_once_and_have_one_size_for_a_shape():
     assert sizes == {(8, 8): {12}, (8, 12): {8}, (12, 8): {8}}
 
 
-def test_of_very_many_shapes_few_views_wait():
+def test_few_views_wait_even_if_there_are_very_many_shapes():
     examples = [(np.zeros((1, 8, 8 + index, 1), np.uint8), 0) for index in range(200)]
     given = []
 
@@ -268,6 +268,14 @@ def test_top1_and_top5_errors():
     assert found["top5_error"] == 0.25
     assert found["examples"] == 4
     assert found["cross_entropy"] == pytest.approx(-np.log([0.5, 0.2, 0.07, 0.05]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_five_classes_or_fewer_have_no_top5_error(classes):
+    found = measure.errors(measure.Scores(np.array([0, 1]), np.log(np.full((2, classes), 1 / classes, np.float32)), 1))
+    assert "top5_error" not in found
+    result = {"protocol": "single", "scales": [], "views": 1, "members": [{"step": 7}], **found}
+    assert measure.as_line(result) == "single, 1 view of an image, step 7: top-1 error 50.00% of 2 images"
 
 
 def test_probabilities_too_small_for_a_float_still_have_an_order_and_a_loss():

@@ -20,7 +20,7 @@ from lenet import pictures
 from tests.digits_run import digits_run
 from tests.runs import run
 
-SECTIONS = ("curves", "confusion", "likeliest", "mistakes", "filters", "maps", "occlusion", "recipe")
+SECTIONS = ("curves", "confusion", "predictions", "mistakes", "filters", "maps", "occlusion", "recipe")
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +107,7 @@ def test_worst_mistakes_have_the_largest_losses(results, examples):
 def test_no_mistakes(digits, results, examples):
     perfect = dataclasses.replace(results, predicted=results.labels)
     assert len(mistakes.worst(perfect)) == 0
-    assert "classified rightly" in sections.worst_mistakes(digits, examples, perfect)
+    assert "classified correctly" in sections.worst_mistakes(digits, examples, perfect)
     assert "There is no mistake." in sections.confusion(digits, perfect)
 
 
@@ -116,7 +116,7 @@ def test_most_confused_names_the_largest_counts_first():
     assert mistakes.most_confused(counts, ("a", "b", "c")) == "Most often mistaken: b as a (4), c as b (2), a as b (1)."
 
 
-def test_samples_are_of_four_classes_and_those_it_is_least_sure_about(results):
+def test_samples_are_of_four_classes_and_the_least_certain_images(results):
     first, unsure = samples.ordinary(results), samples.hesitant(results)
     assert [results.labels[index] for index in first] == [0, 3, 6, 9]
     assert all((results.labels[:index] != results.labels[index]).all() for index in first)
@@ -127,10 +127,10 @@ def test_samples_are_of_four_classes_and_those_it_is_least_sure_about(results):
     assert surest[unsure].max() <= surest[others].min()
 
 
-def test_the_likeliest_classes_are_named_in_order_and_the_right_one_is_another_colour():
+def test_top_predictions_are_named_in_order_and_the_true_class_has_another_colour():
     images, names = [np.zeros((4, 4, 1), np.uint8)] * 2, ("cat", "dog", "hen", "cow", "pig", "emu")
     probabilities = np.array([[0.5, 0.2, 0.15, 0.1, 0.04, 0.01], [0.01, 0.5, 0.2, 0.15, 0.1, 0.04]], np.float32)
-    figure = sample_figures.likeliest(images, np.array([1, 0]), probabilities, names)
+    figure = sample_figures.top_predictions(images, np.array([1, 0]), probabilities, names)
     _, first, _, second = figure.axes
     assert [text.get_text() for text in first.texts[::2]] == ["cat", "dog", "hen", "cow", "pig"]
     assert [text.get_text() for text in first.texts[1::2]] == ["50.0%", "20.0%", "15.0%", "10.0%", "4.0%"]
@@ -139,7 +139,7 @@ def test_the_likeliest_classes_are_named_in_order_and_the_right_one_is_another_c
     assert len({bar.get_facecolor() for bar in second.patches[5:]}) == 1  # the right class is the sixth
 
 
-def test_images_that_are_covered_are_classified_rightly(digits, examples, results, monkeypatch):
+def test_covered_images_are_classified_correctly(digits, examples, results, monkeypatch):
     seen = {}
 
     def draw(images, found, titles):
@@ -200,7 +200,7 @@ def test_the_command_writes_where_it_says(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [2, 10, 30, 31, 100])
-def test_confusion_matrices_name_every_class_and_number_what_has_room(classes):
+def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_room(classes):
     counts = np.random.default_rng(0).integers(0, 3, (classes, classes))
     names = [f"class {number}" for number in range(classes)]
     axes = figures.confusion(counts, names).axes[0]
@@ -209,7 +209,7 @@ def test_confusion_matrices_name_every_class_and_number_what_has_room(classes):
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= 30 else 0)
 
 
-def test_of_very_many_classes_the_worst_are_shown(digits, results):
+def test_only_the_worst_of_very_many_classes_are_shown(digits, results):
     names = tuple(f"class {number}" for number in range(120))
     info = dataclasses.replace(digits.info, num_classes=120, class_names=names)
     assert "the 50 with the most mistakes" in sections.confusion(dataclasses.replace(digits, info=info), results)
