@@ -18,7 +18,8 @@ SHORT = (
 )
 
 
-@pytest.mark.parametrize("memory", ["arrays", "stream"])
+# Slow: a set in memory on eight devices, which tests/devices/test_sharding.py shows for each network.
+@pytest.mark.parametrize("memory", [pytest.param("arrays", marks=pytest.mark.slow), "stream"])
 def test_eight_devices_learn_as_one_does(tmp_path, memory):
     for devices in (1, 8):
         folder = tmp_path / str(devices)

@@ -69,6 +69,21 @@ def test_two_processes_learn_as_one_does_and_one_of_them_writes(undisturbed, alo
         assert a["examples"] == b["examples"]
 
 
+def test_two_processes_asked_to_stop_go_on_as_one_with_more_devices(alone, cache, tmp_path):
+    command = (*RUN, f"--workdir={tmp_path}")
+    group = start_group(2, *command, cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[1], signal.SIGTERM)
+    for code, _, errors in finish_group(group):
+        assert code == EXIT_PREEMPTED, errors
+    assert 0 < newest_step(tmp_path) < STEPS
+    code, _, errors = run(*command, devices=4)
+    assert code == 0, errors
+    one, other = (metrics.read(folder, "test")[-1] for folder in (alone, tmp_path))
+    assert other["loss"] == pytest.approx(one["loss"], rel=2e-2)
+
+
+@pytest.mark.slow  # the test before this one, with more processes and a kill, which the test after it has too
 def test_a_run_goes_on_with_fewer_processes_and_on_more_devices(alone, cache, tmp_path):
     command = (*RUN, f"--workdir={tmp_path}")
     group = start_group(4, *command, cache=cache)
