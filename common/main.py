@@ -24,7 +24,7 @@ _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "folder of the run; default runs/<config name>. Given several times in evaluation: an ensemble"
 )
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train, or evaluate a trained run's best checkpoint")
-_PROTOCOL = flags.DEFINE_string(
+PROTOCOL = flags.DEFINE_string(
     "protocol",
     "single",
     "test protocol of a trained run: single, ten_crop, googlenet_144, dense, multi_scale, multi_crop, combined; see "
@@ -50,7 +50,7 @@ def main() -> None:
     if _MODE.value == "evaluate":
         _evaluate(folders)
         return
-    if len(folders) > 1 or _PROTOCOL.present or _SCALES.present:
+    if len(folders) > 1 or PROTOCOL.present or _SCALES.present:
         raise UserError("several --workdir, --protocol and --scales go with --mode=evaluate")
     mesh = _CONFIG.value.mesh
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
@@ -85,7 +85,7 @@ def _evaluate(folders: list[pathlib.Path]) -> None:
         raise UserError(f"--scales is '{','.join(_SCALES.value)}'; expected pixels, such as --scales=224,256,288")
     from common.protocols import measure
 
-    result = measure.measure(folders, _PROTOCOL.value, [int(text) for text in _SCALES.value], _CONFIG.value)
+    result = measure.measure(folders, PROTOCOL.value, [int(text) for text in _SCALES.value], _CONFIG.value)
     print(measure.as_line(result))
 
 

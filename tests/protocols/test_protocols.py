@@ -53,7 +53,7 @@ def corners(crops):
     return [tuple(int(value) for value in crop[0, 0]) for crop in crops]
 
 
-@pytest.mark.parametrize("cut", [views.ten_crops, views.grid_crops, views.googlenet_crops])
+@pytest.mark.parametrize("cut", [views.ten_crops, views.grid_crops, views.three_square_crops])
 def test_half_of_the_views_mirror_the_other_half(cut):
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     seen = cut(image, 32)
@@ -77,7 +77,7 @@ def test_ten_crops_are_of_the_middle_square():
 
 @pytest.mark.parametrize("shape", [(256, 340), (340, 256)])
 def test_googlenets_views_are_of_three_squares(shape):
-    seen = views.googlenet_crops(coordinates(*shape), 224)
+    seen = views.three_square_crops(coordinates(*shape), 224)
     assert len(seen) == 36
     expected = []
     for place in (0, 42, 84):
@@ -90,7 +90,7 @@ def test_googlenets_views_are_of_three_squares(shape):
 def test_googlenets_sixth_view_is_the_square_made_small():
     image = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
     square = Image.fromarray(image[:, :256]).resize((224, 224), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(views.googlenet_crops(image, 224)[5], np.asarray(square))
+    np.testing.assert_array_equal(views.three_square_crops(image, 224)[5], np.asarray(square))
 
 
 def test_vggs_grid_covers_the_whole_image():
