@@ -108,7 +108,7 @@ def _first_folder(root: pathlib.Path, name: str, alternatives: Sequence[str], bu
 def _notes(
     root: pathlib.Path, train: pathlib.Path, test: pathlib.Path | None, validation: pathlib.Path | None
 ) -> list[str]:
-    """What is to be said of the folders that are tested on, and of those that are not used."""
+    """Sentences on the folders that are tested on and on those that are not used."""
     notes = []
     if test is not None and test.name in _VALIDATION_FOLDERS:
         notes.append(f"tested on '{test}', as there is no folder for testing")
