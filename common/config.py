@@ -31,6 +31,10 @@ def base(model: ConfigDict) -> ConfigDict:
     data.test_split = "test"
     data.limit = 0  # train on the first N examples only; 0 is all
     data.holdout = 0.2  # fraction of each class held out for testing where the source has no test set
+    data.validation = (
+        ""  # what checkpoints are selected on: a share of the training set ('10%'), a TFDS split or slice, or
+    )
+    # the name of a folder beside train/; '' is none, and the test set is watched instead
     data.channels = 0  # 1 (grey), 3 (colour), or 0: as the data has it
     data.invert = False  # swap black and white
     data.resize = 0  # pixels of the shorter side that images are resized to; 0 leaves them
@@ -79,6 +83,7 @@ def base(model: ConfigDict) -> ConfigDict:
     train.steps_per_call = 1  # updates in one compiled call: raise it where a step is shorter than its dispatch
     train.label_smoothing = 0.0  # for cross-entropy losses
     train.log_every = "1 epoch"
+    train.patience = 0  # stop after this many evaluations without a lower error; 0 is never
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "momentum"  # see common/optim/optimizers.py
@@ -236,7 +241,7 @@ _LOWEST = {
         *("optimizer.curvature_examples", "mesh.start_timeout", "mesh.heartbeat_timeout"),
     ),
     0: (
-        *("seed", "mesh.hang_timeout", "mesh.devices", "profile.start", "profile.steps"),
+        *("seed", "train.patience", "mesh.hang_timeout", "mesh.devices", "profile.start", "profile.steps"),
         *("data.limit", "data.resize", "data.crop", "data.pad", "data.resize_max", "data.workers"),
         *("augment.randaugment_layers", "augment.mixup"),
         *("optimizer.eps", "optimizer.mu", "optimizer.weight_decay", "optimizer.clip_norm"),

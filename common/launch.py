@@ -35,6 +35,15 @@ def define_config() -> flags.Flag:
     return flags.FLAGS["config"]
 
 
+def define_checkpoint() -> flags.Flag:
+    """The flag `--checkpoint=best|last|STEP` of the tools that open a trained run."""
+    if "checkpoint" not in flags.FLAGS:  # another tool's module may have been imported in the same process
+        text = "checkpoint of the run: best (lowest error), last, or a step; default: best if the run has a validation "
+        flags.DEFINE_string("checkpoint", "", f"{text}set, else last", allow_override=True)
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["checkpoint"])
+    return flags.FLAGS["checkpoint"]
+
+
 def run(main: Callable[..., None]) -> None:
     """Runs a tool's `main` on the names after its flags, if it takes any; a `UserError` is one line and exit code 2."""
     large_pages.use()

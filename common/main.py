@@ -3,7 +3,7 @@
 Training writes the config, `metrics.jsonl`, `summary.json`, checkpoints and TensorBoard events to the work directory
 (default `runs/NAME`, NAME being the config file's). The same command given again resumes the run.
 
-A test takes the checkpoint with the lowest test error from the work directory and writes its numbers to
+A test takes a checkpoint from the work directory (see --checkpoint) and writes its numbers to
 `evaluate_PROTOCOL.json` there. Several work directories are tested as an ensemble. With `--config` as well, options
 that leave the network alone may be overridden: `--config.evaluate.batch_size`, `--config.data.directory`,
 `--config.mesh...`.
@@ -23,13 +23,14 @@ _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_multi_string(
     "workdir", [], "folder of the run; default runs/<config name>. Given several times in evaluation: an ensemble"
 )
-_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train, or evaluate a trained run's best checkpoint")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "train, or evaluate a trained run")
 PROTOCOL = flags.DEFINE_string(
     "protocol",
     "single",
     "test protocol of a trained run: single, ten_crop, googlenet_144, dense, multi_scale, multi_crop, combined; see "
     "docs/testing.md",
 )
+_CHECKPOINT = launch.define_checkpoint()
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several train together; or auto")
 _PROCESSES = flags.DEFINE_integer("processes", None, "number of processes that train together; clusters set it")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "number of this process, 0 to processes - 1")
@@ -62,6 +63,7 @@ def _train(folder: pathlib.Path) -> None:
     from common import train
     from common.devices import compilation
     from common.processes.preemption import EXIT_PREEMPTED, Preempted
+    from common.run.summary import result_line
 
     compilation.keep_in(folder)
     try:
@@ -73,11 +75,7 @@ def _train(folder: pathlib.Path) -> None:
         return
     if skipped := len(summary.get("skipped_images", ())):
         print(f"training images that could not be read: {skipped:,}; others took their places; summary.json lists them")
-    best = summary["best_test"]
-    print(
-        f"test error {summary['test']['error']:.2%} after {summary['step']:,} steps "
-        f"(lowest {best['error']:.2%} at step {best['step']:,}); look at it: python -m common.report --workdir={folder}"
-    )
+    print(f"{result_line(summary)}; look at it: python -m common.report --workdir={folder}")
 
 
 def _evaluate(folders: list[pathlib.Path]) -> None:
@@ -85,7 +83,8 @@ def _evaluate(folders: list[pathlib.Path]) -> None:
         raise UserError(f"--scales is '{','.join(_SCALES.value)}'; expected pixels, such as --scales=224,256,288")
     from common.protocols import measure
 
-    result = measure.measure(folders, PROTOCOL.value, [int(text) for text in _SCALES.value], _CONFIG.value)
+    scales = [int(text) for text in _SCALES.value]
+    result = measure.measure(folders, PROTOCOL.value, scales, _CONFIG.value, _CHECKPOINT.value)
     print(measure.as_line(result))
 
 

@@ -28,6 +28,7 @@ TAKES_ARGUMENTS = True
 WHITE = 255
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
+_CHECKPOINT = launch.define_checkpoint()
 _TOP = flags.DEFINE_integer("top", 3, "number of classes to show after the likeliest", lower_bound=0)
 _JSON = flags.DEFINE_boolean("json", False, "print one JSON object for each image")
 _INVERT = flags.DEFINE_boolean(
@@ -57,7 +58,7 @@ def main(*files: str) -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     if not files:
         raise UserError("no image given; expected python -m common.predict --workdir=DIR IMAGE [IMAGE ...]")
-    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser())
+    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser(), _CHECKPOINT.value)
     predictions = predict(run, files, _INVERT.value)
     lines = as_json(predictions, _TOP.value) if _JSON.value else as_text(predictions, _TOP.value)
     print("\n".join(lines))

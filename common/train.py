@@ -11,8 +11,7 @@ from common.data import augment, datasets, pipeline, pixel_statistics
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
 from common.devices.profiling import Profiler
-from common.errors import UserError
-from common.models import Classifier, make_classifier
+from common.models import make_classifier
 from common.optim import optimizers
 from common.optim.plan import make_plan
 from common.pretrained import initial
@@ -25,7 +24,7 @@ from common.run.metrics import Writer
 from common.training import curvature
 from common.training.evaluate import compile_eval_step, evaluate
 from common.training.state import create_state
-from common.training.steps import compile_update, recipe
+from common.training.steps import check_support, compile_update, recipe
 from common.training.totals import no_totals, stop_if_diverged
 
 
@@ -55,12 +54,15 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     ):
         averaged = config.optimizer.ema > 0
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, averaged)
-        state = checkpoints.restore_latest(folder, jax.eval_shape(fresh), mesh)
+        like = jax.eval_shape(fresh)
+        state = checkpoints.restore_latest(folder, like, mesh)
         if state is None:
             state = initial.start(sharding.make_sharded(fresh, mesh), classifier, config)
         first = step = int(state.step)
-        print(summary.opening(config, classifier, dataset.info, state, mesh, plan, folder, step))
-        if step >= plan.total and summary.exists(folder):
+        print(summary.opening(config, classifier, dataset, state, mesh, plan, folder, step))
+        split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
+        record = metrics.ErrorRecord(folder, split, step, config.train.patience)
+        if (step >= plan.total or record.exhausted) and summary.exists(folder):
             return summary.read(folder)
         for note in history.notes(before, config, len(dataset.train), step):
             print(note)
@@ -87,14 +89,13 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
         sums = mesh_lib.replicate(no_totals(), mesh)
-        lowest = metrics.lowest_error(folder, step)
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
-            Writer(folder, step, plan, config.train.batch_size, primary) as writer,
+            Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary) as writer,
             Profiler(config.profile, folder) as profiler,
             distributed.noticing(),
         ):
-            while step < plan.total:
+            while step < plan.total and not record.exhausted:
                 watchdog.beat()
                 profiler.at(step)
                 if plan.starts_epoch(step):
@@ -111,34 +112,23 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):
-                    values = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
-                    writer.test(step, values)
+                    values = evaluate(eval_step, state.variables(), watched, config.evaluate.batch_size, mesh)
+                    writer.evaluated(step, split, values)
                     error = values["error"]
-                    improved, lowest = error < lowest, min(error, lowest)
+                    improved = record.add(error)
                     if config.schedule.name == "plateau":
                         state = state.replace(opt_state=optimizers.observe(state.opt_state, config.schedule, error))
-                if plan.saves_after(step) or improved or stopping:
+                if plan.saves_after(step) or improved or record.exhausted or stopping:
                     stop_if_diverged(state, sums)
                     saved.save(step, state, error)
                 if stopping:
                     saved.wait()
                     raise Preempted(step)
+            if dataset.validation is not None:  # the test set is read once, by the network that validation has chosen
+                saved.wait()
+                step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
+                values = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
+                writer.evaluated(step, "test", values)
         if not primary:
             return {}
         return summary.write(folder, config, resumed_from=first, skipped=sorted(dataset.bad))
-
-
-def check_support(config: ConfigDict, classifier: Classifier) -> None:
-    """UserError for an optimizer or a loss option that this network does not support."""
-    if optimizers.uses_curvature(config.optimizer) and classifier.curvature is None:
-        raise UserError(
-            f"config.optimizer.name '{config.optimizer.name}' needs a curvature, which this variant of "
-            f"'{config.model.family}' does not provide; use 'momentum' or 'adamw'"
-        )
-    blended = {"train.label_smoothing": config.train.label_smoothing, "augment.mixup": config.augment.mixup}
-    for name, value in blended.items():
-        if value and not classifier.soft_labels:
-            raise UserError(
-                f"config.{name} is {value}, but the loss of this variant of '{config.model.family}' takes class "
-                "indices only; set it to 0"
-            )

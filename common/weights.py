@@ -7,7 +7,7 @@
 (default runs/NAME, NAME being the file's), which every tool with a --workdir takes and `common.main` trains on from.
 The config scales the pixels, so `config.data.normalize` must be what the weights expect.
 
-`export` writes the checkpoint with the lowest test error, with averaged parameters where the run keeps them. Arrays
+`export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
 have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). The file's
 ending chooses the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
@@ -24,6 +24,7 @@ from common.errors import UserError, unknown
 TAKES_ARGUMENTS = True
 
 _CONFIG = launch.define_config()
+_CHECKPOINT = launch.define_checkpoint()
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to make, or to write out", allow_override=True)
 
 
@@ -37,7 +38,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
-        print(export_file(path, folder.expanduser()))
+        print(export_file(path, folder.expanduser(), _CHECKPOINT.value))
         return
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_cifar10.py:resnet20")
@@ -84,7 +85,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
         checkpoints.save(0, state, None)
 
 
-def export_file(path: pathlib.Path, folder: pathlib.Path) -> str:
+def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "") -> str:
     """Writes the weights of the run in `folder` to a file; returns a line about it."""
     import jax
     import numpy as np
@@ -93,7 +94,7 @@ def export_file(path: pathlib.Path, folder: pathlib.Path) -> str:
     from common.run import trained
 
     weight_files.check_format(path)
-    run = trained.load(folder)
+    run = trained.load(folder, checkpoint)
     variables = jax.tree.map(np.asarray, run.variables)
     arrays, names = initial.published(run.config.model.family, variables, run.classifier.module)
     weight_files.write(path, arrays)

@@ -13,6 +13,7 @@ class Plan:
     """Lengths in updates. `epoch` is a pass over the training set, which need not be a whole number of batches.
 
     per_call: updates in one compiled call. keep_every: checkpoints at multiples of it are kept for good; 0 is none.
+    may_stop: the run may end after any evaluation, before which training numbers are then recorded.
     """
 
     total: int
@@ -22,10 +23,12 @@ class Plan:
     save_every: int
     per_call: int
     keep_every: int = 0
+    may_stop: bool = False
 
     def logs_after(self, step: int) -> bool:
         """True if training numbers are recorded after `step` updates."""
-        return step == self.total or step % self.log_every == 0
+        last = step == self.total or (self.may_stop and self.evaluates_after(step))
+        return last or step % self.log_every == 0
 
     def evaluates_after(self, step: int) -> bool:
         """True if the test set is evaluated after `step` updates."""
@@ -61,7 +64,13 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
             f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there is a "
             f"checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
         )
-    return Plan(**steps, epoch=num_examples / size, per_call=config.train.steps_per_call, keep_every=keep_every)
+    return Plan(
+        **steps,
+        epoch=num_examples / size,
+        per_call=config.train.steps_per_call,
+        keep_every=keep_every,
+        may_stop=config.train.patience > 0,
+    )
 
 
 def check(config: ConfigDict) -> None:

@@ -42,19 +42,23 @@ class Scores:
 
 
 def measure(
-    folders: Sequence[pathlib.Path], protocol: str, scales: Sequence[int] = (), config: ConfigDict | None = None
+    folders: Sequence[pathlib.Path],
+    protocol: str,
+    scales: Sequence[int] = (),
+    config: ConfigDict | None = None,
+    checkpoint: str = "",
 ) -> dict[str, Any]:
     """Tests the runs in these folders, as one ensemble if there are several, and writes the result to the first.
 
     Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own), views
     (of each image by each network), what `errors` gives for the mean probabilities, members (folder, network and step
-    of each run) and environment. config: see `trained.load`. UserError for a protocol that a network cannot do and
-    for runs whose test sets differ.
+    of each run) and environment. config, checkpoint: see `trained.load`. UserError for a protocol that a network
+    cannot do and for runs whose test sets differ.
     """
     _check_same_test_set(folders)
     scores, members, used = [], [], set()
     for folder in folders:  # one network at a time on the device
-        run = trained.load(folder, config=config)
+        run = trained.load(folder, checkpoint, config)
         todo = catalogue.passes(run, protocol, scales)
         scores.append(score(run, todo))
         members.append({"workdir": str(folder), "network": run.config.model.variant, "step": run.step})

@@ -14,6 +14,7 @@ from common.errors import UserError, whole_file
 from common.report import sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
+_CHECKPOINT = launch.define_checkpoint()
 _OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
 
 
@@ -23,7 +24,7 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = pathlib.Path(_WORKDIR.value).expanduser()
     out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
-    content = sections.report_html(folder)
+    content = sections.report_html(folder, _CHECKPOINT.value)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)

@@ -34,22 +34,27 @@ class Maps(NamedTuple):
 
 
 def curves(
-    train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]], steps_per_epoch: float, shown_step: int
+    train: Sequence[dict[str, Any]],
+    watched: Sequence[dict[str, Any]],
+    split: str,
+    steps_per_epoch: float,
+    shown_step: int,
 ) -> Figure:
     """Loss and error over epochs, from records of `metrics.read`, whose errors are fractions.
 
-    The test record at `shown_step` is marked. An axis is logarithmic where its values span a factor of eight or more.
+    watched: those of `split`, 'test' or 'validation'; the one at `shown_step` is marked. An axis is logarithmic where
+    its values span a factor of eight or more.
     """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     figure.get_layout_engine().set(wspace=0.05)
     left, right = figure.subplots(1, 2)
     for axes, key, label, scale in ((left, "loss", "mean loss", 1), (right, "error", "error (% of images)", 100)):
-        for records, colour, name in ((train, TRAIN, "training"), (test, TEST, "test")):
+        for records, colour, name in ((train, TRAIN, "training"), (watched, TEST, split)):
             epochs, values = _series(records, key, steps_per_epoch, scale)
             axes.plot(epochs, values, color=colour, lw=1.8, marker="o" if len(epochs) <= 40 else "", ms=4, label=name)
-        at = _series([record for record in test if record["step"] == shown_step], key, steps_per_epoch, scale)
+        at = _series([record for record in watched if record["step"] == shown_step], key, steps_per_epoch, scale)
         axes.plot(*at, "o", ms=11, mfc="none", mec=INK, mew=1.3, label="checkpoint of this report")
-        _scale_values(axes, [scale * record[key] for record in (*train, *test)])
+        _scale_values(axes, [scale * record[key] for record in (*train, *watched)])
         axes.set(xlabel="epochs", ylabel=label, xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(True, color="#e6e6e6", lw=0.8)

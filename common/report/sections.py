@@ -42,9 +42,9 @@ _ALWAYS = ("train.length", "train.batch_size", "optimizer.name", "schedule.name"
 _NEVER = ("data.directory", "data.workers", "model.family", "model.variant")
 
 
-def report_html(folder: pathlib.Path) -> str:
+def report_html(folder: pathlib.Path, checkpoint: str = "") -> str:
     """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing."""
-    run = trained.load(folder)
+    run = trained.load(folder, checkpoint)
     # Only test images are read, each once or twice: decoding the training set would take most of the time.
     data = run.config.data.copy_and_resolve_references()
     data.memory = "stream"
@@ -68,7 +68,7 @@ def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> l
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, in "
         f"{info.num_classes} classes."
     )
-    shown = [(f"test error of the best checkpoint, epoch {run.step / plan.epoch:.3g}", f"{predictions.error:.2%}")]
+    shown = [(f"test error of this checkpoint, epoch {run.step / plan.epoch:.3g}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
         shown += _finished(summary.read(folder), plan)
     else:
@@ -90,7 +90,7 @@ def what_was_run(run: Run, folder: pathlib.Path) -> str:
 
 def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """Names and values of the headline numbers of a finished run."""
-    seconds = done["seconds"]["train"] + done["seconds"]["test"]
+    seconds = sum(done["seconds"].values())
     return [
         (f"test error at the end, epoch {done['step'] / plan.epoch:.3g}", f"{done['test']['error']:.2%}"),
         ("training error at the end, on images as they were fed", f"{done['train']['error']:.2%}"),
@@ -122,16 +122,18 @@ def recipe(config: ConfigDict) -> list[tuple[str, str]]:
 
 def curves(run: Run, folder: pathlib.Path) -> list[str]:
     """Loss and error over epochs; empty for a run without records."""
-    train, test = metrics.read(folder, "train"), metrics.read(folder, "test")
-    if not (train or test):
+    split = "validation" if run.info.validation_size else "test"
+    train, watched = metrics.read(folder, "train"), metrics.read(folder, split)
+    if not (train or watched):
         return []
     epoch = make_plan(run.config, run.info.train_size).epoch
     caption = (
         "Loss and error over passes through the training set. Training values are means over the updates since the "
-        "previous record, on images as they were fed, random distortions included. Test values are of the whole test "
-        "set at that moment. This is why training can lie above test."
+        "previous record, on images as they were fed, random distortions included. "
+        f"{split.capitalize()} values are of the whole {split} set at that moment. This is why training can lie above "
+        f"{split}."
     )
-    figure = figures.curves(train, test, epoch, run.step)
+    figure = figures.curves(train, watched, split, epoch, run.step)
     return [page.section("curves", "Learning curves", caption, page.picture(figure, "loss and error over epochs"))]
 
 

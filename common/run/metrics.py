@@ -1,7 +1,7 @@
 """The numbers of a run, on the terminal, in `metrics.jsonl` and in TensorBoard event files.
 
-`metrics.jsonl` has one JSON object a line: `step`, `split` ('train' or 'test') and named values. Errors are
-fractions. Summaries, reports and claims are made from it.
+`metrics.jsonl` has one JSON object a line: `step`, `split` ('train', 'validation' or 'test') and named values. Errors
+are fractions. Summaries, reports and claims are made from it.
 """
 
 import contextlib
@@ -26,9 +26,18 @@ _PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} lef
 class Writer:
     """Writes numbers under their step and shows the progress line; in the `primary` process alone."""
 
-    def __init__(self, workdir: pathlib.Path, first_step: int, plan: Plan, batch_size: int, primary: bool = True):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        first_step: int,
+        plan: Plan,
+        batch_size: int,
+        num_classes: int,
+        primary: bool = True,
+    ):
         self._records = _Records(workdir, first_step) if primary else None
         self._batch_size, self._epoch_steps = batch_size, plan.epoch
+        self._left_out = {"top5_error"} if num_classes <= 5 else set()  # which is then always 0
         fields = {"bar_format": _PROGRESS, "disable": not primary or None, "leave": False, "dynamic_ncols": True}
         self._bar = tqdm(total=plan.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
@@ -72,9 +81,9 @@ class Writer:
         self._write(step, "train", {**values, "learning_rate": learning_rate, **self._speed(step)})
         self._restart_clock(step)
 
-    def test(self, step: int, values: dict[str, float]) -> None:
-        """Records a test result, whose time is left out of images per second."""
-        self._write(step, "test", {**values, "seconds": time.perf_counter() - self._since})
+    def evaluated(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Records the errors on a split, 'test' or 'validation'; their time is left out of images per second."""
+        self._write(step, split, {**values, "seconds": time.perf_counter() - self._since})
         self._restart_clock(step)
 
     def _speed(self, step: int) -> dict[str, float]:
@@ -92,6 +101,7 @@ class Writer:
         sys.stdout.flush()
 
     def _write(self, step: int, split: str, values: dict[str, Any]) -> None:
+        values = {name: value for name, value in values.items() if name not in self._left_out}
         if self._records:
             self._records.write(step, split, values)
         self.say(_line(step, step / self._epoch_steps, split, values))
@@ -170,9 +180,26 @@ def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]
     return [record for record in records if split in (None, record["split"])]
 
 
-def lowest_error(workdir: pathlib.Path, step: int) -> float:
-    """The lowest test error that a run has recorded up to `step`, a fraction; 1 where there is none."""
-    return min((record["error"] for record in read(workdir, "test") if record["step"] <= step), default=1.0)
+class ErrorRecord:
+    """The lowest error of a run on the split that it watches, and the evaluations since."""
+
+    def __init__(self, workdir: pathlib.Path, split: str, step: int, patience: int):
+        """Goes on from the records up to `step`; `patience` is as `config.train.patience`."""
+        self._lowest, self._since, self._patience = 1.0, 0, patience
+        for record in read(workdir, split):
+            if record["step"] <= step:
+                self.add(record["error"])
+
+    def add(self, error: float) -> bool:
+        """True if this error, a fraction, is below all before it."""
+        improved = error < self._lowest
+        self._lowest, self._since = min(error, self._lowest), 0 if improved else self._since + 1
+        return improved
+
+    @property
+    def exhausted(self) -> bool:
+        """True if `patience` evaluations in a row have brought no improvement; never with a patience of 0."""
+        return 0 < self._patience <= self._since
 
 
 def _record(line: str) -> dict[str, Any] | None:

@@ -43,10 +43,12 @@ class Run:
     statistics: PixelStatistics | None = None
 
 
-def load(folder: pathlib.Path, checkpoint: str = "best", config: ConfigDict | None = None) -> Run:
-    """The run in `folder` at a checkpoint: the 'best' (of the lowest test error), the 'last', or that of a step.
+def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None = None) -> Run:
+    """The run in `folder` at a checkpoint: the 'best' (of the lowest error), the 'last', or that of a step.
 
-    Where the best or the last cannot be read, a warning says so and the next one takes its place.
+    '' is the best of a run with a validation set, and the last of one without: there, the lowest error is one of the
+    test set, and choosing by it would flatter the network. Where the best or the last cannot be read, a warning says so
+    and the next one takes its place.
 
     config: the same experiment with options changed that leave the network alone (where its data is, the batch size
     of evaluation, devices). UserError for a folder without a run, for another experiment, and for a step that was not
@@ -61,7 +63,8 @@ def load(folder: pathlib.Path, checkpoint: str = "best", config: ConfigDict | No
     averaged = config.optimizer.ema > 0
     like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed, averaged))
     mesh = mesh_lib.available(config.mesh)
-    step, state, _ = checkpoints.restore_first(folder, _candidates(folder, checkpoint), like, mesh)
+    default = "best" if info.validation_size else "last"
+    step, state, _ = checkpoints.restore_first(folder, _candidates(folder, checkpoint or default), like, mesh)
     return Run(config, info, classifier, state.variables(), step, mesh, pixel_statistics.of_run(config, folder))
 
 

@@ -16,8 +16,10 @@ from ml_collections import ConfigDict
 
 from common.data.mixing import mixup
 from common.devices import compilation, sharding
+from common.errors import UserError
 from common.models import Classifier
 from common.nn.losses import smooth_labels
+from common.optim import optimizers
 from common.optim.levenberg_marquardt import with_curvature
 from common.training.state import TrainState
 from common.training.totals import NEVER, Totals, no_totals, totals
@@ -69,6 +71,22 @@ def train_step(
     sums = sums.replace(bad_step=jnp.where(jnp.isfinite(sums.loss), NEVER, state.step + 1).astype(jnp.int32))
     state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=average)
     return state, sums
+
+
+def check_support(config: ConfigDict, classifier: Classifier) -> None:
+    """UserError for an optimizer or a loss option that this network does not support."""
+    if optimizers.uses_curvature(config.optimizer) and classifier.curvature is None:
+        raise UserError(
+            f"config.optimizer.name '{config.optimizer.name}' needs a curvature, which this variant of "
+            f"'{config.model.family}' does not provide; use 'momentum' or 'adamw'"
+        )
+    blended = {"train.label_smoothing": config.train.label_smoothing, "augment.mixup": config.augment.mixup}
+    for name, value in blended.items():
+        if value and not classifier.soft_labels:
+            raise UserError(
+                f"config.{name} is {value}, but the loss of this variant of '{config.model.family}' takes class "
+                "indices only; set it to 0"
+            )
 
 
 def recipe(config: ConfigDict) -> dict[str, Any]:

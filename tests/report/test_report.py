@@ -218,7 +218,7 @@ def test_only_the_worst_of_very_many_classes_are_shown(digits, results):
 def test_curves_show_the_records():
     train = [{"step": step, "loss": 1 / step, "error": 0.5 / step} for step in (10, 20, 40)]
     test = [{"step": step, "loss": 0.1, "error": 0.0} for step in (20, 40)]
-    figure = figures.curves(train, test, steps_per_epoch=10.0, shown_step=40)
+    figure = figures.curves(train, test, "test", steps_per_epoch=10.0, shown_step=40)
     loss, error = figure.axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [(1, 0.1), (2, 0.05), (4, 0.025)])
     np.testing.assert_allclose(error.lines[1].get_xydata(), [(2, 0), (4, 0)])
