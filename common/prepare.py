@@ -1,10 +1,10 @@
-"""Prepare a TFDS dataset once, so that training can read it at random and without TensorFlow.
+"""Prepares a TFDS dataset once, so that training can read it without TensorFlow and in any order.
 
     python -m common.prepare --dataset=mnist --data_dir=DIR [--manual_dir=DIR]
 
-Downloads what TFDS can download, takes from --manual_dir what is there already or has to be fetched by hand, and
-writes DIR/NAME/VERSION as ArrayRecord. Preparing TFDS's own datasets needs TensorFlow (`pip install -e .[prepare]`);
-training on them, and preparing ours, does not.
+Downloads what TFDS can download, takes from --manual_dir the files that are there already or have to be fetched by
+hand, and writes DIR/NAME/VERSION as ArrayRecord. Preparing TFDS's own datasets needs TensorFlow (`pip install -e
+.[prepare]`); training on them, and preparing ours, does not.
 """
 
 import contextlib
@@ -28,22 +28,22 @@ from common import launch
 from common.errors import UserError
 
 _DATASET = flags.DEFINE_string("dataset", None, "TFDS's name: NAME or NAME/CONFIG; or one of ours, such as usps.")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's own default.")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's default.")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Folder with source files that are here already.")
 
-# The first four bytes of MNIST's idx files, and of those named like them (Fashion-MNIST, KMNIST).
+# The magic numbers of MNIST's idx files and of those named like them (Fashion-MNIST, KMNIST).
 _IDX_MAGIC = {"images-idx3": 2051, "labels-idx1": 2049}
 _READ_BYTES = 2**20
-_INCOMPLETE = "incomplete."  # how TFDS's own unfinished folders begin, too
+_INCOMPLETE = "incomplete."  # the prefix of TFDS's unfinished folders, and of ours
 _NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it does not): pip install -e .[prepare]"
-EXIT_TERMINATED = 128 + signal.SIGTERM  # what a shell makes of a process that was terminated
+EXIT_TERMINATED = 128 + signal.SIGTERM  # a shell's exit code for a terminated process
 
 
 def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
-    """Prepare a dataset unless it is prepared; says which of the two in one line.
+    """Prepares a dataset unless it is prepared already; returns a line that says which of the two it was.
 
-    Nothing stays behind in the way of a later attempt when this fails or is killed. UserError for a name that does
-    not exist, source files that are missing or damaged, and a dataset that is there in another format.
+    An attempt that fails or is killed leaves nothing in the way of the next one. UserError for an unknown name, for
+    source files that are missing or damaged, and for a dataset that is prepared in another format.
     """
     from common.data import tfds_source
 
@@ -69,10 +69,10 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
 
 
 def check_manual_files(folder: pathlib.Path, checksums: dict[str, str]) -> None:
-    """UserError naming the first source file that is cut short or is not what its name says.
+    """UserError naming the first source file that is cut short or is not the file that its name promises.
 
-    checksums: SHA-256 of the files that TFDS would download, by name. Those that are not in the folder are left to
-    it, unless none of them is.
+    checksums: SHA-256, by name, of the files that TFDS would download. TFDS downloads those that the folder lacks,
+    but it is an error if the folder has none of them.
     """
     if not folder.is_dir():
         raise UserError(f"no folder '{folder}' for --manual_dir")
@@ -91,7 +91,7 @@ def _check_gzip(path: pathlib.Path) -> None:
         with gzip.open(path, "rb") as file:
             header = file.read(16)
             size = len(header)
-            while chunk := file.read(_READ_BYTES):  # to the end, where the checksum is
+            while chunk := file.read(_READ_BYTES):  # to the end, where gzip has its checksum
                 size += len(chunk)
     except EOFError as error:
         raise UserError(f"'{path}' is cut short: the gzip file ends too early") from error
@@ -106,7 +106,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _check_idx(path: pathlib.Path, header: bytes, size: int) -> None:
-    """UserError unless an idx file has the magic number and as many bytes as its name and header say."""
+    """UserError unless an idx file has the magic number of its name and the size that its header gives."""
     for part, expected in _IDX_MAGIC.items():
         if part not in path.name:
             continue
@@ -120,11 +120,11 @@ def _check_idx(path: pathlib.Path, header: bytes, size: int) -> None:
 
 
 def _generate(builder: Any, manual_dir: str) -> None:
-    """Download, extract and write the dataset; TFDS renames its folder when it is complete."""
+    """Downloads, extracts and writes the dataset; TFDS renames its folder once it is complete."""
     import tensorflow_datasets as tfds
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # TFDS finds extracted files again by their name alone, which would hide that a source file was replaced.
+    # TFDS reuses extracted files by name alone, and would not notice that a source file was replaced.
     extracted = pathlib.Path(builder.data_dir).parent / f"{_INCOMPLETE}extracted"
     config = tfds.download.DownloadConfig(extract_dir=str(extracted), manual_dir=manual_dir or None)
     try:
@@ -143,7 +143,7 @@ def _tfds_errors() -> tuple[type[Exception], ...]:
 
 @contextlib.contextmanager
 def _alone_in(folder: pathlib.Path) -> Iterator[None]:
-    """Nobody else prepares in this folder meanwhile, and what an attempt that was killed left there is removed."""
+    """Locks the folder against other preparations, and removes the leftovers of a killed one."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder, os.O_RDONLY)
@@ -170,13 +170,13 @@ def _remove_incomplete(folder: pathlib.Path) -> None:
 
 
 def _terminate(signum: int, frame: object) -> None:
-    """Leave through every `finally`."""
+    """Ends the process through every `finally`."""
     sys.exit(EXIT_TERMINATED)
 
 
 def main() -> None:
-    """Prepare the dataset that the flags name."""
-    logging.set_verbosity(logging.ERROR)  # TFDS tells of every file, and of every retry
+    """Prepares the dataset that the flags name."""
+    logging.set_verbosity(logging.ERROR)  # TFDS logs every file and every retry
     if not _DATASET.value:
         raise UserError("expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]")
     print(prepare_dataset(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))

@@ -1,9 +1,9 @@
-"""Measure a training set's colours: `python -m common.statistics --config=FILE [--workdir=DIR] [--config.KEY=VALUE]`.
+"""Measures a training set's pixels: `python -m common.statistics --config=FILE [--workdir=DIR] [--config.KEY=VALUE]`.
 
-For runs whose training set is streamed and that need its mean image, means, deviations or principal colours
-(`config.data.normalize`, `config.augment.pca_colour`); for a set in memory a run measures them itself. They are
-written to `config.data.statistics`, or else into the run's folder (default runs/<config name>), and made of the
-centre of each image, as the network is fed it in testing.
+For runs that stream their training set and need its mean image, means, deviations or principal colours
+(`config.data.normalize`, `config.augment.pca_colour`); a run whose training set is in memory measures them itself.
+The statistics are those of the centre of each image, as in testing. They are written to `config.data.statistics`, or
+else into the run's folder (default runs/<config name>).
 """
 
 import pathlib
@@ -18,10 +18,10 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default runs
 
 
 def main() -> None:
-    """Measure, write and print."""
+    """Measures the statistics, writes them and prints the main ones."""
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_imagenet.py")
-    from common import config as config_lib  # slow imports, after the flags are known to be right
+    from common import config as config_lib  # slow imports, once the flags are known to be right
     from common.data import datasets, pixel_statistics
 
     config_lib.validate(_CONFIG.value)

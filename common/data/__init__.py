@@ -1,1 +1,1 @@
-"""Where examples come from, in which order, and how they are distorted."""
+"""Datasets: reading, ordering, preparing and augmenting examples."""

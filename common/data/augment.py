@@ -1,10 +1,11 @@
-"""Random changes to training images, on the device: pure functions of a key and a batch.
+"""Augmentation of training images on the device: pure functions of a key and a batch.
 
-What happens to an image depends on the key and on the image's position in the global batch only, so a batch comes
-out the same on any number of devices (JAX's default `jax_threefry_partitionable` sees to that).
+The change to an image depends only on the key and on the image's position in the global batch, so a batch comes out
+the same on any number of devices (thanks to JAX's default `jax_threefry_partitionable`).
 """
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,18 +14,20 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 from ml_collections import ConfigDict
 
-from common.data.randaugment import randaugment
+from common.data import normalize
+from common.data.pixel_statistics import PixelStatistics
+from common.data.randaugment import MAX_MAGNITUDE, randaugment
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
 Augment = Callable[[Key[Array, ""], Images], Images]
-Colour = Float[ArrayLike, "*channels"]  # one for each channel, or the same for all
+Colour = Float[ArrayLike, "*channels"]  # one value for each channel, or one for all
 
 
 class Distortion(NamedTuple):
     """A planar affine map of each image about its centre.
 
-    What is x pixels right of the centre and y below it goes to
+    The point x pixels right of the centre and y below it moves to
     (scale * squeeze * (x + shear * y) + right, scale / squeeze * y + down).
     """
 
@@ -48,9 +51,9 @@ def affine(
 ) -> Images:
     """LeNet-5's distortions (LeCun 1998, section III): translation, scaling, squeezing and horizontal shear.
 
-    Each image is distorted with `probability`, by amounts independently uniform in +-translate pixels (down and
-    right), 1 +- scale, 1 +- squeeze (across; its inverse is applied down) and +-shear (columns per row); else it is
-    left as it is. The paper's 540,000 distorted copies among 600,000 images are a probability of 0.9.
+    Each image is distorted with `probability` and otherwise unchanged. The amounts are independent and uniform in
+    +-translate pixels (down and right), 1 +- scale, 1 +- squeeze (across, its inverse down) and +-shear (columns per
+    row). The paper's 540,000 distorted copies among 600,000 images are a probability of 0.9.
     """
     ranges = jnp.array([translate, translate, scale, squeeze, shear])
     draws = jax.random.uniform(key, (len(images), 6))
@@ -60,7 +63,7 @@ def affine(
 
 
 def warp(images: Images, distortion: Distortion, background: Colour) -> Images:
-    """Each image under its distortion, bilinearly interpolated; `background` surrounds the image."""
+    """Each image under its distortion, interpolated bilinearly; `background` surrounds the image."""
     height, width = images.shape[1:3]
     down, right, scale, squeeze, shear = (amount[:, None] for amount in distortion)
     middle_row, middle_column = (height - 1) / 2, (width - 1) / 2
@@ -76,7 +79,7 @@ def _sample(
     rows: Float[Array, "height 1"],
     columns: Float[Array, "height width"],
 ) -> Float[Array, "height width channels"]:
-    """Bilinear values at (rows, columns) of the image inside a border of one pixel of background."""
+    """Values at (rows, columns) of an image that has one pixel of background around it, interpolated bilinearly."""
     top, bottom, down = _neighbours(rows, padded.shape[0] - 2)
     left, right, across = _neighbours(columns, padded.shape[1] - 2)
     down, across = down[..., None], across[..., None]
@@ -88,7 +91,7 @@ def _sample(
 def _neighbours(
     positions: Float[Array, "*shape"], size: int
 ) -> tuple[Int[Array, "*shape"], Int[Array, "*shape"], Float[Array, "*shape"]]:
-    """The padded axis's indices on both sides of each position, and how far it is from the first to the second."""
+    """The indices into the padded axis on both sides of each position, and its distance from the first."""
     positions = jnp.clip(positions, -1.0, size)
     first = jnp.floor(positions)
     index = first.astype(jnp.int32) + 1
@@ -115,16 +118,16 @@ def pad_and_crop(key: Key[Array, ""], images: Images, pad: int, background: Colo
 def _framed(
     images: Images, width: int, background: Colour
 ) -> Float[Array, "batch framed_height framed_width channels"]:
-    """Each image in a frame of `background`."""
+    """Each image in a frame of `background`, `width` pixels wide."""
     batch, height, across, channels = images.shape
     frame = jnp.full((batch, height + 2 * width, across + 2 * width, channels), background, images.dtype)
     return jax.lax.dynamic_update_slice(frame, images, (0, width, width, 0))
 
 
 def invert_pixels(key: Key[Array, ""], images: Images, probability: float, low: Colour, high: Colour) -> Images:
-    """Each pixel (all its channels) inverted with `probability`: low becomes high and high low.
+    """Each pixel (all its channels) inverted with `probability`: low becomes high and high becomes low.
 
-    LeCun 1998, section III-E: the noise that LeNet-5 was trained with, at 0.1, to show its invariances.
+    LeCun 1998, section III-E: the noise, at 0.1, that LeNet-5 was trained with to show its invariances.
     """
     chosen = jax.random.uniform(key, images.shape[:3]) < probability
     return jnp.where(chosen[..., None], (low + high) - images, images)
@@ -141,18 +144,35 @@ def shift_colours(
     return images + (shares @ jnp.asarray(directions).T)[:, None, None, :]
 
 
+def make_input_transform(
+    data: ConfigDict, augment: ConfigDict, statistics: PixelStatistics | None = None
+) -> Callable[[Key[Array, ""], Array], Images]:
+    """Returns (key, stored images) -> the normalised and randomly distorted images that an update sees.
+
+    data, augment: these sections of a config. statistics: those of the training set, if the sections need them.
+    """
+    normalized = normalize.make_normalize(data, statistics)
+    black, white = normalize.black_and_white(data, statistics)
+    colours = normalize.principal_colours(data, statistics) if augment.pca_colour else None
+    distort = make_augment(augment, black, white, colours)
+
+    def transform(key: Key[Array, ""], images: Array) -> Images:
+        return distort(key, normalized(images))
+
+    return transform
+
+
 def make_augment(
     config: ConfigDict,
     background: Colour,
     foreground: Colour | None = None,
     colours: Float[ArrayLike, "channels channels"] | None = None,
 ) -> Augment:
-    """(key, images) -> images, as `config.augment` asks; the images' black is `background`, white `foreground`.
+    """Returns (key, images) -> images for a checked `augment` section.
 
-    In this order: affine distortion, mirror, pad and crop, pixel inversion (which is all that needs white), shift
-    along the principal `colours`, RandAugment.
+    The order is: affine distortion, mirror, pad and crop, pixel inversion, shift along the principal `colours`,
+    RandAugment. background, foreground: the images' black and white.
     """
-    _check(config)
     if config.pixel_inversion and foreground is None:
         raise ValueError("pixels are inverted between background and foreground; foreground is missing")
     if config.pca_colour and colours is None:
@@ -175,30 +195,40 @@ def make_augment(
             high=foreground,
         ),
     ]
-    # A transform keeps its number, so that switching one on leaves the others' draws as they were.
+    # Each transform has a fixed number, so that switching one on does not change what the others draw.
     return functools.partial(_apply, tuple((i, transform) for i, transform in enumerate(transforms) if transform))
 
 
 def _apply(transforms: tuple[tuple[int, Augment], ...], key: Key[Array, ""], images: Images) -> Images:
-    """The numbered transforms one after the other, each with its own key."""
+    """Applies the numbered transforms one after the other, each with its own key."""
     for number, transform in transforms:
         images = transform(jax.random.fold_in(key, number), images)
     return images
 
 
 def _where(chosen: Array, changed: Images, images: Images) -> Images:
-    """`changed` for the images that are chosen."""
+    """The images, with those that are chosen replaced by `changed`."""
     return jnp.where(chosen[:, None, None, None], changed, images)
 
 
-def _check(config: ConfigDict) -> None:
-    """UserError for amounts that make no distortion."""
+def check(config: ConfigDict) -> None:
+    """UserError for amounts in the `augment` section of a whole config that are out of range or contradict others."""
+    section = config.augment
     for name in ("probability", "pixel_inversion"):
-        if not 0.0 <= config[name] <= 1.0:
-            raise UserError(f"config.augment.{name} is {config[name]}; expected a probability, from 0 to 1")
+        if not 0.0 <= section[name] <= 1.0:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected a probability, from 0 to 1")
     for name in ("scale", "squeeze"):
-        if not 0.0 <= config[name] < 1.0:
-            raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0 and less than 1")
-    for name in ("translate", "shear", "crop_pad", "pca_colour"):
-        if config[name] < 0:
-            raise UserError(f"config.augment.{name} is {config[name]}; expected at least 0")
+        if not 0.0 <= section[name] < 1.0:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0 and less than 1")
+    for name in ("translate", "shear", "crop_pad", "pca_colour", "randaugment_layers", "mixup"):
+        if not 0.0 <= section[name] < math.inf:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0, and finite")
+    if not 0 <= section.randaugment_magnitude <= MAX_MAGNITUDE:
+        raise UserError(
+            f"config.augment.randaugment_magnitude is {section.randaugment_magnitude}; expected 0 to {MAX_MAGNITUDE}"
+        )
+    if section.randaugment_layers and config.data.normalize == "pixels":
+        raise UserError(
+            "config.augment.randaugment_layers needs one black and one white; config.data.normalize 'pixels' leaves "
+            "neither; use 'channels' or 'range'"
+        )

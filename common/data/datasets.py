@@ -1,7 +1,7 @@
-"""Where examples come from: bundled digits, prepared TFDS datasets, folders of images.
+"""Datasets by the name of their source: bundled digits, prepared TFDS datasets, folders of images.
 
-What a dataset's classes, sizes and names are comes from the data, and nothing here knows of jax. `config` is the
-`data` section of a validated config throughout.
+Classes, sizes and names come from the data. Nothing here imports JAX. `config` is always the `data` section of a
+validated config.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 
@@ -17,12 +18,12 @@ from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
 from common.data.preparation import Preparation
-from common.data.sources import ArraySource, Head, ImageSource, Record, Records, Source, read_all
+from common.data.sources import ArraySource, ImageSource, Record, Records, Source, Subset, read_all
 from common.errors import UserError, unknown
 
-ARRAYS_BYTES = 4 * 2**30  # memory 'auto' decodes a dataset into memory up to this size
-_CHUNK = 256  # examples that a decoding thread takes at a time
-# Decoding smaller images than this is mostly Python, which threads slow down (MNIST by a third on two cores).
+ARRAYS_BYTES = 4 * 2**30  # the largest dataset that memory 'auto' decodes into memory
+_CHUNK = 256  # examples that a thread decodes at once
+# Decoding smaller images is mostly Python, which threads slow down (MNIST by a third on two cores).
 _THREADED_BYTES = 2**15
 
 
@@ -30,8 +31,8 @@ _THREADED_BYTES = 2**15
 class Info:
     """Facts about a dataset.
 
-    image_shape: (height, width, channels) of what the network is fed, after channels, resize, crop and pad.
-    train_size, test_size: numbers of examples, after `limit`.
+    image_shape: (height, width, channels) of the network's input, after channels, resize, crop and pad.
+    train_size, test_size, validation_size: numbers of examples, the first after `limit`.
     """
 
     name: str
@@ -40,76 +41,127 @@ class Info:
     image_shape: tuple[int, int, int]
     train_size: int
     test_size: int
+    validation_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Training and test examples, and the facts they share."""
+    """Training, test and perhaps validation examples, and the facts they share.
+
+    notes: sentences that a user should read before training, such as which images are tested on.
+    """
 
     train: Source
     test: Source
     info: Info
-    bad: Mapping[str, object] = dataclasses.field(default_factory=dict)  # what could not be read so far, by message
+    bad: Mapping[str, object] = dataclasses.field(default_factory=dict)  # messages about unreadable images
+    validation: Source | None = None
+    notes: tuple[str, ...] = ()
 
 
 class NotPreparedError(UserError):
-    """A dataset that exists but has not been prepared on this machine; `info` is what is known of it already."""
+    """A dataset that exists but is not prepared on this machine; `info` has the facts that are known already."""
 
     def __init__(self, message: str, info: Info):
         super().__init__(message)
         self.info = info
 
 
-# The module with `open_dataset(name, config) -> Dataset`, which decodes nothing yet.
+# Kinds of sources, by the module with their `open_dataset(name, config) -> Dataset`, which decodes nothing.
 _KINDS = {"tfds": "common.data.tfds_source", "folder": "common.data.folder"}
 
 
 def load(config: ConfigDict) -> Dataset:
-    """The dataset that a `data` section describes, decoded into memory or not as `memory` says.
+    """The dataset that a `data` section describes, in memory if `memory` says so; errors as `open_dataset`."""
+    return decoded(open_dataset(config), config)
 
-    Training images of which each pass sees another part are never decoded into memory. UserError when the dataset
-    does not exist or is not what the section expects of it.
+
+def open_dataset(config: ConfigDict) -> Dataset:
+    """The facts and the stored examples of the dataset that a `data` section describes; no image is decoded.
+
+    UserError when the dataset does not exist or is not what the section expects.
     """
-    dataset = _limited(_open(config), config.limit)
+    return _limited(_open(config), config.limit)
+
+
+def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
+    """An opened dataset, its images decoded into memory if `memory` of the `data` section says so.
+
+    Training images that are cropped or resized at random are never decoded into memory.
+    """
     in_memory = config.memory == "arrays" or (config.memory == "auto" and _decoded_bytes(dataset) <= ARRAYS_BYTES)
     if not in_memory:
         return dataset
     train = dataset.train if dataset.train.preparation.random else to_arrays(dataset.train)
-    return dataclasses.replace(dataset, train=train, test=to_arrays(dataset.test))
+    validation = dataset.validation and to_arrays(dataset.validation)
+    return dataclasses.replace(dataset, train=train, test=to_arrays(dataset.test), validation=validation)
 
 
 def load_test(config: ConfigDict, *, resize: int | None = None, whole: bool = False) -> Source:
     """The test examples of a `data` section for a test protocol, decoded at each access.
 
-    resize: the shorter side in pixels, in place of the section's; None keeps that, 0 the stored size.
-    whole: images are left as they are then, and differ in height and width where the stored ones do; else the centre
-    of the size that the network is fed is cut out, and an image too small for that is a UserError naming it.
+    resize: replaces the section's length of the shorter side in pixels; None keeps it, 0 keeps the stored size.
+    whole: images are not cropped, so that they differ in height and width if the stored ones do. Otherwise the centre
+    is cut to the network's input size, and an image too small for that is a UserError naming it.
     """
     dataset = _open(config)
     preparation = dataclasses.replace(dataset.test.preparation, whole=whole)
     if resize is not None:
         height, width = (length - 2 * config.pad for length in dataset.info.image_shape[:2])
         if height != width and not whole:
-            raise UserError(f"the network is fed {height} x {width} pixels; only squares can be cut at another size")
+            raise UserError(f"the network's input is {height} x {width} pixels; only squares can be resized")
         preparation = dataclasses.replace(preparation, resize=resize, crop=height)
     return dataclasses.replace(dataset.test, preparation=preparation)
 
 
 def load_info(config: ConfigDict) -> Info:
-    """The facts alone, with no image decoded.
+    """The facts alone; no image is decoded.
 
-    A TFDS dataset that TFDS knows but that is not prepared here has its facts too, but for sizes, which are 0.
+    A dataset that TFDS knows but that is not prepared here has all facts but its sizes, which are 0.
     """
     try:
-        return _limited(_open(config), config.limit).info
+        return open_dataset(config).info
     except NotPreparedError as error:
         return error.info
 
 
-def as_dataset(train: Records, test: Records, facts: Info, config: ConfigDict) -> Dataset:
-    """Stored images as examples; `facts` has the shape that they are stored in, and may leave sizes open."""
-    info = dataclasses.replace(as_fed(facts, config), train_size=len(train), test_size=len(test))
-    # A dataset may be grey or in colour though the section does not say which.
+def check(config: ConfigDict) -> None:
+    """UserError for a source or a validation set that no dataset can have, without looking for it."""
+    kind, _ = _parse(config)
+    validation = config.get("validation", "")
+    share = held_out_share(config)
+    if share is not None and not 0 < share < 1:
+        raise UserError(f"config.data.validation is '{validation}'; expected a share between 0% and 100%, as '10%'")
+    if share is None and validation and kind == "digits":
+        raise UserError(f"config.data.validation is '{validation}'; 'digits' has no splits: expected a share, as '10%'")
+    if validation and validation in (config.train_split, config.test_split):
+        raise UserError(
+            f"config.data.validation '{validation}' is trained or tested on; choose another split or a share"
+        )
+
+
+def held_out_share(config: ConfigDict) -> float | None:
+    """The fraction of the training set that `validation` of a `data` section asks for; None if it names a split."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*%", config.get("validation", ""))
+    return float(found[1]) / 100 if found else None
+
+
+def as_dataset(
+    train: Records,
+    test: Records,
+    facts: Info,
+    config: ConfigDict,
+    validation: Records | None = None,
+    notes: Sequence[str] = (),
+) -> Dataset:
+    """A dataset from its stored images; `facts` has their stored shape, and its sizes are ignored."""
+    info = dataclasses.replace(
+        as_fed(facts, config),
+        train_size=len(train),
+        test_size=len(test),
+        validation_size=0 if validation is None else len(validation),
+    )
+    # The data decide between grey and colour if the section does not.
     channels = info.image_shape[2]
     in_training, in_testing = (
         dataclasses.replace(Preparation.from_config(config, train=random), channels=channels)
@@ -117,11 +169,12 @@ def as_dataset(train: Records, test: Records, facts: Info, config: ConfigDict) -
     )
     bad = {}
     training = ImageSource(train, in_training, bad if config.skip_bad else None)
-    return Dataset(training, ImageSource(test, in_testing), info, bad)
+    validating = None if validation is None else ImageSource(validation, in_testing)
+    return Dataset(training, ImageSource(test, in_testing), info, bad, validating, tuple(notes))
 
 
 def as_fed(facts: Info, config: ConfigDict) -> Info:
-    """The facts of a dataset with the shape of what the network is fed in place of the stored images'."""
+    """The facts of a dataset with the shape of the network's input in place of the stored images'."""
     return dataclasses.replace(facts, image_shape=Preparation.from_config(config).shape(*facts.image_shape))
 
 
@@ -133,40 +186,45 @@ def to_arrays(source: Source) -> ArraySource:
     chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
     with futures.ThreadPoolExecutor(os.cpu_count() if first.nbytes >= _THREADED_BYTES else 1) as pool:
         for _ in pool.map(functools.partial(_fill, images, labels, source), chunks):
-            pass  # reraises what went wrong in a thread
+            pass  # raises again what a thread raised
     return ArraySource(images, labels)
 
 
 def fixed_order(keys: Iterable[str]) -> Int[np.ndarray, " keys"]:
-    """A permutation of the keys that looks random, and that depends on nothing but the keys.
+    """A permutation of the keys that looks random but depends only on the keys: the order of their hashes.
 
-    The order of hashes: adding or removing keys leaves the others in the order they were in, on every machine.
+    It is the same on every machine, and adding or removing keys leaves the order of the others unchanged.
     """
     digests = [hashlib.blake2b(key.encode(errors="surrogateescape"), digest_size=8).digest() for key in keys]
     return np.argsort(np.array([int.from_bytes(digest) for digest in digests], np.uint64), kind="stable")
 
 
 def hold_out(
-    labels: Int[np.ndarray, " examples"], class_names: Sequence[str], fraction: float
-) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
-    """Indices of the examples to train on and to test on: the first `fraction` of each class is held out.
+    labels: Int[np.ndarray, " examples"], class_names: Sequence[str], fraction: float, purpose: str = "testing"
+) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " held_out"]]:
+    """Indices of the examples that stay and of those that are held out: the first `fraction` of each class.
 
-    At least one example of each class goes to either side. UserError for a class that has only one.
+    Both sides get at least one example of each class. UserError for a class that has only one.
     """
-    test = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise UserError(
-                f"class '{class_names[label]}' has one image; expected two at least, to hold one out for testing"
-            )
-        test.append(members[: int(np.clip(round(fraction * len(members)), 1, len(members) - 1))])
-    held_out = np.isin(np.arange(len(labels)), np.concatenate(test))
+    by_class = np.argsort(labels, kind="stable")
+    present, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    if sizes.min() < 2:
+        name = class_names[present[np.argmin(sizes)]]
+        raise UserError(f"class '{name}' has one image; expected at least two, to hold one out for {purpose}")
+    counts = np.clip(np.round(fraction * sizes).astype(int), 1, sizes - 1)
+    rank = np.arange(len(labels)) - np.repeat(starts, sizes)  # of each example within its class
+    held_out = np.zeros(len(labels), bool)
+    held_out[by_class] = rank < np.repeat(counts, sizes)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
+def held_out_note(fraction: float, purpose: str = "tested") -> str:
+    """The sentence for `Dataset.notes` about a part of the training images that is held out."""
+    return f"{purpose} on {100 * fraction:.4g}% of each class, held out of the training images"
+
+
 def _parse(config: ConfigDict) -> tuple[str, str]:
-    """'digits' -> ('digits', ''), 'tfds:mnist' -> ('tfds', 'mnist'); UserError for another kind of source."""
+    """Parses 'digits' to ('digits', '') and 'tfds:mnist' to ('tfds', 'mnist'); UserError for other kinds."""
     kind, _, name = config.source.partition(":")
     if (kind == "digits" and not name) or (kind in _KINDS and name):
         return kind, name
@@ -174,6 +232,7 @@ def _parse(config: ConfigDict) -> tuple[str, str]:
 
 
 def _open(config: ConfigDict) -> Dataset:
+    check(config)
     kind, name = _parse(config)
     if kind == "digits":
         return _digits(config)
@@ -182,7 +241,7 @@ def _open(config: ConfigDict) -> Dataset:
 
 @dataclasses.dataclass(frozen=True)
 class _Stored:
-    """Images in memory that have not been prepared yet."""
+    """Images in memory, not yet prepared."""
 
     images: UInt8[np.ndarray, "examples height width channels"]
     labels: Int[np.ndarray, " examples"]
@@ -195,8 +254,8 @@ class _Stored:
 
 
 def _digits(config: ConfigDict) -> Dataset:
-    """Scikit-learn's bundled 8x8 handwritten digits (UCI's test set of 1,797)."""
-    from sklearn.datasets import load_digits  # takes most of a second
+    """The 8x8 handwritten digits bundled with scikit-learn (UCI's test set of 1,797)."""
+    from sklearn.datasets import load_digits  # importing it takes most of a second
 
     if (config.train_split, config.test_split) != ("train", "test"):
         raise UserError("config.data.source 'digits' has no splits to choose; config.data.holdout sizes its test set")
@@ -205,26 +264,34 @@ def _digits(config: ConfigDict) -> Dataset:
     images = np.round(digits.images[order, :, :, None] * (255 / 16)).astype(np.uint8)
     labels = digits.target[order]
     class_names = tuple(str(name) for name in digits.target_names)
-    train, test = (_Stored(images[chosen], labels[chosen]) for chosen in hold_out(labels, class_names, config.holdout))
-    return as_dataset(train, test, Info("digits", len(class_names), class_names, images.shape[1:], 0, 0), config)
+    train, test = hold_out(labels, class_names, config.holdout)
+    notes, validation = [held_out_note(config.holdout)], None
+    if share := held_out_share(config):
+        rest, held_out = hold_out(labels[train], class_names, share, "validation")
+        train, validation = train[rest], train[held_out]
+        notes.append(held_out_note(share, "validated"))
+    facts = Info("digits", len(class_names), class_names, images.shape[1:], 0, 0)
+    parts = [None if part is None else _Stored(images[part], labels[part]) for part in (train, test, validation)]
+    return as_dataset(parts[0], parts[1], facts, config, parts[2], notes)
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:
-    """Only the first `limit` training examples; 0 is all."""
+    """The dataset with only the first `limit` training examples; 0 keeps all."""
     if not limit:
         return dataset
     size = len(dataset.train)
     if limit > size:
         raise UserError(f"config.data.limit is {limit}, but '{dataset.info.name}' has {size} training examples")
-    train = dataclasses.replace(dataset.train, records=Head(dataset.train.records, limit))
+    train = dataclasses.replace(dataset.train, records=Subset(dataset.train.records, range(limit)))
     return dataclasses.replace(dataset, train=train, info=dataclasses.replace(dataset.info, train_size=limit))
 
 
 def _decoded_bytes(dataset: Dataset) -> int:
-    return (len(dataset.train) + len(dataset.test)) * dataset.train[0]["image"].nbytes
+    sources = (dataset.train, dataset.test, dataset.validation or ())
+    return sum(map(len, sources)) * dataset.train[0]["image"].nbytes
 
 
 def _fill(images: np.ndarray, labels: np.ndarray, source: Source, chunk: range) -> None:
-    """Decode one chunk of a source into its place."""
+    """Decodes one chunk of a source into its place."""
     for i, example in zip(chunk, read_all(source, chunk), strict=True):
         images[i], labels[i] = example["image"], example["label"]

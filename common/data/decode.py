@@ -1,79 +1,109 @@
-"""From an image file to an array, the same way for training and prediction.
+"""Image files as arrays, decoded the same way for training and prediction.
 
-Pillow decodes everything. Whatever a file holds becomes 8-bit grey (one channel) or RGB (three): EXIF orientation
-is applied, transparency is laid over white, 16 bits lose their lower half, CMYK and palettes become RGB, and an
-animation is its first frame.
+Pillow decodes everything. Any image becomes 8-bit grey (one channel) or RGB (three): EXIF orientation is applied,
+transparency is laid over white, 16 bits lose their lower half, CMYK and palettes become RGB, and an animation gives
+its first frame.
 """
 
 import contextlib
 import difflib
+import errno
 import io
 import os
 import pathlib
+import stat
+import unicodedata
 import warnings
 from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from common.errors import UserError
 
 File = bytes | str | os.PathLike
 
-# Rec. 601 luma, which Pillow's conversion of 8-bit RGB to grey uses as well.
+# Rec. 601 luma, as in Pillow's conversion of 8-bit RGB to grey.
 _LUMA = np.float32([0.299, 0.587, 0.114])
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
-_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
-_DRAFT_MARGIN = 2.0
+_KINDS = {
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
+_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_UNREADABLE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EMFILE, errno.EIO)  # no fault of the image
+DRAFT_MARGIN = 2.0  # a JPEG is decoded at no less than this many times the size that is needed
 
-# Pillow warns of what is refused here, and refuses no less than twice as much.
+# This module refuses the images that Pillow only warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 class BadImageError(UserError):
-    """An image that cannot be read: absent, damaged, of no known format, or too large."""
+    """An image that cannot be read: it is missing, damaged, too large, or in no known format."""
 
 
 def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "height width channels"]:
-    """The image in a file, as grey (`channels` 1), RGB (3) or whichever of the two it is (0); values 0..255.
+    """The image in a file as grey (`channels` 1), as RGB (3), or as whichever of the two it is (0); values 0..255.
 
-    file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is no image, is cut
-    short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
+    file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is not an image, is
+    cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
-    with named(name or file), open_image(file) as image:
+    with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         return pixels(image, channels)
 
 
 def read_shape(path: str | os.PathLike) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) of the image in a file, from its header alone; errors as `read`."""
+    """Height, width and channels (1 or 3) that `read` gives, from the file's header alone; errors as `read`."""
     with named(path), open_image(path) as image:
         return *upright_size(image), 1 if image.mode in _GREY_MODES else 3
 
 
-def open_image(file: File) -> Image.Image:
-    """The image in a file, of which no more than the header has been read; BadImageError where that is impossible."""
-    with _reading():
-        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        size = f"{image.height:,} x {image.width:,}"
-        raise BadImageError(f"is refused: it has {size} pixels, more than {Image.MAX_IMAGE_PIXELS:,} in all")
-    return image
+@contextlib.contextmanager
+def open_image(file: File) -> Iterator[Image.Image]:
+    """The image in a file, of which only the header has been read; BadImageError if it cannot be."""
+    with contextlib.ExitStack() as stack:
+        with _reading():
+            image = stack.enter_context(Image.open(stack.enter_context(_open_file(file))))
+        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            size = f"{image.height:,} x {image.width:,}"
+            raise BadImageError(f"is refused: it has {size} pixels, more than {Image.MAX_IMAGE_PIXELS:,} in all")
+        yield image
+
+
+def _open_file(file: File) -> io.IOBase:
+    """The file's bytes; BadImageError unless it is a regular file, because others may never end, or never begin.
+
+    Pillow is not given the path: it would map plain TIFFs into memory, and garble turned ones.
+    """
+    if isinstance(file, bytes):
+        return io.BytesIO(file)
+    kind = stat.S_IFMT(os.stat(file).st_mode)
+    if kind != stat.S_IFREG:
+        raise BadImageError(f"is a {_KINDS.get(kind, 'special file')}; expected an image file")
+    return open(file, "rb")
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width after the EXIF orientation has been applied."""
+    """Height and width once the EXIF orientation is applied, of an image that has not been loaded yet."""
     with _reading():
-        return image.size if _orientation(image) in _SIDEWAYS else image.size[::-1]
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # Pillow turns a TIFF upright itself, when opening or when loading it, depending on its version.
+            width, height = (image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
 
 
 def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8[np.ndarray, "height width channels"]:
-    """The pixels of an opened file: upright, opaque, grey or RGB as `read` has it; BadImageError if it is damaged.
+    """The pixels of an opened file, upright, opaque, and grey or RGB as for `read`; BadImageError if it is damaged.
 
-    shrinks: by how much the image will be made smaller at least. A JPEG is then decoded at 1/2, 1/4 or 1/8 of its
-    size, as long as that leaves `_DRAFT_MARGIN` times what is needed.
+    shrinks: the least factor by which the caller will shrink the image. A JPEG is then decoded at 1/2, 1/4 or 1/8 of
+    its size, as long as that leaves `DRAFT_MARGIN` times the size needed.
     """
-    reduction = int(shrinks / _DRAFT_MARGIN)
+    reduction = int(shrinks / DRAFT_MARGIN)
     with _reading():
         if reduction > 1:
             image.draft(None, (max(image.width // reduction, 1), max(image.height // reduction, 1)))
@@ -82,29 +112,36 @@ def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8
 
 
 def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
-    """The image [height, width, 1 or 3] with 1 (grey) or 3 (RGB) channels; 0 leaves it as it is."""
+    """The image [height, width, 1 or 3] with 1 (grey) or 3 (RGB) channels; 0 leaves it unchanged."""
     if channels in (0, image.shape[-1]):
         return image
     if image.shape[-1] == 1:
         return np.repeat(image, channels, axis=-1)
     if image.shape[-1] != 3 or channels != 1:
-        raise UserError(f"has {image.shape[-1]} channels, which cannot be made into {channels}; expected 1 or 3")
+        raise UserError(f"has {image.shape[-1]} channels, which cannot become {channels}; expected 1 or 3")
     if image.dtype == np.uint8:
         return np.array(Image.fromarray(image).convert("L"))[:, :, None]
     return (image @ _LUMA)[:, :, None].astype(image.dtype)
 
 
 def similar_name(path: str | os.PathLike) -> str:
-    """For a path that does not exist: '; did you mean ...?' with its nearest sibling, or nothing."""
+    """'; did you mean ...?' with the nearest sibling of a path that does not exist; empty if none is near."""
     path = pathlib.Path(path)
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    if path.is_symlink():
+        return f": it is a link to '{os.readlink(path)}'"
+    try:
+        siblings = os.listdir(path.parent)
+    except OSError:
+        return ""
+    if any(unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name) for name in siblings):
+        return "; the folder has a name that looks the same, with other Unicode characters for its accents"
     close = difflib.get_close_matches(path.name, siblings, n=1)
     return f"; did you mean '{path.parent / close[0]}'?" if close else ""
 
 
 @contextlib.contextmanager
 def named(name: object) -> Iterator[None]:
-    """A UserError that says what is wrong with an image says of which one, too."""
+    """Puts the image's name in front of the message of a UserError."""
     try:
         yield
     except UserError as error:
@@ -113,13 +150,11 @@ def named(name: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _reading() -> Iterator[None]:
-    """Turns whatever Pillow makes of a bad file into BadImageError."""
+    """Turns whatever Pillow raises for a bad file into BadImageError."""
     try:
         yield
     except FileNotFoundError as error:
         raise BadImageError(f"does not exist{similar_name(error.filename)}") from error
-    except IsADirectoryError as error:
-        raise BadImageError("is a folder; expected an image file") from error
     except PermissionError as error:
         raise BadImageError("may not be read: permission denied") from error
     except Image.UnidentifiedImageError as error:
@@ -128,11 +163,13 @@ def _reading() -> Iterator[None]:
         raise BadImageError(f"is refused: {error}") from error
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError) as error:
         # Pillow's decoders promise no common base class for damaged files.
+        if isinstance(error, OSError) and error.errno in _UNREADABLE:
+            raise BadImageError(f"cannot be read: {error.strerror}") from error
         raise BadImageError(f"is a damaged image: {error}") from error
 
 
 def _decode(image: Image.Image) -> Image.Image:
-    """Grey (mode L) or RGB, upright and opaque."""
+    """The image as grey (mode L) or RGB, upright and opaque."""
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     if upright.mode.startswith("I;16"):

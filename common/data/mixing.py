@@ -1,4 +1,4 @@
-"""Mixup (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"): images and labels blended in pairs."""
+"""Mixup (Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization"): pairs of examples are blended."""
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,10 @@ def mixup(
     labels: Float[Array, "batch classes"],
     alpha: float,
 ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
-    """Each image and its distribution over classes blended with the one before it in the batch.
+    """Each image and its class probabilities blended with the image before it in the batch.
 
-    One share is drawn from Beta(alpha, alpha) for the whole batch; the larger of it and the rest is the image's own,
-    so that an image's likeliest label stays its own (as Beyer, Zhai, Kolesnikov 2022 do). alpha: above 0.
+    One share is drawn from Beta(alpha, alpha), alpha > 0, for the whole batch. The image keeps the larger part, so
+    that its likeliest label stays its own (as in Beyer, Zhai, Kolesnikov 2022).
     """
     share = jax.random.beta(key, alpha, alpha)
     share = jnp.maximum(share, 1.0 - share)

@@ -1,4 +1,4 @@
-"""Stored pixels on the scale that the network is fed, the same way in training, testing and predicting."""
+"""Normalisation of stored pixels, the same in training, testing and predicting."""
 
 import functools
 from collections.abc import Callable
@@ -15,14 +15,14 @@ Colour = float | Float[np.ndarray, " channels"]
 
 
 def make_normalize(config: ConfigDict, statistics: PixelStatistics | None = None) -> Callable[[Array], Array]:
-    """Stored images, with any leading axes, -> network input in float32, as `normalize` of a `data` section says.
+    """Returns stored images (any leading axes) -> network input in float32, as `normalize` of a `data` section says.
 
-    'range': 0..255 becomes `pixel_range`, linearly; float images are left as they are.
-    'channels': each channel less its mean, over its deviation.
-    'pixels': less the mean image (He 2016, section 4.2; Krizhevsky 2012, section 2), over each channel's deviation.
-        From images of another size than the mean image each channel's mean is subtracted. The mean image is that of
-        the centres, whichever part of an image training sees, as in AlexNet's own code.
-    Means and deviations are the section's `mean` and `std`, else those of `statistics`.
+    'range': maps 0..255 to `pixel_range` linearly; float images stay unchanged.
+    'channels': subtracts each channel's mean and divides by its standard deviation.
+    'pixels': subtracts the mean image (He 2016, section 4.2; Krizhevsky 2012, section 2) and divides by each channel's
+        standard deviation. Images of another size than the mean image lose each channel's mean instead. The mean image
+        is that of the centre crops, whichever part of an image training sees, as in AlexNet's own code.
+    Means and deviations are the section's `mean` and `std`, or else those of `statistics`.
     """
     if config.normalize == "range":
         return functools.partial(to_range, pixel_range=tuple(config.pixel_range))
@@ -34,7 +34,7 @@ def make_normalize(config: ConfigDict, statistics: PixelStatistics | None = None
 def to_range(
     images: UInt8[Array, "*shape"] | Float[Array, "*shape"], *, pixel_range: tuple[float, float]
 ) -> Float[Array, "*shape"]:
-    """0..255 becomes `pixel_range`, linearly; floats are left alone."""
+    """The images with 0..255 mapped to `pixel_range` linearly; float images stay unchanged."""
     if jnp.issubdtype(images.dtype, jnp.floating):
         return images
     low, high = pixel_range
@@ -48,7 +48,7 @@ def standardize(
     std: Float[np.ndarray, " deviations"],
     mean_image: Float[np.ndarray, "mean_height mean_width channels"] | None = None,
 ) -> Float[Array, "*batch height width channels"]:
-    """(images - mean) / std, of each channel or the same for all; less the mean image if that has the images' size."""
+    """(images - mean) / std, per channel or one for all; the mean image replaces `mean` if it has the images' size."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, images.shape[-1]):
             raise UserError(f"config.data.{name} has {len(values)} values, images have {images.shape[-1]} channels")
@@ -57,10 +57,10 @@ def standardize(
 
 
 def black_and_white(config: ConfigDict, statistics: PixelStatistics | None = None) -> tuple[Colour, Colour | None]:
-    """What augmentation surrounds an image with, and the opposite of that, on the network's scale.
+    """The colour that augmentation surrounds an image with, and its opposite, on the network's scale.
 
-    Black and white, but with 'pixels', where these differ from pixel to pixel: there the surroundings are 0, the mean
-    image's value (He 2016 pads with zeros), which has no opposite.
+    These are black and white. With 'pixels' black differs from pixel to pixel, so the surroundings are 0, the mean
+    image's value (He 2016 pads with zeros), and the opposite is None.
     """
     if config.normalize == "range":
         return tuple(config.pixel_range)
@@ -71,10 +71,10 @@ def black_and_white(config: ConfigDict, statistics: PixelStatistics | None = Non
 
 
 def principal_colours(config: ConfigDict, statistics: PixelStatistics) -> Float[np.ndarray, "channels channels"]:
-    """Columns: the principal directions of the training set's colours, one deviation long, on the network's scale.
+    """Columns: the principal directions of the training set's colours on the network's scale.
 
-    A deviation is an eigenvalue's square root: Krizhevsky 2012 (section 4.1) prints the eigenvalue itself, which for
-    grey levels is a hundred times too large; his code takes the root.
+    Each is one standard deviation long, the square root of its eigenvalue. Krizhevsky 2012 (section 4.1) prints the
+    eigenvalue itself, which for grey levels is a hundred times too large; his code takes the root.
     """
     directions = statistics.eigenvectors * np.sqrt(statistics.eigenvalues)
     if config.normalize == "range":
@@ -86,13 +86,13 @@ def principal_colours(config: ConfigDict, statistics: PixelStatistics) -> Float[
 def _moments(
     config: ConfigDict, statistics: PixelStatistics | None
 ) -> tuple[Float[np.ndarray, " means"], Float[np.ndarray, " deviations"]]:
-    """Mean and deviation, of each channel or one for all, in grey levels."""
+    """Means and standard deviations in grey levels, one for each channel or one for all."""
     mean = np.array(config.mean, np.float32) if config.mean else statistics.mean
     return mean, np.array(config.std, np.float32) if config.std else statistics.std
 
 
 def check(config: ConfigDict) -> None:
-    """UserError for keys of a config that contradict how its pixels are normalized."""
+    """UserError for keys of a config that contradict its normalisation of pixels."""
     data, normalize = config.data, f"config.data.normalize '{config.data.normalize}'"
     unused = {"range": ("mean", "std"), "channels": (), "pixels": ("mean",)}[data.normalize]
     for name in unused:

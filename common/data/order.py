@@ -1,8 +1,7 @@
-"""Which example is used when: a pure function of (seed, position).
+"""The order of training examples: a pure function of (seed, position).
 
-Training reads an endless stream of examples, one pass over the data after another without dropping any; a batch
-may straddle two passes. Positions count examples since the start of the run, so a step's batch is known without
-anything that came before it.
+Training reads an endless stream of examples, pass after pass over the data, and drops none; a batch may straddle two
+passes. Positions count examples from the start of the run, so a step's batch does not depend on earlier ones.
 """
 
 import functools
@@ -12,10 +11,10 @@ from jaxtyping import Int64
 
 
 def indices(seed: int, shuffle: str, num_examples: int, start: int, count: int) -> Int64[np.ndarray, " count"]:
-    """The examples at stream positions start .. start + count.
+    """Indices of the examples at stream positions start .. start + count.
 
-    shuffle: 'epoch' draws a new order for each pass, 'once' one order for all (LeNet-5), 'none' keeps the stored one
-    (LeCun 1989).
+    shuffle: 'epoch' draws a new order for each pass, 'once' draws one order for all passes (LeNet-5), 'none' keeps
+    the stored order (LeCun 1989).
     """
     positions = np.arange(start, start + count)
     epochs, offsets = np.divmod(positions, num_examples)

@@ -1,8 +1,8 @@
 """Batches on the device, from memory or streamed.
 
-`train_feed` returns one of two feeds with the same face: `take(step, count)` hands over the batches of `count`
-updates from `step` on, `select` picks one of them inside the compiled step. Arrays that fit live on the device
-whole, and only indices travel; anything else is read, decoded and batched by Grain ahead of time.
+`train_feed` returns one of two feeds with the same methods: `take(step, count, room)` returns the batches of `count`
+updates from `step` on, and `select` picks one of them inside the compiled step. Arrays that fit on the device stay
+there and only indices are sent; Grain reads, decodes and batches everything else ahead of time.
 """
 
 import dataclasses
@@ -12,19 +12,18 @@ from typing import Any
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, Int32, Int64
-from ml_collections import ConfigDict
 
 from common.data import order
 from common.data.sources import ArraySource, ImageSource, Source, read_in_threads
 from common.devices import mesh as mesh_lib
 
-_PREPARING = 1  # tells this use of the seed from the order's
-DEVICE_BYTES = 2 * 2**30  # arrays up to this size are kept on the device
+_PREPARING = 1  # keeps these random numbers apart from those of the order, which have the same seed
+DEVICE_BYTES = 2 * 2**30  # larger arrays are not kept on the device
 
 
 @dataclasses.dataclass(frozen=True)
 class ResidentFeed:
-    """The whole training set on every device; a batch is a row of indices into it."""
+    """The whole training set on every device; a batch is one row of indices into it."""
 
     images: Array
     labels: Int[Array, " examples"]
@@ -34,7 +33,7 @@ class ResidentFeed:
     mesh: Mesh
 
     def take(self, step: int, count: int, room: int) -> tuple[Array, Array, Array]:
-        """Images, labels and the indices of `count` batches, in an array with room for `room`."""
+        """All images and labels, and the indices of `count` batches in an array with room for `room`."""
         size = self.batch_size
         rows = order.indices(self.seed, self.shuffle, len(self.labels), step * size, count * size)
         rows = np.pad(rows.reshape(count, size), ((0, room - count), (0, 0))).astype(np.int32)
@@ -48,12 +47,15 @@ class ResidentFeed:
 
 
 class StreamedFeed:
-    """Batches that Grain reads and decodes ahead in threads; each process reads its own slice of each batch."""
+    """Batches that Grain reads and decodes ahead in threads; each process reads its own rows of each batch."""
 
-    def __init__(self, source: Source, config: ConfigDict, mesh: Mesh, start_step: int):
+    def __init__(
+        self, source: Source, mesh: Mesh, start_step: int, *, batch_size: int, seed: int, shuffle: str, workers: int
+    ):
         self._mesh = mesh
-        rows = mesh_lib.local_rows(config.train.batch_size, mesh)
-        self._batches = iter(_host_batches(source, config, start_step, rows))
+        part = mesh_lib.local_rows(batch_size, mesh)
+        examples = ShuffledRows(source, seed, shuffle, batch_size, part.start, part.stop - part.start)
+        self._batches = _host_batches(examples, start_step, workers)
         self._step = start_step
 
     def take(self, step: int, count: int, room: int) -> tuple[Array, Array]:
@@ -76,24 +78,30 @@ class StreamedFeed:
 Feed = ResidentFeed | StreamedFeed
 
 
-def train_feed(source: Source, config: ConfigDict, mesh: Mesh, start_step: int) -> Feed:
-    """The training batches of a run from `start_step` on."""
+def train_feed(
+    source: Source, mesh: Mesh, start_step: int, *, batch_size: int, seed: int, shuffle: str, workers: int
+) -> Feed:
+    """The training batches of a run from `start_step` on.
+
+    batch_size: examples in a batch, over all processes. seed, shuffle: decide the order, see `order.indices`.
+    workers: threads that read and decode ahead, where examples are streamed.
+    """
     if resident(source):
         images, labels = mesh_lib.replicate((source.images, source.labels), mesh)
-        return ResidentFeed(images, labels, config.train.batch_size, config.seed, config.data.shuffle, mesh)
-    return StreamedFeed(source, config, mesh, start_step)
+        return ResidentFeed(images, labels, batch_size, seed, shuffle, mesh)
+    return StreamedFeed(source, mesh, start_step, batch_size=batch_size, seed=seed, shuffle=shuffle, workers=workers)
 
 
 def resident(source: Source) -> bool:
-    """Whether the examples are in memory and small enough for the device."""
+    """True if the examples are in memory and small enough for the device."""
     return isinstance(source, ArraySource) and source.images.nbytes <= DEVICE_BYTES
 
 
 @dataclasses.dataclass(frozen=True)
-class _Shuffled:
-    """The examples of this process in the order training reads them, for Grain's workers: position -> example.
+class ShuffledRows:
+    """The examples of this process in training's order, for Grain's threads: position -> example.
 
-    What is random in preparing an example depends on the seed and on its position in the stream of all processes.
+    Random preparation depends only on the seed and on the example's position in the stream of all processes.
     """
 
     source: Source
@@ -101,9 +109,10 @@ class _Shuffled:
     shuffle: str
     batch_size: int
     first: int  # this process's first row in each batch
-    rows: int  # how many rows of each batch are this process's
+    rows: int  # this process's number of rows in each batch
 
     def __call__(self, position: int) -> dict[str, Any]:
+        """The example at a position of this process's own stream."""
         step, row = divmod(int(position), self.rows)
         at = step * self.batch_size + self.first + row
         index = int(order.indices(self.seed, self.shuffle, len(self.source), at, 1)[0])
@@ -112,15 +121,13 @@ class _Shuffled:
         return self.source[index]
 
 
-def _host_batches(source: Source, config: ConfigDict, start_step: int, part: slice) -> Iterator[dict[str, np.ndarray]]:
-    """The rows `part` of each batch, which are this process's, from `start_step` on, read ahead in threads."""
+def _host_batches(examples: ShuffledRows, start_step: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
+    """The rows that this process reads of each batch, from `start_step` on, read ahead in threads."""
     import grain  # slow to import, and not needed for arrays on the device
 
-    rows = part.stop - part.start
-    example = _Shuffled(source, config.seed, config.data.shuffle, config.train.batch_size, part.start, rows)
-    endless = 2**31 * rows
-    dataset = grain.MapDataset.range(start_step * rows, start_step * rows + endless).map(example).batch(rows)
-    threads = max(config.data.workers, 1)
+    first, endless = start_step * examples.rows, 2**31 * examples.rows
+    dataset = grain.MapDataset.range(first, first + endless).map(examples).batch(examples.rows)
+    threads = max(workers, 1)
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
     return iter(dataset.to_iter_dataset(options))
 
@@ -128,15 +135,15 @@ def _host_batches(source: Source, config: ConfigDict, start_step: int, part: sli
 def eval_batches(
     source: Source, batch_size: int, mesh: Mesh
 ) -> Iterator[tuple[Array, Int[Array, " batch"], Bool[Array, " batch"]]]:
-    """(images, labels, mask) over every example exactly once; the last batch is padded, the mask says with what.
+    """Batches (images, labels, mask) of every example exactly once; the mask is False where the last one is padded.
 
-    Batches are no larger than the source, but for what its devices need. Each process reads the rows on its own.
+    Batches are no larger than the source, rounded up to a multiple of the devices. Each process reads its own rows.
     """
     size = -(-min(batch_size, len(source)) // mesh.size) * mesh.size
     part = mesh_lib.local_rows(size, mesh)
     for start in range(0, len(source), size):
         rows = np.arange(start + part.start, start + part.stop)
-        # What lies beyond the last example is filled with it, so that the batch has its size in every process.
+        # The last example fills the rest, so that the batch has the same size in every process.
         images, labels = gather(source, np.minimum(rows, len(source) - 1))
         yield tuple(mesh_lib.place_rows(array, mesh) for array in (images, labels, rows < len(source)))
 

@@ -1,11 +1,10 @@
-"""What the colours of a training set are on average: means, deviations and principal directions.
+"""Statistics of a training set's pixels: means, standard deviations and principal directions.
 
-A run that needs them keeps them beside its checkpoints, so that resuming, predicting and reporting use those it was
-trained with and need no dataset.
+A run that needs them keeps them beside its checkpoints, so that resuming, predicting and reporting use the statistics
+it was trained with and need no dataset.
 """
 
 import functools
-import os
 import pathlib
 import zipfile
 from concurrent import futures
@@ -16,17 +15,17 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from common.data.sources import ArraySource, Source, read_all
-from common.errors import UserError, writing
+from common.errors import UserError, whole_file
 
 FILE = "statistics.npz"
-_CHUNK = 32  # examples that a thread sums at a time
+_CHUNK = 32  # examples that a thread sums at once
 
 
 class PixelStatistics(NamedTuple):
-    """Facts about the pixels of a training set, in their stored unit (grey levels, 0..255, for integer images).
+    """Statistics of a training set's pixels, in their stored unit (grey levels, 0..255, for integer images).
 
-    mean, std: of each channel over all pixels of all images. mean_image: the average image. eigenvalues, the largest
-    first, and eigenvectors (columns, of length 1) are those of the channels' covariance over the same pixels.
+    mean, std: of each channel over all pixels of all images. mean_image: the average image. eigenvalues (largest
+    first), eigenvectors (columns of length 1): of the covariance of the channels over the same pixels.
     """
 
     mean: Float[np.ndarray, " channels"]
@@ -37,14 +36,14 @@ class PixelStatistics(NamedTuple):
 
 
 def needs_statistics(config: ConfigDict) -> bool:
-    """Whether a run with this config needs to know its training set's statistics."""
+    """True if a run with this config needs the statistics of its training set."""
     data = config.data
     given = data.normalize == "range" or (data.normalize == "channels" and data.mean and data.std)
     return not given or config.augment.pca_colour > 0
 
 
 def measure(source: Source, threads: int = 1) -> PixelStatistics:
-    """The statistics of every example of a source once, the centre of each image as in testing; float64 sums."""
+    """The statistics of all examples of a source: the centre of each image, as in testing, summed in float64."""
     total, products = 0.0, 0.0
     chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
     with futures.ThreadPoolExecutor(max(threads, 1)) as pool:
@@ -54,17 +53,17 @@ def measure(source: Source, threads: int = 1) -> PixelStatistics:
     mean = mean_image.mean(axis=(0, 1))
     covariance = products / (len(source) * mean_image[..., 0].size) - np.outer(mean, mean)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
-    eigenvalues = np.maximum(eigenvalues, 0.0)  # rounding can take those of grey images below
+    eigenvalues = np.maximum(eigenvalues, 0.0)  # rounding can make those of grey images negative
     values = (mean, np.sqrt(np.diag(covariance)), mean_image, eigenvalues[::-1], eigenvectors[:, ::-1])
     return PixelStatistics(*(np.ascontiguousarray(value, np.float32) for value in values))
 
 
 def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
-    """The statistics that a run in `folder` uses, kept there from its first start on; None if it needs none.
+    """The statistics that a run in `folder` uses, kept there since its first start; None if it needs none.
 
     The first start takes them from `config.data.statistics`, or measures a training set that is in memory. UserError
-    for one that is streamed, naming the command that measures it, and for statistics of other images than the run's.
-    write: of several processes, one writes.
+    for a streamed training set, naming the command that measures it, and for statistics of other images than the run's.
+    write: True in one of several processes.
     """
     if not needs_statistics(config):
         return None
@@ -95,12 +94,12 @@ def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool
 
 
 def of_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics | None:
-    """The statistics that the run in `folder` was trained with; None if it needed none."""
+    """The statistics that the run in `folder` was trained with, or None if it needed none."""
     return load(folder / FILE) if needs_statistics(config) else None
 
 
 def load(path: pathlib.Path) -> PixelStatistics:
-    """Statistics from a file; UserError where there is none."""
+    """Statistics from a file; UserError if it is missing or damaged."""
     if not path.is_file():
         raise UserError(f"no statistics in '{path}'; python -m common.statistics writes them")
     try:
@@ -111,19 +110,15 @@ def load(path: pathlib.Path) -> PixelStatistics:
 
 
 def save(statistics: PixelStatistics, path: pathlib.Path) -> None:
-    """Write statistics to a file, whole or not at all."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            np.savez(file, **statistics._asdict())
-        fresh.replace(path)
+    """Writes statistics to a file, whole or not at all."""
+    with whole_file(path) as fresh:
+        np.savez(fresh, **statistics._asdict())
 
 
 def _sums(
     source: Source, chunk: range
 ) -> tuple[Float[np.ndarray, "height width channels"], Float[np.ndarray, "channels channels"]]:
-    """Some examples' sum, and the products of their pixels' channels, summed."""
+    """The sum of some examples, and the summed products of their pixels' channels."""
     if isinstance(source, ArraySource):
         images = source.images[chunk.start : chunk.stop].astype(np.float64)
     else:

@@ -1,7 +1,7 @@
-"""From a stored image to what the network is fed: colour, size, and the part of it that is kept.
+"""Preparation of stored images for the network: colour, size and crop.
 
-Testing and predicting keep the centre; training may keep a random part, which is a function of the generator it is
-given and of the image's size alone.
+Testing and predicting keep the centre. Training may keep a random part, which depends only on the random generator and
+on the image's size.
 """
 
 import dataclasses
@@ -25,10 +25,10 @@ _AREA_ATTEMPTS = 10
 
 
 class View(NamedTuple):
-    """The part of an image that is kept: `box` is resized to `size`, then cut from `corner` on to `crop`.
+    """The part of an image that is kept: `box` is resized to `size`, from which `crop` is cut at `corner`.
 
-    box: (left, top, right, bottom) in pixels of the stored image, or None for all of it. size and crop: (height,
-    width); corner: (top, left).
+    box: (left, top, right, bottom) in pixels of the stored image, or None for all of it. size, crop: (height, width).
+    corner: (top, left).
     """
 
     box: tuple[float, float, float, float] | None
@@ -37,14 +37,14 @@ class View(NamedTuple):
     crop: tuple[int, int]
 
     def shrinks(self, height: int, width: int) -> float:
-        """How many pixels of an image of this size become one, along the axis where that is fewest."""
+        """The factor by which an image of this size is shrunk, along the axis where it is shrunk least."""
         left, top, right, bottom = self.box or (0, 0, width, height)
         return min((bottom - top) / self.size[0], (right - left) / self.size[1])
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomView:
-    """What is random about the part that training keeps; the fields are keys of a `data` section."""
+    """The keys of a `data` section that make the part that training keeps random."""
 
     train_crop: str
     area: tuple[float, float]
@@ -54,9 +54,9 @@ class RandomView:
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """The keys of a `data` section that change an image's pixels; what they mean is in `prepare_image`.
+    """The keys of a `data` section that change an image's pixels, explained in `prepare_image`.
 
-    whole: what is resized is not cropped. random: how training chooses another part than the centre, if it does.
+    whole: resized images are not cropped. random: how training chooses the part it keeps; None for the centre.
     """
 
     channels: int = 0
@@ -69,7 +69,7 @@ class Preparation:
 
     @classmethod
     def from_config(cls, config: ConfigDict, train: bool = False) -> "Preparation":
-        """The keys of a `data` section that `config.validate` has passed, for testing or for training."""
+        """The preparation that a validated `data` section describes, for testing or for training."""
         random = None
         if train and (config.train_crop != "centre" or config.resize_max):
             random = RandomView(config.train_crop, tuple(config.area), tuple(config.ratio), config.resize_max)
@@ -77,11 +77,11 @@ class Preparation:
 
     @property
     def side(self) -> int:
-        """The side of the square that is kept, before padding; 0 where the image's own size is."""
+        """The side of the square that is kept, before padding; 0 if the image keeps its own size."""
         return self.crop or self.resize
 
     def shape(self, height: int | None, width: int | None, channels: int | None) -> tuple[int, int, int]:
-        """What an image of this shape becomes; what the preparation decides may be None."""
+        """The shape of a prepared image from that of a stored one; lengths that the preparation decides may be None."""
         if self.side:
             height = width = self.side
         return height + 2 * self.pad, width + 2 * self.pad, self.channels or channels
@@ -93,18 +93,18 @@ def prepare_image(
     rng: np.random.Generator | None = None,
     name: str = "image",
 ) -> PreparedPixels:
-    """One image as the network is fed it, before augmentation: channels, invert, resize, crop, pad, in this order.
+    """One image as it enters augmentation: channels, invert, resize, crop and pad, in this order.
 
-    image: decoded, or a file's path or bytes, whose errors call it `name`. The `Preparation` says:
-        channels: 1 or 3 converts between grey and RGB; 0 leaves the image as it is.
-        invert: 255 - p, for dark ink on white paper where bright on black is expected.
-        resize: the shorter side becomes this many pixels (bilinear, averaging when it shrinks); 0 leaves the size.
-        crop: the centre square of this side is kept; 0 keeps that of `resize`.
-        pad: this many pixels of background (0) at each side.
-        random: with an `rng`, the part that is kept is drawn as `random_view` says.
-    Integer images are 0..255. Float images have a scale of their own, of which neither the inverse nor the background
-    is known: to invert or pad one is a UserError, as is to crop more than there is. BadImageError for a file that
-    cannot be read.
+    image: decoded, or a file's path or bytes, which errors call `name`. The `Preparation` has:
+        channels: 1 or 3 converts between grey and RGB; 0 leaves the image unchanged.
+        invert: makes a pixel p 255 - p, for dark ink on white paper where bright on black is expected.
+        resize: the shorter side becomes this many pixels (bilinear, averaging where it shrinks); 0 keeps the size.
+        crop: the side of the centre square that is kept; 0 keeps that of `resize`.
+        pad: pixels of background (0) added at each side.
+        random: with an `rng`, the part that is kept is drawn as in `random_view`.
+    Integer images are 0..255. Float images have their own scale, whose inverse and background are unknown, so
+    inverting or padding one is a UserError; so is a crop larger than the image. BadImageError for a file that cannot
+    be read.
     """
     with decode.named(name):
         if isinstance(image, np.ndarray):
@@ -116,7 +116,7 @@ def prepare_image(
 def _prepare_file(
     file: bytes | str | os.PathLike, preparation: Preparation, rng: np.random.Generator | None
 ) -> PreparedPixels:
-    """As `prepare_image`; the view is chosen by the file's header, so that no more is decoded than it needs."""
+    """Does the work of `prepare_image`; the header gives the view, so that no more is decoded than it needs."""
     with decode.open_image(file) as image:
         height, width = decode.upright_size(image)
         view = view_of(preparation, height, width, rng)
@@ -129,18 +129,18 @@ def _prepare_file(
 
 
 def view_of(preparation: Preparation, height: int, width: int, rng: np.random.Generator | None = None) -> View:
-    """The part of an image of height x width that is kept: a random one if there is an `rng` and it may be."""
+    """The part of an image of height x width that is kept; random if the preparation is and there is an `rng`."""
     if rng is None or preparation.random is None:
         return _centred(preparation, height, width, preparation.resize)
     return random_view(preparation, height, width, rng)
 
 
 def random_view(preparation: Preparation, height: int, width: int, rng: np.random.Generator) -> View:
-    """The part that training keeps, as `train_crop` says.
+    """The part of an image that training keeps, drawn as `train_crop` says.
 
-    'area' is `area_box`, resized to the square. Else the shorter side becomes `resize`, or a whole number of pixels
-    uniform in `resize` .. `resize_max` (VGG section 3.1, ResNet section 3.4), and the square is at its centre
-    ('centre') or anywhere in it, every place being equally likely ('random').
+    'area' takes `area_box`, resized to the square. Otherwise the shorter side becomes `resize`, or a whole number of
+    pixels uniform in `resize` .. `resize_max` (VGG section 3.1, ResNet section 3.4), and the square is taken from the
+    centre ('centre') or from a uniformly random place ('random').
     """
     random, side = preparation.random, preparation.side
     if random.train_crop == "area":
@@ -159,9 +159,9 @@ def area_box(
 ) -> tuple[int, int, int, int]:
     """(left, top, right, bottom) of a random part of the image (GoogLeNet section 6).
 
-    Its area is a uniformly drawn fraction of the image's, its width over its height is log-uniform in `ratio`, its
-    place uniform. A part that sticks out is drawn anew, ten times; then it is the largest centred one of the image's
-    own shape, or of the nearest that `ratio` allows.
+    Its share of the image's area is uniform in `area`, its width over its height log-uniform in `ratio`, its place
+    uniform. If ten draws stick out of the image, it is the largest centred part of the image's own shape, or of the
+    nearest shape that `ratio` allows.
     """
     for _ in range(_AREA_ATTEMPTS):
         pixels = height * width * rng.uniform(*area)
@@ -177,7 +177,7 @@ def area_box(
 
 
 def _centred(preparation: Preparation, height: int, width: int, resize: int) -> View:
-    """The centre square of an image whose shorter side becomes `resize`, or the whole of it."""
+    """The centre square, or the whole, of an image whose shorter side becomes `resize`."""
     shorter = min(height, width)
     size = (height * resize // shorter, width * resize // shorter) if resize else (height, width)
     side = preparation.side
@@ -192,7 +192,7 @@ def _centred(preparation: Preparation, height: int, width: int, resize: int) -> 
 
 
 def _finish(image: Pixels, view: View, preparation: Preparation) -> PreparedPixels:
-    """The decoded image after the preparation, of which the part is chosen already."""
+    """The decoded image after all steps of the preparation, keeping the part `view`."""
     if np.issubdtype(image.dtype, np.floating) and (preparation.invert or preparation.pad):
         raise UserError("is a float image; config.data.invert and config.data.pad need integer images (0..255)")
     image = decode.change_channels(image, preparation.channels)
@@ -203,7 +203,7 @@ def _finish(image: Pixels, view: View, preparation: Preparation) -> PreparedPixe
 
 
 def cut(image: Pixels, view: View) -> PreparedPixels:
-    """The part of a decoded image that a view keeps."""
+    """The part of a decoded image that a view keeps, at the view's size."""
     if view.box is not None or view.size != image.shape[:2]:
         image = _resize(image, view.size, view.box)
     if view.crop == image.shape[:2]:
@@ -213,8 +213,8 @@ def cut(image: Pixels, view: View) -> PreparedPixels:
 
 
 def _resize(image: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> PreparedPixels:
-    """`box` of the image (all of it if None) at `size` (height, width)."""
-    # Pillow's bilinear filter widens with the reduction, so that shrinking averages instead of skipping pixels.
+    """The `box` of the image (None for all of it) resized to `size` (height, width)."""
+    # Pillow's bilinear filter widens as the image shrinks, so that it averages pixels instead of skipping them.
     how = {"size": size[::-1], "resample": Image.Resampling.BILINEAR, "box": box}
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(Image.fromarray(image).resize(**how))
@@ -235,11 +235,11 @@ def check(config: ConfigDict) -> None:
     if resize and crop > resize:
         raise UserError(f"config.data.crop is {crop}, more than config.data.resize {resize}")
     if place != "centre" and not (crop or resize):
-        raise UserError(f"config.data.train_crop '{place}' needs config.data.crop, or config.data.resize: how large")
+        raise UserError(f"config.data.train_crop '{place}' needs config.data.crop or config.data.resize, for its size")
     if config.resize_max and (place == "area" or not 0 < resize <= config.resize_max):
         raise UserError(
             f"config.data.resize_max is {config.resize_max}: the shorter side is drawn from config.data.resize "
-            f"({resize}) to it, which has to be a range, and with config.data.train_crop 'area' nothing is drawn"
+            f"({resize}) up to it, which has to be a range; with config.data.train_crop 'area' set it to 0"
         )
     if place != "centre" and config.memory == "arrays":
         raise UserError(

@@ -1,12 +1,12 @@
 """RandAugment on the device (Cubuk et al. 2019, arXiv:1909.13719): a few random operations on each image.
 
-The sixteen operations and their strengths are those of the paper's code, which the plain Vision Transformer was
-trained with (Beyer, Zhai, Kolesnikov 2022); each gives the pixels that Pillow's gives. Where that code means 100 and
-40 pixels of an image of 224, we take the same part of the image's side.
+The sixteen operations and their strengths are those of the paper's code, with which the plain Vision Transformer was
+trained (Beyer, Zhai, Kolesnikov 2022); each gives the same pixels as Pillow. Lengths of 100 and 40 pixels, which that
+code means for images of 224, become the same fraction of the image's side.
 
-Under `vmap` a `switch` computes all its branches for every image. So there are few: eight operations are a table of
-new values by old ones, five are a warp by a matrix, and tables and matrices are cheap to choose between. CPUs take one
-image after the other and compute its operation only: for 224x224 pixels 0.5 ms on one core, against 30 under `vmap`.
+Under `vmap` a `switch` computes all its branches for every image, so there are few of them: eight operations share a
+lookup table of new values, five share a warp by a matrix, and choosing between tables or matrices is cheap. CPUs take
+one image at a time and compute only its operation: 0.5 ms for 224x224 pixels on one core, against 30 under `vmap`.
 """
 
 import functools
@@ -20,8 +20,8 @@ from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt8
 
 from common.errors import UserError
 
-GREY = 128  # of what is not in the image
-MAX_MAGNITUDE = 30  # the paper's largest; strengths are proportional, 10 is AutoAugment's strongest
+GREY = 128  # fills the area outside the image
+MAX_MAGNITUDE = 30  # the paper's largest; strengths are proportional to the magnitude; AutoAugment stops at 10
 
 _OLD = np.arange(256)
 
@@ -30,10 +30,10 @@ Table = Int[Array, "channels 256"]
 
 
 class Choice(NamedTuple):
-    """What is done to an image, or to each of a batch.
+    """The operation on one image, or on each image of a batch.
 
-    operation: index in OPERATIONS. sign: of the angle, shear or translation, -1 or 1. row, column: the middle of
-    what 'cutout' makes grey, as fractions of the sides.
+    operation: index into OPERATIONS. sign: of the angle, shear or translation, -1 or 1. row, column: the centre of
+    the square that 'cutout' makes grey, as fractions of the sides.
     """
 
     operation: Int[Array, "*batch"]
@@ -51,10 +51,10 @@ def randaugment(
     low: Float[ArrayLike, "*channels"],
     high: Float[ArrayLike, "*channels"],
 ) -> Float[Array, "batch height width channels"]:
-    """`layers` operations on each image, drawn alike and with replacement, one after the other.
+    """The images after `layers` random operations each, drawn uniformly and with replacement.
 
-    low, high: the images' black and white (of all channels, or of each), which become 0 and 255 in between. UserError
-    for images that are neither grey nor RGB.
+    low, high: the images' black and white (of all channels, or of each); the operations see them as 0 and 255.
+    UserError for images that are neither grey nor RGB.
     """
     if images.shape[-1] not in (1, 3):
         raise UserError(
@@ -67,7 +67,7 @@ def randaugment(
 
 
 def draw(key: Key[Array, ""], count: int) -> Choice:
-    """A random choice for each of `count` images."""
+    """A random operation for each of `count` images."""
     operation_key, sign_key, place_key = jax.random.split(key, 3)
     row, column = jax.random.uniform(place_key, (count, 2)).T
     return Choice(
@@ -81,14 +81,15 @@ def draw(key: Key[Array, ""], count: int) -> Choice:
 def distort(
     images: UInt8[Array, "batch height width channels"], choices: Choice, magnitude: float
 ) -> UInt8[Array, "batch height width channels"]:
-    """Each image after the operation that is chosen for it."""
-    one = functools.partial(_distort, magnitude=magnitude)
+    """Each image after its chosen operation."""
+    one = functools.partial(distort_one, magnitude=magnitude)
     if jax.default_backend() == "cpu":
         return jax.lax.map(lambda pair: one(*pair), (images, choices))
     return jax.vmap(one)(images, choices)
 
 
-def _distort(image: Image, choice: Choice, magnitude: float) -> Image:
+def distort_one(image: Image, choice: Choice, magnitude: float) -> Image:
+    """One image after its chosen operation."""
     return jax.lax.switch(
         jnp.asarray(_GROUP_OF)[choice.operation],
         [functools.partial(group, magnitude=magnitude) for group in _GROUPS],
@@ -112,7 +113,7 @@ def _sharpness(image: Image, choice: Choice, magnitude: float) -> Image:
 
 
 def _cutout(image: Image, choice: Choice, magnitude: float) -> Image:
-    """A grey square about the chosen place, as far as it is inside the image."""
+    """The image with a grey square around the chosen place, clipped to the image."""
     height, width, _ = image.shape
     reach = int(4 * magnitude * min(height, width) / 224)
     row, column = jnp.floor(choice.row * height), jnp.floor(choice.column * width)
@@ -122,13 +123,13 @@ def _cutout(image: Image, choice: Choice, magnitude: float) -> Image:
 
 
 def luminance(image: Image) -> Int[Array, "height width"]:
-    """Grey values as Pillow makes them (ITU-R 601-2), 0..255."""
+    """Pillow's grey values (ITU-R 601-2), 0..255."""
     red, green, blue = (image[..., i % image.shape[-1]].astype(jnp.int32) for i in range(3))
     return (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
 
 
 def smooth(image: Image) -> Int[Array, "height width channels"]:
-    """Pillow's SMOOTH: the mean of nine pixels, the middle one counting five times; the border stays."""
+    """Pillow's SMOOTH: the mean of nine pixels, of which the middle one counts five times; the border stays."""
     values = image.astype(jnp.int32)
     height, width, _ = values.shape
     nine = sum(values[i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))
@@ -137,7 +138,7 @@ def smooth(image: Image) -> Int[Array, "height width channels"]:
 
 
 def _blend(degenerate: ArrayLike, image: ArrayLike, magnitude: float) -> Int[Array, "..."]:
-    """From `degenerate` (factor 0) past the image (factor 1), cut to 0..255 and rounded down."""
+    """Extrapolation from `degenerate` (factor 0) through the image (factor 1), clipped to 0..255 and rounded down."""
     factor = 0.18 * magnitude + 0.1
     degenerate, image = jnp.asarray(degenerate, jnp.float32), jnp.asarray(image, jnp.float32)
     return jnp.clip(degenerate + factor * (image - degenerate), 0.0, 255.0).astype(jnp.int32)
@@ -148,14 +149,14 @@ def _for_all_channels(image: Image, new: Int[ArrayLike, " 256"]) -> Table:
 
 
 def _autocontrast(image: Image, magnitude: float) -> Table:
-    """Each channel's smallest value to 0 and its largest to 255; a channel of one value stays."""
+    """Maps each channel's smallest value to 0 and its largest to 255; a channel with one value stays."""
     low, high = (f(image, axis=(0, 1)).astype(jnp.int32)[:, None] for f in (jnp.min, jnp.max))
     stretched = jnp.clip(255 * (_OLD - low) // jnp.maximum(high - low, 1), 0, 255)
     return jnp.where(high > low, stretched, _OLD)
 
 
 def _equalize(image: Image, magnitude: float) -> Table:
-    """Each channel's values spread so that equally many pixels have each."""
+    """Spreads each channel's values so that all are about equally frequent."""
     counts = histogram(image)
     largest = jnp.take_along_axis(counts, jnp.max(image, axis=(0, 1)).astype(jnp.int32)[:, None], axis=1)
     step = (image.shape[0] * image.shape[1] - largest) // 255
@@ -192,13 +193,13 @@ def _brightness(image: Image, magnitude: float) -> Table:
 
 
 def histogram(image: Image) -> Table:
-    """How many pixels have each value, by channel."""
+    """The number of pixels with each value, by channel."""
     channels = jnp.arange(image.shape[-1])
     return jnp.zeros((image.shape[-1], 256), jnp.int32).at[channels, image].add(1)
 
 
 def _warped(image: Image, choice: Choice, magnitude: float) -> Image:
-    """Each pixel from the one that its centre comes from; grey from outside."""
+    """The image warped by the chosen matrix: each pixel takes the value at its source, grey outside the image."""
     height, width, _ = image.shape
     y, x = jnp.mgrid[:height, :width] + 0.5
     matrix = _matrix(height, width, choice, magnitude)
@@ -209,7 +210,7 @@ def _warped(image: Image, choice: Choice, magnitude: float) -> Image:
 
 
 def _matrix(height: int, width: int, choice: Choice, magnitude: float) -> Float[Array, "2 3"]:
-    """Where a pixel (x, y) of the result comes from, x' = a x + b y + c and y' = d x + e y + f: (a b c), (d e f)."""
+    """(a b c), (d e f): the source of a pixel (x, y) is x' = a x + b y + c, y' = d x + e y + f."""
     angle = choice.sign * math.radians(3.0 * magnitude)
     slant = choice.sign * 0.03 * magnitude
     part = choice.sign * 10 / 224 * magnitude

@@ -1,4 +1,4 @@
-"""Examples that are read at random: from memory, or prepared from a stored image at each access."""
+"""Random access to examples: in memory, or prepared from a stored image at each access."""
 
 import dataclasses
 import functools
@@ -9,17 +9,17 @@ from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 
 from common.data.decode import BadImageError
 from common.data.preparation import Pixels, Preparation, prepare_image
 from common.errors import UserError
 
-_CHUNK = 16  # examples that a decoding thread takes at a time
+_CHUNK = 16  # examples that a thread decodes at once
 
 
 class Example(TypedDict):
-    """One labelled image: integer pixels are 0..255, float ones have the dataset's own scale."""
+    """One labelled image: integer pixels are 0..255, float pixels have the dataset's own scale."""
 
     image: UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"]
     label: np.int32
@@ -27,16 +27,16 @@ class Example(TypedDict):
 
 @runtime_checkable
 class Source(Protocol):
-    """Examples that are read at random, from any thread; can be pickled.
+    """Examples with random access from any thread; can be pickled.
 
-    A source that reads several examples faster together has `__getitems__(indices) -> list[Example]` as well.
+    A source that reads several examples faster together also has `__getitems__(indices) -> list[Example]`.
     """
 
     def __len__(self) -> int:
-        """How many examples there are."""
+        """The number of examples."""
 
     def __getitem__(self, index: int) -> Example:
-        """The example at 0 <= index < len, ready for the network but for augmentation."""
+        """The example at 0 <= index < len, prepared for the network but not augmented."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ArraySource:
 
 
 class Record(NamedTuple):
-    """One labelled image as it is stored: decoded, or a file's bytes or path; errors call it `name`."""
+    """One labelled image as stored: pixels, or a file's bytes or path; errors call it `name`."""
 
     image: Pixels | bytes | os.PathLike
     label: int
@@ -63,38 +63,38 @@ class Record(NamedTuple):
 
 @runtime_checkable
 class Records(Protocol):
-    """Stored images that are read at random, from any thread; can be pickled. See `Source` for `__getitems__`."""
+    """Stored images with random access from any thread; can be pickled. See `Source` for `__getitems__`."""
 
     def __len__(self) -> int:
-        """How many there are."""
+        """The number of records."""
 
     def __getitem__(self, index: int) -> Record:
-        """The one at 0 <= index < len."""
+        """The record at 0 <= index < len."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
-    """The first `size` of other records."""
+class Subset:
+    """Some of other records, by their indices."""
 
     records: Records
-    size: int
+    indices: Sequence[int] | Int[np.ndarray, " subset"]
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Record:
-        return self.records[range(self.size)[index]]
+        return self.records[int(self.indices[index])]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Record]:
-        return read_all(self.records, [range(self.size)[i] for i in indices])
+        return read_all(self.records, [int(self.indices[i]) for i in indices])
 
 
 @dataclasses.dataclass(frozen=True)
 class ImageSource:
     """Stored images, prepared for the network at each access.
 
-    bad: names the images that could not be read so far, each of which the next readable one stands in for, in the
-    order they are stored; None lets the first one raise BadImageError.
+    bad: collects the messages about unreadable images, each of which the next readable image in the stored order
+    replaces; with None the first one raises BadImageError.
     """
 
     records: Records
@@ -113,7 +113,7 @@ class ImageSource:
         return [self._example(record, None) for record in read_all(self.records, indices)]
 
     def draw(self, index: int, rng: np.random.Generator | None) -> Example:
-        """The example as training sees it: with the part of the image that `rng` chooses, where that is random."""
+        """The example as training sees it, with the part of the image that `rng` draws if that is random."""
         index = range(len(self))[index]
         if self.bad is None:
             return self._example(self.records[index], rng)
@@ -131,12 +131,12 @@ class ImageSource:
 
 def _tell_once(bad: dict[str, object], error: str) -> None:
     mine = object()
-    if bad.setdefault(error, mine) is mine:  # atomic, so that of several threads one tells it
+    if bad.setdefault(error, mine) is mine:  # atomic, so that only one of several threads warns
         logging.warning("%s; the next image takes its place (unreadable so far: %d)", error, len(bad))
 
 
 def read_in_threads(source: Source, indices: Sequence[int]) -> list[Example]:
-    """Several examples, decoded by all processors."""
+    """Several examples, decoded on all processors."""
     parts = [indices[start : start + _CHUNK] for start in range(0, len(indices), _CHUNK)]
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return [example for part in pool.map(functools.partial(read_all, source), parts) for example in part]

@@ -1,9 +1,10 @@
-"""Datasets that TFDS has prepared as ArrayRecord, read at random and without TensorFlow.
+"""Datasets that TFDS prepared as ArrayRecord, with random access and without TensorFlow.
 
-Which feature is the image and which the label is found by their types; shapes, sizes and class names are the
-prepared dataset's own. Nothing here needs the code that generated it.
+The types of the features tell which is the image and which the label; shapes, sizes and class names come from the
+prepared dataset. Nothing here needs the code that generated it.
 """
 
+import collections
 import dataclasses
 import difflib
 import importlib
@@ -19,11 +20,11 @@ from google.protobuf import json_format
 from ml_collections import ConfigDict
 
 from common.data import builders
-from common.data.datasets import Dataset, Info, NotPreparedError, as_dataset, as_fed
-from common.data.sources import Record
+from common.data.datasets import Dataset, Info, NotPreparedError, as_dataset, as_fed, fixed_order, held_out_share
+from common.data.sources import Record, Records, Subset
 from common.errors import UserError, unknown
 
-FILE_FORMAT = "array_record"  # of TFDS's formats, the one that is read at random
+FILE_FORMAT = "array_record"  # the only format of TFDS with random access
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,8 +32,8 @@ class TfdsRecords:
     """One split of a prepared dataset, its images still encoded."""
 
     name: str
-    records: Any  # a tfds data source whose images are still encoded
-    files: tuple[Any, ...]  # which records of which files they are
+    records: Any  # a TFDS data source whose images are still encoded
+    files: tuple[Any, ...]  # TFDS's file instructions: which records of which files these are
     keys: tuple[str, str]  # of the image and the label
     num_classes: int
 
@@ -45,7 +46,7 @@ class TfdsRecords:
     def __getitems__(self, indices: Sequence[int]) -> list[Record]:
         try:
             records = self.records.__getitems__([int(i) for i in indices])
-        except RuntimeError as error:  # what array_record raises for a damaged file
+        except RuntimeError as error:  # raised by array_record for a damaged file
             raise UserError(_damaged(self._file_of(indices), error)) from error
         return [self._record(record, index) for record, index in zip(records, indices, strict=True)]
 
@@ -57,18 +58,18 @@ class TfdsRecords:
         return Record(record[image_key], int(label), name)
 
     def _file_of(self, indices: Sequence[int]) -> str:
-        """The files that hold these examples."""
+        """The names of the files that hold these examples."""
         ends = np.cumsum([file.take for file in self.files])
         names = (str(self.files[i].filename) for i in np.unique(np.searchsorted(ends, indices, side="right")))
         return ", ".join(names)
 
 
 def open_dataset(name: str, config: ConfigDict) -> Dataset:
-    """The training and test splits of a prepared dataset; nothing is decoded yet.
+    """The training and test splits of a prepared dataset; no image is decoded.
 
-    `name` is TFDS's: NAME, NAME/CONFIG or NAME/CONFIG:VERSION. UserError for a name that does not exist
-    (NotPreparedError for one that does, but is not prepared here), another file format, damaged files, and features
-    that are not one image and one label.
+    name: as TFDS has it, NAME, NAME/CONFIG or NAME/CONFIG:VERSION. UserError for an unknown name, another file format,
+    damaged files, and features other than one image and one label; NotPreparedError for a known name that is not
+    prepared on this machine.
     """
     found = find_prepared(name, config.directory)
     if found is None:
@@ -76,11 +77,54 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
     check_format(found, config.directory)
     facts = _stored_facts(found.info, config)
     train, test = (_open_split(found, split) for split in (config.train_split, config.test_split))
-    return as_dataset(train, test, facts, config)
+    train, validation, notes = _with_validation(found, train, test, config)
+    return as_dataset(train, test, facts, config, validation, notes)
+
+
+def _with_validation(
+    found: tfds.core.DatasetBuilder, train: TfdsRecords, test: TfdsRecords, config: ConfigDict
+) -> tuple[Records, Records | None, list[str]]:
+    """The training examples, the validation examples that the config asks for, and what is to be said of them."""
+    wanted, share = config.get("validation", ""), held_out_share(config)
+    notes = []
+    if shared := overlap(train.files, test.files):
+        notes.append(f"{shared:,} of the {len(test):,} test images are training images as well")
+    if share:
+        # Without reading every example its class is unknown: the hash of its number decides, whatever the class.
+        order = fixed_order(str(i) for i in range(len(train)))
+        count = int(np.clip(round(share * len(train)), 1, len(train) - 1))
+        held_out, rest = np.sort(order[:count]), np.sort(order[count:])
+        notes.append(f"validated on {100 * share:.4g}% of the training images, held out at random")
+        return Subset(train, rest), Subset(train, held_out), notes
+    if wanted:
+        validation = _open_split(found, wanted)
+        for split, records in ((config.train_split, train), (config.test_split, test)):
+            if shared := overlap(validation.files, records.files):
+                raise UserError(
+                    f"config.data.validation '{wanted}' shares {shared:,} images with '{split}'; make them slices that "
+                    f"do not overlap, such as 'train[:90%]' and 'train[90%:]'"
+                )
+        return train, validation, notes
+    for name in {"validation", "val"} & found.info.splits.keys():
+        if not any(overlap(found.info.splits[name].file_instructions, records.files) for records in (train, test)):
+            notes.append(f"the split '{name}' is not used; config.data.validation={name} selects checkpoints on it")
+    return train, None, notes
+
+
+def overlap(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """The number of examples that two splits, given by TFDS's file instructions, have in common."""
+    parts = collections.defaultdict(list)  # of the second split, by file
+    for file in second:
+        parts[str(file.filename)].append((file.skip, file.skip + file.take))
+    return sum(
+        max(min(file.skip + file.take, end) - max(file.skip, start), 0)
+        for file in first
+        for start, end in parts[str(file.filename)]
+    )
 
 
 def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
-    """The prepared dataset of this name in a TFDS directory ('' is TFDS's own), or None."""
+    """The prepared dataset of this name in a TFDS directory ('' is TFDS's default), or None."""
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=_root(directory))
     except tfds.core.registered.DatasetNotFoundError:
@@ -90,10 +134,10 @@ def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
 
 
 def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.DatasetBuilder:
-    """The code that generates a dataset, TFDS's or ours; UserError for a name, config or version that has none."""
+    """The builder that generates a dataset, TFDS's or ours; UserError for an unknown name, config or version."""
     base, _, config = name.partition(":")[0].partition("/")
     if is_ours(base):
-        importlib.import_module(f"{builders.__name__}.{base}")  # registers it with TFDS
+        importlib.import_module(f"{builders.__name__}.{base}")  # importing it registers it with TFDS
     try:
         configs = tfds.builder_cls(base).builder_configs
         if config and config not in configs:
@@ -106,7 +150,7 @@ def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.D
 
 
 def check_format(found: tfds.core.DatasetBuilder, directory: str) -> None:
-    """UserError for a dataset that is prepared in a format that cannot be read at random."""
+    """UserError for a dataset that was prepared in a format without random access."""
     if found.info.file_format.value == FILE_FORMAT:
         return
     raise UserError(
@@ -121,12 +165,12 @@ def prepare_command(name: str, directory: str) -> str:
 
 
 def is_ours(name: str) -> bool:
-    """Whether the builder of that name is one of `common.data.builders`."""
+    """True if the builder of that name is one of `common.data.builders`."""
     return name in _our_names()
 
 
 def _root(directory: str) -> pathlib.Path:
-    """A TFDS directory; '' is TFDS's own."""
+    """The folder of a TFDS directory; '' is TFDS's default."""
     return pathlib.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
 
 
@@ -135,7 +179,7 @@ def _our_names() -> list[str]:
 
 
 def _nearby_names(name: str, directory: str) -> list[str]:
-    """Prepared datasets, and those that TFDS or we can prepare whose names are like this one."""
+    """Names of all prepared datasets, and names near this one that TFDS or we can prepare."""
     root = _root(directory)
     prepared = {path.relative_to(root).parts[0] for path in root.glob("*/**/features.json")}
     close = difflib.get_close_matches(name, [*tfds.list_builders(with_community_datasets=False), *_our_names()])
@@ -152,8 +196,8 @@ def _not_prepared(name: str, config: ConfigDict) -> UserError:
 
 
 def _feature_keys(info: tfds.core.DatasetInfo) -> tuple[str, str]:
-    """The names of the image and the label, by TFDS's own say (`supervised_keys`) or because there is one of each."""
-    features = sorted(info.features.items())  # they are restored in any order
+    """The names of the image and the label: TFDS's `supervised_keys`, or the only image and the only label."""
+    features = sorted(info.features.items())  # TFDS restores them in any order
     images = [key for key, feature in features if _is_image(feature)]
     labels = [key for key, feature in features if isinstance(feature, tfds.features.ClassLabel)]
     supervised = info.supervised_keys
@@ -175,7 +219,7 @@ def _is_image(feature: tfds.features.FeatureConnector) -> bool:
 
 
 def _stored_facts(info: tfds.core.DatasetInfo, config: ConfigDict) -> Info:
-    """The facts of a dataset with the shape of its stored images (0 where they differ), but for its splits' sizes."""
+    """The facts of a dataset without its splits' sizes; the shape is the stored images', 0 where they differ."""
     image_key, label_key = _feature_keys(info)
     shape, label = info.features[image_key].shape, info.features[label_key]
     if None in shape[:2] and not config.resize and not config.crop:
@@ -186,7 +230,7 @@ def _stored_facts(info: tfds.core.DatasetInfo, config: ConfigDict) -> Info:
 
 
 def _open_split(found: tfds.core.DatasetBuilder, split: str) -> TfdsRecords:
-    """A split or slice, such as 'train[:90%]', whose images are left encoded."""
+    """The records of a split or slice such as 'train[:90%]', with images still encoded."""
     info = found.info
     encoded = [key for key, feature in info.features.items() if isinstance(feature, tfds.features.Image)]
     try:
@@ -206,7 +250,7 @@ def _open_split(found: tfds.core.DatasetBuilder, split: str) -> TfdsRecords:
 
 
 def _check_file(file: Any) -> None:
-    """UserError naming a file that is missing, cut short, or has other than its number of examples."""
+    """UserError naming a file that is missing, cut short, or has the wrong number of examples."""
     try:
         reader = array_record_module.ArrayRecordReader(str(file.filename))
         size = reader.num_records()

@@ -34,7 +34,7 @@ class Protocol(NamedTuple):
 PROTOCOLS = {
     "single": Protocol((views.centre_crop,), (8,)),
     "ten_crop": Protocol((views.ten_crops,), (8,)),  # Krizhevsky 2012, section 4.1; He 2016, section 3.4
-    "googlenet_144": Protocol((views.googlenet_crops,), (8, 9, 10, 11)),  # Szegedy 2014, section 7
+    "googlenet_144": Protocol((views.three_square_crops,), (8, 9, 10, 11)),  # Szegedy 2014, section 7
     "dense": Protocol((views.whole,), (8,), (0.5,)),  # Simonyan 2014, section 4.1
     "multi_scale": Protocol((views.whole,), (7, 8, 9), (0, 0.5, 1)),  # section 4.2
     "multi_crop": Protocol((views.grid_crops,), (7, 8, 9), (0, 0.5, 1)),  # section 4.3

@@ -24,9 +24,8 @@ from common.protocols.catalogue import Pass
 from common.protocols.views import Cut, Views
 from common.run import trained, workdir
 from common.run.trained import Run
-from common.training import evaluate
 from common.training.evaluate import run_over
-from common.training.steps import totals
+from common.training.totals import means, totals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,13 +111,13 @@ def errors(scores: Scores) -> dict[str, float]:
     logits = jnp.asarray(scores.log_probabilities)
     labels = jnp.asarray(scores.labels)
     losses = -jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    means = evaluate.means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
-    top5 = {"top5_error": means["top5_error"]} if logits.shape[1] > 5 else {}
+    found = means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
+    top5 = {"top5_error": found["top5_error"]} if logits.shape[1] > 5 else {}
     return {
-        "top1_error": means["error"],
+        "top1_error": found["error"],
         **top5,
-        "cross_entropy": means["loss"],
-        "examples": means["examples"],
+        "cross_entropy": found["loss"],
+        "examples": found["examples"],
     }
 
 

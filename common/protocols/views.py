@@ -48,7 +48,7 @@ def ten_crops(image: Pixels, side: int) -> Views:
     return _with_mirrors(_corners_and_centre(middle, side))
 
 
-def googlenet_crops(image: Pixels, side: int) -> Views:
+def three_square_crops(image: Pixels, side: int) -> Views:
     """36 views of three squares, to be taken at four scales (Szegedy 2014, section 7).
 
     The squares are on the left, in the middle and on the right of a landscape image, or at the top, in the middle and

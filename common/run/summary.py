@@ -1,6 +1,5 @@
-"""What a run says about itself: a few lines when it starts, `summary.json` when it is done."""
+"""The lines that a run prints when it starts, and `summary.json`, which it writes when it is done."""
 
-import json
 import pathlib
 import resource
 import sys
@@ -25,7 +24,7 @@ def opening(
     info: Info,
     state: TrainState,
     mesh: Mesh,
-    due: Plan,
+    plan: Plan,
     folder: pathlib.Path,
     step: int,
 ) -> str:
@@ -40,13 +39,24 @@ def opening(
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, "
         f"{info.num_classes} classes",
         f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
-        f"{due.total:,} updates, {due.epoch:,.2f} to an epoch",
+        f"{plan.total:,} updates, {plan.epoch:,.2f} to an epoch",
         f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
-        f"workdir {folder}" + _position(step, due.total),
+        *_accumulation(config.train.accumulate, state),
+        f"workdir {folder}" + _position(step, plan.total),
     ]
     if mesh.size > 1:
         lines.append(sharding.table(state, mesh))
     return "\n".join(lines)
+
+
+def _accumulation(parts: int, state: TrainState) -> list[str]:
+    """A line where the parts of a batch are not updated as the whole would be."""
+    if parts == 1 or "batch_stats" not in state.model_state:
+        return []
+    return [
+        f"batch normalisation: statistics of each of the {parts} parts of a batch, so the update is not that of the "
+        "whole batch; config.train.accumulate=1 is exact"
+    ]
 
 
 def _position(step: int, total: int) -> str:
@@ -56,7 +66,7 @@ def _position(step: int, total: int) -> str:
 
 
 def exists(folder: pathlib.Path) -> bool:
-    """Whether the run in `folder` has been finished."""
+    """True if the run in `folder` is finished."""
     return (folder / workdir.SUMMARY).exists()
 
 
@@ -64,18 +74,17 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     """The summary of a finished run."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
-    return json.loads((folder / workdir.SUMMARY).read_text())
+    return workdir.read_json(folder / workdir.SUMMARY)
 
 
 def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: list[str]) -> dict[str, Any]:
-    """Write and return the summary of a finished run: final and best errors (fractions), speed, versions.
+    """Writes and returns the summary of a finished run: final and best errors (fractions), speed, versions.
 
-    skipped: what was said of each training image that could not be read, since step `resumed_from`.
+    skipped: a message for each training image that could not be read since step `resumed_from`.
     """
     test, train = metrics.read(folder, "test"), metrics.read(folder, "train")
-    best = min(
-        test, key=lambda record: (record["error"], -record["step"])
-    )  # the later of equals, as checkpoints have it
+    # Of equal errors the later, as the checkpoints have it.
+    best = min(test, key=lambda record: (record["error"], -record["step"]))
     speeds = sorted(record["images_per_second"] for record in train)
     content = {
         "step": test[-1]["step"],
@@ -95,6 +104,6 @@ def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: 
 
 
 def _peak_memory() -> int:
-    """The most memory this process has held, in bytes."""
+    """The peak memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

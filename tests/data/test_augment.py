@@ -221,9 +221,20 @@ def test_what_comes_in_from_outside_the_image_is_background():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"),
-    [("probability", 1.5), ("pixel_inversion", -0.1), ("scale", 1.0), ("squeeze", -0.2), ("translate", -1.0)],
+    ("key", "value", "expected"),
+    [
+        ("probability", 1.5, "from 0 to 1"),
+        ("probability", np.nan, "from 0 to 1"),
+        ("pixel_inversion", -0.1, "from 0 to 1"),
+        ("scale", 1.0, "less than 1"),
+        ("squeeze", -0.2, "at least 0"),
+        ("translate", -1.0, "at least 0"),
+        ("pca_colour", np.inf, "at least 0"),
+        ("pca_colour", np.nan, "at least 0"),
+    ],
 )
-def test_amounts_that_make_no_distortion_are_refused_by_name(key, value):
-    with pytest.raises(UserError, match=f"config.augment.{key} is {value}"):
-        make(**{key: value})
+def test_amounts_that_make_no_distortion_are_refused_by_name(key, value, expected):
+    whole = config.base(ConfigDict())
+    whole.augment[key] = value
+    with pytest.raises(UserError, match=f"config.augment.{key} is {value}.*{expected}"):
+        augment.check(whole)

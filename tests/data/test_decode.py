@@ -1,10 +1,12 @@
+import os
 import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, features
 
-from common.data import decode
+from common.data import decode, preparation
+from common.data.preparation import Preparation
 from common.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -78,6 +80,53 @@ def test_orientation_in_exif_is_applied(tmp_path):
     assert decode.read_shape(path) == (7, 5, 3)
 
 
+TURNED = {  # EXIF orientation: what makes the stored pixels upright
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: np.swapaxes(stored, 0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(np.swapaxes(stored, 0, 1), 2),
+    8: np.rot90,
+}
+# Formats with an orientation, the modes that they keep, and how to save them without loss (or nearly).
+ORIENTED = {
+    "png": (("1", "L", "LA", "P", "I;16", "RGB", "RGBA"), {}),
+    "tiff": (("1", "L", "LA", "P", "I;16", "RGB", "RGBA", "CMYK"), {}),
+    "webp": (("RGB", "RGBA"), {"lossless": True, "exact": True}),
+    "jpg": (("L", "RGB", "CMYK"), {"quality": 100, "subsampling": 0}),
+    "avif": (("RGB", "RGBA"), {"quality": 100, "subsampling": "4:4:4"}),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(suffix, mode) for suffix, (modes, _) in ORIENTED.items() for mode in modes]
+)
+def test_every_format_is_read_upright_in_every_mode_and_orientation(tmp_path, suffix, mode, orientation):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    rows, columns = np.mgrid[:24, :40]
+    smooth = np.stack([6 * columns, 10 * rows, 200 - 2 * rows - 3 * columns], axis=-1).astype(np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(smooth[..., 0].astype(np.uint16) << 8)
+    else:
+        image = Image.fromarray(smooth).convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = ORIENTED[suffix][1]
+    plain = decode.read(saved(tmp_path, image, suffix, **options))
+    path = saved(tmp_path, image, suffix, exif=exif, **options)
+    assert decode.read_shape(path) == decode.read(path).shape
+    assert np.abs(decode.read(path).astype(int) - TURNED[orientation](plain)).max() <= 4
+    assert (decode.read(path.read_bytes()) == decode.read(path)).all()
+    how = Preparation(resize=12, crop=8)
+    np.testing.assert_array_equal(
+        preparation.prepare_image(path, how), preparation.prepare_image(decode.read(path), how)
+    )
+
+
 def test_an_animation_is_its_first_frame(tmp_path):
     frames = [Image.new("L", (4, 3), value) for value in (10, 200)]
     pixels = decode.read(saved(tmp_path, frames[0], "gif", save_all=True, append_images=frames[1:]), 1)
@@ -128,9 +177,28 @@ def test_a_missing_file_names_its_neighbour(tmp_path):
         decode.read(tmp_path / "imgae.png")
 
 
-def test_a_folder_is_no_image(tmp_path):
-    with pytest.raises(UserError, match="is a folder"):
-        decode.read(tmp_path)
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for path, says in (
+        (tmp_path, "is a folder; expected an image file"),
+        (tmp_path / "fifo", "fifo' is a FIFO; expected an image file"),
+        (pathlib.Path("/dev/zero"), "'/dev/zero' is a device; expected an image file"),
+        (tmp_path / "loop", "loop' cannot be read: Too many levels of symbolic links"),
+        (tmp_path / "dangling", "dangling' does not exist: it is a link to 'nowhere'"),
+        (tmp_path / ("x" * 4000), "cannot be read: File name too long"),
+    ):
+        for reader in (decode.read, decode.read_shape):
+            with pytest.raises(decode.BadImageError, match=says):
+                reader(path)
+
+
+def test_a_name_that_looks_the_same_is_not_offered(tmp_path):
+    saved(tmp_path, Image.fromarray(GREY)).rename(tmp_path / "caf\u00e9.png")
+    with pytest.raises(UserError, match="a name that looks the same") as caught:
+        decode.read(tmp_path / "cafe\u0301.png")
+    assert "did you mean" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")

@@ -5,7 +5,6 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common import train
 from common.data import augment, normalize, pixel_statistics
 from common.data.sources import ArraySource
 from common.errors import UserError
@@ -157,10 +156,10 @@ def test_shifts_covary_as_the_training_sets_colours(measured):
 def test_training_prepares_with_the_statistics(images, measured):
     whole = config(normalize="pixels", std=(2.0,))
     key, stored = jax.random.key(0), jnp.asarray(images[:4])
-    plain = train.make_input_transform(whole, measured)(key, stored)
+    plain = augment.make_input_transform(whole.data, whole.augment, measured)(key, stored)
     np.testing.assert_allclose(plain, (images[:4] - measured.mean_image) / 2, rtol=1e-5, atol=1e-4)
     whole.augment.pca_colour = 0.1
-    moved = np.asarray(jax.jit(train.make_input_transform(whole, measured))(key, stored) - plain)
+    moved = np.asarray(jax.jit(augment.make_input_transform(whole.data, whole.augment, measured))(key, stored) - plain)
     assert np.ptp(moved, axis=(1, 2)).max() < 1e-3  # one colour for all pixels of an image
     assert moved.std(axis=0).min() > 0.1
 

@@ -161,12 +161,12 @@ def test_a_jpeg_that_will_shrink_much_is_decoded_small_and_looks_the_same(tmp_pa
     path = saved(tmp_path, Image.fromarray(smooth), "jpg", quality=95)
     how = training("area", crop=64)
     drafted = [preparation.prepare_image(path, how, np.random.default_rng(seed)) for seed in range(5)]
-    monkeypatch.setattr(decode, "_DRAFT_MARGIN", np.inf)
+    monkeypatch.setattr(decode, "DRAFT_MARGIN", np.inf)
     for seed, small in enumerate(drafted):
         full = preparation.prepare_image(path, how, np.random.default_rng(seed))
         assert np.abs(small.astype(int) - full).mean() < 1
     with decode.open_image(path) as image:
-        monkeypatch.setattr(decode, "_DRAFT_MARGIN", 2.0)
+        monkeypatch.setattr(decode, "DRAFT_MARGIN", 2.0)
         assert decode.pixels(image, shrinks=8.0).shape == (300, 400, 3)
 
 

@@ -155,7 +155,7 @@ def test_what_happens_depends_on_the_place_in_the_batch_and_not_on_the_other_ima
 def test_one_image_at_a_time_and_all_at_once_are_the_same():
     pixels = jnp.stack([jnp.asarray(photo(seed)) for seed in range(16)])
     choices = randaugment.draw(jax.random.key(0), 16)._replace(operation=jnp.arange(16))
-    together = jax.jit(jax.vmap(functools.partial(randaugment._distort, magnitude=7.0)))(pixels, choices)
+    together = jax.jit(jax.vmap(functools.partial(randaugment.distort_one, magnitude=7.0)))(pixels, choices)
     difference = np.abs(np.asarray(distort(pixels, choices, magnitude=7.0), int) - np.asarray(together, int))
     assert (difference > 1).mean() < 0.005
 

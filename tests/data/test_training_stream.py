@@ -40,7 +40,9 @@ def photos(tmp_path):
 def stream(source, whole, start, steps):
     """The images and labels of `steps` batches from `start` on, through Grain."""
     devices = mesh.make_mesh(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
-    feed = pipeline.StreamedFeed(source, whole, devices, start)
+    feed = pipeline.StreamedFeed(
+        source, devices, start, batch_size=4, seed=whole.seed, shuffle=whole.data.shuffle, workers=whole.data.workers
+    )
     batches = [feed.take(start + i, 1, 1) for i in range(steps)]
     return tuple(np.concatenate([np.asarray(jax.device_get(batch[part]))[0] for batch in batches]) for part in (0, 1))
 
@@ -63,9 +65,9 @@ def test_a_resumed_stream_goes_on_with_the_same_crops(photos, data):
 def test_the_crops_do_not_depend_on_how_many_processes_read(photos):
     whole = make(photos, train_crop="area")
     source = datasets.load(whole.data).train
-    together = [pipeline._Shuffled(source, 0, "epoch", 4, 0, 4)(position)["image"] for position in range(12)]
+    together = [pipeline.ShuffledRows(source, 0, "epoch", 4, 0, 4)(position)["image"] for position in range(12)]
     for first in (0, 2):
-        part = pipeline._Shuffled(source, 0, "epoch", 4, first, 2)
+        part = pipeline.ShuffledRows(source, 0, "epoch", 4, first, 2)
         for position in range(6):
             step, row = divmod(position, 2)
             np.testing.assert_array_equal(part(position)["image"], together[4 * step + first + row])

@@ -40,7 +40,7 @@ def a_run(family="resnet", side=32, init=False, **data):
     classifier = models.make_classifier(config.model, info)
     variables = None
     if init:
-        variables = create_state(classifier, optax.sgd(0.1), config).variables()
+        variables = create_state(classifier, optax.sgd(0.1), config.seed).variables()
     return Run(ConfigDict(config), info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
@@ -53,7 +53,7 @@ def corners(crops):
     return [tuple(int(value) for value in crop[0, 0]) for crop in crops]
 
 
-@pytest.mark.parametrize("cut", [views.ten_crops, views.grid_crops, views.googlenet_crops])
+@pytest.mark.parametrize("cut", [views.ten_crops, views.grid_crops, views.three_square_crops])
 def test_half_of_the_views_mirror_the_other_half(cut):
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     seen = cut(image, 32)
@@ -77,7 +77,7 @@ def test_ten_crops_are_of_the_middle_square():
 
 @pytest.mark.parametrize("shape", [(256, 340), (340, 256)])
 def test_googlenets_views_are_of_three_squares(shape):
-    seen = views.googlenet_crops(coordinates(*shape), 224)
+    seen = views.three_square_crops(coordinates(*shape), 224)
     assert len(seen) == 36
     expected = []
     for place in (0, 42, 84):
@@ -90,7 +90,7 @@ def test_googlenets_views_are_of_three_squares(shape):
 def test_googlenets_sixth_view_is_the_square_made_small():
     image = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
     square = Image.fromarray(image[:, :256]).resize((224, 224), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(views.googlenet_crops(image, 224)[5], np.asarray(square))
+    np.testing.assert_array_equal(views.three_square_crops(image, 224)[5], np.asarray(square))
 
 
 def test_vggs_grid_covers_the_whole_image():
@@ -226,7 +226,7 @@ def test_dense_application_to_images_of_the_networks_size_is_the_single_crop(fam
 @pytest.mark.parametrize("family", ["vgg", "googlenet", "resnet"])
 def test_networks_are_applied_to_images_of_any_size(family):
     run = a_run(family)
-    variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config).variables())
+    variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config.seed).variables())
     images = jax.ShapeDtypeStruct((3, 40, 72, 1), np.uint8)
     assert jax.eval_shape(functools.partial(measure.log_probabilities, run, True), variables, images).shape == (3, 10)
 

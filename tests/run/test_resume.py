@@ -19,7 +19,7 @@ def parameters(folder):
     """Every parameter of the last checkpoint, as one vector."""
     import jax
 
-    last = trained.load(folder, step=1500)
+    last = trained.load(folder, "1500")
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
 
 

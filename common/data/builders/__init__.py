@@ -1,1 +1,1 @@
-"""TFDS builders for datasets that TFDS does not have: one module each, found by its name."""
+"""TFDS builders for datasets that TFDS lacks: one module each, found by its name."""

@@ -1,8 +1,8 @@
 """The US Postal Service's zip-code digits, 16x16 grey, in the normalised form that is public.
 
-Two gzipped text files, zip.train.gz (7,291) and zip.test.gz (2,007), one digit a line: its label, then its 256 grey
-values in [-1, 1] row by row, background -1 and ink 1. They are LeCun et al. 1989's data, or close to it: the public
-files are described as deslanted, of which the paper says nothing.
+Two gzipped text files, zip.train.gz (7,291) and zip.test.gz (2,007), have one digit a line: its label, then its 256
+grey values in [-1, 1] row by row, background -1 and ink 1. They are the data of LeCun et al. 1989, or close to it: the
+public files are described as deslanted, which the paper does not mention.
 """
 
 import gzip
@@ -26,7 +26,7 @@ def read_digits(
 ) -> tuple[Float32[np.ndarray, "examples 16 16 1"], Int32[np.ndarray, " examples"]]:
     """Images in [-1, 1] and labels 0..9 of one of the two files.
 
-    UserError names the file and the line when the file is missing, cut short, or not in this format.
+    UserError for a file that is missing, cut short or in another format, naming the file and the line.
     """
     path = pathlib.Path(path)
     try:
@@ -55,14 +55,14 @@ def _parse_line(line: str, where: str) -> Float32[np.ndarray, " columns"]:
         raise UserError(f"{where}: expected numbers ({error})") from error
     if values[0] not in range(10):
         raise UserError(f"{where}: label {fields[0]}, expected a digit 0..9")
-    outside = np.flatnonzero(~(np.abs(values[1:]) <= 1))  # so that nan is outside too
+    outside = np.flatnonzero(~(np.abs(values[1:]) <= 1))  # NaN counts as outside
     if len(outside):
         raise UserError(f"{where}: value {fields[1 + outside[0]]}, expected values in [-1, 1]")
     return values
 
 
 class Usps(tfds.core.GeneratorBasedBuilder):
-    """USPS digits from two files that are downloaded by hand."""
+    """The USPS digits, from two files that are downloaded by hand."""
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
@@ -85,7 +85,7 @@ class Usps(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         folder = pathlib.Path(dl_manager.manual_dir)
-        # Both files are read before either is written, so that a bad test set is found at once.
+        # Both files are read before anything is written, so that a bad test set is found at once.
         digits = {split: read_digits(folder / f"zip.{split}.gz") for split in ("train", "test")}
         return {split: self._generate_examples(*arrays) for split, arrays in digits.items()}
 

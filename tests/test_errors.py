@@ -1,0 +1,38 @@
+import pytest
+
+from common import errors
+from common.errors import UserError
+
+
+def test_a_file_is_written_whole(tmp_path):
+    path = tmp_path / "new" / "numbers.npz"
+    with errors.whole_file(path) as fresh:
+        assert (fresh.parent, fresh.suffix) == (path.parent, ".npz")
+        fresh.write_text("whole")
+        assert not path.exists()
+    assert path.read_text() == "whole"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    path = tmp_path / "numbers.json"
+    path.write_text("old")
+
+    def interrupted():
+        with errors.whole_file(path) as fresh:
+            fresh.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(UserError, match=r"cannot write .*file/numbers\.json"),
+        errors.whole_file(tmp_path / "file" / "numbers.json") as fresh,
+    ):
+        fresh.write_text("never")
