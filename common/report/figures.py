@@ -136,6 +136,21 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=font_size)
 
 
+def class_errors(
+    class_names: Sequence[str], examples: Int[np.ndarray, " classes"], errors: Float[np.ndarray, " classes"]
+) -> Figure:
+    """Bars of the error of each class, from top to bottom; `errors` are fractions of the numbers of `examples`."""
+    figure = Figure(figsize=(9.6, 0.27 * len(class_names) + 0.7), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(class_names)), 100 * errors, color=TEST, height=0.7)
+    for place, (count, error) in enumerate(zip(examples, errors, strict=True)):
+        axes.text(100 * error, place, f" {error:.1%} of {count:,}", va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(class_names)), [shortened(name) for name in class_names])
+    axes.set(xlabel="error (% of images)", xlim=(0, 120 * errors.max() or 1), ylim=(len(class_names) - 0.5, -0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def shortened(name: str) -> str:
     """The name of a class, cut where it is too long for a picture."""
     return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from common.run.trained import Predictions
 
@@ -15,6 +15,17 @@ def confusion_counts(predictions: Predictions, num_classes: int) -> Int[np.ndarr
     counts = np.zeros((num_classes, num_classes), np.int64)
     np.add.at(counts, (predictions.labels, predictions.predicted), 1)
     return counts
+
+
+def class_errors(
+    predictions: Predictions, num_classes: int
+) -> tuple[Int[np.ndarray, " classes"], Float[np.ndarray, " classes"]]:
+    """The number of examples of each class, and the fraction of them that is misclassified (NaN of no examples)."""
+    counts = confusion_counts(predictions, num_classes)
+    examples = counts.sum(1)
+    errors = np.full(num_classes, np.nan)
+    np.divide(examples - np.diag(counts), examples, out=errors, where=examples > 0)
+    return examples, errors
 
 
 def most_confused(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> str:

@@ -37,6 +37,7 @@ from common.training.state import num_parameters
 _LAYERS_SHOWN, _SAMPLE = 8, 1000
 # The classes shown of a confusion matrix that has no room for the names of all.
 _WORST_CLASSES = 50
+_BARS = 30  # the most classes whose errors are drawn as bars
 # Options that a recipe lists even at their defaults, and options that it never lists.
 _ALWAYS = ("train.length", "train.batch_size", "optimizer.name", "schedule.name", "seed")
 _NEVER = ("data.directory", "data.workers", "model.family", "model.variant")
@@ -51,7 +52,8 @@ def report_html(folder: pathlib.Path, checkpoint: str = "") -> str:
     test = datasets.load(data).test
     predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
-    parts = [*results_first(run, folder, predictions), *curves(run, folder), confusion(run, predictions)]
+    parts = [*results_first(run, folder, predictions), *curves(run, folder)]
+    parts += [confusion(run, predictions), class_errors(run, predictions)]
     parts += [samples.top_predictions(run, test, predictions), worst_mistakes(run, test, predictions)]
     parts += [*first_filters(run, layers), example(run, test, predictions, layers)]
     parts += [samples.covered(run, test, predictions), *family_pictures(run, test), what_was_run(run, folder)]
@@ -151,6 +153,22 @@ def confusion(run: Run, predictions: Predictions) -> str:
         caption += f" Of {run.info.num_classes} classes, the {_WORST_CLASSES} with the most mistakes are shown."
     picture = page.picture(figures.confusion(counts, names), "confusion matrix")
     return page.section("confusion", "Confusion matrix", caption, picture)
+
+
+def class_errors(run: Run, predictions: Predictions) -> str:
+    """The error on each class of the test set: bars for the worst classes, a table of all."""
+    (examples, errors), names = mistakes.class_errors(predictions, run.info.num_classes), run.info.class_names
+    order = np.argsort(-errors, kind="stable")[: np.count_nonzero(examples)]  # NaN comes last
+    drawn = order[:_BARS]
+    caption = "The error on the test images of each class, the highest first."
+    if len(order) > len(drawn):
+        caption += f" The {len(drawn)} classes with the highest errors are drawn; the table lists all {len(order)}."
+    if len(order) < len(examples):
+        caption += f" The test set has no images of {len(examples) - len(order)} classes."
+    figure = figures.class_errors([names[index] for index in drawn], examples[drawn], errors[drawn])
+    rows = [(names[index], f"{errors[index]:.1%} of {examples[index]:,}") for index in order]
+    every = page.folded("all classes", page.table(rows))
+    return page.section("classes", "Error by class", caption, page.picture(figure, "error of each class"), every)
 
 
 def worst_mistakes(run: Run, test: Source, predictions: Predictions) -> str:

@@ -20,7 +20,7 @@ from lenet import pictures
 from tests.digits_run import digits_run
 from tests.runs import run
 
-SECTIONS = ("curves", "confusion", "predictions", "mistakes", "filters", "maps", "occlusion", "recipe")
+SECTIONS = ("curves", "confusion", "classes", "predictions", "mistakes", "filters", "maps", "occlusion", "recipe")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_every_section_is_there_in_order(html):
 def test_every_picture_can_be_decoded_and_shows_something(html, results):
     drawn = decoded_pictures(html)
     wrong = int((results.predicted != results.labels).sum())
-    assert len(drawn) == html.count("<img ") == 6 + min(wrong, 24)
+    assert len(drawn) == html.count("<img ") == 7 + min(wrong, 24)
     for image in drawn:
         image.load()
         assert np.ptp(np.asarray(image)) > 0
@@ -91,6 +91,48 @@ def test_confusion_counts_every_example_once(results, examples):
     np.testing.assert_array_equal(counts.sum(1), np.bincount(examples.labels, minlength=10))
     np.testing.assert_array_equal(counts.sum(0), np.bincount(results.predicted, minlength=10))
     assert 1 - np.trace(counts) / counts.sum() == pytest.approx(results.error)
+
+
+def test_errors_of_classes_add_up_to_the_error(results, examples):
+    images, errors = mistakes.class_errors(results, 11)
+    np.testing.assert_array_equal(images[:10], np.bincount(examples.labels, minlength=10))
+    assert np.isnan(errors[10])
+    assert np.sum(errors[:10] * images[:10]) / len(examples) == pytest.approx(results.error)
+
+
+def test_classes_are_listed_from_the_highest_error_to_the_lowest(digits, results):
+    names, predicted = tuple(f"class {number}" for number in range(40)), results.labels.copy()
+    predicted[results.labels == 7] = 0
+    predicted[np.flatnonzero(results.labels == 3)[0]] = 0
+    info = dataclasses.replace(digits.info, num_classes=40, class_names=names)
+    found = dataclasses.replace(results, predicted=predicted)
+    html = sections.class_errors(dataclasses.replace(digits, info=info), found)
+    sevens, threes = (int((results.labels == number).sum()) for number in (7, 3))
+    rows = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html)
+    assert len(rows) == 10
+    assert rows[:2] == [("class 7", f"100.0% of {sevens}"), ("class 3", f"{1 / threes:.1%} of {threes}")]
+    assert rows[2] == ("class 0", f"0.0% of {(results.labels == 0).sum()}")
+    assert "no images of 30 classes" in html
+
+
+def test_bars_show_the_error_of_each_class():
+    for errors in (np.array([0.5, 0.25]), np.zeros(2)):
+        axes = figures.class_errors(["cat", "dog"], np.array([8, 1200]), errors).axes[0]
+        assert [bar.get_width() for bar in axes.patches] == pytest.approx(100 * errors)
+        assert [text.get_text() for text in axes.texts] == [f" {errors[0]:.1%} of 8", f" {errors[1]:.1%} of 1,200"]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+
+
+def test_of_many_classes_only_the_worst_have_bars(digits, results, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "class_errors", lambda names, *_: drawn.extend(names) or Figure(figsize=(1, 1)))
+    info = dataclasses.replace(digits.info, num_classes=40, class_names=tuple(map(str, range(40))))
+    labels = np.arange(len(results.labels)) % 40
+    found = dataclasses.replace(results, labels=labels, predicted=np.where(labels == 39, 0, labels))
+    html = sections.class_errors(dataclasses.replace(digits, info=info), found)
+    assert drawn == ["39", *map(str, range(29))]
+    assert "The 30 classes with the highest errors are drawn; the table lists all 40." in html
+    assert html.count("<dt>") == 40
 
 
 def test_worst_mistakes_have_the_largest_losses(results, examples):
