@@ -111,7 +111,7 @@ class AlexNet(nn.Module):
     def _squash(self, x: Array) -> Array:
         return cifar.ACTIVATIONS[self.activation](x)
 
-    def _initializers(self, name: str, fan_in: int) -> dict[str, nn.initializers.Initializer]:
+    def _initializers(self, name: str, fan_in: int) -> dict[str, Any]:
         """The initialisers of a layer's kernel and bias."""
         if self.weight_init == "uniform":
             uniform = functools.partial(_uniform, bound=fan_in**-0.5)
@@ -122,7 +122,7 @@ class AlexNet(nn.Module):
         return {"kernel_init": kernel, "bias_init": bias}
 
 
-WEIGHT_INITS = {
+WEIGHT_INITS: dict[str, nn.initializers.Initializer | None] = {
     "gaussian": nn.initializers.normal(0.01),
     "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),  # He et al. 2015; fc8 is 'gaussian'
     "uniform": None,  # U(+-1/sqrt(fan_in)), biases too
@@ -219,7 +219,7 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
         module=module,
         loss=losses.cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )

@@ -143,7 +143,7 @@ def flat(config: ConfigDict) -> dict[str, Any]:
 
 
 # Options of earlier versions that exist no more, with the value that asks for nothing.
-_RETIRED = {"init.old_grid": []}
+_RETIRED: dict[str, Any] = {"init.old_grid": []}
 
 
 def upgraded(stored: ConfigDict) -> ConfigDict:

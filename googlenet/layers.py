@@ -53,7 +53,7 @@ class Unit(nn.Module, kw_only=True):
 class Inception(nn.Module):
     """Four branches side by side, whose maps are concatenated: 1x1, 3x3, 5x5 and pooling (Figure 2b)."""
 
-    widths: tuple[int, int, int, int, int, int]
+    widths: tuple[int, ...]  # the six of a column of Table 1
     unit: functools.partial  # of Unit
     five: int  # kernel size of the '5x5' branch
 

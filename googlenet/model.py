@@ -112,7 +112,8 @@ def dense_logits(module: GoogLeNet, variables: PyTree, images: Images) -> Float[
 
     The network itself gives the mean of the logits at all places, because averaging is linear.
     """
-    return module.apply(variables, images).logits[:, None, None]
+    outputs: Any = module.apply(variables, images)
+    return outputs.logits[:, None, None]
 
 
 def loss(
@@ -184,7 +185,7 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
         module=module,
         loss=functools.partial(loss, auxiliary_weight=section.loss.auxiliary_weight),
         logits=_main_logits,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )

@@ -152,7 +152,12 @@ def _class_units(network: nn.Module, inputs: Array) -> Array:
     return Dense(network.num_classes, name="Output", **fields)(inputs).astype(jnp.float32)
 
 
-NETWORKS = {"lenet5": LeNet5, "lenet5_modern": LeNet5, "lenet1989": Zip89, "lenet1": LeNet1}
+NETWORKS: dict[str, type[LeNet5] | type[Zip89] | type[LeNet1]] = {
+    "lenet5": LeNet5,
+    "lenet5_modern": LeNet5,
+    "lenet1989": Zip89,
+    "lenet1": LeNet1,
+}
 
 _INTERNAL = ("second_order",)
 # The options of the loss: `name` is 'map' (1998, eq. 9, with the constant j in `rubbish`; the paper gives no value),
@@ -260,7 +265,7 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
         module=module,
         loss=_loss(section),
         logits=output.logits,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         curvature=functools.partial(curvature.diagonal, module, output.seed),
     )

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from common.report.figures import show_image
 from common.run import trained
@@ -65,8 +66,7 @@ def drawings(
 
     A class without an image has its bitmap only.
     """
-    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.1)
+    figure = Figure(figsize=(9.6, 5.6), layout=ConstrainedLayoutEngine(wspace=0.1))
     grid = figure.subplots(4, len(CENTRES), gridspec_kw={"height_ratios": [1, 1.75, 1.75, 1.75]})
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -13,10 +14,11 @@ from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch out_height out_width features"]  # a layer's output
+Fan = Literal["fan_in", "fan_out"]
 
 
 def convolution(
-    features: int, kernel_size: int, strides: int = 1, *, init_fan: str, dtype: str, name: str | None = None
+    features: int, kernel_size: int, strides: int = 1, *, init_fan: Fan, dtype: str, name: str | None = None
 ) -> nn.Conv:
     """A convolution without bias that halves its input when `strides` is 2.
 
@@ -206,8 +208,9 @@ class Block(nn.Module):
     def join(self, images: Images, residual: Maps, train: bool) -> Maps:
         """The end of a block: addition, then ReLU."""
         if self.shortcut != "none":
-            fields = {"conv": self.conv, "norm": self.norm, "name": "shortcut"}
-            residual += Shortcut(self.shortcut, residual.shape[-1], self.strides, **fields)(images, train)
+            features = residual.shape[-1]
+            shortcut = Shortcut(self.shortcut, features, self.strides, self.conv, self.norm, name="shortcut")
+            residual += shortcut(images, train)
         # Every later block reads this sum; without the barrier XLA's CPU backend would recompute the chain for each.
         return jax.lax.optimization_barrier(nn.relu(residual))
 

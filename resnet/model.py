@@ -20,12 +20,12 @@ from common.errors import UserError
 from common.models import Classifier
 from common.nn.layers import identity
 from common.nn.losses import cross_entropy
-from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Images, Maps, convolution
+from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Fan, Images, Maps, convolution
 
 SCAN_FROM = 8  # identical blocks from which `scan='auto'` scans a stage; fewer compile fast enough
 
 
-BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 class ResNet(nn.Module):
@@ -43,7 +43,7 @@ class ResNet(nn.Module):
     shortcut: str = "B"  # section 4.1: projections where shapes change; 'A': zeros; 'C': all; 'none': a plain net
     stride_in: str = "1x1"  # the bottleneck's strided convolution; '3x3' is the common choice ("v1.5")
     zero_gamma: bool = False  # start each block as its shortcut (Goyal et al. 2017, section 5.1); not in the paper
-    init_fan: str = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
+    init_fan: Fan = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
     fc_init: str = "he_normal"  # of the classifier, not in the paper; 'normal': N(0, 0.01^2) (Goyal, section 5.1)
     bn_momentum: float = 0.9  # not in the paper
     bn_epsilon: float = 1e-5  # not in the paper
@@ -64,6 +64,7 @@ class ResNet(nn.Module):
         x = nn.relu(norm(name="bn1")(x, train))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # pads with -inf
+        options: dict[str, Any] = {"stride_in": self.stride_in} if self.block == "bottleneck" else {}
         for i, size in enumerate(self.stage_sizes):
             block = functools.partial(
                 BLOCKS[self.block],
@@ -72,7 +73,7 @@ class ResNet(nn.Module):
                 zero_gamma=self.zero_gamma,
                 conv=conv,
                 norm=norm,
-                **({"stride_in": self.stride_in} if self.block == "bottleneck" else {}),
+                **options,
             )
             x = _stage(self, block, f"conv{i + 2}", size, 1 if i == 0 else 2, x, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
@@ -84,7 +85,8 @@ def dense_logits(module: ResNet, variables: PyTree, images: Images) -> Float[Arr
 
     Averaging is linear, so that these are the mean over all positions of the logits at each.
     """
-    return module.apply(variables, images)[:, None, None]
+    logits: Any = module.apply(variables, images)
+    return logits[:, None, None]
 
 
 FC_INITS = {"he_normal": nn.initializers.he_normal(), "normal": nn.initializers.normal(0.01)}
@@ -146,14 +148,14 @@ _BOTTLENECK_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _CIFAR_DEPTHS = (20, 32, 44, 56, 110)
 _MODERN = {"shortcut": "B", "zero_gamma": True}
 
-_BASIC = {
+_BASIC: dict[str, dict[str, Any]] = {
     **{f"resnet{depth}": {"stage_sizes": sizes, "shortcut": "A"} for depth, sizes in _BASIC_SIZES.items()},
     **{f"plain{depth}": {"stage_sizes": sizes, "shortcut": "none"} for depth, sizes in _BASIC_SIZES.items()},
     **{f"resnet{depth}_modern": {"stage_sizes": sizes, **_MODERN} for depth, sizes in _BASIC_SIZES.items()},
     **{f"resnet{depth}": _cifar(depth, "A") for depth in (*_CIFAR_DEPTHS, 1202)},
     **{f"plain{depth}": _cifar(depth, "none") for depth in _CIFAR_DEPTHS},
 }
-_BOTTLENECK = {
+_BOTTLENECK: dict[str, dict[str, Any]] = {
     **{f"resnet{depth}": {"stage_sizes": sizes} for depth, sizes in _BOTTLENECK_SIZES.items()},
     **{
         f"resnet{depth}_modern": {"stage_sizes": sizes, "stride_in": "3x3", **_MODERN}
@@ -224,7 +226,7 @@ def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
         module=module,
         loss=cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
         remark=f"batch normalisation: statistics of {parts}, across all devices",

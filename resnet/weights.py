@@ -6,7 +6,7 @@ port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). Both are read; the ste
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -59,7 +59,7 @@ def fitted(
     """The given variables with blocks stacked as `network` has them, for `common.pretrained.initial`."""
     if given_network is None or given_network.module.stage_sizes != network.module.stage_sizes:
         return given, []
-    return stack(unstack(given), network.module), []
+    return stack(unstack(given), cast(ResNet, network.module)), []
 
 
 def export_torch(variables: PyTree) -> dict[str, np.ndarray]:
@@ -94,7 +94,7 @@ def _renamed(name: str, replacements: Mapping[str, str]) -> str:
 
 def _entry(path: str, axes: int) -> Entry:
     """The entry of an array: 'params/conv2_1/bn1/scale' is torchvision's 'layer1.0.bn1.weight'."""
-    _, module, leaf = re.fullmatch(r"(\w+)/(.+)/(\w+)", path).groups()
+    module, _, leaf = path.partition("/")[2].rpartition("/")
     theirs = _BLOCK.sub(lambda found: f"layer{int(found[1]) - 1}.{int(found[2]) - 1}", module)
     theirs = _renamed(theirs, _SHORTCUT).replace("/", ".")
     layout = {"kernel4": "convolution", "kernel2": "dense"}.get(f"{leaf}{axes}", "same")

@@ -95,7 +95,7 @@ class VGG(nn.Module):
         init = WEIGHT_INITS["glorot" if self.weight_init == "glorot" else "gaussian"]
         if not self.dense:
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)(x)
-        kernel = self.get_variable("params", name)["kernel"]
+        kernel: Array = self.get_variable("params", name)["kernel"]
         return nn.Conv(features, kernel.shape[:2], padding=((0, 0), (0, 0)), dtype=self.dtype, name=name)(x)
 
 
@@ -113,7 +113,8 @@ def dense_logits(module: VGG, variables: PyTree, images: Images) -> Float[Array,
     windows = {"fc6": side, "fc7": 1, "fc8": 1}
     kernels = {name: _as_window(params[name]["kernel"], window) for name, window in windows.items()}
     params = {**params, **{name: {**params[name], "kernel": kernel} for name, kernel in kernels.items()}}
-    return module.clone(dense=True).apply({**variables, "params": params}, images)
+    logits: Any = module.clone(dense=True).apply({**variables, "params": params}, images)
+    return logits
 
 
 def trained_map_size(module: VGG, params: PyTree) -> int:
@@ -168,7 +169,7 @@ def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
         module=module,
         loss=losses.cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )

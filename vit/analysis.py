@@ -97,7 +97,7 @@ def measured_distance(run: Run, images: Stored) -> Float[np.ndarray, "layers hea
 
 def distances(grid: Grid, patch_pixels: int) -> Float[np.ndarray, "patches patches"]:
     """Distances in pixels between the centres of all pairs of patches, in raster order."""
-    places = np.stack(np.mgrid[: grid[0], : grid[1]], axis=-1).reshape(-1, 2) * patch_pixels
+    places = np.moveaxis(np.mgrid[: grid[0], : grid[1]], 0, -1).reshape(-1, 2) * patch_pixels
     return np.linalg.norm(places[:, None] - places[None], axis=-1)
 
 

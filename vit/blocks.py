@@ -38,10 +38,10 @@ def unstack_blocks(params: PyTree) -> PyTree:
 def stack_blocks(params: PyTree) -> PyTree:
     """The reverse of `unstack_blocks`."""
     transformer = dict(params["Transformer"])
-    names = sorted((name for name in transformer if block_number(name) is not None), key=block_number)
-    if not names:
+    numbered = sorted((number, name) for name in transformer if (number := block_number(name)) is not None)
+    if not numbered:
         return params
-    blocks = [transformer.pop(name) for name in names]
+    blocks = [transformer.pop(name) for _, name in numbered]
     transformer["encoderblock"] = jax.tree.map(lambda *arrays: np.stack(arrays), *blocks)
     return {**params, "Transformer": transformer}
 

@@ -250,12 +250,12 @@ def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     that do not split into patches.
     """
     module = network(config, info.num_classes)
-    _check_image(module, tuple(info.image_shape))
+    _check_image(module, info.image_shape)
     return Classifier(
         module=module,
         loss=cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )

@@ -5,6 +5,7 @@
 """
 
 import pathlib
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,7 +28,7 @@ _SHOWN, _HEADS_SHOWN = 6, 8  # images and heads in pictures of attention
 
 def pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"]) -> list[Picture]:
     """(title, caption, figure) for a report on a run, from some of its test images as stored."""
-    module, params = run.classifier.module, run.variables["params"]
+    module, params = cast(VisionTransformer, run.classifier.module), run.variables["params"]
     grid = module.grid(images.shape[1:3])
     drawn = _attention_pictures(run, images, labels, grid)
     table = analysis.position_table(module, params, grid)
@@ -63,7 +64,7 @@ _COMPONENTS = "The first {count} principal components of the filters that embed 
 
 
 def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"], grid: Grid) -> list[Picture]:
-    module, size = run.classifier.module, images.shape[1:3]
+    module, size = cast(VisionTransformer, run.classifier.module), (images.shape[1], images.shape[2])
     chosen = one_of_each(np.asarray(labels))[:_SHOWN]
     shown, names = images[chosen], [run.info.class_names[label] for label in np.asarray(labels)[chosen]]
     weights = analysis.attention_of_run(run, shown)
@@ -168,7 +169,7 @@ def _components_figure(components: Float[np.ndarray, "components height width ch
         axes.set_axis_off()
     for number, (axes, component) in enumerate(zip(grid.flat, components, strict=False), 1):
         low, high = component.min(), component.max()
-        show_image(axes, np.uint8(255 * (component - low) / (high - low)))
+        show_image(axes, (255 * (component - low) / (high - low)).astype(np.uint8))
         axes.set_title(number, fontsize=8)
     return figure
 

@@ -21,7 +21,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 from jaxtyping import Array, PyTree
 
-from common.anatomy.receptive_field import called_programs, receptive_fields
+from common.anatomy.receptive_field import called_programs, receptive_fields, shape_of
 
 _MARK = "module:"
 
@@ -127,7 +127,7 @@ def _apply(module: nn.Module, variables: PyTree, images: Array, train: bool) -> 
 
 def _with_ancestors(values: dict[str, int]) -> collections.Counter[str]:
     """The sum of the values at and below each path, '' included."""
-    totals = collections.Counter()
+    totals: collections.Counter[str] = collections.Counter()
     for path, value in values.items():
         parts = path.split("/") if path else []
         for depth in range(len(parts) + 1):
@@ -137,18 +137,18 @@ def _with_ancestors(values: dict[str, int]) -> collections.Counter[str]:
 
 def _count(jaxpr: core.Jaxpr, module: str = "") -> collections.Counter[str]:
     """Multiply-adds of a program by module; `module` is the caller of the program."""
-    totals = collections.Counter()
+    totals: collections.Counter[str] = collections.Counter()
     for eqn in jaxpr.eqns:
         name = _module_of(eqn, module)
         if eqn.primitive.name in _COUNTED:
             totals[name] += _COUNTED[eqn.primitive.name](eqn)
         elif eqn.primitive.name == "cond":
-            totals.update(
-                max((_count(branch.jaxpr, name) for branch in eqn.params["branches"]), key=collections.Counter.total)
-            )
+            branches = [_count(branch.jaxpr, name) for branch in eqn.params["branches"]]
+            costliest = max(branches, key=lambda branch: branch.total())
+            totals.update(costliest)
         else:
             times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-            inside = collections.Counter()
+            inside: collections.Counter[str] = collections.Counter()
             for body in called_programs(eqn):
                 inside.update(_count(body, name))
             if eqn.primitive.name == "while" and inside.total():
@@ -160,13 +160,13 @@ def _count(jaxpr: core.Jaxpr, module: str = "") -> collections.Counter[str]:
 def _product(eqn: core.JaxprEqn) -> int:
     """Multiply-adds of a `dot_general`: each number of the result sums over the contracted axes."""
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    return math.prod(eqn.outvars[0].aval.shape) * math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+    return math.prod(shape_of(eqn.outvars[0])) * math.prod(shape_of(eqn.invars[0])[axis] for axis in contracted)
 
 
 def _convolution(eqn: core.JaxprEqn) -> int:
     """Multiply-adds of a convolution: a kernel's input channels are those of one group."""
-    kernel, features = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec[0]
-    return math.prod(eqn.outvars[0].aval.shape) * math.prod(kernel) // kernel[features]
+    kernel, features = shape_of(eqn.invars[1]), eqn.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(shape_of(eqn.outvars[0])) * math.prod(kernel) // kernel[features]
 
 
 _COUNTED = {"dot_general": _product, "conv_general_dilated": _convolution}

@@ -7,6 +7,7 @@ values that do not depend on the image are not followed and all channels of a co
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jax.extend import core
@@ -23,9 +24,10 @@ def receptive_fields(program: core.Jaxpr, image: int, mark: str) -> dict[str, in
     image: the position of the images, [1, height, width, channels], among the program's arguments. An operation that
     is not known here counts as seeing everything that its inputs see. Arrays named inside loops are left out.
     """
-    shape = program.invars[image].aval.shape
+    shape = shape_of(program.invars[image])
     rows = np.broadcast_to(np.arange(shape[1], dtype=np.int16)[:, None, None], shape)
-    first, last = {}, {}
+    first: dict[str, np.ndarray] = {}
+    last: dict[str, np.ndarray] = {}
     for found, start in ((first, rows), (last, -rows)):
         arguments = [start if i == image else None for i in range(len(program.invars))]
         _follow(program, arguments, found, mark)
@@ -40,6 +42,12 @@ def called_programs(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
                 yield item.jaxpr
             elif isinstance(item, core.Jaxpr):
                 yield item
+
+
+def shape_of(variable: core.Var | core.Literal) -> tuple[int, ...]:
+    """The shape of a variable's array."""
+    array: Any = variable.aval  # JAX's type is that of every abstract value, and only arrays have a shape
+    return array.shape
 
 
 def _follow(program: core.Jaxpr, arguments: list[Rows], found: dict[str, np.ndarray], mark: str) -> list[Rows]:
@@ -63,16 +71,16 @@ def _follow(program: core.Jaxpr, arguments: list[Rows], found: dict[str, np.ndar
         elif called or eqn.primitive.name in _MIXING or not _elementwise(eqn, inputs):
             outputs = [_everything(variable, inputs) for variable in eqn.outvars]
         else:
-            outputs = [np.broadcast_to(_earliest(inputs), eqn.outvars[0].aval.shape)]
+            outputs = [np.broadcast_to(_earliest(inputs), shape_of(eqn.outvars[0]))]
         known.update(zip(eqn.outvars, outputs, strict=True))
         if eqn.primitive.name == "name" and eqn.params["name"].startswith(mark):
-            found[eqn.params["name"].removeprefix(mark)] = inputs[0]
+            found[eqn.params["name"].removeprefix(mark)] = _only(inputs)
     return [read(variable) for variable in program.outvars]
 
 
 def _elementwise(eqn: core.JaxprEqn, inputs: list[Rows]) -> bool:
     """True where, by the shapes, each number of the only result depends on the numbers at its own position."""
-    shape = eqn.outvars[0].aval.shape
+    shape = shape_of(eqn.outvars[0])
     followed = [rows.shape for rows in inputs if rows is not None]
     same_rank = all(len(other) == len(shape) for other in followed)
     return (
@@ -80,6 +88,12 @@ def _elementwise(eqn: core.JaxprEqn, inputs: list[Rows]) -> bool:
         and same_rank
         and all(set(sizes) <= {1, size} for size, *sizes in zip(shape, *followed, strict=True))
     )
+
+
+def _only(inputs: list[Rows]) -> np.ndarray:
+    """The rows of the one input that depends on the image."""
+    (rows,) = (rows for rows in inputs if rows is not None)
+    return rows
 
 
 def _earliest(inputs: list[Rows]) -> np.ndarray:
@@ -93,7 +107,7 @@ def _earliest(inputs: list[Rows]) -> np.ndarray:
 
 def _everything(result: core.Var, inputs: list[Rows]) -> np.ndarray:
     """The rows of a result in which each number may depend on all numbers of all inputs."""
-    return np.broadcast_to(min(rows.min(initial=_NEVER) for rows in inputs if rows is not None), result.aval.shape)
+    return np.broadcast_to(min(rows.min(initial=_NEVER) for rows in inputs if rows is not None), shape_of(result))
 
 
 def _windows(
@@ -129,14 +143,14 @@ def _convolution(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
     numbers = params["dimension_numbers"]
     seen = images.min(axis=numbers.lhs_spec[1], keepdims=True)
     for i, axis in enumerate(numbers.lhs_spec[2:]):
-        size = eqn.invars[1].aval.shape[numbers.rhs_spec[2 + i]]
+        size = shape_of(eqn.invars[1])[numbers.rhs_spec[2 + i]]
         seen = _windows(seen, axis, size, params["window_strides"][i], params["padding"][i], params["rhs_dilation"][i])
     seen = seen.transpose(numbers.lhs_spec).transpose(np.argsort(numbers.out_spec))
-    return np.broadcast_to(seen, eqn.outvars[0].aval.shape)
+    return np.broadcast_to(seen, shape_of(eqn.outvars[0]))
 
 
 def _reduce_window(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    params, seen = eqn.params, inputs[0]
+    params, seen = eqn.params, _only(inputs)
     if any(size != 1 for size in params["base_dilation"]):
         return _everything(eqn.outvars[0], inputs)
     names = ("window_dimensions", "window_strides", "padding", "window_dilation")
@@ -148,7 +162,7 @@ def _reduce_window(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 def _product(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
     """The rows of a matrix product: its axes are the batch axes, the left factor's other axes, then the right's."""
     contracted, batch = eqn.params["dimension_numbers"]
-    shape = eqn.outvars[0].aval.shape
+    shape = shape_of(eqn.outvars[0])
     sides = []
     for i, rows in enumerate(inputs):
         if rows is None:
@@ -164,7 +178,7 @@ def _product(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 def _pad(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
     if inputs[1] is not None:
         return _everything(eqn.outvars[0], inputs)
-    return _padded(inputs[0], eqn.params["padding_config"])
+    return _padded(_only(inputs), eqn.params["padding_config"])
 
 
 def _concatenate(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
@@ -176,45 +190,45 @@ def _stack(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 
 
 def _filled(eqn: core.JaxprEqn, inputs: list[Rows]) -> list[np.ndarray]:
-    never = (np.broadcast_to(np.int16(_NEVER), variable.aval.shape) for variable in eqn.invars)
+    never = (np.broadcast_to(np.int16(_NEVER), shape_of(variable)) for variable in eqn.invars)
     return [fill if rows is None else rows for rows, fill in zip(inputs, never, strict=True)]
 
 
 def _split(eqn: core.JaxprEqn, inputs: list[Rows]) -> list[np.ndarray]:
-    return np.split(inputs[0], np.cumsum(eqn.params["sizes"])[:-1], axis=eqn.params["axis"])
+    return np.split(_only(inputs), np.cumsum(eqn.params["sizes"])[:-1], axis=eqn.params["axis"])
 
 
 def _unstack(eqn: core.JaxprEqn, inputs: list[Rows]) -> list[np.ndarray]:
-    return list(np.moveaxis(inputs[0], eqn.params["axis"], 0))
+    return list(np.moveaxis(_only(inputs), eqn.params["axis"], 0))
 
 
 def _broadcast(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    shape = [1] * len(eqn.params["shape"])
-    for axis, size in zip(eqn.params["broadcast_dimensions"], inputs[0].shape, strict=True):
+    seen, shape = _only(inputs), [1] * len(eqn.params["shape"])
+    for axis, size in zip(eqn.params["broadcast_dimensions"], seen.shape, strict=True):
         shape[axis] = size
-    return np.broadcast_to(inputs[0].reshape(shape), eqn.params["shape"])
+    return np.broadcast_to(seen.reshape(shape), eqn.params["shape"])
 
 
 def _slice(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
     start, limit = eqn.params["start_indices"], eqn.params["limit_indices"]
     strides = eqn.params["strides"] or (1,) * len(start)
-    return inputs[0][tuple(slice(*bounds) for bounds in zip(start, limit, strides, strict=True))]
+    return _only(inputs)[tuple(slice(*bounds) for bounds in zip(start, limit, strides, strict=True))]
 
 
 def _reshape(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return inputs[0].reshape(eqn.outvars[0].aval.shape)
+    return _only(inputs).reshape(shape_of(eqn.outvars[0]))
 
 
 def _transpose(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return inputs[0].transpose(eqn.params["permutation"])
+    return _only(inputs).transpose(eqn.params["permutation"])
 
 
 def _reverse(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return np.flip(inputs[0], eqn.params["dimensions"])
+    return np.flip(_only(inputs), eqn.params["dimensions"])
 
 
 def _reduce(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return inputs[0].min(axis=tuple(eqn.params["axes"]), initial=_NEVER)
+    return _only(inputs).min(axis=tuple(eqn.params["axes"]), initial=_NEVER)
 
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}

@@ -1,7 +1,7 @@
 """XLA's convolution; on CPU, where its grouped convolution leaves most cores idle, one convolution for each group."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -28,7 +28,9 @@ def convolve(
 
     Images and kernels have Flax's layout: NHWC and HWIO.
     """
-    plain = functools.partial(lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options)
+    plain: Callable[..., Array] = functools.partial(
+        lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
+    )
     if feature_group_count == 1 or not compilation.on_cpu():
         return plain(lhs, rhs, feature_group_count=feature_group_count)
     inputs, kernels = (jnp.split(array, feature_group_count, axis=-1) for array in (lhs, rhs))

@@ -121,7 +121,7 @@ def identity(outputs: PyTree) -> PyTree:
     return outputs
 
 
-def check_image_size(network: str, image_shape: tuple[int, int, int], smallest: int, hint: str) -> None:
+def check_image_size(network: str, image_shape: tuple[int, ...], smallest: int, hint: str) -> None:
     """Raises UserError, ending in `hint`, for images (height, width, channels) with a side below `smallest` pixels."""
     height, width = image_shape[:2]
     if min(height, width) < smallest:

@@ -117,9 +117,15 @@ def _scale_by_plateau() -> optax.GradientTransformation:
 
 
 def observe(opt_state: PyTree, config: ConfigDict, error: float) -> PyTree:
-    """The state after the latest test error: 'plateau' lowers its factor after `patience` without improvement."""
+    """The state after the latest test error: 'plateau' lowers its factor after `patience` without improvement.
+
+    ValueError for a state that holds no such factor.
+    """
     rule = optax.contrib.reduce_on_plateau(config.factor, config.patience, min_scale=config.min_scale)
-    _, after = rule.update({}, plateau_state(opt_state).plateau, value=jnp.asarray(error, jnp.float32))
+    before = plateau_state(opt_state)
+    if before is None:
+        raise ValueError("this optimizer has no plateau factor")
+    _, after = rule.update({}, before.plateau, value=jnp.asarray(error, jnp.float32))
     return optax.tree.set(opt_state, plateau=after)
 
 

@@ -118,7 +118,7 @@ def _from_run(folder: pathlib.Path, family: str) -> Given:
 def _from_file(path: pathlib.Path, family: str, classifier: Classifier) -> Given:
     weights, arrays = models.optional_module(family, "weights"), weight_files.read(path)
     ours = _flatten(shapes(classifier.module, classifier))
-    if not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
+    if weights is None or not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
         return Given(traverse_util.unflatten_dict(arrays, sep="/"), str(path), None)
     found = [len(arrays[name]) for name in weights.HEAD_BIAS if name in arrays]
     module = classifier.module.clone(num_classes=found[0]) if found else classifier.module

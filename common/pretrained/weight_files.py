@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -108,7 +109,7 @@ def check_format(path: pathlib.Path) -> None:
         raise unknown(f"ending of '{path}'", path.suffix, WRITERS)
 
 
-def _write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_npz(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     np.savez(path, **arrays)
 
 

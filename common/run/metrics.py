@@ -134,8 +134,8 @@ class _Records:
 
 def _event_file(prefix: pathlib.Path) -> Any:
     """A new TensorBoard event file, opened without PyTorch, which tensorboardX would load where it is installed."""
-    unused = {"torch"} - sys.modules.keys()
-    sys.modules.update(dict.fromkeys(unused))
+    unused: dict[str, Any] = dict.fromkeys({"torch"} - sys.modules.keys())
+    sys.modules.update(unused)
     try:
         from tensorboardX.event_file_writer import EventsWriter
     finally:

@@ -74,9 +74,11 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
 
 def load_info(workdir: pathlib.Path) -> Info:
     """The facts of the dataset a run was trained on, so that using the run needs no dataset."""
-    facts = _read_json(workdir, DATASET)
+    facts: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in _read_json(workdir, DATASET).items()
+    }
     try:
-        return Info(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+        return Info(**facts)
     except TypeError as error:
         raise UserError(f"{workdir / DATASET} is damaged: it does not hold the facts of a dataset ({error})") from error
 

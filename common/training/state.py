@@ -9,8 +9,7 @@ from jaxtyping import PyTree
 from common.models import Classifier
 
 
-@struct.dataclass
-class TrainState:
+class TrainState(struct.PyTreeNode):
     """The contents of a checkpoint.
 
     step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is also

@@ -11,8 +11,7 @@ from common.training.state import TrainState
 NEVER = jnp.iinfo(jnp.int32).max  # the `bad_step` of a run in which every loss was finite
 
 
-@struct.dataclass
-class Totals:
+class Totals(struct.PyTreeNode):
     """Sums over examples.
 
     loss: nats (or the classifier's own unit); errors, top5_errors: examples whose label is not the likeliest class,
@@ -37,7 +36,8 @@ class Totals:
 
 def no_totals() -> Totals:
     """The totals of no examples."""
-    return Totals(*(jnp.zeros((), jnp.float32) for _ in range(4)), bad_step=jnp.asarray(NEVER, jnp.int32))
+    loss, errors, top5_errors, count = (jnp.zeros((), jnp.float32) for _ in range(4))
+    return Totals(loss, errors, top5_errors, count, bad_step=jnp.asarray(NEVER, jnp.int32))
 
 
 def totals(
