@@ -19,7 +19,7 @@ from common.optim.plan import Plan
 from common.training.totals import NEVER, Totals, diverged, means
 
 FILE = "metrics.jsonl"
-_NAMES = {"step", "split", "loss", "error"}  # of the values that every record has
+_NAMES = {"step", "split", "error"}  # of the values that every record has
 _PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left{postfix}"
 
 
