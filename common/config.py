@@ -31,10 +31,9 @@ def base(model: ConfigDict) -> ConfigDict:
     data.test_split = "test"
     data.limit = 0  # train on the first N examples only; 0 is all
     data.holdout = 0.2  # fraction of each class held out for testing where the source has no test set
-    data.validation = (
-        ""  # what checkpoints are selected on: a share of the training set ('10%'), a TFDS split or slice, or
-    )
-    # the name of a folder beside train/; '' is none, and the test set is watched instead
+    # Checkpoints are selected on it: a share of the training set ('10%'), a TFDS split or slice, or a folder beside
+    # train/; '' is none, and then the test set is watched.
+    data.validation = ""
     data.channels = 0  # 1 (grey), 3 (colour), or 0: as the data has it
     data.invert = False  # swap black and white
     data.resize = 0  # pixels of the shorter side that images are resized to; 0 leaves them
@@ -42,15 +41,16 @@ def base(model: ConfigDict) -> ConfigDict:
     data.pad = 0  # pixels of background added at each side, after cropping
     data.train_crop = "centre"  # part that training keeps: 'centre', a square at a 'random' place, or an 'area'
     data.resize_max = 0  # training's shorter side is drawn from `resize` up to this, pixels; 0 is `resize` always
-    data.area = (0.08, 1.0)  # 'area': fraction of the image that is kept (and resized to the square)
+    data.area = (0.08, 1.0)  # 'area': least and largest fraction of the image that is kept and resized to the square
     data.ratio = (3 / 4, 4 / 3)  # 'area': its width over its height
     data.skip_bad = False  # train on the next image in place of one that cannot be read, instead of stopping
     data.memory = "auto"  # 'arrays' decodes once into memory, 'stream' at each access, 'auto' as size and crop allow
-    data.normalize = "range"  # black and white become `pixel_range`; 'channels': less each colour's mean, over its
-    # deviation; 'pixels': less the mean image, over each colour's deviation
-    data.pixel_range = (0.0, 1.0)  # 'range': what 0 and 255 become; float images are left as they are
-    data.mean = ()  # 'channels': each colour's mean, 0..255; () is that of the training set
-    data.std = ()  # 'channels', 'pixels': what is divided by, 0..255, one or each colour's; () as the training set's
+    # 'range': black and white become `pixel_range`; 'channels': each colour's mean is subtracted and its deviation
+    # divided by; 'pixels': the mean image is subtracted, and each colour's deviation divided by.
+    data.normalize = "range"
+    data.pixel_range = (0.0, 1.0)  # 'range': the values of 0 and 255; float images are left as they are
+    data.mean = ()  # 'channels': each colour's mean, 0..255; () is the training set's
+    data.std = ()  # 'channels', 'pixels': the divisor, 0..255, one or each colour's; () is the training set's deviation
     data.statistics = ""  # .npz of `python -m common.statistics` to use; '' is the run's own
     data.shuffle = "epoch"  # a new order each 'epoch', one order drawn 'once', or 'none': as stored
     data.workers = 2  # threads that read and decode ahead when streaming
@@ -73,14 +73,14 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.pca_colour = 0.0  # deviation of each principal colour's share in a shift of the image's colour
     augment.randaugment_layers = 0  # RandAugment: random operations on each image, one after the other
     augment.randaugment_magnitude = 10.0  # their strength, 0 to 30
-    augment.mixup = 0.0  # blend images and labels in pairs by a share drawn from Beta(mixup, mixup); 0 is not to
+    augment.mixup = 0.0  # images and labels are blended in pairs, by a share drawn from Beta(mixup, mixup); 0 is never
 
     config.train = train = ConfigDict()
     train.length = "20 epochs"
     train.batch_size = 128  # examples in one update, over all devices and processes
     train.accumulate = 1  # split each batch into this many parts, to save memory; the update is the same, unless the
     # network has batch normalisation, whose statistics are then of each part
-    train.steps_per_call = 1  # updates in one compiled call: raise it where a step is shorter than its dispatch
+    train.steps_per_call = 1  # updates in one compiled call; raise it where a step takes less time than its dispatch
     train.label_smoothing = 0.0  # for cross-entropy losses
     train.log_every = "1 epoch"
     train.patience = 0  # stop after this many evaluations without a lower error; 0 is never
@@ -91,29 +91,29 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.b1 = 0.9
     optimizer.b2 = 0.999
     optimizer.eps = 1e-8
-    optimizer.moment_dtype = "float32"  # type that Adam keeps its first moment in; 'bfloat16' saves memory
+    optimizer.moment_dtype = "float32"  # type of Adam's first moment; 'bfloat16' saves memory
     optimizer.mu = 0.02  # 'diagonal_levenberg_marquardt': added to each curvature (LeCun 1998, eq. 21)
-    optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples it is estimated on, each epoch
+    optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples of each epoch's estimate
     optimizer.weight_decay = 0.0
-    optimizer.decay = "coupled"  # into the gradient (L2 penalty), or 'decoupled' from it (AdamW)
-    optimizer.decay_mask = "all"  # parameters that decay: 'all', or 'kernels' (arrays of that name)
+    optimizer.decay = "coupled"  # added to the gradient (L2 penalty), or 'decoupled' from it (AdamW)
+    optimizer.decay_mask = "all"  # parameters that decay: 'all', or only those named 'kernel' ('kernels')
     optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0 is no clipping
     optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none.
     # After t updates it is at most (1 + t) / (10 + t)
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "constant"  # see common/optim/schedules.py
-    schedule.learning_rate = 0.01  # the highest
+    schedule.learning_rate = 0.01  # the highest rate
     schedule.warmup = "0 steps"  # linear rise
-    schedule.warmup_from = 0.0  # learning rate that it starts from
-    schedule.boundaries = ()  # 'piecewise': durations after which the next value holds
+    schedule.warmup_from = 0.0  # learning rate at the start of the rise
+    schedule.boundaries = ()  # 'piecewise': durations after which the next rate applies
     schedule.rates = ()  # 'piecewise': one more than boundaries; 'table': one for each epoch, the last stays
     schedule.final = 0.0  # 'cosine', 'linear', 'polynomial': learning rate at the end
     schedule.power = 1.0  # 'polynomial'
     schedule.timescale = "10000 steps"  # 'inverse_sqrt': constant until here, then falls
     schedule.factor = 0.1  # 'plateau': multiplies the rate when the test error stops falling
     schedule.patience = 5  # 'plateau': evaluations without improvement before it does
-    schedule.min_scale = 1e-3  # 'plateau': three drops by ten, then no more
+    schedule.min_scale = 1e-3  # 'plateau': the smallest factor; three drops by ten, then no more
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.every = "1 epoch"
@@ -121,15 +121,15 @@ def base(model: ConfigDict) -> ConfigDict:
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = "1 epoch"
-    checkpoint.keep = 2  # latest ones kept; the one with the lowest test error is kept besides
-    checkpoint.keep_every = "0 steps"  # those at multiples of this are kept for good; 0 is none
+    checkpoint.keep = 2  # latest ones kept, besides the one with the lowest error
+    checkpoint.keep_every = "0 steps"  # checkpoints at multiples of this are kept for good; 0 is none
 
     config.mesh = mesh = ConfigDict()
     mesh.devices = 0  # devices to train on, 0 is all
-    mesh.fsdp = 1  # split parameters and optimizer state over this many devices, -1 is all; 1: each has them whole
-    mesh.start_timeout = 300  # seconds that processes wait for one another at the start, and at other meetings
-    mesh.heartbeat_timeout = 30  # seconds of silence after which a process is given up for lost
-    mesh.hang_timeout = 1800  # seconds without progress after which a process shows its stack and stops; 0: never
+    mesh.fsdp = 1  # devices that parameters and optimizer state are split over; -1 is all, 1 does not split them
+    mesh.start_timeout = 300  # seconds that processes wait for each other, at the start and at barriers
+    mesh.heartbeat_timeout = 30  # seconds of silence after which a process counts as lost
+    mesh.hang_timeout = 1800  # seconds without progress after which a process prints its stack and stops; 0: never
 
     config.profile = profile = ConfigDict()  # writes WORKDIR/profile for TensorBoard or Perfetto
     profile.start = 10  # first step of the trace

@@ -73,7 +73,7 @@ def test_every_tool_starts_by_itself(command):
         ([*DIGITS, "--config.schedule.rates=(1,'a')"], "config.schedule.rates holds 'a'; expected numbers"),
         ([*DIGITS, "--config.schedule.boundaries=1"], "holds 1; expected durations such as '2 epochs'"),
         ([*DIGITS, "--config.seed=-1"], "config.seed is -1; expected at least 0"),
-        ([*DIGITS, "--config.schedule.learning_rate=nan"], "config.schedule.learning_rate is nan; expected a finite number"),
+        ([*DIGITS, "--config.schedule.learning_rate=nan"], "learning_rate is nan; expected a finite number"),
         ([*DIGITS, "--config.schedule.rates=(0.1,-0.1)"], "config.schedule.rates is (0.1, -0.1); expected numbers of"),
         ([*DIGITS, "--config.data.pixel_range=(0,)"], "config.data.pixel_range is (0,); expected two numbers"),
         ([*DIGITS, "--config.optimizer.momentum=1.0"], "momentum is 1.0; expected at least 0 and less than 1"),
