@@ -57,7 +57,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         like = jax.eval_shape(fresh)
         state = checkpoints.restore_latest(folder, like, mesh)
         if state is None:
-            state = initial.start(sharding.make_sharded(fresh, mesh), classifier, config)
+            state = sharding.make_sharded(fresh, mesh)
+            state = initial.start(state, classifier, config, dataset.info.class_names)
         first = step = int(state.step)
         print(summary.opening(config, classifier, dataset, state, mesh, plan, folder, step))
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)

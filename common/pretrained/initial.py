@@ -15,7 +15,7 @@ starts untrained, returns a sentence about each change, and raises UserError for
 """
 
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -38,22 +38,26 @@ Flat = dict[str, Any]  # arrays, or their shapes, by name: 'params/conv1/kernel'
 
 
 class Given(NamedTuple):
-    """Trained variables (arrays by collection), a description of their origin, and the network of a run."""
+    """Trained variables (arrays by collection) and their origin in words; of a run its network and its class names."""
 
     variables: PyTree
     origin: str
     classifier: Classifier | None
+    class_names: tuple[str, ...] = ()
 
 
-def start(state: TrainState, classifier: Classifier, config: ConfigDict) -> TrainState:
+def start(state: TrainState, classifier: Classifier, config: ConfigDict, class_names: Sequence[str] = ()) -> TrainState:
     """A fresh state with the weights that `config.init` names, or as it is where it names none.
 
     Parameters, batch statistics and their averages are replaced; the optimizer starts fresh. It prints the origin of
-    the weights and every change. UserError for arrays that are missing, left over or of another shape.
+    the weights and every change. UserError for arrays that are missing, left over or of another shape, and for a head
+    that was trained on other classes than `class_names`, the dataset's, even if they are as many.
     """
     if not config.init.checkpoint:
         return state
     given = given_weights(config, classifier)
+    if not config.init.new_head and given.class_names and class_names:
+        _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config)
     print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in changes)]))
     return _replace(state, flat)
@@ -112,7 +116,7 @@ def _from_run(folder: pathlib.Path, family: str) -> Given:
     if run.config.model.family != family:
         raise UserError(f"config.init.checkpoint {folder} is a '{run.config.model.family}' network, not '{family}'")
     origin = f"{folder} ({run.config.model.variant}) at step {run.step:,}"
-    return Given(jax.tree.map(np.asarray, run.variables), origin, run.classifier)
+    return Given(jax.tree.map(np.asarray, run.variables), origin, run.classifier, run.info.class_names)
 
 
 def _from_file(path: pathlib.Path, family: str, classifier: Classifier) -> Given:
@@ -134,6 +138,18 @@ def _fitted(given: Given, like: PyTree, classifier: Classifier, config: ConfigDi
     options = {name: value for name, value in options.items() if value}
     networks = {"network": classifier, "given_network": given.classifier}
     return fit(given.variables, like, new_head=config.init.new_head, **networks, **options)
+
+
+def _check_names(given: Given, class_names: Sequence[str]) -> None:
+    """UserError when the head tells as many classes apart, but others or in another order."""
+    pairs = zip(given.class_names, class_names, strict=False)
+    different = [(theirs, ours) for theirs, ours in pairs if theirs != ours]
+    if different and len(given.class_names) == len(class_names):
+        theirs, ours = different[0]
+        raise UserError(
+            f"{given.origin} was trained on other classes: '{theirs}' is '{ours}' in the dataset "
+            f"({len(different)} of {len(class_names)} differ); set config.init.new_head=True to start with a new head"
+        )
 
 
 def _check_classes(given: Given, like: PyTree, head: list[str]) -> None:

@@ -146,7 +146,7 @@ def trained_run(monkeypatch, made, facts):
     """A folder that `trained.load` takes for a finished run with random weights, batch statistics included."""
     classifier, state = fresh(made, facts, seed=3)
     variables = jax.tree.map(lambda array: array + 0.5, state.variables())
-    found = types.SimpleNamespace(config=made, classifier=classifier, variables=variables, step=40)
+    found = types.SimpleNamespace(config=made, classifier=classifier, variables=variables, step=40, info=facts)
     monkeypatch.setattr(trained, "load", lambda folder: found)
     return variables
 
@@ -284,3 +284,16 @@ def test_adams_first_moment_can_be_kept_in_bfloat16():
     state = optimizers.make_chain(section, lambda step: 0.1, plateau=False).init(params)
     adam = next(part for part in state if hasattr(part, "mu"))
     assert (adam.mu["kernel"].dtype, adam.nu["kernel"].dtype) == (jnp.bfloat16, jnp.float32)
+
+
+def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp_path):
+    facts = info(2, (32, 32, 3))
+    facts.class_names = ("cat", "dog")
+    trained_run(monkeypatch, config("resnet", "resnet20"), facts)
+    made = config("resnet", "resnet20", checkpoint=str(tmp_path))
+    classifier, state = fresh(made, facts)
+    initial.start(state, classifier, made, ("cat", "dog"))
+    with pytest.raises(UserError, match="trained on other classes: 'dog' is 'wolf' in the dataset"):
+        initial.start(state, classifier, made, ("cat", "wolf"))
+    made.init.new_head = True
+    initial.start(state, classifier, made, ("cat", "wolf"))
