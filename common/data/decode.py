@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from common.errors import UserError
 
@@ -41,7 +41,7 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
     file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is not an image, is
     cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
-    with named(name or file), open_image(file) as image:
+    with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         return pixels(image, channels)
 
 
@@ -51,20 +51,31 @@ def read_shape(path: str | os.PathLike) -> tuple[int, int, int]:
         return *upright_size(image), 1 if image.mode in _GREY_MODES else 3
 
 
-def open_image(file: File) -> Image.Image:
+@contextlib.contextmanager
+def open_image(file: File) -> Iterator[Image.Image]:
     """The image in a file, of which only the header has been read; BadImageError if it cannot be."""
-    with _reading():
-        image = Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
-    if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-        size = f"{image.height:,} x {image.width:,}"
-        raise BadImageError(f"is refused: it has {size} pixels, more than {Image.MAX_IMAGE_PIXELS:,} in all")
-    return image
+    with contextlib.ExitStack() as stack:
+        with _reading():
+            image = stack.enter_context(Image.open(stack.enter_context(_open_file(file))))
+        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            size = f"{image.height:,} x {image.width:,}"
+            raise BadImageError(f"is refused: it has {size} pixels, more than {Image.MAX_IMAGE_PIXELS:,} in all")
+        yield image
+
+
+def _open_file(file: File) -> io.IOBase:
+    """The file's bytes. Pillow is not given the path: it would map plain TIFFs into memory, and garble turned ones."""
+    return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width once the EXIF orientation is applied."""
+    """Height and width once the EXIF orientation is applied, of an image that has not been loaded yet."""
     with _reading():
-        return image.size if _orientation(image) in _SIDEWAYS else image.size[::-1]
+        width, height = image.size
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # Pillow turns a TIFF upright itself, when opening or when loading it, depending on its version.
+            width, height = (image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
+        return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
 
 
 def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8[np.ndarray, "height width channels"]:

@@ -2,9 +2,10 @@ import pathlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, features
 
-from common.data import decode
+from common.data import decode, preparation
+from common.data.preparation import Preparation
 from common.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -76,6 +77,53 @@ def test_orientation_in_exif_is_applied(tmp_path):
     path = saved(tmp_path, image, exif=exif)
     np.testing.assert_array_equal(decode.read(path), np.rot90(RGB, -1))
     assert decode.read_shape(path) == (7, 5, 3)
+
+
+TURNED = {  # EXIF orientation: what makes the stored pixels upright
+    1: lambda stored: stored,
+    2: np.fliplr,
+    3: lambda stored: np.rot90(stored, 2),
+    4: np.flipud,
+    5: lambda stored: np.swapaxes(stored, 0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: np.rot90(np.swapaxes(stored, 0, 1), 2),
+    8: np.rot90,
+}
+# Formats with an orientation, the modes that they keep, and how to save them without loss (or nearly).
+ORIENTED = {
+    "png": (("1", "L", "LA", "P", "I;16", "RGB", "RGBA"), {}),
+    "tiff": (("1", "L", "LA", "P", "I;16", "RGB", "RGBA", "CMYK"), {}),
+    "webp": (("RGB", "RGBA"), {"lossless": True, "exact": True}),
+    "jpg": (("L", "RGB", "CMYK"), {"quality": 100, "subsampling": 0}),
+    "avif": (("RGB", "RGBA"), {"quality": 100, "subsampling": "4:4:4"}),
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize(
+    ("suffix", "mode"), [(suffix, mode) for suffix, (modes, _) in ORIENTED.items() for mode in modes]
+)
+def test_every_format_is_read_upright_in_every_mode_and_orientation(tmp_path, suffix, mode, orientation):
+    if suffix == "avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    rows, columns = np.mgrid[:24, :40]
+    smooth = np.stack([6 * columns, 10 * rows, 200 - 2 * rows - 3 * columns], axis=-1).astype(np.uint8)
+    if mode == "I;16":
+        image = Image.fromarray(smooth[..., 0].astype(np.uint16) << 8)
+    else:
+        image = Image.fromarray(smooth).convert(mode)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    options = ORIENTED[suffix][1]
+    plain = decode.read(saved(tmp_path, image, suffix, **options))
+    path = saved(tmp_path, image, suffix, exif=exif, **options)
+    assert decode.read_shape(path) == decode.read(path).shape
+    assert np.abs(decode.read(path).astype(int) - TURNED[orientation](plain)).max() <= 4
+    assert (decode.read(path.read_bytes()) == decode.read(path)).all()
+    how = Preparation(resize=12, crop=8)
+    np.testing.assert_array_equal(
+        preparation.prepare_image(path, how), preparation.prepare_image(decode.read(path), how)
+    )
 
 
 def test_an_animation_is_its_first_frame(tmp_path):
