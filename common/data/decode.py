@@ -7,9 +7,12 @@ its first frame.
 
 import contextlib
 import difflib
+import errno
 import io
 import os
 import pathlib
+import stat
+import unicodedata
 import warnings
 from collections.abc import Iterator
 
@@ -24,7 +27,15 @@ File = bytes | str | os.PathLike
 # Rec. 601 luma, as in Pillow's conversion of 8-bit RGB to grey.
 _LUMA = np.float32([0.299, 0.587, 0.114])
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
+_KINDS = {
+    stat.S_IFDIR: "folder",
+    stat.S_IFIFO: "FIFO",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
+_UNREADABLE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EMFILE, errno.EIO)  # no fault of the image
 DRAFT_MARGIN = 2.0  # a JPEG is decoded at no less than this many times the size that is needed
 
 # This module refuses the images that Pillow only warns about.
@@ -64,8 +75,16 @@ def open_image(file: File) -> Iterator[Image.Image]:
 
 
 def _open_file(file: File) -> io.IOBase:
-    """The file's bytes. Pillow is not given the path: it would map plain TIFFs into memory, and garble turned ones."""
-    return io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb")
+    """The file's bytes; BadImageError unless it is a regular file, because others may never end, or never begin.
+
+    Pillow is not given the path: it would map plain TIFFs into memory, and garble turned ones.
+    """
+    if isinstance(file, bytes):
+        return io.BytesIO(file)
+    kind = stat.S_IFMT(os.stat(file).st_mode)
+    if kind != stat.S_IFREG:
+        raise BadImageError(f"is a {_KINDS.get(kind, 'special file')}; expected an image file")
+    return open(file, "rb")
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
@@ -108,7 +127,14 @@ def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
 def similar_name(path: str | os.PathLike) -> str:
     """'; did you mean ...?' with the nearest sibling of a path that does not exist; empty if none is near."""
     path = pathlib.Path(path)
-    siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    if path.is_symlink():
+        return f": it is a link to '{os.readlink(path)}'"
+    try:
+        siblings = os.listdir(path.parent)
+    except OSError:
+        return ""
+    if any(unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name) for name in siblings):
+        return "; the folder has a name that looks the same, with other Unicode characters for its accents"
     close = difflib.get_close_matches(path.name, siblings, n=1)
     return f"; did you mean '{path.parent / close[0]}'?" if close else ""
 
@@ -129,8 +155,6 @@ def _reading() -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise BadImageError(f"does not exist{similar_name(error.filename)}") from error
-    except IsADirectoryError as error:
-        raise BadImageError("is a folder; expected an image file") from error
     except PermissionError as error:
         raise BadImageError("may not be read: permission denied") from error
     except Image.UnidentifiedImageError as error:
@@ -139,6 +163,8 @@ def _reading() -> Iterator[None]:
         raise BadImageError(f"is refused: {error}") from error
     except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError) as error:
         # Pillow's decoders promise no common base class for damaged files.
+        if isinstance(error, OSError) and error.errno in _UNREADABLE:
+            raise BadImageError(f"cannot be read: {error.strerror}") from error
         raise BadImageError(f"is a damaged image: {error}") from error
 
 

@@ -1,3 +1,4 @@
+import os
 import pathlib
 
 import numpy as np
@@ -176,9 +177,28 @@ def test_a_missing_file_names_its_neighbour(tmp_path):
         decode.read(tmp_path / "imgae.png")
 
 
-def test_a_folder_is_no_image(tmp_path):
-    with pytest.raises(UserError, match="is a folder"):
-        decode.read(tmp_path)
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for path, says in (
+        (tmp_path, "is a folder; expected an image file"),
+        (tmp_path / "fifo", "fifo' is a FIFO; expected an image file"),
+        (pathlib.Path("/dev/zero"), "'/dev/zero' is a device; expected an image file"),
+        (tmp_path / "loop", "loop' cannot be read: Too many levels of symbolic links"),
+        (tmp_path / "dangling", "dangling' does not exist: it is a link to 'nowhere'"),
+        (tmp_path / ("x" * 4000), "cannot be read: File name too long"),
+    ):
+        for reader in (decode.read, decode.read_shape):
+            with pytest.raises(decode.BadImageError, match=says):
+                reader(path)
+
+
+def test_a_name_that_looks_the_same_is_not_offered(tmp_path):
+    saved(tmp_path, Image.fromarray(GREY)).rename(tmp_path / "caf\u00e9.png")
+    with pytest.raises(UserError, match="a name that looks the same") as caught:
+        decode.read(tmp_path / "cafe\u0301.png")
+    assert "did you mean" not in str(caught.value)
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
