@@ -9,6 +9,7 @@ import functools
 import hashlib
 import importlib
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 
@@ -17,7 +18,7 @@ from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
 from common.data.preparation import Preparation
-from common.data.sources import ArraySource, Head, ImageSource, Record, Records, Source, read_all
+from common.data.sources import ArraySource, ImageSource, Record, Records, Source, Subset, read_all
 from common.errors import UserError, unknown
 
 ARRAYS_BYTES = 4 * 2**30  # the largest dataset that memory 'auto' decodes into memory
@@ -31,7 +32,7 @@ class Info:
     """Facts about a dataset.
 
     image_shape: (height, width, channels) of the network's input, after channels, resize, crop and pad.
-    train_size, test_size: numbers of examples, after `limit`.
+    train_size, test_size, validation_size: numbers of examples, the first after `limit`.
     """
 
     name: str
@@ -40,16 +41,22 @@ class Info:
     image_shape: tuple[int, int, int]
     train_size: int
     test_size: int
+    validation_size: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Training and test examples, and the facts they share."""
+    """Training, test and perhaps validation examples, and the facts they share.
+
+    notes: sentences that a user should read before training, such as which images are tested on.
+    """
 
     train: Source
     test: Source
     info: Info
     bad: Mapping[str, object] = dataclasses.field(default_factory=dict)  # messages about unreadable images
+    validation: Source | None = None
+    notes: tuple[str, ...] = ()
 
 
 class NotPreparedError(UserError):
@@ -86,7 +93,8 @@ def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
     if not in_memory:
         return dataset
     train = dataset.train if dataset.train.preparation.random else to_arrays(dataset.train)
-    return dataclasses.replace(dataset, train=train, test=to_arrays(dataset.test))
+    validation = dataset.validation and to_arrays(dataset.validation)
+    return dataclasses.replace(dataset, train=train, test=to_arrays(dataset.test), validation=validation)
 
 
 def load_test(config: ConfigDict, *, resize: int | None = None, whole: bool = False) -> Source:
@@ -117,9 +125,42 @@ def load_info(config: ConfigDict) -> Info:
         return error.info
 
 
-def as_dataset(train: Records, test: Records, facts: Info, config: ConfigDict) -> Dataset:
+def check(config: ConfigDict) -> None:
+    """UserError for a source or a validation set that no dataset can have, without looking for it."""
+    kind, _ = _parse(config)
+    validation = config.get("validation", "")
+    share = held_out_share(config)
+    if share is not None and not 0 < share < 1:
+        raise UserError(f"config.data.validation is '{validation}'; expected a share between 0% and 100%, as '10%'")
+    if share is None and validation and kind == "digits":
+        raise UserError(f"config.data.validation is '{validation}'; 'digits' has no splits: expected a share, as '10%'")
+    if validation and validation in (config.train_split, config.test_split):
+        raise UserError(
+            f"config.data.validation '{validation}' is trained or tested on; choose another split or a share"
+        )
+
+
+def held_out_share(config: ConfigDict) -> float | None:
+    """The fraction of the training set that `validation` of a `data` section asks for; None if it names a split."""
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*%", config.get("validation", ""))
+    return float(found[1]) / 100 if found else None
+
+
+def as_dataset(
+    train: Records,
+    test: Records,
+    facts: Info,
+    config: ConfigDict,
+    validation: Records | None = None,
+    notes: Sequence[str] = (),
+) -> Dataset:
     """A dataset from its stored images; `facts` has their stored shape, and its sizes are ignored."""
-    info = dataclasses.replace(as_fed(facts, config), train_size=len(train), test_size=len(test))
+    info = dataclasses.replace(
+        as_fed(facts, config),
+        train_size=len(train),
+        test_size=len(test),
+        validation_size=0 if validation is None else len(validation),
+    )
     # The data decide between grey and colour if the section does not.
     channels = info.image_shape[2]
     in_training, in_testing = (
@@ -128,7 +169,8 @@ def as_dataset(train: Records, test: Records, facts: Info, config: ConfigDict) -
     )
     bad = {}
     training = ImageSource(train, in_training, bad if config.skip_bad else None)
-    return Dataset(training, ImageSource(test, in_testing), info, bad)
+    validating = None if validation is None else ImageSource(validation, in_testing)
+    return Dataset(training, ImageSource(test, in_testing), info, bad, validating, tuple(notes))
 
 
 def as_fed(facts: Info, config: ConfigDict) -> Info:
@@ -158,22 +200,27 @@ def fixed_order(keys: Iterable[str]) -> Int[np.ndarray, " keys"]:
 
 
 def hold_out(
-    labels: Int[np.ndarray, " examples"], class_names: Sequence[str], fraction: float
-) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
-    """Indices of the examples to train on and to test on: the first `fraction` of each class is held out.
+    labels: Int[np.ndarray, " examples"], class_names: Sequence[str], fraction: float, purpose: str = "testing"
+) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " held_out"]]:
+    """Indices of the examples that stay and of those that are held out: the first `fraction` of each class.
 
     Both sides get at least one example of each class. UserError for a class that has only one.
     """
-    test = []
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        if len(members) < 2:
-            raise UserError(
-                f"class '{class_names[label]}' has one image; expected at least two, to hold one out for testing"
-            )
-        test.append(members[: int(np.clip(round(fraction * len(members)), 1, len(members) - 1))])
-    held_out = np.isin(np.arange(len(labels)), np.concatenate(test))
+    by_class = np.argsort(labels, kind="stable")
+    present, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
+    if sizes.min() < 2:
+        name = class_names[present[np.argmin(sizes)]]
+        raise UserError(f"class '{name}' has one image; expected at least two, to hold one out for {purpose}")
+    counts = np.clip(np.round(fraction * sizes).astype(int), 1, sizes - 1)
+    rank = np.arange(len(labels)) - np.repeat(starts, sizes)  # of each example within its class
+    held_out = np.zeros(len(labels), bool)
+    held_out[by_class] = rank < np.repeat(counts, sizes)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def held_out_note(fraction: float, purpose: str = "tested") -> str:
+    """The sentence for `Dataset.notes` about a part of the training images that is held out."""
+    return f"{purpose} on {100 * fraction:.4g}% of each class, held out of the training images"
 
 
 def _parse(config: ConfigDict) -> tuple[str, str]:
@@ -185,6 +232,7 @@ def _parse(config: ConfigDict) -> tuple[str, str]:
 
 
 def _open(config: ConfigDict) -> Dataset:
+    check(config)
     kind, name = _parse(config)
     if kind == "digits":
         return _digits(config)
@@ -216,8 +264,15 @@ def _digits(config: ConfigDict) -> Dataset:
     images = np.round(digits.images[order, :, :, None] * (255 / 16)).astype(np.uint8)
     labels = digits.target[order]
     class_names = tuple(str(name) for name in digits.target_names)
-    train, test = (_Stored(images[chosen], labels[chosen]) for chosen in hold_out(labels, class_names, config.holdout))
-    return as_dataset(train, test, Info("digits", len(class_names), class_names, images.shape[1:], 0, 0), config)
+    train, test = hold_out(labels, class_names, config.holdout)
+    notes, validation = [held_out_note(config.holdout)], None
+    if share := held_out_share(config):
+        rest, held_out = hold_out(labels[train], class_names, share, "validation")
+        train, validation = train[rest], train[held_out]
+        notes.append(held_out_note(share, "validated"))
+    facts = Info("digits", len(class_names), class_names, images.shape[1:], 0, 0)
+    parts = [None if part is None else _Stored(images[part], labels[part]) for part in (train, test, validation)]
+    return as_dataset(parts[0], parts[1], facts, config, parts[2], notes)
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:
@@ -227,12 +282,13 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
     size = len(dataset.train)
     if limit > size:
         raise UserError(f"config.data.limit is {limit}, but '{dataset.info.name}' has {size} training examples")
-    train = dataclasses.replace(dataset.train, records=Head(dataset.train.records, limit))
+    train = dataclasses.replace(dataset.train, records=Subset(dataset.train.records, range(limit)))
     return dataclasses.replace(dataset, train=train, info=dataclasses.replace(dataset.info, train_size=limit))
 
 
 def _decoded_bytes(dataset: Dataset) -> int:
-    return (len(dataset.train) + len(dataset.test)) * dataset.train[0]["image"].nbytes
+    sources = (dataset.train, dataset.test, dataset.validation or ())
+    return sum(map(len, sources)) * dataset.train[0]["image"].nbytes
 
 
 def _fill(images: np.ndarray, labels: np.ndarray, source: Source, chunk: range) -> None:

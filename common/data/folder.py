@@ -1,6 +1,6 @@
 """A folder of images as a dataset, with one sub-folder for each class.
 
-    PATH/train/<class>/*  and  PATH/test/<class>/* (or val, or validation)
+    PATH/train/<class>/*  and  PATH/test/<class>/* (or val, valid, validation)
     PATH/<class>/*        a fraction of each class (`holdout`) is held out for testing
 
 Classes are sorted by name. Examples have a fixed order that looks random. Hidden files are ignored.
@@ -17,11 +17,12 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import decode
-from common.data.datasets import Dataset, Info, as_dataset, fixed_order, hold_out
+from common.data.datasets import Dataset, Info, as_dataset, fixed_order, held_out_note, held_out_share, hold_out
 from common.data.sources import Record
 from common.errors import UserError
 
-_TEST_FOLDERS = ("test", "val", "validation")  # the first that exists
+_VALIDATION_FOLDERS = ("val", "valid", "validation")  # names for the same
+_TEST_FOLDERS = ("test", *_VALIDATION_FOLDERS)  # the first that exists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,37 +53,69 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
     with `resize` and `crop` 0 all images must have one size. UserError names the folder or file that is wrong.
     """
     root = pathlib.Path(name).expanduser().absolute()
-    train_root, test_root = _split_folders(root, config)
+    train_root, test_root, validation_root = _split_folders(root, config)
     class_names = _class_names(train_root)
     if len(class_names) < 2:
         found = f"only one, '{class_names[0]}'" if class_names else "none"
         raise UserError(f"'{train_root}' should have one sub-folder for each class, at least two; it has {found}")
     train = _list_files(train_root, class_names)
-    if test_root is None:
+    test = validation = None
+    notes = _notes(root, train_root, test_root, validation_root)
+    if test_root is not None:
+        test = _list_files(test_root, class_names)
+    else:
         rest, held_out = hold_out(np.array(train.labels), class_names, config.holdout)
         train, test = train.subset(rest), train.subset(held_out)
-    else:
-        test = _list_files(test_root, class_names)
-    shape = _common_shape(train, test, config)
+        notes.append(held_out_note(config.holdout))
+    if validation_root is not None:
+        validation = _list_files(validation_root, class_names)
+    elif share := held_out_share(config):
+        rest, held_out = hold_out(np.array(train.labels), class_names, share, "validation")
+        train, validation = train.subset(rest), train.subset(held_out)
+        notes.append(held_out_note(share, "validated"))
+    shape = _common_shape(train, [test, validation] if validation else [test], config)
     facts = Info(root.name, len(class_names), class_names, shape, len(train), len(test))
-    return as_dataset(train, test, facts, config)
+    return as_dataset(train, test, facts, config, validation, notes)
 
 
-def _split_folders(root: pathlib.Path, config: ConfigDict) -> tuple[pathlib.Path, pathlib.Path | None]:
-    """The folders of the training and the test classes; None if the test set has to be held out."""
+def _split_folders(
+    root: pathlib.Path, config: ConfigDict
+) -> tuple[pathlib.Path, pathlib.Path | None, pathlib.Path | None]:
+    """The folders of the training, test and validation classes; None if there is none or images are held out."""
     if not root.is_dir():
         raise UserError(f"no folder '{root}'{decode.similar_name(root)}")
-    train, test = root / config.train_split, root / config.test_split
-    if not test.is_dir() and config.test_split in _TEST_FOLDERS:
-        test = next((root / name for name in _TEST_FOLDERS if (root / name).is_dir()), test)
-    for folder, defaults in ((train, ("train",)), (test, _TEST_FOLDERS)):
-        if not folder.is_dir() and folder.name not in defaults:
+    train, test, validation = root / config.train_split, root / config.test_split, None
+    if (wanted := config.get("validation", "")) and held_out_share(config) is None:
+        validation = _first_folder(root, wanted, _VALIDATION_FOLDERS, but=test)
+    test = _first_folder(root, config.test_split, _TEST_FOLDERS, but=validation)
+    for folder, defaults in ((train, ("train",)), (test, _TEST_FOLDERS), (validation, ())):
+        if folder is not None and not folder.is_dir() and folder.name not in defaults:
             raise UserError(f"no folder '{folder}'{decode.similar_name(folder)}")
     if train.is_dir():
-        return train, test if test.is_dir() else None
+        return train, test if test.is_dir() else None, validation
     if test.is_dir():
         raise UserError(f"'{root}' has {test.name}/ but no train/; expected both, or one sub-folder for each class")
-    return root, None
+    return root, None, validation
+
+
+def _first_folder(root: pathlib.Path, name: str, alternatives: Sequence[str], but: pathlib.Path | None) -> pathlib.Path:
+    """The folder of that name, or the first of its alternatives, where it has some, that exists and is another."""
+    names = (name, *alternatives) if name in alternatives else (name,)
+    folders = [root / name for name in names if root / name != but]
+    return next((folder for folder in folders if folder.is_dir()), root / name)
+
+
+def _notes(
+    root: pathlib.Path, train: pathlib.Path, test: pathlib.Path | None, validation: pathlib.Path | None
+) -> list[str]:
+    """What is to be said of the folders that are tested on, and of those that are not used."""
+    notes = []
+    if test is not None and test.name in _VALIDATION_FOLDERS:
+        notes.append(f"tested on '{test}', as there is no folder for testing")
+    for name in _VALIDATION_FOLDERS:
+        if train != root and (root / name).is_dir() and root / name not in (test, validation):
+            notes.append(f"'{root / name}' is not used; config.data.validation={name} selects checkpoints on it")
+    return notes
 
 
 def _class_names(root: pathlib.Path) -> tuple[str, ...]:
@@ -112,7 +145,7 @@ def _list_files(root: pathlib.Path, class_names: Sequence[str]) -> Files:
     return Files(root, tuple(labels), tuple(labels.values())).subset(fixed_order(labels))
 
 
-def _common_shape(train: Files, test: Files, config: ConfigDict) -> tuple[int, int, int]:
+def _common_shape(train: Files, others: Sequence[Files], config: ConfigDict) -> tuple[int, int, int]:
     """Height, width and channels of the stored images; 0 where the config decides.
 
     As few headers as possible are read; `skip_bad` passes over those that cannot be read.
@@ -122,14 +155,14 @@ def _common_shape(train: Files, test: Files, config: ConfigDict) -> tuple[int, i
         # The first colour image decides, so that only grey datasets are read to the end.
         channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
     if not config.resize and not config.crop:
-        height, width = _one_size(train, test, config.skip_bad)
+        height, width = _one_size(train, others, config.skip_bad)
     return height, width, channels
 
 
-def _one_size(train: Files, test: Files, skip_bad: bool) -> tuple[int, int]:
+def _one_size(train: Files, others: Sequence[Files], skip_bad: bool) -> tuple[int, int]:
     """The common height and width of all images; UserError naming the first that differs."""
     common = None
-    for path, shape in itertools.chain(_shapes(train, skip_bad), _shapes(test, False)):
+    for path, shape in itertools.chain(_shapes(train, skip_bad), *(_shapes(files, False) for files in others)):
         common = common or shape[:2]
         if shape[:2] != common:
             raise UserError(

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
 
 import numpy as np
 from absl import logging
-from jaxtyping import Float, Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 
 from common.data.decode import BadImageError
 from common.data.preparation import Pixels, Preparation, prepare_image
@@ -73,20 +73,20 @@ class Records(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Head:
-    """The first `size` of other records."""
+class Subset:
+    """Some of other records, by their indices."""
 
     records: Records
-    size: int
+    indices: Sequence[int] | Int[np.ndarray, " subset"]
 
     def __len__(self) -> int:
-        return self.size
+        return len(self.indices)
 
     def __getitem__(self, index: int) -> Record:
-        return self.records[range(self.size)[index]]
+        return self.records[int(self.indices[index])]
 
     def __getitems__(self, indices: Sequence[int]) -> list[Record]:
-        return read_all(self.records, [range(self.size)[i] for i in indices])
+        return read_all(self.records, [int(self.indices[i]) for i in indices])
 
 
 @dataclasses.dataclass(frozen=True)

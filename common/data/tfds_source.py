@@ -4,6 +4,7 @@ The types of the features tell which is the image and which the label; shapes, s
 prepared dataset. Nothing here needs the code that generated it.
 """
 
+import collections
 import dataclasses
 import difflib
 import importlib
@@ -19,8 +20,8 @@ from google.protobuf import json_format
 from ml_collections import ConfigDict
 
 from common.data import builders
-from common.data.datasets import Dataset, Info, NotPreparedError, as_dataset, as_fed
-from common.data.sources import Record
+from common.data.datasets import Dataset, Info, NotPreparedError, as_dataset, as_fed, fixed_order, held_out_share
+from common.data.sources import Record, Records, Subset
 from common.errors import UserError, unknown
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
@@ -76,7 +77,50 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
     check_format(found, config.directory)
     facts = _stored_facts(found.info, config)
     train, test = (_open_split(found, split) for split in (config.train_split, config.test_split))
-    return as_dataset(train, test, facts, config)
+    train, validation, notes = _with_validation(found, train, test, config)
+    return as_dataset(train, test, facts, config, validation, notes)
+
+
+def _with_validation(
+    found: tfds.core.DatasetBuilder, train: TfdsRecords, test: TfdsRecords, config: ConfigDict
+) -> tuple[Records, Records | None, list[str]]:
+    """The training examples, the validation examples that the config asks for, and what is to be said of them."""
+    wanted, share = config.get("validation", ""), held_out_share(config)
+    notes = []
+    if shared := overlap(train.files, test.files):
+        notes.append(f"{shared:,} of the {len(test):,} test images are training images as well")
+    if share:
+        # Without reading every example its class is unknown: the hash of its number decides, whatever the class.
+        order = fixed_order(str(i) for i in range(len(train)))
+        count = int(np.clip(round(share * len(train)), 1, len(train) - 1))
+        held_out, rest = np.sort(order[:count]), np.sort(order[count:])
+        notes.append(f"validated on {100 * share:.4g}% of the training images, held out at random")
+        return Subset(train, rest), Subset(train, held_out), notes
+    if wanted:
+        validation = _open_split(found, wanted)
+        for split, records in ((config.train_split, train), (config.test_split, test)):
+            if shared := overlap(validation.files, records.files):
+                raise UserError(
+                    f"config.data.validation '{wanted}' shares {shared:,} images with '{split}'; make them slices that "
+                    f"do not overlap, such as 'train[:90%]' and 'train[90%:]'"
+                )
+        return train, validation, notes
+    for name in {"validation", "val"} & found.info.splits.keys():
+        if not any(overlap(found.info.splits[name].file_instructions, records.files) for records in (train, test)):
+            notes.append(f"the split '{name}' is not used; config.data.validation={name} selects checkpoints on it")
+    return train, None, notes
+
+
+def overlap(first: Sequence[Any], second: Sequence[Any]) -> int:
+    """The number of examples that two splits, given by TFDS's file instructions, have in common."""
+    parts = collections.defaultdict(list)  # of the second split, by file
+    for file in second:
+        parts[str(file.filename)].append((file.skip, file.skip + file.take))
+    return sum(
+        max(min(file.skip + file.take, end) - max(file.skip, start), 0)
+        for file in first
+        for start, end in parts[str(file.filename)]
+    )
 
 
 def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:

@@ -108,6 +108,50 @@ def test_hold_out_leaves_some_of_each_class_on_both_sides():
         datasets.hold_out(np.array([0, 0, 1]), ["a", "b"], 0.5)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_hold_out_takes_the_first_of_each_class(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.concatenate([np.arange(7), np.arange(7), rng.integers(0, 7, rng.integers(0, 80))]))
+    fraction = rng.uniform(0.01, 0.99)
+    rest, held_out = datasets.hold_out(labels, list("abcdefg"), fraction)
+    for label in range(7):
+        members = np.flatnonzero(labels == label)
+        count = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
+        assert held_out[labels[held_out] == label].tolist() == members[:count].tolist()
+    assert sorted([*rest, *held_out]) == list(range(len(labels)))
+
+
+def test_a_share_of_each_class_is_held_out_for_validation(data_config):
+    plain, dataset = datasets.load(data_config()), datasets.load(data_config(validation="10%"))
+    assert (plain.validation, plain.info.validation_size) == (None, 0)
+    assert dataset.info.validation_size == len(dataset.validation) == plain.info.train_size - len(dataset.train)
+    np.testing.assert_array_equal(dataset.test.images, plain.test.images)
+    counts = [np.bincount(source.labels, minlength=10) for source in (dataset.validation, plain.train)]
+    np.testing.assert_array_equal(counts[0], np.round(0.1 * counts[1]))
+    together = np.concatenate([dataset.train.images, dataset.validation.images])
+    assert sorted(image.tobytes() for image in together) == sorted(image.tobytes() for image in plain.train.images)
+    assert dataset.notes == (
+        "tested on 20% of each class, held out of the training images",
+        "validated on 10% of each class, held out of the training images",
+    )
+    assert datasets.load_info(data_config(validation="10%")) == dataset.info
+
+
+@pytest.mark.parametrize(
+    ("validation", "says"),
+    [
+        ("0%", "share between 0% and 100%"),
+        ("100%", "share between 0% and 100%"),
+        ("validation", "'digits' has no splits: expected a share"),
+        ("10", "expected a share"),
+        ("test", "is trained or tested on"),
+    ],
+)
+def test_a_validation_set_that_cannot_be_is_refused(data_config, validation, says):
+    with pytest.raises(UserError, match=says):
+        datasets.check(data_config(validation=validation, source="tfds:mnist" if validation == "test" else "digits"))
+
+
 class Numbered:
     """A source of `size` blank images whose labels are their indices."""
 
@@ -128,12 +172,14 @@ def test_to_arrays_keeps_every_example_in_its_place(side):
     assert (arrays.images[:, 0, 0, 0] == np.arange(600) % 256).all()
 
 
-def test_the_head_of_some_records_ends():
-    head = datasets.Head([datasets.Record(np.zeros((2, 2, 1), np.uint8), label, "blank") for label in range(10)], 4)
-    assert [record.label for record in head] == [0, 1, 2, 3]
-    assert head.__getitems__([3, 1])[0].label == 3
-    with pytest.raises(IndexError):
-        head[4]
+def test_a_subset_of_some_records_ends():
+    records = [datasets.Record(np.zeros((2, 2, 1), np.uint8), label, "blank") for label in range(10)]
+    for indices in (range(2, 6), np.arange(2, 6)):
+        subset = datasets.Subset(records, indices)
+        assert [record.label for record in subset] == [2, 3, 4, 5]
+        assert subset.__getitems__([3, 1])[0].label == 5
+        with pytest.raises(IndexError):
+            subset[4]
 
 
 def test_array_sources_travel_to_other_processes(data_config):

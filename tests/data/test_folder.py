@@ -70,6 +70,53 @@ def test_val_stands_in_for_test(data_config, split_animals):
     assert load(data_config, split_animals).info.test_size == 6
 
 
+def test_valid_is_tested_on_and_said_so(data_config, split_animals):
+    (split_animals / "test").rename(split_animals / "valid")
+    dataset = load(data_config, split_animals)
+    assert dataset.info.test_size == 6
+    (note,) = dataset.notes
+    assert note == f"tested on '{split_animals / 'valid'}', as there is no folder for testing"
+
+
+@pytest.fixture
+def three_splits(split_animals):
+    for name, count in (("cat", 2), ("dog", 3)):
+        write_images(split_animals / "val" / name, count)
+    return split_animals
+
+
+def test_a_validation_folder_beside_a_test_folder_is_used_when_asked(data_config, three_splits):
+    unused = load(data_config, three_splits)
+    assert (unused.validation, unused.info.test_size) == (None, 6)
+    (note,) = unused.notes
+    assert "val' is not used; config.data.validation=val" in note
+    for name in ("val", "valid", "validation"):  # names for the same
+        dataset = load(data_config, three_splits, validation=name)
+        assert (dataset.info.train_size, dataset.info.test_size, dataset.info.validation_size) == (12, 6, 5)
+        assert (len(dataset.validation), dataset.notes) == (5, ())
+    (three_splits / "val" / "emu").mkdir()
+    with pytest.raises(UserError, match="val/emu' has no training images"):
+        load(data_config, three_splits, validation="val")
+
+
+def test_a_validation_folder_without_a_test_folder(data_config, split_animals):
+    (split_animals / "test").rename(split_animals / "val")
+    dataset = load(data_config, split_animals, validation="val")
+    assert (dataset.info.train_size, dataset.info.test_size, dataset.info.validation_size) == (10, 2, 6)
+    assert dataset.notes == ("tested on 20% of each class, held out of the training images",)
+
+
+def test_a_share_of_each_class_is_held_out_for_validation(data_config, split_animals):
+    dataset = load(data_config, split_animals, validation="50%")
+    assert [np.bincount(source.labels).tolist() for source in (dataset.train, dataset.validation)] == [[3, 3]] * 2
+    assert "validated on 50% of each class" in dataset.notes[-1]
+
+
+def test_a_validation_folder_that_does_not_exist(data_config, split_animals):
+    with pytest.raises(UserError, match="no folder '.*/val'"):
+        load(data_config, split_animals, validation="val")
+
+
 def test_train_alone_is_split(data_config, split_animals):
     (split_animals / "test").rename(split_animals / "unused")
     assert load(data_config, split_animals, holdout=0.5).info.test_size == 6

@@ -65,6 +65,15 @@ class Photographs(Pictures):
             yield i, {"photo": encoded(i, (5 + i, 4)), "kind": -1 if count == COUNTS["test"] else i % 2}
 
 
+class ThreeSplits(Pictures):
+    """Pictures with a validation set."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _split_generators(self, dl_manager):
+        return {"validation": self._generate_examples(5), **super()._split_generators(dl_manager)}
+
+
 class TwoLabels(Pictures):
     """Nothing says which of the labels is meant."""
 
@@ -84,7 +93,7 @@ class TwoLabels(Pictures):
 def prepared(tmp_path_factory):
     """A TFDS directory with these datasets."""
     directory = tmp_path_factory.mktemp("tfds")
-    for builder in (Pictures, Photographs, TwoLabels):
+    for builder in (Pictures, Photographs, ThreeSplits, TwoLabels):
         builder(data_dir=directory, file_format="array_record").download_and_prepare()
     return directory
 
@@ -123,6 +132,43 @@ def test_slices_of_a_split_do_not_overlap(load):
     seen = [set(source.images[:, 0, 0, 0]) for source in (dataset.train, dataset.test)]
     assert (len(seen[0]), len(seen[1])) == (15, 5)
     assert not seen[0] & seen[1]
+
+
+def test_a_split_or_slice_is_validated_on(load):
+    dataset = load(train_split="train[:75%]", validation="train[75%:]")
+    assert (dataset.info.train_size, dataset.info.validation_size, dataset.info.test_size) == (15, 5, 7)
+    assert not set(dataset.train.images[:, 0, 0, 0]) & set(dataset.validation.images[:, 0, 0, 0])
+    assert dataset.notes == ()
+    with pytest.raises(UserError, match="'train\\[75%:\\]' shares 5 images with 'train'"):
+        load(validation="train[75%:]")
+    with pytest.raises(UserError, match="shares 7 images with 'test'"):
+        load(validation="test[:100%]")
+    with pytest.raises(UserError, match="unknown split of 'pictures/1.0.0' 'valid'"):
+        load(validation="valid")
+
+
+def test_a_share_is_held_out_by_the_number_of_each_example(load):
+    dataset, again = load(validation="20%"), load(validation="20%")
+    parts = [set(source.images[:, 0, 0, 0]) for source in (dataset.train, dataset.validation)]
+    assert [len(part) for part in parts] == [16, 4]
+    assert parts[0] | parts[1] == set(range(20))
+    np.testing.assert_array_equal(dataset.validation.images, again.validation.images)
+    assert "20% of the training images" in dataset.notes[0]
+    streamed = load(validation="20%", memory="stream")
+    for i in range(4):
+        np.testing.assert_array_equal(streamed.validation[i]["image"], dataset.validation[i]["image"])
+
+
+def test_test_images_that_are_trained_on_are_counted(load):
+    assert load(test_split="train[:3]+test").notes == ("3 of the 10 test images are training images as well",)
+    assert load(test_split="train[10:]", train_split="train[:10]").notes == ()
+
+
+def test_a_validation_split_that_is_not_used_is_told(load):
+    (note,) = load("three_splits").notes
+    assert "the split 'validation' is not used; config.data.validation=validation" in note
+    assert load("three_splits", validation="validation").notes == ()
+    assert load("three_splits", test_split="validation").notes == ()
 
 
 def test_images_are_prepared_as_configured(load):
