@@ -14,9 +14,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent import futures
 
 import numpy as np
+from absl import logging
 from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
+from common.data.decode import BadImageError
 from common.data.preparation import Preparation
 from common.data.sources import ArraySource, ImageSource, Record, Records, Source, Subset, read_all
 from common.errors import UserError, unknown
@@ -87,8 +89,11 @@ def open_dataset(config: ConfigDict) -> Dataset:
 def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
     """An opened dataset, its images decoded into memory if `memory` of the `data` section says so.
 
-    Training images that are cropped or resized at random are never decoded into memory.
+    Training images that are cropped or resized at random are never decoded into memory. With `skip_bad`, test and
+    validation images that cannot be read are left out, which takes one more pass over these sets.
     """
+    if config.skip_bad:
+        dataset = _with_readable(dataset)
     in_memory = config.memory == "arrays" or (config.memory == "auto" and _decoded_bytes(dataset) <= ARRAYS_BYTES)
     if not in_memory:
         return dataset
@@ -105,6 +110,8 @@ def load_test(config: ConfigDict, *, resize: int | None = None, whole: bool = Fa
     is cut to the network's input size, and an image too small for that is a UserError naming it.
     """
     dataset = _open(config)
+    if config.skip_bad:
+        dataset = _with_readable(dataset)
     preparation = dataclasses.replace(dataset.test.preparation, whole=whole)
     if resize is not None:
         height, width = (length - 2 * config.pad for length in dataset.info.image_shape[:2])
@@ -284,6 +291,45 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
         raise UserError(f"config.data.limit is {limit}, but '{dataset.info.name}' has {size} training examples")
     train = dataclasses.replace(dataset.train, records=Subset(dataset.train.records, range(limit)))
     return dataclasses.replace(dataset, train=train, info=dataclasses.replace(dataset.info, train_size=limit))
+
+
+def _with_readable(dataset: Dataset) -> Dataset:
+    """The dataset without the test and validation images that cannot be read, which its notes and `bad` tell."""
+    test, validation, notes = dataset.test, dataset.validation, list(dataset.notes)
+    test = _readable(test, "test", dataset.bad, notes)
+    if validation is not None:
+        validation = _readable(validation, "validation", dataset.bad, notes)
+    sizes = {"test_size": len(test), "validation_size": len(validation or ())}
+    info = dataclasses.replace(dataset.info, **sizes)
+    return dataclasses.replace(dataset, test=test, validation=validation, info=info, notes=tuple(notes))
+
+
+def _readable(source: ImageSource, purpose: str, bad: dict[str, object], notes: list[str]) -> ImageSource:
+    """The examples of a source that can be read; UserError if none can."""
+    chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = dict(pair for part in pool.map(functools.partial(_unreadable, source), chunks) for pair in part)
+    if not found:
+        return source
+    if len(found) == len(source):
+        raise UserError(f"none of the {len(source)} {purpose} images can be read; the first: {found[0]}")
+    for error in found.values():
+        logging.warning("%s; left out of the %s set", error, purpose)
+        bad[f"{error}; left out of the {purpose} set"] = None
+    notes.append(f"{len(found):,} of {len(source):,} {purpose} images cannot be read and are left out")
+    indices = np.setdiff1d(np.arange(len(source)), list(found))
+    return dataclasses.replace(source, records=Subset(source.records, indices))
+
+
+def _unreadable(source: ImageSource, chunk: range) -> list[tuple[int, str]]:
+    """The index and the error of each image in a chunk that cannot be read."""
+    found = []
+    for index in chunk:
+        try:
+            source[index]
+        except BadImageError as error:
+            found.append((index, str(error)))
+    return found
 
 
 def _decoded_bytes(dataset: Dataset) -> int:

@@ -162,13 +162,15 @@ def _common_shape(train: Files, others: Sequence[Files], config: ConfigDict) -> 
 def _one_size(train: Files, others: Sequence[Files], skip_bad: bool) -> tuple[int, int]:
     """The common height and width of all images; UserError naming the first that differs."""
     common = None
-    for path, shape in itertools.chain(_shapes(train, skip_bad), *(_shapes(files, False) for files in others)):
+    for path, shape in itertools.chain.from_iterable(_shapes(files, skip_bad) for files in (train, *others)):
         common = common or shape[:2]
         if shape[:2] != common:
             raise UserError(
                 f"images differ in size: '{path}' has {shape[0]} x {shape[1]} pixels, others have "
                 f"{common[0]} x {common[1]}; set config.data.resize to one side for all"
             )
+    if common is None:
+        raise UserError(f"none of the images in '{train.root}' can be read")
     return common
 
 

@@ -167,10 +167,41 @@ def test_the_replacement_is_the_next_readable_image_with_its_own_label(photos):
         assert source[spoilt]["label"] == expected["label"]
 
 
-def test_bad_test_images_are_never_skipped(photos):
-    (photos / "test" / "b" / "3.png").write_text("not an image")
-    with pytest.raises(UserError, match=r"test/b/3\.png"):
-        datasets.load(make(photos, skip_bad=True).data)
+@pytest.mark.parametrize("memory", ["stream", "arrays"])
+def test_bad_test_images_are_left_out_and_counted(photos, memory):
+    for name in ("a/0.png", "b/3.png"):
+        (photos / "test" / name).write_text("not an image")
+    with pytest.raises(UserError, match=r"test/(b/3|a/0)\.png"):
+        list(datasets.load(make(photos, memory=memory).data).test)
+    whole = make(photos, skip_bad=True, memory=memory, validation="40%")
+    dataset = datasets.load(whole.data)
+    assert (dataset.info.test_size, len(dataset.test), dataset.info.validation_size) == (8, 8, 4)
+    assert "2 of 10 test images cannot be read and are left out" in dataset.notes
+    assert sorted(name.split("test/")[1] for name in dataset.bad) == [
+        f"{name}' is not an image that Pillow can read; left out of the test set" for name in ("a/0.png", "b/3.png")
+    ]
+    labels = [int(dataset.test[i]["label"]) for i in range(8)]
+    assert np.bincount(labels).tolist() == [4, 4]
+    protocol = datasets.load_test(whole.data, whole=True)
+    assert [int(protocol[i]["label"]) for i in range(8)] == labels == [int(example["label"]) for example in protocol]
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_split_without_a_readable_image_is_refused(photos, split):
+    (photos / "train" / "a" / "8.png").rename(photos / "8.png")
+    (photos / "test").rename(photos / split)
+    for path in (photos / split).rglob("*.png"):
+        path.write_text("not an image")
+    name = {"test": "test", "val": "validation"}[split]
+    with pytest.raises(UserError, match=f"none of the 10 {name} images can be read; the first: .*{split}/[ab]/"):
+        datasets.load(make(photos, skip_bad=True, validation="val" if split == "val" else "").data)
+
+
+def test_a_folder_without_a_readable_image_has_no_size(photos):
+    for path in photos.rglob("*.png"):
+        path.write_text("not an image")
+    with pytest.raises(UserError, match="none of the images in '.*train' can be read"):
+        datasets.load(make(photos, skip_bad=True, crop=0, resize=0).data)
 
 
 def test_a_set_without_a_readable_image_is_refused(photos):
