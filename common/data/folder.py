@@ -19,7 +19,16 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import decode, listing
-from common.data.datasets import Dataset, Info, as_dataset, fixed_order, held_out_note, held_out_share, hold_out
+from common.data.datasets import (
+    Dataset,
+    Info,
+    as_dataset,
+    fingerprint,
+    fixed_order,
+    held_out_note,
+    held_out_share,
+    hold_out,
+)
 from common.data.listing import Listing
 from common.data.sources import Record
 from common.errors import UserError, listed
@@ -58,16 +67,17 @@ class Files:
         return dataclasses.replace(self, files=files, labels=labels)
 
 
-def open_dataset(name: str, config: ConfigDict) -> Dataset:
+def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Dataset:
     """The training, test and validation images below the folder `name`; no pixel is decoded.
 
+    known: stored facts, whose order of classes is kept if the classes are the same.
     The files' headers give what the config leaves open: with `channels` 0 images are grey if all training images are;
     with `resize` and `crop` 0 all images must have one size. UserError names the folder or file that is wrong.
     """
     root = _root(name)
     places = _find_splits(root, config)
     found = listing.read(places.train, missing=config.skip_bad)
-    class_names = _class_names(found, root, config)
+    class_names = _class_names(found, root, config, known)
     train = _labelled(found, class_names)
     notes = [*_notes(root, places), *_nested_note(found)]
     if places.test is not None:
@@ -84,8 +94,32 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
         train, validation = train.subset(rest), train.subset(held_out)
         notes.append(held_out_note(share, "validated"))
     shape = _common_shape(train, [test, validation] if validation else [test], config)
-    facts = Info(root.name, len(class_names), class_names, shape, len(train), len(test))
+    facts = Info(root.name, len(class_names), class_names, shape, 0, 0)
+    splits = (("train", train), ("test", test), ("validation", validation))
+    kept = fingerprint(
+        f"{split}/{file} {class_names[label]}"
+        for split, files in splits
+        if files is not None
+        for file, label in zip(files.files, files.labels, strict=True)
+    )
+    facts = dataclasses.replace(facts, fingerprint=kept)
     return as_dataset(train, test, facts, config, validation, notes)
+
+
+def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset:
+    """The test images below the folder `name`, which may have no training images, in the classes of `known`.
+
+    everything: of a folder without splits all images are for testing, else those that training holds out.
+    """
+    root = _root(name)
+    places = _find_splits(root, config, trains=False)
+    if places.test is None and not (everything and places.train == root):
+        return open_dataset(name, config, known)
+    test = _labelled(listing.read(places.test or root, missing=config.skip_bad), known.class_names)
+    train = Files(test.root, (), ())
+    height, width = (0, 0) if config.resize or config.crop else _one_size(test, [], config.skip_bad)
+    facts = dataclasses.replace(known, name=root.name, image_shape=(height, width, known.image_shape[2]))
+    return as_dataset(train, test, facts, config)
 
 
 def _root(name: str) -> pathlib.Path:
@@ -100,20 +134,23 @@ def _root(name: str) -> pathlib.Path:
     return root
 
 
-def _find_splits(root: pathlib.Path, config: ConfigDict) -> Places:
-    """The splits that a config asks for; those that are held out of the training images are None."""
+def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) -> Places:
+    """The splits that a config asks for; those that are held out of the training images are None.
+
+    trains: UserError if there are no training images.
+    """
     train = listing.find(root, config.train_split)
-    if train is None and config.train_split != "train":
+    if train is None and config.train_split != "train" and trains:
         raise _no_split(root, config.train_split)
     validation, wanted = None, config.get("validation", "")
     if wanted and held_out_share(config) is None:
         validation = _first_split(root, wanted, _VALIDATION, but=listing.find(root, config.test_split))
-        if validation is None:
+        if validation is None and trains:
             raise _no_split(root, wanted)
     test = _first_split(root, config.test_split, _TEST, but=validation)
     if test is None and config.test_split not in _TEST:
         raise _no_split(root, config.test_split)
-    if train is None and test is not None:
+    if train is None and test is not None and trains:
         raise UserError(
             f"'{root}' has {test.name}{'/' * test.is_dir()} but no train/; expected both, or one sub-folder for each "
             f"class{listing.table_hint(root, config.train_split)}"
@@ -134,7 +171,7 @@ def _no_split(root: pathlib.Path, name: str) -> UserError:
     return UserError(f"no folder '{root / name}'{decode.similar_name(root / name)}{listing.table_hint(root, name)}")
 
 
-def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict) -> tuple[str, ...]:
+def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: Info | None) -> tuple[str, ...]:
     """The classes of the training images; UserError unless there are two at least."""
     names = listing.class_order(set(found.classes.values()))
     if found.source == root and names and all(name.lower() in _LIKE_SPLITS for name in names):
@@ -146,7 +183,7 @@ def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict) -> tupl
         said = f"only one, '{names[0]}'" if names else f"none{listing.table_hint(root, config.train_split)}"
         kind = "one sub-folder for each class" if found.source == found.root else "labels of classes"
         raise UserError(f"'{found.source}' should have {kind}, at least two; it has {said}")
-    return names
+    return known.class_names if known and set(known.class_names) == set(names) else names
 
 
 def _labelled(found: Listing, class_names: Sequence[str]) -> Files:

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pathlib
 import pickle
@@ -116,6 +117,57 @@ def test_a_share_of_each_class_is_held_out_for_validation(data_config, split_ani
 def test_a_validation_folder_that_does_not_exist(data_config, split_animals):
     with pytest.raises(UserError, match="no folder '.*/val'"):
         load(data_config, split_animals, validation="val")
+
+
+def test_the_fingerprint_follows_names_and_labels(data_config, animals):
+    def fingerprint():
+        return datasets.load_info(data_config(source=f"folder:{animals}")).fingerprint
+
+    found = [fingerprint(), fingerprint()]
+    (animals / "cat" / "003.png").rename(animals / "cat" / "other.png")
+    found.append(fingerprint())
+    (animals / "cat" / "other.png").rename(animals / "dog" / "other.png")
+    found.append(fingerprint())
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+def test_a_run_that_goes_on_keeps_its_order_of_classes(data_config, tmp_path):
+    for name in ("1", "2", "10"):
+        write_images(tmp_path / name, 3)
+    config = data_config(source=f"folder:{tmp_path}")
+    info = datasets.load_info(config)
+    assert info.class_names == ("1", "2", "10")
+    known = dataclasses.replace(info, class_names=("1", "10", "2"))
+    dataset = datasets.load(config, known)
+    assert dataset.info.class_names == ("1", "10", "2")
+    assert datasets.difference(known, dataset.info) is None
+    now = datasets.load(config, dataclasses.replace(known, class_names=("1", "10", "3"))).info
+    assert now.class_names == info.class_names
+
+
+def test_a_run_is_tested_on_a_folder_that_has_only_test_images(data_config, split_animals):
+    known = load(data_config, split_animals).info
+    (split_animals / "train").rename(split_animals.parent / "elsewhere")
+    config = data_config(source=f"folder:{split_animals}")
+    with pytest.raises(UserError, match="has test/ but no train/"):
+        datasets.load_test(config)
+    (split_animals / "test" / "cat").rename(split_animals / "cats")
+    test = datasets.load_test(config, known=known)
+    assert [int(example["label"]) for example in test] == [1, 1, 1]  # dogs, as the run has them
+    write_images(split_animals / "test" / "emu", 1)
+    with pytest.raises(UserError, match="emu' has no training images"):
+        datasets.load_test(config, known=known)
+
+
+def test_a_run_is_tested_on_all_images_of_another_folder(data_config, animals):
+    config = data_config(source=f"folder:{animals}")
+    known = datasets.load_info(config)
+    assert [len(datasets.load_test(config, known=known, everything=every)) for every in (False, True)] == [3, 15]
+    with pytest.raises(UserError, match="are 4 x 6 x 3; the run was trained on 8 x 8 x 3"):
+        datasets.load_test(config, known=dataclasses.replace(known, image_shape=(8, 8, 3)), everything=True)
+    grey = datasets.load_test(config, known=dataclasses.replace(known, image_shape=(4, 6, 1)), everything=True)
+    assert grey[0]["image"].shape == (4, 6, 1)
 
 
 def test_train_alone_is_split(data_config, split_animals):
