@@ -21,7 +21,7 @@ from ml_collections import ConfigDict
 from common.data.decode import BadImageError
 from common.data.preparation import Preparation
 from common.data.sources import ArraySource, ImageSource, Record, Records, Source, Subset, read_all
-from common.errors import UserError, unknown
+from common.errors import UserError, listed, unknown
 
 ARRAYS_BYTES = 4 * 2**30  # the largest dataset that memory 'auto' decodes into memory
 _CHUNK = 256  # examples that a thread decodes at once
@@ -35,6 +35,7 @@ class Info:
 
     image_shape: (height, width, channels) of the network's input, after channels, resize, crop and pad.
     train_size, test_size, validation_size: numbers of examples, the first after `limit`.
+    fingerprint: a hash of the names and labels of all examples (of their numbers, for a TFDS dataset).
     """
 
     name: str
@@ -44,6 +45,7 @@ class Info:
     train_size: int
     test_size: int
     validation_size: int = 0
+    fingerprint: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,21 +71,22 @@ class NotPreparedError(UserError):
         self.info = info
 
 
-# Kinds of sources, by the module with their `open_dataset(name, config) -> Dataset`, which decodes nothing.
+# Kinds of sources, by the module with their `open_dataset(name, config, ...) -> Dataset`, which decodes nothing.
 _KINDS = {"tfds": "common.data.tfds_source", "folder": "common.data.folder"}
 
 
-def load(config: ConfigDict) -> Dataset:
-    """The dataset that a `data` section describes, in memory if `memory` says so; errors as `open_dataset`."""
-    return decoded(open_dataset(config), config)
+def load(config: ConfigDict, known: Info | None = None) -> Dataset:
+    """The dataset that a `data` section describes, in memory if `memory` says so; arguments as of `open_dataset`."""
+    return decoded(open_dataset(config, known), config)
 
 
-def open_dataset(config: ConfigDict) -> Dataset:
+def open_dataset(config: ConfigDict, known: Info | None = None) -> Dataset:
     """The facts and the stored examples of the dataset that a `data` section describes; no image is decoded.
 
+    known: the stored facts of a run that goes on, whose order of classes is kept if the classes are the same.
     UserError when the dataset does not exist or is not what the section expects.
     """
-    return _limited(_open(config), config.limit)
+    return _limited(_open(config, known), config.limit)
 
 
 def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
@@ -102,14 +105,30 @@ def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
     return dataclasses.replace(dataset, train=train, test=to_arrays(dataset.test), validation=validation)
 
 
-def load_test(config: ConfigDict, *, resize: int | None = None, whole: bool = False) -> Source:
+def load_test(
+    config: ConfigDict,
+    *,
+    resize: int | None = None,
+    whole: bool = False,
+    known: Info | None = None,
+    everything: bool = False,
+) -> Source:
     """The test examples of a `data` section for a test protocol, decoded at each access.
 
     resize: replaces the section's length of the shorter side in pixels; None keeps it, 0 keeps the stored size.
     whole: images are not cropped, so that they differ in height and width if the stored ones do. Otherwise the centre
     is cut to the network's input size, and an image too small for that is a UserError naming it.
+    known: the stored facts of the run that is tested. A folder then needs test images only, labelled with the run's
+    classes; UserError for other classes, and for images of another shape than the run's unless `resize` or `whole`.
+    everything: a folder without splits (PATH/<class>/*) is tested on as a whole, and not on the part held out of it.
     """
-    dataset = _open(config)
+    kind, name = _parse(config)
+    if known is not None and kind == "folder":
+        dataset = importlib.import_module(_KINDS[kind]).open_test(name, config, known, everything)
+    else:
+        dataset = _open(config, known)
+    if known is not None and (wrong := difference(known, dataset.info, shape=resize is None and not whole)):
+        raise UserError(wrong)
     if config.skip_bad:
         dataset = _with_readable(dataset)
     preparation = dataclasses.replace(dataset.test.preparation, whole=whole)
@@ -130,6 +149,52 @@ def load_info(config: ConfigDict) -> Info:
         return open_dataset(config).info
     except NotPreparedError as error:
         return error.info
+
+
+def difference(known: Info, now: Info, shape: bool = True) -> str | None:
+    """A sentence on how a run's dataset differs from the stored facts so that the run cannot go on; None if not.
+
+    Its classes, their order or, with `shape`, the shape of its images have changed.
+    """
+    before, after = set(known.class_names), set(now.class_names)
+    gone = [name for name in known.class_names if name not in after]
+    new = [name for name in now.class_names if name not in before]
+    if gone or new:
+        said = [f"{what}: {listed(names)}" for what, names in (("gone", gone), ("new", new)) if names]
+        return f"the classes of '{now.name}' are not those that the run was trained on ({'; '.join(said)})"
+    if known.class_names != now.class_names:
+        moved = next(i for i, name in enumerate(known.class_names) if now.class_names[i : i + 1] != (name,))
+        return (
+            f"the classes of '{now.name}' are in another order than those that the run was trained on: from class "
+            f"{moved} on {listed(now.class_names[moved:])} instead of {listed(known.class_names[moved:])}"
+        )
+    if shape and known.image_shape != now.image_shape:
+        return f"images of '{now.name}' are {_lengths(now)}; the run was trained on {_lengths(known)}"
+    return None
+
+
+def changes(known: Info, now: Info) -> str | None:
+    """A sentence on how a run's dataset has changed since the stored facts though the run can go on; None if not."""
+    said = []
+    for field in ("train", "test", "validation"):
+        before, after = (getattr(info, f"{field}_size") for info in (known, now))
+        if before != after:
+            said.append(f"{after:,} {'training' if field == 'train' else field} images, {before:,} before")
+    if not said and known.fingerprint and known.fingerprint != now.fingerprint:
+        said.append("as many images as before, but others, or in other classes")
+    return f"'{now.name}' has changed since the run began: {'; '.join(said)}" if said else None
+
+
+def fingerprint(examples: Iterable[str]) -> str:
+    """A hash of the names and labels of examples, in their order."""
+    digest = hashlib.blake2b(digest_size=16)
+    for example in examples:
+        digest.update(example.encode(errors="surrogateescape") + b"\0")
+    return digest.hexdigest()
+
+
+def _lengths(info: Info) -> str:
+    return " x ".join(map(str, info.image_shape))
 
 
 def check(config: ConfigDict) -> None:
@@ -238,12 +303,13 @@ def _parse(config: ConfigDict) -> tuple[str, str]:
     raise unknown("config.data.source", config.source, ("digits", "tfds:NAME", "folder:PATH"))
 
 
-def _open(config: ConfigDict) -> Dataset:
+def _open(config: ConfigDict, known: Info | None = None) -> Dataset:
     check(config)
     kind, name = _parse(config)
     if kind == "digits":
         return _digits(config)
-    return importlib.import_module(_KINDS[kind]).open_dataset(name, config)
+    module = importlib.import_module(_KINDS[kind])
+    return module.open_dataset(name, config, known) if kind == "folder" else module.open_dataset(name, config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,8 +344,13 @@ def _digits(config: ConfigDict) -> Dataset:
         train, validation = train[rest], train[held_out]
         notes.append(held_out_note(share, "validated"))
     facts = Info("digits", len(class_names), class_names, images.shape[1:], 0, 0)
-    parts = [None if part is None else _Stored(images[part], labels[part]) for part in (train, test, validation)]
-    return as_dataset(parts[0], parts[1], facts, config, parts[2], notes)
+    parts = (("train", train), ("test", test), ("validation", () if validation is None else validation))
+    kept = fingerprint(f"{split} {order[i]} {labels[i]}" for split, part in parts for i in part)
+    facts = dataclasses.replace(facts, fingerprint=kept)
+    train, test, validation = (
+        None if part is None else _Stored(images[part], labels[part]) for part in (train, test, validation)
+    )
+    return as_dataset(train, test, facts, config, validation, notes)
 
 
 def _limited(dataset: Dataset, limit: int) -> Dataset:

@@ -1,28 +1,49 @@
-"""A folder of images as a dataset, with one sub-folder for each class.
+"""A folder of images as a dataset, labelled by sub-folders or by a CSV file.
 
     PATH/train/<class>/*  and  PATH/test/<class>/* (or val, valid, validation)
-    PATH/<class>/*        a fraction of each class (`holdout`) is held out for testing
+    PATH/train.csv        and  PATH/test.csv (or val.csv, ...), each with the columns image and label
+    PATH/<class>/*
 
-Classes are sorted by name. Examples have a fixed order that looks random. Hidden files are ignored.
+Where there is no test set, a fraction of each class (`holdout`) is held out. Classes are sorted by name, or by number
+if all are numbers. Examples have a fixed order that looks random.
 """
 
 import dataclasses
 import itertools
-import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from common.data import decode
-from common.data.datasets import Dataset, Info, as_dataset, fixed_order, held_out_note, held_out_share, hold_out
+from common.data import decode, listing
+from common.data.datasets import (
+    Dataset,
+    Info,
+    as_dataset,
+    fingerprint,
+    fixed_order,
+    held_out_note,
+    held_out_share,
+    hold_out,
+)
+from common.data.listing import Listing
 from common.data.sources import Record
-from common.errors import UserError
+from common.errors import UserError, listed
 
-_VALIDATION_FOLDERS = ("val", "valid", "validation")  # names for the same
-_TEST_FOLDERS = ("test", *_VALIDATION_FOLDERS)  # the first that exists
+_VALIDATION = ("val", "valid", "validation")  # names for the same split
+_TEST = ("test", *_VALIDATION)  # the first that exists
+_LIKE_SPLITS = {*_TEST, "train", "training", "testing", "dev", "eval", "evaluation"}
+
+
+class Places(NamedTuple):
+    """The folders or CSV files of the splits; None where there is none."""
+
+    train: pathlib.Path | None
+    test: pathlib.Path | None
+    validation: pathlib.Path | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,103 +67,157 @@ class Files:
         return dataclasses.replace(self, files=files, labels=labels)
 
 
-def open_dataset(name: str, config: ConfigDict) -> Dataset:
-    """The training and test images below the folder `name`; no pixel is decoded.
+def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Dataset:
+    """The training, test and validation images below the folder `name`; no pixel is decoded.
 
+    known: stored facts, whose order of classes is kept if the classes are the same.
     The files' headers give what the config leaves open: with `channels` 0 images are grey if all training images are;
     with `resize` and `crop` 0 all images must have one size. UserError names the folder or file that is wrong.
     """
-    root = pathlib.Path(name).expanduser().absolute()
-    train_root, test_root, validation_root = _split_folders(root, config)
-    class_names = _class_names(train_root)
-    if len(class_names) < 2:
-        found = f"only one, '{class_names[0]}'" if class_names else "none"
-        raise UserError(f"'{train_root}' should have one sub-folder for each class, at least two; it has {found}")
-    train = _list_files(train_root, class_names)
-    test = validation = None
-    notes = _notes(root, train_root, test_root, validation_root)
-    if test_root is not None:
-        test = _list_files(test_root, class_names)
+    root = _root(name)
+    places = _find_splits(root, config)
+    found = listing.read(places.train, missing=config.skip_bad)
+    class_names = _class_names(found, root, config, known)
+    train = _labelled(found, class_names)
+    notes = [*_notes(root, places), *_nested_note(found)]
+    if places.test is not None:
+        test = _labelled(listing.read(places.test, missing=config.skip_bad), class_names)
     else:
         rest, held_out = hold_out(np.array(train.labels), class_names, config.holdout)
         train, test = train.subset(rest), train.subset(held_out)
         notes.append(held_out_note(config.holdout))
-    if validation_root is not None:
-        validation = _list_files(validation_root, class_names)
+    validation = None
+    if places.validation is not None:
+        validation = _labelled(listing.read(places.validation, missing=config.skip_bad), class_names)
     elif share := held_out_share(config):
         rest, held_out = hold_out(np.array(train.labels), class_names, share, "validation")
         train, validation = train.subset(rest), train.subset(held_out)
         notes.append(held_out_note(share, "validated"))
     shape = _common_shape(train, [test, validation] if validation else [test], config)
-    facts = Info(root.name, len(class_names), class_names, shape, len(train), len(test))
+    facts = Info(root.name, len(class_names), class_names, shape, 0, 0)
+    splits = (("train", train), ("test", test), ("validation", validation))
+    kept = fingerprint(
+        f"{split}/{file} {class_names[label]}"
+        for split, files in splits
+        if files is not None
+        for file, label in zip(files.files, files.labels, strict=True)
+    )
+    facts = dataclasses.replace(facts, fingerprint=kept)
     return as_dataset(train, test, facts, config, validation, notes)
 
 
-def _split_folders(
-    root: pathlib.Path, config: ConfigDict
-) -> tuple[pathlib.Path, pathlib.Path | None, pathlib.Path | None]:
-    """The folders of the training, test and validation classes; None if there is none or images are held out."""
-    if not root.is_dir():
+def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset:
+    """The test images below the folder `name`, which may have no training images, in the classes of `known`.
+
+    everything: of a folder without splits all images are for testing, else those that training holds out.
+    """
+    root = _root(name)
+    places = _find_splits(root, config, trains=False)
+    if places.test is None and not (everything and places.train == root):
+        return open_dataset(name, config, known)
+    test = _labelled(listing.read(places.test or root, missing=config.skip_bad), known.class_names)
+    train = Files(test.root, (), ())
+    height, width = (0, 0) if config.resize or config.crop else _one_size(test, [], config.skip_bad)
+    facts = dataclasses.replace(known, name=root.name, image_shape=(height, width, known.image_shape[2]))
+    return as_dataset(train, test, facts, config)
+
+
+def _root(name: str) -> pathlib.Path:
+    """The folder of that name; UserError if there is none."""
+    try:
+        root = pathlib.Path(name).expanduser().absolute()
+        exists = root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, an unknown ~user, a null character
+        raise UserError(f"no folder '{name[:100]}': {error}") from error
+    if not exists:
         raise UserError(f"no folder '{root}'{decode.similar_name(root)}")
-    train, test, validation = root / config.train_split, root / config.test_split, None
-    if (wanted := config.get("validation", "")) and held_out_share(config) is None:
-        validation = _first_folder(root, wanted, _VALIDATION_FOLDERS, but=test)
-    test = _first_folder(root, config.test_split, _TEST_FOLDERS, but=validation)
-    for folder, defaults in ((train, ("train",)), (test, _TEST_FOLDERS), (validation, ())):
-        if folder is not None and not folder.is_dir() and folder.name not in defaults:
-            raise UserError(f"no folder '{folder}'{decode.similar_name(folder)}")
-    if train.is_dir():
-        return train, test if test.is_dir() else None, validation
-    if test.is_dir():
-        raise UserError(f"'{root}' has {test.name}/ but no train/; expected both, or one sub-folder for each class")
-    return root, None, validation
+    return root
 
 
-def _first_folder(root: pathlib.Path, name: str, alternatives: Sequence[str], but: pathlib.Path | None) -> pathlib.Path:
-    """The folder of that name, or the first of its alternatives, where it has some, that exists and is another."""
+def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) -> Places:
+    """The splits that a config asks for; those that are held out of the training images are None.
+
+    trains: UserError if there are no training images.
+    """
+    train = listing.find(root, config.train_split)
+    if train is None and config.train_split != "train" and trains:
+        raise _no_split(root, config.train_split)
+    validation, wanted = None, config.get("validation", "")
+    if wanted and held_out_share(config) is None:
+        validation = _first_split(root, wanted, _VALIDATION, but=listing.find(root, config.test_split))
+        if validation is None and trains:
+            raise _no_split(root, wanted)
+    test = _first_split(root, config.test_split, _TEST, but=validation)
+    if test is None and config.test_split not in _TEST:
+        raise _no_split(root, config.test_split)
+    if train is None and test is not None and trains:
+        raise UserError(
+            f"'{root}' has {test.name}{'/' * test.is_dir()} but no train/; expected both, or one sub-folder for each "
+            f"class{listing.table_hint(root, config.train_split)}"
+        )
+    return Places(train or root, test, validation)
+
+
+def _first_split(
+    root: pathlib.Path, name: str, alternatives: Sequence[str], but: pathlib.Path | None
+) -> pathlib.Path | None:
+    """The split of that name, or else the first of its alternatives, if it has some, other than `but`."""
     names = (name, *alternatives) if name in alternatives else (name,)
-    folders = [root / name for name in names if root / name != but]
-    return next((folder for folder in folders if folder.is_dir()), root / name)
+    found = (listing.find(root, name) for name in names)
+    return next((place for place in found if place not in (None, but)), None)
 
 
-def _notes(
-    root: pathlib.Path, train: pathlib.Path, test: pathlib.Path | None, validation: pathlib.Path | None
-) -> list[str]:
-    """Sentences on the folders that are tested on and on those that are not used."""
+def _no_split(root: pathlib.Path, name: str) -> UserError:
+    return UserError(f"no folder '{root / name}'{decode.similar_name(root / name)}{listing.table_hint(root, name)}")
+
+
+def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: Info | None) -> tuple[str, ...]:
+    """The classes of the training images; UserError unless there are two at least."""
+    names = listing.class_order(set(found.classes.values()))
+    if found.source == root and names and all(name.lower() in _LIKE_SPLITS for name in names):
+        raise UserError(
+            f"'{root}' has the sub-folders {listed(names)}, which look like splits rather than classes; name them "
+            "train and test, or set config.data.train_split and config.data.test_split"
+        )
+    if len(names) < 2:
+        said = f"only one, '{names[0]}'" if names else f"none{listing.table_hint(root, config.train_split)}"
+        kind = "one sub-folder for each class" if found.source == found.root else "labels of classes"
+        raise UserError(f"'{found.source}' should have {kind}, at least two; it has {said}")
+    return known.class_names if known and set(known.class_names) == set(names) else names
+
+
+def _labelled(found: Listing, class_names: Sequence[str]) -> Files:
+    """The files of a list in their fixed order, with the indices of their classes."""
+    indices = {name: i for i, name in enumerate(class_names)}
+    for name in sorted(set(found.classes.values()) - indices.keys()):
+        raise UserError(f"{found.called(name)} has no training images; expected one of the training classes")
+    if not found.classes:
+        raise UserError(f"'{found.source}' should have one sub-folder for each class; it has none")
+    labels = tuple(indices[name] for name in found.classes.values())
+    return Files(found.root, tuple(found.classes), labels).subset(fixed_order(found.classes))
+
+
+def _notes(root: pathlib.Path, places: Places) -> list[str]:
+    """Sentences about the split that is tested on, and about those that are not used."""
     notes = []
-    if test is not None and test.name in _VALIDATION_FOLDERS:
-        notes.append(f"tested on '{test}', as there is no folder for testing")
-    for name in _VALIDATION_FOLDERS:
-        if train != root and (root / name).is_dir() and root / name not in (test, validation):
-            notes.append(f"'{root / name}' is not used; config.data.validation={name} selects checkpoints on it")
+    if places.test is not None and places.test.stem in _VALIDATION:
+        notes.append(f"tested on '{places.test}', as there is no test set")
+    for name in _VALIDATION if places.train != root else ():
+        place = listing.find(root, name)
+        if place is not None and place not in places:
+            notes.append(f"'{place}' is not used; config.data.validation={name} selects checkpoints on it")
+    for name in _TEST:
+        if hint := listing.table_hint(root, name):
+            notes.append(f"'{name}.csv' is not used{hint}")
     return notes
 
 
-def _class_names(root: pathlib.Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in _visible(root) if entry.is_dir()))
-
-
-def _visible(folder: pathlib.Path) -> list[os.DirEntry]:
-    with os.scandir(folder) as entries:
-        return [entry for entry in entries if not entry.name.startswith(".")]
-
-
-def _list_files(root: pathlib.Path, class_names: Sequence[str]) -> Files:
-    """The files of all classes below a folder, in their fixed order."""
-    labels = {}
-    for name in _class_names(root):
-        if name not in class_names:
-            raise UserError(f"class '{root / name}' has no training images; expected one of the training classes")
-        entries = _visible(root / name)
-        if not entries:
-            raise UserError(f"class '{root / name}' has no images")
-        for entry in entries:
-            if entry.is_dir():
-                raise UserError(f"'{entry.path}' is a folder; expected only images in the folder of a class")
-        labels |= dict.fromkeys((f"{name}/{entry.name}" for entry in entries), class_names.index(name))
-    if not labels:
-        raise UserError(f"'{root}' should have one sub-folder for each class; it has none")
-    return Files(root, tuple(labels), tuple(labels.values())).subset(fixed_order(labels))
+def _nested_note(found: Listing) -> list[str]:
+    """A sentence about images in sub-folders of a class, if there are any."""
+    if found.source != found.root:
+        return []
+    nested = next((file for file in found.classes if file.count("/") > 1), None)
+    return [f"images in sub-folders of a class, such as '{found.root / nested}', belong to it"] if nested else []
 
 
 def _common_shape(train: Files, others: Sequence[Files], config: ConfigDict) -> tuple[int, int, int]:

@@ -20,7 +20,16 @@ from google.protobuf import json_format
 from ml_collections import ConfigDict
 
 from common.data import builders
-from common.data.datasets import Dataset, Info, NotPreparedError, as_dataset, as_fed, fixed_order, held_out_share
+from common.data.datasets import (
+    Dataset,
+    Info,
+    NotPreparedError,
+    as_dataset,
+    as_fed,
+    fingerprint,
+    fixed_order,
+    held_out_share,
+)
 from common.data.sources import Record, Records, Subset
 from common.errors import UserError, unknown
 
@@ -78,6 +87,9 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset:
     facts = _stored_facts(found.info, config)
     train, test = (_open_split(found, split) for split in (config.train_split, config.test_split))
     train, validation, notes = _with_validation(found, train, test, config)
+    splits = [(config.train_split, train), (config.test_split, test), (config.get("validation", ""), validation or ())]
+    kept = fingerprint(f"{found.info.full_name} {split} {len(records)}" for split, records in splits)
+    facts = dataclasses.replace(facts, fingerprint=kept)
     return as_dataset(train, test, facts, config, validation, notes)
 
 

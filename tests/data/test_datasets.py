@@ -1,4 +1,6 @@
+import dataclasses
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -150,6 +152,46 @@ def test_a_share_of_each_class_is_held_out_for_validation(data_config):
 def test_a_validation_set_that_cannot_be_is_refused(data_config, validation, says):
     with pytest.raises(UserError, match=says):
         datasets.check(data_config(validation=validation, source="tfds:mnist" if validation == "test" else "digits"))
+
+
+INFO = datasets.Info("animals", 2, ("cat", "dog"), (4, 6, 3), 12, 3, 0, "abc")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"class_names": ("cat", "dog", "emu")}, r"not those that the run was trained on \(new: 'emu'\)"),
+        ({"class_names": ("cat",)}, r"\(gone: 'dog'\)"),
+        ({"class_names": ("cat", "hound")}, r"\(gone: 'dog'; new: 'hound'\)"),
+        (
+            {"class_names": ("dog", "cat")},
+            "in another order than .*: from class 0 on 'dog', 'cat' instead of 'cat', 'dog'",
+        ),
+        ({"image_shape": (4, 6, 1)}, "images of 'animals' are 4 x 6 x 1; the run was trained on 4 x 6 x 3"),
+    ],
+)
+def test_other_classes_or_shapes_are_a_difference(change, says):
+    now = dataclasses.replace(INFO, **change)
+    assert re.search(says, datasets.difference(INFO, now))
+    assert datasets.difference(now, now) is None
+
+
+def test_other_numbers_of_images_are_only_a_change():
+    now = dataclasses.replace(INFO, train_size=14, validation_size=2, fingerprint="abd")
+    assert datasets.difference(INFO, now) is None
+    assert datasets.changes(INFO, now) == (
+        "'animals' has changed since the run began: 14 training images, 12 before; 2 validation images, 0 before"
+    )
+    assert "but others" in datasets.changes(INFO, dataclasses.replace(INFO, fingerprint="abd"))
+    assert datasets.changes(INFO, INFO) is None
+    assert datasets.changes(dataclasses.replace(INFO, fingerprint=""), INFO) is None  # a run of an earlier version
+
+
+def test_the_fingerprint_is_that_of_the_examples(data_config):
+    plain, again = (datasets.load_info(data_config()).fingerprint for _ in range(2))
+    assert plain == again != ""
+    other = (data_config(holdout=0.3), data_config(validation="10%"))
+    assert len({plain, *(datasets.load_info(config).fingerprint for config in other)}) == 3
 
 
 class Numbered:

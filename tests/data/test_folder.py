@@ -1,3 +1,5 @@
+import dataclasses
+import os
 import pathlib
 import pickle
 
@@ -75,7 +77,7 @@ def test_valid_is_tested_on_and_said_so(data_config, split_animals):
     dataset = load(data_config, split_animals)
     assert dataset.info.test_size == 6
     (note,) = dataset.notes
-    assert note == f"tested on '{split_animals / 'valid'}', as there is no folder for testing"
+    assert note == f"tested on '{split_animals / 'valid'}', as there is no test set"
 
 
 @pytest.fixture
@@ -94,7 +96,7 @@ def test_a_validation_folder_beside_a_test_folder_is_used_when_asked(data_config
         dataset = load(data_config, three_splits, validation=name)
         assert (dataset.info.train_size, dataset.info.test_size, dataset.info.validation_size) == (12, 6, 5)
         assert (len(dataset.validation), dataset.notes) == (5, ())
-    (three_splits / "val" / "emu").mkdir()
+    write_images(three_splits / "val" / "emu", 1)
     with pytest.raises(UserError, match="val/emu' has no training images"):
         load(data_config, three_splits, validation="val")
 
@@ -115,6 +117,57 @@ def test_a_share_of_each_class_is_held_out_for_validation(data_config, split_ani
 def test_a_validation_folder_that_does_not_exist(data_config, split_animals):
     with pytest.raises(UserError, match="no folder '.*/val'"):
         load(data_config, split_animals, validation="val")
+
+
+def test_the_fingerprint_follows_names_and_labels(data_config, animals):
+    def fingerprint():
+        return datasets.load_info(data_config(source=f"folder:{animals}")).fingerprint
+
+    found = [fingerprint(), fingerprint()]
+    (animals / "cat" / "003.png").rename(animals / "cat" / "other.png")
+    found.append(fingerprint())
+    (animals / "cat" / "other.png").rename(animals / "dog" / "other.png")
+    found.append(fingerprint())
+    assert found[0] == found[1]
+    assert len(set(found)) == 3
+
+
+def test_a_run_that_goes_on_keeps_its_order_of_classes(data_config, tmp_path):
+    for name in ("1", "2", "10"):
+        write_images(tmp_path / name, 3)
+    config = data_config(source=f"folder:{tmp_path}")
+    info = datasets.load_info(config)
+    assert info.class_names == ("1", "2", "10")
+    known = dataclasses.replace(info, class_names=("1", "10", "2"))
+    dataset = datasets.load(config, known)
+    assert dataset.info.class_names == ("1", "10", "2")
+    assert datasets.difference(known, dataset.info) is None
+    now = datasets.load(config, dataclasses.replace(known, class_names=("1", "10", "3"))).info
+    assert now.class_names == info.class_names
+
+
+def test_a_run_is_tested_on_a_folder_that_has_only_test_images(data_config, split_animals):
+    known = load(data_config, split_animals).info
+    (split_animals / "train").rename(split_animals.parent / "elsewhere")
+    config = data_config(source=f"folder:{split_animals}")
+    with pytest.raises(UserError, match="has test/ but no train/"):
+        datasets.load_test(config)
+    (split_animals / "test" / "cat").rename(split_animals / "cats")
+    test = datasets.load_test(config, known=known)
+    assert [int(example["label"]) for example in test] == [1, 1, 1]  # dogs, as the run has them
+    write_images(split_animals / "test" / "emu", 1)
+    with pytest.raises(UserError, match="emu' has no training images"):
+        datasets.load_test(config, known=known)
+
+
+def test_a_run_is_tested_on_all_images_of_another_folder(data_config, animals):
+    config = data_config(source=f"folder:{animals}")
+    known = datasets.load_info(config)
+    assert [len(datasets.load_test(config, known=known, everything=every)) for every in (False, True)] == [3, 15]
+    with pytest.raises(UserError, match="are 4 x 6 x 3; the run was trained on 8 x 8 x 3"):
+        datasets.load_test(config, known=dataclasses.replace(known, image_shape=(8, 8, 3)), everything=True)
+    grey = datasets.load_test(config, known=dataclasses.replace(known, image_shape=(4, 6, 1)), everything=True)
+    assert grey[0]["image"].shape == (4, 6, 1)
 
 
 def test_train_alone_is_split(data_config, split_animals):
@@ -168,6 +221,35 @@ def test_hidden_files_are_ignored(data_config, animals):
     (animals / "cat" / ".DS_Store").write_text("not an image")
     (animals / "labels.csv").write_text("beside the classes")
     assert load(data_config, animals).info.train_size == 12
+
+
+def test_what_file_managers_leave_is_ignored(data_config, animals):
+    for name in ("Thumbs.db", "desktop.ini", "Desktop.ini", "ehthumbs.db"):
+        (animals / "cat" / name).write_text("not an image")
+    for folder in (animals, animals / "dog"):
+        (folder / "__MACOSX").mkdir()
+        (folder / "__MACOSX" / "._000.png").write_text("not an image")
+    info = load(data_config, animals).info
+    assert (info.class_names, info.train_size, info.test_size) == (("cat", "dog"), 12, 3)
+    (animals / "emu").mkdir()
+    (animals / "emu" / "Thumbs.db").write_text("not an image")
+    with pytest.raises(UserError, match="emu' has no images"):
+        load(data_config, animals)
+
+
+@pytest.mark.parametrize(
+    ("names", "order"),
+    [
+        (["10", "9", "1"], ("1", "9", "10")),
+        (["010", "9", "11", "0"], ("0", "9", "010", "11")),
+        (["10", "9", "a"], ("10", "9", "a")),
+        (["-1", "10", "9"], ("-1", "10", "9")),
+    ],
+)
+def test_classes_that_are_numbers_are_in_their_order(data_config, tmp_path, names, order):
+    for name in names:
+        write_images(tmp_path / name, 2)
+    assert load(data_config, tmp_path).info.class_names == order
 
 
 def test_sizes_that_differ_need_resize(data_config, animals):
@@ -243,10 +325,54 @@ def test_a_training_class_without_test_images_is_allowed(data_config, split_anim
     assert set(dataset.test.labels) == {1, 2}
 
 
-def test_a_folder_among_the_images(data_config, animals):
-    write_images(animals / "cat" / "kittens", 2)
-    with pytest.raises(UserError, match="kittens' is a folder"):
+def test_images_in_sub_folders_of_a_class_belong_to_it(data_config, animals):
+    plain = load(data_config, animals)
+    write_images(animals / "cat" / "kittens" / "black", 5)
+    (animals / "cat" / "none").mkdir()
+    dataset = load(data_config, animals)
+    assert dataset.info.class_names == ("cat", "dog")
+    assert np.bincount(np.concatenate([dataset.train.labels, dataset.test.labels])).tolist() == [15, 5]
+    assert len(dataset.notes) == len(plain.notes) + 1
+    assert "kittens/black/" in dataset.notes[-2]
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(data_config, animals, tmp_path):
+    write_images(tmp_path / "elsewhere", 4)
+    (animals / "emu").symlink_to(tmp_path / "elsewhere")
+    assert load(data_config, animals).info.num_classes == 3
+    (animals / "cat" / "again").symlink_to(animals / "cat")
+    with pytest.raises(UserError, match="cat/again' is a link to a folder that it is in"):
         load(data_config, animals)
+
+
+@pytest.mark.parametrize("place", ["", "cat"])
+def test_a_link_to_itself_is_named(data_config, animals, place):
+    (animals / place / "loop").symlink_to("loop")
+    with pytest.raises(UserError, match="loop' cannot be read: Too many levels of symbolic links"):
+        load(data_config, animals)
+
+
+def test_a_fifo_among_the_images_is_named(data_config, animals):
+    os.mkfifo(animals / "cat" / "fifo.png")
+    with pytest.raises(UserError, match=r"fifo\.png' is a FIFO; expected an image file"):
+        load(data_config, animals)
+    dataset = load(data_config, animals, skip_bad=True)
+    assert dataset.info.train_size + dataset.info.test_size in (15, 16)
+    assert [name for name in dataset.bad if "FIFO" in name] == list(dataset.bad)
+
+
+def test_folders_that_look_like_splits_are_not_classes(data_config, split_animals):
+    (split_animals / "train").rename(split_animals / "Training")
+    (split_animals / "test").rename(split_animals / "Testing")
+    with pytest.raises(UserError, match="'Testing', 'Training', which look like splits"):
+        load(data_config, split_animals)
+    assert load(data_config, split_animals, train_split="Training", test_split="Testing").info.train_size == 12
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-that-name/images", "a\0b"])
+def test_a_name_that_no_folder_can_have(data_config, name):
+    with pytest.raises(UserError, match="no folder"):
+        load(data_config, name)
 
 
 def test_test_without_train(data_config, split_animals):

@@ -1,0 +1,163 @@
+"""Lists of labelled image files: a folder with one sub-folder for each class, or a CSV file."""
+
+import csv
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+
+from common.errors import UserError, listed
+
+COLUMNS = ("image", "label")  # of a CSV file
+_JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # that Windows and macOS leave in folders
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """Image files and the names of their classes.
+
+    source: the folder of the classes, or the CSV file. root: the folder that the files are relative to.
+    """
+
+    source: pathlib.Path
+    root: pathlib.Path
+    classes: dict[str, str]  # class name by file
+
+    def called(self, class_name: str) -> str:
+        """The words for one of the classes in an error."""
+        if self.source == self.root:
+            return f"class '{self.root / class_name}'"
+        return f"class '{class_name}' in '{self.source}'"
+
+
+def find(root: pathlib.Path, split: str) -> pathlib.Path | None:
+    """The CSV file of a split, if it has the columns for it, or else its folder; None if there is neither."""
+    table, folder = root / f"{split}.csv", root / split
+    if set(COLUMNS) <= set(columns(table)):
+        return table
+    return folder if folder.is_dir() else None
+
+
+def columns(table: pathlib.Path) -> list[str]:
+    """The names in the first line of a CSV file; none if there is no such file."""
+    if not table.is_file():
+        return []
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            return next(csv.reader(file, skipinitialspace=True), [])
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"'{table}' cannot be read: {error}") from error
+
+
+def read(source: pathlib.Path, *, missing: bool = False) -> Listing:
+    """The files of a CSV file, or of the folder of the classes.
+
+    Images in sub-folders of a class belong to the class. Hidden files and what file managers leave are ignored.
+    missing: keeps files that a CSV file names but that do not exist. UserError for a class without images.
+    """
+    return _from_table(source, missing) if source.is_file() else _from_folders(source)
+
+
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names in alphabetical order, or in the order of their numbers if all are numbers."""
+    names = sorted(names)
+    if all(name.isascii() and name.isdigit() for name in names):
+        names.sort(key=lambda name: (len(name.lstrip("0")), name.lstrip("0")))
+    return tuple(names)
+
+
+def _from_folders(root: pathlib.Path) -> Listing:
+    classes = {}
+    for entry in _visible(root):
+        if not _is_folder(entry):
+            continue
+        files = list(_files_below(entry.path, f"{entry.name}/", (_identity(entry),)))
+        if not files:
+            raise UserError(f"class '{root / entry.name}' has no images")
+        classes |= dict.fromkeys(files, entry.name)
+    return Listing(root, root, classes)
+
+
+def _from_table(table: pathlib.Path, missing: bool) -> Listing:
+    rows = _rows(table)
+    if not rows:
+        raise UserError(f"'{table}' lists no images")
+    root, known = _image_folder(table, rows[0][1])
+    classes = {}
+    for line, image, label in rows:
+        if not (image and label):
+            raise UserError(f"'{table}', line {line}: expected an image and its label")
+        file = known.get(image, image)
+        if file in classes:
+            raise UserError(f"'{table}', line {line}: '{image}' is listed twice")
+        if image not in known and not missing:
+            raise UserError(f"'{table}', line {line}: there is no image '{image}' in '{root}'")
+        classes[file] = label
+    return Listing(table, root, classes)
+
+
+def _rows(table: pathlib.Path) -> list[tuple[int, str, str]]:
+    """Line, image and label of each row."""
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            rows = csv.DictReader(file, restval="", skipinitialspace=True)
+            return [(rows.line_num, *(row[column].strip() for column in COLUMNS)) for row in rows]
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise UserError(f"'{table}' cannot be read: {error}") from error
+
+
+def _image_folder(table: pathlib.Path, image: str) -> tuple[pathlib.Path, dict[str, str]]:
+    """The folder that has the images of a CSV file, such as the first, and its files by name with and without suffix.
+
+    SPLIT/, SPLIT_images/ or the folder of the CSV file.
+    """
+    root, split = table.parent, table.stem
+    folders = [folder for folder in (root / split, root / f"{split}_images", root) if folder.is_dir()]
+    for folder in folders:
+        files = list(_files_below(str(folder), "", ()))
+        # Names without suffix are last, so that they never hide a file of that name.
+        known = {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
+        if image in known:
+            return folder, known
+    return folders[0], {}
+
+
+def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """The files in a folder and its sub-folders, with `prefix`; `above` identifies the folders on the way there."""
+    for entry in _visible(folder):
+        if not _is_folder(entry):
+            yield prefix + entry.name
+            continue
+        if _identity(entry) in above:
+            raise UserError(f"'{entry.path}' is a link to a folder that it is in")
+        yield from _files_below(entry.path, f"{prefix}{entry.name}/", (*above, _identity(entry)))
+
+
+def _visible(folder: str | os.PathLike) -> list[os.DirEntry]:
+    """The entries of a folder by name, but for hidden ones and what file managers leave."""
+    try:
+        with os.scandir(folder) as entries:
+            kept = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _JUNK]
+    except OSError as error:
+        raise UserError(f"'{folder}' cannot be read: {error.strerror}") from error
+    return sorted(kept, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # such as a link to itself
+        raise UserError(f"'{entry.path}' cannot be read: {error.strerror}") from error
+
+
+def _identity(entry: os.DirEntry) -> tuple[int, int]:
+    found = entry.stat()
+    return found.st_dev, found.st_ino
+
+
+def table_hint(root: pathlib.Path, split: str) -> str:
+    """Words for an error: the columns of a CSV file that lacks those expected; empty if there is none."""
+    found = columns(root / f"{split}.csv")
+    if not found or set(COLUMNS) <= set(found):
+        return ""
+    return f" ('{split}.csv' has the columns {listed(found)}; expected 'image' and 'label')"

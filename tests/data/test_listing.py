@@ -1,0 +1,133 @@
+"""Folders labelled by CSV files."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from common.data import datasets, listing
+from common.errors import UserError
+
+
+def write(root, split, rows, header="image,label", folder=None, suffix=""):
+    """A CSV file of (image, label), and its images, whose pixels are their numbers."""
+    (root / f"{split}.csv").write_text("\n".join([header, *(",".join(row) for row in rows)]) + "\n")
+    folder = root / (split if folder is None else folder)
+    for number, (image, _) in enumerate(rows):
+        path = folder / (image + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), number).save(path, "png")
+
+
+ROWS = [(f"{i:02}.png", "dog" if i % 3 else "cat") for i in range(12)]
+
+
+def load(data_config, root, **changes):
+    return datasets.load(data_config(source=f"folder:{root}", **changes))
+
+
+def labels_by_pixel(*sources):
+    pairs = ((int(example["image"][0, 0, 0]), int(example["label"])) for source in sources for example in source)
+    return dict(sorted(pairs))
+
+
+@pytest.mark.parametrize(("folder", "suffix"), [(None, ""), ("train_images", ""), ("", ""), (None, ".png")])
+def test_a_csv_file_labels_images_wherever_they_are(data_config, tmp_path, folder, suffix):
+    rows = [(image.removesuffix(suffix), label) for image, label in ROWS]
+    write(tmp_path, "train", rows, folder=folder, suffix=suffix)
+    dataset = load(data_config, tmp_path)
+    assert dataset.info.class_names == ("cat", "dog")
+    assert labels_by_pixel(dataset.train, dataset.test) == {i: int(i % 3 > 0) for i in range(12)}
+    assert dataset.notes == ("tested on 20% of each class, held out of the training images",)
+
+
+def test_the_splits_have_a_csv_file_each(data_config, tmp_path):
+    write(tmp_path, "train", ROWS)
+    write(tmp_path, "valid", ROWS[:5])
+    write(tmp_path, "test", ROWS[:3])
+    assert "valid.csv' is not used" in load(data_config, tmp_path).notes[0]
+    dataset = load(data_config, tmp_path, validation="val")
+    assert [len(source) for source in (dataset.train, dataset.validation, dataset.test)] == [12, 5, 3]
+
+
+def test_columns_may_be_in_any_order_and_quoted(data_config, tmp_path):
+    write(tmp_path, "train", ROWS)
+    lines = ["\ufeffid, label,image", *(f'{i},"{label}", {image} ' for i, (image, label) in enumerate(ROWS)), ""]
+    (tmp_path / "train.csv").write_text("\n".join(lines), encoding="utf-8")
+    dataset = load(data_config, tmp_path)
+    assert labels_by_pixel(dataset.train, dataset.test) == {i: int(i % 3 > 0) for i in range(12)}
+
+
+def test_a_test_set_without_labels_is_not_used_and_said_so(data_config, tmp_path):
+    write(tmp_path, "train", ROWS)
+    (tmp_path / "test.csv").write_text("image\n1.png\n")
+    notes = load(data_config, tmp_path).notes
+    assert "'test.csv' is not used ('test.csv' has the columns 'image'; expected 'image' and 'label')" in notes
+
+
+def test_labels_that_are_numbers_are_in_their_order(data_config, tmp_path):
+    write(tmp_path, "train", [(f"{i:02}.png", str(i % 12)) for i in range(24)])
+    assert load(data_config, tmp_path).info.class_names == tuple(map(str, range(12)))
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("absent.png,cat", "line 14: there is no image 'absent.png' in '.*train'"),
+        ("../train.csv,cat", "line 14: there is no image '../train.csv'"),
+        ("00.png,dog", "line 14: '00.png' is listed twice"),
+        ("00,dog", "line 14: '00' is listed twice"),
+        (",dog", "line 14: expected an image and its label"),
+        ("00.png", "line 14: expected an image and its label"),
+    ],
+)
+def test_a_bad_line_is_named(data_config, tmp_path, line, says):
+    write(tmp_path, "train", ROWS)
+    with (tmp_path / "train.csv").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(UserError, match=says):
+        load(data_config, tmp_path)
+
+
+def test_images_that_do_not_exist_may_be_skipped(data_config, tmp_path):
+    write(tmp_path, "train", ROWS)
+    write(tmp_path, "test", ROWS)
+    for split in ("train", "test"):
+        (tmp_path / split / "03.png").unlink()
+    dataset = load(data_config, tmp_path, skip_bad=True, resize=4)
+    assert (dataset.info.train_size, dataset.info.test_size) == (12, 11)
+    assert len(dataset.bad) == 2
+
+
+def test_a_csv_file_with_other_columns_is_named(data_config, tmp_path):
+    write(tmp_path, "train", ROWS, header="id,breed")
+    with pytest.raises(UserError, match=r"it has none \('train.csv' has the columns 'id', 'breed'; expected 'image'"):
+        load(data_config, tmp_path)
+    for name in ("cat", "dog"):  # it may lie beside folders of classes
+        for i in range(3):
+            (tmp_path / "train" / name).mkdir(exist_ok=True)
+            Image.new("L", (4, 4), i).save(tmp_path / "train" / name / f"{i}.png")
+    assert load(data_config, tmp_path).info.class_names == ("cat", "dog")
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"image,label\n", b'image,label\n"' + bytes(200_000)])
+def test_a_csv_file_that_is_damaged_is_one_line(data_config, tmp_path, content):
+    write(tmp_path, "train", ROWS)
+    (tmp_path / "train.csv").write_bytes(content)
+    with pytest.raises(UserError, match="train"):
+        load(data_config, tmp_path)
+
+
+def test_unknown_labels_of_a_test_set_are_named(data_config, tmp_path):
+    write(tmp_path, "train", ROWS)
+    write(tmp_path, "test", [("00.png", "emu")])
+    with pytest.raises(UserError, match=r"class 'emu' in '.*test\.csv' has no training images"):
+        load(data_config, tmp_path)
+
+
+def test_many_classes_keep_their_images(tmp_path):
+    for i in range(300):
+        (tmp_path / f"class {i}").mkdir()
+        (tmp_path / f"class {i}" / "only.png").touch()
+    found = listing.read(tmp_path)
+    assert found.classes == {f"class {i}/only.png": f"class {i}" for i in range(300)}
+    np.testing.assert_array_equal(listing.class_order(found.classes.values()), sorted(found.classes.values()))
