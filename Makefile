@@ -1,20 +1,44 @@
-# `make train` and `make test` do all the set-up on a fresh machine; PYTHON is any Python 3.11 or later.
+# `make train` and `make test` do all the set-up on a fresh machine; PYTHON is any Python from 3.11 to 3.13.
 PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
+NEWEST := .venv-newest
+# Folders, files or tests to run instead of all.
+TESTS ?= tests
+PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test lint results clean
+.PHONY: train test test-all test-parity test-newest lint hooks results clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
 	$(RUN) -m common.report --workdir=runs/lenet5_digits
 
 test: $(VENV)/installed-test
-	$(RUN) -m pytest --numprocesses=2 --dist=loadfile
+	$(RUN) $(PYTEST) -m "not slow" $(TESTS)
+
+# With the slow campaigns, too.
+test-all: $(VENV)/installed-test
+	$(RUN) $(PYTEST) $(TESTS)
+
+# The tests that compare with PyTorch; a CPU build of it is enough.
+test-parity: $(VENV)/installed-parity
+	$(RUN) $(PYTEST) -m parity $(TESTS)
+
+# The same tests with the newest release of everything, in an environment that is made anew each time.
+test-newest:
+	$(PYTHON) -m venv --clear $(NEWEST)
+	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'
+	$(NEWEST)/bin/python $(PYTEST) -m "not slow" $(TESTS)
 
 lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+# Lint before each commit (.pre-commit-config.yaml).
+hooks: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[hooks]'
+	$(RUN) -m pre_commit install
 
 # Measure the papers' claims on real data (hours; DATA holds prepared datasets, see docs/data.md).
 results: $(VENV)/installed
@@ -32,5 +56,9 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)/installed-parity: $(VENV)/installed-test
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(NEWEST) build *.egg-info

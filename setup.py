@@ -12,6 +12,11 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+    ],
     packages=find_packages(exclude=("tests", "tests.*", "runs", "results")),
     install_requires=[
         "absl-py",
@@ -36,7 +41,8 @@ setup(
         "tpu": ["jax[tpu]"],
         # TensorFlow is needed to *prepare* a TFDS dataset and never to train on it.
         "prepare": ["tensorflow-cpu"],
-        "test": ["beartype", "hypothesis", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "test": ["beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0"],
     },
 )

@@ -1,7 +1,7 @@
-"""The networks for CIFAR-10 of AlexNet's author, on which the paper measures rectifiers and normalisation.
+"""The networks for CIFAR-10 by AlexNet's author, on which the paper measures rectifiers and normalisation.
 
 The paper calls them "a particular four-layer convolutional network" (Figure 1) and "a four-layer CNN" (section
-3.3) and defers to the author's released code; they are called here by the test error that the code quotes. Shapes
+3.3) and refers to the author's released code. Here they are named after the test error that the code quotes. Shapes
 in comments are for images of 32x32 pixels (the released recipes crop 24x24).
 """
 
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common import models
 from common.nn.layers import ceil_padding, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
@@ -45,10 +46,10 @@ class ConvolutionalNet(nn.Module):
 
 
 class LocallyConnectedNet(nn.Module):
-    """Two convolutional layers, two whose weights are not shared between positions, a fully connected one.
+    """Two convolutional layers, two that do not share weights between positions, and a fully connected one.
 
-    Without `lrn` and with widths (64, 64, 32, 32) the 13% network, with it and (64, 64, 64, 32) the 11% network:
-    the normalised one is also the wider one.
+    The 13% network has widths (64, 64, 32, 32) and no `lrn`; the 11% network has widths (64, 64, 64, 32) and `lrn`,
+    so the normalised one is also wider.
     """
 
     num_classes: int = 10
@@ -75,7 +76,7 @@ class LocallyConnectedNet(nn.Module):
 def spatial_response_norm(
     images: Images, *, size: int = 3, scale: float = 5e-5, power: float = 0.75
 ) -> Float[Array, "batch height width channels"]:
-    """Each x divided by (1 + scale * m)^power, m the mean of x^2 over size x size neighbours in the same map.
+    """Divides each x by (1 + scale * m)^power, m being the mean of x^2 over size x size neighbours in the same map.
 
     The author's code divides `scale` by the number of neighbours, which makes their sum a mean; zeros surround the map.
     """
@@ -85,7 +86,7 @@ def spatial_response_norm(
 
 
 def _across_maps(images: Images) -> Images:
-    """The 11% network's normalisation: n 9, scale 0.001 (divided by n, as in the author's code), power 0.75, k 1."""
+    """The 11% network's normalisation: n = 9, scale = 0.001 / n as in the author's code, power = 0.75, k = 1."""
     return local_response_norm(images, size=9, alpha=1e-3, beta=0.75, k=1.0, divide_by_size=True)
 
 
@@ -104,13 +105,13 @@ def _classes(name: str, features: int, dtype: str) -> nn.Dense:
 
 
 def _pool_max(images: Array) -> Array:
-    """3x3 windows two pixels apart; the last may hang over the edge: 32 -> 16, 24 -> 12."""
+    """The maximum of 3x3 windows two pixels apart; the last may hang over the edge: 32 -> 16, 24 -> 12."""
     height, width = (ceil_padding(length, 3, 2) for length in images.shape[1:3])
     return max_pool(images, 3, 2, (height, width))
 
 
 def _pool_average(images: Array) -> Array:
-    """As `_pool_max`; the mean is over the pixels that are there."""
+    """The mean of the same windows, over the pixels that lie inside the image."""
     padding = tuple(ceil_padding(length, 3, 2) for length in images.shape[1:3])
     return nn.avg_pool(images, (3, 3), (2, 2), padding, count_include_pad=False)
 
@@ -123,10 +124,8 @@ NETWORKS = {
 }
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "fig1_cifar10": {"widths": (32, 32, 64), "activation": "relu", "lrn": False, "dtype": "float32"},  # 89,578
-    "cifar10_18": {"widths": (32, 32, 64), "activation": "relu", "lrn": True, "dtype": "float32"},
-    "cifar10_13": {"widths": (64, 64, 32, 32), "activation": "relu", "lrn": False, "dtype": "float32"},
-    "cifar10_11": {"widths": (64, 64, 64, 32), "activation": "relu", "lrn": True, "dtype": "float32"},
+    **models.variants(ConvolutionalNet, {"fig1_cifar10": {}, "cifar10_18": {"lrn": True}}),  # 89,578 parameters
+    **models.variants(LocallyConnectedNet, {"cifar10_13": {}, "cifar10_11": {"widths": (64, 64, 64, 32), "lrn": True}}),
 }
 
 

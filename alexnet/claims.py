@@ -1,4 +1,4 @@
-"""What the AlexNet paper claims, and how it is measured here."""
+"""The AlexNet paper's claims, and how they are measured here."""
 
 import pathlib
 
@@ -12,10 +12,10 @@ _TARGET = 0.25  # training error that Figure 1's dashed line crosses
 
 
 def epochs_to_target(folder: pathlib.Path) -> float:
-    """Passes over the training set until the training error, measured as the network learns, is 25% or less.
+    """Epochs until the training error, measured as the network learns, is 25% or less.
 
-    The error is that of the updates since the record before (a quarter of an epoch in the config). A run that never
-    gets there counts with its whole length, which is then a bound (`never_reached`).
+    Each error is the mean since the previous record (a quarter of an epoch in the config). A run that never gets
+    there counts with its whole length, which is then a lower bound (`never_reached`).
     """
     config, info = workdir.load_config(folder), workdir.load_info(folder)
     steps = _target_step(folder) or metrics.read(folder, "train")[-1]["step"]
@@ -23,17 +23,17 @@ def epochs_to_target(folder: pathlib.Path) -> float:
 
 
 def never_reached(folder: pathlib.Path) -> bool:
-    """Whether the run ended with its training error still above 25%."""
+    """True for a run that ended with its training error still above 25%."""
     return _target_step(folder) is None
 
 
 def _target_step(folder: pathlib.Path) -> int | None:
-    """The update at which the target was reached; None where it was not."""
+    """The update at which the target was reached; None if it never was."""
     return next((record["step"] for record in metrics.read(folder, "train") if record["error"] <= _TARGET), None)
 
 
 def _several_times_sooner(epochs: Values) -> bool:
-    """Six times in one run of an unnamed network: at least three times here is taken for the same finding."""
+    """True if ReLU is at least three times sooner; the paper's six times is one run of an unnamed network."""
     return mean(epochs["tanh"]) >= 3 * mean(epochs["ReLU"])
 
 
@@ -49,7 +49,7 @@ CLAIMS = [
         holds=_several_times_sooner,
         figure=curves.error_curves,
         bound=never_reached,
-        # A tenth of the training set, where 25% is reached in fewer updates by remembering it.
+        # A tenth of the training set, which is memorised, so that 25% takes fewer updates.
         quick={"data.limit": 5000, "train.length": "60 epochs", "train.log_every": "1 epoch"},
     ),
 ]

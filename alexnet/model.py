@@ -1,8 +1,8 @@
-"""AlexNet (Krizhevsky, Sutskever and Hinton 2012), its one-column successor (Krizhevsky 2014), and a small one.
+"""AlexNet (Krizhevsky, Sutskever and Hinton 2012), its one-column successor (Krizhevsky 2014), and a small version.
 
-One module, whose fields are the papers' choices with the alternatives beside each. Layer names are the papers' and
-Caffe's; shapes in comments are height x width x maps for images of 224x224 pixels. The networks for CIFAR-10 that
-the paper measures ReLU and normalisation on are in `cifar.py`.
+The fields of the module are the papers' choices, with the alternatives beside each. Layers carry the names of the
+papers and of Caffe; shapes in comments are height x width x maps for images of 224x224 pixels. The networks for
+CIFAR-10 on which the paper measures ReLU and normalisation are in `cifar.py`.
 """
 
 import functools
@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from alexnet import cifar
 from common import models
 from common.errors import UserError
-from common.models import Classifier
+from common.models import Classifier, Facts
 from common.nn import losses
 from common.nn.convolution import convolve
 from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
@@ -35,22 +35,22 @@ class AlexNet(nn.Module):
     num_classes: int = 1000
     widths: tuple[int, ...] = (96, 256, 384, 384, 256)  # kernels of conv1 to conv5
     fc_width: int = 4096  # units of fc6 and of fc7
-    columns: int = 2  # section 3.5: conv2, conv4 and conv5 read only the maps of their own GPU; 1: all read all
+    columns: int = 2  # section 3.5: conv2, conv4 and conv5 read only the maps of their own GPU; with 1, all maps
     stem: tuple[int, int] = (11, 4)  # kernel size and stride of conv1
-    # The paper's 55x55 maps need three pixels that 224x224 images do not have: the author's code reads zeros there,
+    # The paper's 55x55 maps need three pixels more than 224x224 images have: the author's code reads zeros there,
     # after the last row and column. Torchvision pads two pixels on both sides.
     stem_padding: tuple[int, int] = (0, 3)
     activation: str = "relu"  # section 3.1; or 'tanh'
     lrn: bool = True  # section 3.3: after the ReLU of conv1 and conv2
     lrn_per_column: bool = False  # the paper does not say; the author's code on two GPUs normalises each half
-    lrn_divide_by_size: bool = False  # alpha / n, as the author's code, Caffe and PyTorch; the formula has alpha
+    lrn_divide_by_size: bool = False  # alpha / n, as in the author's code, Caffe and PyTorch; the formula: alpha
     overlapping_pooling: bool = True  # section 3.4: 3x3 windows two pixels apart; False: 2x2
     adaptive_pool: int = 0  # average pool5 to this side, so that fc6 fits images of any size (torchvision: 6)
     dropout: float = 0.5  # section 4.2: fraction of fc6's and fc7's units that are dropped; 0 is none
     dropout_place: str = "after"  # fc6 and fc7; or 'before' them: on pool5 and fc6 (torchvision)
-    dropout_form: str = "inverted"  # kept units are scaled up in training; '2012': outputs are scaled down in use
+    dropout_form: str = "inverted"  # kept units are scaled up in training; '2012': outputs are scaled down in testing
     weight_init: str = "gaussian"  # section 5: N(0, sd 0.01); or 'he_normal', 'uniform' (PyTorch's default)
-    hidden_bias: float = 1.0  # section 5, for the layers in BIASED; 0.1 where 1 does not learn (Caffe); modern: 0
+    hidden_bias: float = 1.0  # section 5, for the layers in BIASED; 0.1 if 1 does not learn (Caffe); modern: 0
     dtype: str = "float32"  # of the computation; parameters are float32
 
     @nn.compact
@@ -61,10 +61,10 @@ class AlexNet(nn.Module):
         before, groups = self.dropout_place == "before", self.columns
         x = images.astype(self.dtype)
         x = self._convolution("conv1", x, *self.stem, self.stem_padding)  # 55x55x96
-        x = pool(self._normalized(x))  # 27x27x96
+        x = pool(self.normalize(x))  # 27x27x96
         x = self._convolution("conv2", x, 5, 1, (2, 2), groups)  # 27x27x256
-        x = pool(self._normalized(x))  # 13x13x256
-        x = self._convolution("conv3", x, 3, 1, (1, 1))  # 13x13x384: the one layer where the columns meet
+        x = pool(self.normalize(x))  # 13x13x256
+        x = self._convolution("conv3", x, 3, 1, (1, 1))  # 13x13x384: the one convolution where the columns meet
         x = self._convolution("conv4", x, 3, 1, (1, 1), groups)  # 13x13x384
         x = self._convolution("conv5", x, 3, 1, (1, 1), groups)  # 13x13x256
         x = pool(x)  # 6x6x256
@@ -79,6 +79,14 @@ class AlexNet(nn.Module):
         if not before:
             x = dropout(name="dropout7")(x)
         return self._dense("fc8", x, self.num_classes).astype(jnp.float32)
+
+    def normalize(self, x: Images) -> Images:
+        """Local response normalisation over all maps, or over each column's; `x` itself without `lrn`."""
+        if not self.lrn:
+            return x
+        columns = self.columns if self.lrn_per_column else 1
+        parts = x.reshape(*x.shape[:-1], columns, -1)
+        return local_response_norm(parts, divide_by_size=self.lrn_divide_by_size).reshape(x.shape)
 
     def _convolution(
         self, name: str, x: Array, kernel_size: int, stride: int, padding: tuple[int, int], groups: int = 1
@@ -103,27 +111,20 @@ class AlexNet(nn.Module):
     def _squash(self, x: Array) -> Array:
         return cifar.ACTIVATIONS[self.activation](x)
 
-    def _normalized(self, x: Array) -> Array:
-        if not self.lrn:
-            return x
-        columns = self.columns if self.lrn_per_column else 1
-        halves = x.reshape(*x.shape[:-1], columns, -1)
-        return local_response_norm(halves, divide_by_size=self.lrn_divide_by_size).reshape(x.shape)
-
-    def _initializers(self, name: str, fan_in: int) -> dict[str, nn.initializers.Initializer]:
+    def _initializers(self, name: str, fan_in: int) -> dict[str, Any]:
         """The initialisers of a layer's kernel and bias."""
         if self.weight_init == "uniform":
             uniform = functools.partial(_uniform, bound=fan_in**-0.5)
             return {"kernel_init": uniform, "bias_init": uniform}
         bias = nn.initializers.constant(self.hidden_bias if name in BIASED else 0.0)
-        # He's initialisation of the classifier, after three poolings by maximum, starts at a loss of 10 for 10 classes.
+        # With He's initialisation of the classifier too, after three max poolings, the loss of 10 classes starts at 10.
         kernel = WEIGHT_INITS["gaussian" if name == "fc8" else self.weight_init]
         return {"kernel_init": kernel, "bias_init": bias}
 
 
-WEIGHT_INITS = {
+WEIGHT_INITS: dict[str, nn.initializers.Initializer | None] = {
     "gaussian": nn.initializers.normal(0.01),
-    "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),  # He et al. 2015; of fc8 'gaussian'
+    "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),  # He et al. 2015; fc8 is 'gaussian'
     "uniform": None,  # U(+-1/sqrt(fan_in)), biases too
 }
 
@@ -133,7 +134,7 @@ def _uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, bo
 
 
 class Dropout2012(nn.Module):
-    """Dropout as first published: in training units are zeroed and nothing is scaled, in use all are scaled down."""
+    """Dropout as first published: training zeroes units and scales none, testing scales all of them down."""
 
     rate: float
     deterministic: bool
@@ -150,47 +151,31 @@ class Dropout2012(nn.Module):
 
 DROPOUTS = {"inverted": nn.Dropout, "2012": Dropout2012}
 
-_PAPER = {
-    "widths": (96, 256, 384, 384, 256),
-    "fc_width": 4096,
-    "columns": 2,
-    "stem": (11, 4),
-    "stem_padding": (0, 3),
-    "activation": "relu",
-    "lrn": True,
-    "lrn_per_column": False,
-    "lrn_divide_by_size": False,
-    "overlapping_pooling": True,
-    "adaptive_pool": 0,
-    "dropout": 0.5,
-    "dropout_place": "after",
-    "dropout_form": "inverted",
-    "weight_init": "gaussian",
-    "hidden_bias": 1.0,
-    "dtype": "float32",
-}
 _MODERN = {"columns": 1, "lrn": False, "hidden_bias": 0.0}
 
 VARIANTS: dict[str, dict[str, Any]] = {
-    "two_column": _PAPER,  # 60,965,224 parameters
-    "one_column": {  # 61,100,840; in the layout of torchvision's weights
-        **_PAPER,
-        **_MODERN,
-        "widths": (64, 192, 384, 256, 256),
-        "stem_padding": (2, 2),
-        "adaptive_pool": 6,
-        "dropout_place": "before",
-        "weight_init": "uniform",
-    },
-    "small": {  # for images of 16 to 64 pixels: ours, with the topology kept and a stem that does not shrink them
-        **_PAPER,
-        **_MODERN,
-        "widths": (64, 192, 256, 256, 192),
-        "fc_width": 1024,
-        "stem": (5, 1),
-        "stem_padding": (2, 2),
-        "weight_init": "he_normal",
-    },
+    **models.variants(
+        AlexNet,
+        {
+            "two_column": {},  # 60,965,224 parameters
+            "one_column": {  # 61,100,840; in the layout of torchvision's weights
+                **_MODERN,
+                "widths": (64, 192, 384, 256, 256),
+                "stem_padding": (2, 2),
+                "adaptive_pool": 6,
+                "dropout_place": "before",
+                "weight_init": "uniform",
+            },
+            "small": {  # ours, for images of 16 to 64 pixels: the same topology, and a stem that does not shrink them
+                **_MODERN,
+                "widths": (64, 192, 256, 256, 192),
+                "fc_width": 1024,
+                "stem": (5, 1),
+                "stem_padding": (2, 2),
+                "weight_init": "he_normal",
+            },
+        },
+    ),
     **cifar.VARIANTS,
 }
 
@@ -209,39 +194,39 @@ RANGES = {
 }
 
 
-def network(config: ConfigDict, num_classes: int) -> nn.Module:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
-    for name, value in VARIANTS[config.variant].items():
-        if isinstance(value, tuple) and len(fields[name]) != len(value):
+def network(section: ConfigDict, num_classes: int) -> nn.Module:
+    """The module of a `model` section; UserError for an unknown name or a contradiction."""
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
+    for name, value in VARIANTS[section.variant].items():
+        if isinstance(value, tuple) and (not isinstance(fields[name], tuple) or len(fields[name]) != len(value)):
             raise UserError(f"config.model.{name} is {fields[name]}; expected {len(value)} numbers")
-    if config.variant in cifar.VARIANTS:
-        return cifar.network(config.variant, num_classes, fields)
-    if any(width % config.columns for width in config.widths):
-        raise UserError(f"widths {config.widths} do not split into columns={config.columns}")
+    if section.variant in cifar.VARIANTS:
+        return cifar.network(section.variant, num_classes, fields)
+    if any(width % section.columns for width in section.widths):
+        raise UserError(f"widths {section.widths} do not split into columns={section.columns}")
     return AlexNet(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
-    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts.
 
     Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
-    module = network(config, info.num_classes)
-    hint = "raise config.data.resize" + (", or use variant 'small'" if config.variant != "small" else "")
-    check_image_size(f"alexnet {config.variant}", info.image_shape, minimum_size(module), hint)
+    module = network(section, info.num_classes)
+    hint = "raise config.data.resize" + (", or use variant 'small'" if section.variant != "small" else "")
+    check_image_size(f"alexnet {section.variant}", info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,
         loss=losses.cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )
 
 
 def minimum_size(module: nn.Module) -> int:
-    """The side in pixels of the smallest images that leave a pixel after every pooling."""
+    """The side, in pixels, of the smallest image of which a pixel is left after the last pooling."""
     if not isinstance(module, AlexNet):
         return cifar.MINIMUM_SIZE
     (kernel_size, stride), window, size = module.stem, 3 if module.overlapping_pooling else 2, 1

@@ -1,11 +1,11 @@
-"""What the 2012 paper says of each layer: map sizes, and counts that follow from the kernels it prints."""
+"""The 2012 paper's facts about each layer: map sizes, and counts that follow from the kernels that it prints."""
 
 import math
 from typing import Any
 
 
 def _layer(output_shape: tuple[int, ...], kernel: tuple[int, ...]) -> dict[str, Any]:
-    """A layer of these maps or units, whose last kernel axis is how many of them there are; each has a bias."""
+    """A layer's facts; the last axis of its kernel is the number of maps or units, each of which has a bias."""
     weights = math.prod(kernel)
     return {
         "output_shape": output_shape,
@@ -14,8 +14,8 @@ def _layer(output_shape: tuple[int, ...], kernel: tuple[int, ...]) -> dict[str, 
     }
 
 
-# Section 3.5 and Figure 2: maps of both columns; kernels as printed, 11x11x3, 5x5x48, 3x3x256, 3x3x192, 3x3x192, and
-# how many. (Figure 2 prints 253,440 neurons for conv1, which is 55x48x96; 55x55x96 makes section 3's 650,000.)
+# Section 3.5 and Figure 2: maps of both columns; kernels as printed (11x11x3, 5x5x48, 3x3x256, 3x3x192, 3x3x192), and
+# their number. Figure 2 prints 253,440 neurons for conv1, which is 55x48x96; section 3's 650,000 takes 55x55x96.
 LAYERS: dict[str, dict[str, dict[str, Any]]] = {
     "two_column": {
         "conv1": _layer((55, 55, 96), (11, 11, 3, 96)),

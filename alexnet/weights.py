@@ -1,4 +1,4 @@
-"""AlexNet's variables under the names of torchvision's `alexnet`, and back."""
+"""Conversion of AlexNet's variables to the names of torchvision's `alexnet`, and back."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ from common.pretrained import torch_layout
 from common.pretrained.torch_layout import Entry
 
 _CONVOLUTIONS = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-# For `common.pretrained.initial`: names of the last bias, and the functions with `published` in their names below.
+# For `common.pretrained.initial`: the names of the last bias here; `from_published` and `to_published` below.
 HEAD_BIAS = ("classifier.6.bias",)
 _DENSE = {"fc6": 1, "fc7": 4, "fc8": 6}
 
@@ -31,8 +31,8 @@ def entries(module: AlexNet) -> list[Entry]:
 def from_torchvision(state: Mapping[str, np.ndarray], module: AlexNet, like: PyTree) -> PyTree:
     """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
 
-    The published weights expect RGB from 0 to 1, less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
-    UserError names an array that is missing, left over or of another shape.
+    The published weights expect RGB from 0 to 1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
+    UserError names an array that is missing, left over or of the wrong shape.
     """
     return torch_layout.to_ours(state, entries(module), like)
 
@@ -43,12 +43,12 @@ def to_torchvision(variables: PyTree, module: AlexNet) -> dict[str, np.ndarray]:
 
 
 def from_published(state: Mapping[str, np.ndarray], module: nn.Module, like: PyTree) -> PyTree:
-    """Variables from torchvision's names; UserError for the CIFAR-10 networks, which nobody published."""
+    """Variables from torchvision's names; UserError for the CIFAR-10 networks, whose weights nobody published."""
     if not isinstance(module, AlexNet):
         raise UserError("no published weights of AlexNet's CIFAR-10 networks are known; give the workdir of a run")
     return from_torchvision(state, module, like)
 
 
 def to_published(variables: PyTree, module: nn.Module) -> dict[str, np.ndarray] | None:
-    """The inverse; None for the CIFAR-10 networks."""
+    """The inverse of `from_published`; None for the CIFAR-10 networks."""
     return to_torchvision(variables, module) if isinstance(module, AlexNet) else None

@@ -1,10 +1,10 @@
-"""What a compiled program sends between devices, read from its text: `read(compiled.as_text())`.
+"""The communication between devices in a compiled program, read from its text: `read(compiled.as_text())`.
 
-The convention, for a ring of n devices and an array of B bytes, each as what one device sends in all:
+One device in a ring of n sends, for an array of B bytes:
 
     all-reduce       2 (n - 1) / n B      reduce-scatter, then all-gather
-    all-gather         (n - 1) / n B      B: of the gathered array
-    reduce-scatter     (n - 1) / n B      B: of the array before it is scattered
+    all-gather         (n - 1) / n B      B is the gathered array's
+    reduce-scatter     (n - 1) / n B      B is the array's before it is scattered
     all-to-all         (n - 1) / n B
     collective-permute             B
 """
@@ -25,10 +25,10 @@ _TRIPS = re.compile(r'known_trip_count[^\d]*"n":"(\d+)"')
 
 @dataclasses.dataclass(frozen=True)
 class Collective:
-    """One kind of communication of one array, or of several at once.
+    """One communication of one array, or of several at once.
 
-    result_bytes: of what each device has afterwards. devices: how many communicate with each other. times: how often
-    it happens in a run of the program (in a loop: in each turn).
+    result_bytes: size of the result on each device. devices: number of devices that communicate with each other.
+    times: executions in a run of the program, counting each turn of a loop.
     """
 
     kind: str
@@ -65,7 +65,7 @@ def sent(found: list[Collective]) -> dict[str, float]:
 
 
 def _computations(text: str) -> tuple[dict[str, list[str]], str]:
-    """The lines of each computation, and the name of the one that the program starts with."""
+    """The lines of each computation, and the name of the first one to run."""
     bodies, entry, name = {}, "", ""
     for line in text.splitlines():
         header = _COMPUTATION.match(line)
@@ -79,7 +79,7 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
 
 
 def _callers_first(bodies: dict[str, list[str]], entry: str) -> list[str]:
-    """Computations that the entry reaches, each after all that call it."""
+    """The computations that the entry reaches, each after all of its callers."""
     order, seen = [], set()
 
     def visit(name: str) -> None:
@@ -109,7 +109,7 @@ def _collective(line: str, times: int) -> Collective | None:
 
 
 def _group_size(rest: str) -> int:
-    """How many devices are in a group, in any of the three ways of writing groups."""
+    """The number of devices in a group, for each of the three notations of groups."""
     if compact := re.search(r"replica_groups=\[(\d+),(\d+)\]", rest):
         return int(compact[2])
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):

@@ -1,7 +1,7 @@
-"""The two sides of `benchmarks.throughput`, each in a process of its own: a training step of a network, timed.
+"""The contestants of `benchmarks.throughput`: training steps to be timed, each in its own process.
 
-A contestant is a function (spec) -> (seconds to build and compile, step), where step() makes one update and returns
-when it is done. `serve` runs one behind a pipe, so that memory and threads of one side are not the other's.
+A contestant is a function (spec) -> (step, peak_memory). step() makes one update and returns when it is done;
+peak_memory() returns bytes. `serve` runs one behind a pipe, so that contestants share neither memory nor threads.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ Step = Callable[[], None]
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A race: network `family:variant`, images in a batch, their side in pixels, precision of the computation."""
+    """A race: the network `family:variant`, images in a batch, their side in pixels, precision of the computation."""
 
     family: str
     variant: str
@@ -31,10 +31,10 @@ class Spec:
 
 
 def serve(connection: Connection, contestant: str, spec: Spec) -> None:
-    """Build a contestant, send what building took; then for each number n received make n updates and send seconds.
+    """Builds a contestant and sends the seconds that took; then makes n updates for each n received and sends seconds.
 
-    One more update comes before those that are timed: while others had their turn, memory and caches went to them. At
-    None sends the peak memory in bytes and ends. An exception is sent in place of an answer.
+    An untimed update precedes the n, because other contestants have used memory and caches meanwhile. For None it sends
+    the peak memory in bytes and ends. It sends an exception in place of an answer.
     """
     try:
         started = time.perf_counter()
@@ -48,17 +48,17 @@ def serve(connection: Connection, contestant: str, spec: Spec) -> None:
                 step()
             connection.send(time.perf_counter() - started)
         connection.send(peak_memory())
-    except Exception as error:  # noqa: BLE001  whatever went wrong is for the parent to say
+    except Exception as error:  # noqa: BLE001  the parent reports it
         connection.send(error)
 
 
 def module_of(spec: Spec) -> tuple[Any, Any]:
-    """The `model` section and the classifier of a race."""
+    """The `model` section and the classifier of a race's network."""
     return networks.of(spec.family, spec.variant, spec.image_size, dtype=spec.dtype)
 
 
 def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:
-    """Our update: that of `common.training.steps`, compiled, its state donated; momentum, as on the other side."""
+    """Our update (`common.training.steps`), compiled, with its state donated; SGD with momentum, as in PyTorch's."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -72,15 +72,13 @@ def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:
     model, classifier = module_of(spec)
     config, optimizer = base(model), optax.sgd(0.01, momentum=0.9)
     compiled = compilation.jit(
-        functools.partial(
-            train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images, config=config
-        ),
+        functools.partial(train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images),
         donate_argnums=0,
     )
     rng = np.random.default_rng(0)
     images = jnp.asarray(rng.normal(size=(spec.batch_size, spec.image_size, spec.image_size, 3)), jnp.float32)
     labels = jnp.asarray(rng.integers(CLASSES, size=spec.batch_size), jnp.int32)
-    state = create_state(classifier, optimizer, config)
+    state = create_state(classifier, optimizer, config.seed)
 
     def step() -> None:
         nonlocal state
@@ -91,7 +89,7 @@ def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:
 
 
 def _torch(spec: Spec) -> tuple[Step, Callable[[], int]]:
-    """PyTorch's, in its faster memory layout for convolutions (channels last), compiled where there is a GPU."""
+    """PyTorch's update, channels last, which makes its convolutions faster; compiled where there is a GPU."""
     import torch
 
     from benchmarks import torch_networks
@@ -125,7 +123,7 @@ def _torch(spec: Spec) -> tuple[Step, Callable[[], int]]:
 
 
 def _products(spec: Spec) -> tuple[Step, Callable[[], int]]:
-    """Square matrix products of `product_size()`, ten in a step: the rate that arithmetic has here at best."""
+    """Products of square matrices, ten in a step: the best rate of arithmetic on this machine."""
     import jax
     import jax.numpy as jnp
 
@@ -143,14 +141,14 @@ PRODUCTS = 10  # in a step of the product contestant
 
 
 def product_size() -> int:
-    """Side of the matrices: large enough for the device's full rate."""
+    """The side of the matrices, large enough for the device's full rate."""
     import jax
 
     return 2048 if jax.default_backend() == "cpu" else 8192
 
 
 def _peak_memory(device_stats: dict[str, int] | None) -> int:
-    """Bytes: of the accelerator's memory where it counts them, else of this process."""
+    """Peak bytes of the accelerator's memory, or of this process where the accelerator does not count them."""
     if device_stats:
         import jax
 

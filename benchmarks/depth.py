@@ -1,10 +1,10 @@
-"""What depth costs: time to compile a training step, and bytes of activations with and without rematerialisation.
+"""The cost of depth: time to compile a training step, and memory of activations with and without rematerialisation.
 
     python -m benchmarks.depth
 
-Compile times are of networks whose identical blocks are scanned, deep and shallow in turn; each ratio is of
-neighbouring measurements. They are seconds of processor time, which other work on the machine lengthens little.
-Nothing is run, so any machine will do. Writes results/benchmark_depth.json.
+Deep and shallow networks with scanned blocks are compiled in turn, and each ratio compares neighbouring measurements.
+Times are processor time, on which other work on the machine has little effect. Nothing is run, so any machine will do.
+Writes results/benchmark_depth.json.
 """
 
 import functools
@@ -18,21 +18,21 @@ from benchmarks import networks
 from benchmarks.measure import record, spread
 from common import launch
 
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "results/benchmark_depth.json", "where the result goes")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each network", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "results/benchmark_depth.json", "file of the result")
 
-# Deep over shallow: family, variants, changed fields, side of the images.
+# Family, deep variant, shallow variant, changed fields, side of the images.
 PAIRS = [
     ("resnet", "resnet1202", "resnet110", {"scan": "on"}, 32),
     ("resnet", "resnet152", "resnet50", {"scan": "on"}, 224),
     ("vit", "h14", "ti16", {}, 224),
 ]
-# Family, variant, batch; the values of `remat` that keep everything and each block's input alone.
+# Family, variant, batch; values of `remat` that keep everything, and only each block's input.
 FOOTPRINTS = [("resnet", "resnet152", 256, (False, True)), ("vit", "b16", 256, ("none", "blocks"))]
 
 
 def main() -> None:
-    """Measure and write the result."""
+    """Measures and writes the result."""
     measured = {}
     for pair in PAIRS:
         measured |= _compile_times(*pair)
@@ -55,7 +55,7 @@ def _compile_times(family: str, deep: str, shallow: str, fields: dict[str, Any],
 
 
 def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int) -> float:
-    """Seconds of processor time to trace and compile an update on a batch of two, with no cache."""
+    """Seconds of processor time to trace and compile an update on a batch of two, without a cache."""
     import jax
     import jax.numpy as jnp
     import optax
@@ -66,10 +66,8 @@ def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int
 
     model, classifier = networks.of(family, variant, size, **fields)
     config, optimizer = base(model), optax.sgd(0.1, momentum=0.9)
-    state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
-    step = functools.partial(
-        train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images, config=config
-    )
+    state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
+    step = functools.partial(train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images)
     images = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     jax.clear_caches()
     jax.config.update("jax_enable_compilation_cache", False)

@@ -1,14 +1,13 @@
-"""What becomes of runs that are killed at random moments: `python -m benchmarks.faults [--kills=100]`.
+"""Runs that are killed at random moments: `python -m benchmarks.faults [--kills=100]`.
 
-A small network learns digits, alone or in a group of processes, while it evaluates and saves much more often than
-usual. In each round a process is killed outright at a random moment (from its start to the end of the run) or, one time
-in four, asked to stop; then the same command is given again. In between nothing is mended. At the end, each run has to
-be finished with the parameters of one that nothing happened to, to the bit. Writes results/benchmark_faults.json after
-each run.
+A small network learns digits, in one process or in a group, and evaluates and saves much more often than usual. At a
+random moment between its start and the end of the run a process is killed outright or, one time in four, asked to stop.
+Then the same command is given again, and nothing is repaired in between. Each run must finish with the parameters of an
+undisturbed one, to the bit. Writes results/benchmark_faults.json after each run.
 
-Counted: checkpoints that were complete before a kill and could not be read after it, groups of which a process was
-still there a minute and a half after another had died (hangs), runs that did not finish and runs that ended with other
-parameters; all of them should be zero. Timed: from a kill to the end of the last of the others.
+These are counted, and should all be zero: complete checkpoints that could not be read after a kill; hangs (a process
+still there a minute and a half after another had died); runs that did not finish; runs that ended with other
+parameters. The time from a kill until all other processes have ended is measured.
 """
 
 import collections
@@ -25,13 +24,13 @@ from benchmarks import groups
 from benchmarks.measure import Measured, record, spread
 from common import launch
 
-_KILLS = flags.DEFINE_integer("kills", 100, "faults in all", lower_bound=1)
-_SIZES = flags.DEFINE_list("processes", ["1", "2"], "sizes of groups, in turn")
-_SEED = flags.DEFINE_integer("seed", 0, "of the moments")
-_OUT = flags.DEFINE_string("out", "results/benchmark_faults.json", "where the result goes")
+_KILLS = flags.DEFINE_integer("kills", 100, "number of faults", lower_bound=1)
+_SIZES = flags.DEFINE_list("processes", ["1", "2"], "numbers of processes in a group, taken in turn")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the random moments")
+_OUT = flags.DEFINE_string("out", "results/benchmark_faults.json", "file of the result")
 
 STEPS, FAULTS_PER_RUN, PATIENCE = 1000, 10, 90.0
-START = 0.4  # about the part of an undisturbed run that goes by before its first update
+START = 0.4  # the part of an undisturbed run before its first update, about
 RUN = (
     "--config=configs/lenet5_folder.py",
     "--config.data.source=digits",
@@ -49,7 +48,7 @@ RUN = (
 
 @dataclasses.dataclass
 class Fault:
-    """One fault: signal, phase of the run it fell in, what was saved before and is there after, seconds of waiting."""
+    """One fault: the signal, the run's phase then, checkpointed steps before and after it, seconds until all ended."""
 
     signal: str
     phase: str
@@ -70,7 +69,7 @@ class Group:
         self.processes = groups.start_group(size, *RUN, f"--workdir={folder}", cache=cache, log=self._log)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until all have ended, at most this long; whether they have."""
+        """Waits until all have ended, at most this long; returns whether they have."""
         deadline = time.monotonic() + seconds
         while (running := self._running()) and time.monotonic() < deadline:
             time.sleep(0.02)
@@ -80,7 +79,7 @@ class Group:
         return any(process.poll() is None for process in self.processes)
 
     def end(self) -> None:
-        """End what is left."""
+        """Ends the processes that are left."""
         for process in self.processes:
             if process.poll() is None:
                 process.kill()
@@ -89,7 +88,7 @@ class Group:
 
 
 def phase(folder: pathlib.Path, log: pathlib.Path) -> str:
-    """What a run is at, as its files tell: 'start', 'restore', 'save', 'evaluate' or 'train'."""
+    """The phase of a run, read off its files: 'start', 'restore', 'save', 'evaluate' or 'train'."""
     text = log.read_text(errors="replace").rpartition("=== start\n")[2]
     if any("tmp" in path.name for path in (folder / "checkpoints").glob("*")):
         return "save"
@@ -99,7 +98,7 @@ def phase(folder: pathlib.Path, log: pathlib.Path) -> str:
 
 
 def undisturbed(folder: pathlib.Path, size: int, cache: pathlib.Path) -> float:
-    """Seconds that a run takes to which nothing happens."""
+    """Seconds that an undisturbed run takes."""
     started = time.monotonic()
     group = Group(folder, size, cache)
     if not group.wait(600) or any(process.returncode for process in group.processes):
@@ -109,11 +108,11 @@ def undisturbed(folder: pathlib.Path, size: int, cache: pathlib.Path) -> float:
 
 
 def disturbed(folder: pathlib.Path, size: int, cache: pathlib.Path, seconds: float, rng: random.Random) -> list[Fault]:
-    """Run with faults until it has had its share of them, then let it finish."""
+    """Makes a run with its share of faults, then lets it finish; returns the faults."""
     faults = []
     while len(faults) < FAULTS_PER_RUN:
         group = Group(folder, size, cache)
-        # Two moments in three lie after the start, where there is something to lose; a run that goes on is shorter.
+        # Two moments in three lie after the start, when there is something to lose. A resumed run is shorter.
         low = 0.0 if rng.random() < 1 / 3 else START
         high = START + (1 - START) * (1 - groups.newest_step(folder) / STEPS)
         if group.wait(seconds * rng.uniform(low, high)):
@@ -138,7 +137,7 @@ def _one_fault(group: Group, folder: pathlib.Path, size: int, rng: random.Random
 
 
 def parameters(folder: pathlib.Path) -> list:
-    """Every parameter after the last step."""
+    """The parameters after the last step."""
     import jax
     import numpy as np
 
@@ -148,14 +147,14 @@ def parameters(folder: pathlib.Path) -> list:
 
 
 def same(one: pathlib.Path, other: pathlib.Path) -> bool:
-    """Whether two finished runs have the same parameters, to the bit."""
+    """True if two finished runs have the same parameters, to the bit."""
     import numpy as np
 
     return all(np.array_equal(a, b) for a, b in zip(parameters(one), parameters(other), strict=True))
 
 
 def summarised(faults: list[Fault], runs: collections.Counter) -> Measured:
-    """What is written: counts, and seconds of noticing."""
+    """The recorded numbers: counts of faults and runs, and the seconds until all others had ended."""
     kinds = {
         "fell on a run at": (fault.phase for fault in faults),
         "were a": (fault.signal for fault in faults),
@@ -177,7 +176,7 @@ def summarised(faults: list[Fault], runs: collections.Counter) -> Measured:
 
 
 def main() -> None:
-    """Disturb runs until there were enough faults, and write what became of them."""
+    """Disturbs runs until there were enough faults, and writes the outcome."""
     rng = random.Random(_SEED.value)
     sizes = [int(size) for size in _SIZES.value]
     faults, runs, calm, seconds = [], collections.Counter(), {}, {}
@@ -191,7 +190,7 @@ def main() -> None:
             size = sizes[runs["runs"] % len(sizes)]
             folder = root / f"run{runs['runs']}"
             found = disturbed(folder, size, root / "compiled", seconds[size], rng)
-            if len(found) < FAULTS_PER_RUN:  # it ended before the moment that was drawn: it has become faster
+            if len(found) < FAULTS_PER_RUN:  # it ended before the moment drawn: runs have become faster
                 seconds[size] *= 0.7
             faults += found
             runs["runs"] += 1

@@ -1,6 +1,6 @@
-"""Several real processes of `common.main` that train together on this machine, each with its supervisor.
+"""Several processes of `common.main` that train together on this machine, each with its supervisor.
 
-For measurements, and for tests.
+Used by measurements and by tests.
 """
 
 import os
@@ -18,14 +18,14 @@ Process = subprocess.Popen
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("localhost", 0))
         return probe.getsockname()[1]
 
 
 def slurm(number: int, count: int) -> dict[str, str]:
-    """What Slurm tells process `number` of `count` on this machine; JAX takes its port from the job's number."""
+    """Slurm's variables for process `number` of `count` on this machine; JAX derives its port from the job's number."""
     return {
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_STEP_NODELIST": "localhost",
@@ -38,9 +38,9 @@ def slurm(number: int, count: int) -> dict[str, str]:
 def start_group(
     count: int, *arguments: str, cache: pathlib.Path, on_slurm: bool = False, log: IO | None = None
 ) -> list[Process]:
-    """`python -m common.main ARGUMENTS` as `count` processes; of one alone, without a supervisor.
+    """Starts `python -m common.main ARGUMENTS` as `count` processes; a single one has no supervisor.
 
-    Compiled programs are kept in `cache`. What the processes say goes to `log`, or stays with them.
+    Compiled programs are kept in `cache`. The processes' output goes to `log`, or to pipes without one.
     """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
     command = [sys.executable, "-m", "common.main", *arguments]
@@ -56,7 +56,7 @@ def start_group(
 
 
 def finish_group(group: list[Process], timeout: float = 240) -> list[tuple[int, str, str]]:
-    """Exit code, standard output and standard error of each process, when all have ended."""
+    """Waits for all processes; the exit code, standard output and standard error of each."""
     ended = []
     for process in group:
         output, errors = process.communicate(timeout=timeout)
@@ -65,14 +65,14 @@ def finish_group(group: list[Process], timeout: float = 240) -> list[tuple[int, 
 
 
 def _worker(process: Process) -> int | None:
-    """The id of the process that trains, which the supervisor `process` stands by; None when there is none."""
+    """The id of the process that trains under the supervisor `process`; None without one."""
     children = pathlib.Path(f"/proc/{process.pid}/task/{process.pid}/children")
     found = children.read_text().split() if children.exists() else []
     return int(found[0]) if found else None
 
 
 def send(process: Process, number: int = signal.SIGKILL) -> None:
-    """Send a signal to the process that trains, rather than to its supervisor if it has one."""
+    """Sends a signal to the process that trains, not to its supervisor."""
     if process.poll() is None:
         os.kill(_worker(process) or process.pid, number)
 
@@ -83,7 +83,7 @@ def newest_step(folder: pathlib.Path) -> int:
 
 
 def wait_for_checkpoint(folder: pathlib.Path, group: list[Process], after: int = 0, timeout: float = 200) -> None:
-    """Return when there is a checkpoint of a later step than `after`."""
+    """Waits for a checkpoint of a later step than `after`."""
     deadline = time.monotonic() + timeout
     while newest_step(folder) <= after:
         assert all(process.poll() is None for process in group), finish_group(group)

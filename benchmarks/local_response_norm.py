@@ -1,8 +1,8 @@
-"""How fast local response normalisation is: `python -m benchmarks.local_response_norm`.
+"""The speed of local response normalisation: `python -m benchmarks.local_response_norm`.
 
-Our function against the ways it is usually written, on the maps of AlexNet's conv1 and conv2, forwards and forwards
-with the gradient. All candidates are measured in turn, round after round, so that whatever else the machine does
-falls on all of them. Writes results/benchmark_local_response_norm.json.
+Compares our function with the usual implementations on the maps of AlexNet's conv1 and conv2, forwards only and with
+the gradient. All candidates are measured in turn, round after round, so that other work on the machine affects all of
+them alike. Writes results/benchmark_local_response_norm.json.
 """
 
 import functools
@@ -20,9 +20,9 @@ from benchmarks.measure import Measured, record, spread
 from common import launch
 from common.nn.layers import local_response_norm
 
-_BATCH = flags.DEFINE_integer("batch", 16, "images", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each", lower_bound=2)
-_OUT = flags.DEFINE_string("out", "results/benchmark_local_response_norm.json", "where the result goes")
+_BATCH = flags.DEFINE_integer("batch", 16, "images in a batch", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each candidate", lower_bound=2)
+_OUT = flags.DEFINE_string("out", "results/benchmark_local_response_norm.json", "file of the result")
 
 MAPS = {"conv1": (55, 55, 96), "conv2": (27, 27, 256)}
 
@@ -63,7 +63,7 @@ CANDIDATES: dict[str, Callable[[Array], Array]] = {
 
 
 def measure(batch: int, rounds: int) -> Measured:
-    """Milliseconds of each candidate on each maps, in each direction, and their ratio to ours in the same round."""
+    """Milliseconds of each candidate for each layer's maps and direction, and their ratio to ours in the same round."""
     return {
         name: values
         for maps, shape in MAPS.items()
@@ -101,7 +101,7 @@ def _both(function: Callable[[Array], Array], x: Array, cotangent: Array) -> tup
 
 
 def main() -> None:
-    """Measure and write the result."""
+    """Measures and writes the result."""
     measured = measure(_BATCH.value, _ROUNDS.value)
     name = f"local response normalisation, {_BATCH.value} images"
     record(pathlib.Path(_OUT.value), name, measured, "python -m benchmarks.local_response_norm")

@@ -1,11 +1,12 @@
-"""What the training loop costs: images per second of the whole loop over those of the bare compiled step.
+"""The cost of the training loop: images per second of the whole loop over those of the bare compiled step.
 
     python -m benchmarks.loop --config=configs/lenet5_mnist_modern.py --config.data.directory=DIR
 
-The bare step runs on one batch that is already on the device. Both are measured in turn, several times; the ratio is
-of neighbouring measurements, so that a machine's slow minutes fall on both alike. Writes results/benchmark_loop.json.
+The bare step runs on one batch that is already on the device. Both are measured in turn, several times. The ratio
+compares neighbouring measurements, so that slow minutes affect both alike. Writes results/benchmark_loop.json.
 """
 
+import functools
 import pathlib
 import tempfile
 import time
@@ -17,13 +18,13 @@ from benchmarks.measure import record, spread
 from common import launch
 
 _CONFIG = launch.define_config()
-_STEPS = flags.DEFINE_integer("steps", 469, "updates in one measurement: by default, a pass over MNIST", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each", lower_bound=2)
-_OUT = flags.DEFINE_string("out", "results/benchmark_loop.json", "where the result goes")
+_STEPS = flags.DEFINE_integer("steps", 469, "updates in one measurement; default: a pass over MNIST", lower_bound=1)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each side", lower_bound=2)
+_OUT = flags.DEFINE_string("out", "results/benchmark_loop.json", "file of the result")
 
 
 def main() -> None:
-    """Measure both in turn and write the result."""
+    """Measures both in turn and writes the result."""
     config = _CONFIG.value
     bare_speeds, loop_speeds = [], []
     bare = _bare_step(config)
@@ -41,23 +42,27 @@ def main() -> None:
     record(pathlib.Path(_OUT.value), name, measured, command)
 
 
-def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
+def _bare_step(config) -> Callable[[], float]:
     """A function that times the compiled update on one resident batch, in images per second."""
     import jax
 
-    from common import models, train
-    from common.data import datasets, pipeline
+    from common import models
+    from common.data import augment, datasets, pipeline
     from common.devices import compilation
+    from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
+    from common.training.steps import recipe, train_step
 
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
-    optimizer, _ = train.make_optimizer(config, len(dataset.train))
-    step = compilation.jit(train.make_train_step(config, classifier, optimizer), donate_argnums=0)
+    optimizer, _ = make_optimizer(config, len(dataset.train))
+    transform = augment.make_input_transform(config.data, config.augment)
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    step = compilation.jit(functools.partial(train_step, **fixed), donate_argnums=0)
     images, labels = jax.device_put(pipeline.gather(dataset.train, list(range(config.train.batch_size))))
 
     def measure() -> float:
-        state, _ = step(create_state(classifier, optimizer, config), images, labels)
+        state, _ = step(create_state(classifier, optimizer, config.seed, config.optimizer.ema > 0), images, labels)
         jax.block_until_ready(state)
         started = time.perf_counter()
         for _ in range(_STEPS.value):
@@ -68,8 +73,8 @@ def _bare_step(config) -> Callable[[], float]:  # noqa: ANN001
     return measure
 
 
-def _whole_loop(config) -> float:  # noqa: ANN001
-    """Images per second that `fit` itself reports, of its second half (the first has the compilation)."""
+def _whole_loop(config) -> float:
+    """Images per second that `fit` reports for its second half (the first includes compilation)."""
     from common import train
     from common.run import metrics
 

@@ -1,20 +1,20 @@
-"""What the benchmarks share: spreads of measurements, and how a result is recorded and shown."""
+"""Spreads of measurements, and the record of a result: shared by all benchmarks."""
 
 import datetime
 import pathlib
 import statistics
 from typing import Any
 
-Measured = dict[str, dict[str, float]]  # what was measured -> its median, lowest and highest
+Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowest and highest value
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median, lowest and highest of repeated measurements."""
+    """The median, lowest and highest of repeated measurements."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
 def record(path: pathlib.Path, benchmark: str, measured: Measured, command: str, **facts: Any) -> None:
-    """Write a result to `path`, from where `python -m common.tables` takes it, and print it."""
+    """Prints a result and writes it to `path`, where `python -m common.tables` finds it."""
     from common.run import workdir  # slow imports
 
     result = {

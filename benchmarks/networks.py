@@ -1,4 +1,4 @@
-"""The networks that benchmarks are of, without a dataset."""
+"""The networks that benchmarks use, without a dataset."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ CLASSES = 1000
 def of(family: str, variant: str, side: int, **changes: Any) -> tuple[ConfigDict, Any]:
     """The `model` section of a variant with these changes, and its `models.Classifier` for square colour images.
 
-    side: of the images, pixels. UserError for names that do not exist and images that the network cannot take.
+    side: of the images, in pixels. UserError for unknown names and for images that the network cannot take.
     """
     from common import models  # slow imports
 

@@ -1,9 +1,9 @@
-"""Whether several processes learn what one does: `python -m benchmarks.processes [--sizes=2,4]`.
+"""Losses of several processes against those of one: `python -m benchmarks.processes [--sizes=2,4]`.
 
-Every architecture makes some updates on the bundled digits, as one process with one device and as groups of processes
-with a device each that exchange gradients over the loopback interface. Recorded: how far the losses of a group, in
-training and in the test after it, are from those of one process, relatively; rounding apart they are the same. Writes
-results/benchmark_processes.json after each network.
+Every architecture makes a few updates on the bundled digits: as one process with one device, and as groups of processes
+that have a device each and exchange gradients over the loopback interface. The result is the relative difference
+between the losses of a group and of one process, in training and in the test that follows; only rounding should differ.
+Writes results/benchmark_processes.json after each network.
 """
 
 import pathlib
@@ -17,10 +17,10 @@ from common import launch
 from common.errors import UserError
 
 _SIZES = flags.DEFINE_list("sizes", ["2", "4"], "processes in a group")
-_OUT = flags.DEFINE_string("out", "results/benchmark_processes.json", "where the result goes")
+_OUT = flags.DEFINE_string("out", "results/benchmark_processes.json", "file of the result")
 
 STEPS = 6
-# Small rates: rounding grows with every update, and with the rate.
+# A small learning rate: rounding errors grow with every update and with the rate.
 RUN = (
     f"--config.train.length={STEPS}steps",
     "--config.train.log_every=1steps",
@@ -46,7 +46,7 @@ NETWORKS = {
 
 
 def main() -> None:
-    """Train every network in every size, and write how far the losses are apart."""
+    """Trains every network in groups of every size, and writes how much the losses differ."""
     measured = {}
     with tempfile.TemporaryDirectory(prefix="processes-") as name:
         root = pathlib.Path(name)
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def _losses(size: int, folder: pathlib.Path, cache: pathlib.Path, config: str, *options: str) -> list[float]:
-    """The loss of each update, and that of the test."""
+    """The losses of all updates, and of the test."""
     from common.run import metrics
 
     group = groups.start_group(size, f"--config={config}", *RUN, *options, f"--workdir={folder}", cache=cache)

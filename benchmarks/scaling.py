@@ -1,6 +1,6 @@
-"""The cost model of docs/scaling.md, worked out: `python -m benchmarks.scaling` writes the tables into that page.
+"""The cost model of docs/scaling.md: `python -m benchmarks.scaling` writes the tables into that page.
 
-python -m benchmarks.scaling --check    compiles an update on 8 simulated devices and compares what it sends
+`python -m benchmarks.scaling --check` compiles an update on 8 simulated devices and compares what it sends.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from absl import flags
 from benchmarks import networks
 from common import launch
 
-if TYPE_CHECKING:  # what is slow to import comes after the flags
+if TYPE_CHECKING:  # slow imports come after the flags
     from jax.sharding import Mesh
     from jaxtyping import PyTree
 
@@ -31,11 +31,11 @@ DEVICES = (8, 256, 4096)
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """NVIDIA DGX H100, by its data sheet: per GPU, in bfloat16 without sparsity.
+    """NVIDIA DGX H100, from its data sheet; numbers are for one GPU, in bfloat16 without sparsity.
 
-    peak: operations a second. utilisation: share of them that training reaches, an assumption. near, far: bytes a
+    peak: operations a second. utilisation: the share of them that training reaches, an assumption. near, far: bytes a
     second in one direction, over NVLink inside a node and over InfiniBand (400 Gb/s) between nodes. latency: seconds
-    of one message between nodes, an assumption.
+    for a message between nodes, an assumption.
     """
 
     name: str = "H100"
@@ -56,7 +56,7 @@ class Machine:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """What the model needs to know of a network: parameters, and multiply-adds of one image forwards."""
+    """A network in the model: its parameters, the multiply-adds of one image forwards, and the batch of a device."""
 
     name: str
     parameters: int
@@ -65,15 +65,15 @@ class Network:
 
 
 def compute_seconds(network: Network, machine: Machine) -> float:
-    """An update's arithmetic on one device: forwards once, backwards twice, two operations to a multiply-add."""
+    """Seconds of an update's arithmetic on a device: once forwards, twice backwards, two operations a multiply-add."""
     return 3 * 2 * network.multiply_adds * network.batch / (machine.peak * machine.utilisation)
 
 
 def exchange_seconds(size: float, devices: int, machine: Machine) -> float:
-    """One pass of `size` bytes round all devices (all-gather or reduce-scatter); an all-reduce is two.
+    """Seconds for one pass of `size` bytes round all devices (all-gather, reduce-scatter); an all-reduce is two.
 
-    In two stages, inside nodes and then between them, where each of a node's devices has its own link and its own
-    part of the array.
+    The pass has two stages: inside nodes, then between them, where each device has its own link and its own part of
+    the array.
     """
     inside = min(devices, machine.per_node)
     nodes = math.ceil(devices / machine.per_node)
@@ -83,7 +83,7 @@ def exchange_seconds(size: float, devices: int, machine: Machine) -> float:
 
 
 def row(network: Network, devices: int, machine: Machine) -> list[str]:
-    """One line of the table."""
+    """A row of the table."""
     gradients = 4 * network.parameters
     weights = 2 * network.parameters  # gathered in bfloat16, as the layers use them
     compute = compute_seconds(network, machine)
@@ -126,7 +126,7 @@ def studied() -> list[Network]:
 
 
 def network(family: str, variant: str, batch: int, side: int = 224, **changes: Any) -> Network:
-    """A variant on colour images of `side` pixels and 1000 classes, with `batch` of them on a device."""
+    """A variant on colour images of `side` pixels and 1000 classes, with `batch` images on a device."""
     import jax
 
     from common.anatomy import layer_table
@@ -143,15 +143,20 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
     """The update of a variant under SGD with momentum, and the shapes of its state."""
     import jax
 
-    from common import models, train
+    from common import models
     from common.config import base
+    from common.data import augment
+    from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
+    from common.training.steps import recipe, train_step
 
     config = base(models.section(family, variant, **changes))
     _, classifier = networks.of(family, variant, side, **changes)
-    optimizer, _ = train.make_optimizer(config, 1000)
-    shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
-    return train.make_train_step(config, classifier, optimizer), shapes
+    optimizer, _ = make_optimizer(config, 1000)
+    shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
+    transform = augment.make_input_transform(config.data, config.augment)
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    return functools.partial(train_step, **fixed), shapes
 
 
 def state_shapes(family: str, variant: str) -> "PyTree":
@@ -160,7 +165,7 @@ def state_shapes(family: str, variant: str) -> "PyTree":
 
 
 def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: int, **changes: Any) -> str:
-    """The text of an update compiled for a mesh of simulated devices; nothing of its size is held in memory."""
+    """The text of an update compiled for a mesh of simulated devices; no arrays are allocated."""
     import jax
 
     from common.devices import mesh as mesh_lib
@@ -170,13 +175,18 @@ def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: i
     placed = {"sharding": mesh_lib.batched(mesh)}
     images = jax.ShapeDtypeStruct((batch, side, side, 3), "float32", **placed)
     labels = jax.ShapeDtypeStruct((batch,), "int32", **placed)
+
+    def laid_out(state: "PyTree", *batch: jax.Array) -> tuple:
+        state, totals = step(state, *batch)
+        return sharding.constrain(state, mesh), totals
+
     with sharding.split_activations(mesh):
-        step = jax.jit(sharding.kept(step, mesh), donate_argnums=0)
-        return step.lower(sharding.like(shapes, mesh), images, labels).compile().as_text()
+        update = jax.jit(laid_out, donate_argnums=0)
+        return update.lower(sharding.sharded_structs(shapes, mesh), images, labels).compile().as_text()
 
 
 def main() -> None:
-    """Write the tables, or compare with compiled programs."""
+    """Writes the tables, or compares with compiled programs."""
     if _CHECK.value:
         _compare()
         return
@@ -192,7 +202,7 @@ def main() -> None:
 
 
 def _compare() -> None:
-    """Print what compiled programs send, in multiples of what the model of one pass says."""
+    """Prints what compiled programs send, in multiples of one pass of the model."""
     for family, variant, side in (("resnet", "resnet50", 64), ("vit", "l16", 32)):
         for fsdp in (1, CHECKED_ON):
             found = {kind: round(count, 3) for kind, count in passes(family, variant, side, fsdp).items()}
@@ -200,7 +210,7 @@ def _compare() -> None:
 
 
 def passes(family: str, variant: str, side: int, fsdp: int, **changes: Any) -> dict[str, float]:
-    """What an update on 8 devices sends, by kind of collective, over (n - 1) / n times the parameters' bytes."""
+    """Bytes that an update on 8 devices sends, by kind of collective, over (n - 1) / n times the parameters' bytes."""
     from ml_collections import ConfigDict
 
     from benchmarks import collectives

@@ -1,9 +1,9 @@
-"""How long one waits: `python -m benchmarks.startup`.
+"""Waiting times: `python -m benchmarks.startup`.
 
-For a newcomer: `common.main --help`, and training LeNet-5 on the bundled digits with the report after it (what
-`make train` does once things are installed). For a run that was killed: from the same command, given again, to its
-first new update, with the compiled programs that the run keeps in its folder and without. All in processes of their
-own. Writes results/benchmark_startup.json.
+A newcomer waits for `common.main --help`, for LeNet-5 to train on the bundled digits, and for its report (what `make
+train` does after the installation). Whoever resumes a killed run waits from the command to the first new update, with
+and without the compiled programs that the run keeps. Each command is a process of its own. Writes
+results/benchmark_startup.json.
 """
 
 import os
@@ -20,15 +20,15 @@ from benchmarks.measure import record, spread
 from common import launch
 from common.errors import UserError
 
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "results/benchmark_startup.json", "where the result goes")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each command", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "results/benchmark_startup.json", "file of the result")
 
-KILLED = "configs/vit_digits.py"  # it compiles longest among those that learn digits
-PATIENCE = 600.0  # seconds until a run has to get on
+KILLED = "configs/vit_digits.py"  # compiles longest among the networks for digits
+PATIENCE = 600.0  # seconds within which a run must progress
 
 
 def main() -> None:
-    """Measure and write the result."""
+    """Measures and writes the result."""
     helps = [_seconds("common.main", "--help") for _ in range(_ROUNDS.value)]
     trains, reports, kept, anew = [], [], [], []
     for _ in range(_ROUNDS.value):
@@ -54,13 +54,13 @@ def _seconds(module: str, *arguments: str) -> float:
     """Wall time of `python -m MODULE ARGUMENTS`."""
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
-    if done.returncode not in ((0, 1) if "--help" in arguments else (0,)):  # absl leaves with 1 after its help
+    if done.returncode not in ((0, 1) if "--help" in arguments else (0,)):  # absl exits with 1 after its help
         raise UserError(f"python -m {module} has failed: {done.stderr.strip().splitlines()[-1]}")
     return time.perf_counter() - started
 
 
 def _until_an_update(folder: pathlib.Path, programs: pathlib.Path) -> float:
-    """Seconds from the command to the first new record of an update; the run is killed at its next checkpoint."""
+    """Seconds from the command to the first new update on record; kills the run at its next checkpoint."""
     options = (f"--config={KILLED}", f"--workdir={folder}")
     often = ("--config.train.log_every=1steps", "--config.checkpoint.every=5steps", "--config.evaluate.every=1000steps")
     records, saved = _records(folder), _saved(folder)

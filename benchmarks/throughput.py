@@ -1,9 +1,9 @@
-"""How fast networks train: `python -m benchmarks.throughput --models=resnet:resnet50,vit:s16 [--peer=torch]`.
+"""Training speed of networks: `python -m benchmarks.throughput --models=resnet:resnet50,vit:s16 [--peer=torch]`.
 
-One update (forward, backward, momentum) on a batch that is already on the device, ours and the same network in
-PyTorch, each in a process of its own, taking turns within one run, with a chain of matrix products in between: what
-share of the machine's own rate a network reaches is then of the same minutes. Writes results/benchmark_throughput*.json
-with medians and spreads; `python -m common.tables` makes the table.
+Times one update (forward, backward, momentum) on a batch that is already on the device: ours, and the same network's in
+PyTorch. Each has its own process, and they take turns within one run. A chain of matrix products takes turns with them,
+so that the share of the machine's rate that a network reaches is measured in the same minutes. Writes medians and
+spreads to results/benchmark_throughput*.json; `python -m common.tables` makes the table.
 """
 
 import contextlib
@@ -20,17 +20,17 @@ from common import launch
 from common.errors import UserError
 
 _MODELS = flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT")
-_PEER = flags.DEFINE_enum("peer", "none", ["none", "torch"], "what to race against")
+_PEER = flags.DEFINE_enum("peer", "none", ["none", "torch"], "library to race against")
 _BATCH = flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
 _SIZE = flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "precision of the computation")
 _STEPS = flags.DEFINE_integer("steps", 2, "updates in one measurement", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each", lower_bound=2)
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each contestant", lower_bound=2)
 _OUT = flags.DEFINE_string("out", "results", "folder of the results")
 
 
 def main() -> None:
-    """Race every network that the flags name."""
+    """Times every network that the flags name."""
     if not _MODELS.value:
         raise UserError("--models is empty; for example --models=resnet:resnet50,vit:s16")
     specs = [_spec(name) for name in _MODELS.value]
@@ -46,7 +46,7 @@ def _spec(name: str) -> Spec:
 
 
 def race(spec: Spec) -> Measured:
-    """Numbers of a network by name, each with median, lowest and highest: images/s, ratios, shares; bytes; seconds."""
+    """The results for a network by name, with median, lowest and highest: images/s, ratios, shares, GB, seconds."""
     names = ["ours", "products", *([_PEER.value] if _PEER.value != "none" else [])]
     with contextlib.ExitStack() as stack:
         sides = {name: stack.enter_context(_contestant(name, spec)) for name in names}
@@ -71,7 +71,7 @@ def race(spec: Spec) -> Measured:
 
 
 def training_flops(spec: Spec) -> float:
-    """Floating-point operations of an update for one image: forward once, backward twice, two to a multiply-add."""
+    """Floating-point operations of an update for one image: once forwards, twice backwards, two a multiply-add."""
     from common.anatomy import layer_table
 
     _, classifier = module_of(spec)
@@ -81,7 +81,7 @@ def training_flops(spec: Spec) -> float:
 
 @contextlib.contextmanager
 def _contestant(name: str, spec: Spec) -> Iterator[Connection]:
-    """The other end of a contestant's pipe; its process ends with the context."""
+    """The pipe to a contestant, whose process ends with the context."""
     spawn = multiprocessing.get_context("spawn")  # a fork would share the parent's runtime
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs, name, spec), daemon=True)

@@ -1,7 +1,7 @@
-"""Our networks in PyTorch, to race against: `torch_network(module, image_size)` reads the layers off a Linen module.
+"""Our networks in PyTorch, for comparison: `torch_network(module, image_size)` reads the layers off a Linen module.
 
-Every network has the parameters of its counterpart, to the last one (the tests count them), and computes the same
-layers; initial values are PyTorch's. Inputs are NCHW.
+Every network computes the same layers as its counterpart and has exactly as many parameters, which the tests count.
+Initial values are PyTorch's. Inputs are NCHW.
 """
 
 from typing import Any
@@ -18,9 +18,9 @@ from vit.model import VisionTransformer
 
 
 def torch_network(module: Any, image_size: int) -> nn.Module:
-    """The counterpart of a Linen module for square images of that side; KeyError for one that has none here.
+    """The counterpart of a Linen module for square images of that side; KeyError for a module without one.
 
-    In training its output is a tuple of logits and auxiliary logits for GoogLeNet and logits for the others.
+    In training, GoogLeNet's output is a tuple of logits and auxiliary logits; the others' output is logits.
     """
     return _NETWORKS[type(module)](module, image_size)
 
@@ -94,7 +94,7 @@ def _unit(inputs: int, outputs: int, kernel: int, batch_norm: bool, stride: int 
 
 
 class _GoogLeNet(nn.Module):
-    """Stem, nine Inception modules, and the auxiliary classifiers of training."""
+    """A stem, nine Inception modules, and the auxiliary classifiers of training."""
 
     def __init__(self, module: GoogLeNet, image_size: int):
         super().__init__()

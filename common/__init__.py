@@ -1,1 +1,1 @@
-"""What every architecture shares: configuration, data, the training loop and the tools around it."""
+"""The code that all architectures share: configuration, data, the training loop and the tools around it."""

@@ -1,23 +1,25 @@
 """Every option of a run, with its default and meaning, in one place.
 
-A config file calls `base(model)` and overrides what its experiment changes; the result is locked, so an option
-that is not here is an error. Durations are text, '20 epochs' or '64000 steps', in passes over the training set
-or in updates.
+A config file calls `base(model)` and overrides the options that its experiment changes. The result is locked, so an
+option that is not here is an error. Durations are text: '20 epochs' are passes over the training set, '64000 steps' are
+updates.
 """
 
 import json
+import math
 from typing import Any
 
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from common.data import normalize, preparation, randaugment
+from common import models
+from common.data import augment, normalize, preparation
 from common.errors import UserError, unknown
-from common.optim import duration, optimizers, registry, schedules
+from common.optim import optimizers, plan, registry, schedules
 
 
 def base(model: ConfigDict) -> ConfigDict:
-    """The default experiment for a `models.section(...)`: every key a run reads."""
+    """The default experiment for a `models.section(...)`: every option that a run reads."""
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of examples, augmentation and dropout
     config.model = model  # family, variant and every hyper-parameter of the network
@@ -29,6 +31,9 @@ def base(model: ConfigDict) -> ConfigDict:
     data.test_split = "test"
     data.limit = 0  # train on the first N examples only; 0 is all
     data.holdout = 0.2  # fraction of each class held out for testing where the source has no test set
+    # Checkpoints are selected on it: a share of the training set ('10%'), a TFDS split or slice, or a folder beside
+    # train/; '' is none, and then the test set is watched.
+    data.validation = ""
     data.channels = 0  # 1 (grey), 3 (colour), or 0: as the data has it
     data.invert = False  # swap black and white
     data.resize = 0  # pixels of the shorter side that images are resized to; 0 leaves them
@@ -36,15 +41,16 @@ def base(model: ConfigDict) -> ConfigDict:
     data.pad = 0  # pixels of background added at each side, after cropping
     data.train_crop = "centre"  # part that training keeps: 'centre', a square at a 'random' place, or an 'area'
     data.resize_max = 0  # training's shorter side is drawn from `resize` up to this, pixels; 0 is `resize` always
-    data.area = (0.08, 1.0)  # 'area': fraction of the image that is kept (and resized to the square)
+    data.area = (0.08, 1.0)  # 'area': least and largest fraction of the image that is kept and resized to the square
     data.ratio = (3 / 4, 4 / 3)  # 'area': its width over its height
     data.skip_bad = False  # train on the next image in place of one that cannot be read, instead of stopping
     data.memory = "auto"  # 'arrays' decodes once into memory, 'stream' at each access, 'auto' as size and crop allow
-    data.normalize = "range"  # black and white become `pixel_range`; 'channels': less each colour's mean, over its
-    # deviation; 'pixels': less the mean image, over each colour's deviation
-    data.pixel_range = (0.0, 1.0)  # 'range': what 0 and 255 become; float images are left as they are
-    data.mean = ()  # 'channels': each colour's mean, 0..255; () is that of the training set
-    data.std = ()  # 'channels', 'pixels': what is divided by, 0..255, one or each colour's; () as the training set's
+    # 'range': black and white become `pixel_range`; 'channels': each colour's mean is subtracted and its deviation
+    # divided by; 'pixels': the mean image is subtracted, and each colour's deviation divided by.
+    data.normalize = "range"
+    data.pixel_range = (0.0, 1.0)  # 'range': the values of 0 and 255; float images are left as they are
+    data.mean = ()  # 'channels': each colour's mean, 0..255; () is the training set's
+    data.std = ()  # 'channels', 'pixels': the divisor, 0..255, one or each colour's; () is the training set's deviation
     data.statistics = ""  # .npz of `python -m common.statistics` to use; '' is the run's own
     data.shuffle = "epoch"  # a new order each 'epoch', one order drawn 'once', or 'none': as stored
     data.workers = 2  # threads that read and decode ahead when streaming
@@ -52,7 +58,8 @@ def base(model: ConfigDict) -> ConfigDict:
     config.init = init = ConfigDict()
     init.checkpoint = ""  # weights to start from: a trained run's workdir, or a file of published ones; '' is none
     init.new_head = False  # start with an untrained classification head, as other classes need it
-    init.old_grid = ()  # rows and columns of patches in a file of a Vision Transformer's; () is a square
+    if model.get("family"):
+        init.update(models.init_options(model.family))
 
     config.augment = augment = ConfigDict()  # random changes to training images, on the device
     augment.translate = 0.0  # largest shift along each axis, pixels
@@ -66,15 +73,17 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.pca_colour = 0.0  # deviation of each principal colour's share in a shift of the image's colour
     augment.randaugment_layers = 0  # RandAugment: random operations on each image, one after the other
     augment.randaugment_magnitude = 10.0  # their strength, 0 to 30
-    augment.mixup = 0.0  # blend images and labels in pairs by a share drawn from Beta(mixup, mixup); 0 is not to
+    augment.mixup = 0.0  # images and labels are blended in pairs, by a share drawn from Beta(mixup, mixup); 0 is never
 
     config.train = train = ConfigDict()
     train.length = "20 epochs"
     train.batch_size = 128  # examples in one update, over all devices and processes
-    train.accumulate = 1  # split each batch into this many parts, to save memory; the update is the same
-    train.steps_per_call = 1  # updates in one compiled call: raise it where a step is shorter than its dispatch
+    train.accumulate = 1  # split each batch into this many parts, to save memory; the update is the same, unless the
+    # network has batch normalisation, whose statistics are then of each part
+    train.steps_per_call = 1  # updates in one compiled call; raise it where a step takes less time than its dispatch
     train.label_smoothing = 0.0  # for cross-entropy losses
     train.log_every = "1 epoch"
+    train.patience = 0  # stop after this many evaluations without a lower error; 0 is never
 
     config.optimizer = optimizer = ConfigDict()
     optimizer.name = "momentum"  # see common/optim/optimizers.py
@@ -82,28 +91,29 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.b1 = 0.9
     optimizer.b2 = 0.999
     optimizer.eps = 1e-8
-    optimizer.moment_dtype = "float32"  # type that Adam keeps its first moment in; 'bfloat16' saves memory
+    optimizer.moment_dtype = "float32"  # type of Adam's first moment; 'bfloat16' saves memory
     optimizer.mu = 0.02  # 'diagonal_levenberg_marquardt': added to each curvature (LeCun 1998, eq. 21)
-    optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples it is estimated on, each epoch
+    optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples of each epoch's estimate
     optimizer.weight_decay = 0.0
-    optimizer.decay = "coupled"  # into the gradient (L2 penalty), or 'decoupled' from it (AdamW)
-    optimizer.decay_mask = "all"  # parameters that decay: 'all', or 'kernels' (arrays of that name)
+    optimizer.decay = "coupled"  # added to the gradient (L2 penalty), or 'decoupled' from it (AdamW)
+    optimizer.decay_mask = "all"  # parameters that decay: 'all', or only those named 'kernel' ('kernels')
     optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0 is no clipping
-    optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none
+    optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none.
+    # After t updates it is at most (1 + t) / (10 + t)
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "constant"  # see common/optim/schedules.py
-    schedule.learning_rate = 0.01  # the highest
+    schedule.learning_rate = 0.01  # the highest rate
     schedule.warmup = "0 steps"  # linear rise
-    schedule.warmup_from = 0.0  # learning rate that it starts from
-    schedule.boundaries = ()  # 'piecewise': durations after which the next value holds
+    schedule.warmup_from = 0.0  # learning rate at the start of the rise
+    schedule.boundaries = ()  # 'piecewise': durations after which the next rate applies
     schedule.rates = ()  # 'piecewise': one more than boundaries; 'table': one for each epoch, the last stays
     schedule.final = 0.0  # 'cosine', 'linear', 'polynomial': learning rate at the end
     schedule.power = 1.0  # 'polynomial'
     schedule.timescale = "10000 steps"  # 'inverse_sqrt': constant until here, then falls
     schedule.factor = 0.1  # 'plateau': multiplies the rate when the test error stops falling
     schedule.patience = 5  # 'plateau': evaluations without improvement before it does
-    schedule.min_scale = 1e-3  # 'plateau': three drops by ten, then no more
+    schedule.min_scale = 1e-3  # 'plateau': the smallest factor; three drops by ten, then no more
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.every = "1 epoch"
@@ -111,15 +121,15 @@ def base(model: ConfigDict) -> ConfigDict:
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = "1 epoch"
-    checkpoint.keep = 2  # latest ones kept; the one with the lowest test error is kept besides
-    checkpoint.keep_every = "0 steps"  # those at multiples of this are kept for good; 0 is none
+    checkpoint.keep = 2  # latest ones kept, besides the one with the lowest error
+    checkpoint.keep_every = "0 steps"  # checkpoints at multiples of this are kept for good; 0 is none
 
     config.mesh = mesh = ConfigDict()
     mesh.devices = 0  # devices to train on, 0 is all
-    mesh.fsdp = 1  # split parameters and optimizer state over this many devices, -1 is all; 1: each has them whole
-    mesh.start_timeout = 300  # seconds that processes wait for one another at the start, and at other meetings
-    mesh.heartbeat_timeout = 30  # seconds of silence after which a process is given up for lost
-    mesh.hang_timeout = 1800  # seconds without progress after which a process shows its stack and stops; 0: never
+    mesh.fsdp = 1  # devices that parameters and optimizer state are split over; -1 is all, 1 does not split them
+    mesh.start_timeout = 300  # seconds that processes wait for each other, at the start and at barriers
+    mesh.heartbeat_timeout = 30  # seconds of silence after which a process counts as lost
+    mesh.hang_timeout = 1800  # seconds without progress after which a process prints its stack and stops; 0: never
 
     config.profile = profile = ConfigDict()  # writes WORKDIR/profile for TensorBoard or Perfetto
     profile.start = 10  # first step of the trace
@@ -128,73 +138,110 @@ def base(model: ConfigDict) -> ConfigDict:
 
 
 def flat(config: ConfigDict) -> dict[str, Any]:
-    """Every option by its path, such as 'train.batch_size', as JSON gives them back: tuples are lists."""
+    """Every option by its path, such as 'train.batch_size', with the values that JSON gives back: tuples are lists."""
     return traverse_util.flatten_dict(json.loads(config.to_json()), sep=".")
 
 
+# Options of earlier versions that exist no more, with the value that asks for nothing.
+_RETIRED: dict[str, Any] = {"init.old_grid": []}
+
+
+def upgraded(stored: ConfigDict) -> ConfigDict:
+    """The config of a run that an earlier version may have written, with the options of this one.
+
+    Options that came later have their defaults, and options that moved are in their new place. UserError for a config
+    that no version has written.
+    """
+    config = base(models.upgraded(stored.model))
+    known = flat(config)
+    changes = {}
+    for path, value in flat(stored).items():
+        if path in known and not path.startswith("model."):
+            changes[path] = tuple(value) if isinstance(value, list) else value
+        elif not path.startswith("model.") and value != _RETIRED.get(path):
+            raise unknown("option", f"config.{path}", [f"config.{name}" for name in known])
+    try:
+        config.update_from_flattened_dict(changes)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"the config holds a value of another type: {error}") from error
+    return config
+
+
 def validate(config: ConfigDict) -> None:
-    """Refuse values that are out of range or contradict each other, before anything is loaded."""
-    defaults = base(ConfigDict())
+    """UserError for values that are out of range or contradict each other, before anything is loaded."""
+    defaults = base(config.model.copy_and_resolve_references() if "model" in config else ConfigDict())
     _check_presence(config, defaults)
-    _check_elements(config, defaults)
-    train, data = config.train, config.data
-    for key in ("length", "log_every"):
-        duration.parse(train[key], f"config.train.{key}")
-    duration.parse(config.evaluate.every, "config.evaluate.every")
-    for key in ("every", "keep_every"):
-        duration.parse(config.checkpoint[key], f"config.checkpoint.{key}")
+    _check_values(config, defaults)
     _check_ranges(config)
-    _one_of(config, "data.shuffle", ("epoch", "once", "none"))
-    _one_of(config, "data.memory", ("auto", "arrays", "stream"))
-    _one_of(config, "data.channels", (0, 1, 3))
-    _one_of(config, "data.train_crop", ("centre", "random", "area"))
-    _one_of(config, "data.normalize", ("range", "channels", "pixels"))
-    preparation.check(data)
-    normalize.check(config)
-    _check_augment(config)
-    _check_init(config)
-    _one_of(config, "optimizer.moment_dtype", ("float32", "bfloat16"))
-    _one_of(config, "optimizer.decay", ("coupled", "decoupled"))
-    _one_of(config, "optimizer.decay_mask", ("all", "kernels"))
-    if train.batch_size % train.accumulate:
-        raise UserError(
-            f"config.train.batch_size {train.batch_size} does not split into config.train.accumulate "
-            f"{train.accumulate} equal parts"
-        )
+    for path, allowed in _CHOICES.items():
+        if _get(config, path) not in allowed:
+            raise unknown(f"value of config.{path}", _get(config, path), allowed)
     if config.mesh.fsdp < 1 and config.mesh.fsdp != -1:
         raise UserError(f"config.mesh.fsdp is {config.mesh.fsdp}; expected a number of devices, or -1 for all")
+    preparation.check(config.data)
+    normalize.check(config)
+    augment.check(config)
+    plan.check(config)
     registry.check(config, defaults, "optimizer", optimizers.OPTIMIZERS, optimizers.SHARED_KEYS)
     registry.check(config, defaults, "schedule", schedules.SCHEDULES, schedules.SHARED_KEYS)
+    optimizers.check(config.optimizer)
+    schedules.check(config.schedule, config.train.length)
+    if config.train.batch_size % config.train.accumulate:
+        raise UserError(
+            f"config.train.batch_size {config.train.batch_size} does not split into config.train.accumulate "
+            f"{config.train.accumulate} equal parts"
+        )
+    options = {name: config.init[name] for name in config.init if name != "checkpoint"}
+    if not config.init.checkpoint and any(options.values()):
+        raise UserError(f"config.init.checkpoint is empty, but config.init.{' or '.join(options)} is set: from what?")
+    models.check(config.model)
 
 
 def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:
-    """A config file that did not start from `base` may lack options, or have others."""
+    """UserError for a config file that did not start from `base` and lacks options, or has others."""
     ours, theirs = flat(defaults), flat(config)
     for path in ours:
         if path not in theirs:
             raise UserError(f"the config has no {path}; a config file starts from common.config.base()")
     for path in theirs:
-        if path not in ours and not path.startswith("model."):
+        if path not in ours:
             raise unknown("option", f"config.{path}", [f"config.{known}" for known in ours])
 
 
-def _check_elements(config: ConfigDict, defaults: ConfigDict) -> None:
-    """ml_collections lets a tuple hold anything; all hold numbers here, but for durations."""
+def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
+    """UserError for what ml_collections lets pass: any element of a tuple, and numbers that are none."""
     for path, default in flat(defaults).items():
-        texts = path == "schedule.boundaries"
-        for value in _get(config, path) if isinstance(default, list) else ():
-            if isinstance(value, str) != texts:
-                expected = "durations such as '2 epochs'" if texts else "numbers"
-                raise UserError(f"config.{path} holds {value!r}; expected {expected}")
+        value = _get(config, path)
+        if isinstance(default, list):
+            texts = path == "schedule.boundaries"
+            for element in value:
+                if isinstance(element, str) != texts or not isinstance(element, str | int | float):
+                    expected = "durations such as '2 epochs'" if texts else "numbers"
+                    raise UserError(f"config.{path} holds {element!r}; expected {expected}")
+        for number in value if isinstance(default, list) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise UserError(f"config.{path} is {number}; expected a finite number")
+            if isinstance(number, int) and not -(2**63) <= number < 2**63:
+                raise UserError(f"config.{path} is {number:.3e}; expected a whole number of at most 64 bits")
 
 
+_CHOICES = {
+    "data.shuffle": ("epoch", "once", "none"),
+    "data.memory": ("auto", "arrays", "stream"),
+    "data.channels": (0, 1, 3),
+    "data.train_crop": ("centre", "random", "area"),
+    "data.normalize": ("range", "channels", "pixels"),
+    "optimizer.moment_dtype": ("float32", "bfloat16"),
+    "optimizer.decay": ("coupled", "decoupled"),
+    "optimizer.decay_mask": ("all", "kernels"),
+}
 _LOWEST = {
     1: (
         *("train.batch_size", "train.accumulate", "train.steps_per_call", "evaluate.batch_size", "checkpoint.keep"),
         *("optimizer.curvature_examples", "mesh.start_timeout", "mesh.heartbeat_timeout"),
     ),
     0: (
-        *("seed", "mesh.hang_timeout", "mesh.devices", "profile.start", "profile.steps"),
+        *("seed", "train.patience", "mesh.hang_timeout", "mesh.devices", "profile.start", "profile.steps"),
         *("data.limit", "data.resize", "data.crop", "data.pad", "data.resize_max", "data.workers"),
         *("augment.randaugment_layers", "augment.mixup"),
         *("optimizer.eps", "optimizer.mu", "optimizer.weight_decay", "optimizer.clip_norm"),
@@ -210,7 +257,7 @@ _PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # of a lowest and a hi
 def _check_ranges(config: ConfigDict) -> None:
     for low, paths in _LOWEST.items():
         for path in paths:
-            if not _get(config, path) >= low:  # which a NaN is not either
+            if _get(config, path) < low:
                 raise UserError(f"config.{path} is {_get(config, path)}; expected at least {low}")
     for path in _FRACTIONS:
         if not 0 <= _get(config, path) < 1:
@@ -221,30 +268,8 @@ def _check_ranges(config: ConfigDict) -> None:
     for path in _PAIRS:
         if len(_get(config, path)) != 2:
             raise UserError(f"config.{path} is {tuple(_get(config, path))}; expected two numbers")
-    if any(not rate >= 0 for rate in config.schedule.rates):
+    if any(rate < 0 for rate in config.schedule.rates):
         raise UserError(f"config.schedule.rates is {tuple(config.schedule.rates)}; expected numbers of at least 0")
-
-
-def _check_augment(config: ConfigDict) -> None:
-    augment = config.augment
-    if not 0 <= augment.randaugment_magnitude <= randaugment.MAX_MAGNITUDE:
-        raise UserError(
-            f"config.augment.randaugment_magnitude is {augment.randaugment_magnitude}; expected 0 to "
-            f"{randaugment.MAX_MAGNITUDE}"
-        )
-    if augment.randaugment_layers and config.data.normalize == "pixels":
-        raise UserError(
-            "config.augment.randaugment_layers needs one black and one white; config.data.normalize 'pixels' leaves "
-            "neither"
-        )
-
-
-def _check_init(config: ConfigDict) -> None:
-    init = config.init
-    if init.old_grid and (len(init.old_grid) != 2 or min(init.old_grid) < 1):
-        raise UserError(f"config.init.old_grid is {tuple(init.old_grid)}; expected rows and columns of patches")
-    if not init.checkpoint and (init.new_head or init.old_grid):
-        raise UserError("config.init.checkpoint is empty, but config.init.new_head or old_grid is set: from what?")
 
 
 def _get(config: ConfigDict, path: str) -> Any:
@@ -252,8 +277,3 @@ def _get(config: ConfigDict, path: str) -> Any:
     for name in path.split("."):
         value = value[name]
     return value
-
-
-def _one_of(config: ConfigDict, path: str, allowed: tuple) -> None:
-    if _get(config, path) not in allowed:
-        raise unknown(f"value of config.{path}", _get(config, path), allowed)

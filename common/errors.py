@@ -1,4 +1,4 @@
-"""What a user can get wrong, said in one line.
+"""Mistakes that a user can mend, reported in one line, and files that are written whole or not at all.
 
 Raise `UserError` for anything that the person at the terminal can mend: the tools print its message
 alone, without a traceback, and exit with code 2.
@@ -19,7 +19,7 @@ class UserError(Exception):
 
 
 def unknown(kind: str, name: object, known: Iterable[object]) -> UserError:
-    """The error for a name that does not exist: says what does, and which of it is nearest."""
+    """The error for a name that does not exist, with the names that do and the nearest of them."""
     names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
@@ -34,7 +34,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 @contextlib.contextmanager
 def writing(path: object) -> Iterator[None]:
-    """`UserError` where what is inside cannot write `path`: no permission, no room, a file in the place of a folder."""
+    """Turns an OSError inside into a `UserError`: no permission, no room, a file in the place of a folder."""
     try:
         yield
     except OSError as error:
@@ -43,9 +43,9 @@ def writing(path: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to write to, which takes the place of `path` when the block ends, and is removed if it fails.
+    """A path to write to, which takes the place of `path` when the block ends.
 
-    The folder is created. `UserError` where writing fails.
+    If the block fails, what it wrote is removed and `path` stays as it was. `UserError` where writing fails.
     """
     # Beside the file, so that renaming it is atomic; with its suffix last, because NumPy appends one otherwise.
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp{path.suffix}")
@@ -60,7 +60,7 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
-    """Print a `UserError` as one line on standard error and exit with code 2."""
+    """Prints a `UserError` as one line on standard error and exits with code 2."""
     try:
         yield
     except UserError as error:

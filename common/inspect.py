@@ -1,17 +1,16 @@
-"""What a network is made of: `python -m common.inspect --config=configs/lenet5_digits.py`.
+"""Describes the layers of a network: `python -m common.inspect --config=configs/lenet5_digits.py`.
 
-Prints every layer's output shape, how many rows of the image one of its positions sees, its parameters and
-multiply-adds, beside the paper's numbers where the family's `paper.py` has them, and the memory that training needs.
-Nothing is computed: the network is only traced.
+Prints each layer's output shape, the rows of the image that one of its positions sees, its parameters and its
+multiply-adds, beside the paper's numbers where the family's `paper.py` has them. Then prints the memory that training
+needs. Nothing is computed: the network is only traced.
 
 A family's `paper.py` has
 
-    LAYERS: dict[variant, dict[layer, dict[column, value]]]    what the paper prints, see `layer_table.format_table`
+    LAYERS: dict[variant, dict[layer, dict[column, value]]]    the paper's values, see `layer_table.format_table`
     TOTALS: dict[variant, dict[column, value]]                 optional: the same for the whole network
-    connections(config.model, params) -> dict[layer, int]      optional: our connections, counted as the paper does
+    connections(config.model, params) -> dict[layer, int]      optional: our connections, counted as in the paper
 """
 
-import importlib.util
 from typing import Any
 
 from absl import flags
@@ -19,18 +18,18 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common import errors, launch, models
-from common.anatomy import layer_table
+from common.anatomy import footprint, layer_table
 from common.models import Classifier
 
 _CONFIG = launch.define_config()
-_DEPTH = flags.DEFINE_integer("depth", None, "how many levels of nested modules to show; default all", lower_bound=1)
+_DEPTH = flags.DEFINE_integer("depth", None, "levels of nested modules to show; default all", lower_bound=1)
 
 
 def main() -> None:
-    """Describe the network of the config that the flags name."""
+    """Describes the network of the config that the flags name."""
     if _CONFIG.value is None:
         raise errors.UserError("--config is missing; for example --config=configs/lenet5_digits.py")
-    from common import config as config_lib  # slow imports, after the flags are known to be right
+    from common import config as config_lib  # slow imports, once the flags are known to be right
     from common.data import datasets
 
     config_lib.validate(_CONFIG.value)
@@ -41,14 +40,14 @@ def main() -> None:
 def describe(classifier: Classifier, model: ConfigDict, depth: int | None = None) -> str:
     """The layer table and memory of a classifier, as text of at most 100 columns.
 
-    model: the config section that it was made from. depth: levels of nested modules to show; None is all.
+    model: the config section from which it was made. depth: levels of nested modules to show; None is all.
     """
     layers = layer_table.rows(classifier.module, classifier.input_shape)
     variables = layer_table.variables(classifier.module, classifier.input_shape)
     paper, connections = paper_facts(model, variables.get("params", {}))
     table = layer_table.format_table(layers, paper, connections, depth)
     shape = "x".join(map(str, classifier.input_shape))
-    memory = layer_table.memory(classifier.module, classifier.input_shape)
+    memory = footprint.memory(classifier)
     return "\n".join(
         [
             f"{model.family} {model.variant}: images of {shape}, {classifier.num_classes} classes",
@@ -64,13 +63,13 @@ def describe(classifier: Classifier, model: ConfigDict, depth: int | None = None
 
 
 def paper_facts(model: ConfigDict, params: PyTree) -> tuple[dict[str, dict[str, Any]], dict[str, int]]:
-    """(layer -> column -> the paper's value, layer -> our connections), empty where the family gives none.
+    """The paper's values (layer -> column -> value) and our connections (layer -> count), or empty dictionaries.
 
     params: the network's parameters or their shapes. The whole network is the layer 'total'.
     """
-    if importlib.util.find_spec(f"{model.family}.paper") is None:
+    paper = models.optional_module(model.family, "paper")
+    if paper is None:
         return {}, {}
-    paper = models.family_module(model.family, "paper")
     layers = dict(paper.LAYERS.get(model.variant, {}))
     if model.variant in getattr(paper, "TOTALS", {}):
         layers["total"] = paper.TOTALS[model.variant]

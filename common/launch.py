@@ -1,4 +1,4 @@
-"""How every tool starts: flags parsed, mistakes reported in one line, nothing slow imported before that."""
+"""The start of every tool: parses flags, reports mistakes in one line, and imports nothing slow before that."""
 
 import contextlib
 import difflib
@@ -16,7 +16,7 @@ from common import errors
 from common.devices import large_pages
 from common.errors import UserError
 
-# What Python says of a value of the wrong type, and what we say.
+# Python's words for a value of the wrong type, and ours.
 _WORDS = {
     r"invalid literal for int\(\).*": "expected a whole number",
     r"could not convert string to float.*": "expected a number",
@@ -35,8 +35,17 @@ def define_config() -> flags.Flag:
     return flags.FLAGS["config"]
 
 
+def define_checkpoint() -> flags.Flag:
+    """The flag `--checkpoint=best|last|STEP` of the tools that open a trained run."""
+    if "checkpoint" not in flags.FLAGS:  # another tool's module may have been imported in the same process
+        text = "checkpoint of the run: best (lowest error), last, or a step; default: best if the run has a validation "
+        flags.DEFINE_string("checkpoint", "", f"{text}set, else last", allow_override=True)
+    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["checkpoint"])
+    return flags.FLAGS["checkpoint"]
+
+
 def run(main: Callable[..., None]) -> None:
-    """Run a tool's `main`, on the names after its flags if it takes any; a `UserError` is one line and exit code 2."""
+    """Runs a tool's `main` on the names after its flags, if it takes any; a `UserError` is one line and exit code 2."""
     large_pages.use()
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
@@ -47,7 +56,7 @@ def run(main: Callable[..., None]) -> None:
 
 @contextlib.contextmanager
 def _memory() -> Iterator[None]:
-    """A `UserError` where there was no memory, of the host or of a device, for what was asked."""
+    """Turns a lack of memory, on the host or on a device, into a `UserError`."""
     try:
         yield
     except Exception as error:
@@ -62,25 +71,25 @@ def _memory() -> Iterator[None]:
 
 
 def _concerns_the_user(record: LogRecord) -> bool:
-    """Libraries' remarks on how they were called are not the user's; their errors are, unless they raise them too."""
-    library = "site-packages" in record.pathname or record.name == "asyncio"  # whose tasks are a library's here
+    """False for libraries' remarks on how they were called, and for errors that they log and also raise."""
+    library = "site-packages" in record.pathname or record.name == "asyncio"  # only libraries use asyncio here
     return not library or (record.levelno >= ERROR and not record.exc_info)
 
 
 def _unless_abandoned(unraisable: "sys.UnraisableHookArgs") -> None:
-    """When one write of a checkpoint fails, which is reported, the others come back to an event loop that is gone."""
+    """Ignores writes of a checkpoint that end after another has failed, which is reported, and closed their loop."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
 
 
 def config_name() -> str:
-    """The config file's name without its folder and ending, with its argument (of a path, the end) if it has one."""
+    """The config file's name without folder and ending, and its argument if it has one (of a path, the last part)."""
     path, _, argument = (given(sys.argv, "config") or "").partition(":")
     return "_".join(filter(None, (pathlib.Path(path).stem, pathlib.Path(argument).name)))
 
 
 def given(arguments: Sequence[str], name: str) -> str | None:
-    """The text of `--NAME=TEXT` or `--NAME TEXT` on a command line whose flags are not parsed yet, None without it."""
+    """The text of `--NAME=TEXT` or `--NAME TEXT` on a command line that is not parsed yet; None without it."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, equals, value = argument.partition("=")
         if flag in (f"--{name}", f"-{name}"):
@@ -88,18 +97,24 @@ def given(arguments: Sequence[str], name: str) -> str | None:
     return None
 
 
+def given_number(arguments: Sequence[str], name: str) -> int | None:
+    """The whole number N of `--NAME=N` on a command line that is not parsed yet; None without one."""
+    text = given(arguments, name)
+    return int(text) if text and text.isdigit() else None
+
+
 def _parse(argv: list[str]) -> list[str]:
     from ml_collections import ConfigDict
 
     config = given(argv, "config")
     path = pathlib.Path((config or "").partition(":")[0])
-    if config is not None and not path.is_file():  # which ml_collections would take for an empty config
+    if config is not None and not path.is_file():  # ml_collections would take it for an empty config
         raise _no_config_file(path)
     try:
         rest = flags.FLAGS(argv)
     except UserError:
         raise
-    except Exception as error:  # noqa: BLE001  a config file can raise anything
+    except Exception as error:
         raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
     if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
         raise UserError(f"{path}: get_config() returns no ConfigDict; start from common.config.base()")
@@ -109,7 +124,7 @@ def _parse(argv: list[str]) -> list[str]:
 
 
 def _takes_arguments() -> bool:
-    """Whether the tool reads names after its flags, which it says by `TAKES_ARGUMENTS = True` in its module."""
+    """True if the tool reads names after its flags: its module says `TAKES_ARGUMENTS = True`."""
     return getattr(sys.modules["__main__"], "TAKES_ARGUMENTS", False)
 
 
@@ -120,7 +135,7 @@ def _no_config_file(path: pathlib.Path) -> UserError:
 
 
 def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
-    """What is wrong, and in which line, if this error or one that it came from was raised by the config file."""
+    """The mistake and its line if the config file raised this error or its cause; None otherwise."""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -132,7 +147,7 @@ def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
 
 
 def _on_command_line(argv: list[str], error: Exception) -> str:
-    """What is wrong with a flag, or with an option that is given as one."""
+    """The mistake in a flag, or in an option that is given as a flag."""
     text = str(error)
     if not isinstance(error, AttributeError | KeyError):
         return _plain(text)
@@ -144,13 +159,13 @@ def _on_command_line(argv: list[str], error: Exception) -> str:
 
 
 def _unknown_option(error: BaseException, name: str = "") -> str | None:
-    """ml_collections' remark on a misspelt option, in our words; None for what is no such remark."""
+    """ml_collections' remark on a misspelt option, in our words; None for any other error."""
     names = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error))
     return names and f"unknown option '{name or names[2]}'; did you mean '{names[1]}'?"
 
 
 def _plain(message: str) -> str:
-    """The part of absl's message that says what is wrong, in words for who does not write Python."""
+    """The part of absl's message that names the mistake, in words for people who do not write Python."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     text = f"{lines[0]} {lines[-1]}" if "Traceback" in message else lines[0]
     for python, words in _WORDS.items():

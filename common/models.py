@@ -126,8 +126,29 @@ def section(family: str, variant: str, **changes: Any) -> ConfigDict:
     for name, value in changes.items():
         if name not in fields:
             raise unknown(f"{family} hyper-parameter", name, fields)
-        fields[name] = {**fields[name], **value} if isinstance(value, Mapping) else value
+        if isinstance(fields[name], Mapping):
+            strange = set(value) - set(fields[name]) if isinstance(value, Mapping) else {str(value)}
+            for option in strange:
+                raise unknown(f"option of {family}'s {name}", option, fields[name])
+            value = {**fields[name], **value}
+        fields[name] = value
     return ConfigDict({"family": family, "variant": variant, **fields})
+
+
+def upgraded(section: ConfigDict) -> ConfigDict:
+    """The `model` section of a run that an earlier version may have written, as this version has it.
+
+    Hyper-parameters that came later have their variant's values. Options of the loss, which once lay beside the
+    network's, are in the sub-section `loss`, and the name of the loss is `loss.name`.
+    """
+    known = family_module(section.family).VARIANTS
+    if section.variant not in known:
+        raise unknown(f"{section.family} variant", section.variant, known)
+    stored, loss = section.to_dict(), known[section.variant].get("loss")
+    if loss and not isinstance(stored.get("loss"), Mapping):
+        moved = {name: stored.pop(name) for name in loss if name in stored}
+        stored["loss"] = loss | moved | ({"name": stored["loss"]} if "loss" in stored else {})
+    return ConfigDict({**known[section.variant], **stored})
 
 
 def init_options(family: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What a trained run sees in images: `python -m common.predict --workdir=DIR IMAGE [IMAGE ...]`.
+"""Classifies images with a trained run: `python -m common.predict --workdir=DIR IMAGE [IMAGE ...]`.
 
-Each image is prepared as test images are (channels, inversion, size, centre, padding: the run's `config.data`), and
-one line says its likeliest class, the probability of it, and the classes next in line. Probabilities are the softmax
-of the logits, which for a network with penalties are their negatives.
+Each image is prepared as test images are (channels, inversion, size, centre, padding: the run's `config.data`). One
+line gives its likeliest class, the probability of that class, and the next classes. Probabilities are the softmax of
+the logits; the logits of a network with penalties are the negative penalties.
 """
 
 import dataclasses
@@ -11,14 +11,13 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 from absl import flags
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
 from common import launch
-from common.data import decode, pipeline, preparation
+from common.data import decode, preparation
 from common.data.preparation import Preparation
 from common.data.sources import ArraySource
 from common.errors import UserError
@@ -29,7 +28,8 @@ TAKES_ARGUMENTS = True
 WHITE = 255
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
-_TOP = flags.DEFINE_integer("top", 3, "how many classes to show after the likeliest", lower_bound=0)
+_CHECKPOINT = launch.define_checkpoint()
+_TOP = flags.DEFINE_integer("top", 3, "number of classes to show after the likeliest", lower_bound=0)
 _JSON = flags.DEFINE_boolean("json", False, "print one JSON object for each image")
 _INVERT = flags.DEFINE_boolean(
     "invert",
@@ -41,10 +41,10 @@ _INVERT = flags.DEFINE_boolean(
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-    """What a network sees in one image.
+    """The classes of one image.
 
-    ranking: (class name, probability) of every class, the likeliest first. note: what was done to the image that was
-    not done to training images, or nothing.
+    ranking: (class name, probability) of every class, the likeliest first. note: a remark on anything that was done
+    to the image and not to training images, or ''.
     """
 
     file: str
@@ -53,37 +53,39 @@ class Prediction:
 
 
 def main(*files: str) -> None:
-    """Print a line for each image that the command line names."""
+    """Prints a line for each image that the command line names."""
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     if not files:
         raise UserError("no image given; expected python -m common.predict --workdir=DIR IMAGE [IMAGE ...]")
-    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser())
+    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser(), _CHECKPOINT.value)
     predictions = predict(run, files, _INVERT.value)
     lines = as_json(predictions, _TOP.value) if _JSON.value else as_text(predictions, _TOP.value)
     print("\n".join(lines))
 
 
 def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) -> list[Prediction]:
-    """What the run's network sees in image files; UserError names a file that holds no image.
+    """The run's predictions for image files; UserError names a file that holds no image.
 
-    invert: swap black and white, besides what the run's config does.
+    invert: swap black and white, in addition to what the run's config does.
     """
     prepared = [read_input(run, file, invert) for file in files]
-    chances = probabilities(run, np.stack([image for image, _ in prepared]))
-    order = np.argsort(-chances, axis=-1, kind="stable")
+    images = np.stack([image for image, _ in prepared])
+    no_labels = np.zeros(len(images), np.int32)
+    log_probabilities = trained.predictions(run, ArraySource(images, no_labels)).log_probabilities
+    order = np.argsort(-log_probabilities, axis=-1, kind="stable")
     return [
-        Prediction(str(file), tuple((run.info.class_names[i], float(row[i])) for i in ranks), note)
-        for file, row, ranks, (_, note) in zip(files, chances, order, prepared, strict=True)
+        Prediction(str(file), tuple((run.info.class_names[i], float(np.exp(row[i]))) for i in ranks), note)
+        for file, row, ranks, (_, note) in zip(files, log_probabilities, order, prepared, strict=True)
     ]
 
 
 def read_input(
     run: Run, file: str | os.PathLike, invert: bool
 ) -> tuple[UInt8[np.ndarray, "height width channels"], str]:
-    """The image in a file as the run's dataset would hold it, and a note where that took more than its config says."""
+    """The image in a file as the run's dataset would hold it, and a note on steps that are not in the run's config."""
     data, (height, width, channels) = run.config.data, run.info.image_shape
-    # A dataset whose images are already grey or in colour, as stored, leaves config.data.channels at 0.
+    # config.data.channels is 0 for a dataset whose images are used as stored, grey or in colour.
     as_tested = dataclasses.replace(Preparation.from_config(data), channels=channels, invert=data.invert != invert)
     image, notes = decode.read(file, channels), []
     content = (height - 2 * data.pad, width - 2 * data.pad)
@@ -107,22 +109,10 @@ def _size(shape: tuple[int, ...]) -> str:
 
 
 def _fit(image: UInt8[np.ndarray, "_ _ channels"], size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ channels"]:
-    """The centre of the image that has the proportions of `size` (height, width), at that size."""
+    """The image cut around its centre to the proportions of `size` (height, width) and resized to it."""
     picture = Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
     fitted = np.array(ImageOps.fit(picture, size[::-1], Image.Resampling.BILINEAR))
     return fitted.reshape(*size, image.shape[-1])
-
-
-def probabilities(
-    run: Run, images: UInt8[np.ndarray, "images height width channels"]
-) -> Float[np.ndarray, "images classes"]:
-    """The softmax of the run's logits for stored images of its network's size."""
-    source = ArraySource(images, np.zeros(len(images), np.int32))
-    parts = []
-    for batch, _, mask in pipeline.eval_batches(source, run.config.evaluate.batch_size, run.mesh):
-        chances = jax.nn.softmax(run.classifier.logits(trained.outputs(run, batch)))
-        parts.append(np.asarray(chances)[np.asarray(mask)])
-    return np.concatenate(parts)
 
 
 def as_text(predictions: Sequence[Prediction], top: int) -> list[str]:

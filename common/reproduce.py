@@ -1,8 +1,8 @@
-"""Measure what the papers claim: `python -m common.reproduce --claims=ID,...`.
+"""Measures what the papers claim: `python -m common.reproduce --claims=ID,...`.
 
-Every run is a command of `common.main` that anyone can repeat; runs that claims share are made once, and finished
-ones are not made again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to
-`results/ID.png`; from these `python -m common.tables` writes the tables.
+Every run is a command of `common.main` that anyone can repeat. Runs that claims share are made once, and finished
+runs are not made again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to
+`results/ID.png`. `python -m common.tables` writes the tables from these files.
 """
 
 import datetime
@@ -17,14 +17,16 @@ from typing import Any
 from absl import flags
 
 from common import launch
-from common.errors import UserError, unknown
+from common.claims.claim import Claim, Experiment, Folders, Values, all_claims
+from common.errors import UserError, unknown, whole_file
+from common.run import summary, workdir
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims; default: all")
 _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
 _SCALE = flags.DEFINE_enum("scale", "paper", ["quick", "paper"], "the paper's schedule, or a first look in minutes")
 _SEEDS = flags.DEFINE_integer("seeds", 0, "runs of each experiment; default: the claim's own number", lower_bound=0)
 _SOURCE = flags.DEFINE_string(
-    "source", "", "where the images come from instead of the configs' TFDS datasets, such as folder:PATH"
+    "source", "", "source of the images, such as folder:PATH, instead of the configs' TFDS datasets"
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
 _JOBS = flags.DEFINE_integer("jobs", 1, "runs made at the same time", lower_bound=1)
@@ -33,9 +35,7 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 
 def main() -> None:
-    """Run the claims that the flags name."""
-    from common.claims.claim import all_claims  # slow imports
-
+    """Measures the claims that the flags name."""
     known = all_claims()
     for name in _CLAIMS.value:
         if name not in known:
@@ -56,22 +56,22 @@ def main() -> None:
         print(_record(claim))
 
 
-def _scaled(experiment: Any, claim: Any) -> Any:
+def _scaled(experiment: Experiment, claim: Claim) -> Experiment:
     return experiment.with_changes(claim.quick) if _SCALE.value == "quick" else experiment
 
 
-def _folder(experiment: Any, claim: Any, seed: int) -> pathlib.Path:
+def _folder(experiment: Experiment, claim: Claim, seed: int) -> pathlib.Path:
     return pathlib.Path(_RUNS.value) / _scaled(experiment, claim).name() / f"seed{seed}"
 
 
-def _flags(experiment: Any, claim: Any, seed: int) -> list[str]:
+def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
     given = {"source": _SOURCE.value, "directory": _DATA_DIR.value}
     where = [f"--config.data.{name}={value}" for name, value in given.items() if value]
     return [*_scaled(experiment, claim).flags(), f"--config.seed={seed}", *where]
 
 
 def _run(job: tuple[pathlib.Path, list[str]]) -> None:
-    """Make one run in a process of its own, with its output in `log.txt`."""
+    """Makes one run in its own process, with its output in `log.txt`."""
     folder, options = job
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
@@ -83,17 +83,16 @@ def _run(job: tuple[pathlib.Path, list[str]]) -> None:
         raise UserError(f"a run ended with code {code}: {log.read_text().strip().splitlines()[-1]} (see {log})")
 
 
-def _record(claim: Any) -> str:
-    """Write the claim's result and picture; returns the result as a line."""
-    from common.run import workdir
-
+def _record(claim: Claim) -> str:
+    """Writes the claim's result and picture, and returns the result as a line of text."""
     seeds = range(_SEEDS.value or claim.seeds)
     folders = {name: [_folder(run, claim, seed) for seed in seeds] for name, run in claim.runs.items()}
     result = _result(claim, folders)
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)
     if result["figure"]:
-        claim.figure(folders).savefig(path / result["figure"], dpi=110)
+        with whole_file(path / result["figure"]) as file:
+            claim.figure(folders).savefig(file, format="png", dpi=110)
     workdir.write_json(path / f"{claim.id}{_suffix()}.json", result)
     return f"{claim.id}: {result['verdict']}: {result['values']}"
 
@@ -102,10 +101,8 @@ def _suffix() -> str:
     return "" if _SCALE.value == "paper" else f".{_SCALE.value}"
 
 
-def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any]:
-    """All there is to say about a claim's finished runs."""
-    from common.run import summary, workdir
-
+def _result(claim: Claim, folders: Folders) -> dict[str, Any]:
+    """The result of a claim from its finished runs."""
     values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
     summaries = [summary.read(folder) for found in folders.values() for folder in found]
     first = next(iter(folders.values()))
@@ -126,7 +123,7 @@ def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any
             for name, found in values.items()
         },
         "values": values,
-        "verdict": _verdict(claim, values),
+        "verdict": verdict(claim, values, _SCALE.value),
         "figure": f"{claim.id}{_suffix()}.png" if claim.figure else None,
         "seeds": list(range(len(first))),
         "commands": {name: _command(run, claim) for name, run in claim.runs.items()},
@@ -137,15 +134,18 @@ def _result(claim: Any, folders: dict[str, list[pathlib.Path]]) -> dict[str, Any
     }
 
 
-def _verdict(claim: Any, values: dict[str, list[float]]) -> str:
-    """What the numbers say of the claim; a first look that does not show it is no evidence against it."""
+def verdict(claim: Claim, values: Values, scale: str) -> str:
+    """The verdict on a claim: 'holds', 'does not hold', or 'undecided' where a quick run does not show it.
+
+    A quick run is too short to be evidence against a claim.
+    """
     if claim.holds(values):
         return "holds"
-    return "does not hold" if _SCALE.value == "paper" else "undecided"
+    return "does not hold" if scale == "paper" else "undecided"
 
 
-def _command(experiment: Any, claim: Any) -> str:
-    """The command that anyone can repeat, without this machine's folders."""
+def _command(experiment: Experiment, claim: Claim) -> str:
+    """The command that repeats a run elsewhere, without this machine's folders."""
     options = [shlex.quote(option) for option in _scaled(experiment, claim).flags()]
     if _SOURCE.value:
         kind, _, name = _SOURCE.value.partition(":")

@@ -1,8 +1,8 @@
-"""Write the tables of results into the documents: `python -m common.tables`.
+"""Writes the tables of results into the documents: `python -m common.tables`.
 
-Between the lines `<!-- results: PREFIX ... -->` and `<!-- /results -->` of a Markdown file goes a table of every
-result in `results/` whose claim's id begins with one of the prefixes (all, without a prefix); between `<!--
-benchmarks -->` and `<!-- /benchmarks -->` goes a section with what each of `benchmarks/` measured.
+A Markdown file gets a table between the lines `<!-- results: PREFIX ... -->` and `<!-- /results -->`: every result in
+`results/` whose claim's id begins with one of the prefixes (every result, without a prefix). Between `<!-- benchmarks
+-->` and `<!-- /benchmarks -->` it gets a section for the measurements of each of `benchmarks/`.
 """
 
 import json
@@ -13,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
+from common.errors import whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
@@ -22,31 +23,33 @@ _HEADER = "| claim, data | what | paper | ours (mean ± sd over seeds) | verdict
 
 
 def main() -> None:
-    """Rewrite the tables of RESULTS.md and of every README."""
+    """Rewrites the tables of RESULTS.md and of every README."""
     folder = pathlib.Path(_RESULTS.value)
     results, benchmarks = load(folder, "claim"), load(folder, "benchmark")
     for path in sorted([*pathlib.Path().glob("*.md"), *pathlib.Path().glob("*/README.md")]):
         before = path.read_text()
-        after = fill_speeds(fill(before, results, _seen_from(path, folder)), benchmarks)
+        after = fill_speeds(fill(before, results, path_from(path, folder)), benchmarks)
         if after != before:
-            path.write_text(after)
+            with whole_file(path) as file:
+                file.write_text(after)
             print(f"wrote {path}")
 
 
-def _seen_from(document: pathlib.Path, folder: pathlib.Path) -> str:
+def path_from(document: pathlib.Path, folder: pathlib.Path) -> str:
+    """The path to `folder` as written in `document`; both are relative to the root of the repository."""
     return pathlib.Path(*[".."] * len(document.parent.parts), folder).as_posix()
 
 
 def load(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
-    """The recorded results of a kind, 'claim' or 'benchmark', in the order of their names."""
+    """The recorded results of a kind, 'claim' or 'benchmark', in the order of their file names."""
     found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
     return [result for result in found if kind in result]
 
 
 def fill(document: str, results: list[dict[str, Any]], folder: str = "results") -> str:
-    """The document with the table between each pair of markers written anew.
+    """The document with the table between each pair of markers rewritten.
 
-    folder: where the results' pictures are, as the document sees it.
+    folder: the path from the document to the results' pictures.
     """
 
     def table(match: re.Match) -> str:
@@ -60,13 +63,13 @@ def fill(document: str, results: list[dict[str, Any]], folder: str = "results") 
 
 
 def fill_speeds(document: str, benchmarks: list[dict[str, Any]]) -> str:
-    """The document with a section for each benchmark between its markers, written anew."""
+    """The document with the sections of benchmarks between its markers rewritten."""
     sections = "\n".join(_speeds(result) for result in benchmarks)
     return _SPEEDS.sub(lambda match: f"{match[1]}\n{sections}\n{match[2]}", document)
 
 
 def _speeds(result: dict[str, Any]) -> str:
-    """A benchmark's command, the machine, and what was measured."""
+    """A section with a benchmark's command, its machine and its measurements."""
     rows = [f"| {name} | {found['median']:.4g} | {_range(found)} |\n" for name, found in result["measured"].items()]
     heading = result["benchmark"][0].upper() + result["benchmark"][1:]
     made = f"`{result['command']}` on {_machine(result['environment'])}, {result['date']}"
@@ -78,7 +81,7 @@ def _range(found: dict[str, float]) -> str:
 
 
 def _rows(result: dict[str, Any]) -> list[str]:
-    """One line for each run of a claim; the verdict stands on the first."""
+    """One table row for each run of a claim; the first has the verdict."""
     lines = []
     verdict = result["verdict"] + ("" if result["scale"] == "paper" else f" ({result['scale']} scale)")
     for number, (name, ours) in enumerate(result["ours"].items()):
@@ -103,7 +106,7 @@ def _number(value: float | None, unit: str) -> str:
 
 
 def _machines(results: list[dict[str, Any]]) -> str:
-    """Where the numbers come from: machines and versions, each with its dates."""
+    """A sentence with the machines and versions that the numbers come from, each with its dates."""
     dates: dict[str, set[str]] = {}
     for result in results:
         dates.setdefault(_machine(result["environment"]), set()).add(result["date"])
@@ -115,7 +118,7 @@ def _machines(results: list[dict[str, Any]]) -> str:
 
 def _machine(environment: dict[str, Any]) -> str:
     cores = f"{environment['cpu_cores']} cores"
-    if "cpu" in environment:  # results of before 26 November 2026 do not say
+    if "cpu" in environment:  # results from before 26 November 2026 do not name it
         cores = f"{environment['cpu']}, {cores}"
     return f"{environment['devices']} ({cores}), jax {environment['jax']}, flax {environment['flax']}"
 

@@ -1,15 +1,15 @@
-"""Files of weights: a published one made a run, and a run made a file.
+"""Turns a published file of weights into a run, and a run into a file of weights.
 
     python -m common.weights import FILE --config=CONFIG [--workdir=DIR] [--config.SECTION.OPTION=VALUE ...]
     python -m common.weights export FILE --workdir=DIR
 
-`import` needs the config of the network and of the data that it is to be tested on, and leaves in DIR (default
-runs/NAME, NAME being the file's) a checkpoint at step 0: whatever takes a --workdir takes it, and `common.main` trains
-on from there. How pixels are scaled is the config's: `config.data.normalize` has to be what the weights expect.
+`import` needs the config of the network and of the data to test it on. It leaves a checkpoint at step 0 in DIR
+(default runs/NAME, NAME being the file's), which every tool with a --workdir takes and `common.main` trains on from.
+The config scales the pixels, so `config.data.normalize` must be what the weights expect.
 
-`export` writes the checkpoint with the lowest test error, averaged parameters where the run keeps them. Arrays have
-the names of the family's published files and, where there are none, our own ('params/conv1/kernel'). The file's ending
-says its format: .npz, .safetensors, or PyTorch's .pth, which its `load_state_dict` takes.
+`export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
+have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). The file's
+ending chooses the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
 
 import functools
@@ -24,11 +24,12 @@ from common.errors import UserError, unknown
 TAKES_ARGUMENTS = True
 
 _CONFIG = launch.define_config()
-_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run that is made, or written out", allow_override=True)
+_CHECKPOINT = launch.define_checkpoint()
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to make, or to write out", allow_override=True)
 
 
 def main(action: str = "", file: str = "", *more: str) -> None:
-    """Do what the command line says."""
+    """Imports or exports the file that the command line names."""
     if action not in ("import", "export") or not file or more:
         if action not in ("import", "export", ""):
             raise unknown("action", action, ("import", "export"))
@@ -36,8 +37,8 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     path, folder = pathlib.Path(file).expanduser(), pathlib.Path(_WORKDIR.value or f"runs/{pathlib.Path(file).stem}")
     if action == "export":
         if not _WORKDIR.value:
-            raise UserError("--workdir is missing: the folder of the run whose weights are to be written")
-        print(export_file(path, folder.expanduser()))
+            raise UserError("--workdir is missing: expected the folder of the run to export")
+        print(export_file(path, folder.expanduser(), _CHECKPOINT.value))
         return
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_cifar10.py:resnet20")
@@ -49,18 +50,20 @@ def main(action: str = "", file: str = "", *more: str) -> None:
 
 
 def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) -> None:
-    """Make in `folder` the run that `config` describes, at step 0, with the weights of a file.
+    """Makes the run that `config` describes in `folder`, at step 0, with the weights of a file.
 
-    It is the run that training with `config.init.checkpoint` set to the file starts with. UserError for a file that
-    does not fit the network, and for a folder with checkpoints in it.
+    Training with `config.init.checkpoint` set to the file starts from the same state. UserError for a file that does
+    not fit the network, and for a folder with checkpoints in it.
     """
     import jax
 
     from common import config as config_lib
-    from common import models, train
+    from common import models
     from common.data import datasets, pixel_statistics
+    from common.optim.optimizers import make_optimizer
     from common.pretrained import initial
     from common.run import workdir
+    from common.run.checkpoints import Checkpoints
     from common.training.state import create_state
 
     config.init.checkpoint = str(path)
@@ -72,17 +75,18 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
         data.memory = "stream"  # no image is looked at
     dataset = datasets.load(data)
     classifier = models.make_classifier(config.model, dataset.info)
-    optimizer, _ = train.make_optimizer(config, len(dataset.train))
-    state = jax.jit(functools.partial(create_state, classifier, optimizer, config))()
+    optimizer, _ = make_optimizer(config, len(dataset.train))
+    averaged = config.optimizer.ema > 0
+    state = jax.jit(functools.partial(create_state, classifier, optimizer, config.seed, averaged))()
     state = initial.start(state, classifier, config)
     workdir.open_workdir(folder, config, dataset.info)
     pixel_statistics.for_run(config, folder, dataset.train)
-    with train.open_checkpoints(config, folder, len(dataset.train)) as checkpoints:
+    with Checkpoints(folder) as checkpoints:
         checkpoints.save(0, state, None)
 
 
-def export_file(path: pathlib.Path, folder: pathlib.Path) -> str:
-    """Write the weights of the run in `folder` to a file; returns what to say about it."""
+def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "") -> str:
+    """Writes the weights of the run in `folder` to a file; returns a line about it."""
     import jax
     import numpy as np
 
@@ -90,7 +94,7 @@ def export_file(path: pathlib.Path, folder: pathlib.Path) -> str:
     from common.run import trained
 
     weight_files.check_format(path)
-    run = trained.load(folder)
+    run = trained.load(folder, checkpoint)
     variables = jax.tree.map(np.asarray, run.variables)
     arrays, names = initial.published(run.config.model.family, variables, run.classifier.module)
     weight_files.write(path, arrays)

@@ -1,10 +1,10 @@
 """AlexNet's topology on CIFAR-10, in the small variant for images of 32x32 pixels.
 
-Network: alexnet/model.py, variant 'small'; the paper has no such network (its own for CIFAR-10 are
-`alexnet_fig1_cifar10` and variants 'cifar10_18', 'cifar10_13', 'cifar10_11').
+Network: alexnet/model.py, variant 'small'. The paper has no such network; its own for CIFAR-10 are
+`alexnet_fig1_cifar10` and the variants 'cifar10_18', 'cifar10_13' and 'cifar10_11'.
 Data: TFDS cifar10, or a folder of images with --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/alexnet_cifar10.py --config.data.directory=DIR
-Recipe: ours; batch 128, momentum, cosine schedule, random crops and mirror images, 60 epochs.
+Recipe: ours; batch 128, momentum, cosine schedule, random crops, mirror images, 60 epochs.
 """
 
 from common import models

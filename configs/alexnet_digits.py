@@ -1,4 +1,4 @@
-"""A small AlexNet on the bundled handwritten digits: trains anywhere in a minute or two.
+"""A small AlexNet on the bundled handwritten digits, which trains anywhere in a minute or two.
 
 Network: alexnet/model.py, variant 'small' with a quarter of its maps.
 Data: scikit-learn's 1,797 digits of 8x8 pixels, a fifth held out for testing; enlarged to 32x32.

@@ -1,20 +1,20 @@
-"""The four-layer network of AlexNet's Figure 1 on CIFAR-10, with rectifiers or, as ':tanh', with tanh units.
+"""The four-layer network of AlexNet's Figure 1 on CIFAR-10, with ReLU or, with the argument ':tanh', with tanh units.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.1 and Figure 1: epochs to a training error of 25%, "no
 regularization of any kind", "the learning rates for each network were chosen independently to make training as fast
-as possible". Which network it was the paper does not say; this is that of the author's 18% recipe without its
-normalisation (alexnet/cifar.py).
+as possible". The paper does not describe the network; this is the author's 18% recipe's, without its normalisation
+(alexnet/cifar.py).
 Data: TFDS cifar10, or a folder of images with --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/alexnet_fig1_cifar10.py[:tanh] --config.data.directory=DIR
-Recipe: batch 128, momentum 0.9, a constant rate, no decay, no augmentation; the initial weights of the author's code,
-which are made for grey levels less the mean image.
-Paper's result: ReLU crosses 25% six times sooner (near epoch 6, tanh near 36, read off the figure).
+Recipe: batch 128, momentum 0.9, a constant learning rate, no weight decay, no augmentation. The initial weights are the
+author's code's, which fit grey levels less the mean image.
+Paper's result: ReLU crosses 25% six times sooner than tanh (near epochs 6 and 36, read off the figure).
 """
 
 from common import models
 from common.config import base
 
-# The fastest of 0.003 and 0.01, and of 0.003, 0.01 and 0.03, on 5,000 of the images for 9 to 15 epochs.
+# The fastest of 0.003 and 0.01 (ReLU) and of 0.003, 0.01 and 0.03 (tanh), on 5,000 images for 9 to 15 epochs.
 LEARNING_RATES = {"relu": 3e-3, "tanh": 3e-2}
 
 
@@ -24,7 +24,7 @@ def get_config(activation: str = "relu"):
     config.data.normalize = "pixels"
     config.data.std = (1.0,)
     config.train.batch_size = 128
-    config.train.length = "10 epochs" if activation == "relu" else "40 epochs"  # where the figure's axis ends
+    config.train.length = "10 epochs" if activation == "relu" else "40 epochs"  # the end of the figure's axis
     config.train.log_every = "0.25 epochs"
     config.evaluate.every = "5 epochs"
     config.checkpoint.every = "5 epochs"

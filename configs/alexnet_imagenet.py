@@ -1,18 +1,18 @@
-"""AlexNet on ImageNet with the paper's network and recipe.
+"""AlexNet on ImageNet, with the paper's network and recipe.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012; the two-column network of section 3.5, sections 4 and 5.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: first `python -m common.statistics`, then `python -m common.main`, both with
     --config=configs/alexnet_imagenet.py --config.data.directory=DIR
-Recipe: batch 128, momentum 0.9, decay 0.0005 with the learning rate inside the velocity, rate 0.01 divided by ten
-three times in 90 epochs (by hand in the paper, which does not say when: here at 30, 60 and 80), dropout 0.5. Pixels
-stay on the scale of 0..255, for which the constants of the normalisation and of the initialisation are made, less
-the mean image. Random crops of 224 from images of 256, mirror images, colour shifts along the principal components.
-Paper's result: 40.7% top-1 and 18.2% top-5 error on the validation set, ten views (one network, section 6.1).
-Test: one centre crop; the paper's with --mode=evaluate --protocol=ten_crop.
-Deviates: training crops come from the whole photograph at a shorter side of 256, not from its centre square; the mean
-image's centre is subtracted from every crop and colour shifts grow with the roots of the eigenvalues, both as in the
-author's code. Only weights decay ("weight decay" in the paper; Caffe does the same).
+Recipe: batch 128, momentum 0.9, weight decay 0.0005, dropout 0.5, the learning rate inside the velocity. The rate of
+0.01 is divided by ten three times in 90 epochs: by hand in the paper, which does not say when, here after 30, 60 and
+80. The mean image is subtracted. Pixels stay on the scale of 0..255, which the constants of the normalisation and the
+initialisation expect. Random crops of 224 from images of 256, mirror images, colour shifts along principal components.
+Paper's result: 40.7% top-1 and 18.2% top-5 error on the validation set, one network, ten views (section 6.1).
+Test: one centre crop; the paper's test is --mode=evaluate --protocol=ten_crop.
+Deviations: training crops come from the whole photograph at a shorter side of 256, not from its centre square. As in
+the author's code, the mean image's centre is subtracted from every crop, and colour shifts grow with the roots of the
+eigenvalues. Only weights decay, as in Caffe; the paper just says "weight decay".
 """
 
 from common import models

@@ -1,12 +1,12 @@
-"""AlexNet on ImageNet as the weight zoos have it: one column, no normalisation, torchvision's recipe.
+"""AlexNet on ImageNet as published weights have it: one column, no normalisation, torchvision's recipe.
 
 Network: variant 'one_column' (Krizhevsky 2014), 61,100,840 parameters.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/alexnet_imagenet_modern.py --config.data.directory=DIR
-Recipe: torchvision's; batch 256, momentum 0.9, decay 1e-4, rate 0.01 divided by ten every 30 of 90 epochs; crops of
-random area and shape, mirror images, ImageNet's mean and deviation of each colour.
+Recipe: torchvision's; batch 256, momentum 0.9, weight decay 1e-4, learning rate 0.01 divided by ten every 30 of 90
+epochs; crops of random area and shape, mirror images, ImageNet's mean and deviation of each colour.
 Expected: about 43.5% top-1 and 20.9% top-5 error, centre crop (torchvision's weights).
-Deviates: bfloat16 compute.
+Deviations: bfloat16 computation.
 """
 
 from common import models

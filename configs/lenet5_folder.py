@@ -1,8 +1,8 @@
-"""LeNet-5 with today's parts on a folder of your own images: FOLDER/train/<class>/*, FOLDER/test/<class>/*.
+"""Today's LeNet-5 on a folder of your own images: FOLDER/train/<class>/*, FOLDER/test/<class>/*.
 
 Command: python -m common.main --config=configs/lenet5_folder.py:FOLDER
-Class names and their number come from the folders; without test/ a fifth of each class is held out. Images become
-32x32 and grey (`--config.data.channels=3` keeps colour).
+The sub-folders are the classes. Without test/ a fifth of each class is held out. Images become 32x32 and grey;
+`--config.data.channels=3` keeps colour.
 """
 
 from common import models

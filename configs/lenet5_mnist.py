@@ -1,13 +1,13 @@
 """LeNet-5 on MNIST, as in the paper.
 
 Paper: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the
-IEEE 1998, sections II-B and III: 20 passes over 60,000 digits one at a time in one fixed random order, diagonal
-Levenberg-Marquardt step sizes estimated on 500 digits before each pass, the loss of equation 9.
+IEEE 1998, sections II-B and III: 20 passes over 60,000 digits, one at a time in one fixed random order; diagonal
+Levenberg-Marquardt step sizes, estimated on 500 digits before each pass; the loss of equation 9.
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m common.main --config=configs/lenet5_mnist.py --config.data.directory=DIR
-Deviates: initial weights are U(+-2.4/sqrt(F)), not appendix A's U(+-2.4/F) (`--config.model.weight_init=uniform`),
-with which the curvature is first measured on a nearly silent network, steps come out far too long, and the error
-stays at 90%. What the paper leaves open is listed in lenet/README.md.
+Deviations: initial weights are U(+-2.4/sqrt(F)), not appendix A's U(+-2.4/F) (`--config.model.weight_init=uniform`).
+With those the curvature is first measured on a nearly silent network, steps are far too long, and the error stays at
+90%. lenet/README.md lists our choices where the paper is silent.
 """
 
 from common import models

@@ -1,6 +1,6 @@
-"""LeNet-5 on MNIST as tutorials have it today: ReLU, max pooling, full C3, softmax, AdamW.
+"""LeNet-5 on MNIST as today's tutorials have it: ReLU, max pooling, full C3, softmax, AdamW.
 
-Network: the 61,706-parameter variant in which every historic part is replaced; see lenet/README.md.
+Network: the variant of 61,706 parameters, in which every historic part is replaced; see lenet/README.md.
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m common.main --config=configs/lenet5_mnist_modern.py --config.data.directory=DIR
 Recipe: ours; batch 128, cosine schedule with one epoch of warm-up, small shifts and distortions.

@@ -1,4 +1,4 @@
-"""ResNets and plain nets of 6n + 2 layers on CIFAR-10, with the paper's recipe.
+"""ResNets and plain networks of 6n + 2 layers on CIFAR-10, with the paper's recipe.
 
 Paper: He, Zhang, Ren, Sun 2016, section 4.2 and Table 6.
 Data: python -m common.prepare --dataset=cifar10 --data_dir=DIR, then --config.data.directory=DIR; or, for images in
@@ -6,9 +6,9 @@ PATH/train/<class>/ and PATH/test/<class>/, --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/resnet_cifar10.py:resnet20 --config.data.directory=DIR
 Variants: resnet20, 32, 44, 56, 110, 1202 and plain20, 32, 44, 56, 110; for another n,
 --config.model.stage_sizes="(n, n, n)"
-Expected: test error 8.75, 7.51, 7.17, 6.97 and 6.61 +- 0.16 per cent for resnet20 to resnet110.
-Recipe: each pixel's mean subtracted, 4 pixels of zeros at each side, random crops, mirror images.
-Deviates: trained on all 50,000 images, as the paper's final figures may be (its schedule was chosen on 45,000).
+Expected: test errors of 8.75, 7.51, 7.17, 6.97 and 6.61 +- 0.16% for resnet20 to resnet110.
+Recipe: the mean image subtracted, 4 pixels of zeros at each side, random crops, mirror images.
+Deviations: trains on all 50,000 images, as the paper's final figures may have (it chose its schedule on 45,000).
 """
 
 from common import models

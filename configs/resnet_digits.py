@@ -1,9 +1,9 @@
-"""ResNet-20 on the bundled handwritten digits: trains anywhere in two minutes.
+"""ResNet-20 on the bundled handwritten digits, which trains anywhere in two minutes.
 
 Network: the CIFAR-10 network of He et al. 2016, section 4.2, on grey images.
 Data: scikit-learn's 1,797 digits of 8x8 pixels, a fifth held out for testing; enlarged to 32x32.
 Command: python -m common.main --config=configs/resnet_digits.py
-Recipe: ours; the paper's optimizer, a cosine schedule with one epoch of warm-up, small shifts by crops.
+Recipe: ours; the paper's optimizer, a cosine schedule with one epoch of warm-up, small shifts by random crops.
 """
 
 from common import models

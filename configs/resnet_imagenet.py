@@ -1,15 +1,15 @@
-"""ResNets and plain nets on ImageNet, with the paper's recipe.
+"""ResNets and plain networks on ImageNet, with the paper's recipe.
 
 Paper: He, Zhang, Ren, Sun 2016, section 3.4.
 Data: python -m common.prepare --dataset=imagenet2012 --data_dir=DIR --manual_dir=ARCHIVES; or, for images in
 PATH/train/<class>/ and PATH/val/<class>/, --config.data.source=folder:PATH
 Command: first `python -m common.statistics`, then `python -m common.main`, both with
     --config=configs/resnet_imagenet.py:resnet50 --config.data.directory=DIR
-Variants: resnet18, 34, 50, 101, 152, plain18 and plain34, as in the paper; names ending in _modern are today's.
-Expected: ten-crop top-1 error 27.88 and 25.03 per cent for resnet18 and 34 (27.94 and 28.54 for their plain twins),
-22.85, 21.75 and 21.43 for resnet50 to 152.
-Test: one centre crop; the paper's with --mode=evaluate --protocol=ten_crop.
-Deviates: the mean image's centre is subtracted from every crop, whichever place it is from; colour shifts as in
+Variants: resnet18, 34, 50, 101, 152, plain18 and plain34, as in the paper; names ending in _modern are as used today.
+Expected: ten-crop top-1 errors of 27.88 and 25.03% for resnet18 and 34 (27.94 and 28.54% for their plain twins), and
+22.85, 21.75 and 21.43% for resnet50 to 152.
+Test: one centre crop; the paper's test is --mode=evaluate --protocol=ten_crop.
+Deviations: the mean image's centre is subtracted from every crop, wherever it comes from; colour shifts are those of
 `alexnet_imagenet`.
 """
 
@@ -31,7 +31,7 @@ def get_config(variant: str = "resnet50"):
 
 
 def without_schedule(model):
-    """What all recipes for ImageNet share."""
+    """The options that all recipes for ImageNet share."""
     config = base(model)
     config.data.source = "tfds:imagenet2012"
     config.data.test_split = "validation"
@@ -49,7 +49,7 @@ def without_schedule(model):
 
 
 def with_area_crops(config):
-    """What later recipes share: GoogLeNet's crops, ImageNet's mean and deviation of each colour."""
+    """The options that later recipes share: GoogLeNet's crops, ImageNet's mean and deviation of each colour."""
     config.data.train_crop = "area"
     config.data.normalize = "channels"
     config.data.mean = (123.675, 116.28, 103.53)

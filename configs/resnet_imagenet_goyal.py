@@ -1,12 +1,12 @@
-"""ResNet-50 on ImageNet in large batches: linear scaling of the learning rate and gradual warm-up.
+"""ResNet-50 on ImageNet in large batches, with linear scaling of the learning rate and gradual warm-up.
 
 Paper: Goyal et al. 2017, "Accurate, Large Minibatch SGD", sections 2 and 5.1.
 Data: as in `resnet_imagenet`.
 Command: python -m common.main --config=configs/resnet_imagenet_goyal.py:8192 --config.data.directory=DIR
-The argument is the batch size, 256 to 8,192 in the paper; the learning rate is 0.1 for every 256 images in it.
-Expected: centre-crop top-1 error 23.60 +- 0.12 per cent at 256 and 23.74 +- 0.09 at 8,192.
-Hardware: theirs were 256 P100 GPUs for an hour, at 8,192.
-Deviates: they decay all but the normalisations' scales and shifts, that is the classifier's bias too; ours does not.
+Argument: the batch size, 256 to 8,192 in the paper; the learning rate is 0.1 for every 256 images of it.
+Expected: centre-crop top-1 errors of 23.60 +- 0.12% at 256 and 23.74 +- 0.09% at 8,192.
+Hardware: the paper used 256 P100 GPUs for an hour, at 8,192.
+Deviations: the classifier's bias does not decay; in the paper everything decays but normalisations' scales and shifts.
 """
 
 from common import models

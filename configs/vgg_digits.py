@@ -1,4 +1,4 @@
-"""A small VGG on the bundled handwritten digits: trains anywhere in a minute or two.
+"""A small VGG on the bundled handwritten digits, which trains anywhere in a minute or two.
 
 Network: configuration A with batch normalisation and a quarter of the maps; the argument names another variant.
 Data: scikit-learn's 1,797 digits of 8x8 pixels, a fifth held out for testing; enlarged to 32x32.

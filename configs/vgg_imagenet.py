@@ -1,18 +1,19 @@
 """VGG on ImageNet with the paper's recipe; the argument names the network.
 
-Paper: Simonyan and Zisserman 2014, section 3.1. Variants 'vgg11' (A) to 'vgg19' (E), with '_bn' torchvision's.
+Paper: Simonyan and Zisserman 2014, section 3.1. Variants: 'vgg11' (A) to 'vgg19' (E); with '_bn', torchvision's.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: first `python -m common.statistics`, then `python -m common.main`, both with
     --config=configs/vgg_imagenet.py[:vgg16] --config.data.directory=DIR
-Recipe: batch 256, momentum 0.9, decay 5e-4, dropout 0.5, rate 0.01 divided by ten three times in 74 epochs (when the
-validation error stalls; here at 30, 50 and 65). A starts from N(0, sd 0.01); the deeper nets, which the paper starts
-from a trained A (--config.init.checkpoint=DIR), from He's initialisation. The mean colour is subtracted; crops of 224
-at random places of images whose shorter side is 256, mirror images, colour shifts. The paper's other scales:
---config.data.resize=384, or jittered with --config.data.resize_max=512.
+Recipe: batch 256, momentum 0.9, weight decay 5e-4, dropout 0.5; learning rate 0.01, divided by ten three times in 74
+epochs (when the validation error stalls in the paper, here after 30, 50 and 65). A starts from normal weights of sd
+0.01. The deeper nets start from He's initialisation; the paper starts them from a trained A
+(--config.init.checkpoint=DIR). The mean colour is subtracted. Random crops of 224 from images whose shorter side is
+256, mirror images, colour shifts. The paper's other scales: --config.data.resize=384, or --config.data.resize_max=512
+for random ones.
 Paper's result: 27.0% top-1 and 8.8% top-5 error for D at one scale of 256 pixels, dense.
-Test: one centre crop; the paper's with --mode=evaluate --protocol=dense (or multi_scale, multi_crop, combined).
-Deviates: the nets that start from He's initialisation get colours divided by their deviations besides; the paper
-divides by nothing. Colour shifts as in `alexnet_imagenet`.
+Test: one centre crop; the paper's tests are --mode=evaluate --protocol=dense (or multi_scale, multi_crop, combined).
+Deviations: for nets that start from He's initialisation, colours are also divided by their deviations, which the paper
+does not do. Colour shifts are those of `alexnet_imagenet`.
 """
 
 from common import models
@@ -29,7 +30,7 @@ def get_config(variant: str = "vgg16"):
     config.data.crop = 224
     config.data.train_crop = "random"
     config.data.normalize = "channels"
-    # A small initialisation is made for grey levels, one that keeps the scale for numbers about 1.
+    # The small initial weights of A expect grey levels; He's, which keep the scale, expect numbers of about 1.
     config.data.std = (1.0,) if is_a else ()
     config.data.workers = 16
     config.augment.mirror = True

@@ -1,13 +1,13 @@
-"""VGG on ImageNet as the weight zoos have it: torchvision's recipe; the argument names the network.
+"""VGG on ImageNet as published weights have it, with torchvision's recipe; the argument names the network.
 
-Network: configuration D with batch normalisation, 138,365,992 parameters; maps averaged to 7x7 before fc6, so that
-images of any size fit. Without batch normalisation ('vgg16', ...) the rate is a tenth.
+Network: configuration D with batch normalisation, 138,365,992 parameters. Maps are averaged to 7x7 before fc6, so that
+images of any size fit. Without batch normalisation ('vgg16', ...) the learning rate is a tenth.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/vgg_imagenet_modern.py[:vgg16_bn] --config.data.directory=DIR
-Recipe: torchvision's; batch 256, momentum 0.9, decay 1e-4, rate 0.1 divided by ten every 30 of 90 epochs; crops of
-random area and shape, mirror images, ImageNet's mean and deviation of each colour.
+Recipe: torchvision's; batch 256, momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by ten every 30 of 90
+epochs; crops of random area and shape, mirror images, ImageNet's mean and deviation of each colour.
 Expected: about 26.7% top-1 and 8.5% top-5 error, centre crop (torchvision's weights).
-Deviates: bfloat16 compute.
+Deviations: bfloat16 computation.
 """
 
 from common import models

@@ -1,9 +1,9 @@
-"""A very small Vision Transformer on the bundled handwritten digits: trains anywhere in a minute or two.
+"""A very small Vision Transformer on the bundled handwritten digits, which trains anywhere in a minute or two.
 
 Network: six blocks of width 64 on 16 patches of 4x4 pixels, average pooling, sine-cosine positions.
 Data: scikit-learn's 1,797 digits of 8x8 pixels, a fifth held out for testing; enlarged to 16x16.
 Command: python -m common.main --config=configs/vit_digits.py
-Recipe: ours, after Beyer, Zhai and Kolesnikov 2022; small shifts and distortions in place of RandAugment and mixup.
+Recipe: ours, after Beyer, Zhai and Kolesnikov 2022, with small distortions in place of RandAugment and mixup.
 """
 
 from common import models

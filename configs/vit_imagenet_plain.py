@@ -1,13 +1,14 @@
 """A plain Vision Transformer on ImageNet in 90 epochs: average pooling, sine-cosine positions, batch 1024.
 
 Paper: Beyer, Zhai, Kolesnikov 2022, "Better plain ViT baselines for ImageNet-1k".
-Data: TFDS imagenet2012, prepared as docs/data.md says; 1% of its training set is left out, for choices.
+Data: TFDS imagenet2012, prepared as docs/data.md says; 1% of its training set is left out, as a hold-out set.
 Command: python -m common.main --config=configs/vit_imagenet_plain.py:s16 --config.data.directory=DIR
 Longer: --config.train.length="150 epochs" or "300 epochs"
 Plainer: --config.augment.randaugment_layers=0 --config.augment.mixup=0
 Expected: top-1 error 23.5% (150 epochs 21.5%, 300 epochs 20.0%); 26.4% without RandAugment and mixup.
-Deviates: bfloat16 compute. Reduced images are averaged over the pixels that become one, where the paper's code takes
-the nearest ones; RandAugment's contrast is about the image's mean, as in Pillow, where that code's is about a constant.
+Deviations: bfloat16 computation. Shrinking an image averages the pixels that it merges; the paper's code takes the
+nearest ones. RandAugment's contrast is relative to the image's mean, as in Pillow; in that code it is relative to a
+constant.
 """
 
 from common import models

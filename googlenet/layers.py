@@ -14,13 +14,13 @@ Maps = Float[Array, "batch out_height out_width features"]
 
 WEIGHT_INITS = {
     "xavier": nn.initializers.variance_scaling(1.0, "fan_in", "uniform"),  # Caffe's replication; the paper is silent
-    "gaussian": nn.initializers.normal(0.01),  # torchvision (which cuts off at 200 deviations)
+    "gaussian": nn.initializers.normal(0.01),  # torchvision (which truncates at 200 deviations)
     "he_normal": nn.initializers.variance_scaling(2.0, "fan_in", "normal"),
 }
 
 
 class Unit(nn.Module, kw_only=True):
-    """A convolution and a ReLU, with batch normalisation between them (and then no bias) if asked for."""
+    """A convolution and a ReLU; with `batch_norm`, batch normalisation between them and no bias."""
 
     features: int
     kernel_size: int
@@ -32,7 +32,7 @@ class Unit(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Images, train: bool) -> Maps:
-        """Maps of the same size, divided by the stride and rounded up."""
+        """Maps of the same size divided by the stride, rounded up."""
         padding = (self.kernel_size // 2, self.kernel_size // 2)
         x = nn.Conv(
             self.features,
@@ -51,9 +51,9 @@ class Unit(nn.Module, kw_only=True):
 
 
 class Inception(nn.Module):
-    """Four branches side by side, joined map by map: 1x1; 3x3; 5x5; pooling (Figure 2b)."""
+    """Four branches side by side, whose maps are concatenated: 1x1, 3x3, 5x5 and pooling (Figure 2b)."""
 
-    widths: tuple[int, int, int, int, int, int]
+    widths: tuple[int, ...]  # the six of a column of Table 1
     unit: functools.partial  # of Unit
     five: int  # kernel size of the '5x5' branch
 
@@ -101,7 +101,7 @@ def pool(images: Images, window: int) -> Maps:
 
 
 def dense(fields: dict[str, Any], name: str, x: Array, features: int, hidden: bool = False) -> Array:
-    """A fully connected layer with the initialisation of the network's fields."""
+    """A fully connected layer, initialised as the network's fields say."""
     bias = nn.initializers.constant(fields["hidden_bias"] if hidden else 0.0)
     init = WEIGHT_INITS[fields["weight_init"]]
     return nn.Dense(features, kernel_init=init, bias_init=bias, dtype=fields["dtype"], name=name)(x)

@@ -1,4 +1,4 @@
-"""GoogLeNet, or Inception v1 (Szegedy et al. 2014), and the batch-normalised network of the weight zoos.
+"""GoogLeNet, or Inception v1 (Szegedy et al. 2014), and the batch-normalised network of the model zoos.
 
 Layers carry the names of the paper's Table 1. Shapes in comments are height x width x maps for images of 224x224
 pixels.
@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.errors import UserError
-from common.models import Classifier
+from common.models import Classifier, Facts
 from common.nn import losses
 from common.nn.layers import check_image_size, identity, local_response_norm
 from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense, pool
@@ -49,7 +49,7 @@ class GoogLeNet(nn.Module):
     width: float = 1.0  # multiplies the maps of every layer
     stem: str = "imagenet"  # the paper's, which divides the sides by 8; or 'small': one 3x3 layer at full resolution
     lrn: bool = True  # Figure 3; constants of Caffe's replication, since the paper gives none
-    batch_norm: bool = False  # after every convolution, which then have no bias (torchvision)
+    batch_norm: bool = False  # after every convolution, in place of its bias (torchvision)
     five: int = 5  # kernel size of the 5x5 branches; 3 in torchvision's and TF-slim's networks
     last_pool: int = 3  # window of the pooling before 5a; 2 in torchvision's network
     auxiliary: bool = True  # section 5: classifiers on 4a and 4d
@@ -62,7 +62,7 @@ class GoogLeNet(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Outputs:
-        """Logits; in training those of the auxiliary classifiers too."""
+        """Logits; in training also those of the auxiliary classifiers."""
         shared = {name: getattr(self, name) for name in ("batch_norm", "weight_init", "hidden_bias", "dtype")}
         unit = functools.partial(Unit, **shared)
         auxiliary = []
@@ -72,7 +72,7 @@ class GoogLeNet(nn.Module):
                 x = pool(x, 3 if name == "4a" else self.last_pool)  # 14x14x480, 7x7x832
             widths = tuple(map(self._scaled, widths))
             x = Inception(widths, unit, self.five, name=f"inception_{name}")(x, train)
-            # The parameters exist whether or not the first call is in training.
+            # Initialisation makes their parameters even when it is not in training.
             if self.auxiliary and name in AUXILIARY and (train or self.is_initializing()):
                 widths = (self._scaled(128), self._scaled(1024))
                 head = AuxiliaryClassifier(
@@ -89,7 +89,7 @@ class GoogLeNet(nn.Module):
         return Outputs(dense(shared, "linear", x, self.num_classes).astype(jnp.float32), tuple(auxiliary))
 
     def _stem(self, x: Array, unit: functools.partial, train: bool) -> Array:
-        """What comes before the first Inception module."""
+        """The layers before the first Inception module."""
         if self.stem == "small":
             return unit(features=self._scaled(192), kernel_size=3, name="conv1")(x, train)
         normalize = _normalize if self.lrn else identity
@@ -108,11 +108,12 @@ def _normalize(x: Array) -> Array:
 
 
 def dense_logits(module: GoogLeNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
-    """The main classifier applied to images of any size, for tests.
+    """The main classifier's logits for images of any size, for tests.
 
-    The mean over places of the logits at each place is what the network itself gives: averaging is linear.
+    The network itself gives the mean of the logits at all places, because averaging is linear.
     """
-    return module.apply(variables, images).logits[:, None, None]
+    outputs: Any = module.apply(variables, images)
+    return outputs.logits[:, None, None]
 
 
 def loss(
@@ -129,38 +130,24 @@ def _main_logits(outputs: Outputs) -> Float[Array, "batch classes"]:
     return outputs.logits
 
 
-# Every field of the network, and `auxiliary_weight` of the loss.
-_PAPER: dict[str, Any] = {
-    "width": 1.0,
-    "stem": "imagenet",
-    "lrn": True,
-    "batch_norm": False,
-    "five": 5,
-    "last_pool": 3,
-    "auxiliary": True,
-    "auxiliary_pool": "5x5",
-    "auxiliary_dropout": 0.7,
-    "auxiliary_weight": 0.3,
-    "dropout": 0.4,
-    "weight_init": "xavier",
-    "hidden_bias": 0.2,
-    "dtype": "float32",
-}
 _BATCH_NORM = {"lrn": False, "batch_norm": True, "weight_init": "he_normal"}
-VARIANTS: dict[str, dict[str, Any]] = {
-    "googlenet": _PAPER,  # 6,998,552 parameters, 13,378,280 with the auxiliary classifiers
-    "googlenet_bn": {**_PAPER, **_BATCH_NORM},  # 7,005,832; 13,385,816
-    "googlenet_torchvision": {  # 6,624,904; 13,004,888; takes torchvision's weights
-        **_PAPER,
-        **_BATCH_NORM,
-        "five": 3,
-        "last_pool": 2,
-        "auxiliary_pool": "adaptive",
-        "dropout": 0.2,
-        "weight_init": "gaussian",
+VARIANTS: dict[str, dict[str, Any]] = models.variants(
+    GoogLeNet,
+    {
+        "googlenet": {},  # 6,998,552 parameters, 13,378,280 with the auxiliary classifiers
+        "googlenet_bn": _BATCH_NORM,  # 7,005,832; 13,385,816
+        "googlenet_torchvision": {  # 6,624,904; 13,004,888; takes torchvision's weights
+            **_BATCH_NORM,
+            "five": 3,
+            "last_pool": 2,
+            "auxiliary_pool": "adaptive",
+            "dropout": 0.2,
+            "weight_init": "gaussian",
+        },
+        "googlenet_small": {**_BATCH_NORM, "stem": "small", "auxiliary_pool": "adaptive"},  # for 16 to 64 pixels
     },
-    "googlenet_small": {**_PAPER, **_BATCH_NORM, "stem": "small", "auxiliary_pool": "adaptive"},  # for 16 to 64 pixels
-}
+    loss={"auxiliary_weight": 0.3},  # section 5
+)
 CHOICES = {
     "stem": ("imagenet", "small"),
     "five": (3, 5),
@@ -172,43 +159,42 @@ CHOICES = {
 
 RANGES = {
     "width": (1 / 64, math.inf),
-    "auxiliary_weight": models.SIZE,
     "dropout": models.SHARE,
     "auxiliary_dropout": models.SHARE,
 }
 
 
-def network(config: ConfigDict, num_classes: int) -> GoogLeNet:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
-    if config.lrn and config.stem == "small":
+def network(section: ConfigDict, num_classes: int) -> GoogLeNet:
+    """The module of a `model` section; UserError for an unknown name or a contradiction, in the loss's options too."""
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
+    models.check_range("loss.auxiliary_weight", section.loss.auxiliary_weight, *models.SIZE)
+    if section.lrn and section.stem == "small":
         raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
-    of_module = {name: value for name, value in fields.items() if name != "auxiliary_weight"}
-    return GoogLeNet(num_classes=num_classes, **of_module)
+    return GoogLeNet(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
-    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
+def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts.
 
     Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
-    module = network(config, info.num_classes)
+    module = network(section, info.num_classes)
     hint = "raise config.data.resize" + (", or use variant 'googlenet_small'" if module.stem == "imagenet" else "")
-    check_image_size(config.variant, info.image_shape, minimum_size(module), hint)
+    check_image_size(section.variant, info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,
-        loss=functools.partial(loss, auxiliary_weight=config.auxiliary_weight),
+        loss=functools.partial(loss, auxiliary_weight=section.loss.auxiliary_weight),
         logits=_main_logits,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )
 
 
 def minimum_size(module: GoogLeNet) -> int:
-    """The side in pixels of the smallest images that fill one window of the auxiliary classifiers' pooling."""
+    """The side, in pixels, of the smallest image that fills a window of the auxiliary classifiers' pooling."""
     if not module.auxiliary or module.auxiliary_pool == "adaptive":
         return 1
     if module.stem == "small":
         return 5 * 2
-    return 5 * 2**3 * 2 - 1  # poolings round the size down, the strided convolution up
+    return 5 * 2**3 * 2 - 1  # pooling rounds the size down, the strided convolution up

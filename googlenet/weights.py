@@ -1,4 +1,4 @@
-"""GoogLeNet's variables under the names of torchvision's `googlenet`, and back."""
+"""Conversion of GoogLeNet's variables to the names of torchvision's `googlenet`, and back."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ from common.pretrained import torch_layout
 from common.pretrained.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
 
-# For `common.pretrained.initial`: names of the last bias, and `from_published` and `to_published` below.
+# For `common.pretrained.initial`: the names of the last bias here; `from_published` and `to_published` below.
 HEAD_BIAS = ("fc.bias",)
 _STEM = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
 _BRANCHES = {
@@ -25,7 +25,7 @@ _BRANCHES = {
 def entries(module: GoogLeNet, like: PyTree) -> list[Entry]:
     """Every array of the network; the published weights fit variant 'googlenet_torchvision'.
 
-    like: the network's variables or their shapes, from which the auxiliary classifiers' maps are read.
+    like: the network's variables or their shapes, which give the number of the auxiliary classifiers' maps.
     """
     units = {ours: theirs for ours, theirs in _STEM.items() if ours in like["params"]}
     for name in MODULES:
@@ -48,8 +48,8 @@ def entries(module: GoogLeNet, like: PyTree) -> list[Entry]:
 def from_torchvision(state: Mapping[str, np.ndarray], module: GoogLeNet, like: PyTree) -> PyTree:
     """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
 
-    The published weights expect RGB from -1 to 1. A checkpoint's auxiliary classifiers are dropped where the network
-    has none. UserError names an array that is missing, left over or of another shape.
+    The published weights expect RGB from -1 to 1. A checkpoint's auxiliary classifiers are dropped if the network has
+    none. UserError names an array that is missing, left over or of the wrong shape.
     """
     unused = () if module.auxiliary else ("aux",)
     return torch_layout.to_ours(state, entries(module, like), like, unused)

@@ -1,7 +1,7 @@
-"""What LeNet-5's output layer compares F6 with: one 7x12 picture of each digit.
+"""The 7x12 bitmaps, one for each digit, with which LeNet-5's output layer compares F6.
 
 The paper sets the RBF centres by hand "to represent a stylized image of the corresponding character class drawn
-on a 7x12 bitmap (hence the number 84)" (section II-B) and shows them only as a small figure. These are ours.
+on a 7x12 bitmap (hence the number 84)" (section II-B) and shows them only in a small figure. These are our own.
 """
 
 import numpy as np

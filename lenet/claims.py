@@ -1,4 +1,4 @@
-"""What the LeNet papers claim, and how it is measured here."""
+"""The LeNet papers' claims, and how they are measured here."""
 
 from common.claims.claim import Claim, Experiment, Values, final_test_error, final_train_error, mean
 
@@ -6,7 +6,8 @@ _MNIST = Experiment("configs/lenet5_mnist.py")
 _DISTORTED = Experiment("configs/lenet5_mnist_distortions.py")
 _USPS = Experiment("configs/lenet1989_usps.py")
 _QUICK = {"train.length": "2 epochs"}
-# Runs of the 1989 network stray by a quarter of a point, more than they are from the paper's number: many are needed.
+# Runs of the 1989 network vary by a quarter of a point, more than they miss the paper's number by, so the claims on it
+# take many seeds.
 _USPS_SEEDS = 25
 
 

@@ -6,10 +6,9 @@ The diagonal Gauss-Newton recursion is back-propagation with every first derivat
     h(x_j) = sum_i w_ij^2 h(a_i)            through a weighted sum a_i = sum_j w_ij x_j
     h(w_k) = sum_(i,j) x_j^2 h(a_i)         over the connections (i, j) that share the weight w_k
 
-where h(.) is d2E/d(.)^2 with the f'' term dropped. So each operation gets a twin: the same values forward, and
-backward the rule above. Differentiating a network built of twins carries h where gradients usually flow, and
-what arrives at the parameters is h_kk. Sums, additions and indexing have weights 0 and 1, equal to their squares,
-and need no twin.
+where h(.) is d2E/d(.)^2 with the f'' term dropped. So each operation gets a twin, with the same values
+forward and the rule above backward. Differentiating a network of twins carries h where gradients usually flow, and
+h_kk arrives at the parameters. Sums, additions and indexing need no twin: their weights, 0 and 1, equal their squares.
 """
 
 import functools
@@ -26,7 +25,7 @@ Operation = Callable[..., Array]
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def bilinear(operation: Operation, inputs: Array, weights: Array) -> Array:
-    """Twin of `operation(inputs, weights)`, linear in each: back-propagates with both squared."""
+    """Twin of `operation(inputs, weights)`, which is linear in each; back-propagates with both squared."""
     return operation(inputs, weights)
 
 
@@ -45,7 +44,7 @@ bilinear.defvjp(_bilinear_forward, _bilinear_backward)
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def elementwise(function: Operation, inputs: Array) -> Array:
-    """Twin of `function(inputs)`, applied to each element alone: back-propagates with f'(a)^2."""
+    """Twin of the elementwise `function(inputs)`; back-propagates with f'(a)^2."""
     return function(inputs)
 
 
@@ -118,11 +117,11 @@ def diagonal(
 ) -> PyTree:
     """h_kk for every parameter: the mean over the batch of the per-example diagonal Gauss-Newton recursion.
 
-    module: a network with the field `second_order`; seed: (outputs, labels) -> what enters the recursion at the
-    outputs. Every rule is linear in h and keeps examples apart until the parameters, so one pass over the batch
-    with the seed divided by its size gives the mean over examples of the sum over connections.
+    module: a network with the field `second_order`; seed: (outputs, labels) -> the values that start the recursion
+    at the outputs. Every rule is linear in h and keeps examples apart until it reaches the parameters. So one pass,
+    with the seed divided by the size of the batch, gives the mean over examples of the sum over connections.
     """
-    # Squares of small derivatives lose too much in bfloat16; the paper's 500 examples are few.
+    # Squares of small derivatives lose too much in bfloat16, and for the paper's 500 examples float32 is fast enough.
     twin = module.clone(second_order=True, dtype="float32")
     outputs, back_propagate = jax.vjp(lambda params: twin.apply({"params": params}, images), params)
     (curvature,) = back_propagate(seed(outputs, labels) / len(images))

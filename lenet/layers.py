@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.nn.layers import identity
 from lenet import curvature
 from lenet.bitmaps import CENTRES
 
@@ -27,19 +28,14 @@ def scaled_tanh(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     return 1.7159 * jnp.tanh(2 / 3 * a)
 
 
-def identity(a: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """No squashing: the logits of a softmax output."""
-    return a
-
-
 ACTIVATIONS = {"scaled_tanh": scaled_tanh, "tanh": jnp.tanh, "relu": jax.nn.relu, "identity": identity}
 
 
 def fan_in_uniform(fan_in: int | np.ndarray, root: bool = False) -> nn.initializers.Initializer:
-    """U(-2.4/F, 2.4/F), F the number of weights that a unit really sums (1998, appendix A).
+    """U(-2.4/F, 2.4/F), where F is the number of weights that a unit really sums (1998, appendix A).
 
     fan_in: F, or one F per entry of the parameter's last axis; root: divide by sqrt(F) instead, which keeps the
-    scale of signals where inputs are not correlated. The 1998 paper argues for F, because they are.
+    scale of signals if inputs are not correlated. The 1998 paper argues for F because they are.
     """
     return functools.partial(_uniform, bound=2.4 / (np.sqrt(fan_in) if root else fan_in))
 
@@ -67,11 +63,11 @@ WEIGHT_INITS: dict[str, Callable[..., nn.initializers.Initializer]] = {
 def convolve(
     images: Images, kernel: Float[Array, "kernel_height kernel_width channels maps"], strides: int = 1
 ) -> Maps:
-    """Convolution without padding (not flipped, as networks mean it), as patches times a matrix.
+    """Convolution without padding, as patches times a matrix; the kernel is not flipped.
 
-    A convolution inside a loop (`lax.scan`, `lax.fori_loop`: how batch-1 training runs) takes XLA's CPU backend
-    more than twice as long as this. Slicing along the width and then the height makes 5 + 5 copies where one per
-    kernel weight would be 25; channels go first so that each copies runs of neighbouring pixels.
+    Batch-1 training runs in a loop (`lax.scan`, `lax.fori_loop`), where XLA's own convolution takes more than twice
+    as long on CPU. Slicing along the width and then the height makes 5 + 5 copies, where one for each kernel weight
+    would be 25. Channels go first so that each copy moves runs of neighbouring pixels.
     """
     kernel_height, kernel_width, _, features = kernel.shape
     batch, height, width, _ = images.shape
@@ -86,12 +82,12 @@ def convolve(
 
 
 def _slices(kernel_size: int, size: int, strides: int) -> list[slice]:
-    """For each offset in the kernel, the pixels that it meets along one axis of the image."""
+    """The pixels that each offset in the kernel meets along one axis of the image."""
     return [slice(start, size - kernel_size + start + 1, strides) for start in range(kernel_size)]
 
 
 def combine_fours(images: Images, operator: Callable[[Array, Array], Array]) -> Maps:
-    """Reduce each 2x2 block of pixels with `operator`; height and width must be even."""
+    """Reduces each 2x2 block of pixels with `operator`; height and width must be even."""
     batch, height, width, channels = images.shape
     # Left and right neighbours side by side in the last axis: contiguous halves instead of strided columns.
     pairs = images.reshape(batch, height // 2, 2, width // 2, 2 * channels)
@@ -100,7 +96,7 @@ def combine_fours(images: Images, operator: Callable[[Array, Array], Array]) -> 
 
 
 def links(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Every map-to-map connection of a table: (map read, map that reads it), map by map of the reading layer."""
+    """Every map-to-map connection of a table: (map read, map that reads it), in the order of the reading maps."""
     read = np.concatenate([np.array(maps) for maps in table])
     reader = np.repeat(np.arange(len(table)), [len(maps) for maps in table])
     return read, reader
@@ -123,7 +119,7 @@ def rbf_penalties(
 
 
 class Layer(nn.Module, kw_only=True):
-    """What the trained layers share.
+    """The fields and methods of all trained layers.
 
     activation: a name in ACTIVATIONS; weight_init: a name in WEIGHT_INITS; bias_init: 'same' (the range of the
     unit's weights) or 'zeros'; dtype: of the computation, parameters are float32; second_order: back-propagate
@@ -162,7 +158,7 @@ class Convolution(Layer):
 
     table: the maps that each map reads; None means all. The parameter tree holds connected weights only: `kernel`
     is [height, width, links] with a table and [height, width, channels, features] without.
-    padding: pixels before and after, along both axes; padding_value: what they contain.
+    padding: pixels before and after, along both axes; padding_value: their value.
     bias_per_unit: one bias for each unit (1989) instead of one for each map.
     """
 
@@ -176,7 +172,7 @@ class Convolution(Layer):
 
     @nn.compact
     def __call__(self, images: Images) -> Maps:
-        """Maps of the layer below to maps of this one."""
+        """The maps of this layer, from those of the layer below."""
         channels, size = images.shape[-1], (self.kernel_size, self.kernel_size)
         area = self.kernel_size**2
         if self.table is None:
@@ -203,11 +199,11 @@ class Subsampling(Layer):
 
     @nn.compact
     def __call__(self, images: Images) -> Maps:
-        """Maps of even height and width to maps of half the size."""
+        """Maps of half the size, from maps of even height and width."""
         if self.pooling == "max":
             return combine_fours(images, jnp.maximum)
-        # For second derivatives the sum counts as the one input of its coefficient: h = (sum of x)^2 is exact for
-        # one unit, where the sum over its four connections of x^2 would drop the products between them.
+        # For second derivatives the sum counts as the only input of its coefficient: h = (sum of x)^2 is exact for
+        # one unit. The sum of x^2 over its four connections would drop the products between them.
         sums = combine_fours(images, jnp.add)
         if self.pooling == "average":
             return self.weigh(jnp.multiply, sums, jnp.full((), 1 / 4, self.dtype))
@@ -234,13 +230,13 @@ class Dense(Layer):
 
 
 class RBF(nn.Module):
-    """Euclidean distance to each digit's bitmap, squared: smallest for the likeliest class. Nothing to train."""
+    """Squared Euclidean distance to each digit's bitmap, smallest for the likeliest class; nothing to train."""
 
     second_order: bool = False
 
     @nn.compact
     def __call__(self, features: Float[Array, "batch 84"]) -> Float[Array, "batch 10"]:
-        """F6's 84 values to ten penalties, in float32."""
+        """Ten penalties, in float32, from F6's 84 values."""
         features, centres = features.astype(jnp.float32), jnp.asarray(CENTRES)
         if self.second_order:
             return curvature.squared_distances(rbf_penalties, features, centres)

@@ -1,4 +1,4 @@
-"""What the LeNets minimise: one number per example, for class indices as labels."""
+"""The losses of the LeNets: one number per example; labels are class indices."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jaxtyping import Array, Float, Int
 
 def penalty_mse(penalties: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Float[Array, " batch"]:
     """Penalty of the correct class, y_D (1998, eq. 8)."""
-    # A one-hot sum rather than indexing: the gradient of indexing is a scatter, slow in a batch-1 loop on a CPU.
+    # A one-hot sum rather than indexing, whose gradient is a scatter: slow in a batch-1 loop on a CPU.
     return jnp.sum(jax.nn.one_hot(labels, penalties.shape[-1]) * penalties, axis=-1)
 
 
@@ -16,7 +16,7 @@ def penalty_map(
 ) -> Float[Array, " batch"]:
     """Discriminative maximum a posteriori loss, y_D + log(e^-j + sum_i e^-y_i) (1998, eq. 9).
 
-    rubbish: the constant j > 0, the penalty of a "rubbish" class: wrong classes far above it get no push.
+    rubbish: the constant j > 0, the penalty of a "rubbish" class: wrong classes far above it are not pushed.
     """
     log_evidence = jax.nn.logsumexp(-penalties, axis=-1)
     return penalty_mse(penalties, labels) + jnp.logaddexp(-rubbish, log_evidence)

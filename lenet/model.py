@@ -13,14 +13,15 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 from ml_collections import ConfigDict
-from optax.losses import softmax_cross_entropy_with_integer_labels
 
 from common import models
 from common.errors import UserError, unknown
-from common.models import Classifier
+from common.models import Classifier, Facts
+from common.nn.layers import identity
+from common.nn.losses import cross_entropy
 from lenet import curvature, losses
 from lenet.bitmaps import CENTRES
-from lenet.layers import RBF, WEIGHT_INITS, Convolution, Dense, Images, Subsampling, identity
+from lenet.layers import RBF, WEIGHT_INITS, Convolution, Dense, Images, Subsampling
 
 # 1998, Table I: for each map of C3, the maps of S2 that it reads. Three neighbours; four neighbours; four in two
 # pairs; all six. No two maps see the same inputs, so they must learn different features.
@@ -30,7 +31,7 @@ C3_TABLE = (
     *((0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
     (0, 1, 2, 3, 4, 5),
 )
-# 1989: each map of H2 reads 8 of H1's 12; which ones the paper does not say. These are blocks of four.
+# 1989: each map of H2 reads 8 of H1's 12; the paper does not say which. These are blocks of four.
 ZIP_H2_TABLE = (
     *4 * ((0, 1, 2, 3, 4, 5, 6, 7),),
     *4 * ((4, 5, 6, 7, 8, 9, 10, 11),),
@@ -48,7 +49,7 @@ class LeNet5(nn.Module):
 
     num_classes: int = 10
     activation: str = "scaled_tanh"  # eq. 6; or 'tanh', 'relu'
-    pooling: str = "trainable"  # section II-B: coefficient, bias and squashing a map; or 'average', 'max'
+    pooling: str = "trainable"  # section II-B: coefficient, bias, squashing per map; or 'average', 'max'
     c3: str = "table"  # Table I; or 'full': every map of C3 reads every map of S2
     output: str = "rbf"  # eq. 7: penalties, smallest wins; or 'softmax': 84 -> classes logits
     weight_init: str = "uniform_sqrt"  # U(+-2.4/sqrt(F)); or 'uniform': U(+-2.4/F) as appendix A has it, 'he_normal'
@@ -59,7 +60,7 @@ class LeNet5(nn.Module):
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
         """Penalties (`output='rbf'`) or logits (`'softmax'`) of images of 32x32 pixels."""
-        del train  # nothing here differs between training and use
+        del train  # nothing here differs between training and testing
         shared = _shared_fields(self)
         x = Convolution(6, name="C1", **shared)(images)  # 28x28x6
         x = Subsampling(pooling=self.pooling, name="S2", **shared)(x)  # 14x14x6
@@ -83,7 +84,7 @@ class Zip89(nn.Module):
     h2: str = "table"  # 8 of H1's 12 maps; or 'full'
     biases: str = "unit"  # one for each unit; or 'map': one for each map
     padding_value: float = -1.0  # outside the image is background; modern: 0
-    output: str = "place_coded"  # one squashed unit a class, targets +-1; or 'softmax'
+    output: str = "place_coded"  # one squashed unit per class, targets +-1; or 'softmax'
     weight_init: str = "uniform"  # U(+-2.4/F); or 'uniform_sqrt', 'he_normal'
     bias_init: str = "zeros"  # not in the paper; or 'same': the range of the unit's weights
     dtype: str = "float32"
@@ -91,7 +92,7 @@ class Zip89(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
-        """One output a class, for images of 16x16 pixels in [-1, 1]."""
+        """One output per class, for images of 16x16 pixels in [-1, 1]."""
         del train
         shared = _shared_fields(self)
         # 16 -> 8 with 5x5 kernels two pixels apart takes three pixels of padding: two before and one after.
@@ -126,7 +127,7 @@ class LeNet1(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
-        """One output a class, for images of 28x28 pixels (the paper: a digit of 16x16 at their centre)."""
+        """One output per class, for images of 28x28 pixels (in the paper, a digit of 16x16 at their centre)."""
         del train
         shared = _shared_fields(self)
         x = Convolution(4, name="H1", **shared)(images)  # 24x24x4
@@ -138,68 +139,49 @@ class LeNet1(nn.Module):
 
 
 def _shared_fields(network: nn.Module) -> dict[str, Any]:
-    """The fields of a network that all its layers take."""
+    """The fields of a network that all its layers share."""
     names = ("activation", "weight_init", "bias_init", "dtype", "second_order")
     return {name: getattr(network, name) for name in names}
 
 
 def _class_units(network: nn.Module, inputs: Array) -> Array:
-    """The output layer of one unit a class: squashed for place-coded targets, plain for softmax; in float32."""
+    """The output layer, one unit per class: squashed for place-coded targets, plain for softmax; in float32."""
     fields = _shared_fields(network)
     if network.output == "softmax":
         fields["activation"] = "identity"
     return Dense(network.num_classes, name="Output", **fields)(inputs).astype(jnp.float32)
 
 
-NETWORKS = {"lenet5": LeNet5, "lenet5_modern": LeNet5, "lenet1989": Zip89, "lenet1": LeNet1}
+NETWORKS: dict[str, type[LeNet5] | type[Zip89] | type[LeNet1]] = {
+    "lenet5": LeNet5,
+    "lenet5_modern": LeNet5,
+    "lenet1989": Zip89,
+    "lenet1": LeNet1,
+}
 
-# Every field of the network, and what it is trained to minimise: `loss` 'map' (1998, eq. 9, with the constant j in
-# `rubbish`; the paper gives no value), 'mse' (eq. 8; on place-coded targets for the earlier networks) or
-# 'cross_entropy'.
+_INTERNAL = ("second_order",)
+# The options of the loss: `name` is 'map' (1998, eq. 9, with the constant j in `rubbish`; the paper gives no value),
+# 'mse' (eq. 8; on place-coded targets for the earlier networks) or 'cross_entropy'.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "lenet5": {
-        "activation": "scaled_tanh",
-        "pooling": "trainable",
-        "c3": "table",
-        "output": "rbf",
-        "loss": "map",
-        "rubbish": 10.0,
-        "weight_init": "uniform_sqrt",
-        "bias_init": "same",
-        "dtype": "float32",
-    },
-    "lenet5_modern": {  # what is usually called LeNet-5 today: 61,706 parameters
-        "activation": "relu",
-        "pooling": "max",
-        "c3": "full",
-        "output": "softmax",
-        "loss": "cross_entropy",
-        "rubbish": 10.0,
-        "weight_init": "he_normal",
-        "bias_init": "zeros",
-        "dtype": "float32",
-    },
-    "lenet1989": {
-        "activation": "scaled_tanh",
-        "h2": "table",
-        "biases": "unit",
-        "padding_value": -1.0,
-        "output": "place_coded",
-        "loss": "mse",
-        "weight_init": "uniform",
-        "bias_init": "zeros",
-        "dtype": "float32",
-    },
-    "lenet1": {
-        "activation": "scaled_tanh",
-        "pooling": "trainable",
-        "h3": "table",
-        "output": "place_coded",
-        "loss": "mse",
-        "weight_init": "uniform",
-        "bias_init": "zeros",
-        "dtype": "float32",
-    },
+    **models.variants(
+        LeNet5,
+        {
+            "lenet5": {},
+            "lenet5_modern": {  # what is usually called LeNet-5 today: 61,706 parameters
+                "activation": "relu",
+                "pooling": "max",
+                "c3": "full",
+                "output": "softmax",
+                "weight_init": "he_normal",
+                "bias_init": "zeros",
+                "loss": {"name": "cross_entropy"},
+            },
+        },
+        internal=_INTERNAL,
+        loss={"name": "map", "rubbish": 10.0},
+    ),
+    **models.variants(Zip89, {"lenet1989": {}}, internal=_INTERNAL, loss={"name": "mse"}),
+    **models.variants(LeNet1, {"lenet1": {}}, internal=_INTERNAL, loss={"name": "mse"}),
 }
 
 CHOICES = {
@@ -217,7 +199,7 @@ CHOICES = {
 
 @dataclasses.dataclass(frozen=True)
 class _Output:
-    """What a kind of output can be trained on, how it becomes logits, and what starts its second derivatives."""
+    """The losses that a kind of output can be trained on, its logits, and the seed of its second derivatives."""
 
     losses: dict[str, Callable[..., Array]]
     logits: Callable[[Array], Array]
@@ -229,51 +211,61 @@ OUTPUTS = {
         {"map": losses.penalty_map, "mse": losses.penalty_mse}, jnp.negative, curvature.correct_penalty_seed
     ),
     "place_coded": _Output({"mse": losses.place_coded_mse}, identity, curvature.place_coded_seed),
-    "softmax": _Output({"cross_entropy": softmax_cross_entropy_with_integer_labels}, identity, curvature.softmax_seed),
+    "softmax": _Output({"cross_entropy": cross_entropy}, identity, curvature.softmax_seed),
 }
+LOSSES = sorted({name for output in OUTPUTS.values() for name in output.losses})
 
 
-def network(config: ConfigDict, num_classes: int) -> nn.Module:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, {})
-    kind = NETWORKS[config.variant]
-    if config.output not in kind.outputs:
-        raise unknown("config.model.output", config.output, kind.outputs)
-    if config.output == "rbf" and num_classes != len(CENTRES):
+def network(section: ConfigDict, num_classes: int) -> nn.Module:
+    """The module of a `model` section; UserError for an unknown name or a contradiction, in the loss's options too."""
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, {})
+    kind = NETWORKS[section.variant]
+    if section.output not in kind.outputs:
+        raise unknown("config.model.output", section.output, kind.outputs)
+    if section.output == "rbf" and num_classes != len(CENTRES):
         raise UserError(
             f"output=rbf compares with bitmaps of the {len(CENTRES)} digits and the dataset has {num_classes} classes: "
-            "use output=softmax, loss=cross_entropy"
+            "use output=softmax, loss.name=cross_entropy"
         )
-    of_module = {name: value for name, value in fields.items() if name not in ("loss", "rubbish")}
-    return kind(num_classes=num_classes, **of_module)
+    _loss(section)
+    return kind(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
-    """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
-
-    Labels are class indices. Errors: UserError for unknown or contradictory hyper-parameters and for images of
-    another size than the network takes.
-    """
-    module = network(config, info.num_classes)
-    output = OUTPUTS[config.output]
-    if config.loss not in output.losses:
+def _loss(section: ConfigDict) -> Callable[..., Array]:
+    """The function that `section.loss` describes, (outputs, labels) -> one loss per example."""
+    options, losses_of_output = section.loss, OUTPUTS[section.output].losses
+    if options.name not in LOSSES:
+        raise unknown("config.model.loss.name", options.name, LOSSES)
+    if options.name not in losses_of_output:
         raise UserError(
-            f"loss={config.loss} does not go with output={config.output}: use loss={' or '.join(output.losses)}"
+            f"loss.name={options.name} does not go with output={section.output}: "
+            f"use loss.name={' or '.join(losses_of_output)}"
         )
+    function = losses_of_output[options.name]
+    if options.name != "map":
+        return function
+    if not (isinstance(options.rubbish, int | float) and options.rubbish > 0):
+        raise UserError(f"loss.rubbish={options.rubbish}: the constant j of loss.name=map is positive (1998, eq. 9)")
+    return functools.partial(function, rubbish=options.rubbish)
+
+
+def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts; its labels are class indices.
+
+    Errors: UserError for unknown or contradictory hyper-parameters and for images of another size than the network
+    takes.
+    """
+    module = network(section, info.num_classes)
+    output = OUTPUTS[section.output]
     size = (module.image_size, module.image_size)
     if tuple(info.image_shape[:2]) != size:
         height, width = info.image_shape[:2]
-        raise UserError(f"{config.variant} takes images of {size[0]}x{size[1]} pixels, got {height}x{width}")
-    loss = output.losses[config.loss]
-    if config.loss == "map":
-        if config.rubbish <= 0:
-            raise UserError(f"rubbish={config.rubbish}: the constant j of loss=map is positive (1998, eq. 9)")
-        loss = functools.partial(loss, rubbish=config.rubbish)
+        raise UserError(f"{section.variant} takes images of {size[0]}x{size[1]} pixels, got {height}x{width}")
     return Classifier(
         module=module,
-        loss=loss,
+        loss=_loss(section),
         logits=output.logits,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         curvature=functools.partial(curvature.diagonal, module, output.seed),
     )

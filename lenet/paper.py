@@ -44,19 +44,19 @@ TOTALS: dict[str, dict[str, int]] = {
 }
 
 
-def connections(config: ConfigDict, params: PyTree) -> dict[str, int]:
-    """Connections of each layer of the network that a `model` section describes, biases included.
+def connections(section: ConfigDict, params: PyTree) -> dict[str, int]:
+    """Connections of each layer, biases included, of the network of a `model` section.
 
     params: its parameter tree, or the tree of their shapes. Layers are in the order of the computation.
     """
-    shapes = _output_shapes(config, params)
+    shapes = _output_shapes(section, params)
     return {layer: _connections(shape, params.get(layer, {})) for layer, shape in shapes.items()}
 
 
-def _output_shapes(config: ConfigDict, params: PyTree) -> dict[str, tuple[int, ...]]:
-    """What shape each layer gives one image, without the batch axis; first layer first."""
+def _output_shapes(section: ConfigDict, params: PyTree) -> dict[str, tuple[int, ...]]:
+    """The shape of each layer's output for one image, without the batch axis; first layer first."""
     num_classes = params["Output"]["bias"].shape[0] if "Output" in params else len(CENTRES)
-    module = model.network(config, num_classes)
+    module = model.network(section, num_classes)
     channels = params[min(params, key=_depth)]["kernel"].shape[2]
     images = jax.ShapeDtypeStruct((1, module.image_size, module.image_size, channels), jnp.float32)
     apply = functools.partial(module.apply, capture_intermediates=True, mutable="intermediates")
@@ -66,12 +66,12 @@ def _output_shapes(config: ConfigDict, params: PyTree) -> dict[str, tuple[int, .
 
 
 def _depth(layer: str) -> float:
-    """The papers number their layers: C1, S2, C3, ...; the output comes last."""
+    """The number that the papers give a layer: C1, S2, C3, ...; the output comes last."""
     return math.inf if layer == "Output" else float(layer[1:])
 
 
 def _connections(shape: tuple[int, ...], params: PyTree) -> int:
-    """Connections of a layer that gives this shape: each position of a map uses every weight of its kernel."""
+    """Connections of a layer with this output shape: each position of a map uses every weight of its kernel."""
     units = math.prod(shape)
     if "kernel" in params:
         return math.prod(shape[:-1]) * math.prod(params["kernel"].shape) + units

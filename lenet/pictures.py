@@ -1,7 +1,7 @@
-"""What F6 draws: LeNet-5's 84 features as 7x12 bitmaps, beside the bitmaps that they should match.
+"""LeNet-5's 84 features as 7x12 bitmaps, beside the bitmaps that they should match.
 
 The network is trained to make F6 reproduce a stylized drawing of the class (LeCun 1998, section II-B), so its
-features can be looked at as pictures: how the network redraws each digit that it sees.
+features are pictures that show how it redraws each digit that it sees.
 """
 
 import functools
@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from common.report.figures import show_image
 from common.run import trained
@@ -25,9 +26,9 @@ Features = Float[np.ndarray, "batch 84"]
 
 _TITLE = "What F6 draws"
 _CAPTION = (
-    "For a test image of each class (first row): F6's 84 outputs as a bitmap of 7 by 12, dark for +1 and light for -1, "
-    "over the penalty, which is their squared distance from the class's fixed bitmap in the third row (equation 7). "
-    "The last row is the mean of F6 over the images of the class among {count:,} of the test set."
+    "First row: a test image of each class. Second row: F6's 84 outputs for it as a 7x12 bitmap, dark for +1 and light "
+    "for -1, above the penalty, their squared distance from the class's fixed bitmap in the third row (equation 7). "
+    "Last row: the mean of F6 over the images of the class among {count:,} of the test set."
 )
 _ROWS = ("test image", "F6 draws", "target", "F6, mean\nof the class")
 
@@ -35,7 +36,7 @@ _ROWS = ("test image", "F6 draws", "target", "F6, mean\nof the class")
 def pictures(run: Run, images: Stored, labels: Int[np.ndarray, " batch"]) -> list[tuple[str, str, Figure]]:
     """(title, caption, figure) for a report on a run, from some of its test images as stored.
 
-    There are none for networks without RBF outputs, whose features are not drawings.
+    Empty for networks without RBF outputs, whose features are not drawings.
     """
     if getattr(run.classifier.module, "output", None) != "rbf":
         return []
@@ -63,10 +64,9 @@ def drawings(
 ) -> Figure:
     """A column for each class: its first image, F6's drawing of it, the class's bitmap, and the mean drawing.
 
-    The first two cells of a class without an image stay empty, and so does its mean.
+    A class without an image has its bitmap only.
     """
-    figure = Figure(figsize=(9.6, 5.6), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.1)
+    figure = Figure(figsize=(9.6, 5.6), layout=ConstrainedLayoutEngine(wspace=0.1))
     grid = figure.subplots(4, len(CENTRES), gridspec_kw={"height_ratios": [1, 1.75, 1.75, 1.75]})
     for axes in grid.flat:
         axes.set(xticks=[], yticks=[])
@@ -89,6 +89,6 @@ def drawings(
     return figure
 
 
-def _bitmap(axes: Axes, values: Float[np.ndarray, " 84"]):  # noqa: ANN202
-    """Draw 84 outputs as ink on paper."""
+def _bitmap(axes: Axes, values: Float[np.ndarray, " 84"]):
+    """Draws 84 outputs as ink on paper."""
     return axes.imshow(values.reshape(HEIGHT, WIDTH), cmap="Greys", vmin=-1.0, vmax=1.0)

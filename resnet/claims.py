@@ -1,10 +1,10 @@
-"""What the ResNet paper claims about CIFAR-10, and how it is measured here."""
+"""The ResNet paper's claims about CIFAR-10, and how they are measured here."""
 
 from common.claims import curves
 from common.claims.claim import Claim, Experiment, Values, final_test_error, final_train_error, mean
 
-# A first look: four epochs, with one drop of the rate. At the paper's rate of 0.1 a 56-layer ResNet spends its first
-# epoch recovering from its first updates (as it does in PyTorch), so everything is trained at a fifth of it.
+# A first look: four epochs, with one drop of the learning rate. At the paper's rate of 0.1 a 56-layer ResNet spends its
+# first epoch recovering from its first updates (in PyTorch too), so all networks train at a fifth of it.
 _QUICK = {
     "train.length": "1600 steps",
     "train.log_every": "20 steps",
@@ -14,7 +14,7 @@ _QUICK = {
     "schedule.rates": (0.02, 0.002),
 }
 _PAPER = {"20": 0.0875, "32": 0.0751, "44": 0.0717, "56": 0.0697, "110": 0.0661}
-# Between runs ResNet-110 strays by 0.16 points (Table 6); the others are published from one run each.
+# ResNet-110 varies by 0.16 points between runs (Table 6); the paper reports one run of each other network.
 _TOLERANCE = 0.004
 
 

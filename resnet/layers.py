@@ -1,8 +1,9 @@
-"""The parts of a ResNet: convolutions with He's initial weights, batch normalisation, shortcuts, and the blocks."""
+"""The parts of a ResNet: convolutions with He's initial weights, batch normalisation, shortcuts and blocks."""
 
 import functools
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +13,19 @@ from jaxtyping import Array, Float
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
-Maps = Float[Array, "batch out_height out_width features"]  # what a layer makes of images
+Maps = Float[Array, "batch out_height out_width features"]  # a layer's output
+Fan = Literal["fan_in", "fan_out"]
 
 
 def convolution(
-    features: int, kernel_size: int, strides: int = 1, *, init_fan: str, dtype: str, name: str | None = None
+    features: int, kernel_size: int, strides: int = 1, *, init_fan: Fan, dtype: str, name: str | None = None
 ) -> nn.Conv:
     """A convolution without bias that halves its input when `strides` is 2.
 
     The weights start as N(0, 2 / n) (He et al. 2015, section 2.2), where n counts the inputs of a unit
     (`init_fan='fan_in'`) or the units that read an input ('fan_out').
     """
-    # As many pixels before as after: XLA's 'SAME' pads (0, 1) at stride 2, published weights expect (1, 1).
+    # Symmetric padding: XLA's 'SAME' pads (0, 1) at stride 2, and published weights expect (1, 1).
     padding = kernel_size // 2
     return nn.Conv(
         features,
@@ -40,13 +42,13 @@ def convolution(
 class BatchNorm(nn.Module):
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta (Ioffe and Szegedy 2015, Algorithm 1).
 
-    In training, mean and variance of each channel are taken over space and the batch, on however many devices it
-    lies; with `groups`, over each of that many equal runs of consecutive examples, as where every GPU normalises its
-    own part. Running averages of them, `mean` and `var` in the collection `batch_stats`, are what evaluation uses;
-    with groups each update averages the groups' statistics.
+    In training, the mean and variance of each channel are computed over space and the whole batch, however many
+    devices share it. With `groups`, the batch is split into that many equal runs of consecutive examples, each with
+    its own statistics, as when every GPU normalises its own part. Evaluation uses running averages: `mean` and `var`
+    in the collection `batch_stats`. With groups, each update averages the groups' statistics.
 
     momentum: share of a running average that an update keeps. groups: 0 is the whole batch. zero_gamma: start from
-    gamma = 0 instead of 1. dtype: of the result; statistics are float32 in any case.
+    gamma = 0 instead of 1. dtype: of the result; statistics are always float32.
     """
 
     momentum: float = 0.9
@@ -82,14 +84,14 @@ class BatchNorm(nn.Module):
 Grouped = Float[Array, "groups group height width channels"]
 Channels = Float[Array, " channels"]
 Statistics = Float[Array, "groups channels"]
-_GROUP = (1, 2, 3)  # the axes of Grouped that statistics are taken over
+_GROUP = (1, 2, 3)  # the axes of Grouped that statistics are computed over
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
 def normalised(
     x: Grouped, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
 ) -> tuple[Grouped, Statistics, Statistics]:
-    """Each group normalised by its own statistics; those: mean and variance, through which no gradient flows.
+    """Each group normalised by its own mean and variance, and these two, through which no gradient flows.
 
     shift: see `group_statistics`. Differentiable in reverse mode only.
     """
@@ -107,8 +109,8 @@ def _normalised_forward(
 def _normalised_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple:
     """The gradients of section 3 in closed form: two sums and one pass, where the chain rule takes several.
 
-    dL/dx = gamma / std * (g - mean(g) - z mean(g z)) with z = (x - mean) / std. The division comes last and whole:
-    XLA's CPU backend repeats cheaper ends of a chain for each of their readers, which are two convolutions.
+    dL/dx = gamma / std * (g - mean(g) - z mean(g z)) with z = (x - mean) / std. The division by std comes last: XLA's
+    CPU backend would compute a cheaper last operation again for each of its readers, which are two convolutions.
     """
     x, gamma, mean, var = kept
     gradient, *_ = gradients
@@ -134,8 +136,8 @@ def _spread(values: Statistics) -> Float[Array, "groups 1 1 1 channels"]:
 def group_statistics(x: Grouped, shift: Channels) -> tuple[Statistics, Statistics]:
     """Mean and variance of each group's channels, in one pass over the data.
 
-    E[(x - s)^2] - (E[x] - s)^2 is the variance for any s, and keeps its precision when s is near the mean: the
-    running mean is.
+    E[(x - s)^2] - (E[x] - s)^2 is the variance for any s, and it is precise for an s near the mean, such as the
+    running mean.
     """
     centred = x - shift
     offset = jnp.mean(centred, _GROUP)
@@ -143,7 +145,7 @@ def group_statistics(x: Grouped, shift: Channels) -> tuple[Statistics, Statistic
 
 
 def _group_count(batch: int, groups: int) -> int:
-    """How many groups the batch is normalised in, or the UserError that says why it cannot be."""
+    """The number of groups that the batch is normalised in; UserError if it does not split into them."""
     count = groups or 1
     if batch % count:
         raise UserError(
@@ -160,16 +162,16 @@ def _group_count(batch: int, groups: int) -> int:
 
 
 def zero_padded(images: Images, features: int, strides: int) -> Maps:
-    """Option A: every `strides`-th pixel, with channels of zeros around the image's own up to `features`."""
+    """Option A: every `strides`-th pixel, with channels of zeros before and after the image's, `features` in all."""
     images = images[:, ::strides, ::strides]
     missing = features - images.shape[-1]
     return jnp.pad(images, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
 
 
 class Shortcut(nn.Module):
-    """The way around a block, to `features` channels (section 4.1, 'Identity vs. projection shortcuts').
+    """The connection around a block, to `features` channels (section 4.1, 'Identity vs. projection shortcuts').
 
-    option: where the shape changes, 'A' pads with zeros and 'B' projects, and elsewhere both are the identity; 'C'
+    option: where the shape changes, 'A' pads with zeros and 'B' projects; elsewhere both are the identity. 'C'
     projects everywhere. conv, norm: make a convolution and a batch normalisation.
     """
 
@@ -181,7 +183,7 @@ class Shortcut(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Maps:
-        """Images as the block's last layer adds them."""
+        """The maps that the block adds to its last layer's output."""
         same = self.strides == 1 and images.shape[-1] == self.features
         if self.option == "C" or (self.option == "B" and not same):
             projected = self.conv(self.features, 1, self.strides, name="conv")(images)
@@ -190,7 +192,7 @@ class Shortcut(nn.Module):
 
 
 class Block(nn.Module):
-    """What the two kinds of block share: y = relu(F(x) + shortcut(x)) (eq. 1 and 2), or relu(F(x)) in a plain net.
+    """The common part of both kinds of block: y = relu(F(x) + shortcut(x)) (eq. 1 and 2), in a plain net relu(F(x)).
 
     features: width of the 3x3 convolutions. strides: of the block. shortcut: 'A', 'B', 'C', or 'none' for a plain
     net. zero_gamma: the last normalisation starts at zero. conv, norm: make a convolution and a normalisation.
@@ -206,9 +208,10 @@ class Block(nn.Module):
     def join(self, images: Images, residual: Maps, train: bool) -> Maps:
         """The end of a block: addition, then ReLU."""
         if self.shortcut != "none":
-            fields = {"conv": self.conv, "norm": self.norm, "name": "shortcut"}
-            residual += Shortcut(self.shortcut, residual.shape[-1], self.strides, **fields)(images, train)
-        # A sum that every later block reads: XLA's CPU backend would compute the whole chain anew for each.
+            features = residual.shape[-1]
+            shortcut = Shortcut(self.shortcut, features, self.strides, self.conv, self.norm, name="shortcut")
+            residual += shortcut(images, train)
+        # Every later block reads this sum; without the barrier XLA's CPU backend would recompute the chain for each.
         return jax.lax.optimization_barrier(nn.relu(residual))
 
 
@@ -219,7 +222,7 @@ class BasicBlock(Block):
 
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Maps:
-        """Images of `features` channels."""
+        """Maps of `features` channels."""
         x = self.conv(self.features, 3, self.strides, name="conv1")(images)
         x = nn.relu(self.norm(name="bn1")(x, train))
         x = self.conv(self.features, 3, name="conv2")(x)
@@ -230,7 +233,7 @@ class BasicBlock(Block):
 class Bottleneck(Block):
     """1x1, 3x3 and 1x1 convolutions, the last four times as wide (Figure 5 right).
 
-    stride_in: the convolution that has the strides, '1x1' (the first) or '3x3'.
+    stride_in: the strided convolution, '1x1' (the first) or '3x3'.
     """
 
     convolutions = 3
@@ -239,7 +242,7 @@ class Bottleneck(Block):
 
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Maps:
-        """Images of 4 `features` channels."""
+        """Maps of 4 `features` channels."""
         first, second = (self.strides, 1) if self.stride_in == "1x1" else (1, self.strides)
         x = self.conv(self.features, 1, first, name="conv1")(images)
         x = nn.relu(self.norm(name="bn1")(x, train))

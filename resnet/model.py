@@ -1,14 +1,13 @@
 """ResNets and their plain twins (He, Zhang, Ren and Sun 2016): the ImageNet and the CIFAR families as one module.
 
-Layers carry the paper's names: `conv1`, then block i of stage k is `convk_i` (`conv2_1` to `conv5_3` in ResNet-50),
-then `fc`. Blocks of one stage but the first are identical; where they are scanned (see `stacked`) they are one entry
-`convk_x` whose arrays have the blocks along their first axis, and `weights.unstack` gives each its own name back.
+Layers have the paper's names: `conv1`, then `convk_i` for block i of stage k (`conv2_1` to `conv5_3` in ResNet-50),
+then `fc`. All blocks of a stage but the first are identical. Where they are scanned (see `stacked`), one entry
+`convk_x` holds their arrays, stacked along the first axis; `weights.unstack` gives each block its own name back.
 """
 
 import functools
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from absl import logging
 from flax import linen as nn
@@ -16,22 +15,23 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common import models
+from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.layers import identity
 from common.nn.losses import cross_entropy
-from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Images, Maps, convolution
+from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Fan, Images, Maps, convolution
 
-SCAN_FROM = 8  # identical blocks in a stage from which `scan='auto'` scans: fewer compile fast enough
+SCAN_FROM = 8  # identical blocks from which `scan='auto'` scans a stage; fewer compile fast enough
 
 
-BLOCKS = {"basic": BasicBlock, "bottleneck": Bottleneck}
+BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
 class ResNet(nn.Module):
-    """A stem, stages of blocks of which each but the first halves the image and doubles the width, and a classifier.
+    """A stem, stages of blocks and a classifier; every stage but the first halves the maps and doubles their width.
 
-    Images of any size: the last stage is averaged over space, which is also the fully convolutional form of
+    Takes images of any size: the last stage is averaged over space, which is also the fully convolutional form of
     section 4.1.
     """
 
@@ -41,13 +41,13 @@ class ResNet(nn.Module):
     width: int = 64  # of the stem and of conv2_x's 3x3 convolutions
     stem: str = "imagenet"  # 7x7/2 and 3x3/2 max pooling; 'cifar' (section 4.2): 3x3
     shortcut: str = "B"  # section 4.1: projections where shapes change; 'A': zeros; 'C': all; 'none': a plain net
-    stride_in: str = "1x1"  # the bottleneck's convolution that strides; '3x3' is what most others do ("v1.5")
+    stride_in: str = "1x1"  # the bottleneck's strided convolution; '3x3' is the common choice ("v1.5")
     zero_gamma: bool = False  # start each block as its shortcut (Goyal et al. 2017, section 5.1); not in the paper
-    init_fan: str = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
+    init_fan: Fan = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
     fc_init: str = "he_normal"  # of the classifier, not in the paper; 'normal': N(0, 0.01^2) (Goyal, section 5.1)
     bn_momentum: float = 0.9  # not in the paper
     bn_epsilon: float = 1e-5  # not in the paper
-    batch_groups: int = 0  # batch statistics over this many groups of the batch (the paper: GPUs); 0: over all of it
+    batch_groups: int = 0  # groups of a batch with their own statistics (the paper: one per GPU); 0: a single group
     remat: bool = False  # recompute each block in the backward pass instead of keeping its activations
     scan: str = "auto"  # compile a stage's identical blocks once: see `stacked`
     dtype: str = "float32"  # of the computation; parameters and batch statistics are float32
@@ -64,6 +64,7 @@ class ResNet(nn.Module):
         x = nn.relu(norm(name="bn1")(x, train))
         if self.stem == "imagenet":
             x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # pads with -inf
+        options: dict[str, Any] = {"stride_in": self.stride_in} if self.block == "bottleneck" else {}
         for i, size in enumerate(self.stage_sizes):
             block = functools.partial(
                 BLOCKS[self.block],
@@ -72,7 +73,7 @@ class ResNet(nn.Module):
                 zero_gamma=self.zero_gamma,
                 conv=conv,
                 norm=norm,
-                **({"stride_in": self.stride_in} if self.block == "bottleneck" else {}),
+                **options,
             )
             x = _stage(self, block, f"conv{i + 2}", size, 1 if i == 0 else 2, x, train)
         x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
@@ -80,22 +81,23 @@ class ResNet(nn.Module):
 
 
 def dense_logits(module: ResNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
-    """The network applied to images of any size (section 3.4), for tests.
+    """The network's logits for images of any size, as a map of one position, for test protocols (section 3.4).
 
-    The mean over places of the logits at each place is what the network itself gives: averaging is linear.
+    Averaging is linear, so that these are the mean over all positions of the logits at each.
     """
-    return module.apply(variables, images)[:, None, None]
+    logits: Any = module.apply(variables, images)
+    return logits[:, None, None]
 
 
 FC_INITS = {"he_normal": nn.initializers.he_normal(), "normal": nn.initializers.normal(0.01)}
 
 
 def stacked(scan: str, stage_size: int) -> bool:
-    """Whether blocks 2, 3, ... of a stage are scanned: compiled once and their parameters stacked.
+    """True if blocks 2, 3, ... of a stage are scanned: compiled once, with their parameters stacked.
 
-    'on' scans wherever there are two such blocks, 'off' nowhere, 'auto' in deep stages. What `auto` does to the
-    parameter tree depends on the network alone, so a checkpoint is good on every backend; but on CPU, whose
-    convolutions are slow inside loops, it repeats the block in the program instead of looping.
+    'on' scans wherever there are two such blocks, 'off' nowhere, 'auto' in deep stages. The parameter tree depends on
+    the network alone, so that a checkpoint fits every backend. On CPU, where convolutions are slow inside loops,
+    'auto' repeats the block in the program instead of looping.
     """
     identical = stage_size - 1
     return {"on": identical >= 2, "off": False, "auto": identical >= SCAN_FROM}[scan]
@@ -105,9 +107,9 @@ def _stage(
     network: ResNet, block: functools.partial, name: str, size: int, strides: int, x: Images, train: bool
 ) -> Maps:
     """The blocks of one stage, named `name`_1, `name`_2, ..."""
-    loops = network.scan == "on" or jax.default_backend() != "cpu"
+    loops = network.scan == "on" or not compilation.on_cpu()
     scanned = stacked(network.scan, size)
-    # In a loop nothing can be merged with the forward pass; elsewhere merging would undo the recomputation.
+    # A loop keeps the recomputation apart from the forward pass; elsewhere XLA would merge the two and undo it.
     one = _remat(block, prevent_cse=not (scanned and loops)) if network.remat else block
     first = _remat(block, prevent_cse=True) if network.remat else block
     x = first(strides=strides, name=f"{name}_1")(x, train)
@@ -136,49 +138,35 @@ def _scanned_block(block: Block, x: Images, *, train: bool) -> tuple[Images, Non
     return block(x, train), None
 
 
-# What training changes and the paper's tables do not: no field of the network is anywhere else.
-_DEFAULTS = {
-    "zero_gamma": False,
-    "init_fan": "fan_out",
-    "fc_init": "he_normal",
-    "bn_momentum": 0.9,
-    "bn_epsilon": 1e-5,
-    "batch_groups": 0,
-    "remat": False,
-    "scan": "auto",
-    "dtype": "float32",
-}
-
-
-def _imagenet(block: str, stage_sizes: tuple[int, ...], shortcut: str, **changes: Any) -> dict[str, Any]:
-    """Table 1. Basic blocks have no 1x1 convolution for the stride to be on."""
-    stride_in = {"stride_in": "1x1"} if block == "bottleneck" else {}
-    fields = {"stage_sizes": stage_sizes, "block": block, "width": 64, "stem": "imagenet", "shortcut": shortcut}
-    return {**fields, **stride_in, **_DEFAULTS, **changes}
-
-
-def _cifar(n: int, shortcut: str) -> dict[str, Any]:
+def _cifar(depth: int, shortcut: str) -> dict[str, Any]:
     """Section 4.2: 6n + 2 layers."""
-    fields = {"stage_sizes": (n, n, n), "block": "basic", "width": 16, "stem": "cifar", "shortcut": shortcut}
-    return {**fields, **_DEFAULTS}
+    return {"stage_sizes": 3 * ((depth - 2) // 6,), "width": 16, "stem": "cifar", "shortcut": shortcut}
 
 
-_BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
-_BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_BASIC_SIZES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}  # Table 1
+_BOTTLENECK_SIZES = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+_MODERN = {"shortcut": "B", "zero_gamma": True}
 
-# The paper's, and `_modern`: today's ResNets with projections, strides on the 3x3 convolutions and zero gammas.
-VARIANTS: dict[str, dict[str, Any]] = {
-    **{f"resnet{depth}": _imagenet("basic", sizes, "A") for depth, sizes in _BASIC.items()},
-    **{f"resnet{depth}": _imagenet("bottleneck", sizes, "B") for depth, sizes in _BOTTLENECK.items()},
-    **{f"plain{depth}": _imagenet("basic", sizes, "none") for depth, sizes in _BASIC.items()},
-    **{f"resnet{depth}_modern": _imagenet("basic", sizes, "B", zero_gamma=True) for depth, sizes in _BASIC.items()},
+_BASIC: dict[str, dict[str, Any]] = {
+    **{f"resnet{depth}": {"stage_sizes": sizes, "shortcut": "A"} for depth, sizes in _BASIC_SIZES.items()},
+    **{f"plain{depth}": {"stage_sizes": sizes, "shortcut": "none"} for depth, sizes in _BASIC_SIZES.items()},
+    **{f"resnet{depth}_modern": {"stage_sizes": sizes, **_MODERN} for depth, sizes in _BASIC_SIZES.items()},
+    **{f"resnet{depth}": _cifar(depth, "A") for depth in (*_CIFAR_DEPTHS, 1202)},
+    **{f"plain{depth}": _cifar(depth, "none") for depth in _CIFAR_DEPTHS},
+}
+_BOTTLENECK: dict[str, dict[str, Any]] = {
+    **{f"resnet{depth}": {"stage_sizes": sizes} for depth, sizes in _BOTTLENECK_SIZES.items()},
     **{
-        f"resnet{depth}_modern": _imagenet("bottleneck", sizes, "B", stride_in="3x3", zero_gamma=True)
-        for depth, sizes in _BOTTLENECK.items()
+        f"resnet{depth}_modern": {"stage_sizes": sizes, "stride_in": "3x3", **_MODERN}
+        for depth, sizes in _BOTTLENECK_SIZES.items()
     },
-    **{f"resnet{depth}": _cifar((depth - 2) // 6, "A") for depth in (*_CIFAR_DEPTHS, 1202)},
-    **{f"plain{depth}": _cifar((depth - 2) // 6, "none") for depth in _CIFAR_DEPTHS},
+}
+# The paper's networks, and today's (`_modern`): with projections, strides on the 3x3 convolutions and zero gammas.
+# Basic blocks have no `stride_in`, because they have no 1x1 convolution.
+VARIANTS = {
+    **models.variants(ResNet, {name: {"block": "basic", **changes} for name, changes in _BASIC.items()}, ["stride_in"]),
+    **models.variants(ResNet, _BOTTLENECK),
 }
 
 CHOICES = {
@@ -207,20 +195,20 @@ def weighted_layers(stage_sizes: tuple[int, ...], block: str) -> int:
 
 
 def network(config: ConfigDict, num_classes: int) -> ResNet:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
+    """The module that a `model` section describes; UserError for unknown, impossible or contradictory values."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if not fields["stage_sizes"]:
-        raise UserError("config.model.stage_sizes is empty; expected the number of blocks of each stage")
+        raise UserError("config.model.stage_sizes is empty; expected the number of blocks in each stage")
     if fields["zero_gamma"] and fields["shortcut"] == "none":
-        raise UserError("config.model.zero_gamma stops every signal of a net without shortcuts; set it to False")
+        raise UserError("config.model.zero_gamma stops every signal in a net without shortcuts; set it to False")
     return ResNet(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
-    Trained with softmax cross-entropy on class indices or distributions. Warns where the ImageNet stem would shrink
-    small images away. Errors: UserError for unknown or contradictory hyper-parameters.
+    The loss is softmax cross-entropy with class indices or distributions. Warns if images are too small for the
+    ImageNet stem. UserError for unknown or contradictory hyper-parameters.
     """
     module = network(config, info.num_classes)
     side = min(info.image_shape[:2])
@@ -238,8 +226,8 @@ def make_classifier(config: ConfigDict, info: Any) -> Classifier:
         module=module,
         loss=cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
-        remark=f"batch normalisation: statistics of {parts}, on however many devices",
+        remark=f"batch normalisation: statistics of {parts}, across all devices",
     )

@@ -1,7 +1,7 @@
-"""What the paper prints about its networks: output sizes, multiply-adds and parameters (Table 1, sections 4.1, 4.2).
+"""The paper's numbers: output sizes, multiply-adds and parameters of its networks (Table 1, sections 4.1, 4.2).
 
-A stage is listed as its first block. The paper writes the ImageNet networks' multiply-adds as 'FLOPs', cut rather
-than rounded: ResNet-34's 3.66 billion (with projections) and ResNet-50's 3.86 are its 3.6 and 3.8.
+A stage is listed as its first block. The paper calls the ImageNet networks' multiply-adds 'FLOPs' and truncates them:
+ResNet-34's 3.66 billion (with projections) and ResNet-50's 3.86 are printed as 3.6 and 3.8.
 """
 
 from typing import Any
@@ -13,7 +13,7 @@ _CIFAR_PARAMETERS = {"20": "0.27M", "32": "0.46M", "44": "0.66M", "56": "0.85M",
 
 
 def _output_shapes(variant: dict[str, Any], first: int, classes: int) -> dict[str, dict[str, Any]]:
-    """Output sizes of conv1, the stages and fc; `first`: side of conv2_x's maps."""
+    """Output sizes of conv1, the stages and fc; `first` is the side of conv2_x's maps."""
     expansion = 4 if variant["block"] == "bottleneck" else 1
     conv1 = 2 * first if variant["stem"] == "imagenet" else first
     shapes = {"conv1": (conv1, conv1, variant["width"])}

@@ -1,12 +1,12 @@
-"""ResNet's variables under the names of PyTorch checkpoints, and back; and blocks stacked for scanning, and apart.
+"""Converts ResNet's variables to and from the names of PyTorch checkpoints, and stacks and unstacks scanned blocks.
 
 Two namings are in use: torchvision's for the ImageNet networks (`layer1.0.downsample.0`, `fc`) and that of the common
-port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). Either is read; the stem says which one is written.
+port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). Both are read; the stem decides which one is written.
 """
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,7 @@ from resnet.model import ResNet, stacked
 
 __all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "to_published", "unstack"]
 
-HEAD_BIAS = (
-    "fc.bias",
-    "linear.bias",
-)  # see `common.pretrained.initial`
+HEAD_BIAS = ("fc.bias", "linear.bias")  # see `common.pretrained.initial`
 _BLOCK = re.compile(r"conv(\d+)_(\d+)")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
@@ -35,8 +32,8 @@ _CIFAR_NAMES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # torchvision's
 def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
     """Variables (`params` and `batch_stats`) for `module` from a state dictionary with either naming.
 
-    torchvision's ImageNet weights are of the `_modern` variants and expect RGB from 0 to 1, less (0.485, 0.456,
-    0.406), divided by (0.229, 0.224, 0.225); so do the common CIFAR-10 ones, which have shortcuts of option A.
+    torchvision's ImageNet weights are for the `_modern` variants and expect RGB from 0 to 1, minus (0.485, 0.456,
+    0.406), divided by (0.229, 0.224, 0.225). The common CIFAR-10 weights expect the same, with shortcuts of option A.
     UserError names an array that is missing, left over or of another shape.
     """
     state = {_renamed(name, {theirs: ours for ours, theirs in _CIFAR_NAMES.items()}): a for name, a in state.items()}
@@ -59,14 +56,14 @@ def to_published(variables: PyTree, module: ResNet) -> dict[str, np.ndarray]:
 def fitted(
     given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
 ) -> tuple[PyTree, list[str]]:
-    """For `common.pretrained.initial`: the same network with its blocks stacked, or apart, as ours has them."""
+    """The given variables with blocks stacked as `network` has them, for `common.pretrained.initial`."""
     if given_network is None or given_network.module.stage_sizes != network.module.stage_sizes:
         return given, []
-    return stack(unstack(given), network.module), []
+    return stack(unstack(given), cast(ResNet, network.module)), []
 
 
 def export_torch(variables: PyTree) -> dict[str, np.ndarray]:
-    """The state dictionary of these variables, stacked or not; PyTorch's `load_state_dict` takes it as it is."""
+    """The state dictionary of these variables, stacked or not, with every array that `load_state_dict` expects."""
     variables = unstack(variables)
     state = torch_layout.to_theirs(variables, entries(variables))
     is_cifar = variables["params"]["conv1"]["kernel"].shape[0] == 3
@@ -74,18 +71,18 @@ def export_torch(variables: PyTree) -> dict[str, np.ndarray]:
 
 
 def entries(like: PyTree) -> list[Entry]:
-    """Every array of a network whose blocks are apart, under torchvision's name; `like`: variables or their shapes."""
+    """An entry for each array of a network with unstacked blocks; `like` is its variables or their shapes."""
     shapes = traverse_util.flatten_dict(like, sep="/")
     return [_entry(path, len(array.shape)) for path, array in shapes.items()]
 
 
 def stack(variables: PyTree, module: ResNet) -> PyTree:
-    """Variables with each block apart (`conv3_2`, `conv3_3`, ...) as `module` has them: `conv3_x` where it scans."""
+    """Variables with unstacked blocks (`conv3_2`, `conv3_3`, ...) as `module` has them: `conv3_x` where it scans."""
     return {name: _stack_stages(dict(tree), module) for name, tree in variables.items()}
 
 
 def unstack(variables: PyTree) -> PyTree:
-    """The inverse of `stack`: every block under its own name, whatever was scanned."""
+    """The inverse of `stack`: every block under its own name."""
     return {name: _unstack_stages(tree) for name, tree in variables.items()}
 
 
@@ -96,8 +93,8 @@ def _renamed(name: str, replacements: Mapping[str, str]) -> str:
 
 
 def _entry(path: str, axes: int) -> Entry:
-    """The entry of an array: 'params/conv2_1/bn1/scale' is 'layer1.0.bn1.weight'."""
-    _, module, leaf = re.fullmatch(r"(\w+)/(.+)/(\w+)", path).groups()
+    """The entry of an array: 'params/conv2_1/bn1/scale' is torchvision's 'layer1.0.bn1.weight'."""
+    module, _, leaf = path.partition("/")[2].rpartition("/")
     theirs = _BLOCK.sub(lambda found: f"layer{int(found[1]) - 1}.{int(found[2]) - 1}", module)
     theirs = _renamed(theirs, _SHORTCUT).replace("/", ".")
     layout = {"kernel4": "convolution", "kernel2": "dense"}.get(f"{leaf}{axes}", "same")

@@ -1,6 +1,7 @@
 """Annotations are checked while tests run: shapes and types of every function's arguments and results."""
 
 import atexit
+import inspect
 import os
 import pathlib
 import shutil
@@ -23,3 +24,19 @@ import tests.checker  # noqa: F401  the hook looks it up in `tests`
 
 ROOT = pathlib.Path(__file__).parent.parent
 install_import_hook(["common", *(path.parent.name for path in ROOT.glob("*/model.py"))], "tests.checker.check")
+
+
+def pytest_collection_modifyitems(items):
+    """Marks each test that names PyTorch, itself or in a function of its module, with `parity`: none is forgotten."""
+    for item in items:
+        if _names_torch(item.function, set()):
+            item.add_marker("parity")
+
+
+def _names_torch(function, seen):
+    function = inspect.unwrap(function)
+    seen.add(function)
+    code = function.__code__
+    helpers = {helper for name in code.co_names if inspect.isfunction(helper := function.__globals__.get(name))}
+    ours = (helper for helper in helpers - seen if helper.__module__ == function.__module__)
+    return "torch" in code.co_consts + code.co_names or any(_names_torch(helper, seen) for helper in ours)

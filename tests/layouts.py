@@ -9,10 +9,11 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from common import models, train
+from common import models
 from common.data import datasets
 from common.devices import mesh, sharding
-from common.run.checkpoints import Checkpoints
+from common.optim.optimizers import make_optimizer
+from common.run.checkpoints import Checkpoints, restore_latest, steps
 from common.training.state import create_state
 from tests.modes import config_of
 
@@ -24,8 +25,8 @@ def main(root):
     config = config_of("lenet")
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
-    optimizer, _ = train.make_optimizer(config, len(dataset.train))
-    fresh = functools.partial(create_state, classifier, optimizer, config)
+    optimizer, _ = make_optimizer(config, len(dataset.train))
+    fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
     like = jax.eval_shape(fresh)
     grids = {layout: mesh.make_mesh(ConfigDict({"devices": layout[0], "fsdp": layout[1]})) for layout in LAYOUTS}
     start = fresh()
@@ -36,16 +37,16 @@ def main(root):
             checkpoints.save(1, sharding.make_sharded(fresh, grid), None)
             checkpoints.wait()
             for restored, other in grids.items():
-                state = checkpoints.restore_latest(like, other)
+                state = restore_latest(root / f"{saved}", like, other)
                 same = jax.tree.map(lambda a, b: np.array_equal(a, np.asarray(b)), expected, state)
-                placed = jax.tree.map(lambda a, b: a.sharding == b, state, sharding.of(like, other))
+                placed = jax.tree.map(lambda a, b: a.sharding == b, state, sharding.shardings(like, other))
                 if not (all(jax.tree.leaves(same)) and all(jax.tree.leaves(placed))):
                     wrong.append((saved, restored))
     with Checkpoints(root / "kept", keep=2, keep_every=4) as checkpoints:
         for step in range(1, 11):
             checkpoints.save(step, start, 0.1 if step == 3 else 0.2)
         checkpoints.wait()
-        kept = checkpoints.steps()
+        kept = steps(root / "kept")
     return {"wrong": wrong, "kept": kept}
 
 

@@ -9,12 +9,14 @@ import sys
 
 import jax
 
-from common import models, train
+from common import models
 from common.config import base
-from common.data import datasets, pipeline
+from common.data import augment, datasets, pipeline
 from common.devices import mesh, sharding
+from common.optim.optimizers import make_optimizer
 from common.training.state import create_state
-from common.training.steps import make_train_call, no_totals
+from common.training.steps import compile_update, recipe
+from common.training.totals import no_totals
 
 MODES = {"one device": (1, 1), "data": (8, 1), "fsdp": (8, 8), "data and fsdp": (8, 4)}
 NETWORKS = {
@@ -52,16 +54,18 @@ def losses(config):
     """For each mode: the mean loss of each update, and bytes on each device of parameters and optimizer state."""
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
-    optimizer, _ = train.make_optimizer(config, len(dataset.train))
-    step = train.make_train_step(config, classifier, optimizer)
-    start = jax.device_get(jax.jit(functools.partial(create_state, classifier, optimizer, config))())
-    return {mode: _losses(config, dataset, step, start, *MODES[mode]) for mode in MODES}
+    optimizer, _ = make_optimizer(config, len(dataset.train))
+    transform = augment.make_input_transform(config.data, config.augment)
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    averaged = config.optimizer.ema > 0
+    start = jax.device_get(jax.jit(functools.partial(create_state, classifier, optimizer, config.seed, averaged))())
+    return {mode: _losses(config, dataset, fixed, start, *MODES[mode]) for mode in MODES}
 
 
-def _losses(config, dataset, step, start, devices, fsdp):
+def _losses(config, dataset, fixed, start, devices, fsdp):
     config.mesh.devices, config.mesh.fsdp = devices, fsdp
     grid = mesh.make_mesh(config.mesh)
-    state = jax.device_put(start, sharding.of(start, grid))
+    state = jax.device_put(start, sharding.shardings(start, grid))
     with sharding.split_activations(grid):
         feed = pipeline.train_feed(
             dataset.train,
@@ -72,12 +76,11 @@ def _losses(config, dataset, step, start, devices, fsdp):
             shuffle=config.data.shuffle,
             workers=config.data.workers,
         )
-        step = sharding.kept(step, grid)
-        call = make_train_call(step, feed.select)
+        update = compile_update(feed.select, grid, **fixed)
         found = []
         for number in range(STEPS):
             sums = mesh.replicate(no_totals(), grid)
-            state, sums = call(state, sums, feed.take(number, 1, 1), 1)
+            state, sums = update(state, sums, feed.take(number, 1, 1), 1)
             found.append(float(sums.loss) / config.train.batch_size)
     held = (state.params, state.opt_state)
     shards = [leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(held)]

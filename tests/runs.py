@@ -1,9 +1,15 @@
-"""Starting the real program in a process of its own, as a user does."""
+"""Runs of the real tools, each in its own process, and what they print."""
 
+import atexit
+import functools
+import json
 import os
 import pathlib
 import subprocess
 import sys
+import tempfile
+
+from common.devices import large_pages  # imports no JAX
 
 ROOT = pathlib.Path(__file__).parent.parent
 COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -17,7 +23,7 @@ def environment(devices=1):
 
 
 def start(*arguments, module="common.main", devices=1):
-    """The running process of `python -m MODULE ARGUMENTS`, from the repository's root."""
+    """The running process of `python -m MODULE ARGUMENTS`, from the repository's root, as a user starts it."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
     return subprocess.Popen(
         command, cwd=ROOT, env=environment(devices), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -25,17 +31,60 @@ def start(*arguments, module="common.main", devices=1):
 
 
 def run(*arguments, module="common.main", devices=1, timeout=240):
-    """The finished process: (exit code, standard output, standard error)."""
-    process = start(*arguments, module=module, devices=devices)
-    output, errors = process.communicate(timeout=timeout)
-    return process.returncode, output, errors
+    """(exit code, standard output, standard error) of `python -m MODULE ARGUMENTS`, forked after the slow imports."""
+    with tempfile.TemporaryDirectory() as folder:
+        output, errors = (pathlib.Path(folder, name) for name in ("output", "errors"))
+        output.touch()
+        errors.touch()
+        request = {
+            "module": module,
+            "arguments": [str(argument) for argument in arguments],
+            "environment": {**environment(devices), "GLIBC_TUNABLES": _tunables()},
+            "output": str(output),
+            "errors": str(errors),
+            "timeout": timeout,
+        }
+        reply = _ask(request)
+        assert reply != "timeout", (arguments, output.read_text(), errors.read_text())
+        return int(reply), output.read_text(), errors.read_text()
 
 
 def refused(*arguments, module="common.main", **kwargs):
-    """The one line that a user's mistake is answered with; asserts exit code 2 and no traceback."""
-    code, _, errors = run(*arguments, module=module, **kwargs)
+    """The one line with which a tool answers a user's mistake; asserts exit code 2 and no traceback."""
+    return refusal(*run(*arguments, module=module, **kwargs))
+
+
+def refusal(code, _, errors):
+    """The one line of a finished process; asserts exit code 2 and no traceback."""
     assert code == 2, errors
     lines = errors.strip().splitlines()
     assert len(lines) == 1, errors
     assert lines[0].startswith("error: ")
     return lines[0]
+
+
+def _ask(request):
+    server = _server()
+    server.stdin.write(json.dumps(request) + "\n")
+    server.stdin.flush()
+    return server.stdout.readline().strip()
+
+
+def _tunables():
+    """The tunables with which a tool does not start itself again to ask for large pages."""
+    return large_pages.tunables(os.environ)
+
+
+@functools.cache
+def _server():
+    """The server that forks (`tests.forked`), one for each process of pytest."""
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.forked"],
+        cwd=ROOT,
+        env={**environment(), "GLIBC_TUNABLES": _tunables()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(server.communicate)
+    return server

@@ -1,4 +1,4 @@
-"""What a user gets wrong is answered with one line and exit code 2, by the real program."""
+"""The real tools answer a user's mistake with one line and exit code 2."""
 
 import json
 import shutil
@@ -11,7 +11,8 @@ import pytest
 
 from common.errors import UserError
 from common.run.checkpoints import Checkpoints
-from tests.runs import DIGITS, ROOT, environment, refused, run
+from common.training.state import TrainState
+from tests.runs import DIGITS, ROOT, environment, refusal, refused, run, start
 
 SHORT = ("--config.train.length=60steps", "--config.checkpoint.every=20steps", "--config.train.log_every=20steps")
 
@@ -38,6 +39,28 @@ def test_a_config_file_that_does_not_work(text, tmp_path):
     assert CONFIG_FILES[text] in refused(f"--config={tmp_path / 'config.py'}")
 
 
+TOOLS = {
+    "main": "--config is missing; for example --config=configs/lenet5_digits.py",
+    "predict": "--workdir is missing; for example --workdir=runs/lenet5_digits",
+    "prepare": "expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]",
+    "statistics": "--config is missing; for example --config=configs/resnet_imagenet.py",
+    "weights": "expected: import FILE --config=CONFIG [--workdir=DIR], or: export FILE --workdir=DIR",
+    "inspect": "--config is missing; for example --config=configs/lenet5_digits.py",
+    "report": "--workdir is missing; for example --workdir=runs/lenet5_digits",
+    "reproduce --no_such": "Unknown command line flag 'no_such'",
+    "tables --no_such": "Unknown command line flag 'no_such'",
+}
+
+
+@pytest.mark.parametrize("command", TOOLS)
+def test_every_tool_starts_by_itself(command):
+    """Unlike other tests, these start a new Python, as a user does."""
+    tool, *arguments = command.split()
+    process = start(*arguments, module=f"common.{tool}")
+    output, errors = process.communicate(timeout=120)
+    assert TOOLS[command] in refusal(process.returncode, output, errors)
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
@@ -50,7 +73,7 @@ def test_a_config_file_that_does_not_work(text, tmp_path):
         ([*DIGITS, "--config.schedule.rates=(1,'a')"], "config.schedule.rates holds 'a'; expected numbers"),
         ([*DIGITS, "--config.schedule.boundaries=1"], "holds 1; expected durations such as '2 epochs'"),
         ([*DIGITS, "--config.seed=-1"], "config.seed is -1; expected at least 0"),
-        ([*DIGITS, "--config.schedule.learning_rate=nan"], "config.schedule.learning_rate is nan; expected at least 0"),
+        ([*DIGITS, "--config.schedule.learning_rate=nan"], "learning_rate is nan; expected a finite number"),
         ([*DIGITS, "--config.schedule.rates=(0.1,-0.1)"], "config.schedule.rates is (0.1, -0.1); expected numbers of"),
         ([*DIGITS, "--config.data.pixel_range=(0,)"], "config.data.pixel_range is (0,); expected two numbers"),
         ([*DIGITS, "--config.optimizer.momentum=1.0"], "momentum is 1.0; expected at least 0 and less than 1"),
@@ -59,7 +82,7 @@ def test_a_config_file_that_does_not_work(text, tmp_path):
         ([*DIGITS, "--config.optimizer.name=adm"], "unknown optimizer 'adm'; did you mean 'adam'"),
         ([*DIGITS, "--config.schedule.name=cosin"], "unknown schedule 'cosin'; did you mean 'cosine'"),
         ([*DIGITS, "--config.model.activation=rleu"], "did you mean 'relu'"),
-        ([*DIGITS, "--config.model.output=softmax"], "loss=map does not go with output=softmax"),
+        ([*DIGITS, "--config.model.output=softmax"], "loss.name=map does not go with output=softmax"),
         ([*DIGITS, "--config.optimizer.momentum=0.5"], "does not read it"),
         ([*DIGITS, "--config.train.label_smoothing=0.1"], "takes class indices only"),
         ([*DIGITS, "--config.data.source=digit"], "'digit'"),
@@ -100,11 +123,13 @@ def test_an_unwritable_workdir(tmp_path):
     assert "cannot write workdir" in refused(*DIGITS, *SHORT, f"--workdir={file / 'run'}")
 
 
-def test_without_room_for_it_no_checkpoint_is_begun(tmp_path, monkeypatch):
+def test_a_checkpoint_without_room_is_not_begun(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=2_000_000))
+    nothing = np.zeros((), np.int32)
+    state = TrainState(nothing, np.zeros(1_000_000, np.float32), {}, (), None, nothing)
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(UserError, match=r"no room for a checkpoint in .*: 2\.0 MB are free and 5\.0 needed"):
-            checkpoints._check_room({"params": np.zeros(1_000_000, np.float32)})
+            checkpoints.save(1, state, None)
         assert not list(checkpoints.folder.iterdir())
 
 
@@ -148,7 +173,7 @@ def test_a_write_that_ends_after_another_has_failed_says_nothing():
         ("RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\\nBuffers: ...')", "allocating 9 bytes"),
     ],
 )
-def test_no_memory_is_one_line_that_says_what_needs_less(failure, said):
+def test_a_lack_of_memory_is_one_line_that_says_what_needs_less(failure, said):
     code = f"from common import launch\ndef main():\n    raise {failure}\nlaunch.run(main)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     (line,) = done.stderr.strip().splitlines()
@@ -162,14 +187,14 @@ def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
     code, _, errors = run(*DIGITS, *SHORT, f"--workdir={tmp_path}")
     assert code == 0, errors
     before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
-    # A limit on file size is what a full disk looks like to the writer.
+    # To the writer, a limit on file size looks like a full disk.
     limited = (
         "import resource, runpy, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
         "sys.argv = ['common.main', *sys.argv[1:]]; runpy.run_module('common.main', run_name='__main__')"
     )
     command = [sys.executable, "-c", limited, *DIGITS, *SHORT[1:], "--config.train.length=120steps"]
-    # Compiled programs go to this run's folder, and not cut short into the cache that the tests share.
+    # Compiled programs go to this run's folder: truncated ones must not get into the cache that all tests share.
     own = {key: value for key, value in environment().items() if key != "JAX_COMPILATION_CACHE_DIR"}
     done = subprocess.run(
         [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=own, capture_output=True, text=True, timeout=200

@@ -12,6 +12,7 @@ from PIL import Image
 from common import models, predict
 from common.data import datasets
 from common.data.datasets import Info
+from common.data.sources import ArraySource
 from common.devices import mesh
 from common.errors import UserError
 from common.run import trained
@@ -139,9 +140,20 @@ def test_the_smallest_penalty_is_the_likeliest_class():
     variables = classifier.module.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))
     run = trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
     penalties = np.asarray(trained.outputs(run, jax.numpy.asarray(images)), np.float64)
-    relative = np.exp(penalties.min(1, keepdims=True) - penalties)
-    expected = relative / relative.sum(1, keepdims=True)
-    np.testing.assert_allclose(predict.probabilities(run, images), expected, rtol=1e-3, atol=1e-6)
+    expected = -penalties - np.logaddexp.reduce(-penalties, axis=1, keepdims=True)
+    predictions = trained.predictions(run, ArraySource(images, np.array([1, 2, 3], np.int32)))
+    np.testing.assert_allclose(predictions.log_probabilities, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(predictions.predicted, penalties.argmin(1))
+
+
+def test_classes_too_unlikely_for_a_float_are_still_ranked(digits, files, monkeypatch):
+    """LeNet-5's penalties are hundreds apart."""
+    logits = -100.0 * np.arange(10, dtype=np.float32)
+    found = trained.Predictions(np.array([0]), np.array([0]), np.array([0.0]), logits[::-1][None])
+    monkeypatch.setattr(trained, "predictions", lambda run, source: found)
+    [prediction] = predict.predict(digits, files[:1])
+    assert [name for name, _ in prediction.ranking] == list("9876543210")
+    assert prediction.ranking[-1][1] == 0
 
 
 def test_a_bad_file_is_named(digits, files, tmp_path):

@@ -80,5 +80,5 @@ def test_googlenets_recipe():
     config = config_of("googlenet_imagenet")
     assert rate(config, 7.9) == pytest.approx(0.01)
     assert rate(config, 80.1) == pytest.approx(0.01 * 0.96**10)
-    assert (config.optimizer.ema, config.model.auxiliary_weight, config.model.dropout) == (0.9999, 0.3, 0.4)
+    assert (config.optimizer.ema, config.model.loss.auxiliary_weight, config.model.dropout) == (0.9999, 0.3, 0.4)
     assert (config.data.train_crop, tuple(config.data.area)) == ("area", (0.08, 1.0))

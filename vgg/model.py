@@ -21,8 +21,8 @@ from common.nn.layers import adaptive_average_pool, check_image_size, identity, 
 
 Images = Float[Array, "batch height width channels"]
 
-# Table 1: kernel sizes of the convolutions of each stage; a 2x2 max pooling ends each. '5x5' is the shallow net of
-# section 4.1 ("B" with each pair of 3x3 layers replaced by one of 5x5).
+# Table 1: kernel sizes of the convolutions in each stage. Every stage ends in a 2x2 max pooling. '5x5' is the shallow
+# net of section 4.1: "B" with each pair of 3x3 layers replaced by one of 5x5.
 CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
     "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
@@ -32,12 +32,12 @@ CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "5x5": ((5,), (5,), (5,), (5,), (5,)),
 }
 STAGE_WIDTHS = (1, 2, 4, 8, 8)  # times `width`
-DOWNSAMPLING = 2 ** len(STAGE_WIDTHS)  # pixels of the image to one of the last map
+DOWNSAMPLING = 2 ** len(STAGE_WIDTHS)  # image pixels between neighbouring positions of the last map
 
 WEIGHT_INITS = {
-    # Section 3.1: sd 0.1 as printed ("10^-2 variance"), which explodes; sd 0.01 is how it is commonly read.
+    # Section 3.1 prints "10^-2 variance", a deviation of 0.1, which explodes; 0.01 is the common reading.
     "gaussian": nn.initializers.normal(0.01),
-    "glorot": nn.initializers.glorot_uniform(),  # the note in section 3.1: makes training from scratch possible
+    "glorot": nn.initializers.glorot_uniform(),  # the note in section 3.1: allows training from scratch
     "he_fan_out": nn.initializers.variance_scaling(2.0, "fan_out", "normal"),  # torchvision
 }
 
@@ -47,13 +47,13 @@ class VGG(nn.Module):
 
     num_classes: int = 1000
     configuration: str = "D"  # Table 1: 'A' to 'E', or '5x5'
-    batch_norm: bool = False  # not in the paper: conv - BN - ReLU, as the weight zoos have it
+    batch_norm: bool = False  # not in the paper: conv - BN - ReLU, as in published weights
     lrn: bool = False  # A-LRN: AlexNet's normalisation after the ReLU of conv1_1
     width: int = 64  # maps of the first stage; the others have 2, 4, 8 and 8 times as many
     fc_width: int = 4096  # units of fc6 and of fc7
-    adaptive_pool: int = 0  # average pool5 to this side, so that fc6 fits images of any size (torchvision: 7)
-    dropout: float = 0.5  # section 3.1: on the units of fc6 and of fc7
-    weight_init: str = "he_fan_out"  # of convolutions, see WEIGHT_INITS; 'glorot' is of all layers
+    adaptive_pool: int = 0  # average pool5 to this side, so that fc6 fits images of any size (torchvision: 7); 0: off
+    dropout: float = 0.5  # section 3.1: of the units of fc6 and fc7
+    weight_init: str = "he_fan_out"  # of convolutions, see WEIGHT_INITS; 'glorot' is for all layers
     dtype: str = "float32"  # of the computation; parameters are float32
     dense: bool = False  # section 3.2: fully connected layers as convolutions over the whole map, see `dense_logits`
 
@@ -91,33 +91,34 @@ class VGG(nn.Module):
         return local_response_norm(x) if self.lrn and name == "1_1" else x
 
     def _fully_connected(self, name: str, x: Array, features: int) -> Array:
-        """A dense layer, or with `dense` a convolution; fc6's window is then what its kernel was trained on."""
+        """A dense layer, or with `dense` a convolution whose window `dense_logits` has given its kernel."""
         init = WEIGHT_INITS["glorot" if self.weight_init == "glorot" else "gaussian"]
         if not self.dense:
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)(x)
-        kernel = self.get_variable("params", name)["kernel"]
+        kernel: Array = self.get_variable("params", name)["kernel"]
         return nn.Conv(features, kernel.shape[:2], padding=((0, 0), (0, 0)), dtype=self.dtype, name=name)(x)
 
 
 def dense_logits(module: VGG, variables: PyTree, images: Images) -> Float[Array, "batch rows columns classes"]:
     """The network applied densely to images of any size (section 3.2), from the parameters of the plain network.
 
-    fc6 becomes a convolution with a window of the map that it was trained on (7x7 at 224), fc7 and fc8 convolutions
-    of 1x1. An image of Q x Q pixels gives floor(Q / 32) - 6 rows and columns; at the training size the one place has
-    the plain network's logits. The paper averages the logits over places, then the softmax over flips and scales.
-    UserError for images smaller than those of training.
+    fc6 becomes a convolution whose window is the map that it was trained on (7x7 for 224 pixels), fc7 and fc8 become
+    1x1 convolutions. An image of Q x Q pixels gives floor(Q / 32) - 6 rows and columns; one of the training size gives
+    a single position with the plain network's logits. The paper averages the logits over positions, then the softmax
+    over flips and scales. UserError for images smaller than the training images.
     """
     params = variables["params"]
     side = trained_map_size(module, params)
-    check_image_size("dense application", images.shape[1:], side * DOWNSAMPLING, "fc6 reads no smaller a map")
+    check_image_size("dense application", images.shape[1:], side * DOWNSAMPLING, "fc6 cannot read a smaller map")
     windows = {"fc6": side, "fc7": 1, "fc8": 1}
     kernels = {name: _as_window(params[name]["kernel"], window) for name, window in windows.items()}
     params = {**params, **{name: {**params[name], "kernel": kernel} for name, kernel in kernels.items()}}
-    return module.clone(dense=True).apply({**variables, "params": params}, images)
+    logits: Any = module.clone(dense=True).apply({**variables, "params": params}, images)
+    return logits
 
 
 def trained_map_size(module: VGG, params: PyTree) -> int:
-    """The side of the square map that fc6 reads; UserError where it is not square."""
+    """The side of the square map that fc6 reads; UserError if the map is not square."""
     inputs = params["fc6"]["kernel"].shape[0]
     positions = inputs // (STAGE_WIDTHS[-1] * module.width)
     if math.isqrt(positions) ** 2 != positions:
@@ -126,34 +127,21 @@ def trained_map_size(module: VGG, params: PyTree) -> int:
 
 
 def _as_window(kernel: Float[Array, "inputs outputs"], side: int) -> Float[Array, "side side channels outputs"]:
-    """The kernel of a dense layer on a flattened map (height, width, channels) as that of a convolution."""
+    """The kernel of a dense layer on a flattened (height, width, channels) map, as a kernel of a convolution."""
     return kernel.reshape(side, side, -1, kernel.shape[-1])
 
 
-_D = {
-    "configuration": "D",
-    "batch_norm": False,
-    "lrn": False,
-    "width": 64,
-    "fc_width": 4096,
-    "adaptive_pool": 0,
-    "dropout": 0.5,
-    "weight_init": "he_fan_out",
-    "dtype": "float32",
-}
 _PLAIN: dict[str, dict[str, Any]] = {
-    "vgg11": {**_D, "configuration": "A"},  # 132,863,336 parameters
-    "vgg11_lrn": {**_D, "configuration": "A", "lrn": True},  # A-LRN
-    "vgg13": {**_D, "configuration": "B"},  # 133,047,848
-    "vgg16_c": {**_D, "configuration": "C"},  # 133,638,952
-    "vgg16": _D,  # 138,357,544
-    "vgg19": {**_D, "configuration": "E"},  # 143,667,240
-    "vgg_shallow_5x5": {**_D, "configuration": "5x5"},  # 134,503,528
+    "vgg11": {"configuration": "A"},  # 132,863,336 parameters
+    "vgg11_lrn": {"configuration": "A", "lrn": True},  # A-LRN
+    "vgg13": {"configuration": "B"},  # 133,047,848
+    "vgg16_c": {"configuration": "C"},  # 133,638,952
+    "vgg16": {"configuration": "D"},  # 138,357,544
+    "vgg19": {"configuration": "E"},  # 143,667,240
+    "vgg_shallow_5x5": {"configuration": "5x5"},  # 134,503,528
 }
-VARIANTS: dict[str, dict[str, Any]] = {
-    **_PLAIN,
-    **{f"{name}_bn": {**fields, "batch_norm": True} for name, fields in _PLAIN.items()},
-}
+_NORMALISED = {f"{name}_bn": {**changes, "batch_norm": True} for name, changes in _PLAIN.items()}
+VARIANTS = models.variants(VGG, {**_PLAIN, **_NORMALISED}, internal=("dense",))
 
 CHOICES = {
     "configuration": tuple(CONFIGURATIONS),
@@ -165,15 +153,15 @@ RANGES = {"width": models.COUNT, "fc_width": models.COUNT, "adaptive_pool": mode
 
 
 def network(config: ConfigDict, num_classes: int) -> VGG:
-    """The module that a `model` section describes; UserError for a name or a number that cannot be."""
+    """The module that a `model` section describes; UserError for unknown names and numbers out of range."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     return VGG(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
-    Errors: UserError for unknown hyper-parameters and for images that are too small for five poolings.
+    UserError for unknown hyper-parameters and for images that are too small for five poolings.
     """
     module = network(config, info.num_classes)
     check_image_size(f"vgg {config.variant}", info.image_shape, DOWNSAMPLING, "raise config.data.resize")
@@ -181,7 +169,7 @@ def make_classifier(config: ConfigDict, info: Any) -> Classifier:
         module=module,
         loss=losses.cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )

@@ -1,4 +1,4 @@
-"""What the paper prints: Table 1's layers and Table 2's totals."""
+"""The paper's numbers: the layers of Table 1 and the totals of Table 2."""
 
 import math
 from typing import Any

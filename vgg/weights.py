@@ -1,4 +1,4 @@
-"""VGG's variables under the names of torchvision's `vgg*`, and back; deeper nets from a trained shallow one."""
+"""Converts VGG's variables to and from torchvision's names, and starts deeper nets from a trained shallow one."""
 
 from collections.abc import Mapping
 
@@ -11,15 +11,15 @@ from common.pretrained import torch_layout
 from common.pretrained.torch_layout import Entry
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
 
-# For `common.pretrained.initial`: names of the last bias, and `from_published`, `to_published` and `fitted` below.
+# `common.pretrained.initial` reads these names of the last bias, and `from_published`, `to_published` and `fitted`.
 HEAD_BIAS = ("classifier.6.bias",)
-# Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. Of A's
-# second to fourth convolutions none has the shape of B's to E's: they are taken as the layers of the same name.
+# Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. A's second to
+# fourth convolutions do not have the shapes of the second to fourth in B to E, so layers are matched by name.
 FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
 
 
 def entries(module: VGG) -> list[Entry]:
-    """Every array of the network."""
+    """An entry for each array of the network."""
     listed, index = [], 0
     for stage, kernel_sizes in enumerate(CONFIGURATIONS[module.configuration]):
         for layer in range(len(kernel_sizes)):
@@ -41,7 +41,7 @@ def entries(module: VGG) -> list[Entry]:
 def from_torchvision(state: Mapping[str, np.ndarray], module: VGG, like: PyTree) -> PyTree:
     """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
 
-    The published weights expect RGB from 0 to 1, less (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
+    The published weights expect RGB from 0 to 1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
     UserError names an array that is missing, left over or of another shape.
     """
     return torch_layout.to_ours(state, entries(module), like)
@@ -55,9 +55,9 @@ def to_torchvision(variables: PyTree, module: VGG) -> dict[str, np.ndarray]:
 def from_trained_a(layers: PyTree, trained_a: PyTree) -> PyTree:
     """The parameters of a deeper net with the layers in FROM_A taken from a trained net A (section 3.1).
 
-    layers: by name, of configuration B, C, D or E, freshly drawn; trained_a: of configuration A. The rest stays random,
-    and what was copied goes on learning at the full rate. Where both nets have batch normalisation, that of a copied
-    convolution comes along; its statistics are taken by a second call. UserError names a layer that does not fit.
+    layers: freshly initialised layers by name, of configuration B, C, D or E; trained_a: those of configuration A. The
+    other layers stay random, and the copied ones keep learning at the full rate. If both nets have batch normalisation,
+    it is copied with its convolution; a second call copies its statistics. UserError names a layer that does not fit.
     """
     taken = [name for name in layers if name in FROM_A or (_normalised(name) in FROM_A and name in trained_a)]
     for name in taken:
@@ -70,7 +70,7 @@ def from_trained_a(layers: PyTree, trained_a: PyTree) -> PyTree:
 
 
 def _normalised(name: str) -> str:
-    """The convolution that a batch normalisation follows."""
+    """The name of the convolution that a batch normalisation follows."""
     return name.replace("bn", "conv")
 
 
@@ -80,7 +80,7 @@ from_published, to_published = from_torchvision, to_torchvision
 def fitted(
     given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
 ) -> tuple[PyTree, list[str]]:
-    """A trained net A's layers in FROM_A for a deeper net; any other net's variables as they are."""
+    """A deeper net's variables with the layers in FROM_A from a trained net A; other nets' variables are unchanged."""
     if given_network is None or given_network.module.configuration != "A" or network.module.configuration == "A":
         return given, []
     if new_head:

@@ -1,4 +1,4 @@
-"""What a Vision Transformer looks at, in numbers: attention, rollout, distances, position and patch embeddings."""
+"""Numbers behind the pictures of a Vision Transformer: attention, rollout, distances and embeddings."""
 
 import functools
 
@@ -16,14 +16,14 @@ AnyArray = Array | np.ndarray
 Attention = Float[AnyArray, "layers batch heads tokens tokens"]
 Stored = UInt8[AnyArray, "batch height width channels"] | Float[AnyArray, "batch height width channels"]
 
-MEASURED, _AT_ONCE = 128, 8  # images that distances are means of (Figure 11), and images of one call
+MEASURED, _AT_ONCE = 128, 8  # images that distances are averaged over (Figure 11), and images in one call
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def attention(
     module: VisionTransformer, variables: PyTree, images: Float[AnyArray, "batch height width channels"]
 ) -> Float[Array, "layers batch heads tokens tokens"]:
-    """Every layer's and head's attention weights on images as the network is fed them; rows are queries."""
+    """The attention weights of every layer and head on images that are ready for the network; rows are queries."""
     _, state = module.apply(variables, images, train=False, mutable=["intermediates"])
     blocks = state["intermediates"]["Transformer"]
     if module.scan:
@@ -36,16 +36,16 @@ def _kept(block: PyTree) -> Array:
 
 
 def attention_of_run(run: Run, images: Stored) -> Float[np.ndarray, "layers batch heads tokens tokens"]:
-    """`attention` of a trained run on images as stored."""
+    """`attention` of a trained run on images as the dataset stores them."""
     return np.asarray(attention(run.classifier.module, run.variables, trained.network_input(run, jnp.asarray(images))))
 
 
 def pooled_attention(
     attention: Float[AnyArray, "*layers tokens tokens"], grid: Grid
 ) -> Float[AnyArray, "*layers rows columns"]:
-    """What the classifier's input takes from each patch: the class token's row or, without one, the mean of all rows.
+    """The attention to each patch that the classifier reads: the class token's row or, without one, the mean row.
 
-    The class token's attention to itself is left out, so that the sum over patches may be below 1.
+    The class token's attention to itself is left out, so the sum over patches may be below 1.
     """
     prefix = attention.shape[-1] - grid[0] * grid[1]
     rows = attention[..., 0, prefix:] if prefix else attention.mean(axis=-2)
@@ -53,10 +53,10 @@ def pooled_attention(
 
 
 def rollout(attention: Attention) -> Float[AnyArray, "batch tokens tokens"]:
-    """How much of each input token reaches each output token (Abnar and Zuidema 2020; Figures 6 and 14).
+    """The share of each input token in each output token (Abnar and Zuidema 2020; Figures 6 and 14).
 
-    Heads are averaged, the residual connection counts as half identity, rows are normalised, and layers multiplied,
-    the last from the left. Rows are output tokens and sum to 1.
+    Heads are averaged, the residual connection counts as half identity, rows are normalised, and each layer is
+    multiplied from the left. Rows are output tokens and sum to 1.
     """
     layers = attention.mean(axis=2)
     layers = 0.5 * layers + 0.5 * np.eye(layers.shape[-1], dtype=layers.dtype)
@@ -70,15 +70,15 @@ def rollout(attention: Attention) -> Float[AnyArray, "batch tokens tokens"]:
 def heat_map(
     patches: Float[AnyArray, "batch rows columns"], size: tuple[int, int]
 ) -> Float[Array, "batch height width"]:
-    """Values of patches as images of `size` (height, width): bilinear, each image's largest value 1."""
+    """Values of patches resized to images of `size` (height, width), bilinearly; each image's largest value is 1."""
     resized = jax.image.resize(jnp.asarray(patches), (len(patches), *size), "bilinear")
     return resized / jnp.maximum(resized.max(axis=(1, 2), keepdims=True), 1e-12)
 
 
 def mean_attention_distance(attention: Attention, grid: Grid, patch_pixels: int) -> Float[np.ndarray, "layers heads"]:
-    """Pixels between a patch and what it attends to, weighted by the attention; mean over images and patches.
+    """The attention-weighted distance in pixels from a patch to the others, averaged over images and patches.
 
-    Figures 7 (right) and 11. The class token is left out on both sides and the rest of each row normalised.
+    Figures 7 (right) and 11. The class token is left out as query and as key, and each row is normalised again.
     """
     patches = grid[0] * grid[1]
     weights = np.asarray(attention, np.float64)[..., -patches:, -patches:]
@@ -87,7 +87,7 @@ def mean_attention_distance(attention: Attention, grid: Grid, patch_pixels: int)
 
 
 def measured_distance(run: Run, images: Stored) -> Float[np.ndarray, "layers heads"]:
-    """`mean_attention_distance` of a run on the first 128 of some images, as stored."""
+    """`mean_attention_distance` of a run on the first 128 of these images."""
     module, images = run.classifier.module, images[:MEASURED]
     grid = module.grid(images.shape[1:3])
     parts = [images[i : i + _AT_ONCE] for i in range(0, len(images), _AT_ONCE)]
@@ -96,15 +96,15 @@ def measured_distance(run: Run, images: Stored) -> Float[np.ndarray, "layers hea
 
 
 def distances(grid: Grid, patch_pixels: int) -> Float[np.ndarray, "patches patches"]:
-    """Pixels between the centres of each two patches, in raster order."""
-    places = np.stack(np.mgrid[: grid[0], : grid[1]], axis=-1).reshape(-1, 2) * patch_pixels
+    """Distances in pixels between the centres of all pairs of patches, in raster order."""
+    places = np.moveaxis(np.mgrid[: grid[0], : grid[1]], 0, -1).reshape(-1, 2) * patch_pixels
     return np.linalg.norm(places[:, None] - places[None], axis=-1)
 
 
 def position_similarity(
     table: Float[AnyArray, "1 tokens hidden"], grid: Grid
 ) -> Float[np.ndarray, "rows columns rows columns"]:
-    """Cosine similarity of each two patches' position embeddings (Figure 7, centre)."""
+    """Cosine similarities of the position embeddings of all pairs of patches (Figure 7, centre)."""
     vectors = np.asarray(table, np.float64)[0, -grid[0] * grid[1] :]
     vectors = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     return (vectors @ vectors.T).reshape(*grid, *grid)
@@ -120,7 +120,7 @@ def patch_components(
 
 
 def position_table(module: VisionTransformer, params: PyTree, grid: Grid) -> Float[AnyArray, "1 tokens hidden"] | None:
-    """What the network adds to the tokens of a grid of patches, None if nothing."""
+    """The position embeddings that the network adds to the tokens of a grid of patches; None if it adds none."""
     parameters = params["Transformer"].get("posembed_input", {})
     if module.position == "learned":
         return parameters["pos_embedding"]

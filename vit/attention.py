@@ -8,22 +8,24 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.devices import compilation, kernels
+
 Tokens = Float[Array, "batch tokens hidden"]
 Heads = Float[Array, "batch tokens heads head_size"]
 Weights = Float[Array, "batch heads tokens tokens"]
 
 
 def attention_weights(query: Heads, key: Heads) -> Weights:
-    """A = softmax(Q K^T / sqrt(d)): what each query (second last axis) takes from each key (last axis); rows sum to 1.
+    """A = softmax(Q K^T / sqrt(d)): each query's (second last axis) weight for each key (last axis); rows sum to 1.
 
-    Scores and softmax are computed in float32 or better, and returned so.
+    Scores and softmax are computed and returned in float32 or better.
     """
     return jax.nn.softmax(_products(query, key) / math.sqrt(query.shape[-1]), axis=-1)
 
 
 def _products(query: Heads, key: Heads) -> Weights:
     """Q K^T, in float32 or better."""
-    # Heads first, written out: XLA's CPU backend takes 1.6 times as long when it orders the axes by itself.
+    # The axes are put in order here: XLA's CPU backend takes 1.6 times as long when it orders them itself.
     query, key = query.swapaxes(1, 2), key.transpose(0, 2, 3, 1)
     return jnp.matmul(query, key, preferred_element_type=jnp.promote_types(query.dtype, jnp.float32))
 
@@ -34,18 +36,18 @@ def weighted_values(weights: Weights, value: Heads) -> Heads:
 
 
 def dot_product_attention(query: Heads, key: Heads, value: Heads) -> Heads:
-    """softmax(Q K^T / sqrt(d)) V, fused where the device can (`fused`)."""
-    if fused(str(query.dtype), query.shape[-1]):
+    """softmax(Q K^T / sqrt(d)) V, in one kernel where the device has one."""
+    if kernels.has_cudnn_attention(str(query.dtype), query.shape[-1]):
         return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
-    if jax.default_backend() == "cpu":
+    if compilation.on_cpu():
         return _divided_last(query, key, value)
     return weighted_values(attention_weights(query, key), value)
 
 
 def _divided_last(query: Heads, key: Heads, value: Heads) -> Heads:
-    """The same, with the divisions of the equation where they touch fewest numbers: Q by sqrt(d), A V by A's sums.
+    """The same equation with its divisions applied to the smallest arrays: Q by sqrt(d), A V by the sums of A's rows.
 
-    A CPU, which passes over memory for each, trains 5% faster so.
+    On a CPU, where each division is a pass over memory, training is 5% faster.
     """
     scores = _products(query / math.sqrt(query.shape[-1]), key)
     powers = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
@@ -54,25 +56,11 @@ def _divided_last(query: Heads, key: Heads, value: Heads) -> Heads:
     return (heads / sums).astype(value.dtype).swapaxes(1, 2)
 
 
-@functools.cache
-def fused(dtype: str, head_size: int) -> bool:
-    """Whether the default device has an attention kernel for this type, in which A never reaches memory.
-
-    That is cuDNN's: 16-bit types, a head size that is a multiple of 8 up to 128, and an NVIDIA GPU of compute
-    capability 8.0 (Ampere) or later.
-    """
-    device = jax.devices()[0]
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
-        return False
-    capability = tuple(int(number) for number in device.compute_capability.split("."))
-    return capability >= (8, 0) and dtype in ("bfloat16", "float16") and head_size % 8 == 0 and head_size <= 128
-
-
 class MultiHeadDotProductAttention(nn.Module):
-    """Self-attention of several heads, each with queries, keys and values of its own.
+    """Self-attention of several heads, each with its own queries, keys and values.
 
-    num_heads divides the hidden size; dtype is that of the computation. When the caller makes the collection
-    'intermediates' mutable, the attention weights are kept there as 'attention'.
+    num_heads divides the hidden size; dtype is that of the computation. If the collection 'intermediates' is mutable,
+    the attention weights are kept there as 'attention'.
     """
 
     num_heads: int

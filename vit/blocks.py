@@ -1,4 +1,4 @@
-"""Parameters with the blocks apart (encoderblock_0, encoderblock_1, ...) or stacked for the loop (encoderblock)."""
+"""Converts parameters of separate blocks (encoderblock_0, ...) to those of stacked ones (encoderblock), and back."""
 
 import re
 from collections.abc import Mapping
@@ -15,17 +15,17 @@ _STACKED = "Transformer/encoderblock/"
 
 
 def to_tree(arrays: Mapping[str, np.ndarray]) -> PyTree:
-    """'/'-joined names to a nested dictionary."""
+    """Arrays by '/'-joined name as a nested dictionary."""
     return traverse_util.unflatten_dict(dict(arrays), sep="/")
 
 
 def flatten(params: PyTree) -> Arrays:
-    """A nested dictionary to '/'-joined names."""
+    """The arrays of a nested dictionary by '/'-joined name."""
     return {name: np.asarray(array) for name, array in traverse_util.flatten_dict(params, sep="/").items()}
 
 
 def unstack_blocks(params: PyTree) -> PyTree:
-    """Parameters of a network with `scan=True` as those of one with `scan=False`; others are returned as they are."""
+    """Parameters of a network with `scan=True` as those of one with `scan=False`; others are returned unchanged."""
     transformer = dict(params["Transformer"])
     if "encoderblock" not in transformer:
         return params
@@ -38,16 +38,16 @@ def unstack_blocks(params: PyTree) -> PyTree:
 def stack_blocks(params: PyTree) -> PyTree:
     """The reverse of `unstack_blocks`."""
     transformer = dict(params["Transformer"])
-    names = sorted((name for name in transformer if block_number(name) is not None), key=block_number)
-    if not names:
+    numbered = sorted((number, name) for name in transformer if (number := block_number(name)) is not None)
+    if not numbered:
         return params
-    blocks = [transformer.pop(name) for name in names]
+    blocks = [transformer.pop(name) for _, name in numbered]
     transformer["encoderblock"] = jax.tree.map(lambda *arrays: np.stack(arrays), *blocks)
     return {**params, "Transformer": transformer}
 
 
 def block_shapes(like: PyTree) -> Shapes:
-    """Shapes by name, blocks apart."""
+    """Shapes by name, with separate blocks."""
     shapes = {}
     for name, leaf in traverse_util.flatten_dict(like, sep="/").items():
         inside = name.removeprefix(_STACKED)
@@ -59,11 +59,11 @@ def block_shapes(like: PyTree) -> Shapes:
 
 
 def block_number(module: str) -> int | None:
-    """The number in a block's name, None for another name."""
+    """The number in a block's name; None for other names."""
     match = re.fullmatch(r"encoderblock_(\d+)", module)
     return int(match[1]) if match else None
 
 
 def block_of(name: str) -> int | None:
-    """The number of the block that an array belongs to."""
+    """The number of the block that an array belongs to; None for other arrays."""
     return next((n for n in map(block_number, name.split("/")) if n is not None), None)

@@ -1,6 +1,6 @@
-"""What the Vision Transformer paper and its successors claim, and how it is measured here, on CIFAR-10.
+"""Claims of the Vision Transformer paper and its successors, and how they are measured here, on CIFAR-10.
 
-The paper's numbers are of ImageNet and JFT-300M; what is tested here is which of two is the better.
+The paper's numbers are for ImageNet and JFT-300M, so only comparisons are tested here.
 """
 
 import functools
@@ -24,7 +24,7 @@ _QUICK = {
 }
 _VIT = Experiment("configs/vit_cifar10.py")
 _RESNET = Experiment("configs/resnet_cifar10.py:resnet20")
-# Errors that differ by less are called equal: twice what small networks stray between seeds.
+# Errors that differ by less count as equal: twice the variation of small networks between seeds.
 _EQUAL = 0.01
 
 
@@ -37,7 +37,7 @@ def _is_lower(better: str, worse: str, errors: Values) -> bool:
 
 
 def _positions_hold(errors: Values) -> bool:
-    """Without positions it is worse than with any, among which it does not matter."""
+    """All position embeddings have nearly the same error, and none at all is worse."""
     means = {name: mean(found) for name, found in errors.items()}
     without = means.pop("none")
     return without > max(means.values()) + _EQUAL and max(means.values()) - min(means.values()) < 2 * _EQUAL
@@ -66,7 +66,7 @@ CLAIMS = [
     _comparison(
         id="vit-posemb-ablation",
         where="Dosovitskiy 2021, appendix D.4, Table 8",
-        says="without position embeddings the error is higher; which ones there are makes no difference",
+        says="without position embeddings the error is higher; their kind makes no difference",
         runs={kind: _vit(model__position=kind) for kind in ("none", "learned", "learned_2d", "sincos2d")},
         holds=_positions_hold,
     ),

@@ -1,4 +1,4 @@
-"""From an image to tokens: linear patch embedding (equation 1) and position embeddings (section 3.1, appendix D.4)."""
+"""Tokens of an image: linear patch embedding (equation 1) and position embeddings (section 3.1, appendix D.4)."""
 
 import math
 
@@ -15,9 +15,9 @@ _normal = nn.initializers.normal(0.02)
 
 
 class PatchEmbedding(nn.Module):
-    """Each patch, flattened, times E: a convolution whose stride is its size, computed as the matrix product it is.
+    """Each flattened patch times E: a convolution whose stride is its kernel size, computed as a matrix product.
 
-    patch_size: pixels along both sides; it divides the height and the width. features: hidden size D.
+    patch_size: side of a patch, which divides the height and the width. features: hidden size D.
     """
 
     features: int
@@ -40,18 +40,18 @@ class PatchEmbedding(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Adds to each token what tells its place.
+    """Adds its position to each token.
 
     kind: 'learned' is the paper's, one vector for each token in raster order, the class token's first; 'learned_2d'
         is appendix D.4's, half a vector for each column and half for each row; 'sincos2d' is fixed (see `sincos2d`);
-        'none' leaves the tokens a set. Only 'learned' has an entry for the class token, whose own vector does as well.
+        'none' adds nothing. Only 'learned' has an entry for the class token, whose own vector can hold it.
     """
 
     kind: str = "learned"
 
     @nn.compact
     def __call__(self, tokens: Float[Array, "batch tokens hidden"], grid: Grid) -> Float[Array, "batch tokens hidden"]:
-        """Tokens of the patches of a `grid` in raster order, after any others, with their positions added."""
+        """Tokens with positions; the last ones are the patches of the `grid` in raster order."""
         _, count, hidden = tokens.shape
         if self.kind == "none":
             return tokens
@@ -68,7 +68,7 @@ class PositionEmbedding(nn.Module):
 
 
 def cross_axes(across: Float[Array, "columns half"], down: Float[Array, "rows half"]) -> Float[Array, "patches hidden"]:
-    """The vectors of each patch's column and row joined, in raster order."""
+    """The vector of each patch's column followed by that of its row, in raster order of the patches."""
     rows, columns, half = len(down), len(across), across.shape[-1]
     across = jnp.broadcast_to(across[None], (rows, columns, half))
     down = jnp.broadcast_to(down[:, None], (rows, columns, half))
@@ -92,8 +92,8 @@ def resize_positions(
 ) -> Float[np.ndarray, "1 new_tokens hidden"]:
     """Position embeddings of a grid of patches interpolated to another grid (section 3.2).
 
-    Bilinear, the corners of both grids coinciding. The first `prefix_tokens` entries, such as the class token's,
-    are kept as they are; the others are in raster order.
+    Bilinear, with the corners of both grids aligned. The first `prefix_tokens` entries, such as the class token's,
+    stay as they are; the others are in raster order. UserError for a table that is not of `old_grid`.
     """
     tokens, hidden = table.shape[1:]
     if tokens != prefix_tokens + math.prod(old_grid):
@@ -107,6 +107,6 @@ def resize_positions(
 
 
 def interpolation(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
-    """The matrix of linear interpolation from `old` to `new` places, the first and the last staying where they are."""
+    """The matrix of linear interpolation from `old` to `new` points, of which the first and the last coincide."""
     places = np.linspace(0, old - 1, new)
     return np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(old)))

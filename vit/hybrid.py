@@ -1,8 +1,8 @@
 """The ResNet that a hybrid's patches are cut from (section 3.1, appendix B.2): group norm, standardised weights.
 
-Layer names are the published checkpoints': conv_root, gn_root, blockS/unitU/{conv1, gn1, ..., conv_proj, gn_proj}.
-Every strided layer here sees an even size, where the 'SAME' padding of the published weights puts the odd pixel
-after the image.
+Layers have the published checkpoints' names: conv_root, gn_root, blockS/unitU/{conv1, gn1, ..., conv_proj, gn_proj}.
+Every strided layer sees an even size, for which the 'SAME' padding of the published weights puts the odd pixel after
+the image.
 """
 
 import functools
@@ -20,14 +20,15 @@ _ROOT_STRIDE = 4
 
 
 def stride(stages: tuple[int, ...]) -> int:
-    """Pixels of the image between neighbouring positions of the features."""
+    """Image pixels between neighbouring positions of the features."""
     return _ROOT_STRIDE * 2 ** max(len(stages) - 1, 0)
 
 
 def resnet(images: Maps, stages: tuple[int, ...], dtype: str) -> Features:
-    """Features at a `stride(stages)`th of the size; `stages` counts each stage's bottleneck blocks, () is the root.
+    """Features, `stride(stages)` times smaller than the images along each axis.
 
-    Called inside a compact method, whose module gets the layers.
+    stages: bottleneck blocks in each stage; () is the root alone. Called inside a compact method, whose module gets
+    the layers.
     """
     x = StandardizedConv(64, 7, 2, padding=(2, 3), dtype=dtype, name="conv_root")(images)
     x = nn.relu(_group_norm(dtype, name="gn_root")(x))
@@ -40,7 +41,7 @@ def resnet(images: Maps, stages: tuple[int, ...], dtype: str) -> Features:
 def standardize(
     kernel: Float[Array, "rows columns channels features"],
 ) -> Float[Array, "rows columns channels features"]:
-    """Each output's weights with mean 0 and variance 1 (Qiao et al. 2019, as BiT uses it)."""
+    """The kernel with mean 0 and variance 1 over the weights of each output (Qiao et al. 2019, as in BiT)."""
     centred = kernel - kernel.mean((0, 1, 2))
     return centred * jax.lax.rsqrt(jnp.square(centred).mean((0, 1, 2)) + 1e-5)
 
@@ -56,7 +57,7 @@ class StandardizedConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: Maps) -> Features:
-        """Maps to `features` maps."""
+        """Maps of `features` channels."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
         kernel = standardize(self.param("kernel", nn.initializers.lecun_normal(), shape))
         return jax.lax.conv_general_dilated(

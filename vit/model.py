@@ -1,13 +1,12 @@
 """The Vision Transformer (Dosovitskiy et al. 2021) and its hybrids.
 
-Layers carry the names of the published checkpoints. With `scan`, the parameters of all blocks are stacked along a
+Layers have the names of the published checkpoints. With `scan`, the parameters of all blocks are stacked along a
 leading axis under the one name `encoderblock`, and the blocks run as a loop: compile time hardly grows with depth.
-Without it they are encoderblock_0, encoderblock_1, ...; `weights.py` converts between the two.
+Without it the blocks are encoderblock_0, encoderblock_1, ...; `blocks.py` converts between the two.
 """
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +15,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import models
+from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.layers import identity
@@ -35,7 +35,7 @@ class MlpBlock(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Tokens, train: bool = False) -> Tokens:
-        """Each token by itself."""
+        """Transforms each token by itself."""
         dense = functools.partial(
             nn.Dense,
             kernel_init=nn.initializers.xavier_uniform(),
@@ -68,7 +68,7 @@ class EncoderBlock(nn.Module):
 
 
 def layer_norm(dtype: str, name: str) -> nn.LayerNorm:
-    """Over the hidden axis, (x - mean) / sqrt(var + 1e-6) scaled and shifted; statistics in float32 or better."""
+    """(x - mean) / sqrt(var + 1e-6), scaled and shifted, over the hidden axis; statistics in float32 or better."""
     return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)
 
 
@@ -87,7 +87,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, tokens: Tokens, grid: Grid, train: bool = False) -> Tokens:
-        """The tokens of a `grid` of patches in raster order, after any others, through all blocks."""
+        """Tokens after all blocks; the last ones are the patches of the `grid` in raster order."""
         x = PositionEmbedding(self.position, name="posembed_input")(tokens, grid)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         block = functools.partial(EncoderBlock, self.mlp_dim, self.num_heads, self.dropout, self.gelu, self.dtype)
@@ -106,20 +106,20 @@ class Encoder(nn.Module):
         else:
             for number in range(self.depth):
                 x, _ = apply(block(name=f"encoderblock_{number}"), x, None)
-                # A sum that every later block reads: XLA's CPU backend would compute the whole chain anew for each.
+                # Every later block reads this sum; without the barrier XLA's CPU backend would recompute it for each.
                 x = jax.lax.optimization_barrier(x)
         return layer_norm(self.dtype, "encoder_norm")(x)
 
 
 def rematerialised(remat: str) -> str:
-    """What the backward pass computes again instead of reading: 'none', 'cheap' or 'blocks'; 'auto' goes by backend.
+    """The values that the backward pass recomputes: 'none', 'cheap' or 'blocks'; 'auto' depends on the backend.
 
-    'cheap' is all but the products with weights: norms, GELU, attention weights. A CPU computes these faster than it
-    writes them to memory and reads them again, so there 'auto' is 'cheap'; elsewhere it is 'none'.
+    'cheap' is everything but the products with weights: norms, GELU, attention weights. A CPU computes these faster
+    than it writes them to memory and reads them again, so 'auto' is 'cheap' there and 'none' elsewhere.
     """
     if remat != "auto":
         return remat
-    return "cheap" if jax.default_backend() == "cpu" else "none"
+    return "cheap" if compilation.on_cpu() else "none"
 
 
 def _apply_block(block: EncoderBlock, tokens: Tokens, _: None, *, train: bool) -> tuple[Tokens, None]:
@@ -128,7 +128,7 @@ def _apply_block(block: EncoderBlock, tokens: Tokens, _: None, *, train: bool) -
 
 
 class VisionTransformer(nn.Module):
-    """A Transformer encoder on patches of the image, and a linear classifier on what it makes of them (section 3.1)."""
+    """A Transformer encoder on the patches of an image, and a linear classifier on its output (section 3.1)."""
 
     num_classes: int
     patch_size: int  # P: side of a patch, in pixels of the image, or in positions of a hybrid's features
@@ -136,14 +136,14 @@ class VisionTransformer(nn.Module):
     mlp_dim: int
     num_heads: int
     depth: int  # L
-    pooling: str = "token"  # the class token's output is read; or 'average', of all patches (appendix D.3)
+    pooling: str = "token"  # the classifier reads the class token; 'average': the mean patch (appendix D.3)
     position: str = "learned"  # or 'learned_2d', 'sincos2d', 'none': see PositionEmbedding
     representation_size: int = 0  # pre-training: units of a tanh layer before the head; 0: the head alone
-    dropout: float = 0.0  # after position embeddings and each dense layer but Q, K and V (appendix B.1)
+    dropout: float = 0.0  # after position embeddings and each dense layer except Q, K and V (appendix B.1)
     gelu: str = "tanh"  # the approximation that the published weights were trained with; or 'exact'
     dtype: str = "float32"  # of the computation; parameters are float32
-    scan: bool = True  # the blocks as one loop over stacked parameters
-    remat: str = "auto"  # what the backward pass computes again: see `rematerialised`
+    scan: bool = True  # run the blocks as one loop over stacked parameters
+    remat: str = "auto"  # the values that the backward pass recomputes: see `rematerialised`
     stages: tuple[int, ...] | None = None  # hybrids: blocks in each stage of the ResNet below; None: no ResNet
 
     @nn.compact
@@ -174,21 +174,11 @@ class VisionTransformer(nn.Module):
 
     @property
     def patch_pixels(self) -> int:
-        """Side of a patch in pixels of the image."""
+        """Side of a patch in image pixels."""
         return self.patch_size * (1 if self.stages is None else hybrid.stride(self.stages))
 
 
-_COMMON = {
-    "pooling": "token",
-    "position": "learned",
-    "representation_size": 0,
-    "dropout": 0.0,
-    "gelu": "tanh",
-    "dtype": "float32",
-    "scan": True,
-    "remat": "auto",
-}
-# Table 1, with the smaller ones of Touvron et al. 2021 (DeiT), and one of ours for small images.
+# Table 1, the smaller sizes of Touvron et al. 2021 (DeiT), and one of ours for small images.
 _SIZES = {
     "nano": {"hidden_size": 64, "mlp_dim": 256, "num_heads": 4, "depth": 6},
     "ti": {"hidden_size": 192, "mlp_dim": 768, "num_heads": 3, "depth": 12},
@@ -197,24 +187,27 @@ _SIZES = {
     "l": {"hidden_size": 1024, "mlp_dim": 4096, "num_heads": 16, "depth": 24},
     "h": {"hidden_size": 1280, "mlp_dim": 5120, "num_heads": 16, "depth": 32},
 }
-# Every field of the network. Hybrids have `stages` besides; their patches are cut from features.
-VARIANTS: dict[str, dict[str, Any]] = {
-    "nano4": {"patch_size": 4, **_SIZES["nano"], **_COMMON},
-    "ti16": {"patch_size": 16, **_SIZES["ti"], **_COMMON},
-    "s16": {"patch_size": 16, **_SIZES["s"], **_COMMON},
-    "s32": {"patch_size": 32, **_SIZES["s"], **_COMMON},
-    "b16": {"patch_size": 16, **_SIZES["b"], **_COMMON},
-    "b32": {"patch_size": 32, **_SIZES["b"], **_COMMON},
-    "l16": {"patch_size": 16, **_SIZES["l"], **_COMMON},
-    "l32": {"patch_size": 32, **_SIZES["l"], **_COMMON},
-    "h14": {"patch_size": 14, **_SIZES["h"], **_COMMON},
-    # The public code's R+Ti/16: its root already has stride 4, so a patch of 8 features is 32 pixels wide.
-    "r_ti16": {"stages": (), "patch_size": 8, **_SIZES["ti"], **_COMMON},
-    "r26_s32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["s"], **_COMMON},
-    "r26_b32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["b"], **_COMMON},
-    "r50_b16": {"stages": (3, 4, 9), "patch_size": 1, **_SIZES["b"], **_COMMON},
-    "r50_l32": {"stages": (3, 4, 6, 3), "patch_size": 1, **_SIZES["l"], **_COMMON},
-}
+VARIANTS = models.variants(
+    VisionTransformer,
+    {
+        "nano4": {"patch_size": 4, **_SIZES["nano"]},
+        "ti16": {"patch_size": 16, **_SIZES["ti"]},
+        "s16": {"patch_size": 16, **_SIZES["s"]},
+        "s32": {"patch_size": 32, **_SIZES["s"]},
+        "b16": {"patch_size": 16, **_SIZES["b"]},
+        "b32": {"patch_size": 32, **_SIZES["b"]},
+        "l16": {"patch_size": 16, **_SIZES["l"]},
+        "l32": {"patch_size": 32, **_SIZES["l"]},
+        "h14": {"patch_size": 14, **_SIZES["h"]},
+        # Hybrids, whose patches are cut from features. The public code's R+Ti/16 has a root of stride 4, so a patch of
+        # 8 features is 32 pixels wide.
+        "r_ti16": {"stages": (), "patch_size": 8, **_SIZES["ti"]},
+        "r26_s32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["s"]},
+        "r26_b32": {"stages": (2, 2, 2, 2), "patch_size": 1, **_SIZES["b"]},
+        "r50_b16": {"stages": (3, 4, 9), "patch_size": 1, **_SIZES["b"]},
+        "r50_l32": {"stages": (3, 4, 6, 3), "patch_size": 1, **_SIZES["l"]},
+    },
+)
 CHOICES = {
     "pooling": ("token", "average"),
     "position": POSITIONS,
@@ -234,7 +227,7 @@ RANGES = {
 
 
 def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
-    """The module that a `model` section describes; UserError for a name or a combination that cannot be."""
+    """The module that a `model` section describes; UserError for unknown, impossible or contradictory values."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if config.hidden_size % config.num_heads:
         raise UserError(
@@ -250,19 +243,19 @@ def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
     return VisionTransformer(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: Any) -> Classifier:
+def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
-    Labels are class indices or distributions. Errors: UserError for unknown or contradictory hyper-parameters and
-    for images that do not split into patches.
+    Labels are class indices or distributions. UserError for unknown or contradictory hyper-parameters and for images
+    that do not split into patches.
     """
     module = network(config, info.num_classes)
-    _check_image(module, tuple(info.image_shape))
+    _check_image(module, info.image_shape)
     return Classifier(
         module=module,
         loss=cross_entropy,
         logits=identity,
-        input_shape=tuple(info.image_shape),
+        input_shape=info.image_shape,
         num_classes=info.num_classes,
         soft_labels=True,
     )

@@ -1,10 +1,11 @@
-"""Pictures of what a Vision Transformer looks at: attention, rollout, distances, position and patch embeddings.
+"""Pictures of a trained Vision Transformer: attention, rollout, distances, position and patch embeddings.
 
-`python -m vit.pictures --workdir=DIR` draws them for a trained run, on images of its test set; the report has them
-too. `vit.analysis` has every number in them as a function that returns an array.
+`python -m vit.pictures --workdir=DIR` draws them for a run, on images of its test set; the report has them too.
+`vit.analysis` has a function for every array in them.
 """
 
 import pathlib
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -27,7 +28,7 @@ _SHOWN, _HEADS_SHOWN = 6, 8  # images and heads in pictures of attention
 
 def pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"]) -> list[Picture]:
     """(title, caption, figure) for a report on a run, from some of its test images as stored."""
-    module, params = run.classifier.module, run.variables["params"]
+    module, params = cast(VisionTransformer, run.classifier.module), run.variables["params"]
     grid = module.grid(images.shape[1:3])
     drawn = _attention_pictures(run, images, labels, grid)
     table = analysis.position_table(module, params, grid)
@@ -42,29 +43,29 @@ def pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"]) -> list[
 
 
 _HEADS = (
-    "What each head of the last layer takes from each patch for the classifier's input: the class token's row of the "
+    "Attention of each head of the last layer to each patch, as the classifier reads it: the class token's row of the "
     "attention matrix or, with average pooling, the mean of all rows. Colours are relative to each map's largest value."
 )
 _ROLLOUT = (
-    "How much of each patch reaches the classifier's input through all layers: heads averaged, half identity for the "
-    "residual connection, layers multiplied (attention rollout). Below, each image as bright as its rollout is, as in "
-    "the paper's Figures 6 and 14."
+    "The share of each patch that reaches the classifier through all layers: heads averaged, half identity for the "
+    "residual connection, layers multiplied (attention rollout). Below, each image is dimmed where its rollout is low, "
+    "as in the paper's Figures 6 and 14."
 )
 _DISTANCE = (
-    "How far apart in the image a patch and what it attends to are, weighted by the attention: one point for each head "
-    "and layer, mean over {count} images (the paper's Figures 7 and 11). The line is what attention to all patches "
-    "alike would give."
+    "Distance in the image between a patch and those it attends to, weighted by the attention: one point for each head "
+    "and layer, averaged over {count} images (the paper's Figures 7 and 11). The line is the distance for uniform "
+    "attention to all patches."
 )
 _SIMILARITY = (
-    "At each patch's place, the cosine similarity of its position embedding to those of all patches, from {low:.2f} "
+    "One map for each patch: the cosine similarity of its position embedding to those of all patches, from {low:.2f} "
     "(blue) to 1 (yellow) (the paper's Figure 7, centre)."
 )
 _COMPONENTS = "The first {count} principal components of the filters that embed a patch (the paper's Figure 7, left)."
 
 
 def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"], grid: Grid) -> list[Picture]:
-    module, size = run.classifier.module, images.shape[1:3]
-    chosen = _one_of_each(np.asarray(labels))[:_SHOWN]
+    module, size = cast(VisionTransformer, run.classifier.module), (images.shape[1], images.shape[2])
+    chosen = one_of_each(np.asarray(labels))[:_SHOWN]
     shown, names = images[chosen], [run.info.class_names[label] for label in np.asarray(labels)[chosen]]
     weights = analysis.attention_of_run(run, shown)
     heads = analysis.pooled_attention(weights[-1], grid).swapaxes(0, 1)[:_HEADS_SHOWN]
@@ -83,14 +84,14 @@ def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"
     ]
 
 
-def _one_of_each(labels: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
-    """Indices of the images, the first of each class before all others."""
+def one_of_each(labels: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
+    """Indices of images with these labels: the first of each class, then all others."""
     _, first = np.unique(labels, return_index=True)
     return np.concatenate([first, np.setdiff1d(np.arange(len(labels)), first)])
 
 
 def _heads_figure(images: Stored, names: list[str], heads: Float[np.ndarray, "heads batch height width"]) -> Figure:
-    """A row for each image: the image, then what each head attends to."""
+    """A row for each image: the image, then each head's attention."""
     figure = Figure(figsize=(1.3 * (1 + len(heads)) + 0.8, 1.4 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), 1 + len(heads), squeeze=False)
     for row, (image, name) in enumerate(zip(np.asarray(images), names, strict=True)):
@@ -100,12 +101,12 @@ def _heads_figure(images: Stored, names: list[str], heads: Float[np.ndarray, "he
             drawn = _show_map(axes, maps[row])
     for number, axes in enumerate(grid[0, 1:]):
         axes.set_title(f"head {number}", fontsize=9)
-    figure.colorbar(drawn, ax=grid, shrink=0.4, label="attention, of the map's largest")
+    figure.colorbar(drawn, ax=grid, shrink=0.4, label="relative attention")
     return figure
 
 
 def _rollout_figure(images: Stored, names: list[str], rolled: Float[np.ndarray, "batch height width"]) -> Figure:
-    """A column for each image: the image, its rollout, and what that lets through of it."""
+    """A column for each image: the image, its rollout, and the image dimmed by its rollout."""
     figure = Figure(figsize=(1.3 * len(images) + 0.8, 1.3 * 3 + 0.2), layout="constrained")
     grid = figure.subplots(3, len(images), squeeze=False)
     for column, image, name, share in zip(grid.T, np.asarray(images), names, rolled, strict=True):
@@ -116,7 +117,7 @@ def _rollout_figure(images: Stored, names: list[str], rolled: Float[np.ndarray, 
         share = share.reshape(share.shape + (1,) * (shades.ndim - 2))
         column[2].imshow(np.uint8(shades * share), cmap="gray", vmin=0, vmax=255)
         column[2].set_axis_off()
-    figure.colorbar(drawn, ax=grid[1], label="of the largest")
+    figure.colorbar(drawn, ax=grid[1], label="relative rollout")
     return figure
 
 
@@ -132,8 +133,8 @@ def _distance_figure(distance: Float[np.ndarray, "layers heads"], everywhere: fl
     layers = np.arange(1, len(distance) + 1)
     for number, head in enumerate(distance.T):
         axes.plot(layers, head, "o", color="#0072b2", markersize=4, alpha=0.7, label="" if number else "one head")
-    axes.axhline(everywhere, color="#6b6b6b", lw=1, ls="--", label="attention to all patches alike")
-    highest = 1.15 * max(distance.max(), everywhere) or 1.0  # of one patch nothing is away
+    axes.axhline(everywhere, color="#6b6b6b", lw=1, ls="--", label="uniform attention")
+    highest = 1.15 * max(distance.max(), everywhere) or 1.0  # with a single patch all distances are 0
     axes.set(xlabel="layer", ylabel="mean attention distance (pixels)", xticks=layers, ylim=(0, highest))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="lower right")
@@ -141,7 +142,7 @@ def _distance_figure(distance: Float[np.ndarray, "layers heads"], everywhere: fl
 
 
 def _similarity_figure(similarity: Float[np.ndarray, "rows columns rows columns"]) -> Figure:
-    """The maps of at most 14 rows and columns of patches, as one image with gaps: so many axes would be slow."""
+    """The maps of at most 14 rows and columns of patches, as one image with gaps; an axes for each would be slow."""
     height, width = similarity.shape[:2]
     rows, columns = (np.unique(np.linspace(0, n - 1, min(n, 14)).astype(int)) for n in (height, width))
     maps = np.pad(similarity[np.ix_(rows, columns)], ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=np.nan)
@@ -168,13 +169,13 @@ def _components_figure(components: Float[np.ndarray, "components height width ch
         axes.set_axis_off()
     for number, (axes, component) in enumerate(zip(grid.flat, components, strict=False), 1):
         low, high = component.min(), component.max()
-        show_image(axes, np.uint8(255 * (component - low) / (high - low)))
+        show_image(axes, (255 * (component - low) / (high - low)).astype(np.uint8))
         axes.set_title(number, fontsize=8)
     return figure
 
 
 def main() -> None:
-    """Write every picture of a trained run as a PNG file."""
+    """Writes every picture of a trained run as a PNG file."""
     from absl import flags
 
     from common.data import datasets, pipeline

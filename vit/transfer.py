@@ -1,6 +1,7 @@
-"""Starting from a network of other classes, another resolution, or with its blocks stacked otherwise (section 3.2)."""
+"""Fits trained parameters to a network with other classes, another resolution or another `scan` (section 3.2)."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ _HEAD, _PRE_LOGITS = "head/", "pre_logits/"
 
 
 class Adapted(NamedTuple):
-    """Parameters made to fit another network, and a sentence for each thing that was changed."""
+    """Parameters that fit another network, and a sentence for each change."""
 
     params: PyTree
     changes: list[str]
@@ -30,24 +31,36 @@ def fitted(
     new_head: bool,
     network: Classifier,
     given_network: Classifier | None,
-    old_grid: Grid | None = None,
+    old_grid: Sequence[float] = (),
 ) -> tuple[PyTree, list[str]]:
-    """`adapt` for `common.pretrained.initial`: the grids are those of the two networks' images."""
-    if old_grid is None and given_network is not None:
-        old_grid = given_network.module.grid(given_network.input_shape)
+    """`adapt` for `common.pretrained.initial`, with the grids of the two networks' images.
+
+    old_grid: `config.init.old_grid`, the rows and columns of patches of the given network, which a file does not state;
+        () is unset. UserError unless it is empty or two whole numbers of at least 1.
+    """
+    grid = _checked_grid(old_grid) if old_grid else None
+    if grid is None and given_network is not None:
+        grid = given_network.module.grid(given_network.input_shape)
     new_grid = network.module.grid(network.input_shape)
-    adapted = adapt(given["params"], like["params"], new_head=new_head, old_grid=old_grid, new_grid=new_grid)
+    adapted = adapt(given["params"], like["params"], new_head=new_head, old_grid=grid, new_grid=new_grid)
     return {"params": adapted.params}, adapted.changes
+
+
+def _checked_grid(grid: Sequence[float]) -> Grid:
+    if len(grid) != 2 or not all(isinstance(number, int) and number >= 1 for number in grid):
+        raise UserError(f"config.init.old_grid is {tuple(grid)}; expected rows and columns of patches")
+    rows, columns = grid
+    return int(rows), int(columns)
 
 
 def adapt(
     params: PyTree, like: PyTree, *, new_head: bool = False, old_grid: Grid | None = None, new_grid: Grid | None = None
 ) -> Adapted:
-    """Parameters of one network as those of another, which may have more patches, other classes, or another `scan`.
+    """Parameters of one network as those of another, which may have more patches, other classes or another `scan`.
 
-    like: the other network's parameters, or their shapes. new_head: drop the head, and with it a pre-logits layer
-        that the other network has not, and start from a head of zeros (section 3.2).
-    old_grid, new_grid: rows and columns of patches, needed where they are not square.
+    like: the other network's parameters, or their shapes. new_head: start from a head of zeros (section 3.2), and drop
+        a pre-logits layer that the other network does not have.
+    old_grid, new_grid: rows and columns of patches, needed if they are not square.
     UserError for anything else that differs.
     """
     arrays, changes = flatten(unstack_blocks(params)), []
@@ -65,7 +78,7 @@ def adapt(
 
 
 def _fit_positions(arrays: Arrays, wanted: Shapes, old_grid: Grid | None, new_grid: Grid | None) -> list[str]:
-    """Interpolate position embeddings to the shapes that are wanted, in place; says what it did."""
+    """Interpolates position embeddings in `arrays` to the wanted shapes; returns a sentence for each change."""
     changes = []
     for name in _AXES:
         if name in wanted and len(arrays[name]) != wanted[name][0]:
@@ -89,14 +102,14 @@ def _fit_positions(arrays: Arrays, wanted: Shapes, old_grid: Grid | None, new_gr
 
 
 def _likely_grid(patches: int, new_patches: int, new_grid: Grid | None) -> Grid:
-    """The grid of a checkpoint that does not say: a square if it can be, else the network's own."""
+    """The grid of a checkpoint that does not state it: a square if possible, else the network's own."""
     if math.isqrt(patches) ** 2 == patches or patches != new_patches:
         return _square(patches, "old_grid")
     return new_grid or (1, patches)
 
 
 def _has_prefix(count: int, wanted: int, grid: Grid | None) -> bool:
-    """Whether a table of `count` entries has one for the class token besides those of the grid (square, if None)."""
+    """True if a table of `count` entries has one for the class token besides those of the grid (None: a square)."""
     if grid is not None:
         return count == math.prod(grid) + 1
     return count == wanted or math.isqrt(count) ** 2 != count
@@ -110,7 +123,7 @@ def _square(patches: int, argument: str) -> Grid:
 
 
 def _replace_head(arrays: Arrays, wanted: Shapes) -> list[str]:
-    """Put zeros in place of the head, and drop pre-logits that are not wanted; says so of these."""
+    """Replaces the head in `arrays` by zeros and drops an unwanted pre-logits layer; returns a sentence for that."""
     dropped = [name for name in arrays if name.startswith(_PRE_LOGITS) and name not in wanted]
     units = [f"{arrays[name].shape[-1]:,}" for name in dropped]
     for name in [*dropped, *(name for name in arrays if name.startswith(_HEAD))]:
@@ -120,7 +133,7 @@ def _replace_head(arrays: Arrays, wanted: Shapes) -> list[str]:
 
 
 def _check_sizes(arrays: Arrays, wanted: Shapes) -> None:
-    """UserError for another patch size, width, depth or number of classes, each with what to do about it."""
+    """UserError for another patch size, width, depth or number of classes, each with its remedy."""
     (theirs, _, their_channels, their_hidden) = arrays["embedding/kernel"].shape
     (ours, _, our_channels, our_hidden) = wanted["embedding/kernel"]
     if theirs != ours:
@@ -157,7 +170,7 @@ def _check_names(arrays: Arrays, wanted: Shapes) -> None:
 
 
 def _mend(missing: list[str], extra: list[str]) -> str:
-    """What to change, from the first array that tells."""
+    """The advice for the first array that has one."""
     for names, advice in ((extra, _IF_EXTRA), (missing, _IF_MISSING)):
         for start, text in advice.items():
             if any(name.startswith(start) for name in names):

@@ -1,9 +1,9 @@
-"""Published checkpoints <-> our parameters.
+"""Converts published checkpoints to our parameters, and back.
 
 A checkpoint is an .npz file of arrays under '/'-joined names. Two namings are in use, 'original' (the paper's files)
-and 'linen' (later ones, and our parameter tree with `scan=False`); arrays may stand under a prefix, group-norm
-parameters may have extra axes, and position embeddings may stand at the root, without an entry for the class token.
-`read` gives all of them our names; `write` writes either naming.
+and 'linen' (later ones, and our parameter tree with `scan=False`); names may have a prefix, group-norm parameters may
+have extra axes, and position embeddings may be at the root, without an entry for the class token. `read` gives all of
+them our names; `write` writes either naming.
 """
 
 import pathlib
@@ -24,7 +24,7 @@ from vit.transfer import POSITIONS, adapt, fitted
 
 __all__ = ["HEAD_BIAS", "canonical", "fitted", "from_published", "load", "read", "to_published", "write"]
 
-HEAD_BIAS = ("head/bias", "opt/target/head/bias", "params/head/bias")  # see common.pretrained.initial, as for `fitted`
+HEAD_BIAS = ("head/bias", "opt/target/head/bias", "params/head/bias")  # see `common.pretrained.initial`
 _PREFIXES = ("opt/target/", "optimizer/target/", "target/", "params/")
 # Module names inside a block: original -> linen.
 _ORIGINAL = {
@@ -42,7 +42,7 @@ def load(
     old_grid: Grid | None = None,
     new_grid: Grid | None = None,
 ) -> PyTree:
-    """The parameters in an .npz checkpoint, fitted to the tree `like` as in `adapt`; changes are logged as warnings."""
+    """The parameters in an .npz checkpoint, fitted to the tree `like` by `adapt`; changes are logged as warnings."""
     adapted = adapt(to_tree(read(path)), like, new_head=new_head, old_grid=old_grid, new_grid=new_grid)
     for change in adapted.changes:
         logging.warning("%s: %s", path, change)
@@ -50,7 +50,7 @@ def load(
 
 
 def read(path: str | pathlib.Path) -> Arrays:
-    """The parameters in a checkpoint, under our names (blocks apart: encoderblock_0, ...); float32.
+    """The parameters in a checkpoint as float32 arrays, under our names for separate blocks (encoderblock_0, ...).
 
     UserError when the file is missing, cannot be read, or holds no Vision Transformer.
     """
@@ -60,14 +60,14 @@ def read(path: str | pathlib.Path) -> Arrays:
 
 
 def write(path: str | pathlib.Path, params: PyTree, naming: str = "original") -> None:
-    """Save parameters as an .npz checkpoint; naming 'original' is the paper's files', 'linen' the later one."""
+    """Saves parameters as an .npz checkpoint; naming: 'original', as in the paper's files, or the later 'linen'."""
     if naming not in ("original", "linen"):
         raise unknown("naming of checkpoints", naming, ("original", "linen"))
     weight_files.write(path, _original(params) if naming == "original" else flatten(unstack_blocks(params)))
 
 
 def to_published(variables: PyTree, module: nn.Module) -> Arrays:
-    """The arrays of a file as the paper's are, for `common.pretrained.initial`."""
+    """The arrays under the names of the paper's files, for `common.pretrained.initial`."""
     return _original(variables["params"])
 
 
@@ -77,7 +77,7 @@ def _original(params: PyTree) -> Arrays:
 
 
 def canonical(arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """Published arrays under our names: prefix dropped, either naming, GroupNorm squeezed, positions in their place."""
+    """Published arrays of either naming under our names, without prefix, with GroupNorm's extra axes squeezed."""
     prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in arrays)), "")
     named = {name.removeprefix(prefix): _float32(a) for name, a in arrays.items() if name.startswith(prefix)}
     named = {POSITIONS if name == "pos_embedding" else _rename(name, _ORIGINAL): a for name, a in named.items()}
@@ -102,7 +102,7 @@ def _rename(name: str, modules: Mapping[str, str]) -> str:
 
 
 def _float32(array: np.ndarray) -> np.ndarray:
-    """In float32; numpy stores bfloat16 as two bytes of no type."""
+    """The array in float32; numpy stores bfloat16 as two bytes without a type."""
     if array.dtype == np.dtype("V2"):
         array = array.view(ml_dtypes.bfloat16)
     return array.astype(np.float32)

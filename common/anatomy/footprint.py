@@ -1,27 +1,57 @@
-"""How much memory activations take: what the forward pass keeps for the backward pass."""
+"""The memory that training a network takes: parameters, state, and the activations kept for the backward pass."""
 
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.extend import core
-from jaxtyping import PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
+from common.anatomy import layer_table
 from common.models import Classifier
+
+# Two batch sizes, so that what does not grow with the batch cancels; large, for batch groups to divide.
+_BATCHES = (256, 512)
+
+
+class Memory(NamedTuple):
+    """Bytes of the parameters, of the other variables, and of the activations that one image adds.
+
+    The activations are those that automatic differentiation keeps; the compiler shares or recomputes some of them.
+    """
+
+    parameters: int
+    state: int
+    activations: int
+
+
+def memory(classifier: Classifier) -> Memory:
+    """The memory that training the classifier takes."""
+    variables = layer_table.variables(classifier.module, classifier.input_shape)
+    params = variables.pop("params", {})
+    small, large = (activation_bytes(classifier, params, variables, size) for size in _BATCHES)
+    return Memory(_bytes(params), _bytes(variables), (large - small) // (_BATCHES[1] - _BATCHES[0]))
 
 
 def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree, batch_size: int) -> int:
     """Bytes that a training step on `batch_size` examples keeps between its forward and its backward pass.
 
-    params, model_state: arrays or their shapes. Read off the traced program, so nothing is computed: every value that
-    the gradient needs and that is neither a parameter nor the input counts once. A compiler may keep less (it fuses)
-    or a little more (temporaries); rematerialised blocks count with their inputs alone.
+    params, model_state: arrays or their shapes. The bytes are read off the traced program, so nothing is computed:
+    every value that the gradient needs counts once, unless it is a parameter or the input. A compiler may keep less
+    (it fuses) or a little more (temporaries). Rematerialised blocks count with their inputs alone.
     """
     images = jax.ShapeDtypeStruct((batch_size, *classifier.input_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
 
-    def residuals(params, model_state, images, labels, key):  # noqa: ANN001, ANN202
-        def mean_loss(params):  # noqa: ANN001, ANN202
+    def residuals(
+        params: PyTree,
+        model_state: PyTree,
+        images: Float[Array, "batch height width channels"],
+        labels: Int[Array, " batch"],
+        key: Array,
+    ) -> list[Array]:
+        def mean_loss(params: PyTree) -> Float[Array, ""]:
             variables = {"params": params, **model_state}
             outputs, _ = classifier.module.apply(
                 variables, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
@@ -32,4 +62,8 @@ def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree
 
     program = jax.make_jaxpr(residuals)(params, model_state, images, labels, jax.random.key(0)).jaxpr
     kept = {value for value in program.outvars if isinstance(value, core.Var)} - set(program.invars)
-    return sum(math.prod(value.aval.shape) * value.aval.dtype.itemsize for value in kept)
+    return sum(_bytes(value.aval) for value in kept)
+
+
+def _bytes(tree: PyTree) -> int:
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

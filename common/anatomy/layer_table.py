@@ -11,7 +11,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,23 +21,21 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 from jaxtyping import Array, PyTree
 
-from common.anatomy.receptive_field import called_programs, receptive_fields
+from common.anatomy.receptive_field import called_programs, receptive_fields, shape_of
 
 _MARK = "module:"
-# Two batch sizes, so that what does not grow with the batch cancels; large, for batch groups to divide.
-_BATCHES = (256, 512)
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One module and all that is inside it, for one image.
+    """One module and everything inside it, for one image.
 
     name: path in the parameter tree, '' for the whole network. type: class of the module.
     output_shape: of the module's (first) output, without the batch axis.
-    receptive_field: rows of the image that one output position sees, at most; None where that is not known.
+    receptive_field: the most rows of the image that one output position sees; None where that is not known.
     parameters, multiply_adds: of the module and everything inside it. Multiply-adds are those of matrix products
-        and convolutions, taps on padding included; elementwise work is not counted.
-    leaf: whether no other module is inside.
+        and convolutions, taps on padding included; element-wise work is not counted.
+    leaf: whether the module contains no other.
     """
 
     name: str
@@ -50,7 +48,7 @@ class Row:
 
 
 def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> list[Row]:
-    """The network on one image of `input_shape` (height, width, channels): itself, then its modules as called."""
+    """Rows for one image of `input_shape` (height, width, channels): the whole network, then its modules as called."""
     marks = _Marks()
     with nn.intercept_methods(marks):
         shapes = variables(module, input_shape, train)
@@ -77,56 +75,22 @@ def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = Fal
 def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
     """Multiply-adds of a call of `function`, by the path of the Linen module that does them ('' outside any).
 
-    `args` may be `jax.ShapeDtypeStruct`s. The steps of a scan all count; a branch counts as the most expensive one;
-    the body of a while loop, whose length is not known, counts once, with a warning.
+    `args` may be `jax.ShapeDtypeStruct`s. Every step of a scan counts. A conditional counts as its most expensive
+    branch. The body of a while loop, whose length is not known, counts once, with a warning.
     """
     with nn.intercept_methods(_Marks()):
         program = jax.make_jaxpr(function)(*args)
     return dict(_count(program.jaxpr))
 
 
-class Memory(NamedTuple):
-    """Bytes of the parameters, of the other variables, and of what one image adds to what a backward pass needs.
-
-    The last is what automatic differentiation asks to be kept; the compiler shares or recomputes some of it.
-    """
-
-    parameters: int
-    state: int
-    activations: int
-
-
-def memory(module: nn.Module, input_shape: tuple[int, int, int]) -> Memory:
-    """The memory that training the network takes."""
-    shapes = variables(module, input_shape)
-    kept = [jax.eval_shape(functools.partial(_pullback, module), shapes, _images(n, input_shape)) for n in _BATCHES]
-    small, large = map(_bytes, kept)
-    parameters = _bytes(shapes.get("params", {}))
-    return Memory(parameters, _bytes(shapes) - parameters, (large - small) // (_BATCHES[1] - _BATCHES[0]))
-
-
 def variables(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
-    """The shapes of all the network's variables."""
+    """The shapes of all variables of the network."""
     init = functools.partial(module.init, train=train)
     return jax.eval_shape(init, jax.random.key(0), _images(1, input_shape))
 
 
 def _images(batch: int, input_shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct((batch, *input_shape), jnp.float32)
-
-
-def _bytes(tree: PyTree) -> int:
-    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _pullback(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
-    """The function from an output's gradient to the parameters', a tree whose leaves are what it needs kept."""
-    state = {name: value for name, value in variables.items() if name != "params"}
-
-    def forward(params: PyTree) -> PyTree:
-        return _apply(module, {"params": params, **state}, images, train=True)
-
-    return jax.vjp(forward, variables.get("params", {}))[1]
 
 
 class _Marks:
@@ -162,8 +126,8 @@ def _apply(module: nn.Module, variables: PyTree, images: Array, train: bool) -> 
 
 
 def _with_ancestors(values: dict[str, int]) -> collections.Counter[str]:
-    """Each path's value added to every path that it is inside, '' included."""
-    totals = collections.Counter()
+    """The sum of the values at and below each path, '' included."""
+    totals: collections.Counter[str] = collections.Counter()
     for path, value in values.items():
         parts = path.split("/") if path else []
         for depth in range(len(parts) + 1):
@@ -172,19 +136,19 @@ def _with_ancestors(values: dict[str, int]) -> collections.Counter[str]:
 
 
 def _count(jaxpr: core.Jaxpr, module: str = "") -> collections.Counter[str]:
-    """Multiply-adds of a program by module; `module` is the one that calls it."""
-    totals = collections.Counter()
+    """Multiply-adds of a program by module; `module` is the caller of the program."""
+    totals: collections.Counter[str] = collections.Counter()
     for eqn in jaxpr.eqns:
         name = _module_of(eqn, module)
         if eqn.primitive.name in _COUNTED:
             totals[name] += _COUNTED[eqn.primitive.name](eqn)
         elif eqn.primitive.name == "cond":
-            totals.update(
-                max((_count(branch.jaxpr, name) for branch in eqn.params["branches"]), key=collections.Counter.total)
-            )
+            branches = [_count(branch.jaxpr, name) for branch in eqn.params["branches"]]
+            costliest = max(branches, key=lambda branch: branch.total())
+            totals.update(costliest)
         else:
             times = eqn.params["length"] if eqn.primitive.name == "scan" else 1
-            inside = collections.Counter()
+            inside: collections.Counter[str] = collections.Counter()
             for body in called_programs(eqn):
                 inside.update(_count(body, name))
             if eqn.primitive.name == "while" and inside.total():
@@ -196,26 +160,26 @@ def _count(jaxpr: core.Jaxpr, module: str = "") -> collections.Counter[str]:
 def _product(eqn: core.JaxprEqn) -> int:
     """Multiply-adds of a `dot_general`: each number of the result sums over the contracted axes."""
     (contracted, _), _ = eqn.params["dimension_numbers"]
-    return math.prod(eqn.outvars[0].aval.shape) * math.prod(eqn.invars[0].aval.shape[axis] for axis in contracted)
+    return math.prod(shape_of(eqn.outvars[0])) * math.prod(shape_of(eqn.invars[0])[axis] for axis in contracted)
 
 
 def _convolution(eqn: core.JaxprEqn) -> int:
     """Multiply-adds of a convolution: a kernel's input channels are those of one group."""
-    kernel, features = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec[0]
-    return math.prod(eqn.outvars[0].aval.shape) * math.prod(kernel) // kernel[features]
+    kernel, features = shape_of(eqn.invars[1]), eqn.params["dimension_numbers"].rhs_spec[0]
+    return math.prod(shape_of(eqn.outvars[0])) * math.prod(kernel) // kernel[features]
 
 
 _COUNTED = {"dot_general": _product, "conv_general_dilated": _convolution}
 
 
 def _module_of(eqn: core.JaxprEqn, caller: str) -> str:
-    """The innermost marked module around an operation; a traced function has its caller's marks, not its own."""
+    """The innermost marked module around an operation, or `caller` inside a function that carries no marks."""
     scopes = [getattr(scope, "name", "") for scope in eqn.source_info.name_stack.stack]
     marked = [scope.removeprefix(_MARK) for scope in scopes if scope.startswith(_MARK)]
     return marked[-1] if marked else caller
 
 
-# What a paper may give its own values for, with the heading.
+# The columns for which a paper may give values, with their headings.
 _COLUMNS = {
     "output_shape": "output",
     "receptive_field": "sees",
@@ -233,13 +197,13 @@ def format_table(
     connections: Mapping[str, int] | None = None,
     depth: int | None = None,
 ) -> str:
-    """What `rows` returned, as text of at most 100 columns: modules inside others indented, the whole network last.
+    """The result of `rows` as text of at most 100 columns, nested modules indented and the whole network last.
 
-    paper: layer -> a field of `Row`, or 'connections' -> the paper's value, shown beside ours: '=' where it is the
-        same, with a star where it differs. 'total' is the whole network. A number that the paper rounds is text,
-        such as '159K' or '1.5B', and compared as rounded.
+    paper: layer -> column (a field of `Row` or 'connections') -> the paper's value. It is shown beside ours: '='
+        where they agree, with a star where they differ. The layer 'total' is the whole network. A number that the
+        paper rounds is given as text, such as '159K' or '1.5B', and compared as rounded.
     connections: layer -> connections, as the paper counts them.
-    depth: how many levels of nested modules to show; None is all.
+    depth: levels of nested modules to show; None is all.
     """
     paper, connections = paper or {}, connections or {}
     shown = [row for row in layers[1:] if depth is None or row.name.count("/") < depth] + layers[:1]
@@ -273,7 +237,7 @@ def _text(value: Any) -> str:
 
 
 def _beside(ours: Any, theirs: Any) -> str:
-    """The paper's value: '=' where it is ours, with a star where ours would be printed differently."""
+    """The paper's value: '=' where it equals ours, with a star where ours would be printed differently."""
     if theirs is None:
         return ""
     text = _text(theirs)
@@ -286,7 +250,7 @@ def _beside(ours: Any, theirs: Any) -> str:
 
 
 def _aligned(columns: list[tuple[str, list[str]]]) -> list[str]:
-    """Lines of text: names to the left, values to the right; types give way where the line would be too long."""
+    """Lines of text with names flush left and values flush right; types are cut where a line would be too long."""
     widths = [max(map(len, [heading, *cells])) for heading, cells in columns]
     widths[1] = max(len("type"), widths[1] - max(sum(widths) + 2 * (len(widths) - 1) - _WIDTH, 0))
     lines = []

@@ -1,31 +1,33 @@
-"""How many rows of the image each layer sees, found by following the rows through a traced network.
+"""The rows of the image that each layer sees, found by following the rows through a traced network.
 
 Each number of the network is replaced by the first image row that it depends on: sums and products take the
 minimum over what they combine, reshapes and slices move it along. A second pass with the rows counted backwards
-finds the last one. That holds for any wiring (branches, shortcuts, partial connections), and costs little, since
-values that do not depend on the image are not followed and a convolution gives the same to all its channels.
+finds the last row. This works for any wiring (branches, shortcuts, partial connections). It costs little, since
+values that do not depend on the image are not followed and all channels of a convolution share one result.
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from jax.extend import core
 
 # The first row that each number of an array depends on; None where the array does not depend on the image.
 Rows = np.ndarray | None
-# Padding depends on no row: later than every row, forwards and backwards.
+# Padding depends on no row; its row is later than every other, counted forwards or backwards.
 _NEVER = np.iinfo(np.int16).max
 
 
 def receptive_fields(program: core.Jaxpr, image: int, mark: str) -> dict[str, int]:
-    """Rows seen by the most far-sighted position of each array that `program` names `mark` + NAME, by NAME.
+    """The most rows that a position of an array sees, for each array that `program` names `mark` + NAME, by NAME.
 
-    image: which argument of the program is the images, [1, height, width, channels]. An operation that is not
-    known here counts as seeing all that its inputs see; arrays named inside loops are left out.
+    image: the position of the images, [1, height, width, channels], among the program's arguments. An operation that
+    is not known here counts as seeing everything that its inputs see. Arrays named inside loops are left out.
     """
-    shape = program.invars[image].aval.shape
+    shape = shape_of(program.invars[image])
     rows = np.broadcast_to(np.arange(shape[1], dtype=np.int16)[:, None, None], shape)
-    first, last = {}, {}
+    first: dict[str, np.ndarray] = {}
+    last: dict[str, np.ndarray] = {}
     for found, start in ((first, rows), (last, -rows)):
         arguments = [start if i == image else None for i in range(len(program.invars))]
         _follow(program, arguments, found, mark)
@@ -42,8 +44,14 @@ def called_programs(eqn: core.JaxprEqn) -> Iterator[core.Jaxpr]:
                 yield item
 
 
+def shape_of(variable: core.Var | core.Literal) -> tuple[int, ...]:
+    """The shape of a variable's array."""
+    array: Any = variable.aval  # JAX's type is that of every abstract value, and only arrays have a shape
+    return array.shape
+
+
 def _follow(program: core.Jaxpr, arguments: list[Rows], found: dict[str, np.ndarray], mark: str) -> list[Rows]:
-    """The rows of a program's results; those of its marked arrays go to `found`."""
+    """The rows of a program's results; the rows of its marked arrays are added to `found`."""
     known = dict(zip(program.invars, arguments, strict=True))
 
     def read(variable: core.Var | core.Literal) -> Rows:
@@ -63,16 +71,16 @@ def _follow(program: core.Jaxpr, arguments: list[Rows], found: dict[str, np.ndar
         elif called or eqn.primitive.name in _MIXING or not _elementwise(eqn, inputs):
             outputs = [_everything(variable, inputs) for variable in eqn.outvars]
         else:
-            outputs = [np.broadcast_to(_earliest(inputs), eqn.outvars[0].aval.shape)]
+            outputs = [np.broadcast_to(_earliest(inputs), shape_of(eqn.outvars[0]))]
         known.update(zip(eqn.outvars, outputs, strict=True))
         if eqn.primitive.name == "name" and eqn.params["name"].startswith(mark):
-            found[eqn.params["name"].removeprefix(mark)] = inputs[0]
+            found[eqn.params["name"].removeprefix(mark)] = _only(inputs)
     return [read(variable) for variable in program.outvars]
 
 
 def _elementwise(eqn: core.JaxprEqn, inputs: list[Rows]) -> bool:
-    """Whether the shapes say that each number of the one result comes from the numbers at its own place."""
-    shape = eqn.outvars[0].aval.shape
+    """True where, by the shapes, each number of the only result depends on the numbers at its own position."""
+    shape = shape_of(eqn.outvars[0])
     followed = [rows.shape for rows in inputs if rows is not None]
     same_rank = all(len(other) == len(shape) for other in followed)
     return (
@@ -82,8 +90,14 @@ def _elementwise(eqn: core.JaxprEqn, inputs: list[Rows]) -> bool:
     )
 
 
+def _only(inputs: list[Rows]) -> np.ndarray:
+    """The rows of the one input that depends on the image."""
+    (rows,) = (rows for rows in inputs if rows is not None)
+    return rows
+
+
 def _earliest(inputs: list[Rows]) -> np.ndarray:
-    """Elementwise minimum, of what depends on the image at all."""
+    """The element-wise minimum over the inputs that depend on the image."""
     followed = [rows for rows in inputs if rows is not None]
     result = followed[0]
     for rows in followed[1:]:
@@ -92,11 +106,13 @@ def _earliest(inputs: list[Rows]) -> np.ndarray:
 
 
 def _everything(result: core.Var, inputs: list[Rows]) -> np.ndarray:
-    """The rows of an array each of whose numbers may depend on all of every input."""
-    return np.broadcast_to(min(rows.min(initial=_NEVER) for rows in inputs if rows is not None), result.aval.shape)
+    """The rows of a result in which each number may depend on all numbers of all inputs."""
+    return np.broadcast_to(min(rows.min(initial=_NEVER) for rows in inputs if rows is not None), shape_of(result))
 
 
-def _windows(seen: np.ndarray, axis: int, size: int, stride: int, padding: Sequence[int | np.integer], dilation: int):
+def _windows(
+    seen: np.ndarray, axis: int, size: int, stride: int, padding: Sequence[int | np.integer], dilation: int
+) -> np.ndarray:
     """The minimum over each window along an axis."""
     if size == stride == 1 and not any(padding):
         return seen
@@ -107,7 +123,7 @@ def _windows(seen: np.ndarray, axis: int, size: int, stride: int, padding: Seque
 
 
 def _padded(seen: np.ndarray, padding: Sequence[Sequence[int | np.integer]]) -> np.ndarray:
-    """`lax.pad`: padding (before, after, between) along each axis; negative amounts crop."""
+    """The rows padded as by `lax.pad`, with (before, after, between) for each axis; negative amounts crop."""
     places, kept, shape = [], [], []
     for size, (before, after, between) in zip(seen.shape, padding, strict=True):
         shape.append(before + after + size + max(size - 1, 0) * between)
@@ -120,21 +136,21 @@ def _padded(seen: np.ndarray, padding: Sequence[Sequence[int | np.integer]]) -> 
 
 
 def _convolution(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    """Windows over all channels together: those of one group have seen what the others have."""
+    """The minimum over windows of all channels together, since the channels of all groups see the same rows."""
     params, (images, kernel) = eqn.params, inputs
     if images is None or kernel is not None or any(size != 1 for size in params["lhs_dilation"]):
         return _everything(eqn.outvars[0], inputs)
     numbers = params["dimension_numbers"]
     seen = images.min(axis=numbers.lhs_spec[1], keepdims=True)
     for i, axis in enumerate(numbers.lhs_spec[2:]):
-        size = eqn.invars[1].aval.shape[numbers.rhs_spec[2 + i]]
+        size = shape_of(eqn.invars[1])[numbers.rhs_spec[2 + i]]
         seen = _windows(seen, axis, size, params["window_strides"][i], params["padding"][i], params["rhs_dilation"][i])
     seen = seen.transpose(numbers.lhs_spec).transpose(np.argsort(numbers.out_spec))
-    return np.broadcast_to(seen, eqn.outvars[0].aval.shape)
+    return np.broadcast_to(seen, shape_of(eqn.outvars[0]))
 
 
 def _reduce_window(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    params, seen = eqn.params, inputs[0]
+    params, seen = eqn.params, _only(inputs)
     if any(size != 1 for size in params["base_dilation"]):
         return _everything(eqn.outvars[0], inputs)
     names = ("window_dimensions", "window_strides", "padding", "window_dilation")
@@ -144,9 +160,9 @@ def _reduce_window(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 
 
 def _product(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    """A matrix product: batch axes, then the left factor's other axes, then the right's."""
+    """The rows of a matrix product: its axes are the batch axes, the left factor's other axes, then the right's."""
     contracted, batch = eqn.params["dimension_numbers"]
-    shape = eqn.outvars[0].aval.shape
+    shape = shape_of(eqn.outvars[0])
     sides = []
     for i, rows in enumerate(inputs):
         if rows is None:
@@ -162,7 +178,7 @@ def _product(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 def _pad(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
     if inputs[1] is not None:
         return _everything(eqn.outvars[0], inputs)
-    return _padded(inputs[0], eqn.params["padding_config"])
+    return _padded(_only(inputs), eqn.params["padding_config"])
 
 
 def _concatenate(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
@@ -174,49 +190,57 @@ def _stack(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 
 
 def _filled(eqn: core.JaxprEqn, inputs: list[Rows]) -> list[np.ndarray]:
-    never = (np.broadcast_to(np.int16(_NEVER), variable.aval.shape) for variable in eqn.invars)
+    never = (np.broadcast_to(np.int16(_NEVER), shape_of(variable)) for variable in eqn.invars)
     return [fill if rows is None else rows for rows, fill in zip(inputs, never, strict=True)]
 
 
 def _split(eqn: core.JaxprEqn, inputs: list[Rows]) -> list[np.ndarray]:
-    return np.split(inputs[0], np.cumsum(eqn.params["sizes"])[:-1], axis=eqn.params["axis"])
+    return np.split(_only(inputs), np.cumsum(eqn.params["sizes"])[:-1], axis=eqn.params["axis"])
 
 
 def _unstack(eqn: core.JaxprEqn, inputs: list[Rows]) -> list[np.ndarray]:
-    return list(np.moveaxis(inputs[0], eqn.params["axis"], 0))
+    return list(np.moveaxis(_only(inputs), eqn.params["axis"], 0))
 
 
 def _broadcast(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    shape = [1] * len(eqn.params["shape"])
-    for axis, size in zip(eqn.params["broadcast_dimensions"], inputs[0].shape, strict=True):
+    seen, shape = _only(inputs), [1] * len(eqn.params["shape"])
+    for axis, size in zip(eqn.params["broadcast_dimensions"], seen.shape, strict=True):
         shape[axis] = size
-    return np.broadcast_to(inputs[0].reshape(shape), eqn.params["shape"])
+    return np.broadcast_to(seen.reshape(shape), eqn.params["shape"])
 
 
 def _slice(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
     start, limit = eqn.params["start_indices"], eqn.params["limit_indices"]
     strides = eqn.params["strides"] or (1,) * len(start)
-    return inputs[0][tuple(slice(*bounds) for bounds in zip(start, limit, strides, strict=True))]
+    return _only(inputs)[tuple(slice(*bounds) for bounds in zip(start, limit, strides, strict=True))]
 
 
 def _reshape(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return inputs[0].reshape(eqn.outvars[0].aval.shape)
+    return _only(inputs).reshape(shape_of(eqn.outvars[0]))
 
 
 def _transpose(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return inputs[0].transpose(eqn.params["permutation"])
+    return _only(inputs).transpose(eqn.params["permutation"])
 
 
 def _reverse(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return np.flip(inputs[0], eqn.params["dimensions"])
+    return np.flip(_only(inputs), eqn.params["dimensions"])
 
 
 def _reduce(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    return inputs[0].min(axis=tuple(eqn.params["axes"]), initial=_NEVER)
+    return _only(inputs).min(axis=tuple(eqn.params["axes"]), initial=_NEVER)
 
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
-_MIXING = {"sort", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft"}  # along an axis, at equal shapes
+_MIXING = {
+    "sort",
+    "cumsum",
+    "cumprod",
+    "cummax",
+    "cummin",
+    "cumlogsumexp",
+    "fft",
+}  # mix numbers along an axis and keep the shape
 _PARTS = {"split": _split, "unstack": _unstack}
 _RULES = {
     "conv_general_dilated": _convolution,

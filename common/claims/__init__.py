@@ -1,1 +1,1 @@
-"""Claims of papers and the curves that show them."""
+"""Claims of papers, and the curves that illustrate them."""

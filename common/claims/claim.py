@@ -1,10 +1,9 @@
-"""What a paper claims, as data: which runs to make, what to read off them, and when it holds.
+"""A paper's claim as data: the runs to make, the number to read off them, and the condition for it to hold.
 
 Each family lists its own in `FAMILY/claims.py` as `CLAIMS`; `python -m common.reproduce` runs any of them.
 """
 
 import dataclasses
-import importlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +19,7 @@ Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's fol
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A config file and the options changed from it, by their path: {'train.length': '5 epochs'}."""
+    """A config file and the options to change in it, by their path: {'train.length': '5 epochs'}."""
 
     config: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -34,7 +33,7 @@ class Experiment:
         return [f"--config={self.config}", *(f"--config.{path}={value}" for path, value in self.changes.items())]
 
     def name(self) -> str:
-        """A folder name that tells experiments apart."""
+        """A folder name that is different for each experiment."""
         path, _, argument = self.config.partition(":")
         changes = [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(self.changes.items())]
         name = "_".join([pathlib.Path(path).stem, *filter(None, [argument]), *changes])
@@ -46,11 +45,11 @@ class Claim:
     """One claim of a paper.
 
     id: as in the paper's spec sheet; where: section, table or figure; says: the claim in a sentence.
-    runs: the experiments it compares, by name. paper: the paper's number for those runs that have one.
-    measure: a finished run's folder -> the number compared; unit: how to print it ('%' for fractions).
-    bound: a finished run's folder -> whether its number is only a lower bound, the run having ended too soon.
-    holds: the numbers of all runs -> whether the claim holds here. seeds: how many runs of each.
-    quick: options changed at `--scale=quick`, for a first look. figure: the runs' folders -> a picture of them.
+    runs: the experiments that it compares, by name. paper: the paper's number for each run that has one.
+    measure: a finished run's folder -> the number to compare; unit: how to print it ('%' for fractions).
+    bound: a finished run's folder -> whether its number is only a lower bound, because the run ended too soon.
+    holds: the numbers of all runs -> whether the claim holds here. seeds: the number of runs of each experiment.
+    quick: options to change at `--scale=quick`, for a first look. figure: the runs' folders -> a picture of them.
     """
 
     id: str
@@ -73,7 +72,7 @@ def final_test_error(folder: pathlib.Path) -> float:
 
 
 def final_train_error(folder: pathlib.Path) -> float:
-    """Training error of the last epoch, measured on the fly as the network learns; a fraction."""
+    """Training error of the last epoch, measured while the network learns; a fraction."""
     return metrics.read(folder, "train")[-1]["error"]
 
 
@@ -86,6 +85,7 @@ def all_claims() -> dict[str, Claim]:
     """The claims of every family, by id."""
     found = {}
     for family in models.families():
-        if importlib.util.find_spec(f"{family}.claims") is not None:
-            found |= {claim.id: claim for claim in importlib.import_module(f"{family}.claims").CLAIMS}
+        module = models.optional_module(family, "claims")
+        if module is not None:
+            found |= {claim.id: claim for claim in module.CLAIMS}
     return found

@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 
 from common.run import metrics, workdir
 
-_SMOOTHED = 5  # training records averaged, half of them on either side
+_SMOOTHED = 5  # training records in the moving average
 
 
 def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> Figure:
-    """Error over updates of each experiment: training thin and dashed, test bold, means over its runs.
+    """The mean error curves of each experiment: training thin and dashed, test bold.
 
-    folders: for each experiment by name, its runs' folders (one a seed), as `Claim.figure` is given them. Drawn like
-    Figure 6 of He 2016, over updates or, where batch sizes differ, over passes through the training set.
+    folders: experiment name -> the folders of its runs (one for each seed), as `Claim.figure` receives them. Drawn
+    like Figure 6 of He 2016, over updates or, where batch sizes differ, over epochs.
     """
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
@@ -43,13 +43,13 @@ def _updates_to_epochs(folder: pathlib.Path) -> float:
 def _mean_curve(
     folders: Sequence[pathlib.Path], split: str
 ) -> tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"]]:
-    """Steps and per-cent errors averaged over runs; of steps that all runs have recorded."""
+    """The steps that all runs have recorded, and the errors there in per cent, averaged over the runs."""
     curves = [{r["step"]: 100 * r["error"] for r in metrics.read(folder, split)} for folder in folders]
     steps = sorted(set.intersection(*map(set, curves)))
     return np.array(steps, float), np.array([np.mean([curve[step] for curve in curves]) for step in steps])
 
 
 def _smooth(values: Float[np.ndarray, " records"]) -> Float[np.ndarray, " records"]:
-    """Moving average whose window shrinks at the ends."""
+    """A moving average whose window shrinks at the ends."""
     half = _SMOOTHED // 2
     return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(len(values))])

@@ -1,1 +1,1 @@
-"""Devices: mesh, sharding, compilation, memory pages and profiles."""
+"""Devices: the mesh, sharding, compilation, large memory pages and profiles."""

@@ -1,8 +1,8 @@
-"""Memory in large pages on Linux, without which a CPU spends up to a quarter of an update on page faults.
+"""Large memory pages on Linux, without which a CPU spends up to a quarter of an update on page faults.
 
-XLA takes the memory of an update from malloc and gives it back at its end, every time: hundreds of thousands of faults
-an update. glibc's malloc asks for pages of 2 MB in place of 4 KB when a variable says so before a process starts
-(https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html).
+XLA takes the memory of each update from malloc and returns it at the end, which costs hundreds of thousands of page
+faults per update. glibc's malloc asks for 2 MB pages instead of 4 KB ones if an environment variable says so when the
+process starts (https://sourceware.org/glibc/manual/latest/html_node/Memory-Allocation-Tunables.html).
 """
 
 import os
@@ -16,25 +16,25 @@ _SINCE = (2, 35)  # glibc
 
 
 def use() -> None:
-    """Start this process's command again with large pages, if it has to ask for them; call it before all else.
+    """Starts this process's command again with large pages, if it has to ask for them; call it before anything else.
 
-    The new program has this one's process number, files and arguments. `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` in the
+    The new program keeps the process number, open files and arguments. `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` in the
     environment prevents it.
     """
-    if _WANTED in os.environ.get(_TUNABLES, "") or not _on_request():
+    if _WANTED in os.environ.get(_TUNABLES, "") or not given_on_request():
         return
     os.environ[_TUNABLES] = tunables(os.environ)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def tunables(environment: Mapping[str, str]) -> str:
-    """The value of GLIBC_TUNABLES that asks for large pages besides what an environment already asks for."""
+    """The value of GLIBC_TUNABLES that asks for large pages and keeps the environment's other tunables."""
     return ":".join(filter(None, [environment.get(_TUNABLES), f"{_WANTED}=1"]))
 
 
-def _on_request() -> bool:
-    """Whether this kernel gives large pages to those that ask, and this malloc can ask."""
-    if sys.platform != "linux" or os.getuid() != os.geteuid():  # whose tunables the loader would drop
+def given_on_request() -> bool:
+    """True where this kernel gives large pages to programs that ask for them, and this malloc can ask."""
+    if sys.platform != "linux" or os.getuid() != os.geteuid():  # the loader drops the tunables of setuid programs
         return False
     try:
         _, version = os.confstr("CS_GNU_LIBC_VERSION").split()

@@ -1,4 +1,4 @@
-"""A trace of some steps, on demand: WORKDIR/profile, to be opened with TensorBoard or Perfetto."""
+"""A trace of some steps on demand, in WORKDIR/profile, for TensorBoard or Perfetto."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 
 class Profiler:
-    """Traces the steps that `config.profile` asks for."""
+    """Traces the steps that the config's `profile` section asks for."""
 
     def __init__(self, config: ConfigDict, workdir: pathlib.Path):
         self._folder = str(workdir / "profile")
@@ -21,7 +21,7 @@ class Profiler:
         self._stop()
 
     def at(self, step: int) -> None:
-        """Start or stop the trace; called before the update(s) from `step` on."""
+        """Starts or stops the trace; call it before the update or updates that begin at `step`."""
         if not self._running and step in self._steps:
             jax.profiler.start_trace(self._folder)
             self._running = True

@@ -1,9 +1,9 @@
-"""How the training state lies on the mesh: one rule for every array, and a table that shows what came of it.
+"""The layout of the training state on the mesh: one rule for every array, and a table that shows the result.
 
-With `fsdp` of one every array is replicated. Otherwise (fully sharded data parallel, the third stage of Rajbhandari
-et al. 2020, "ZeRO") each device of an `fsdp` row holds its part of every large array of the state. While an update
-is computed activations stay split over the batch, so that XLA gathers the weights of a layer where the layer needs
-them, and adds up gradients to where their part is kept.
+If `fsdp` is one, every array is replicated. Otherwise (fully sharded data parallelism, the third stage of Rajbhandari
+et al. 2020, "ZeRO") each device of an `fsdp` row holds its part of every large array of the state. Activations stay
+split over the batch during an update, so XLA gathers a layer's weights where the layer needs them and reduces each
+gradient to the devices that hold its part.
 """
 
 import collections
@@ -18,6 +18,7 @@ from flax import linen as nn
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
+from common.devices import compilation
 from common.devices import mesh as mesh_lib
 
 SMALLEST = 1024  # arrays of fewer numbers are replicated: gathering them costs more than it saves
@@ -26,10 +27,10 @@ Devices = Mesh | AbstractMesh
 
 
 def partition(shape: tuple[int, ...], mesh: Devices) -> PartitionSpec:
-    """Which axis of an array is split over `fsdp`: the largest that divides evenly, of equal ones the last.
+    """The split of an array over `fsdp`: along the largest axis that divides evenly, the last of equal ones.
 
-    The first axis is taken only where no other divides: blocks that run as a loop have their parameters stacked along
-    it, and each turn of the loop reads one entry.
+    The first axis is used only if no other divides: a network that runs its blocks as a loop stacks their parameters
+    along it, and each iteration reads one entry.
     """
     parts = mesh.shape["fsdp"]
     if parts == 1 or math.prod(shape) < SMALLEST:
@@ -42,13 +43,13 @@ def partition(shape: tuple[int, ...], mesh: Devices) -> PartitionSpec:
     return PartitionSpec(*[None] * axis, "fsdp")
 
 
-def of(tree: PyTree, mesh: Devices) -> PyTree:
-    """The sharding of every array (or of what stands for one by its shape) of a tree."""
+def shardings(tree: PyTree, mesh: Devices) -> PyTree:
+    """The sharding of every leaf of a tree of arrays, or of anything else that has a shape."""
     return jax.tree.map(lambda leaf: NamedSharding(mesh, partition(leaf.shape, mesh)), tree)
 
 
-def like(tree: PyTree, mesh: Mesh) -> PyTree:
-    """The shapes, types and shardings of a tree, as checkpoints are restored onto."""
+def sharded_structs(tree: PyTree, mesh: Mesh) -> PyTree:
+    """The shapes, types and shardings of a tree: the target that a checkpoint is restored to."""
 
     def struct(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, partition(leaf.shape, mesh)))
@@ -57,27 +58,22 @@ def like(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def make_sharded(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
-    """What `make()` returns, each array made where it stays: no device ever holds the whole state."""
-    # Each parameter's random numbers are a program of their own, run once: optimizing it would take longer.
-    options = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else {}
-    return jax.jit(make, out_shardings=of(jax.eval_shape(make), mesh), compiler_options=options)()
+    """The result of `make()`, each array made where it stays, so that no device ever holds the whole state."""
+    # This program runs once: optimizing it (random numbers for each parameter) would take longer than it saves.
+    options = {"xla_backend_optimization_level": 0} if compilation.on_cpu() else {}
+    return jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh), compiler_options=options)()
 
 
-def kept(step: Callable[..., tuple], mesh: Mesh) -> Callable[..., tuple]:
-    """The same step, (state, *batch) -> (state, totals), with the state after it laid out as before it."""
-
-    def call(state: PyTree, *batch: jax.Array) -> tuple:
-        state, sums = step(state, *batch)
-        return jax.lax.with_sharding_constraint(state, of(state, mesh)), sums
-
-    return call
+def constrain(state: PyTree, mesh: Mesh) -> PyTree:
+    """The state, constrained to its own layout; for use in a compiled function that returns it."""
+    return jax.lax.with_sharding_constraint(state, shardings(state, mesh))
 
 
 @contextlib.contextmanager
 def split_activations(mesh: Mesh) -> Iterator[None]:
-    """While functions are compiled inside: what every layer returns stays split over the batch.
+    """Keeps the output of every layer split over the batch in functions that are compiled inside this context.
 
-    XLA would otherwise be free to split activations as the weights are split, and to exchange those instead.
+    Otherwise XLA may split activations as it splits the weights, and exchange activations instead of weights.
     """
     if mesh.shape["fsdp"] == 1:
         yield
@@ -92,14 +88,14 @@ def split_activations(mesh: Mesh) -> Iterator[None]:
 
 
 def _split(leaf: Any, mesh: Mesh) -> Any:
-    """A traced array whose first axis can be a batch, constrained to be split along it."""
+    """A traced array, constrained to be split along its first axis if that can be the batch."""
     if isinstance(leaf, jax.core.Tracer) and leaf.ndim > 1 and leaf.shape[0] % mesh.size == 0:
         return jax.lax.with_sharding_constraint(leaf, mesh_lib.batched(mesh))
     return leaf
 
 
 def bytes_per_device(tree: PyTree, mesh: Devices) -> int:
-    """Memory that each device needs for a tree laid out by the rule."""
+    """The memory in bytes that each device needs for a tree in this layout."""
     return sum(_bytes(leaf, mesh) for leaf in jax.tree.leaves(tree))
 
 
@@ -108,9 +104,9 @@ def _bytes(leaf: Any, mesh: Devices) -> int:
 
 
 def table(state: PyTree, mesh: Devices) -> str:
-    """Array, shape, sharding and bytes on each device, for every parameter; below, the sums of the state's parts.
+    """The name, shape, sharding and bytes per device of every parameter, then the sums of the state's parts.
 
-    Arrays of the same name but for numbers, shape and sharding share a line, which says how many they are.
+    Arrays whose names differ only in numbers and that share shape and sharding have one line, with their count.
     """
     groups = collections.Counter(_entry(path, leaf, mesh) for path, leaf in jax.tree.leaves_with_path(state.params))
     rows = [("parameter", "shape", "sharding", "bytes on each device")]
@@ -128,7 +124,7 @@ def table(state: PyTree, mesh: Devices) -> str:
 
 
 def _entry(path: tuple, leaf: Any, mesh: Devices) -> tuple[str, str, str, int]:
-    """A parameter's line in the table; numbers in its name are left out."""
+    """A parameter's line in the table, with numbers in its name replaced by `*`."""
     name = re.sub(r"\d+", "*", "/".join(key.key for key in path))
     axes = [axis or "-" for axis in partition(leaf.shape, mesh)]
     return name, "x".join(map(str, leaf.shape)), ",".join(axes) or "replicated", _bytes(leaf, mesh)

@@ -1,13 +1,14 @@
-"""Convolution as XLA has it, but that on CPU, where grouped ones leave most of the processor idle, groups go apart."""
+"""XLA's convolution; on CPU, where its grouped convolution leaves most cores idle, one convolution for each group."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
+
+from common.devices import compilation
 
 Images = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "kernel_height kernel_width in_channels features"]
@@ -23,12 +24,14 @@ def convolve(
     feature_group_count: int = 1,
     **options: Any,
 ) -> Maps:
-    """What lax.conv_general_dilated computes, for the `conv_general_dilated` of flax.linen.Conv.
+    """The result of lax.conv_general_dilated; for the argument `conv_general_dilated` of flax.linen.Conv.
 
-    Images and kernels lie as Flax has them.
+    Images and kernels have Flax's layout: NHWC and HWIO.
     """
-    plain = functools.partial(lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options)
-    if feature_group_count == 1 or jax.default_backend() != "cpu":
+    plain: Callable[..., Array] = functools.partial(
+        lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
+    )
+    if feature_group_count == 1 or not compilation.on_cpu():
         return plain(lhs, rhs, feature_group_count=feature_group_count)
     inputs, kernels = (jnp.split(array, feature_group_count, axis=-1) for array in (lhs, rhs))
     return jnp.concatenate([plain(x, kernel) for x, kernel in zip(inputs, kernels, strict=True)], axis=-1)

@@ -49,7 +49,7 @@ def _normalize_forward(x: Array, size: int, alpha: float, beta: float, k: float)
 def _normalize_backward(size: int, alpha: float, beta: float, k: float, x: Array, gradient: Array) -> tuple[Array]:
     """dL/dx_i = g_i s_i^-beta - 2 alpha beta x_i * window(g_j x_j s_j^(-beta - 1)), the window being symmetric.
 
-    The scale is computed again rather than kept: that is cheaper than writing and reading it.
+    The scale is computed again, which is cheaper than keeping it: that takes a write and a read.
     """
     scale = k + alpha * _window_sum(x * x, size)
     direct = gradient * _inverse_power(scale, beta)
@@ -68,7 +68,7 @@ def _window_sum(values: Array, size: int) -> Array:
 
 
 def _inverse_power(scale: Array, beta: float) -> Array:
-    """scale^-beta; for the papers' 3/4 by roots, several times faster than a general power on CPUs."""
+    """scale^-beta; the papers' 3/4 is computed with roots, several times faster than a general power on CPUs."""
     if beta == 0.75:
         root = jax.lax.rsqrt(scale)
         return root * jnp.sqrt(root)
@@ -84,8 +84,8 @@ def ceil_padding(size: int, window: int, stride: int) -> Padding:
 def max_pool(images: Images, window: int, stride: int, padding: tuple[Padding, Padding] = ((0, 0), (0, 0))) -> Pooled:
     """The largest value in each window of `window` x `window` pixels; padding (rows, columns) never wins.
 
-    Maxima of strided slices, along the width and then the height: on CPUs the gradient is several times faster than
-    that of XLA's windowed reduction. Where values tie they share the gradient.
+    Computed as maxima of strided slices, along the width and then the height: on CPUs their gradient is several times
+    faster than that of XLA's windowed reduction. Tied values share the gradient.
     """
     lowest = jnp.asarray(-jnp.inf, images.dtype)
     images = jax.lax.pad(images, lowest, [(0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)])
@@ -97,9 +97,9 @@ def max_pool(images: Images, window: int, stride: int, padding: tuple[Padding, P
 
 
 def adaptive_average_pool(images: Images, size: int) -> Pooled:
-    """Means over size x size bins that cover an image of any size, as PyTorch's layer of that name cuts them.
+    """Means over size x size bins that cover an image of any size, as in PyTorch's layer of that name.
 
-    Bin i covers rows floor(i H / size) to ceil((i + 1) H / size); bins overlap, or repeat, where H is no multiple.
+    Bin i covers rows floor(i H / size) to ceil((i + 1) H / size); where H is not a multiple, bins overlap or repeat.
     """
     if images.shape[1:3] == (size, size):
         return images
@@ -117,12 +117,12 @@ def _bin_weights(length: int, bins: int) -> np.ndarray:
 
 
 def identity(outputs: PyTree) -> PyTree:
-    """What it is given: the logits of a network whose outputs are logits, or a normalisation that is left out."""
+    """Returns its argument: for networks whose outputs are logits, and in place of a normalisation."""
     return outputs
 
 
-def check_image_size(network: str, image_shape: tuple[int, int, int], smallest: int, hint: str) -> None:
-    """UserError, ending in `hint`, for images (height, width, channels) with a side of fewer than `smallest` pixels."""
+def check_image_size(network: str, image_shape: tuple[int, ...], smallest: int, hint: str) -> None:
+    """Raises UserError, ending in `hint`, for images (height, width, channels) with a side below `smallest` pixels."""
     height, width = image_shape[:2]
     if min(height, width) < smallest:
         raise UserError(f"{network} takes images of {smallest}x{smallest} pixels or more, got {height}x{width}: {hint}")

@@ -23,7 +23,7 @@ def smooth_labels(
 ) -> Int[Array, " batch"] | Float[Array, "batch classes"]:
     """Distributions with 1 - smoothing on the label and the rest spread evenly over all classes.
 
-    Szegedy et al. 2016, section 7. Returns the labels themselves when there is nothing to smooth.
+    Szegedy et al. 2016, section 7. Returns the labels themselves if `smoothing` is 0.
     """
     if smoothing == 0.0:
         return labels

@@ -1,4 +1,4 @@
-"""Lengths of time in a config: '20 epochs', '0.5 epochs' or '64000 steps'."""
+"""Durations in a config, such as '20 epochs', '0.5 epochs' or '64000 steps'."""
 
 import re
 
@@ -9,7 +9,7 @@ _FORM = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(epoch|step)s?\s*")
 
 def parse(text: str, name: str = "duration") -> tuple[float, str]:
     """The number and the unit ('epoch' or 'step') of a duration; UserError names the option when malformed."""
-    match = _FORM.fullmatch(text)
+    match = _FORM.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise UserError(f"{name} is '{text}'; expected a duration such as '20 epochs' or '64000 steps'")
     return float(match[1]), match[2]

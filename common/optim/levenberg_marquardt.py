@@ -5,8 +5,8 @@
     before each pass over the data:
         state = with_curvature(state, classifier.curvature(params, images, labels))
 
-so that w_k <- w_k - eta / (mu + h_kk) dE/dw_k, with h_kk estimated on a few hundred examples and then kept for the
-pass. The optimizer does not estimate h_kk itself: that takes the network, not its gradients.
+so that w_k <- w_k - eta / (mu + h_kk) dE/dw_k. h_kk is estimated on a few hundred examples and kept for the pass. The
+optimizer cannot estimate it from gradients; that takes the network.
 """
 
 from typing import NamedTuple
@@ -26,9 +26,9 @@ class DiagonalCurvatureState(NamedTuple):
 
 
 def scale_by_diagonal_levenberg_marquardt(mu: float) -> optax.GradientTransformation:
-    """Divide each gradient by mu + h_kk.
+    """Divides each gradient by mu + h_kk.
 
-    mu: positive, keeps steps finite where the error surface is flat (the paper: 0.02). Errors: UserError otherwise.
+    mu: positive; keeps steps finite where the error surface is flat (the paper: 0.02). UserError otherwise.
     """
     if mu <= 0:
         raise UserError(f"mu={mu}: diagonal Levenberg-Marquardt divides by mu + curvature and wants mu > 0")
@@ -46,7 +46,7 @@ def scale_by_diagonal_levenberg_marquardt(mu: float) -> optax.GradientTransforma
 def with_curvature(opt_state: PyTree, curvature: PyTree) -> PyTree:
     """The optimizer state with `curvature` as h_kk, wherever in a chain the transform stands.
 
-    curvature: a tree like the parameters. Errors: UserError for the state of an optimizer that uses no curvature.
+    curvature: a tree like the parameters. UserError for the state of an optimizer that uses no curvature.
     """
     found = [state for state in jax.tree.leaves(opt_state, is_leaf=_is_curvature_state) if _is_curvature_state(state)]
     if not found:

@@ -5,7 +5,7 @@ Every chain is: clip -> (coupled decay) -> direction -> (decoupled decay) -> lea
 
     v <- momentum * v - decay * rate * w - rate * gradient;    w <- w + v
 
-so a change of the rate does not rescale what has been accumulated; 'nesterov' is the same with a look-ahead step.
+so a change of the rate does not rescale the accumulated velocity. 'nesterov' is the same with a look-ahead step.
 """
 
 from typing import NamedTuple
@@ -17,6 +17,7 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common.errors import UserError
+from common.optim import plan, schedules
 from common.optim.levenberg_marquardt import scale_by_diagonal_levenberg_marquardt
 from common.optim.registry import Entry
 
@@ -24,13 +25,28 @@ SHARED_KEYS = ("weight_decay", "decay", "decay_mask", "clip_norm", "ema")
 
 
 class PlateauState(NamedTuple):
-    """The factor on the learning rate that 'plateau' has reached, and what decides its next drop."""
+    """The factor that 'plateau' has reached on the learning rate, and the record that decides its next drop."""
 
     plateau: optax.contrib.ReduceLROnPlateauState
 
 
+def make_optimizer(config: ConfigDict, num_examples: int) -> tuple[optax.GradientTransformation, optax.Schedule]:
+    """The optimizer of a config for a training set of `num_examples`, and its learning-rate schedule."""
+    total = plan.make_plan(config, num_examples).total
+    schedule = schedules.make_schedule(config.schedule, total, num_examples, config.train.batch_size)
+    return make_chain(config.optimizer, schedule, plateau=config.schedule.name == "plateau"), schedule
+
+
+def check(section: ConfigDict) -> None:
+    """UserError for options of a config's `optimizer` section that contradict each other."""
+    if section.name == "adamw" and section.decay != "decoupled":
+        raise UserError("config.optimizer.decay is 'coupled'; 'adamw' needs 'decoupled' (or use 'adam')")
+    if uses_curvature(section) and section.mu <= 0:
+        raise UserError(f"config.optimizer.mu is {section.mu}; expected above 0: steps are divided by mu + curvature")
+
+
 def make_chain(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> optax.GradientTransformation:
-    """The chain of a config's `optimizer` section with this schedule; `plateau` adds the factor `observe` lowers."""
+    """The chain of a config's `optimizer` section; `plateau` adds the factor that `observe` lowers."""
     before, after = OPTIMIZERS[config.name].build(config)
     decay = [_weight_decay(config)] if config.weight_decay else []
     return optax.chain(
@@ -45,7 +61,7 @@ def make_chain(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> o
 
 
 def uses_curvature(config: ConfigDict) -> bool:
-    """Whether the optimizer divides by a curvature that the loop has to estimate."""
+    """True for an optimizer that divides by a curvature, which the loop has to estimate."""
     return config.name == "diagonal_levenberg_marquardt"
 
 
@@ -74,12 +90,6 @@ def _adam(config: ConfigDict) -> tuple[list, list]:
     return [optax.scale_by_adam(config.b1, config.b2, config.eps, mu_dtype=config.moment_dtype)], []
 
 
-def _adamw(config: ConfigDict) -> tuple[list, list]:
-    if config.decay != "decoupled":
-        raise UserError("config.optimizer.decay is 'coupled'; 'adamw' needs 'decoupled' (or use 'adam')")
-    return _adam(config)
-
-
 def _diagonal_levenberg_marquardt(config: ConfigDict) -> tuple[list, list]:
     return [scale_by_diagonal_levenberg_marquardt(config.mu)], []
 
@@ -89,13 +99,13 @@ OPTIMIZERS: dict[str, Entry] = {
     "momentum": Entry(_momentum, ("momentum",)),
     "nesterov": Entry(_nesterov, ("momentum",)),
     "adam": Entry(_adam, ("b1", "b2", "eps", "moment_dtype")),
-    "adamw": Entry(_adamw, ("b1", "b2", "eps", "moment_dtype")),
+    "adamw": Entry(_adam, ("b1", "b2", "eps", "moment_dtype")),
     "diagonal_levenberg_marquardt": Entry(_diagonal_levenberg_marquardt, ("mu", "curvature_examples")),
 }
 
 
 def _scale_by_plateau() -> optax.GradientTransformation:
-    """Multiply updates by a factor that only `observe` changes."""
+    """Multiplies updates by a factor that only `observe` changes."""
 
     def init(params: PyTree) -> PlateauState:
         return PlateauState(optax.contrib.reduce_on_plateau().init(params))
@@ -107,14 +117,27 @@ def _scale_by_plateau() -> optax.GradientTransformation:
 
 
 def observe(opt_state: PyTree, config: ConfigDict, error: float) -> PyTree:
-    """Tell a 'plateau' schedule the latest test error; lowers its factor after `patience` without improvement."""
+    """The state after the latest test error: 'plateau' lowers its factor after `patience` without improvement.
+
+    ValueError for a state that holds no such factor.
+    """
     rule = optax.contrib.reduce_on_plateau(config.factor, config.patience, min_scale=config.min_scale)
-    _, after = rule.update({}, plateau_state(opt_state).plateau, value=jnp.asarray(error, jnp.float32))
+    before = plateau_state(opt_state)
+    if before is None:
+        raise ValueError("this optimizer has no plateau factor")
+    _, after = rule.update({}, before.plateau, value=jnp.asarray(error, jnp.float32))
     return optax.tree.set(opt_state, plateau=after)
 
 
 def plateau_state(opt_state: PyTree) -> PlateauState | None:
-    """The state of the plateau factor inside a chain's state, None when there is none."""
+    """The state of the plateau factor inside a chain's state; None for other schedules."""
     is_plateau = lambda node: isinstance(node, PlateauState)  # noqa: E731
     found = [node for node in jax.tree.leaves(opt_state, is_leaf=is_plateau) if is_plateau(node)]
     return found[0] if found else None
+
+
+def learning_rate(schedule: optax.Schedule, opt_state: PyTree, step: int) -> float:
+    """The rate of the last of `step` updates, with the factor that a plateau schedule has reached."""
+    plateau = plateau_state(opt_state)
+    scale = 1.0 if plateau is None else float(plateau.plateau.scale)
+    return scale * float(schedule(max(step - 1, 0)))

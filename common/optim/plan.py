@@ -1,15 +1,20 @@
-"""When a run does what, in whole updates."""
+"""The steps at which a run logs, evaluates, saves and ends, in whole updates."""
 
 import dataclasses
 
 from ml_collections import ConfigDict
 
+from common.errors import UserError
 from common.optim import duration
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Lengths in updates. `epoch` is a pass over the training set, which need not be a whole number of batches."""
+    """Lengths in updates. `epoch` is a pass over the training set, which need not be a whole number of batches.
+
+    per_call: updates in one compiled call. keep_every: checkpoints at multiples of it are kept for good; 0 is none.
+    may_stop: the run may end after any evaluation, before which training numbers are then recorded.
+    """
 
     total: int
     epoch: float
@@ -17,31 +22,34 @@ class Plan:
     evaluate_every: int
     save_every: int
     per_call: int
+    keep_every: int = 0
+    may_stop: bool = False
 
-    def log(self, step: int) -> bool:
-        """Whether training numbers are recorded after `step` updates."""
-        return step == self.total or step % self.log_every == 0
+    def logs_after(self, step: int) -> bool:
+        """True if training numbers are recorded after `step` updates."""
+        last = step == self.total or (self.may_stop and self.evaluates_after(step))
+        return last or step % self.log_every == 0
 
-    def evaluate(self, step: int) -> bool:
-        """Whether the test set is evaluated after `step` updates."""
+    def evaluates_after(self, step: int) -> bool:
+        """True if the test set is evaluated after `step` updates."""
         return step == self.total or step % self.evaluate_every == 0
 
-    def save(self, step: int) -> bool:
-        """Whether the state is saved after `step` updates."""
+    def saves_after(self, step: int) -> bool:
+        """True if the state is saved after `step` updates."""
         return step == self.total or step % self.save_every == 0
 
     def updates_from(self, step: int) -> int:
-        """How many updates to make in one call after `step`, so that it ends no later than whatever is due next."""
+        """The number of updates in the call after `step`: it ends no later than the next record, test or save."""
         cycles = (self.log_every, self.evaluate_every, self.save_every, max(round(self.epoch), 1))
         return min(self.per_call, self.total - step, *(every - step % every for every in cycles))
 
     def starts_epoch(self, step: int) -> bool:
-        """Whether the update after `step` is the first of a pass, to the nearest update."""
+        """True if the update after `step` is the first of a pass, to the nearest update."""
         return step % max(round(self.epoch), 1) == 0
 
 
 def make_plan(config: ConfigDict, num_examples: int) -> Plan:
-    """The plan of a config for a training set of `num_examples`."""
+    """The plan of a config for a training set of `num_examples`; UserError where checkpoints to keep are never made."""
     size = config.train.batch_size
     steps = {
         "total": config.train.length,
@@ -50,4 +58,33 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
         "save_every": config.checkpoint.every,
     }
     steps = {name: max(duration.to_steps(text, num_examples, size), 1) for name, text in steps.items()}
-    return Plan(**steps, epoch=num_examples / size, per_call=config.train.steps_per_call)
+    keep_every = duration.to_steps(config.checkpoint.keep_every, num_examples, size)
+    if keep_every % steps["save_every"]:
+        raise UserError(
+            f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there is a "
+            f"checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
+        )
+    return Plan(
+        **steps,
+        epoch=num_examples / size,
+        per_call=config.train.steps_per_call,
+        keep_every=keep_every,
+        may_stop=config.train.patience > 0,
+    )
+
+
+def check(config: ConfigDict) -> None:
+    """UserError for lengths of a config that are malformed, or whose mistake shows without knowing the dataset."""
+    paths = ("train.length", "train.log_every", "evaluate.every", "checkpoint.every", "checkpoint.keep_every")
+    parsed = {path: duration.parse(_value(config, path), f"config.{path}") for path in paths}
+    (every, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
+    if keep and unit == keep_unit and (keep < every or abs(keep / every - round(keep / every)) > 1e-6):
+        raise UserError(
+            f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}', but there is a checkpoint every "
+            f"'{config.checkpoint.every}'; use a multiple of config.checkpoint.every"
+        )
+
+
+def _value(config: ConfigDict, path: str) -> str:
+    section, _, name = path.partition(".")
+    return config[section][name]

@@ -1,4 +1,4 @@
-"""Named choices in a config section, and the check that no option is set in vain."""
+"""Named choices in a config section, and the check that the choice reads every option that is set."""
 
 import dataclasses
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from common.errors import UserError, unknown
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One choice: what builds it, and which keys of its section it reads beside the shared ones."""
+    """One choice: the function that builds it, and the keys of its section that it reads beside the shared ones."""
 
     build: Callable
     reads: tuple[str, ...] = ()

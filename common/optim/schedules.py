@@ -1,7 +1,7 @@
-"""Learning-rate schedules by name, each with a linear warm-up if asked for.
+"""Learning-rate schedules by name, each with an optional linear warm-up.
 
-A schedule maps the number of updates made so far to a learning rate. 'plateau' depends on the run's own test
-error: its schedule is constant, and `optimizers.observe` lowers a factor beside it.
+A schedule maps the number of updates made so far to a learning rate. 'plateau' depends on the run's own test error:
+its schedule is constant, and `optimizers.observe` lowers a factor beside it.
 """
 
 import functools
@@ -19,11 +19,28 @@ SHARED_KEYS = ("warmup", "warmup_from")
 ToSteps = Callable[[str], int]
 
 
+def check(section: ConfigDict, length: str) -> None:
+    """UserError for a config's `schedule` section that no run of this length (a duration) can follow."""
+    durations = {"warmup": section.warmup, "timescale": section.timescale}
+    durations |= {f"boundaries[{i}]": text for i, text in enumerate(section.boundaries)}
+    parsed = {name: duration.parse(text, f"config.schedule.{name}") for name, text in durations.items()}
+    if section.name == "piecewise" and len(section.rates) != len(section.boundaries) + 1:
+        raise UserError(
+            f"config.schedule has {len(section.rates)} rates and {len(section.boundaries)} boundaries; "
+            "expected one more rate than boundaries"
+        )
+    if section.name == "table" and not section.rates:
+        raise UserError("config.schedule.rates is empty; expected one learning rate for each epoch")
+    (warmup, unit), (total, total_unit) = parsed["warmup"], duration.parse(length, "config.train.length")
+    if warmup and unit == total_unit and warmup >= total:
+        raise UserError(f"config.schedule.warmup is '{section.warmup}' of a run of '{length}'; expected less")
+
+
 def make_schedule(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
     """The schedule of a config's `schedule` section for a run of `total_steps` updates.
 
-    A warm-up is a straight line from `warmup_from` to what the schedule says at its end. 'cosine', 'linear' and
-    'polynomial' count their progress from the end of warm-up to the end of the run, the others from the start.
+    The warm-up is a straight line from `warmup_from` to the schedule's value at its end. 'cosine', 'linear' and
+    'polynomial' measure progress from the end of the warm-up to the end of the run, the others from the start.
     """
     to_steps = functools.partial(duration.to_steps, num_examples=num_examples, batch_size=batch_size)
     warmup = to_steps(config.warmup)
@@ -44,19 +61,12 @@ def _constant(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSte
 
 def _piecewise(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
     """`rates[i]` until `boundaries[i]`."""
-    if len(config.rates) != len(config.boundaries) + 1:
-        raise UserError(
-            f"config.schedule has {len(config.rates)} rates and {len(config.boundaries)} boundaries; "
-            "expected one more rate than boundaries"
-        )
     pieces = [optax.constant_schedule(value) for value in config.rates]
     return optax.join_schedules(pieces, [to_steps(text) for text in config.boundaries])
 
 
 def _table(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
-    """`rates[epoch]`, the last one staying."""
-    if not config.rates:
-        raise UserError("config.schedule.rates is empty; expected one learning rate for each epoch")
+    """`rates[epoch]`; the last rate stays."""
     pieces = [optax.constant_schedule(value) for value in config.rates]
     return optax.join_schedules(pieces, [to_steps(f"{epoch} epochs") for epoch in range(1, len(pieces))])
 

@@ -1,6 +1,6 @@
-"""Between PyTorch's state dictionaries and our variables: names, and the order of axes.
+"""PyTorch's state dictionaries and our variables, converted into each other: names, and the order of axes.
 
-A family lists its arrays as `Entry`s (see its `weights.py`); the functions here move them. PyTorch keeps
+A family lists its arrays as `Entry`s (see its `weights.py`); the functions here convert them. PyTorch keeps
 convolutions as [outputs, inputs, height, width] and we as [height, width, inputs, outputs]; its dense layers are
 [outputs, inputs], ours [inputs, outputs]; and it flattens maps channel by channel where we flatten pixel by pixel.
 """
@@ -24,8 +24,8 @@ class Entry:
     """One array under its two names.
 
     ours: path in our variables, such as 'params/conv1/kernel'. theirs: PyTorch's name.
-    layout: 'same', 'convolution' or 'dense'. map_channels: for a dense layer on a flattened square map, how many
-    channels the map has; 0 elsewhere.
+    layout: 'same', 'convolution' or 'dense'. map_channels: the channels of the flattened square map that a
+    dense layer reads; 0 elsewhere.
     """
 
     ours: str

@@ -1,4 +1,4 @@
-"""Arrays by name in files of weights: .npz, .safetensors and PyTorch's."""
+"""Files of weights, which hold arrays by name: .npz, .safetensors and PyTorch's .pth."""
 
 import json
 import pathlib
@@ -7,11 +7,12 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, whole_file
 
 _SAFETENSORS = {
     "F64": np.float64,
@@ -26,17 +27,19 @@ _SAFETENSORS = {
     "BOOL": np.bool_,
 }
 
-# What readers raise on a file that was cut short, changed, or is something else.
+# The errors of readers for a file that was cut short, changed, or is of another kind.
 _DAMAGED = (OSError, ValueError, EOFError, RuntimeError, KeyError, TypeError)
 _DAMAGED += (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error)
 
 
+_PICKLED = (b"PK", b"\x80")  # first bytes of PyTorch's files: a zip archive, or in old ones a pickle
+
+
 def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, under the names they have there.
+    """The arrays of a file, by the names they have there.
 
     A PyTorch checkpoint (.pth, .pt, .th; needs torch) may hold more than the network, which is then its `state_dict`,
-    and may come from several GPUs (`module.` before each name). UserError when there is no such file or it cannot be
-    read.
+    and may come from several GPUs (`module.` before each name). UserError when the file is missing or cannot be read.
     """
     path = pathlib.Path(path).expanduser()
     if not path.is_file():
@@ -56,7 +59,7 @@ def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Eight bytes with the length of a header in JSON, which says where in the rest each array lies."""
+    """The arrays of a safetensors file: eight bytes with the length of a JSON header, the header, and the data."""
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     arrays = {}
@@ -77,6 +80,9 @@ def _torch(what: str) -> ModuleType:
 
 
 def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_PICKLED):  # whether or not PyTorch is installed
+            raise ValueError("it is no .npz, .safetensors or PyTorch file")
     torch = _torch(f"reading '{path}'")
     content = torch.load(path, map_location="cpu", weights_only=True)
     state = content.get("state_dict", content) if isinstance(content, dict) else {}
@@ -87,19 +93,14 @@ def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write arrays to a file, whole or not at all, in the format that its ending says.
+    """Writes arrays to a file, whole or not at all, in the format of its ending.
 
-    UserError for an ending that is none of `WRITERS` and for a place that cannot be written to.
+    UserError for an ending that is not in `WRITERS`, and where the file cannot be written.
     """
     path = pathlib.Path(path).expanduser()
     check_format(path)
-    fresh = path.with_name(f"{path.name}.tmp{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as fresh:
         WRITERS[path.suffix](fresh, arrays)
-        fresh.replace(path)
-    except OSError as error:
-        raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
 
 
 def check_format(path: pathlib.Path) -> None:
@@ -108,7 +109,7 @@ def check_format(path: pathlib.Path) -> None:
         raise unknown(f"ending of '{path}'", path.suffix, WRITERS)
 
 
-def _write_npz(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+def _write_npz(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
     np.savez(path, **arrays)
 
 

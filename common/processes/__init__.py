@@ -1,1 +1,1 @@
-"""Several processes that train together, and what ends them."""
+"""Processes that train together, and how they start, stop and fail."""

@@ -1,13 +1,13 @@
 """Several processes that train one network together, each with its own devices, on JAX's distributed runtime.
 
-Process 0 is the primary: it alone prints and writes files, and the others find each other through it. What goes wrong
-between processes ends in one line that names who is missing, and in an exit code of its own:
+Process 0 is the primary: it alone prints and writes files, and the others find each other through it. A failure between
+processes ends in one line that names the missing ones, and in its own exit code:
 
-- A process that cannot be reached when all are waited for, at the start or at a `barrier`.
-- A process that is lost while training. Every process has a pulse, which a thread of its own keeps in the primary's
-  store even while the main thread is stuck in communication. Whoever notices a loss (its communication fails) looks
-  whose pulse has stopped and announces it, upon which all leave; so does the primary when it has not felt the pulse of
-  a process for half of the heartbeat time. Should that fail, JAX's heartbeats end it: see `common.processes.supervise`.
+- A process does not arrive at the start or at a `barrier`.
+- A process is lost during training. A thread of every process writes a pulse to the primary's store, even while the
+  main thread is stuck in communication. A process whose communication fails checks whose pulse has stopped and
+  announces the loss, and all processes exit. The primary also announces the loss of a process whose pulse it has not
+  seen for half of the heartbeat time. If that fails, JAX's heartbeats end the run: see `common.processes.supervise`.
 """
 
 import contextlib
@@ -24,17 +24,17 @@ from collections.abc import Iterator, Mapping
 from common.errors import EXIT_USER_ERROR, UserError
 from common.processes import rendezvous
 
-EXIT_LOST = 76  # another process was lost; the same command, given again, continues from the last checkpoint
+EXIT_LOST = 76  # another process was lost; the same command continues from the last checkpoint
 
 _PULSE_SECONDS = 1.0  # from one pulse to the next
-_SILENCE_SECONDS = 4.0  # without a pulse, after communication has failed: gone
-_FAREWELL_SECONDS = 2.0  # what is announced, or has failed, reaches everyone in this time
+_SILENCE_SECONDS = 4.0  # after communication has failed, a process without a pulse for this long is gone
+_FAREWELL_SECONDS = 2.0  # enough for an announcement or a failure to reach every process
 _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadline|heartbeat|barrier|coordinat", re.I)
-_leaving = threading.Event()  # set when the run is over, and nobody is missed any more
+_leaving = threading.Event()  # set when the run is over: from then on no process counts as lost
 
 
 class Lost(Exception):  # noqa: N818
-    """Processes that the run needs are gone."""
+    """The loss of processes that the run needs."""
 
     def __init__(self, missing: list[int], total: int):
         who = ("process " if len(missing) == 1 else "processes ") + ", ".join(map(str, missing))
@@ -43,7 +43,7 @@ class Lost(Exception):  # noqa: N818
 
 
 def in_cluster(environment: Mapping[str, str]) -> bool:
-    """Whether this process is one of several, as far as environment variables say: Slurm, Open MPI, Kubernetes, TPU."""
+    """True if the environment variables of Slurm, Open MPI, Kubernetes or TPU say that there are several processes."""
     counts = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
     if any(int(environment.get(name) or 1) > 1 for name in counts):
         return True
@@ -57,11 +57,11 @@ def start(
     start_timeout: float,
     heartbeat_timeout: float,
 ) -> None:
-    """Join the other processes, before anything else of JAX is used; nothing where there is one process alone.
+    """Joins the other processes, before anything else uses JAX; does nothing in a process on its own.
 
-    coordinator: 'host:port' of process 0; with 'auto', and with None for all three where variables tell of a cluster,
-    JAX asks the cluster. Times are in seconds. Raises Lost, naming them, when not all processes come, and UserError
-    when the three contradict each other or no cluster answers.
+    coordinator: 'host:port' of process 0. If it is 'auto', or all three are None and environment variables tell of a
+    cluster, JAX asks the cluster. Timeouts are in seconds. Raises Lost, naming the processes that did not arrive, and
+    UserError if the three contradict each other or no cluster answers.
     """
     if coordinator == "auto" or (coordinator is processes is None and in_cluster(os.environ)):
         coordinator, processes, process_id = _ask_cluster(start_timeout)
@@ -83,22 +83,22 @@ def start(
         heartbeat_timeout_seconds=int(heartbeat_timeout),
         shutdown_timeout_seconds=int(heartbeat_timeout),
     )
-    faulthandler.disable()  # where JAX's runtime aborts, it says why; a stack of each thread would bury that
+    faulthandler.disable()  # JAX's runtime says why it aborts; a stack of each thread would bury that
     threading.Thread(target=_listen, daemon=True, name="announcements").start()
     threading.Thread(target=_pulse, args=(heartbeat_timeout,), daemon=True, name="pulse").start()
     if not is_primary():
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  one process speaks for all
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only the primary prints
 
 
 def _ask_cluster(timeout: float) -> tuple[str | None, int, int | None]:
-    """The address of process 0, how many processes there are and which this is, as JAX finds them out."""
-    from jax._src.clusters import ClusterEnv  # what jax.distributed.initialize asks; it does not say whom it waits for
+    """The address of process 0, the number of processes and this process's number, as JAX detects them."""
+    from jax._src.clusters import ClusterEnv  # as jax.distributed.initialize does, which cannot name a missing process
 
     *found, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
     if None in found:
         raise UserError(
-            "JAX finds no cluster that tells it of the other processes; give --coordinator=HOST:PORT, --processes and "
-            "--process_id, or --processes=1 for one alone"
+            "JAX finds no cluster that tells it about the other processes; give --coordinator=HOST:PORT, --processes "
+            "and --process_id, or --processes=1 to train in one process"
         )
     coordinator, processes, process_id = found
     return (coordinator, processes, process_id) if processes > 1 else (None, 1, None)
@@ -119,30 +119,30 @@ def _check(coordinator: str | None, processes: int, process_id: int | None) -> N
 
 
 def _client() -> object | None:
-    """JAX's connection to process 0, with its key-value store and barriers; None in a process alone."""
-    from jax._src import distributed  # what orbax uses too: there is no public name for it
+    """JAX's connection to process 0, with its key-value store and barriers; None in a process on its own."""
+    from jax._src import distributed  # orbax uses it too: there is no public name for it
 
     return distributed.global_state.client
 
 
 def count() -> int:
-    """How many processes there are."""
+    """The number of processes."""
     import jax
 
     return jax.process_count()
 
 
 def is_primary() -> bool:
-    """Whether this process is the one that writes."""
+    """True in the process that writes files."""
     import jax
 
     return jax.process_index() == 0
 
 
 def barrier(name: str, timeout: float) -> None:
-    """Wait until all processes have come to the barrier of this name, which can be used once.
+    """Waits until all processes have reached the barrier of this name, which can be used once.
 
-    Raises Lost, naming those that have not come, after `timeout` seconds.
+    Raises Lost after `timeout` seconds, naming the processes that have not.
     """
     if count() == 1:
         return
@@ -158,7 +158,7 @@ def barrier(name: str, timeout: float) -> None:
 
 
 def any_of(name: str, flag: bool, timeout: float) -> bool:
-    """Whether `flag` holds in any process; a name can be used once. Raises Lost as `barrier` does."""
+    """True if `flag` is true in any process; a name can be used once. Raises Lost as `barrier` does."""
     if count() == 1:
         return flag
     import jax
@@ -170,46 +170,47 @@ def any_of(name: str, flag: bool, timeout: float) -> bool:
 
 
 def _absent(folder: str) -> list[int]:
-    """Processes that have not written their number in a folder of the key-value store."""
+    """The processes that have not written their number to a folder of the key-value store."""
     present = {int(key.rpartition("/")[2]) for key, _ in _client().key_value_dir_get(folder)}
     return [number for number in range(count()) if number not in present]
 
 
 def silent(seconds: float) -> list[int]:
-    """Processes whose pulse does not change for so long, which this waits for; [0] when the primary cannot be asked."""
+    """The processes whose pulse does not change while this waits `seconds`; [0] if the primary does not answer."""
     try:
         before = _pulses()
         time.sleep(seconds)
         now = _pulses()
-    except Exception:  # noqa: BLE001  whatever it is, the primary does not answer
+    except Exception:  # noqa: BLE001  whatever the error, the primary does not answer
         return [0]
     return [number for number in range(count()) if now.get(number) == before.get(number)]
 
 
 def _pulses() -> dict[int, str]:
-    """The last pulse of each process that has had one."""
+    """The last pulse of each process that has sent one."""
     return {int(key.rpartition("/")[2]): beat for key, beat in _client().key_value_dir_get("pulse")}
 
 
 def _pulse(heartbeat_timeout: float) -> None:
-    """Show that this process lives, again and again; the primary misses one that has not for half of the time.
+    """Sends this process's pulse; the primary announces a loss after half the heartbeat time without a pulse.
 
-    A process that waits in vain for others, as in a save, would notice nothing; JAX's heartbeats end it without a name.
+    A process that waits in vain for others, as in a save, would notice nothing: JAX's heartbeats would end it without
+    naming the lost process.
     """
     import jax
 
     client, number = _client(), jax.process_index()
-    # By process: its last pulse, and the own beat at which that came: when all are suspended, none is missed.
-    felt: dict[int, tuple[str, int]] = {}
+    # By process: its last pulse, and our own beat at that moment. Counting in beats loses none if all are suspended.
+    seen: dict[int, tuple[str, int]] = {}
     for beat in itertools.count():
         try:
             client.key_value_set(f"pulse/{number}", str(beat), allow_overwrite=True)
             pulses = _pulses() if number == 0 else {}
-        except Exception:  # noqa: BLE001  without the primary, what it was to be told does not matter
+        except Exception:  # noqa: BLE001  the primary has gone: `_listen` notices
             return
-        felt |= {who: (pulse, beat) for who, pulse in pulses.items() if felt.get(who, ("",))[0] != pulse}
+        seen |= {who: (pulse, beat) for who, pulse in pulses.items() if seen.get(who, ("",))[0] != pulse}
         limit = max(heartbeat_timeout / 2, _SILENCE_SECONDS) / _PULSE_SECONDS
-        missing = [who for who, (_, since) in felt.items() if beat - since > limit]
+        missing = [who for who, (_, since) in seen.items() if beat - since > limit]
         if missing and not _leaving.is_set():
             leave_lost(missing)
         if _leaving.wait(_PULSE_SECONDS):
@@ -217,7 +218,7 @@ def _pulse(heartbeat_timeout: float) -> None:
 
 
 def _listen() -> None:
-    """Leave when somebody announces a loss, or when the primary is gone; the main thread may not be able to."""
+    """Exits when a process announces a loss or the primary is gone; the main thread may be stuck."""
     try:
         announced = _client().blocking_key_value_get("lost", 2**31 - 1)
         missing = [int(number) for number in announced.split(",")]
@@ -231,9 +232,9 @@ def _listen() -> None:
 def together(
     coordinator: str | None, processes: int | None, process_id: int | None, start_timeout: float, heartbeat: float
 ) -> Iterator[None]:
-    """`start`, and at the end leave with the others; of several processes, end this one at once if it fails.
+    """Calls `start`, and leaves with the other processes at the end; one of several that fails exits at once.
 
-    An orderly end would wait for processes that may be gone, or that wait for this one.
+    An orderly exit would wait for processes that may be gone, or that wait for this one.
     """
     try:
         start(coordinator, processes, process_id, start_timeout, heartbeat)
@@ -253,7 +254,7 @@ def together(
 
 @contextlib.contextmanager
 def noticing() -> Iterator[None]:
-    """Leave at once, naming the lost, when what fails inside is communication; other errors pass."""
+    """Exits at once, naming the lost processes, if communication fails inside; other errors pass through."""
     try:
         yield
     except Exception as error:
@@ -264,7 +265,7 @@ def noticing() -> Iterator[None]:
 
 
 def _leave(error: BaseException) -> None:
-    """Say what went wrong and end this process, after giving the others the time to do the same."""
+    """Reports the error and ends this process, after giving the others time to do the same."""
     if isinstance(error, UserError):
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
     else:
@@ -275,9 +276,9 @@ def _leave(error: BaseException) -> None:
 
 
 def leave_lost(missing: list[int], total: int | None = None) -> None:
-    """Announce who is lost, so that all leave, and end this process."""
+    """Announces which processes are lost, so that all exit, and ends this one."""
     if client := _client():
-        with contextlib.suppress(Exception):  # somebody else has announced it, or the primary is gone
+        with contextlib.suppress(Exception):  # another process has announced it, or the primary is gone
             client.key_value_set("lost", ",".join(map(str, missing)))
             time.sleep(_FAREWELL_SECONDS)
     _end_lost(missing, total)
@@ -289,7 +290,7 @@ def _end_lost(missing: list[int], total: int | None = None) -> None:
 
 
 def _finish() -> None:
-    """Leave together with the others, when all went well."""
+    """Leaves together with the other processes after success."""
     import jax
 
     _leaving.set()

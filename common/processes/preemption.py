@@ -1,7 +1,7 @@
-"""Stopping when asked: SIGTERM (a scheduler's) and the first Ctrl-C let the step finish and the state be saved.
+"""Stopping on request: after SIGTERM (from a scheduler) or the first Ctrl-C, the step finishes and its state is saved.
 
-Of several processes it is enough that one is asked. JAX's runtime takes the signal, and has all of them agree on an
-update that none has passed yet: after it they stop, with the same state.
+A signal to one of several processes is enough. JAX's runtime takes it and makes all of them agree on an update that
+none has passed yet; they stop after that update, with the same state.
 """
 
 import os
@@ -12,11 +12,11 @@ from types import FrameType
 import jax
 from jax.experimental import multihost_utils
 
-EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command, given again, continues
+EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command continues
 
 
 class Preempted(Exception):  # noqa: N818
-    """The run was asked to stop, and has saved its state."""
+    """The end of a run that was asked to stop and has saved its state."""
 
     def __init__(self, step: int):
         super().__init__(f"stopped as asked; saved at step {step}; the same command continues from there")
@@ -24,7 +24,7 @@ class Preempted(Exception):  # noqa: N818
 
 
 class Watch:
-    """Whether a request to stop has arrived since `__enter__`, in any of the processes."""
+    """Watches for requests to stop, in any of the processes, from `__enter__` to `__exit__`."""
 
     def __init__(self) -> None:
         self._several = jax.process_count() > 1
@@ -34,7 +34,7 @@ class Watch:
 
     def __enter__(self) -> "Watch":
         if threading.current_thread() is threading.main_thread():
-            # With several processes SIGTERM stays with JAX's runtime, which tells the others.
+            # With several processes JAX's runtime handles SIGTERM and tells the others.
             for number in (signal.SIGINT,) if self._several else (signal.SIGTERM, signal.SIGINT):
                 self._before[number] = signal.signal(number, self._note)
         return self
@@ -44,9 +44,9 @@ class Watch:
             signal.signal(number, handler)
 
     def stopping(self) -> bool:
-        """Whether to save and stop now. To be called once after each call of updates, by all processes alike."""
+        """True if it is time to save and stop; every process calls it once after each call of updates."""
         if self._several:
-            # The number of calls, not of updates: the runtime agrees on a number and expects to be asked about each.
+            # Calls, not updates: the runtime agrees on a number and expects a question about every number up to it.
             self._asked += 1
             return multihost_utils.reached_preemption_sync_point(self._asked)
         return self._requested

@@ -1,7 +1,7 @@
-"""How processes find each other before JAX's runtime starts, which would end those that wait without saying for whom.
+"""A meeting of all processes before JAX's runtime starts, which cannot say whom it waits for.
 
-Process 0 listens at the address that the runtime will use, and the others call until it answers. When all have called,
-or time is up, it tells each of them who is missing.
+Process 0 listens on the address that the runtime will use, and the others call until it answers. When all have called,
+or time is up, it tells each of them which processes are missing.
 """
 
 import socket
@@ -13,9 +13,9 @@ _RETRY_SECONDS = 0.2
 
 
 def meet(coordinator: str, processes: int, process_id: int, timeout: float) -> list[int]:
-    """Wait, at most `timeout` seconds, until all processes are there; those that are not.
+    """The processes that are missing after all have arrived or `timeout` seconds have passed.
 
-    coordinator: 'host:port' of process 0. When that is missing nothing is known of the others.
+    coordinator: 'host:port' of process 0. If that process is missing, the answer is [0]: the others are unknown.
     """
     host, _, port = coordinator.rpartition(":")
     deadline = time.monotonic() + timeout
@@ -36,7 +36,7 @@ def _host(port: int, processes: int, deadline: float) -> list[int]:
             except OSError:
                 continue
             if greeting.startswith(_GREETING):
-                calls[struct.unpack("!i", greeting[-4:])[0]] = call  # one that was started again calls again
+                calls[struct.unpack("!i", greeting[-4:])[0]] = call  # a process that was restarted calls again
     missing = [number for number in range(1, processes) if number not in calls]
     for call in calls.values():
         with call:
@@ -45,7 +45,7 @@ def _host(port: int, processes: int, deadline: float) -> list[int]:
 
 
 def _listen(port: int, deadline: float) -> socket.socket:
-    """The port, which a run that has just ended may hold for some moments more."""
+    """A server on the port; retries, since a run that has just ended may hold the port for a moment longer."""
     both = socket.has_dualstack_ipv6()
     while True:
         try:
@@ -71,7 +71,7 @@ def _call(host: str, port: int, process_id: int, deadline: float) -> list[int]:
 
 
 def _receive(call: socket.socket, size: int) -> bytes:
-    """Exactly `size` bytes; fewer when the other side hangs up."""
+    """The next `size` bytes of a call, or fewer if the other side hangs up."""
     parts = b""
     while len(parts) < size and (part := call.recv(size - len(parts))):
         parts += part
@@ -79,7 +79,7 @@ def _receive(call: socket.socket, size: int) -> bytes:
 
 
 def _send(call: socket.socket, message: bytes) -> None:
-    """What is said to one that has hung up is lost."""
+    """Sends a message; nothing happens if the other side has hung up."""
     try:
         call.sendall(message)
     except OSError:

@@ -1,7 +1,7 @@
-"""A process that stands by the one that trains, starts it again after a fault, and says how it ended.
+"""A supervisor process that restarts the training process after a fault and reports how it ended.
 
-It does nothing but wait, and imports nothing large. It stands by when `--restarts` is given, and for each of several
-processes, since JAX's runtime aborts a process that has lost another one: that end is told apart here.
+It only waits, and imports nothing large. It runs if `--restarts` is given, and beside each of several processes:
+JAX's runtime aborts a process that has lost another one, and the supervisor tells that from other aborts.
 """
 
 import os
@@ -16,35 +16,30 @@ from common import launch
 from common.errors import EXIT_USER_ERROR
 from common.processes.distributed import EXIT_LOST, in_cluster
 
-_PIPE = "LINEAGE_SUPERVISOR"  # names the file descriptor that tells a training process that its supervisor has gone
-_PAUSE_SECONDS = 8.0  # until the other processes have noticed, too
+_PIPE = "LINEAGE_SUPERVISOR"  # names the file descriptor that closes when the supervisor has gone
+_PAUSE_SECONDS = 8.0  # time for the other processes to notice a loss, too
 
 
 def main(module: str, arguments: Sequence[str]) -> None:
-    """Stand by `python -m MODULE ARGUMENTS` and exit as it does, if that is wanted and this is not that process."""
+    """Supervises `python -m MODULE ARGUMENTS` if needed, and exits as it does; returns in the supervised process."""
     if _PIPE in os.environ:
         threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
         return
-    restarts, processes = _number(arguments, "restarts"), _number(arguments, "processes") or 1
+    restarts = launch.given_number(arguments, "restarts")
+    processes = launch.given_number(arguments, "processes") or 1
     several = processes > 1 or "--coordinator=auto" in arguments or in_cluster(os.environ)
     if restarts is not None or several:
         sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
 
 
-def _number(arguments: Sequence[str], name: str) -> int | None:
-    """The value of --NAME=N; flags are not parsed yet, since that imports the config and with it JAX."""
-    text = launch.given(arguments, name)
-    return int(text) if text and text.isdigit() else None
-
-
 def _follow(pipe: int) -> None:
-    """End this process when its supervisor has ended, which closes the other end of the pipe."""
+    """Ends this process when its supervisor has ended, which closes the other end of the pipe."""
     os.read(pipe, 1)
     os._exit(128 + signal.SIGKILL)
 
 
 class _Supervisor:
-    """Runs a command, again and again if it fails, and passes on requests to stop."""
+    """Runs a command, restarts it if it fails, and passes on requests to stop."""
 
     def __init__(self, module: str, arguments: Sequence[str], several: bool):
         self._command = [sys.executable, "-m", module, *arguments]
@@ -67,7 +62,7 @@ class _Supervisor:
     def _once(self) -> int:
         reading, writing = os.pipe()
         environment = {**os.environ, _PIPE: str(reading)}
-        # A group of its own: Ctrl-C would reach it from the terminal and from here.
+        # In its own process group: otherwise Ctrl-C would reach it both from the terminal and from here.
         self._child = subprocess.Popen(self._command, env=environment, pass_fds=[reading], process_group=0)
         os.close(reading)
         try:
@@ -81,7 +76,7 @@ class _Supervisor:
             self._child.send_signal(number)
 
     def _explain(self, code: int) -> int:
-        """The exit code of an ended process; one that a signal ended is said to be."""
+        """The exit code of an ended process; reports an end by a signal."""
         if code >= 0:
             return code
         if self._several and -code == signal.SIGABRT:

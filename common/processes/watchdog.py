@@ -1,4 +1,4 @@
-"""A run that no longer gets on stops by itself, and shows where it stood."""
+"""A watchdog that stops a stalled run and shows where it stood."""
 
 import faulthandler
 import os
@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-EXIT_HUNG = 77  # nothing had moved for too long; the same command, given again, continues from the last checkpoint
+EXIT_HUNG = 77  # the run made no progress; the same command continues from the last checkpoint
 
 
 class Watchdog:
-    """Ends the process when `beat` has not been called for `timeout` seconds since `__enter__`; 0 is never.
+    """Ends the process after `timeout` seconds without a call of `beat`, from `__enter__` on; 0 means never.
 
-    Before that, the stack of every thread is written to standard error.
+    First it writes the stack of every thread to standard error.
     """
 
     def __init__(self, timeout: float):
@@ -33,11 +33,11 @@ class Watchdog:
         self._over.set()
 
     def beat(self) -> None:
-        """Say that the run gets on."""
+        """Notes that the run makes progress."""
         self._last = time.monotonic()
 
     def beats(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, each call of which is a beat."""
+        """The same function, with a beat at each call."""
 
         def call(*args: Any) -> Any:
             self.beat()
@@ -49,6 +49,6 @@ class Watchdog:
         while not self._over.wait(min(self._timeout / 4, 5.0)):
             silent = time.monotonic() - self._last
             if silent > self._timeout:
-                print(f"error: no progress for {silent:.0f} s; where each thread stands:", file=sys.stderr, flush=True)
+                print(f"error: no progress for {silent:.0f} s; the stack of every thread:", file=sys.stderr, flush=True)
                 faulthandler.dump_traceback(sys.stderr)
                 os._exit(EXIT_HUNG)

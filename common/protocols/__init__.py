@@ -1,1 +1,1 @@
-"""Test protocols: which views of an image a network sees."""
+"""Test protocols: the views of an image that a network sees."""

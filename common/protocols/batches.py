@@ -1,4 +1,4 @@
-"""From test images to batches of views: read ahead in threads, grouped by shape, bounded in memory."""
+"""Batches of views of test images: read ahead in threads, grouped by shape, bounded in memory."""
 
 import collections
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +12,11 @@ T = TypeVar("T")
 ViewsOfAnyShape = UInt8[np.ndarray, "_ _ _ _"] | Float[np.ndarray, "_ _ _ _"]
 Indices = Int[np.ndarray, " batch"]
 
-_WAITING = 4  # batches' worth of pixels that wait at most for more views of their shape
+_WAITING = 4  # the most pixels, in batches, of views that wait for more of their shape
 
 
 def read_ahead(read: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
-    """read(0), read(1), ... read(count - 1), a few of them made before they are asked for."""
+    """Yields read(0), read(1), ... read(count - 1), with a few calls made ahead in threads."""
     with futures.ThreadPoolExecutor(threads) as pool:
         ahead = collections.deque()
         for index in range(count):
@@ -30,10 +30,10 @@ def read_ahead(read: Callable[[int], T], count: int, threads: int) -> Iterator[T
 def by_shape(
     examples: Iterable[tuple[ViewsOfAnyShape, int]], pixels: int, multiple: int
 ) -> Iterator[tuple[ViewsOfAnyShape, Indices, Indices]]:
-    """Batches of views of one shape, with the index and the label of the example that each view is of.
+    """Yields batches of views of one shape, with the index and the label of each view's example.
 
-    examples: the views and the label of each. pixels, multiple: see `batch_size`; all batches of a shape have one
-    size, and what fills one up has index and label -1.
+    examples: the views and the label of each. pixels, multiple: see `batch_size`. All batches of a shape have the
+    same size; the rows that pad a batch have index and label -1.
     """
     waiting, held, made = collections.defaultdict(list), 0, set()
     for index, (views, label) in enumerate(examples):
@@ -53,7 +53,10 @@ def by_shape(
 
 
 def batch_size(shape: tuple[int, ...], pixels: int, multiple: int) -> int:
-    """The number of views of a shape in a batch: a multiple of `multiple`, beyond it no more than `pixels` in all."""
+    """The number of views of a shape in a batch: the largest multiple of `multiple` with at most `pixels` in all.
+
+    It is never less than `multiple`.
+    """
     return max(pixels // (shape[0] * shape[1]) // multiple, 1) * multiple
 
 

@@ -1,11 +1,14 @@
-"""Which test protocols there are: what of an image the network sees, and at which scales.
+"""The test protocols: the views of an image that the network sees, and their scales.
 
-A protocol is a list of passes over the test set. In each of them images have one scale and are seen as crops or
-whole; probabilities are averaged over the views of an image in a pass and over passes, all with equal weights.
+A protocol is a list of passes over the test set. In each pass, images have one scale and are seen as crops or whole.
+Probabilities are averaged over the views of an image in a pass and over passes, with equal weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+from flax import linen as nn
+from jaxtyping import Array, PyTree
 
 from common import models
 from common.data import datasets
@@ -16,11 +19,11 @@ from common.run.trained import Run
 
 
 class Protocol(NamedTuple):
-    """Ways of looking at an image, and the shorter sides that it has then.
+    """The ways to cut views from an image, and the scales of the image (its shorter side).
 
-    scales: for networks trained on images of one scale (`config.data.resize`), in eighths of it; 256 pixels for
-    ImageNet. jittered: for those trained between two scales (`config.data.resize_max`), 0 being the one and 1 the
-    other; () is as for one scale.
+    scales: in eighths of the scale of the training images (`config.data.resize`; 256 pixels for ImageNet). jittered:
+    for networks trained on a range of scales, from 0 for its start (`config.data.resize`) to 1 for its end
+    (`config.data.resize_max`); () uses `scales` for these too.
     """
 
     cuts: tuple[Cut, ...]
@@ -31,7 +34,7 @@ class Protocol(NamedTuple):
 PROTOCOLS = {
     "single": Protocol((views.centre_crop,), (8,)),
     "ten_crop": Protocol((views.ten_crops,), (8,)),  # Krizhevsky 2012, section 4.1; He 2016, section 3.4
-    "googlenet_144": Protocol((views.googlenet_crops,), (8, 9, 10, 11)),  # Szegedy 2014, section 7
+    "googlenet_144": Protocol((views.three_square_crops,), (8, 9, 10, 11)),  # Szegedy 2014, section 7
     "dense": Protocol((views.whole,), (8,), (0.5,)),  # Simonyan 2014, section 4.1
     "multi_scale": Protocol((views.whole,), (7, 8, 9), (0, 0.5, 1)),  # section 4.2
     "multi_crop": Protocol((views.grid_crops,), (7, 8, 9), (0, 0.5, 1)),  # section 4.3
@@ -40,19 +43,19 @@ PROTOCOLS = {
 
 
 class Pass(NamedTuple):
-    """One reading of the test set, with images of the shorter side `scale`; None: as in tests during training."""
+    """One pass over the test set, with images of the shorter side `scale`; None is as in tests during training."""
 
     scale: int | None
     cut: Cut
 
     @property
     def dense(self) -> bool:
-        """Whether the network is applied to whole images."""
+        """True where the network is applied to whole images."""
         return self.cut is views.whole
 
 
 def passes(run: Run, name: str, scales: Sequence[int] = ()) -> list[Pass]:
-    """The passes of a protocol for a trained network, at these scales (pixels) or at the papers'.
+    """The passes of a protocol for a trained network, at the given scales (pixels) or at the paper's.
 
     UserError for a protocol that does not exist or that the network cannot do, and for scales that are too small.
     """
@@ -69,9 +72,9 @@ def passes(run: Run, name: str, scales: Sequence[int] = ()) -> list[Pass]:
 
 
 def default_scales(run: Run, protocol: Protocol) -> list[int]:
-    """The papers' scales, in proportion to the size of the run's own images, and never below the network's.
+    """The paper's scales in proportion to the size of the run's images, and never below the network's input.
 
-    Images that are no larger than what the network takes are enlarged for crops, by 256 to 224 as ImageNet's are.
+    Images no larger than the network's input are enlarged for crops, in the ratio of 256 to 224 as for ImageNet.
     """
     side, data = run.classifier.input_shape[0], run.config.data
     if data.resize_max and protocol.jittered:
@@ -85,13 +88,13 @@ def default_scales(run: Run, protocol: Protocol) -> list[int]:
 
 
 def can_do(run: Run) -> list[str]:
-    """The protocols that the run's network can be tested with: of some the layers fit one size of images only."""
+    """The protocols that suit the run's network; the layers of some networks fit images of one size only."""
     dense = dense_logits(run) is not None
     return [name for name, protocol in PROTOCOLS.items() if dense or views.whole not in protocol.cuts]
 
 
-def dense_logits(run: Run):  # noqa: ANN201
-    """The family's `dense_logits(module, variables, images) -> [batch, rows, columns, classes]`, None without it."""
+def dense_logits(run: Run) -> Callable[[nn.Module, PyTree, Array], Array] | None:
+    """The family's `dense_logits(module, variables, images) -> [batch, rows, columns, classes]`, or None."""
     return getattr(models.family_module(run.config.model.family), "dense_logits", None)
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import math
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -24,16 +24,16 @@ from common.protocols.catalogue import Pass
 from common.protocols.views import Cut, Views
 from common.run import trained, workdir
 from common.run.trained import Run
-from common.training import evaluate
-from common.training.steps import totals
+from common.training.evaluate import run_over
+from common.training.totals import means, totals
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """What networks make of every test image, in the order of the test set.
+    """The mean probabilities for every test image, in the order of the test set.
 
-    log_probabilities: logarithms of means over views, passes and networks. The means themselves can be too small for a
-    float: LeNet-5's logits are hundreds apart. views: how many views of each image one network saw.
+    log_probabilities: logarithms of the means over views, passes and networks. The means themselves can be too small
+    for a float: LeNet-5's logits are hundreds apart. views: the number of views of each image that one network saw.
     """
 
     labels: Int[np.ndarray, " examples"]
@@ -42,19 +42,23 @@ class Scores:
 
 
 def measure(
-    folders: Sequence[pathlib.Path], protocol: str, scales: Sequence[int] = (), config: ConfigDict | None = None
+    folders: Sequence[pathlib.Path],
+    protocol: str,
+    scales: Sequence[int] = (),
+    config: ConfigDict | None = None,
+    checkpoint: str = "",
 ) -> dict[str, Any]:
-    """Test the runs in these folders, as one ensemble if there are several, and write the result into the first.
+    """Tests the runs in these folders, as one ensemble if there are several, and writes the result to the first.
 
-    Returns what `result_file` then holds: protocol, scales (shorter sides in pixels, empty for the run's own),
-    views (of each image by each network), top1_error and top5_error (fractions), cross_entropy (nats, of the mean
-    probabilities), examples, members (folder, network and step of each run) and environment. config: see
-    `trained.load`. UserError for a protocol that a network cannot do and for runs whose test sets differ.
+    Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own), views
+    (of each image by each network), what `errors` gives for the mean probabilities, members (folder, network and step
+    of each run) and environment. config, checkpoint: see `trained.load`. UserError for a protocol that a network
+    cannot do and for runs whose test sets differ.
     """
     _check_same_test_set(folders)
     scores, members, used = [], [], set()
     for folder in folders:  # one network at a time on the device
-        run = trained.load(folder, config=config)
+        run = trained.load(folder, checkpoint, config)
         todo = catalogue.passes(run, protocol, scales)
         scores.append(score(run, todo))
         members.append({"workdir": str(folder), "network": run.config.model.variant, "step": run.step})
@@ -75,24 +79,24 @@ def measure(
 
 
 def result_file(folders: Sequence[pathlib.Path], protocol: str) -> pathlib.Path:
-    """Where the result of these runs is written: in the first one's folder."""
+    """The file in the first folder that holds the result of these runs."""
     return folders[0] / f"evaluate_{protocol}{'_ensemble' if len(folders) > 1 else ''}.json"
 
 
 def as_line(result: dict[str, Any]) -> str:
-    """A result for people."""
+    """A result as a line of text."""
     members, views = result["members"], result["views"]
     steps = f"step {members[0]['step']:,}" if len(members) == 1 else f"ensemble of {len(members)}"
     scales = f" at {', '.join(map(str, result['scales']))} pixels" if result["scales"] else ""
+    top5 = f", top-5 error {result['top5_error']:.2%}" if "top5_error" in result else ""
     return (
         f"{result['protocol']}{scales}, {views} {'view' if views == 1 else 'views'} of an image, {steps}: "
-        f"top-1 error {result['top1_error']:.2%}, top-5 error {result['top5_error']:.2%} "
-        f"of {result['examples']:,} images"
+        f"top-1 error {result['top1_error']:.2%}{top5} of {result['examples']:,} images"
     )
 
 
 def score(run: Run, passes: Sequence[Pass]) -> Scores:
-    """Mean probabilities of one network; RuntimeError if any view of any image was left out or seen twice."""
+    """The mean probabilities of one network; RuntimeError if any view of any image was left out or seen twice."""
     seen = [_one_pass(run, one) for one in passes]
     return dataclasses.replace(ensemble(seen), views=sum(one.views for one in seen))
 
@@ -107,30 +111,33 @@ def ensemble(scores: Sequence[Scores]) -> Scores:
 
 
 def errors(scores: Scores) -> dict[str, float]:
-    """top1_error and top5_error (fractions), cross_entropy (nats) and examples."""
+    """top1_error, top5_error if there are more than five classes (fractions), cross_entropy (nats) and examples."""
     logits = jnp.asarray(scores.log_probabilities)
     labels = jnp.asarray(scores.labels)
     losses = -jnp.take_along_axis(logits, labels[:, None], axis=1)[:, 0]
-    means = evaluate.means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
+    found = means(totals(losses, logits, labels, jnp.ones(len(labels), bool)))
+    top5 = {"top5_error": found["top5_error"]} if logits.shape[1] > 5 else {}
     return {
-        "top1_error": means["error"],
-        "top5_error": means["top5_error"],
-        "cross_entropy": means["loss"],
-        "examples": means["examples"],
+        "top1_error": found["error"],
+        **top5,
+        "cross_entropy": found["loss"],
+        "examples": found["examples"],
     }
 
 
 def _one_pass(run: Run, one: Pass) -> Scores:
-    """Mean probabilities over the views that one pass has of each image."""
+    """The mean probabilities over the views of each image in one pass."""
     examples, (height, width) = source(run, one), run.classifier.input_shape[:2]
     labels, views = np.zeros((2, len(examples)), np.int64)
     sums = np.full((len(examples), run.classifier.num_classes), -np.inf, np.float32)
     read = functools.partial(_read, examples, one.cut, width)
     ahead = batches.read_ahead(read, len(examples), max(run.config.data.workers, 1))
     pixels = run.config.evaluate.batch_size * height * width
-    for rows, indices, row_labels in _seen(run, one.dense, batches.by_shape(ahead, pixels, run.mesh.size)):
+    apply = jax.jit(functools.partial(log_probabilities, run, one.dense), out_shardings=mesh_lib.replicated(run.mesh))
+    todo = batches.by_shape(ahead, pixels, run.mesh.size)
+    for rows, indices, row_labels in run_over(functools.partial(_apply, apply, run), todo):
         real = indices >= 0
-        np.logaddexp.at(sums, indices[real], rows[real])
+        np.logaddexp.at(sums, indices[real], np.asarray(rows)[real])
         np.add.at(views, indices[real], 1)
         labels[indices[real]] = row_labels[real]
     if views.min() != views.max() or views.min() == 0:
@@ -151,23 +158,15 @@ def _read(examples: Source, cut: Cut, side: int, index: int) -> tuple[Views, int
     return cut(example["image"], side), int(example["label"])
 
 
-def _seen(
-    run: Run, dense: bool, todo: Iterable[tuple[ViewsOfAnyShape, Indices, Indices]]
-) -> Iterator[tuple[Float[np.ndarray, "batch classes"], Indices, Indices]]:
-    """Log-probabilities of each batch of views; the next one is on its way to the device when they are waited for."""
-    apply = jax.jit(functools.partial(log_probabilities, run, dense), out_shardings=mesh_lib.replicated(run.mesh))
-    placed, before = mesh_lib.batched(run.mesh), None
-    for views, *whose in todo:
-        running = apply(run.variables, mesh_lib.place(views, placed))
-        if before is not None:
-            yield np.asarray(before[0]), *before[1]
-        before = running, whose
-    if before is not None:
-        yield np.asarray(before[0]), *before[1]
+def _apply(
+    apply: Callable, run: Run, views: ViewsOfAnyShape, indices: Indices, labels: Indices
+) -> tuple[Float[Array, "batch classes"], Indices, Indices]:
+    """The log-probabilities of a batch of views, with the index and the label of the example of each."""
+    return apply(run.variables, mesh_lib.place(views, mesh_lib.batched(run.mesh))), indices, labels
 
 
 def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -> Float[Array, "batch classes"]:
-    """Logarithms of the softmax of the network's logits for stored images; `dense` takes images of any size.
+    """Logarithms of the softmax of the network's logits for stored images; `dense` is for images of any size.
 
     The logits of a dense application are averaged over places first (Simonyan 2014, section 3.2).
     """
@@ -180,7 +179,7 @@ def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -
 
 
 def _check_same_test_set(folders: Sequence[pathlib.Path]) -> None:
-    """UserError for runs that cannot be averaged, before anything is measured."""
+    """Raises UserError for runs whose test sets differ, before anything is measured."""
     first, *others = (workdir.load_info(folder) for folder in folders)
     for folder, info in zip(folders[1:], others, strict=True):
         if (info.class_names, info.test_size) != (first.class_names, first.test_size):

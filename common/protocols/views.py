@@ -1,6 +1,6 @@
 """The crops of a test image that the papers average over: pure functions of one image, as stored.
 
-Each takes a whole image, oblong or not, whose shorter side has the scale of the test, and the side of the squares
+Each takes a whole image, square or not, whose shorter side is the scale of the test, and the side of the squares
 that the network takes.
 """
 
@@ -19,16 +19,16 @@ Cut = Callable[[Pixels, int], Views]
 _GRID = 5  # VGG's crops along each axis
 
 
-def as_stored(image: Pixels, side: int) -> Views:  # noqa: ARG001
+def as_stored(image: Pixels, side: int) -> Views:
     """The image itself."""
     return image[None]
 
 
-def whole(image: Pixels, side: int) -> Views:  # noqa: ARG001
+def whole(image: Pixels, side: int) -> Views:
     """The image and its mirror image, for a network applied to whole images (Simonyan 2014, section 3.2).
 
     The longer side is cut at both ends to a multiple of an eighth of the shorter one (32 pixels of 256), so that a
-    network is compiled for some dozens of shapes rather than for hundreds.
+    network is compiled for dozens of shapes rather than for hundreds.
     """
     shorter = min(image.shape[:2])
     step = max(shorter // 8, 1)
@@ -48,11 +48,12 @@ def ten_crops(image: Pixels, side: int) -> Views:
     return _with_mirrors(_corners_and_centre(middle, side))
 
 
-def googlenet_crops(image: Pixels, side: int) -> Views:
+def three_square_crops(image: Pixels, side: int) -> Views:
     """36 views of three squares, to be taken at four scales (Szegedy 2014, section 7).
 
-    The squares are the left, middle and right one of the image, or the upper, middle and lower one of an upright
-    image. Of each: its corners and centre, the square itself shrunk to `side`, and the mirror images of these six.
+    The squares are on the left, in the middle and on the right of a landscape image, or at the top, in the middle and
+    at the bottom of a portrait one. The views of each are the crops at its four corners and its centre, the square
+    itself shrunk to `side`, and the mirror images of these six.
     """
     shrink, crops = Preparation(resize=side), []
     for place in (0.0, 0.5, 1.0):

@@ -1,8 +1,8 @@
-"""Writes a trained run as one page: `python -m common.report --workdir=DIR [--out=FILE]`.
+"""Writes a page about a trained run: `python -m common.report --workdir=DIR [--out=FILE]`.
 
-The page, by default DIR/report.html, is one file that needs nothing else. It shows the learning curves, the confusion
-matrix, the worst mistakes, the first filters, one image on its way through the layers, the parts of an image that
-matter, the family's own pictures and the recipe.
+The page, by default DIR/report.html, is one self-contained file. It shows the learning curves, the confusion matrix,
+the top predictions, the worst mistakes, the first filters, one image on its way through the layers, the parts of an
+image that matter, the family's own pictures and the recipe.
 """
 
 import pathlib
@@ -10,10 +10,11 @@ import pathlib
 from absl import flags
 
 from common import launch
-from common.errors import UserError, writing
+from common.errors import UserError, whole_file
 from common.report import sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
+_CHECKPOINT = launch.define_checkpoint()
 _OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
 
 
@@ -23,11 +24,9 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = pathlib.Path(_WORKDIR.value).expanduser()
     out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
-    content = sections.report_html(folder)
-    with writing(out):
-        fresh = out.with_name(out.name + ".tmp")
-        fresh.write_text(content, encoding="utf-8")
-        fresh.replace(out)
+    content = sections.report_html(folder, _CHECKPOINT.value)
+    with whole_file(out) as file:
+        file.write_text(content, encoding="utf-8")
     print(out)
 
 

@@ -1,6 +1,6 @@
-"""The pictures of a report: data in, matplotlib `Figure` out, nothing drawn on a screen.
+"""The figures of a report: functions from data to a matplotlib `Figure`; nothing is shown on a screen.
 
-Colours are Okabe and Ito's, or scales of one hue or of two, which people with any colour vision can tell apart.
+Colours are Okabe and Ito's, or scales of one or two hues, which people with any kind of colour vision can tell apart.
 """
 
 import math
@@ -17,39 +17,44 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 INK, GREY = "#1a1a1a", "#6b6b6b"
 TRAIN, TEST = "#d55e00", "#0072b2"  # vermilion and blue
-COUNTED_CLASSES = 30  # cells of a confusion matrix have room for numbers up to here
-NAMED_CLASSES = 100  # and its axes for names up to here
+COUNTED_CLASSES = 30  # the most classes for which a confusion matrix has room for counts
+NAMED_CLASSES = 100  # and for names on its axes
 FILTERS_SHOWN, MAPS_SHOWN, CLASSES_SHOWN = 96, 8, 10
 _NAME_LENGTH = 24
 
-# Without the palest quarter of Blues, so that a single mistake is seen.
+# Blues without its palest quarter, so that a single mistake is visible.
 _MISTAKES = LinearSegmentedColormap.from_list("mistakes", colormaps["Blues"](np.linspace(0.25, 1.0, 64)))
 
 
 class Maps(NamedTuple):
-    """What a layer made of one image."""
+    """The output of a layer for one image."""
 
     layer: str
     values: Float[np.ndarray, "height width maps"]
 
 
 def curves(
-    train: Sequence[dict[str, Any]], test: Sequence[dict[str, Any]], steps_per_epoch: float, shown_step: int
+    train: Sequence[dict[str, Any]],
+    watched: Sequence[dict[str, Any]],
+    split: str,
+    steps_per_epoch: float,
+    shown_step: int,
 ) -> Figure:
-    """Loss and error over epochs, from the records that `metrics.read` gives; errors are fractions there.
+    """Loss and error over epochs, from records of `metrics.read`, whose errors are fractions.
 
-    The test records at `shown_step` are marked. An axis is logarithmic where its values span a factor of eight.
+    watched: those of `split`, 'test' or 'validation'; the one at `shown_step` is marked. An axis is logarithmic where
+    its values span a factor of eight or more.
     """
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     figure.get_layout_engine().set(wspace=0.05)
     left, right = figure.subplots(1, 2)
     for axes, key, label, scale in ((left, "loss", "mean loss", 1), (right, "error", "error (% of images)", 100)):
-        for records, colour, name in ((train, TRAIN, "training"), (test, TEST, "test")):
+        for records, colour, name in ((train, TRAIN, "training"), (watched, TEST, split)):
             epochs, values = _series(records, key, steps_per_epoch, scale)
             axes.plot(epochs, values, color=colour, lw=1.8, marker="o" if len(epochs) <= 40 else "", ms=4, label=name)
-        at = _series([record for record in test if record["step"] == shown_step], key, steps_per_epoch, scale)
+        at = _series([record for record in watched if record["step"] == shown_step], key, steps_per_epoch, scale)
         axes.plot(*at, "o", ms=11, mfc="none", mec=INK, mew=1.3, label="checkpoint of this report")
-        _scale_values(axes, [scale * record[key] for record in (*train, *test)])
+        _scale_values(axes, [scale * record[key] for record in (*train, *watched)])
         axes.set(xlabel="epochs", ylabel=label, xlim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(True, color="#e6e6e6", lw=0.8)
@@ -65,7 +70,7 @@ def _series(
 
 
 def _scale_values(axes: Axes, values: Sequence[float]) -> None:
-    """Logarithmic where small values would otherwise lie on the axis; zeros then run off the bottom."""
+    """Makes the axis logarithmic where small values would otherwise lie on it; zeros then run off the bottom."""
     positive = [value for value in values if value > 0 and math.isfinite(value)]
     if not positive or max(positive) < 8 * min(positive):
         axes.set_ylim(bottom=0)
@@ -84,8 +89,8 @@ def _plain_number(value: float, _: int) -> str:
 def confusion(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> Figure:
     """Examples by true class (rows) and predicted class (columns).
 
-    The colour of a mistake is its count; what was right is grey, since it would drown the rest. Numbers are
-    written for up to 30 classes, names for up to 100.
+    Mistakes are coloured by their count. Correct predictions are grey, because their counts would drown the mistakes.
+    Counts are written for up to 30 classes, names for up to 100.
     """
     size = len(counts)
     wrong = np.ma.masked_equal(counts - np.diag(np.diag(counts)), 0)
@@ -94,7 +99,7 @@ def confusion(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[
     figure = Figure(figsize=(side + 0.8, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(np.ma.masked_equal(np.eye(size), 0), cmap="Greys", vmin=0, vmax=7)
-    # By the square root of the count: among many classes one frequent mistake would leave the others pale.
+    # Colours follow the square root of the count, so that one frequent mistake does not leave the others pale.
     norm = PowerNorm(0.5, vmin=min(1, highest - 1), vmax=highest)
     shades = axes.imshow(wrong, cmap=_MISTAKES, norm=norm)
     if size <= COUNTED_CLASSES:
@@ -106,7 +111,7 @@ def confusion(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[
     axes.grid(True, which="minor", color="#ececec", lw=0.6)
     axes.tick_params(which="both", length=0)
     axes.spines[:].set_color("#bdbdbd")
-    bar = figure.colorbar(shades, ax=axes, shrink=0.5, aspect=24, label="images mistaken")
+    bar = figure.colorbar(shades, ax=axes, shrink=0.5, aspect=24, label="misclassified images")
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
     bar.outline.set_visible(False)
     return figure
@@ -131,16 +136,31 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
     axes.set_yticks(range(len(names)), names, fontsize=font_size)
 
 
+def class_errors(
+    class_names: Sequence[str], examples: Int[np.ndarray, " classes"], errors: Float[np.ndarray, " classes"]
+) -> Figure:
+    """Bars of the error of each class, from top to bottom; `errors` are fractions of the numbers of `examples`."""
+    figure = Figure(figsize=(9.6, 0.27 * len(class_names) + 0.7), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(class_names)), 100 * errors, color=TEST, height=0.7)
+    for place, (count, error) in enumerate(zip(examples, errors, strict=True)):
+        axes.text(100 * error, place, f" {error:.1%} of {count:,}", va="center", fontsize=9, color=INK)
+    axes.set_yticks(range(len(class_names)), [shortened(name) for name in class_names])
+    axes.set(xlabel="error (% of images)", xlim=(0, 120 * errors.max() or 1), ylim=(len(class_names) - 0.5, -0.5))
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
 def shortened(name: str) -> str:
-    """A class's name, cut where it is too long for a picture."""
+    """The name of a class, cut where it is too long for a picture."""
     return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
 
 
 def filters(kernel: Float[np.ndarray, "height width channels filters"]) -> Figure:
-    """The kernels that look at the image, at most 96 of them.
+    """The kernels of the layer that reads the image, at most 96 of them.
 
-    Those of grey images are on one scale: blue is negative, white zero, red positive. Those of colour images are drawn
-    as colours, each on a scale of its own about grey, which is zero; see `coloured`.
+    Kernels for grey images share one scale: blue is negative, white zero, red positive. Kernels for colour images are
+    drawn in colour, each on its own scale around grey, which is zero; see `coloured`.
     """
     kernel = kernel[..., :FILTERS_SHOWN].astype(np.float32)
     rows, columns = filter_grid(kernel.shape[-1])
@@ -151,13 +171,13 @@ def filters(kernel: Float[np.ndarray, "height width channels filters"]) -> Figur
 
 
 def filter_grid(count: int) -> tuple[int, int]:
-    """Rows and columns of a picture of so many filters."""
+    """The rows and columns of a picture of `count` filters."""
     columns = min(count, 8 if count <= 32 else 16)
     return -(-count // columns), columns
 
 
 def draw_filters(figure: FigureBase, kernel: Float[np.ndarray, "height width channels filters"]) -> None:
-    """Draw filters on a figure or on a part of one, in rows."""
+    """Draws filters in rows on a figure or on a part of one."""
     largest = float(np.abs(kernel).max()) or 1.0
     grid = figure.subplots(*filter_grid(kernel.shape[-1]), squeeze=False)
     for axes in grid.flat:
@@ -173,9 +193,9 @@ def draw_filters(figure: FigureBase, kernel: Float[np.ndarray, "height width cha
 
 
 def coloured(kernel: Float[np.ndarray, "height width 3 filters"]) -> Float[np.ndarray, "filters height width 3"]:
-    """Filters as pictures, zero being grey and each one's largest weight a full colour.
+    """Filters as pictures, in which zero is grey and a filter's largest weight is a full colour.
 
-    Filters with less than a fifth of the largest weight of all stay pale, so that dead ones are not blown up.
+    Filters with less than a fifth of the largest weight of all stay pale, so that dead filters are not blown up.
     """
     largest = np.abs(kernel).max((0, 1, 2))
     scale = np.maximum(np.maximum(largest, 0.2 * largest.max()), np.finfo(np.float32).tiny)
@@ -188,9 +208,9 @@ def through_the_network(
     probabilities: Float[np.ndarray, " classes"],
     class_names: Sequence[str],
 ) -> Figure:
-    """One image, the eight liveliest maps of each layer, and the probabilities of the likeliest ten classes.
+    """One image, the eight maps of each layer that vary most, and the probabilities of the ten likeliest classes.
 
-    Each layer has a scale of its own, from its smallest value (dark) to its largest (bright), written at its left.
+    Each layer has its own scale, from its smallest value (dark) to its largest (bright), which is written on the left.
     """
     figure = Figure(figsize=(9.6, 1.12 * (len(layers) + 2) + 0.3), layout="constrained")
     grid = figure.add_gridspec(len(layers) + 2, MAPS_SHOWN + 1, width_ratios=[1.5] + [1] * MAPS_SHOWN)
@@ -211,7 +231,7 @@ def through_the_network(
 
 
 def liveliest(values: Float[np.ndarray, "height width maps"]) -> Int[np.ndarray, " shown"]:
-    """The maps that vary most over the image, at most eight, in the layer's order."""
+    """Indices of the maps that vary most over the image, at most eight, in the layer's order."""
     return np.sort(np.argsort(-values.std((0, 1)), kind="stable")[:MAPS_SHOWN])
 
 
@@ -234,7 +254,7 @@ def _bars(axes: Axes, probabilities: Float[np.ndarray, " classes"], class_names:
 def show_image(
     axes: Axes, image: UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"]
 ) -> None:
-    """Draw an image without a frame."""
+    """Draws an image without a frame."""
     axes.imshow(pixels(image), cmap="gray", vmin=0, vmax=255)
     axes.set_axis_off()
 
@@ -242,9 +262,9 @@ def show_image(
 def pixels(
     image: UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"],
 ) -> UInt8[np.ndarray, "height width *colours"]:
-    """An image as screens show it: [height, width] when grey, [height, width, 3] in colour.
+    """An image ready to be shown: [height, width] if grey, [height, width, 3] in colour.
 
-    Float images, whose scale is their dataset's own, are stretched from their smallest value to their largest.
+    Float images, whose scale depends on the dataset, are stretched: the smallest value is 0 and the largest 255.
     """
     if image.dtype != np.uint8:
         low, high = float(image.min()), float(image.max())

@@ -1,4 +1,4 @@
-"""What a network looks at: how its probability of the true class falls when a part of the image is covered.
+"""Occlusion maps: how the probability of the true class falls when a part of the image is covered.
 
 Zeiler and Fergus 2014, section 4.2: a grey square slides over the image.
 """
@@ -15,15 +15,15 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 Images = Float[Array, "batch height width channels"]
 Predict = Callable[[PyTree, Images], Float[Array, "batch classes"]]
 
-_BATCH = 64  # covered images that are looked at together
+_BATCH = 64  # covered images in a batch
 
 
 @dataclasses.dataclass(frozen=True)
 class Sensitivity:
-    """What remains of a class when a square covers the image.
+    """The probability of a class while a square covers a part of the image.
 
-    probabilities: of the class, with the square's middle at each place of a grid. rows, columns: the middles, in
-    pixels of the image. side: the square's, in pixels. uncovered: the probability of the class without a square.
+    probabilities: for each position of the square's centre on a grid. rows, columns: the positions, in pixels of the
+    image. side: the side of the square, in pixels. uncovered: the probability without a square.
     """
 
     probabilities: Float[np.ndarray, "images rows columns"]
@@ -45,7 +45,7 @@ def sensitivity(
     """The probability of each image's label while a square of `side` pixels moves over it in steps of `stride`.
 
     predict: (variables, network input) -> probabilities, a pure function. images and `grey`, the square's colour, are
-    on the network's scale. The square goes from edge to edge, where half of it is outside the image.
+    on the network's scale. At the edges of the image half of the square is outside it.
     """
     tops, lefts = (_starts(length, side, stride) for length in images.shape[1:3])
     corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -59,7 +59,7 @@ def sensitivity(
 
 
 def _starts(length: int, side: int, stride: int) -> Int[np.ndarray, " places"]:
-    """First pixels of the square along an axis, as far from one edge as from the other."""
+    """The first pixel of the square at each place along an axis; the places are centred on the axis."""
     return np.arange(0, length, stride) + (length - 1) % stride // 2 - side // 2
 
 

@@ -1,4 +1,4 @@
-"""A page of text and pictures in one HTML file that needs nothing else: styles and pictures are inside."""
+"""A page of text and pictures as one self-contained HTML file, with its styles and pictures inside."""
 
 import base64
 import html
@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-_PIXELS_PER_INCH = 96  # what CSS calls an inch
-_SMALLEST_WIDTH = 560  # pixels, under which a picture is scrolled sideways rather than shrunk further
+_PIXELS_PER_INCH = 96  # of CSS
+_SMALLEST_WIDTH = 560  # pixels; on narrower screens a picture is scrolled sideways, not shrunk further
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -43,7 +43,7 @@ summary { cursor: pointer; color: #00568a; }
 
 
 def document(title: str, parts: Iterable[str]) -> str:
-    """The whole file, from its title as text and what it contains as HTML."""
+    """The whole file; `title` is plain text, `parts` are HTML."""
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -53,7 +53,7 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def section(name: str, title: str, caption: str, *parts: str) -> str:
-    """A heading with the anchor `name`, a sentence or two of text on what one sees, and the HTML that shows it."""
+    """A heading with the anchor `name`, a caption of a sentence or two as plain text, and parts as HTML."""
     heading = f'<section id="{name}">\n<h2>{html.escape(title)}</h2>\n'
     return heading + paragraph(caption) + "\n".join(parts) + "\n</section>"
 
@@ -64,24 +64,24 @@ def paragraph(text: str) -> str:
 
 
 def numbers(pairs: Sequence[tuple[str, str]]) -> str:
-    """Numbers to see first, each over what it is."""
+    """The headline numbers from pairs of name and value, each value above its name."""
     items = (f"<li><b>{html.escape(value)}</b><span>{html.escape(name)}</span></li>" for name, value in pairs)
     return f'<ul class="numbers">{"".join(items)}</ul>'
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:
-    """Names and values, side by side where there is room."""
+    """A table of names and values, in several columns where there is room."""
     cells = (f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in rows)
     return f'<dl class="table">{"".join(cells)}</dl>'
 
 
 def folded(title: str, content: str) -> str:
-    """HTML that is hidden until it is asked for."""
+    """HTML that is hidden until the reader opens it."""
     return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
 
 
 def picture(figure: Figure, description: str) -> str:
-    """A figure at its own size, smaller on narrow screens; `description` is read out to who cannot see it."""
+    """A figure at its own size, or smaller on narrow screens; `description` is its alternative text."""
     file = io.BytesIO()
     figure.savefig(file, format="png", dpi=1.5 * _PIXELS_PER_INCH)
     width = round(figure.get_figwidth() * _PIXELS_PER_INCH)
@@ -90,7 +90,7 @@ def picture(figure: Figure, description: str) -> str:
 
 
 def examples(items: Sequence[tuple[UInt8[np.ndarray, "height width *colours"], str, str]]) -> str:
-    """A gallery of small images, each over two lines of text."""
+    """A gallery of small images, each above two lines of text."""
     cells = []
     for image, first, second in items:
         file = io.BytesIO()

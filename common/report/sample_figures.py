@@ -1,4 +1,4 @@
-"""Pictures of single test images in a report: their likeliest classes, and what covering parts of them does."""
+"""Figures of single test images: their top predictions, and the effect of covering parts of them."""
 
 from collections.abc import Sequence
 
@@ -6,24 +6,25 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
 from common.data.preparation import Pixels
 from common.report.figures import GREY, INK, TRAIN, shortened, show_image
 from common.report.occlusion import Sensitivity
 
-_HARM = 0.01  # of probability, under which it does not matter what is covered
-_RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue that text can be read on
+_HARM = 0.01  # the least fall in probability that is worth showing
+_RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue on which text is readable
 _COLUMNS, _BARS = 4, 5
 
 
-def likeliest(
+def top_predictions(
     images: Sequence[Pixels],
     labels: Int[np.ndarray, " images"],
     probabilities: Float[np.ndarray, "images classes"],
     class_names: Sequence[str],
 ) -> Figure:
-    """Images over their true class and bars of the five likeliest ones (Krizhevsky 2012, Figure 4, left)."""
+    """Images with their true classes and bars of the five likeliest classes (Krizhevsky 2012, Figure 4, left)."""
     rows = -(-len(images) // _COLUMNS)
     figure = Figure(figsize=(9.6, 3.75 * rows), layout="constrained")
     figure.get_layout_engine().set(h_pad=0.04, w_pad=0.12, hspace=0.02)
@@ -38,7 +39,7 @@ def likeliest(
 
 
 def _ranking(axes: Axes, probabilities: Float[np.ndarray, " classes"], label: int, class_names: Sequence[str]) -> None:
-    """Bars from the top, each with the name of its class on it; the true class's is orange."""
+    """Draws a bar for each likely class, the likeliest at the top, with its name; the true class is orange."""
     shown = np.argsort(-probabilities, kind="stable")[:_BARS]
     colours = [_RIGHT if index == label else _OTHER for index in shown]
     axes.barh(range(len(shown)), [1.0] * len(shown), color="#f2f2f2", height=0.8)
@@ -53,9 +54,9 @@ def _ranking(axes: Axes, probabilities: Float[np.ndarray, " classes"], label: in
 
 
 def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str]) -> Figure:
-    """Images, with the square at the place where it does most harm, over the maps of what it leaves of the class.
+    """Images above their occlusion maps; the square is drawn where it lowers the probability most.
 
-    Of a map each cell is where the square's middle was; its colour is the probability of the true class then.
+    A cell of a map is a position of the square's centre; its colour is the probability of the true class.
     """
     figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.2), layout="constrained")
     figure.get_layout_engine().set(wspace=0.04, hspace=0.03)
@@ -74,8 +75,8 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
     return figure
 
 
-def _map(axes: Axes, found: Sensitivity, number: int, size: tuple[int, int]):  # noqa: ANN202
-    """One image's map, in the image's own coordinates."""
+def _map(axes: Axes, found: Sensitivity, number: int, size: tuple[int, int]) -> AxesImage:
+    """Draws the map of one image, in the image's coordinates."""
     half = np.diff(found.rows[:2]).sum() / 2, np.diff(found.columns[:2]).sum() / 2
     top, bottom = found.rows[0] - half[0], found.rows[-1] + half[0]
     left, right = found.columns[0] - half[1], found.columns[-1] + half[1]

@@ -4,11 +4,10 @@ A family's `pictures.py` may have
 
     pictures(run, images, labels) -> [(title, caption, matplotlib Figure), ...]
 
-for a `trained.Run` and up to a thousand of its test images, as stored, from all over the test set.
+for a `trained.Run` and up to a thousand of its test images, as stored, evenly spaced over the test set.
 """
 
 import functools
-import importlib.util
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -28,58 +27,59 @@ from common.anatomy.layer_table import Row
 from common.data import datasets, pipeline
 from common.data.datasets import Source
 from common.data.preparation import Pixels
-from common.optim import plan
+from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
 from common.report import figures, mistakes, page, samples
-from common.report.mistakes import Results
 from common.run import metrics, summary, trained
-from common.run.trained import Run
+from common.run.trained import Predictions, Run
 from common.training.state import num_parameters
 
 _LAYERS_SHOWN, _SAMPLE = 8, 1000
-# Of a confusion matrix with more classes than have room for names, this many are shown.
+# The classes shown of a confusion matrix that has no room for the names of all.
 _WORST_CLASSES = 50
-# What a recipe says even where it is the default, and what it leaves out.
+_BARS = 30  # the most classes whose errors are drawn as bars
+# Options that a recipe lists even at their defaults, and options that it never lists.
 _ALWAYS = ("train.length", "train.batch_size", "optimizer.name", "schedule.name", "seed")
 _NEVER = ("data.directory", "data.workers", "model.family", "model.variant")
 
 
-def report_html(folder: pathlib.Path) -> str:
-    """The report, as HTML, of the run in `folder`; UserError when there is none or its dataset is missing."""
-    run = trained.load(folder)
-    # Only test images are looked at, each once or twice: decoding the training set would be most of the time.
+def report_html(folder: pathlib.Path, checkpoint: str = "") -> str:
+    """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing."""
+    run = trained.load(folder, checkpoint)
+    # Only test images are read, each once or twice: decoding the training set would take most of the time.
     data = run.config.data.copy_and_resolve_references()
     data.memory = "stream"
     test = datasets.load(data).test
-    results = mistakes.on_test_set(run, test)
+    predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
-    parts = [*results_first(run, folder, results), *curves(run, folder), confusion(run, results)]
-    parts += [samples.likeliest(run, test, results), worst_mistakes(run, test, results)]
-    parts += [*first_filters(run, layers), example(run, test, results, layers), samples.covered(run, test, results)]
-    parts += [*family_pictures(run, test), what_was_run(run, folder)]
+    parts = [*results_first(run, folder, predictions), *curves(run, folder)]
+    parts += [confusion(run, predictions), class_errors(run, predictions)]
+    parts += [samples.top_predictions(run, test, predictions), worst_mistakes(run, test, predictions)]
+    parts += [*first_filters(run, layers), example(run, test, predictions, layers)]
+    parts += [samples.covered(run, test, predictions), *family_pictures(run, test), what_was_run(run, folder)]
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
 
 
-def results_first(run: Run, folder: pathlib.Path, results: Results) -> list[str]:
-    """Network, data, and the numbers to see first."""
+def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[str]:
+    """The network, the data and the headline numbers."""
     info, model = run.info, run.config.model
-    due = plan.make_plan(run.config, info.train_size)
+    plan = make_plan(run.config, info.train_size)
     shape = "×".join(map(str, info.image_shape))
     text = (
         f"{model.variant}, of the family {model.family}: {num_parameters(run.variables['params']):,} parameters. "
-        f"{info.name}: {info.train_size:,} images of {shape} to learn from and {info.test_size:,} to be tested on, in "
+        f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, in "
         f"{info.num_classes} classes."
     )
-    shown = [(f"test error of the best checkpoint, epoch {run.step / due.epoch:.3g}", f"{results.error:.2%}")]
+    shown = [(f"test error of this checkpoint, epoch {run.step / plan.epoch:.3g}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
-        shown += _finished(summary.read(folder), due)
+        shown += _finished(summary.read(folder), plan)
     else:
-        text += f" The run is not finished: its last checkpoint is before step {due.total:,}."
+        text += f" The run is not finished: its last checkpoint is before step {plan.total:,}."
     return [page.paragraph(text), page.numbers(shown)]
 
 
 def what_was_run(run: Run, folder: pathlib.Path) -> str:
-    """The recipe, and what it was run with."""
+    """The recipe, and the versions and hardware of the run."""
     versions = summary.read(folder)["environment"] if summary.exists(folder) else {}
     return page.section(
         "recipe",
@@ -90,14 +90,14 @@ def what_was_run(run: Run, folder: pathlib.Path) -> str:
     )
 
 
-def _finished(done: dict[str, Any], due: plan.Plan) -> list[tuple[str, str]]:
-    """Names and values of what a finished run's summary says."""
-    seconds = done["seconds"]["train"] + done["seconds"]["test"]
+def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
+    """Names and values of the headline numbers of a finished run."""
+    seconds = sum(done["seconds"].values())
     return [
-        (f"test error at the end, epoch {done['step'] / due.epoch:.3g}", f"{done['test']['error']:.2%}"),
-        ("training error at the end, as images were fed", f"{done['train']['error']:.2%}"),
-        ("training images a second", f"{done['images_per_second']:,.0f}"),
-        ("time, testing included", _time(seconds)),
+        (f"test error at the end, epoch {done['step'] / plan.epoch:.3g}", f"{done['test']['error']:.2%}"),
+        ("training error at the end, on images as they were fed", f"{done['train']['error']:.2%}"),
+        ("training images per second", f"{done['images_per_second']:,.0f}"),
+        ("time, including testing", _time(seconds)),
     ]
 
 
@@ -108,9 +108,9 @@ def _time(seconds: float) -> str:
 
 
 def recipe(config: ConfigDict) -> list[tuple[str, str]]:
-    """Options and values: the network's, those that are not the default, and those no recipe goes without.
+    """Options and values: the network's, those that differ from their defaults, and those that every recipe lists.
 
-    Of the schedule, no rate that it does not read.
+    Rates that the schedule does not read are left out.
     """
     defaults = config_lib.flat(config_lib.base(ConfigDict()))
     always = {*_ALWAYS, *(f"schedule.{key}" for key in SCHEDULES[config.schedule.name].reads)}
@@ -123,54 +123,72 @@ def recipe(config: ConfigDict) -> list[tuple[str, str]]:
 
 
 def curves(run: Run, folder: pathlib.Path) -> list[str]:
-    """Loss and error over the epochs; nothing for a run that has recorded none."""
-    train, test = metrics.read(folder, "train"), metrics.read(folder, "test")
-    if not (train or test):
+    """Loss and error over epochs; empty for a run without records."""
+    split = "validation" if run.info.validation_size else "test"
+    train, watched = metrics.read(folder, "train"), metrics.read(folder, split)
+    if not (train or watched):
         return []
-    epoch = plan.make_plan(run.config, run.info.train_size).epoch
+    epoch = make_plan(run.config, run.info.train_size).epoch
     caption = (
         "Loss and error over passes through the training set. Training values are means over the updates since the "
-        "record before, on images as they were fed, random distortions included; test values are of the whole test "
-        "set at that moment. That is why training can lie above test."
+        "previous record, on images as they were fed, random distortions included. "
+        f"{split.capitalize()} values are of the whole {split} set at that moment. This is why training can lie above "
+        f"{split}."
     )
-    figure = figures.curves(train, test, epoch, run.step)
+    figure = figures.curves(train, watched, split, epoch, run.step)
     return [page.section("curves", "Learning curves", caption, page.picture(figure, "loss and error over epochs"))]
 
 
-def confusion(run: Run, results: Results) -> str:
-    """What is taken for what, over the whole test set."""
-    counts, names = mistakes.confusion_counts(results, run.info.num_classes), run.info.class_names
+def confusion(run: Run, predictions: Predictions) -> str:
+    """The confusion matrix of the whole test set."""
+    counts, names = mistakes.confusion_counts(predictions, run.info.num_classes), run.info.class_names
     caption = (
-        f"Rows are the true class of the {len(results.labels):,} test images, columns what the network says; what is "
-        "right is grey, on the diagonal, and mistakes are blue. "
+        f"Rows are the true classes of the {len(predictions.labels):,} test images, columns the predicted ones. "
+        "Correct predictions are grey, on the diagonal; mistakes are blue. "
     ) + mistakes.most_confused(counts, names)
     if len(names) > figures.NAMED_CLASSES:
         wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
         chosen = np.sort(np.argsort(-wrong, kind="stable")[:_WORST_CLASSES])
         counts, names = counts[np.ix_(chosen, chosen)], [names[i] for i in chosen]
-        caption += f" Of {run.info.num_classes} classes the {_WORST_CLASSES} with the most mistakes are shown."
+        caption += f" Of {run.info.num_classes} classes, the {_WORST_CLASSES} with the most mistakes are shown."
     picture = page.picture(figures.confusion(counts, names), "confusion matrix")
     return page.section("confusion", "Confusion matrix", caption, picture)
 
 
-def worst_mistakes(run: Run, test: Source, results: Results) -> str:
+def class_errors(run: Run, predictions: Predictions) -> str:
+    """The error on each class of the test set: bars for the worst classes, a table of all."""
+    (examples, errors), names = mistakes.class_errors(predictions, run.info.num_classes), run.info.class_names
+    order = np.argsort(-errors, kind="stable")[: np.count_nonzero(examples)]  # NaN comes last
+    drawn = order[:_BARS]
+    caption = "The error on the test images of each class, the highest first."
+    if len(order) > len(drawn):
+        caption += f" The {len(drawn)} classes with the highest errors are drawn; the table lists all {len(order)}."
+    if len(order) < len(examples):
+        caption += f" The test set has no images of {len(examples) - len(order)} classes."
+    figure = figures.class_errors([names[index] for index in drawn], examples[drawn], errors[drawn])
+    rows = [(names[index], f"{errors[index]:.1%} of {examples[index]:,}") for index in order]
+    every = page.folded("all classes", page.table(rows))
+    return page.section("classes", "Error by class", caption, page.picture(figure, "error of each class"), every)
+
+
+def worst_mistakes(run: Run, test: Source, predictions: Predictions) -> str:
     """The mistakes with the largest losses, as pictures."""
     caption = (
-        "The wrongly classified test images with the largest losses, the largest first: under each its class, then "
-        "what the network takes it for and with what probability."
+        "The misclassified test images with the largest losses, the largest first. Under each is its true class, then "
+        "the predicted class and its probability."
     )
     names, items = run.info.class_names, []
-    for index in mistakes.worst(results):
-        predicted = results.predicted[index]
-        said = f"as {names[predicted]}, {results.probabilities[index, predicted]:.0%}"
-        items.append((figures.pixels(test[int(index)]["image"]), names[results.labels[index]], said))
+    for index in mistakes.worst(predictions):
+        predicted = predictions.predicted[index]
+        said = f"as {names[predicted]}, {np.exp(predictions.log_probabilities[index, predicted]):.0%}"
+        items.append((figures.pixels(test[int(index)]["image"]), names[predictions.labels[index]], said))
     if not items:
-        caption = "Every test image is classified rightly."
+        caption = "Every test image is classified correctly."
     return page.section("mistakes", "Worst mistakes", caption, page.examples(items))
 
 
 def first_filters(run: Run, layers: Sequence[Row]) -> list[str]:
-    """The kernels of the first convolution that reads the image; nothing for a network without one."""
+    """The kernels of the first convolution that reads the image; empty for a network without one."""
     parameters = traverse_util.flatten_dict(run.variables["params"], sep="/")
     channels = run.classifier.input_shape[-1]
     for row in layers:
@@ -182,30 +200,31 @@ def first_filters(run: Run, layers: Sequence[Row]) -> list[str]:
 
 def _filters(layer: str, kernel: Float[np.ndarray, "height width channels filters"]) -> str:
     height, width, channels, count = kernel.shape
-    shown = f"the first {figures.FILTERS_SHOWN} of the {count}" if count > figures.FILTERS_SHOWN else f"the {count}"
+    shown = f"the first {figures.FILTERS_SHOWN} of {count}" if count > figures.FILTERS_SHOWN else f"all {count}"
     scale = (
-        "each on a scale of its own, zero is grey"
+        "each has its own scale, on which zero is grey"
         if channels == 3
         else "red is positive, blue is negative, white is zero"
     )
-    caption = f"Weights of {shown} kernels of {height}×{width} with which {layer} looks at the image; {scale}."
+    caption = f"Weights of {layer}, which reads the image: {shown} kernels of {height}×{width}; {scale}."
     return page.section("filters", "First filters", caption, page.picture(figures.filters(kernel), "first filters"))
 
 
-def example(run: Run, test: Source, results: Results, layers: Sequence[Row]) -> str:
+def example(run: Run, test: Source, predictions: Predictions, layers: Sequence[Row]) -> str:
     """The first test image on its way through the network."""
     image, names = test[0]["image"], run.info.class_names
     caption = (
-        f"The first test image, of class {names[results.labels[0]]}, and what the layers make of it: of each layer the "
-        f"{figures.MAPS_SHOWN} maps that vary most, from its smallest value (dark) to its largest (bright); at the "
-        "bottom the probabilities of the likeliest classes."
+        f"The first test image, of class {names[predictions.labels[0]]}, and the outputs of layers for it: the "
+        f"{figures.MAPS_SHOWN} maps of each layer that vary most, from the layer's smallest value (dark) to its "
+        "largest (bright). At the bottom are the probabilities of the likeliest classes."
     )
-    figure = figures.through_the_network(image, feature_maps(run, image, layers), results.probabilities[0], names)
+    probabilities = np.exp(predictions.log_probabilities[0])
+    figure = figures.through_the_network(image, feature_maps(run, image, layers), probabilities, names)
     return page.section("maps", "One image through the network", caption, page.picture(figure, "feature maps"))
 
 
 def feature_maps(run: Run, image: Pixels, layers: Sequence[Row]) -> list[figures.Maps]:
-    """What layers make of one stored image, at most eight of them, evenly spread from the first to the last.
+    """The outputs of at most eight layers for one stored image, evenly spaced from the first to the last.
 
     Layers are the outermost modules whose outputs are maps of more than one pixel.
     """
@@ -224,22 +243,20 @@ def feature_maps(run: Run, image: Pixels, layers: Sequence[Row]) -> list[figures
 
 @functools.partial(jax.jit, static_argnums=0)
 def _intermediates(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
-    """Every module's output, under its path."""
+    """The output of every module, by its path."""
     _, state = module.apply(variables, images, train=False, capture_intermediates=True, mutable=["intermediates"])
     return state["intermediates"]
 
 
 def _spread(size: int, count: int) -> Int[np.ndarray, " chosen"]:
-    """At most `count` of `size` positions, evenly from the first to the last."""
+    """At most `count` of `size` positions, evenly spaced from the first to the last."""
     return np.unique(np.linspace(0, size - 1, min(size, count)).round().astype(np.int64))
 
 
 def family_pictures(run: Run, test: Source) -> list[str]:
-    """Sections with what the family's `pictures.py` draws."""
+    """Sections with the pictures of the family's `pictures.py`."""
     family = run.config.model.family
-    if importlib.util.find_spec(f"{family}.pictures") is None:
-        return []
-    draw = getattr(models.family_module(family, "pictures"), "pictures", None)
+    draw = getattr(models.optional_module(family, "pictures"), "pictures", None)
     if draw is None:
         return []
     drawn = draw(run, *pipeline.gather(test, _spread(len(test), _SAMPLE)))

@@ -1,20 +1,24 @@
-"""Checkpoints: saved asynchronously, committed whole or not at all, restored onto whatever devices there are.
+"""Checkpoints, saved asynchronously and restored onto any number of devices.
 
-Orbax writes each one under a temporary name and renames it when complete, so a kill at any moment leaves the
-earlier ones as they were.
+Orbax writes each one under a temporary name and renames it when it is complete, so a kill at any moment leaves the
+earlier ones as they were. Each is read by itself: damage to one never touches another. A checkpoint carries a checksum
+of every array, which is verified when it is restored.
 """
 
 import contextlib
+import json
+import math
 import pathlib
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import jax
+import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from absl import logging
 from jax.sharding import Mesh
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN
 
 from common.devices import sharding
@@ -23,15 +27,109 @@ from common.processes import distributed
 from common.training.state import TrainState
 
 FOLDER = "checkpoints"
-_SPARE_BYTES = 2**20  # for what is written beside a checkpoint's arrays
-_PATIENCE = 300.0  # seconds for all processes to have tried to read a checkpoint
-DAMAGED = "damaged"  # where unreadable checkpoints are moved, so that training can write those steps again
+DAMAGED = "damaged"  # where training moves checkpoints that cannot be read, so that it can write those steps again
+_ITEM, _METRICS, _METADATA = "default", "metrics/metrics", "_CHECKPOINT_METADATA"  # orbax's names in a checkpoint
+_CHECKSUMS = "checksums"
+_SPARE_BYTES = 2**20  # for the files beside a checkpoint's arrays
+_PATIENCE = 300.0  # seconds in which all processes try to read a checkpoint
+
+
+class Unreadable(UserError):  # noqa: N818
+    """A checkpoint that is damaged or incomplete."""
+
+
+def steps(workdir: pathlib.Path) -> list[int]:
+    """Steps that have a checkpoint, oldest first."""
+    return sorted(int(path.name) for path in (workdir / FOLDER).glob("*") if path.name.isdecimal() and path.is_dir())
+
+
+def saved_error(workdir: pathlib.Path, step: int) -> float | None:
+    """The test error that was measured when the checkpoint was saved, None where there is no such number."""
+    try:
+        error = json.loads((workdir / FOLDER / str(step) / _METRICS).read_text(encoding="utf-8"))["error"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+
+
+def best_first(workdir: pathlib.Path) -> list[int]:
+    """The steps that have a checkpoint: those with a test error from the lowest on, then the others, newest first.
+
+    Of equal errors the later step comes first.
+    """
+    errors = {step: saved_error(workdir, step) for step in steps(workdir)}
+    return sorted(errors, key=lambda step: (math.inf if errors[step] is None else errors[step], -step))
+
+
+def restore(workdir: pathlib.Path, step: int, like: TrainState, mesh: Mesh) -> TrainState:
+    """The state saved at `step`, laid out on `mesh`; `like` gives its structure and shapes.
+
+    The numbers of devices and of processes that saved it do not matter. Raises Unreadable for a checkpoint that is
+    damaged, and UserError for one of another network.
+    """
+    folder = workdir.absolute() / FOLDER / str(step)
+    target = sharding.sharded_structs(like, mesh)
+    try:
+        expected = _saved_checksums(folder)
+        with distributed.noticing(), ocp.StandardCheckpointer() as checkpointer:
+            state = checkpointer.restore(folder / _ITEM, target)
+    except Exception as error:
+        _check_shapes(error, folder)
+        raise Unreadable(f"checkpoint {folder} cannot be read: {_first_line(error)}") from error
+    changed = [name for name, value in _checksums(state).items() if expected and expected.get(name) != value]
+    if changed:
+        raise Unreadable(f"checkpoint {folder} is damaged: the checksum of '{changed[0]}' is another")
+    return state
+
+
+def restore_first(
+    workdir: pathlib.Path, candidates: Iterable[int], like: TrainState, mesh: Mesh
+) -> tuple[int, TrainState, list[int]]:
+    """The first of some checkpoints that every process can read: its step, its state, and the steps passed over.
+
+    Each checkpoint that is passed over is named in a warning. Raises Unreadable when none can be read.
+    """
+    passed: list[int] = []
+    first_error: Unreadable | None = None
+    for step in candidates:
+        error, state = None, None
+        try:
+            state = restore(workdir, step, like, mesh)
+        except Unreadable as unreadable:
+            error = unreadable
+        if not distributed.any_of(f"unreadable {workdir}/{step}", error is not None, _PATIENCE):
+            assert state is not None
+            return step, state, passed
+        passed.append(step)
+        first_error = first_error or error
+        logging.warning("%s; using another one", error or f"checkpoint {step} cannot be read by another process")
+    reason = f" ({first_error})" if first_error else ""
+    raise Unreadable(f"none of the checkpoints in {workdir / FOLDER} can be read{reason}")
+
+
+def restore_latest(workdir: pathlib.Path, like: TrainState, mesh: Mesh) -> TrainState | None:
+    """The newest state that can be read, None if there is no checkpoint; for training, before `Checkpoints` opens.
+
+    Newer ones are moved to `damaged/`, so that their steps can be saved again. Raises Unreadable, and moves nothing,
+    when no checkpoint can be read.
+    """
+    found = steps(workdir)
+    if not found:
+        return None
+    _, state, passed = restore_first(workdir, reversed(found), like, mesh)
+    if passed:
+        if distributed.is_primary():
+            for step in passed:
+                _set_aside(workdir, step)
+        distributed.barrier("damaged checkpoints are set aside", _PATIENCE)
+    return state
 
 
 class Checkpoints:
-    """The checkpoints of one work directory."""
+    """Saves the checkpoints of one work directory and deletes those that need not be kept."""
 
-    def __init__(self, workdir: pathlib.Path, keep: int = 1, keep_every: int = 0, read_only: bool = False):
+    def __init__(self, workdir: pathlib.Path, keep: int = 1, keep_every: int = 0):
+        """Keeps the latest `keep`, the one with the lowest test error, and those at multiples of `keep_every`."""
         self.folder = workdir.absolute() / FOLDER
         best = BestN(
             get_metric_fn=lambda metrics: metrics["error"], reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -39,81 +137,43 @@ class Checkpoints:
         forever = [EveryNSteps(keep_every)] if keep_every else []
         policy = AnyPreservationPolicy([LatestN(keep), best, *forever])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, best_fn=lambda metrics: metrics["error"], best_mode="min", read_only=read_only
+            preservation_policy=policy, best_fn=lambda metrics: metrics["error"], best_mode="min"
         )
+        if distributed.is_primary():
+            _repair(workdir)
         with _one_line_errors(self.folder):
-            self._manager = ocp.CheckpointManager(self.folder, options=options)
-
-    def steps(self) -> list[int]:
-        """Steps that have a complete checkpoint, oldest first."""
-        return sorted(self._manager.all_steps())
-
-    def best_step(self) -> int | None:
-        """The step with the lowest test error among those kept."""
-        return self._manager.best_step()
+            self._manager = ocp.CheckpointManager(
+                self.folder, item_handlers=ocp.StandardCheckpointHandler(), options=options
+            )
 
     def save(self, step: int, state: TrainState, error: float | None) -> None:
-        """Start saving `state`; `error` is the test error measured at this step, None if there was none.
+        """Starts to save `state`; `error` is the test error measured at this step, None if there was none.
 
-        UserError when there is no room for it, or when the save before has failed.
+        UserError when there is no room for it, or when the previous save failed.
         """
         self._check_room(state)
         metrics = None if error is None else {"error": error}
         with _one_line_errors(self.folder):
-            self._manager.save(step, args=ocp.args.StandardSave(state), metrics=metrics)
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(state),
+                metrics=metrics,
+                custom_metadata={_CHECKSUMS: _checksums(state)},
+            )
 
     def _check_room(self, state: PyTree) -> None:
-        """Ask first: a disk that runs full while orbax writes makes its threads fail one after another."""
-        free, needed = shutil.disk_usage(self.folder).free, _SPARE_BYTES + sum(x.nbytes for x in jax.tree.leaves(state))
+        """UserError without enough room: on a disk that runs full meanwhile, orbax's threads fail one by one."""
+        with _one_line_errors(self.folder):
+            free = shutil.disk_usage(self.folder).free
+        needed = _SPARE_BYTES + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         if free < needed:
             raise UserError(
                 f"no room for a checkpoint in {self.folder}: {free / 1e6:,.1f} MB are free and {needed / 1e6:,.1f} "
                 "needed (earlier ones are kept)"
             )
 
-    def restore(self, step: int, like: TrainState, mesh: Mesh) -> TrainState:
-        """The state saved at `step`, laid out on `mesh`; `like` gives its structure and shapes.
-
-        It does not matter on how many devices, or by how many processes, it was saved.
-        """
-        return self._manager.restore(step, args=ocp.args.StandardRestore(sharding.like(like, mesh)))
-
-    def restore_latest(self, like: TrainState, mesh: Mesh) -> TrainState | None:
-        """The newest state that can be read, None if there is no checkpoint.
-
-        Unreadable ones, by any of the processes, are moved to `damaged/` with a warning; UserError when there are only
-        such.
-        """
-        steps = self.steps()
-        for step in reversed(steps):
-            state, error = self._try(step, like, mesh)
-            if not distributed.any_of(f"unreadable {step}", error is not None, _PATIENCE):
-                return state
-            logging.warning("checkpoint %d cannot be read (%s); using the one before", step, _first_line(error))
-            if distributed.is_primary():
-                self._set_aside(step)
-            distributed.barrier(f"set aside {step}", _PATIENCE)
-            self._manager.reload()
-        if steps:
-            raise UserError(f"none of the checkpoints in {self.folder} can be read; moved to {DAMAGED}/")
-        return None
-
-    def _try(self, step: int, like: TrainState, mesh: Mesh) -> tuple[TrainState | None, Exception | None]:
-        """The state, or what made it unreadable here; that another process is lost is not the checkpoint's fault."""
-        try:
-            with distributed.noticing():
-                return self.restore(step, like, mesh), None
-        except Exception as error:  # noqa: BLE001  a damaged file can fail anywhere inside the reader
-            _check_shapes(error, like, self.folder / str(step))
-            return None, error
-
-    def _set_aside(self, step: int) -> None:
-        aside = self.folder.parent / DAMAGED
-        aside.mkdir(exist_ok=True)
-        (self.folder / str(step)).rename(aside / str(step))
-
     def wait(self) -> None:
-        """Return when every save has been committed; UserError if one failed."""
+        """Returns when every save has been committed; UserError if one failed."""
         with _one_line_errors(self.folder):
             self._manager.wait_until_finished()
 
@@ -121,22 +181,67 @@ class Checkpoints:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for saves, whatever happened, and stop the threads behind them."""
+        """Waits for saves, whatever happened, and stops the threads behind them."""
         with _one_line_errors(self.folder):
             self._manager.close()
 
 
-def _check_shapes(error: Exception, like: TrainState, where: pathlib.Path) -> None:
-    """A checkpoint of another network is a user's error, not a damaged file."""
+def _checksums(state: PyTree) -> dict[str, int]:
+    """A checksum of each array by name: a sum of its bits, which no single flipped bit leaves as it was."""
+    sums = jax.device_get(_bit_sums(state))
+    return {jax.tree_util.keystr(path): int(value) for path, value in jax.tree.leaves_with_path(sums)}
+
+
+@jax.jit
+def _bit_sums(state: PyTree) -> PyTree:
+    return jax.tree.map(_bit_sum, state)
+
+
+def _bit_sum(array: Array) -> Array:
+    """The sum of the array's words, each times an odd number of its own, modulo 2^32: exact in any order."""
+    kind = jnp.dtype(f"uint{8 * array.dtype.itemsize}")
+    words = jax.lax.bitcast_convert_type(array, kind).astype(jnp.uint32)
+    position = jnp.zeros((), jnp.uint32)
+    for axis, size in enumerate(array.shape):
+        position = position * size + jax.lax.broadcasted_iota(jnp.uint32, array.shape, axis)
+    return jnp.sum(words * (2 * position + 1), dtype=jnp.uint32)
+
+
+def _saved_checksums(folder: pathlib.Path) -> dict[str, int]:
+    """The checksums that a checkpoint was saved with; {} for one of an earlier version, which had none."""
+    metadata = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
+    return (metadata.get("custom_metadata") or {}).get(_CHECKSUMS) or {}
+
+
+def _set_aside(workdir: pathlib.Path, step: int) -> None:
+    """Moves a checkpoint to `damaged/`, under a name that is free there."""
+    aside = workdir / DAMAGED
+    with _one_line_errors(aside):
+        aside.mkdir(exist_ok=True)
+        name, number = str(step), 1
+        while (aside / name).exists():
+            name, number = f"{step}.{number}", number + 1
+        (workdir / FOLDER / str(step)).rename(aside / name)
+
+
+def _repair(workdir: pathlib.Path) -> None:
+    """Sets aside the files on which the manager would fail: metrics without an error."""
+    for step in steps(workdir):
+        metrics = (workdir / FOLDER / str(step) / _METRICS).parent
+        if metrics.exists() and saved_error(workdir, step) is None:
+            logging.warning("the metrics of checkpoint %d cannot be read; it counts as one without a test error", step)
+            shutil.rmtree(metrics, ignore_errors=True)
+
+
+def _check_shapes(error: Exception, where: pathlib.Path) -> None:
+    """UserError for a checkpoint of another network, which is no damaged file."""
     text = str(error)
     if "shape" in text and "incompatible" in text or "tree structures do not match" in text:
         raise UserError(f"checkpoint {where} holds another network: {_first_line(error)}") from error
 
 
-def _first_line(error: Exception | None) -> str:
-    """What an error says in short: the operating system's words, where tensorstore quotes them."""
-    if error is None:
-        return "by another process"
+def _first_line(error: Exception) -> str:
+    """The first line of an error, or the operating system's words where tensorstore quotes them."""
     system = re.search(r": ([^:]+) \[os_error_code", str(error))
     lines = [system[1]] if system else str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
@@ -144,7 +249,7 @@ def _first_line(error: Exception | None) -> str:
 
 @contextlib.contextmanager
 def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
-    """Say what could not be written; what had been saved before is untouched."""
+    """UserError for checkpoints that could not be written; those saved before are untouched."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,7 +1,7 @@
-"""Where a run's numbers go: the terminal, `metrics.jsonl` and TensorBoard event files.
+"""The numbers of a run, on the terminal, in `metrics.jsonl` and in TensorBoard event files.
 
-`metrics.jsonl` has one JSON object a line: `step`, `split` ('train' or 'test') and named values. Errors are
-fractions. It is the record that summaries, reports and claims are made from.
+`metrics.jsonl` has one JSON object a line: `step`, `split` ('train', 'validation' or 'test') and named values. Errors
+are fractions. Summaries, reports and claims are made from it.
 """
 
 import contextlib
@@ -14,23 +14,32 @@ from typing import Any
 
 from tqdm import tqdm
 
-from common.errors import UserError, writing
+from common.errors import UserError, whole_file, writing
 from common.optim.plan import Plan
-from common.training.evaluate import means
-from common.training.steps import NEVER, Totals, diverged
+from common.training.totals import NEVER, Totals, diverged, means
 
 FILE = "metrics.jsonl"
+_NAMES = {"step", "split", "error"}  # of the values that every record has
 _PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 class Writer:
-    """Writes numbers under the step they belong to, and keeps the progress line; only the `primary` process's does."""
+    """Writes numbers under their step and shows the progress line; in the `primary` process alone."""
 
-    def __init__(self, workdir: pathlib.Path, first_step: int, due: Plan, batch_size: int, primary: bool = True):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        first_step: int,
+        plan: Plan,
+        batch_size: int,
+        num_classes: int,
+        primary: bool = True,
+    ):
         self._records = _Records(workdir, first_step) if primary else None
-        self._batch_size, self._epoch_steps = batch_size, due.epoch
+        self._batch_size, self._epoch_steps = batch_size, plan.epoch
+        self._left_out = {"top5_error"} if num_classes <= 5 else set()  # which is then always 0
         fields = {"bar_format": _PROGRESS, "disable": not primary or None, "leave": False, "dynamic_ncols": True}
-        self._bar = tqdm(total=due.total, initial=first_step, **fields)
+        self._bar = tqdm(total=plan.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
         self._since = time.perf_counter()
         self._waited = 0.0
@@ -40,20 +49,20 @@ class Writer:
 
     def __exit__(self, kind: type | None, *_: object) -> None:
         self._bar.close()
-        # After another error, that files cannot be closed for the same reason is no news.
+        # An error that ends the run comes first: closing the files may fail for the same reason.
         with contextlib.suppress(UserError) if kind else contextlib.nullcontext():
             if self._records:
                 self._records.close()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
-        """Count the time inside as waiting for data."""
+        """Counts the time inside as waiting for data."""
         asked = time.perf_counter()
         yield
         self._waited += time.perf_counter() - asked
 
     def progress(self, step: int) -> None:
-        """Move the progress line to `step`."""
+        """Moves the progress line to `step`."""
         if not self._bar.disable:
             speed = self._speed(step)
             text = f"{speed['images_per_second']:,.0f} images/s, waiting for data {speed['data_wait']:.0%}"
@@ -62,9 +71,9 @@ class Writer:
         self._step = step
 
     def train(self, step: int, sums: Totals, learning_rate: float) -> None:
-        """Record the totals of the updates since the last call; UserError if a loss among them was not finite.
+        """Records the totals of the updates since the last call; UserError if a loss among them was not finite.
 
-        Waits for these updates, the only time that a loop does besides evaluating and saving.
+        It waits for these updates; apart from this, the loop waits only when it evaluates and saves.
         """
         values = means(sums)
         if int(sums.bad_step) != NEVER:
@@ -72,13 +81,13 @@ class Writer:
         self._write(step, "train", {**values, "learning_rate": learning_rate, **self._speed(step)})
         self._restart_clock(step)
 
-    def test(self, step: int, values: dict[str, float]) -> None:
-        """Record a test result; the time it took is left out of images per second."""
-        self._write(step, "test", {**values, "seconds": time.perf_counter() - self._since})
+    def evaluated(self, step: int, split: str, values: dict[str, float]) -> None:
+        """Records the errors on a split, 'test' or 'validation'; their time is left out of images per second."""
+        self._write(step, split, {**values, "seconds": time.perf_counter() - self._since})
         self._restart_clock(step)
 
     def _speed(self, step: int) -> dict[str, float]:
-        """Of the updates since the last record: images per second, share of time spent waiting for data, seconds."""
+        """Images per second, the share of time spent waiting for data, and seconds, since the last record."""
         seconds = time.perf_counter() - self._since
         images = (step - self._logged_step) * self._batch_size
         return {"images_per_second": images / seconds, "data_wait": self._waited / seconds, "seconds": seconds}
@@ -87,24 +96,25 @@ class Writer:
         self._since, self._waited, self._logged_step = time.perf_counter(), 0.0, step
 
     def say(self, text: str) -> None:
-        """Print a line above the progress line."""
+        """Prints a line above the progress line."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
     def _write(self, step: int, split: str, values: dict[str, Any]) -> None:
+        values = {name: value for name, value in values.items() if name not in self._left_out}
         if self._records:
             self._records.write(step, split, values)
         self.say(_line(step, step / self._epoch_steps, split, values))
 
 
 class _Records:
-    """The files that numbers are written to, at once, so that a kill loses none of them."""
+    """The files of a run's numbers, which are flushed at each record so that a kill loses none."""
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
         self._folder = workdir
         with writing(workdir):
             self._file = _reopened(workdir / FILE, first_step)
-            # Not tensorboardX's SummaryWriter, which writes every two minutes, from a thread.
+            # tensorboardX's SummaryWriter would write every two minutes, from a thread.
             self._board = _event_file(workdir / "events")
             self._board.write_event(_purge_from(first_step + 1))
             self._board.flush()
@@ -123,9 +133,9 @@ class _Records:
 
 
 def _event_file(prefix: pathlib.Path) -> Any:
-    """TensorBoard's file of events, new; tensorboardX would load PyTorch, where it is installed, to convert tensors."""
-    unused = {"torch"} - sys.modules.keys()
-    sys.modules.update(dict.fromkeys(unused))
+    """A new TensorBoard event file, opened without PyTorch, which tensorboardX would load where it is installed."""
+    unused: dict[str, Any] = dict.fromkeys({"torch"} - sys.modules.keys())
+    sys.modules.update(unused)
     try:
         from tensorboardX.event_file_writer import EventsWriter
     finally:
@@ -135,7 +145,7 @@ def _event_file(prefix: pathlib.Path) -> Any:
 
 
 def _scalars(step: int, split: str, values: dict[str, Any]) -> Any:
-    """TensorBoard's record of numbers."""
+    """TensorBoard's record of named numbers."""
     from tensorboardX.proto import event_pb2, summary_pb2
 
     scalars = [summary_pb2.Summary.Value(tag=f"{split}/{name}", simple_value=value) for name, value in values.items()]
@@ -143,7 +153,7 @@ def _scalars(step: int, split: str, values: dict[str, Any]) -> Any:
 
 
 def _purge_from(step: int) -> Any:
-    """Tells TensorBoard to forget what other files of this run have from `step` on, which is run again."""
+    """The event after which TensorBoard drops the records from `step` on, which is run again."""
     from tensorboardX.proto import event_pb2
 
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -158,23 +168,52 @@ def _line(step: int, epoch: float, split: str, values: dict[str, float]) -> str:
 
 
 def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]]:
-    """The records of a run, oldest first; a last line cut short by a kill is ignored."""
+    """The records of a run, oldest first. A line that is no record, such as one cut short by a kill, is ignored."""
     path = workdir / FILE
     if not path.exists():
         return []
-    records = []
-    for line in path.read_text().splitlines():
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    records = filter(None, map(_record, lines))
     return [record for record in records if split in (None, record["split"])]
 
 
+class ErrorRecord:
+    """The lowest error of a run on the split that it watches, and the evaluations since."""
+
+    def __init__(self, workdir: pathlib.Path, split: str, step: int, patience: int):
+        """Goes on from the records up to `step`; `patience` is as `config.train.patience`."""
+        self._lowest, self._since, self._patience = 1.0, 0, patience
+        for record in read(workdir, split):
+            if record["step"] <= step:
+                self.add(record["error"])
+
+    def add(self, error: float) -> bool:
+        """True if this error, a fraction, is below all before it."""
+        improved = error < self._lowest
+        self._lowest, self._since = min(error, self._lowest), 0 if improved else self._since + 1
+        return improved
+
+    @property
+    def exhausted(self) -> bool:
+        """True if `patience` evaluations in a row have brought no improvement; never with a patience of 0."""
+        return 0 < self._patience <= self._since
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """The record in a line, None where it holds anything else."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and record.keys() >= _NAMES else None
+
+
 def _reopened(path: pathlib.Path, first_step: int) -> Any:
-    """The file, for appending, without the records of steps that will be run again."""
+    """The file opened for appending, without the records of steps that will be run again."""
     kept = [record for record in read(path.parent) if record["step"] <= first_step]
-    fresh = path.with_suffix(".tmp")
-    fresh.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    fresh.replace(path)
+    with whole_file(path) as fresh:
+        fresh.write_text("".join(json.dumps(record) + "\n" for record in kept))
     return path.open("a")

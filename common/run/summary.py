@@ -1,6 +1,5 @@
-"""What a run says about itself: a few lines when it starts, `summary.json` when it is done."""
+"""The lines that a run prints when it starts, and `summary.json`, which it writes when it is done."""
 
-import json
 import pathlib
 import resource
 import sys
@@ -10,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from common.anatomy.footprint import activation_bytes
-from common.data.datasets import Info
+from common.data.datasets import Dataset
 from common.devices import sharding
 from common.errors import UserError
 from common.models import Classifier
@@ -22,31 +21,44 @@ from common.training.state import TrainState, num_parameters
 def opening(
     config: ConfigDict,
     classifier: Classifier,
-    info: Info,
+    dataset: Dataset,
     state: TrainState,
     mesh: Mesh,
-    due: Plan,
+    plan: Plan,
     folder: pathlib.Path,
     step: int,
 ) -> str:
     """The lines printed before the first step."""
-    model, size = config.model, config.train.batch_size
+    model, size, info = config.model, config.train.batch_size, dataset.info
     kept = activation_bytes(classifier, state.params, state.model_state, size // config.train.accumulate)
     shape = "x".join(str(n) for n in info.image_shape)
     kind = mesh.devices.flat[0].device_kind
+    validation = f", {info.validation_size:,} validation" if info.validation_size else ""
     lines = [
         f"{model.family} {model.variant}: {num_parameters(state.params):,} parameters",
         *([classifier.remark] if classifier.remark else []),
-        f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, "
+        f"{info.name}: {info.train_size:,} training{validation} and {info.test_size:,} test images of {shape}, "
         f"{info.num_classes} classes",
+        *dataset.notes,
         f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
-        f"{due.total:,} updates, {due.epoch:,.2f} to an epoch",
+        f"{plan.total:,} updates, {plan.epoch:,.2f} to an epoch",
         f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
-        f"workdir {folder}" + _position(step, due.total),
+        *_accumulation(config.train.accumulate, state),
+        f"workdir {folder}" + _position(step, plan.total),
     ]
     if mesh.size > 1:
         lines.append(sharding.table(state, mesh))
     return "\n".join(lines)
+
+
+def _accumulation(parts: int, state: TrainState) -> list[str]:
+    """A line where the parts of a batch are not updated as the whole would be."""
+    if parts == 1 or "batch_stats" not in state.model_state:
+        return []
+    return [
+        f"batch normalisation: statistics of each of the {parts} parts of a batch, so the update is not that of the "
+        "whole batch; config.train.accumulate=1 is exact"
+    ]
 
 
 def _position(step: int, total: int) -> str:
@@ -56,7 +68,7 @@ def _position(step: int, total: int) -> str:
 
 
 def exists(folder: pathlib.Path) -> bool:
-    """Whether the run in `folder` has been finished."""
+    """True if the run in `folder` is finished."""
     return (folder / workdir.SUMMARY).exists()
 
 
@@ -64,26 +76,31 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     """The summary of a finished run."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
-    return json.loads((folder / workdir.SUMMARY).read_text())
+    return workdir.read_json(folder / workdir.SUMMARY)
 
 
 def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: list[str]) -> dict[str, Any]:
-    """Write and return the summary of a finished run: final and best errors (fractions), speed, versions.
+    """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
-    skipped: what was said of each training image that could not be read, since step `resumed_from`.
+    `test` is the error at the end, and `best_test` the lowest of all tests. With a validation set, `test` is the error
+    of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once.
+
+    skipped: a message for each training image that could not be read since step `resumed_from`.
     """
-    test, train = metrics.read(folder, "test"), metrics.read(folder, "train")
-    best = min(
-        test, key=lambda record: (record["error"], -record["step"])
-    )  # the later of equals, as checkpoints have it
+    records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
+    validation, test, train = records["validation"], records["test"], records["train"]
+    # Of equal errors the later, as the checkpoints have it.
+    best = min(validation or test, key=lambda record: (record["error"], -record["step"]))
+    selected = {"validation": _values(validation[-1])} if validation else {}
     speeds = sorted(record["images_per_second"] for record in train)
     content = {
-        "step": test[-1]["step"],
-        "test": {key: value for key, value in test[-1].items() if key not in ("step", "split")},
-        "best_test": {"step": best["step"], "error": best["error"]},
+        "step": max(record["step"] for record in (*train, *validation, *test)),
+        "test": _values(test[-1]),
+        **selected,
+        f"best_{'validation' if validation else 'test'}": {"step": best["step"], "error": best["error"]},
         "train": {key: train[-1][key] for key in ("loss", "error")},
         "images_per_second": speeds[len(speeds) // 2],
-        "seconds": {split: sum(r["seconds"] for r in records) for split, records in (("train", train), ("test", test))},
+        "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
         "peak_memory_bytes": _peak_memory(),
         "resumed_from": resumed_from,
         "skipped_images": skipped,
@@ -94,7 +111,21 @@ def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: 
     return content
 
 
+def result_line(content: dict[str, Any]) -> str:
+    """The result of a finished run, from its summary."""
+    error, steps = f"test error {content['test']['error']:.2%}", f"after {content['step']:,} steps"
+    if "best_validation" in content:
+        best = content["best_validation"]
+        return f"{error} at step {best['step']:,}, which has the lowest validation error, {best['error']:.2%}; {steps}"
+    best = content["best_test"]
+    return f"{error} {steps} (lowest {best['error']:.2%} at step {best['step']:,}, a choice made on the test set)"
+
+
+def _values(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in ("step", "split")}
+
+
 def _peak_memory() -> int:
-    """The most memory this process has held, in bytes."""
+    """The peak memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

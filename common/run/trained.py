@@ -1,25 +1,29 @@
-"""A trained run, opened for use: what evaluation, prediction and reports start from."""
+"""A trained run, opened for evaluation, prediction and reports."""
 
 import dataclasses
 import functools
 import pathlib
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from common import models, train
-from common.data import pixel_statistics
+from common import models
+from common.data import pipeline, pixel_statistics
 from common.data.datasets import Info
 from common.data.normalize import make_normalize
 from common.data.pixel_statistics import PixelStatistics
+from common.data.sources import Source
 from common.devices import mesh as mesh_lib
-from common.errors import UserError
+from common.errors import UserError, unknown
 from common.models import Classifier
-from common.run import workdir
-from common.run.checkpoints import Checkpoints
+from common.optim.optimizers import make_optimizer
+from common.run import checkpoints, workdir
+from common.training.evaluate import run_over
 from common.training.state import create_state
 
 
@@ -39,38 +43,99 @@ class Run:
     statistics: PixelStatistics | None = None
 
 
-def load(folder: pathlib.Path, step: int | None = None, config: ConfigDict | None = None) -> Run:
-    """The run in `folder` at `step`; by default at the lowest test error among its checkpoints.
+def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None = None) -> Run:
+    """The run in `folder` at a checkpoint: the 'best' (of the lowest error), the 'last', or that of a step.
 
-    config: the experiment again, where what does not change the network (where its data is, how many examples are
-    evaluated at a time, devices) is to be other than when it was trained; UserError where it is another experiment.
+    '' is the best of a run with a validation set, and the last of one without: there, the lowest error is one of the
+    test set, and choosing by it would flatter the network. Where the best or the last cannot be read, a warning says so
+    and the next one takes its place.
+
+    config: the same experiment with options changed that leave the network alone (where its data is, the batch size
+    of evaluation, devices). UserError for a folder without a run, for another experiment, and for a step that was not
+    saved.
     """
     info = workdir.load_info(folder)
     if config is not None:
         workdir.check_same(folder, config)
     config = config or workdir.load_config(folder)
     classifier = models.make_classifier(config.model, info)
-    optimizer, _ = train.make_optimizer(config, info.train_size)
-    like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config))
+    optimizer, _ = make_optimizer(config, info.train_size)
+    averaged = config.optimizer.ema > 0
+    like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed, averaged))
     mesh = mesh_lib.available(config.mesh)
-    with Checkpoints(folder, read_only=True) as checkpoints:
-        known = checkpoints.steps()
-        if not known:
-            raise UserError(f"no checkpoint in {folder}; train first with python -m common.main")
-        if step is not None and step not in known:
-            raise UserError(f"no checkpoint of step {step} in {folder}; there are {', '.join(map(str, known))}")
-        chosen = step or checkpoints.best_step() or known[-1]
-        state = checkpoints.restore(chosen, like, mesh)
-    return Run(config, info, classifier, state.variables(), chosen, mesh, pixel_statistics.of_run(config, folder))
+    default = "best" if info.validation_size else "last"
+    step, state, _ = checkpoints.restore_first(folder, _candidates(folder, checkpoint or default), like, mesh)
+    return Run(config, info, classifier, state.variables(), step, mesh, pixel_statistics.of_run(config, folder))
+
+
+def _candidates(folder: pathlib.Path, checkpoint: str) -> list[int]:
+    """The steps to try in turn for a choice of checkpoint; UserError where there is none."""
+    known = checkpoints.steps(folder)
+    if not known:
+        raise UserError(f"no checkpoint in {folder}; train first with python -m common.main")
+    if checkpoint == "best":
+        return checkpoints.best_first(folder)
+    if checkpoint == "last":
+        return known[::-1]
+    if not checkpoint.isdecimal():
+        raise unknown("checkpoint", checkpoint, ("best", "last", *map(str, known)))
+    if int(checkpoint) not in known:
+        raise UserError(f"no checkpoint of step {checkpoint} in {folder}; there are {', '.join(map(str, known))}")
+    return [int(checkpoint)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """A run's predictions for every example of a source, in the source's order.
+
+    predicted: the class with the largest logit. losses: in the classifier's own unit. log_probabilities: log-softmax
+    of the logits. The probabilities themselves can be too small for a float: LeNet-5's logits are hundreds apart.
+    """
+
+    labels: Int[np.ndarray, " examples"]
+    predicted: Int[np.ndarray, " examples"]
+    losses: Float[np.ndarray, " examples"]
+    log_probabilities: Float[np.ndarray, "examples classes"]
+
+    @property
+    def error(self) -> float:
+        """The fraction of examples that are misclassified."""
+        return float(np.mean(self.predicted != self.labels))
+
+
+def predictions(run: Run, source: Source) -> Predictions:
+    """The run's predictions for every example of a source."""
+    batches = pipeline.eval_batches(source, run.config.evaluate.batch_size, run.mesh)
+    parts = []
+    for mask, *values in run_over(functools.partial(_predict, run), batches):
+        kept = np.asarray(mask)
+        parts.append([np.asarray(value)[kept] for value in values])
+    return Predictions(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def _predict(run: Run, images: Array, labels: Array, mask: Array) -> tuple[Array, ...]:
+    """The mask, then the fields of `Predictions` for one batch."""
+    inputs = network_input(run, images)
+    return mask, labels, *_predict_inputs(run.classifier, run.variables, inputs, labels)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict_inputs(
+    classifier: Classifier, variables: PyTree, inputs: Array, labels: Array
+) -> tuple[Int[Array, " batch"], Float[Array, " batch"], Float[Array, "batch classes"]]:
+    outputs = classifier.module.apply(variables, inputs, train=False)
+    logits = classifier.logits(outputs)
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32))
+    return logits.argmax(-1), classifier.loss(outputs, labels), log_probabilities
 
 
 def network_input(run: Run, images: Array) -> Float[Array, "batch height width channels"]:
-    """Stored images (uint8 or float, already of the network's size) on the scale that the network is fed."""
+    """Stored images (uint8 or float, of the network's size) on the scale that the network is fed."""
     return make_normalize(run.config.data, run.statistics)(images)
 
 
 def outputs(run: Run, images: Array) -> PyTree:
-    """What the network makes of stored images; `run.classifier.logits` reads classes off it."""
+    """The network's output on stored images; `run.classifier.logits` reads classes off it."""
     return _apply(run.classifier.module, run.variables, network_input(run, images))
 
 

@@ -1,4 +1,4 @@
-"""A run's folder: its config, and the refusal to mix two runs in one."""
+"""A run's folder: its config, its dataset's facts, and the refusal to mix two runs in one."""
 
 import dataclasses
 import importlib.metadata
@@ -11,15 +11,20 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from common.config import flat
+from common import config as config_lib
 from common.data.datasets import Info
-from common.errors import UserError, writing
+from common.errors import UserError, whole_file, writing
 
+SCHEDULE_NUMBERS = (
+    *("learning_rate", "warmup", "warmup_from", "boundaries", "rates", "final", "power", "timescale"),
+    *("factor", "patience", "min_scale"),
+)
 CONFIG, DATASET, SUMMARY = "config.json", "dataset.json", "summary.json"
 
-# What may differ when a run goes on: how long, how often, on what, from where; never what is computed.
+# Options, and sections of them, that may differ when a run goes on (docs/resume.md). Those of the first row change the
+# updates from there on, which the run says and records; the others change no update.
 _MAY_CHANGE = (
-    "train.length",
+    *("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS)),
     "train.log_every",
     "train.steps_per_call",
     "data.directory",
@@ -30,46 +35,76 @@ _MAY_CHANGE = (
     "mesh",
     "profile",
 )
-# Of two experiments' differences, the one that says most is named.
+# The differences between two experiments that say most; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")
 
 
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> None:
-    """Create the folder and write the config and the dataset's facts, or check that it holds this experiment.
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> ConfigDict | None:
+    """Creates the folder and writes the config and the dataset's facts, or checks that it holds this experiment.
 
-    A folder in which nothing has been saved yet, because its run was refused or stopped early, may become another's.
-    Without `write`, for all but one of several processes, only check.
+    Returns the config that the folder held, None for a new run. A folder without checkpoints, whose run was refused or
+    stopped early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
+    UserError for another experiment, and for checkpoints without a config, which could be any experiment's.
     """
+    before = None
     with writing(f"workdir {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
-        if (workdir / CONFIG).exists() and any(workdir.glob("checkpoints/[0-9]*")):
+        if any(workdir.glob("checkpoints/[0-9]*")):
+            if not (workdir / CONFIG).exists():
+                raise UserError(
+                    f"workdir {workdir} holds checkpoints but no {CONFIG}, so their experiment is unknown; choose "
+                    "another --workdir, or remove that one"
+                )
+            before = load_config(workdir)
             check_same(workdir, config)
         if write:
             write_json(workdir / CONFIG, config.to_dict())
             write_json(workdir / DATASET, dataclasses.asdict(info))
+    return before
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:
-    """The config a run was started with."""
-    return ConfigDict(_read_json(workdir, CONFIG))
+    """The config a run was started with, with the options of this version."""
+    stored = ConfigDict(_read_json(workdir, CONFIG))
+    try:
+        return config_lib.upgraded(stored)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{workdir / CONFIG} is damaged: it is not the config of a run ({error})") from error
 
 
 def load_info(workdir: pathlib.Path) -> Info:
-    """The facts of the dataset a run was trained on, so that using it needs no dataset."""
-    facts = _read_json(workdir, DATASET)
-    return Info(**{key: tuple(value) if isinstance(value, list) else value for key, value in facts.items()})
+    """The facts of the dataset a run was trained on, so that using the run needs no dataset."""
+    facts: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in _read_json(workdir, DATASET).items()
+    }
+    try:
+        return Info(**facts)
+    except TypeError as error:
+        raise UserError(f"{workdir / DATASET} is damaged: it does not hold the facts of a dataset ({error})") from error
 
 
 def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     path = workdir / name
     if not path.exists():
         raise UserError(f"no run in {workdir}: {name} is missing; train one first with python -m common.main")
-    return json.loads(path.read_text())
+    return read_json(path)
+
+
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+    """The object in a JSON file; UserError where it cannot be read or holds anything else."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{path} is damaged: {reason}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is damaged: it holds no JSON object")
+    return content
 
 
 def check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """UserError unless the folder's experiment is this one, but for what does not change what is computed."""
-    ours, theirs = flat(config), flat(load_config(workdir))
+    """UserError unless the folder's experiment is this one; options that change no update may differ."""
+    ours, theirs = config_lib.flat(config), config_lib.flat(load_config(workdir))
     for key in sorted({*ours, *theirs}, key=lambda key: (key not in _TELLING, key)):
         if ours.get(key) != theirs.get(key) and not key.startswith(_MAY_CHANGE):
             raise UserError(
@@ -79,14 +114,13 @@ def check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Write a file whole or not at all."""
-    fresh = path.with_name(path.name + ".tmp")
-    fresh.write_text(json.dumps(content, indent=2, default=str) + "\n")
-    fresh.replace(path)
+    """Writes a JSON file, whole or not at all."""
+    with whole_file(path) as fresh:
+        fresh.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:
-    """What a number was measured with: versions, devices and processor."""
+    """The versions, devices and processor that a number was measured with."""
     import jax
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
@@ -101,7 +135,7 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's model where the system names it, as Linux does on x86; its architecture elsewhere."""
+    """The processor's model, or its architecture where the system does not name the model."""
     facts = pathlib.Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", facts.read_text(), re.MULTILINE) if facts.exists() else None
     return model[1] if model else platform.processor() or platform.machine()

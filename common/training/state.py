@@ -1,18 +1,16 @@
-"""All that changes during training, as one tree."""
+"""The state that changes during training, as one tree."""
 
 import jax
 import jax.numpy as jnp
 import optax
 from flax import struct
 from jaxtyping import PyTree
-from ml_collections import ConfigDict
 
 from common.models import Classifier
 
 
-@struct.dataclass
-class TrainState:
-    """What a checkpoint holds.
+class TrainState(struct.PyTreeNode):
+    """The contents of a checkpoint.
 
     step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is also
         the whole position in the data.
@@ -24,7 +22,7 @@ class TrainState:
     key: raw uint32 data of the run's random key.
     """
 
-    # Leaves are arrays, or stand for them: shapes and shardings while a checkpoint is restored.
+    # Leaves are arrays; while a checkpoint is restored, shapes and shardings stand for them.
     step: PyTree
     params: PyTree
     model_state: PyTree
@@ -33,13 +31,15 @@ class TrainState:
     key: PyTree
 
     def variables(self) -> PyTree:
-        """What evaluation applies the network to."""
+        """The variables that evaluation applies the network to."""
         return {"params": self.params, **self.model_state} if self.ema is None else self.ema
 
 
-def create_state(classifier: Classifier, optimizer: optax.GradientTransformation, config: ConfigDict) -> TrainState:
-    """The state before the first update, its parameters drawn from `config.seed`."""
-    init_key, run_key = jax.random.split(jax.random.key(config.seed))
+def create_state(
+    classifier: Classifier, optimizer: optax.GradientTransformation, seed: int, averaged: bool = False
+) -> TrainState:
+    """The state before the first update, its parameters drawn from `seed`; `averaged` adds the averages `ema`."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
     images = jnp.zeros((1, *classifier.input_shape), jnp.float32)
     variables = jax.jit(lambda key, images: classifier.module.init(key, images, train=False))(init_key, images)
     params = variables.pop("params")
@@ -48,11 +48,11 @@ def create_state(classifier: Classifier, optimizer: optax.GradientTransformation
         params=params,
         model_state=variables,
         opt_state=optimizer.init(params),
-        ema=jax.tree.map(jnp.copy, {"params": params, **variables}) if config.optimizer.ema > 0 else None,
+        ema=jax.tree.map(jnp.copy, {"params": params, **variables}) if averaged else None,
         key=jax.random.key_data(run_key),
     )
 
 
 def num_parameters(params: PyTree) -> int:
-    """How many numbers a tree of arrays (or of their shapes) holds."""
+    """The number of numbers in a tree of arrays (or of their shapes)."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,147 +1,143 @@
-"""One update and one evaluation step, as pure functions of their arguments.
+"""One update and one evaluation step, as pure functions, and the compiled program that a run repeats.
 
-Both return sums rather than means, so that steps add up to an epoch on the device and nothing waits for a number.
+Steps return sums rather than means, so that they add up to an epoch on the device and nothing waits for a number.
 """
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
+from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common.data.mixing import mixup
-from common.devices import compilation
+from common.devices import compilation, sharding
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.losses import smooth_labels
+from common.optim import optimizers
 from common.optim.levenberg_marquardt import with_curvature
 from common.training.state import TrainState
+from common.training.totals import NEVER, Totals, no_totals, totals
 
-NEVER = jnp.iinfo(jnp.int32).max  # no step had a loss that was not finite
-
-
-@struct.dataclass
-class Totals:
-    """Sums over examples.
-
-    loss: nats (or the classifier's own unit); errors, top5_errors: examples whose label is not the likeliest class,
-    or not among the five likeliest; count: examples; bad_step: the first update whose loss was not finite.
-    """
-
-    loss: Float[Array, ""]
-    errors: Float[Array, ""]
-    top5_errors: Float[Array, ""]
-    count: Float[Array, ""]
-    bad_step: Int[Array, ""]
-
-    def __add__(self, other: "Totals") -> "Totals":
-        return Totals(
-            loss=self.loss + other.loss,
-            errors=self.errors + other.errors,
-            top5_errors=self.top5_errors + other.top5_errors,
-            count=self.count + other.count,
-            bad_step=jnp.minimum(self.bad_step, other.bad_step),
-        )
-
-
-def diverged(step: int) -> UserError:
-    """What to say when the loss at `step` was not finite."""
-    return UserError(
-        f"the loss is not finite at step {step}: training has diverged; the checkpoints before it are kept. "
-        "Lower config.schedule.learning_rate, lengthen config.schedule.warmup or set config.optimizer.clip_norm"
-    )
-
-
-def no_totals() -> Totals:
-    """The totals of no examples."""
-    return Totals(*(jnp.zeros((), jnp.float32) for _ in range(4)), bad_step=jnp.asarray(NEVER, jnp.int32))
-
-
-def totals(
-    losses: Float[Array, " batch"],
-    logits: Float[Array, "batch classes"],
-    labels: Int[Array, " batch"],
-    mask: Bool[Array, " batch"],
-) -> Totals:
-    """The sums over the examples that `mask` selects."""
-    label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    # A tie counts as an error unless the label comes first, and a NaN always does, as with an arg-max.
-    first = jnp.arange(logits.shape[-1]) < labels[:, None]
-    ahead = jnp.sum((logits > label_logits) | ((logits == label_logits) & first), axis=-1)
-    ahead = jnp.where(jnp.isfinite(label_logits[:, 0]), ahead, logits.shape[-1])
-    return Totals(
-        loss=jnp.sum(jnp.where(mask, losses, 0.0), dtype=jnp.float32),
-        errors=jnp.sum(mask & (ahead >= 1), dtype=jnp.float32),
-        top5_errors=jnp.sum(mask & (ahead >= 5), dtype=jnp.float32),
-        count=jnp.sum(mask, dtype=jnp.float32),
-        bad_step=jnp.asarray(NEVER, jnp.int32),
-    )
-
-
-Transform = Callable[[Array, Array], Float[Array, "batch height width channels"]]
+Images = Float[Array, "batch height width channels"]
+Labels = Int[Array, " batch"]
+Targets = Int[Array, " batch"] | Float[Array, "batch classes"]
+Transform = Callable[[Array, Array], Images]  # (key, stored images) -> what the network is fed
 
 
 def train_step(
     state: TrainState,
     images: Array,
-    labels: Int[Array, " batch"],
+    labels: Labels,
     *,
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
     transform: Transform,
-    config: ConfigDict,
+    accumulate: int = 1,
+    label_smoothing: float = 0.0,
+    mixup_alpha: float = 0.0,
+    ema: float = 0.0,
 ) -> tuple[TrainState, Totals]:
     """One update on a batch of stored images (`batch height width channels`, uint8 or float).
 
-    `transform(key, images)` scales and distorts them. `config` is the whole config, of which the accumulation,
-    label smoothing, mixup and averaging are read. Errors are counted against each image's own label.
+    transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
+    label_smoothing, mixup_alpha: see `common.nn.losses.smooth_labels` and `common.data.mixing.mixup`. ema: the share
+    of the old average that `state.ema` keeps, if the state has one; after t updates at most (1 + t) / (10 + t), so that
+    a short run's average does not stay near its start. Errors are counted against each image's own label.
+
+    Batch normalisation uses the statistics of each part, so with `accumulate` a network that has it is not updated as
+    by the whole batch.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     transform_key, dropout_key, mix_key = jax.random.split(key, 3)
     images = transform(transform_key, images)
-    images, targets = _mixed(mix_key, images, labels, classifier, config)
+    images, targets = _mixed(mix_key, images, labels, classifier.num_classes, label_smoothing, mixup_alpha)
     gradients = functools.partial(_gradients, classifier=classifier)
-    if config.train.accumulate > 1:
-        gradients = functools.partial(_accumulated, gradients, config.train.accumulate)
+    if accumulate > 1:
+        gradients = functools.partial(_accumulated, gradients, accumulate)
     grads, model_state, sums = gradients(state.params, state.model_state, images, labels, targets, dropout_key)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    ema = state.ema
-    if ema is not None:
+    average = state.ema
+    if average is not None:
         # Batch statistics belong to the parameters they were measured with, so they are averaged alike.
-        ema = optax.incremental_update({"params": params, **model_state}, ema, 1.0 - config.optimizer.ema)
+        keep = jnp.minimum(ema, (1.0 + state.step) / (10.0 + state.step))
+        average = optax.incremental_update({"params": params, **model_state}, average, 1.0 - keep)
     sums = sums.replace(bad_step=jnp.where(jnp.isfinite(sums.loss), NEVER, state.step + 1).astype(jnp.int32))
-    state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=ema)
+    state = state.replace(step=state.step + 1, params=params, model_state=model_state, opt_state=opt_state, ema=average)
     return state, sums
 
 
-Targets = Int[Array, " batch"] | Float[Array, "batch classes"]
+def check_support(config: ConfigDict, classifier: Classifier) -> None:
+    """UserError for an optimizer or a loss option that this network does not support."""
+    if optimizers.uses_curvature(config.optimizer) and classifier.curvature is None:
+        raise UserError(
+            f"config.optimizer.name '{config.optimizer.name}' needs a curvature, which this variant of "
+            f"'{config.model.family}' does not provide; use 'momentum' or 'adamw'"
+        )
+    blended = {"train.label_smoothing": config.train.label_smoothing, "augment.mixup": config.augment.mixup}
+    for name, value in blended.items():
+        if value and not classifier.soft_labels:
+            raise UserError(
+                f"config.{name} is {value}, but the loss of this variant of '{config.model.family}' takes class "
+                "indices only; set it to 0"
+            )
+
+
+def recipe(config: ConfigDict) -> dict[str, Any]:
+    """The options of `train_step` that a config sets."""
+    return {
+        "accumulate": config.train.accumulate,
+        "label_smoothing": config.train.label_smoothing,
+        "mixup_alpha": config.augment.mixup,
+        "ema": config.optimizer.ema,
+    }
+
+
+def compile_update(
+    select: Callable[[Any, Any], tuple[Array, Labels]], mesh: Mesh, **fixed: Any
+) -> Callable[[TrainState, Totals, Any, int], tuple[TrainState, Totals]]:
+    """Compiles (state, sums, batches, count) -> (state, sums): the first `count` updates of `batches`.
+
+    select: (batches, i) -> the i-th batch's images and labels. fixed: the keyword arguments of `train_step`. The
+    state keeps its layout on the mesh. The memory of `state` and `sums` is donated.
+    """
+
+    def update(i: int | Int[Array, ""], carry: tuple[TrainState, Totals], batches: Any) -> tuple[TrainState, Totals]:
+        state, sums = carry
+        state, new = train_step(state, *select(batches, i), **fixed)
+        return sharding.constrain(state, mesh), sums + new
+
+    def updates(
+        state: TrainState, sums: Totals, batches: Any, count: int | Int[Array, ""]
+    ) -> tuple[TrainState, Totals]:
+        if jax.tree.leaves(batches)[-1].shape[0] == 1:  # no loop around one update, in which XLA would optimise less
+            return update(0, (state, sums), batches)
+        return jax.lax.fori_loop(0, count, functools.partial(update, batches=batches), (state, sums))
+
+    return compilation.jit(updates, donate_argnums=(0, 1))
 
 
 def _mixed(
-    key: Array,
-    images: Float[Array, "batch height width channels"],
-    labels: Int[Array, " batch"],
-    classifier: Classifier,
-    config: ConfigDict,
-) -> tuple[Float[Array, "batch height width channels"], Targets]:
-    """The images and what the loss is to compare with, after label smoothing and mixup."""
-    smoothing, alpha = config.train.label_smoothing, config.augment.mixup
+    key: Array, images: Images, labels: Labels, num_classes: int, smoothing: float, alpha: float
+) -> tuple[Images, Targets]:
+    """The images and the targets of the loss, after label smoothing and mixup."""
     if not alpha:
-        return images, smooth_labels(labels, classifier.num_classes, smoothing)
-    distributions = optax.smooth_labels(jax.nn.one_hot(labels, classifier.num_classes), smoothing)
+        return images, smooth_labels(labels, num_classes, smoothing)
+    distributions = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
     return mixup(key, images, distributions, alpha)
 
 
 def _gradients(
     params: PyTree,
     model_state: PyTree,
-    images: Float[Array, "batch height width channels"],
-    labels: Int[Array, " batch"],
+    images: Images,
+    labels: Labels,
     targets: Targets,
     key: Array,
     *,
@@ -162,16 +158,16 @@ def _gradients(
 
 
 def _accumulated(
-    gradients: Callable,
+    gradients: Callable[..., tuple[PyTree, PyTree, Totals]],
     parts: int,
     params: PyTree,
     model_state: PyTree,
-    images: Float[Array, "batch height width channels"],
-    labels: Int[Array, " batch"],
+    images: Images,
+    labels: Labels,
     targets: Targets,
     key: Array,
 ) -> tuple[PyTree, PyTree, Totals]:
-    """`gradients` of `parts` equal slices of the batch, one after the other to save memory, averaged."""
+    """The mean of the `gradients` of `parts` equal slices of the batch, one after the other to save memory."""
 
     def split(array: Array) -> Array:
         """Strided slices, so that each part is spread over all devices as the whole batch is."""
@@ -185,55 +181,33 @@ def _accumulated(
     start = (optax.tree.zeros_like(params), model_state, no_totals())
     slices = (split(images), split(labels), split(targets), jax.random.split(key, parts))
     # XLA's CPU backend is slow at convolutions inside loops.
-    unroll = jax.default_backend() == "cpu"
-    (grads, model_state, sums), _ = jax.lax.scan(part, start, slices, unroll=unroll)
+    (grads, model_state, sums), _ = jax.lax.scan(part, start, slices, unroll=compilation.on_cpu())
     return optax.tree.scale(1.0 / parts, grads), model_state, sums
 
 
 def eval_step(
     variables: PyTree,
     images: Array,
-    labels: Int[Array, " batch"],
+    labels: Labels,
     mask: Bool[Array, " batch"],
     *,
     classifier: Classifier,
     transform: Callable[[Array], Array],
 ) -> Totals:
-    """The totals over the examples that `mask` selects (the others pad the batch)."""
+    """The totals over the examples that `mask` selects; the others fill up the batch."""
     outputs = classifier.module.apply(variables, transform(images), train=False)
     return totals(classifier.loss(outputs, labels), classifier.logits(outputs), labels, mask)
 
 
 def curvature_step(
-    state: TrainState,
-    images: Array,
-    labels: Int[Array, " batch"],
-    *,
-    classifier: Classifier,
-    transform: Transform,
+    state: TrainState, images: Array, labels: Labels, *, classifier: Classifier, transform: Transform
 ) -> TrainState:
-    """The state with the optimizer's diagonal curvature estimated anew on these examples (LeCun 1998, appendix C)."""
+    """The state with the optimizer's diagonal curvature estimated anew on these examples (LeCun 1998, appendix C).
+
+    Raises ValueError for a classifier that provides no curvature.
+    """
+    if classifier.curvature is None:
+        raise ValueError("this classifier provides no curvature")
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     curvature = classifier.curvature(state.params, transform(key, images), labels)
     return state.replace(opt_state=with_curvature(state.opt_state, curvature))
-
-
-def make_train_call(
-    step: Callable[[TrainState, Array, Array], tuple[TrainState, Totals]], select: Callable
-) -> Callable:
-    """Compile (state, sums, batches, count) -> (state, sums): the first `count` updates of `batches`.
-
-    `select(batches, i)` is the i-th batch's (images, labels). State and sums are donated: their memory is reused.
-    """
-
-    def body(i, carry, batches):  # noqa: ANN001, ANN202
-        state, sums = carry
-        state, new = step(state, *select(batches, i))
-        return state, sums + new
-
-    def call(state, sums, batches, count):  # noqa: ANN001, ANN202
-        if jax.tree.leaves(batches)[-1].shape[0] == 1:
-            return body(0, (state, sums), batches)
-        return jax.lax.fori_loop(0, count, functools.partial(body, batches=batches), (state, sums))
-
-    return compilation.jit(call, donate_argnums=(0, 1))

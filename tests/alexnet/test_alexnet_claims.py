@@ -1,4 +1,4 @@
-"""What is read off the runs of Figure 1."""
+"""The measurements taken from the runs of Figure 1."""
 
 import json
 from types import SimpleNamespace

@@ -18,7 +18,7 @@ from common.nn.layers import local_response_norm
 from common.nn.losses import cross_entropy
 from tests.pools import pool_as_a_row
 
-# A tenth of the widths: everything else is as in the paper.
+# A tenth of the widths; everything else is as in the paper.
 NARROW = {"widths": (8, 24, 36, 36, 24), "fc_width": 32}
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
 
@@ -82,7 +82,7 @@ def test_receptive_fields(monkeypatch):
 
 def test_the_columns_meet_in_conv3_only(narrow):
     module, variables, images = narrow
-    module = module.clone(lrn=False)  # which mixes maps near the border between the columns
+    module = module.clone(lrn=False)  # it mixes maps near the border between the columns
 
     def maps(variables):
         _, state = module.apply(variables, images, capture_intermediates=True, mutable="intermediates")
@@ -99,8 +99,8 @@ def test_the_columns_meet_in_conv3_only(narrow):
 
 def test_normalisation_may_stay_within_a_column():
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8)) * 100
-    across = model.AlexNet(columns=2)._normalized(x)
-    within = model.AlexNet(columns=2, lrn_per_column=True)._normalized(x)
+    across = model.AlexNet(columns=2).normalize(x)
+    within = model.AlexNet(columns=2, lrn_per_column=True).normalize(x)
     np.testing.assert_array_equal(across, local_response_norm(x))
     halves = [local_response_norm(half) for half in jnp.split(x, 2, axis=-1)]
     np.testing.assert_array_equal(within, jnp.concatenate(halves, axis=-1))
@@ -203,6 +203,7 @@ def test_spatial_normalisation_reads_one_map():
         ({"widths": (95, 256, 384, 384, 256)}, "do not split into columns=2"),
         ({"widths": (96, 256)}, r"config.model.widths is \(96, 256\); expected 5 numbers"),
         ({"stem": (11.5, 4)}, r"config.model.stem is \(11.5, 4\); expected whole numbers"),
+        ({"stem": 11}, "config.model.stem is 11; expected 2 numbers"),
         ({"columns": 0}, "config.model.columns is 0; expected at least 1"),
         ({"dropout": 1.0}, "config.model.dropout is 1.0; expected at least 0 and less than 1"),
     ],

@@ -1,4 +1,4 @@
-"""The two columns' kernels, told apart by their colour."""
+"""The colourfulness of the two columns' kernels, and which networks have the picture."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""AlexNet under torchvision's names: round trip, and the same outputs as PyTorch's layers."""
+"""AlexNet under torchvision's names: the round trip, and the same outputs as PyTorch's layers."""
 
 import types
 

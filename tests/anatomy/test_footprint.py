@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from common import models
-from common.anatomy.footprint import activation_bytes
+from common.anatomy.footprint import activation_bytes, memory
 from common.models import Classifier
 
 
@@ -45,13 +45,40 @@ def test_a_square_keeps_its_input_and_a_product_what_it_multiplies():
     assert footprint(Squares(), total) == 10 * 4 * (4 + 7 + 7)
 
 
-def test_it_grows_with_the_batch():
+def test_activations_grow_with_the_batch():
     assert footprint(Squares(), total, 40) == 4 * footprint(Squares(), total, 10)
 
 
 def test_rematerialised_layers_keep_their_inputs_only():
     # The layer's 4 inputs, and the 7 squares that the last product multiplies.
     assert footprint(Squares(remat=True), total) == 10 * 4 * (4 + 7)
+
+
+class Two(nn.Module):
+    """Batch normalisation and two dense layers with a tanh between them."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        x = nn.BatchNorm(use_running_average=True)(images.reshape(len(images), -1))
+        return nn.Dense(5)(jnp.tanh(nn.Dense(20)(x)))
+
+
+def test_memory_counts_parameters_statistics_and_what_each_image_keeps():
+    found = memory(Classifier(Two(), total, lambda outputs: outputs, (2, 2, 3), 5))
+    assert found.parameters == 4 * (2 * 12 + 12 * 20 + 20 + 20 * 5 + 5)
+    assert found.state == 4 * 2 * 12
+    # For scale and bias, the centred image; for the weights, each layer's input; for tanh, 1 - tanh^2 or the like.
+    at_least = 4 * (12 + 12 + 20)
+    assert at_least <= found.activations <= 4 * (12 + 12 + 3 * 20)
+
+
+def test_inspect_and_the_opening_lines_of_a_run_agree():
+    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 3))
+    classifier = models.make_classifier(models.section("resnet", "resnet20"), info)
+    variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    batch = activation_bytes(classifier, variables.pop("params"), variables, 256)
+    # Apart from what one batch keeps whatever its size: the batch statistics of a few hundred channels.
+    assert 0 <= batch - 256 * memory(classifier).activations < 0.001 * batch
 
 
 def test_resnet_152_at_batch_256_fits_a_gpu_of_40_gb_only_when_rematerialised():

@@ -173,7 +173,7 @@ def test_a_compiled_function_that_two_layers_call_counts_for_each():
 
 
 class Heads(nn.Module):
-    """A head for training that exists, and is not used, in use."""
+    """An auxiliary head that is used in training only."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -219,7 +219,7 @@ def test_a_while_loop_counts_once_and_says_so():
 
 
 class Chain(nn.Module):
-    """VGG's first two blocks and what He 2016 does to a first layer, by the numbers of the well-known recursion."""
+    """The start of VGG and a strided shortcut as in He 2016: receptive fields by the well-known recursion."""
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -257,7 +257,7 @@ def test_receptive_fields_are_the_rows_whose_change_is_felt():
     assert by_name(module, shape)["dilated"].receptive_field == rows[-1] - rows[0] + 1
 
 
-def test_what_depends_on_no_image_has_no_receptive_field():
+def test_a_layer_that_depends_on_no_image_has_no_receptive_field():
     class Constant(nn.Module):
         @nn.compact
         def __call__(self, images, train=False):
@@ -266,21 +266,6 @@ def test_what_depends_on_no_image_has_no_receptive_field():
     rows = by_name(Constant(), (4, 4, 1))
     assert rows["constant"].receptive_field is None
     assert rows[""].receptive_field == 1
-
-
-def test_memory_counts_parameters_statistics_and_what_each_image_keeps():
-    class Two(nn.Module):
-        @nn.compact
-        def __call__(self, images, train=False):
-            x = nn.BatchNorm(use_running_average=True)(images.reshape(len(images), -1))
-            return nn.Dense(5)(jnp.tanh(nn.Dense(20)(x)))
-
-    memory = layer_table.memory(Two(), (2, 2, 3))
-    assert memory.parameters == 4 * (2 * 12 + 12 * 20 + 20 + 20 * 5 + 5)
-    assert memory.state == 4 * 2 * 12
-    # For scale and bias, the centred image; for the weights, each layer's input; for tanh, 1 - tanh^2 or the like.
-    at_least = 4 * (12 + 12 + 20)
-    assert at_least <= memory.activations <= 4 * (12 + 12 + 3 * 20)
 
 
 LAYERS = [

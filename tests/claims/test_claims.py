@@ -4,9 +4,10 @@ import json
 import pathlib
 
 import pytest
+from absl import flags
 from PIL import Image
 
-from common import tables
+from common import reproduce, tables
 from common.claims import claim as claims
 from common.claims import curves
 from tests.runs import ROOT, refused, run
@@ -72,7 +73,7 @@ def test_the_documents_are_what_the_command_writes():
     speeds = tables.load(ROOT / "results", "benchmark")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")]:
         text = path.read_text()
-        seen = tables._seen_from(path.relative_to(ROOT), pathlib.Path("results"))
+        seen = tables.path_from(path.relative_to(ROOT), pathlib.Path("results"))
         assert tables.fill_speeds(tables.fill(text, results, seen), speeds) == text, (
             f"{path}: run python -m common.tables"
         )
@@ -99,10 +100,6 @@ def test_unknown_claims_get_the_nearest(tmp_path):
 
 
 def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
-    from absl import flags
-
-    from common import reproduce
-
     experiment = claims.Experiment(
         "configs/lenet5_folder.py", {"data.source": "digits", "train.length": "40 steps", "schedule.warmup": "0 steps"}
     )
@@ -116,7 +113,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
         holds=lambda errors: claims.mean(errors["LeNet-5"]) < 0.8,
         seeds=1,
     )
-    monkeypatch.setattr(claims, "all_claims", lambda: {claim.id: claim})
+    monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     for name, value in (("runs", str(tmp_path / "runs")), ("results", str(tmp_path / "results"))):
@@ -138,21 +135,15 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("scale", "error", "verdict"),
+    ("scale", "error", "expected"),
     [("paper", 0.9, "holds"), ("paper", 0.1, "does not hold"), ("quick", 0.9, "holds"), ("quick", 0.1, "undecided")],
 )
-def test_a_first_look_does_not_refute_a_claim(scale, error, verdict, monkeypatch):
-    from absl import flags
-
-    from common import reproduce
-
+def test_a_quick_run_does_not_refute_a_claim(scale, error, expected):
     claim = claims.all_claims()["resnet-plain110-fails"]
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    monkeypatch.setattr(flags.FLAGS["scale"], "value", scale)
-    assert reproduce._verdict(claim, {"plain-110": [error]}) == verdict
+    assert reproduce.verdict(claim, {"plain-110": [error]}, scale) == expected
 
 
 @pytest.mark.parametrize("value", [0.0095, 1.0])
 def test_fractions_print_as_percentages(value):
-    assert tables._number(value, "%") == f"{100 * value:.2f}%"
+    result = {**RESULT, "ours": {"LeNet-5": {"mean": value, "std": None}}}
+    assert f"| {100 * value:.2f}% (3 seeds) |" in tables.fill("<!-- results: -->\n<!-- /results -->", [result])

@@ -1,4 +1,4 @@
-"""Steps are compiled as XLA's CPU backend runs them fastest, and compiled at all where it does not know how."""
+"""Steps are compiled as XLA's CPU backend runs them fastest, and with no options where it does not know these."""
 
 import jax
 import jax.numpy as jnp
@@ -27,19 +27,20 @@ def test_a_barrier_keeps_loops_apart():
     assert text.count(" maximum(") == 1  # once, not once for each of its two readers
 
 
-def test_what_this_xla_does_not_know_is_left_out(options, monkeypatch):
-    monkeypatch.setattr(compilation, "_CPU", {"xla_cpu_no_such_option": True})
+def test_options_that_this_xla_does_not_know_are_left_out(options, monkeypatch):
+    monkeypatch.setattr(compilation, "CPU_OPTIONS", {"xla_cpu_no_such_option": True})
     assert options() == {}
     assert compilation.jit(lambda x: x + 1)(1) == 2
 
 
-def test_other_backends_are_told_nothing(options, monkeypatch):
+def test_other_backends_get_no_options(options, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert options() == {}
+    assert not compilation.on_cpu()
 
 
-def test_a_compiled_step_can_be_kept_for_the_next_start(tmp_path):
-    """Programs that XLA cannot write down would be compiled again at every start."""
+def test_a_compiled_step_is_cached_for_the_next_start(tmp_path):
+    """Programs that XLA cannot serialize would be compiled again at every start."""
 
     def products(x):
         return jnp.tanh(x @ x)

@@ -18,7 +18,8 @@ SHORT = (
 )
 
 
-@pytest.mark.parametrize("memory", ["arrays", "stream"])
+# Slow: a set in memory on eight devices, which tests/devices/test_sharding.py shows for each network.
+@pytest.mark.parametrize("memory", [pytest.param("arrays", marks=pytest.mark.slow), "stream"])
 def test_eight_devices_learn_as_one_does(tmp_path, memory):
     for devices in (1, 8):
         folder = tmp_path / str(devices)
@@ -40,7 +41,7 @@ from common import models
 from common.devices import mesh
 from common.config import base
 from common.data import datasets
-from common.training.evaluate import evaluate, make_eval_step
+from common.training.evaluate import compile_eval_step, evaluate
 from configs import lenet5_folder
 import jax, jax.numpy as jnp
 config = lenet5_folder.get_config()
@@ -48,7 +49,7 @@ config.data.source = "digits"
 dataset = datasets.load(config.data)
 classifier = models.make_classifier(config.model, dataset.info)
 variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))
-step = make_eval_step(classifier, config)
+step = compile_eval_step(classifier, config.data)
 config.mesh.devices = 0
 devices = mesh.make_mesh(config.mesh)
 print(json.dumps([evaluate(step, variables, dataset.test, size, devices) for size in (1000, 359, 100, 7)]))

@@ -1,4 +1,4 @@
-"""Large pages are asked for once, beside what the user asks of malloc, and not against a user's word."""
+"""Large pages are requested once, beside the user's own tunables, and not if the user has refused them."""
 
 import os
 import subprocess
@@ -17,11 +17,13 @@ def main():
 launch.run(main)
 """
 UNSET = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
-asked = pytest.mark.skipif(not large_pages._on_request(), reason="this machine gives large pages to all or to none")
+on_request = pytest.mark.skipif(
+    not large_pages.given_on_request(), reason="this machine gives large pages to all programs or to none"
+)
 
 
 def start(**variables):
-    """(process number, what a tool says) with these environment variables."""
+    """(process number, output) of a tool with these environment variables."""
     command = [sys.executable, "-c", SAYS, "--undefok=name", "--name=a b"]
     process = subprocess.Popen(command, cwd=ROOT, env=UNSET | variables, stdout=subprocess.PIPE, text=True)
     said = process.communicate(timeout=60)[0]
@@ -29,19 +31,19 @@ def start(**variables):
     return process.pid, said.strip()
 
 
-@asked
+@on_request
 def test_a_tool_starts_again_once_as_the_same_process_with_the_same_arguments():
     number, said = start()
     assert said == f"{number} glibc.malloc.hugetlb=1 --undefok=name --name=a b"
 
 
-@asked
-def test_a_users_word_holds():
+@on_request
+def test_a_user_can_refuse_large_pages():
     number, said = start(GLIBC_TUNABLES="glibc.malloc.hugetlb=0")
     assert said == f"{number} glibc.malloc.hugetlb=0 --undefok=name --name=a b"
 
 
-@asked
+@on_request
 def test_memory_is_in_large_pages():
     code = """
 from common.devices import large_pages
@@ -53,7 +55,7 @@ print(sum(int(line.split()[1]) for line in open("/proc/self/smaps") if line.star
     assert int(done.stdout) > 50_000, done.stderr  # kB, of 64 MB
 
 
-def test_other_tunables_stay():
+def test_other_tunables_are_kept():
     assert large_pages.tunables({}) == "glibc.malloc.hugetlb=1"
     found = large_pages.tunables({"GLIBC_TUNABLES": "glibc.malloc.arena_max=1"})
     assert found == "glibc.malloc.arena_max=1:glibc.malloc.hugetlb=1"

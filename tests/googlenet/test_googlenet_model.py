@@ -1,5 +1,6 @@
 """GoogLeNet's facts: parameters, map sizes, multiply-adds; auxiliary classifiers; the loss."""
 
+import math
 import types
 
 import jax
@@ -27,7 +28,7 @@ def _count(tree):
 
 
 def _variables(module, size):
-    """Values that make every layer matter, without compiling the initialisation."""
+    """Values with which every layer matters, drawn without compiling the initialisation."""
     rng = np.random.default_rng(0)
     shapes = layer_table.variables(module, (size, size, 3))
     draw = lambda leaf: jnp.asarray(rng.normal(0, (2 / max(leaf.size // leaf.shape[-1], 8)) ** 0.5, leaf.shape))  # noqa: E731
@@ -36,7 +37,7 @@ def _variables(module, size):
 
 @pytest.fixture(scope="module")
 def small():
-    """A sixteenth of the maps on images of 80x80 pixels: the network, its variables, images, outputs in training."""
+    """A network with a sixteenth of the maps, its variables, images of 80x80 pixels, and its outputs in training."""
     module = _classifier("googlenet", 80, 5, width=1 / 16).module
     variables = _variables(module, 80)
     images = jax.random.normal(jax.random.key(1), (3, 80, 80, 3)) * 10
@@ -66,7 +67,7 @@ def test_every_layer_is_the_papers():
     facts = paper.LAYERS["googlenet"]
     assert {name: rows[name].output_shape for name in facts} == {n: f["output_shape"] for n, f in facts.items()}
     assert rows[""].multiply_adds == 1_582_671_872
-    # "ops" agree to a million where the sheet says that they do.
+    # "ops" agree to a million, except in the rows that paper.py names.
     for name, fact in facts.items():
         if "multiply_adds" in fact and name not in ("conv1", "inception_5a"):
             assert abs(rows[name].multiply_adds / 1e6 - int(fact["multiply_adds"][:-1])) < 1, name
@@ -88,7 +89,7 @@ def test_maps_of_the_auxiliary_classifiers():
     assert "bias" not in bn["conv1"]["conv"]
 
 
-def test_use_does_not_depend_on_the_auxiliary_classifiers(small):
+def test_inference_does_not_depend_on_the_auxiliary_classifiers(small):
     module, variables, images, _ = small
     apply = jax.jit(module.apply)
     main = {name: tree for name, tree in variables["params"].items() if not name.startswith("aux")}
@@ -111,6 +112,22 @@ def test_the_loss_adds_three_tenths_of_each_auxiliary_loss(small):
     np.testing.assert_array_equal(classifier.logits(outputs), outputs.logits)
     used = model.Outputs(outputs.logits)
     np.testing.assert_allclose(classifier.loss(used, labels), losses[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("variant", model.VARIANTS)
+def test_a_section_has_the_networks_options_and_the_weight_of_the_auxiliary_losses(variant):
+    section = models.section("googlenet", variant).to_dict()
+    assert section.pop("loss") == {"auxiliary_weight": 0.3}
+    assert section.keys() == {
+        *("family", "variant", "width", "stem", "lrn", "batch_norm", "five", "last_pool", "auxiliary"),
+        *("auxiliary_pool", "auxiliary_dropout", "dropout", "weight_init", "hidden_bias", "dtype"),
+    }
+
+
+def test_the_weight_of_the_auxiliary_losses_is_an_option(small):
+    outputs, labels = small[-1], jnp.array([0, 4, 2])
+    without = _classifier("googlenet", 80, 5, width=1 / 16, loss={"auxiliary_weight": 0.0})
+    np.testing.assert_array_equal(without.loss(outputs, labels), cross_entropy(outputs.logits, labels))
 
 
 def test_auxiliary_classifiers_teach_what_is_below_them_only(small):
@@ -171,5 +188,8 @@ def test_one_pixel_less_would_not_fill_the_auxiliary_window():
 def test_wrong_fields_are_one_line():
     with pytest.raises(UserError, match="unknown config.model.five '4'"):
         _classifier("googlenet", five=4)
+    for weight in (-0.1, math.nan):
+        with pytest.raises(UserError, match=f"config.model.loss.auxiliary_weight is {weight}; expected at least 0"):
+            models.check(models.section("googlenet", "googlenet", loss={"auxiliary_weight": weight}))
     with pytest.raises(UserError, match="stem='small' has no place for local response normalisation"):
         _classifier("googlenet", stem="small")

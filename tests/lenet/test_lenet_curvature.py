@@ -15,7 +15,7 @@ from lenet import curvature, layers, model
 from lenet.bitmaps import CENTRES
 
 # A network for the reference is a list of stages: an array with a row (unit, source, weight) for each connection,
-# the layer's name and whether the unit squashes. Sources behind the last unit of the stage below are the constant
+# the layer's name and whether the unit squashes. Sources after the last unit of the stage below are the constant
 # inputs: a bias's 1 and a padding pixel's -1.
 BIAS, PADDING = 0, 1
 
@@ -43,7 +43,7 @@ def _convolution(size, channels, table, *, full=False, strides=1, low=0, bias_pe
 
 
 def _fours(size, maps):
-    """Connections of the sums of 2x2 pixels, all of weight 0 (which is the number 1)."""
+    """Connections of the sums of 2x2 pixels; all share weight number 0, whose value is 1."""
     rows = []
     for i, j, c, u, v in np.ndindex(size // 2, size // 2, maps, 2, 2):
         rows.append(((i * size // 2 + j) * maps + c, ((2 * i + u) * size + 2 * j + v) * maps + c, 0))
@@ -143,7 +143,7 @@ def test_curvature_is_the_papers_recursion_over_every_connection(variant, size, 
 
 
 class _LinearNetwork(nn.Module):
-    """One sub-sampling unit a map, then a dense layer: linear, so that Gauss-Newton drops nothing."""
+    """One sub-sampling unit per map, then a dense layer: linear, so that Gauss-Newton drops nothing."""
 
     second_order: bool = False
     dtype: str = "float32"

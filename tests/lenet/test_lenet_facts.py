@@ -1,4 +1,4 @@
-"""What the papers print: counts, constants, the connection table, the bitmaps, eq. 9."""
+"""The facts that the papers print: counts, constants, the connection table, the bitmaps, eq. 9."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""The layers as functions: against lax, against float64 numpy, and what each may see."""
+"""The layers as functions: against lax, against NumPy in float64, and which inputs each may read."""
 
 import functools
 
@@ -113,8 +113,8 @@ def test_padding_shows_the_network_a_white_page():
     assert outputs.shape == (1, 8, 8, 1)
     np.testing.assert_array_equal(outputs, -25)  # a blank image continues beyond its border
     corner = layer.apply({"params": params}, jnp.zeros((1, 16, 16, 1)))[0, ..., 0]
-    assert corner[0, 0] == -16  # two rows and two columns of 5x5 lie outside at the low end,
-    assert corner[-1, -1] == -9  # one of each at the high end
+    assert corner[0, 0] == -16  # two rows and two columns of 5x5 lie outside at the start,
+    assert corner[-1, -1] == -9  # one of each at the end
 
 
 def test_biases_of_each_unit_are_not_shared():

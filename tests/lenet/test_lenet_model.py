@@ -1,6 +1,7 @@
-"""The networks whole: what they see, what they refuse, and that they learn."""
+"""The whole networks: their receptive fields, the options that they refuse, and that they learn."""
 
 import functools
+import math
 import types
 
 import jax
@@ -13,6 +14,7 @@ from common.errors import UserError
 from lenet import bitmaps, model
 
 SIZES = {"lenet5": 32, "lenet5_modern": 32, "lenet1989": 16, "lenet1": 28}
+CROSS_ENTROPY = {"loss": {"name": "cross_entropy"}}
 
 
 def _info(size, num_classes=10, channels=1):
@@ -42,9 +44,23 @@ def _layer_outputs(module, variables, images):
 @pytest.mark.parametrize("variant", model.VARIANTS)
 def test_every_hyper_parameter_of_a_variant_is_a_field_of_its_network(variant):
     fields = set(model.NETWORKS[variant].__dataclass_fields__)
-    assert set(model.VARIANTS[variant]) - {"loss", "rubbish"} == fields - {
-        *("num_classes", "second_order", "parent", "name")
-    }
+    assert set(model.VARIANTS[variant]) - {"loss"} == fields - {"num_classes", "second_order", "parent", "name"}
+
+
+@pytest.mark.parametrize(
+    ("variant", "own", "loss"),
+    [
+        ("lenet5", {"pooling", "c3"}, {"name": "map", "rubbish": 10.0}),
+        ("lenet5_modern", {"pooling", "c3"}, {"name": "cross_entropy", "rubbish": 10.0}),
+        ("lenet1989", {"h2", "biases", "padding_value"}, {"name": "mse"}),
+        ("lenet1", {"pooling", "h3"}, {"name": "mse"}),
+    ],
+)
+def test_a_section_has_the_networks_options_and_those_of_the_loss_in_one_of_their_own(variant, own, loss):
+    section = models.section("lenet", variant).to_dict()
+    assert section.pop("loss") == loss
+    shared = {"family", "variant", "activation", "output", "weight_init", "bias_init", "dtype"}
+    assert section.keys() == shared | own
 
 
 @pytest.mark.parametrize(
@@ -108,11 +124,11 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(variant):
 @pytest.mark.parametrize(
     ("variant", "changes"),
     [
-        *(("lenet5", {}), ("lenet5", {"loss": "mse"}), ("lenet5", {"c3": "full", "pooling": "average"})),
-        *(("lenet5", {"output": "softmax", "loss": "cross_entropy"}), ("lenet5", {"activation": "relu"})),
+        *(("lenet5", {}), ("lenet5", {"loss": {"name": "mse"}}), ("lenet5", {"c3": "full", "pooling": "average"})),
+        *(("lenet5", {"output": "softmax", **CROSS_ENTROPY}), ("lenet5", {"activation": "relu"})),
         *(("lenet5_modern", {}), ("lenet5_modern", {"pooling": "trainable", "c3": "table"})),
         *(("lenet1989", {}), ("lenet1989", {"h2": "full", "biases": "map", "padding_value": 0.0})),
-        *(("lenet1989", {"output": "softmax", "loss": "cross_entropy"}), ("lenet1", {}), ("lenet1", {"h3": "full"})),
+        *(("lenet1989", {"output": "softmax", **CROSS_ENTROPY}), ("lenet1", {}), ("lenet1", {"h3": "full"})),
     ],
 )
 def test_a_gradient_step_lowers_the_loss(variant, changes):
@@ -148,18 +164,29 @@ def test_softmax_takes_any_number_of_classes_and_channels():
         ("lenet5", {}, _info(32, num_classes=26), "26 classes: use output=softmax"),
         ("lenet5", {}, _info(28), "32x32 pixels, got 28x28"),
         ("lenet1989", {}, _info(32), "16x16 pixels, got 32x32"),
-        ("lenet5", {"loss": "cross_entropy"}, _info(32), "use loss=map or mse"),
-        ("lenet5", {"output": "softmax"}, _info(32), "loss=map does not go with output=softmax: use loss=cross_entr"),
-        ("lenet1989", {"loss": "map"}, _info(16), "use loss=mse"),
+        ("lenet5", CROSS_ENTROPY, _info(32), "use loss.name=map or mse"),
+        (
+            "lenet5",
+            {"output": "softmax"},
+            _info(32),
+            "loss.name=map does not go with output=softmax: use loss.name=cross_entropy",
+        ),
+        ("lenet1989", {"loss": {"name": "map"}}, _info(16), "use loss.name=mse"),
         ("lenet1989", {"output": "rbf"}, _info(16), "unknown config.model.output 'rbf'"),
         ("lenet5", {"pooling": "maximum"}, _info(32), "did you mean 'max'"),
         ("lenet5", {"c3": "tabel"}, _info(32), "did you mean 'table'"),
-        ("lenet5", {"loss": "msee"}, _info(32), "use loss=map or mse"),
+        ("lenet5", {"loss": {"name": "msee"}}, _info(32), "config.model.loss.name 'msee'; did you mean 'mse'"),
         ("lenet5", {"dtype": "float16"}, _info(32), "did you mean 'bfloat16'"),
-        ("lenet5", {"rubbish": 0.0}, _info(32), "positive"),
+        *(("lenet5", {"loss": {"rubbish": rubbish}}, _info(32), "positive") for rubbish in (0.0, math.nan)),
     ],
 )
 def test_contradictory_choices_are_refused_in_one_line(variant, changes, info, message):
     with pytest.raises(UserError, match=message.replace("(", r"\(")) as error:
         models.make_classifier(models.section("lenet", variant, **changes), info)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("loss", [{"name": "msee"}, {"name": "cross_entropy"}, {"rubbish": 0.0}])
+def test_wrong_options_of_the_loss_are_refused_before_the_dataset_is_known(loss):
+    with pytest.raises(UserError, match=r"loss\."):
+        models.check(models.section("lenet", "lenet5", loss=loss))

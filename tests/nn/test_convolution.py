@@ -1,4 +1,4 @@
-"""Groups apart are the grouped convolution, and all else is the convolution."""
+"""Convolving group by group gives the grouped convolution; every other convolution is left as it is."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""When a run logs, evaluates and saves; how it is cut into calls."""
+"""The steps at which a run logs, evaluates and saves, and its compiled calls."""
 
 import pytest
 from hypothesis import given
@@ -25,11 +25,11 @@ def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, p
         stops.add(step)
     assert step == total
     for at in range(1, total):
-        if plan.log(at) or plan.evaluate(at) or plan.save(at) or plan.starts_epoch(at):
+        if plan.logs_after(at) or plan.evaluates_after(at) or plan.saves_after(at) or plan.starts_epoch(at):
             assert at in stops
-    assert plan.log(total)
-    assert plan.evaluate(total)
-    assert plan.save(total)
+    assert plan.logs_after(total)
+    assert plan.evaluates_after(total)
+    assert plan.saves_after(total)
 
 
 def test_durations_in_epochs_round_to_the_nearest_update():

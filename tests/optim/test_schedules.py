@@ -65,10 +65,19 @@ def test_warmup_of_large_batches_starts_from_the_small_batch_rate():
     [
         ({"name": "piecewise", "boundaries": ("1 epoch",), "rates": (0.1,)}, "1 rates and 1 boundaries"),
         ({"name": "table"}, "rates is empty"),
-        ({"warmup": "100 steps"}, "takes 100 steps of a run of 100"),
-        ({"warmup": "soon"}, "expected a duration"),
+        ({"warmup": "100 steps"}, "warmup is '100 steps' of a run of '100 steps'; expected less"),
+        ({"warmup": "soon"}, "config.schedule.warmup is 'soon'; expected a duration"),
+        ({"boundaries": ("1 epoch", "5")}, r"config.schedule.boundaries\[1\] is '5'; expected a duration"),
     ],
 )
-def test_contradictions_are_refused(changes, message):
+def test_contradictions_are_refused_before_the_dataset_is_known(changes, message):
+    section = base(ConfigDict()).schedule
+    with section.unlocked():
+        section.update(changes)
     with pytest.raises(UserError, match=message):
-        schedule(**changes)
+        schedules.check(section, "100 steps")
+
+
+def test_a_warmup_that_turns_out_longer_than_the_run_is_refused():
+    with pytest.raises(UserError, match="takes 100 steps of a run of 100"):
+        schedule(warmup="10 epochs")

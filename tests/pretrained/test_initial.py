@@ -42,7 +42,7 @@ def config(family, variant, fields=None, **init):
 def fresh(made, facts, seed=0):
     made.seed = seed
     classifier = models.make_classifier(made.model, facts)
-    return classifier, create_state(classifier, optax.sgd(0.1), made)
+    return classifier, create_state(classifier, optax.sgd(0.1), made.seed, made.optimizer.ema > 0)
 
 
 def flat(tree):
@@ -86,7 +86,7 @@ def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, s
     given = (*given, "--config.init.new_head=True", f"--workdir={work}")
     code, output, errors = run(*given)
     assert code == 0, errors
-    assert "NEW HEAD: 'head' for 3 classes starts untrained; what was learnt of 10 classes is DROPPED" in output
+    assert "NEW HEAD: 'head' for 3 classes starts untrained; the head for 10 classes is DROPPED" in output
     assert "position embeddings interpolated from 2x2 to 4x4 patches" in output
     tuned, before = (flat(trained.load(folder).variables["params"]) for folder in (work, start))
     assert tuned["Transformer/posembed_input/pos_embedding"].shape == (1, 17, 8)
@@ -146,7 +146,7 @@ def trained_run(monkeypatch, made, facts):
     """A folder that `trained.load` takes for a finished run with random weights, batch statistics included."""
     classifier, state = fresh(made, facts, seed=3)
     variables = jax.tree.map(lambda array: array + 0.5, state.variables())
-    found = types.SimpleNamespace(config=made, classifier=classifier, variables=variables, step=40)
+    found = types.SimpleNamespace(config=made, classifier=classifier, variables=variables, step=40, info=facts)
     monkeypatch.setattr(trained, "load", lambda folder: found)
     return variables
 
@@ -172,9 +172,8 @@ def test_a_deep_vgg_starts_from_a_trained_net_a(shallow, deep, new_head, norms):
     given = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), a[1])
     from_run = initial.Given(given, "somewhere", a[0])
     made = config("vgg", deep, checkpoint="a", new_head=new_head)
-    variables, (said,) = initial._fitted(from_run, ours[1], ours[0], made)
-    initial._check(initial._flatten(variables), initial._flatten(ours[1]), "somewhere")
-    copied = {name for name, array in initial._flatten(variables).items() if isinstance(array, np.ndarray)}
+    arrays, (said, *_) = initial.initial_arrays(from_run, ours[0], made)
+    copied = {name for name, array in arrays.items() if isinstance(array, np.ndarray)}
     expected = {"conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", *norms, *(() if new_head else ("fc8",))}
     assert {name.split("/")[1] for name in copied if name.startswith("params/")} == expected
     assert {name.split("/")[1] for name in copied if name.startswith("batch_stats/")} == set(norms)
@@ -250,9 +249,7 @@ def test_another_network_is_refused_by_its_arrays(monkeypatch, tmp_path):
     with pytest.raises(UserError, match="is another network: it .*has 'batch_stats/.* besides; choose its") as error:
         initial.start(state, classifier, made)
     assert "\n" not in str(error.value)
-    made.init.old_grid = (2, 2)
-    with pytest.raises(UserError, match="old_grid is set, but 'resnet' has no position embeddings"):
-        initial.start(state, classifier, made)
+    assert "old_grid" not in made.init  # which a family with position embeddings declares
 
 
 @pytest.mark.parametrize("init", [{"new_head": True}, {"old_grid": (2, 2)}])
@@ -287,3 +284,16 @@ def test_adams_first_moment_can_be_kept_in_bfloat16():
     state = optimizers.make_chain(section, lambda step: 0.1, plateau=False).init(params)
     adam = next(part for part in state if hasattr(part, "mu"))
     assert (adam.mu["kernel"].dtype, adam.nu["kernel"].dtype) == (jnp.bfloat16, jnp.float32)
+
+
+def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp_path):
+    facts = info(2, (32, 32, 3))
+    facts.class_names = ("cat", "dog")
+    trained_run(monkeypatch, config("resnet", "resnet20"), facts)
+    made = config("resnet", "resnet20", checkpoint=str(tmp_path))
+    classifier, state = fresh(made, facts)
+    initial.start(state, classifier, made, ("cat", "dog"))
+    with pytest.raises(UserError, match="trained on other classes: 'dog' is 'wolf' in the dataset"):
+        initial.start(state, classifier, made, ("cat", "wolf"))
+    made.init.new_head = True
+    initial.start(state, classifier, made, ("cat", "wolf"))

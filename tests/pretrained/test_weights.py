@@ -6,6 +6,7 @@ import types
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from common import config as config_lib
 from common import models, weights
@@ -48,10 +49,14 @@ def test_every_family_reads_what_it_writes(name, tmp_path):
     assert array in arrays
     assert (names == "our") == array.startswith("params/")
     weight_files.write(tmp_path / "net.npz", arrays)
-    given = initial._from_file(tmp_path / "net.npz", family, classifier)
-    like = initial.shapes(classifier.module, classifier)
-    fitted, _ = initial._fitted(given, like, classifier, config_lib.base(section))
-    jax.tree.map(np.testing.assert_array_equal, fitted, variables)
+    config = config_lib.base(section)
+    config.init.checkpoint = str(tmp_path / "net.npz")
+    given = initial.given_weights(config, classifier)
+    found, _ = initial.initial_arrays(given, classifier, config)
+    wanted = traverse_util.flatten_dict(variables, sep="/")
+    assert found.keys() == wanted.keys()
+    for array_name, array in wanted.items():
+        np.testing.assert_array_equal(found[array_name], array)
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth"])

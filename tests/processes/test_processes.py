@@ -1,4 +1,4 @@
-"""Several processes that train together: the result of one, stopped together, and what becomes of them at a death."""
+"""Several processes train as one does, stop together, and end with a name and an exit code when one of them dies."""
 
 import os
 import signal
@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
+from common import launch
 from common.errors import UserError
-from common.processes import distributed, rendezvous, supervise
+from common.processes import distributed, rendezvous
 from common.processes.preemption import EXIT_PREEMPTED
 from common.processes.watchdog import EXIT_HUNG
 from common.run import metrics, trained
@@ -40,7 +41,7 @@ def cache(tmp_path_factory):
 
 def parameters(folder):
     """Every parameter of the last checkpoint, as one vector."""
-    last = trained.load(folder, step=STEPS)
+    last = trained.load(folder, str(STEPS))
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
 
 
@@ -68,6 +69,21 @@ def test_two_processes_learn_as_one_does_and_one_of_them_writes(undisturbed, alo
         assert a["examples"] == b["examples"]
 
 
+def test_two_processes_asked_to_stop_go_on_as_one_with_more_devices(alone, cache, tmp_path):
+    command = (*RUN, f"--workdir={tmp_path}")
+    group = start_group(2, *command, cache=cache)
+    wait_for_checkpoint(tmp_path, group)
+    send(group[1], signal.SIGTERM)
+    for code, _, errors in finish_group(group):
+        assert code == EXIT_PREEMPTED, errors
+    assert 0 < newest_step(tmp_path) < STEPS
+    code, _, errors = run(*command, devices=4)
+    assert code == 0, errors
+    one, other = (metrics.read(folder, "test")[-1] for folder in (alone, tmp_path))
+    assert other["loss"] == pytest.approx(one["loss"], rel=2e-2)
+
+
+@pytest.mark.slow  # the test before this one, with more processes and a kill, which the test after it has too
 def test_a_run_goes_on_with_fewer_processes_and_on_more_devices(alone, cache, tmp_path):
     command = (*RUN, f"--workdir={tmp_path}")
     group = start_group(4, *command, cache=cache)
@@ -106,7 +122,7 @@ def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undi
     np.testing.assert_array_equal(parameters(tmp_path), parameters(undisturbed))
 
 
-def test_one_that_stands_still_is_named(cache, tmp_path):
+def test_a_suspended_process_is_named(cache, tmp_path):
     group = start_group(2, *RUN, "--config.mesh.heartbeat_timeout=12", f"--workdir={tmp_path}", cache=cache)
     wait_for_checkpoint(tmp_path, group)
     send(group[1], signal.SIGSTOP)
@@ -117,7 +133,7 @@ def test_one_that_stands_still_is_named(cache, tmp_path):
     assert errors.strip().splitlines()[-1].startswith("error: lost process 1 of 2")
 
 
-def test_who_does_not_come_is_named():
+def test_processes_that_do_not_arrive_are_named():
     line = f"--coordinator=localhost:{free_port()}"
     start = (*RUN, line, "--processes=3", "--process_id=0", "--config.mesh.start_timeout=1")
     code, _, errors = run(*start)
@@ -135,7 +151,7 @@ def test_a_cluster_is_asked_who_there_is(monkeypatch):
         distributed.start("auto", None, None, start_timeout=0.2, heartbeat_timeout=1)
 
 
-def test_a_caller_learns_who_is_missing_and_that_nobody_listens():
+def test_a_caller_learns_who_is_missing_or_that_nobody_listens():
     address = f"localhost:{free_port()}"
     assert rendezvous.meet(address, 2, 1, timeout=0.3) == [0]
     assert rendezvous.meet(address, 1, 0, timeout=0.3) == []
@@ -213,4 +229,10 @@ def test_a_supervisor_does_not_load_jax():
     code = "import sys; from common.processes import supervise; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.stdout.strip() == "False"
-    assert supervise._number(["--restarts", "4"], "restarts") == 4
+
+
+def test_numbers_are_read_before_flags_are_parsed():
+    assert launch.given_number(["--restarts", "4"], "restarts") == 4
+    assert launch.given_number(["-processes=2"], "processes") == 2
+    assert launch.given_number(["--restarts=many"], "restarts") is None
+    assert launch.given_number([], "restarts") is None

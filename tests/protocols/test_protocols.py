@@ -1,4 +1,4 @@
-"""Test protocols show the network what the papers say, and average what it makes of that."""
+"""Test protocols show the network the papers' views and average its predictions."""
 
 import dataclasses
 import functools
@@ -30,7 +30,7 @@ SMALL = {
 
 
 def a_run(family="resnet", side=32, init=False, **data):
-    """A network for the bundled digits, with its first weights or with none."""
+    """A run on the bundled digits, with initial weights or with none."""
     variant, changes = SMALL[family]
     config = config_lib.base(models.section(family, variant, **changes))
     config.data.update({"resize": side, **data})
@@ -40,12 +40,12 @@ def a_run(family="resnet", side=32, init=False, **data):
     classifier = models.make_classifier(config.model, info)
     variables = None
     if init:
-        variables = create_state(classifier, optax.sgd(0.1), config).variables()
+        variables = create_state(classifier, optax.sgd(0.1), config.seed).variables()
     return Run(ConfigDict(config), info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
 def coordinates(height, width):
-    """An image whose pixels say where they are: (row, column)."""
+    """An image whose pixels are their own coordinates: (row, column)."""
     return np.stack(np.mgrid[:height, :width], axis=-1).astype(np.float32)
 
 
@@ -53,7 +53,7 @@ def corners(crops):
     return [tuple(int(value) for value in crop[0, 0]) for crop in crops]
 
 
-@pytest.mark.parametrize("cut", [views.ten_crops, views.grid_crops, views.googlenet_crops])
+@pytest.mark.parametrize("cut", [views.ten_crops, views.grid_crops, views.three_square_crops])
 def test_half_of_the_views_mirror_the_other_half(cut):
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     seen = cut(image, 32)
@@ -77,7 +77,7 @@ def test_ten_crops_are_of_the_middle_square():
 
 @pytest.mark.parametrize("shape", [(256, 340), (340, 256)])
 def test_googlenets_views_are_of_three_squares(shape):
-    seen = views.googlenet_crops(coordinates(*shape), 224)
+    seen = views.three_square_crops(coordinates(*shape), 224)
     assert len(seen) == 36
     expected = []
     for place in (0, 42, 84):
@@ -90,7 +90,7 @@ def test_googlenets_views_are_of_three_squares(shape):
 def test_googlenets_sixth_view_is_the_square_made_small():
     image = np.random.default_rng(0).integers(0, 256, (256, 300, 3), np.uint8)
     square = Image.fromarray(image[:, :256]).resize((224, 224), Image.Resampling.BILINEAR)
-    np.testing.assert_array_equal(views.googlenet_crops(image, 224)[5], np.asarray(square))
+    np.testing.assert_array_equal(views.three_square_crops(image, 224)[5], np.asarray(square))
 
 
 def test_vggs_grid_covers_the_whole_image():
@@ -193,7 +193,7 @@ def test_batches_hold_every_view_once_and_have_one_size_for_a_shape():
     assert sizes == {(8, 8): {12}, (8, 12): {8}, (12, 8): {8}}
 
 
-def test_of_very_many_shapes_few_views_wait():
+def test_few_views_wait_even_if_there_are_very_many_shapes():
     examples = [(np.zeros((1, 8, 8 + index, 1), np.uint8), 0) for index in range(200)]
     given = []
 
@@ -226,7 +226,7 @@ def test_dense_application_to_images_of_the_networks_size_is_the_single_crop(fam
 @pytest.mark.parametrize("family", ["vgg", "googlenet", "resnet"])
 def test_networks_are_applied_to_images_of_any_size(family):
     run = a_run(family)
-    variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config).variables())
+    variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config.seed).variables())
     images = jax.ShapeDtypeStruct((3, 40, 72, 1), np.uint8)
     assert jax.eval_shape(functools.partial(measure.log_probabilities, run, True), variables, images).shape == (3, 10)
 
@@ -268,6 +268,14 @@ def test_top1_and_top5_errors():
     assert found["top5_error"] == 0.25
     assert found["examples"] == 4
     assert found["cross_entropy"] == pytest.approx(-np.log([0.5, 0.2, 0.07, 0.05]).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("classes", [2, 5])
+def test_five_classes_or_fewer_have_no_top5_error(classes):
+    found = measure.errors(measure.Scores(np.array([0, 1]), np.log(np.full((2, classes), 1 / classes, np.float32)), 1))
+    assert "top5_error" not in found
+    result = {"protocol": "single", "scales": [], "views": 1, "members": [{"step": 7}], **found}
+    assert measure.as_line(result) == "single, 1 view of an image, step 7: top-1 error 50.00% of 2 images"
 
 
 def test_probabilities_too_small_for_a_float_still_have_an_order_and_a_loss():

@@ -37,7 +37,7 @@ def test_the_class_is_lost_exactly_where_the_square_covers_what_the_network_look
     np.testing.assert_allclose(found.uncovered, [0.9], rtol=1e-6)
 
 
-def test_of_another_class_there_is_more():
+def test_the_probability_of_another_class_rises():
     image = np.ones((1, 8, 10, 1), np.float32)
     found = occlusion.sensitivity(by_one_pixel, {}, image, np.array([0]), 3, 1, GREY)
     assert found.probabilities[0, 3, 5] == pytest.approx(0.8)
@@ -59,7 +59,7 @@ def test_every_place_against_covering_by_hand():
 
 
 @pytest.mark.parametrize(("length", "stride"), [(8, 1), (32, 2), (28, 3), (224, 14), (5, 7)])
-def test_the_squares_middle_stays_inside_and_in_balance(length, stride):
+def test_the_squares_centre_stays_inside_and_its_places_are_centred(length, stride):
     image = np.ones((1, length, length, 1), np.float32)
     found = occlusion.sensitivity(anything, {}, image, np.array([1]), 5, stride, GREY)
     before, after = found.rows[0], length - 1 - found.rows[-1]

@@ -20,7 +20,7 @@ from lenet import pictures
 from tests.digits_run import digits_run
 from tests.runs import run
 
-SECTIONS = ("curves", "confusion", "likeliest", "mistakes", "filters", "maps", "occlusion", "recipe")
+SECTIONS = ("curves", "confusion", "classes", "predictions", "mistakes", "filters", "maps", "occlusion", "recipe")
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def examples(digits):
 
 @pytest.fixture(scope="module")
 def results(digits, examples):
-    return mistakes.on_test_set(digits, examples)
+    return trained.predictions(digits, examples)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_every_section_is_there_in_order(html):
 def test_every_picture_can_be_decoded_and_shows_something(html, results):
     drawn = decoded_pictures(html)
     wrong = int((results.predicted != results.labels).sum())
-    assert len(drawn) == html.count("<img ") == 6 + min(wrong, 24)
+    assert len(drawn) == html.count("<img ") == 7 + min(wrong, 24)
     for image in drawn:
         image.load()
         assert np.ptp(np.asarray(image)) > 0
@@ -83,7 +83,7 @@ def test_results_are_those_of_the_evaluation(digits, results):
     assert len(results.labels) == record["examples"] == digits.info.test_size
     assert results.error == pytest.approx(record["error"])
     assert results.losses.mean() == pytest.approx(record["loss"], rel=1e-5)
-    np.testing.assert_allclose(results.probabilities.sum(1), 1, rtol=1e-5)
+    np.testing.assert_allclose(np.exp(results.log_probabilities).sum(1), 1, rtol=1e-5)
 
 
 def test_confusion_counts_every_example_once(results, examples):
@@ -93,9 +93,51 @@ def test_confusion_counts_every_example_once(results, examples):
     assert 1 - np.trace(counts) / counts.sum() == pytest.approx(results.error)
 
 
+def test_errors_of_classes_add_up_to_the_error(results, examples):
+    images, errors = mistakes.class_errors(results, 11)
+    np.testing.assert_array_equal(images[:10], np.bincount(examples.labels, minlength=10))
+    assert np.isnan(errors[10])
+    assert np.sum(errors[:10] * images[:10]) / len(examples) == pytest.approx(results.error)
+
+
+def test_classes_are_listed_from_the_highest_error_to_the_lowest(digits, results):
+    names, predicted = tuple(f"class {number}" for number in range(40)), results.labels.copy()
+    predicted[results.labels == 7] = 0
+    predicted[np.flatnonzero(results.labels == 3)[0]] = 0
+    info = dataclasses.replace(digits.info, num_classes=40, class_names=names)
+    found = dataclasses.replace(results, predicted=predicted)
+    html = sections.class_errors(dataclasses.replace(digits, info=info), found)
+    sevens, threes = (int((results.labels == number).sum()) for number in (7, 3))
+    rows = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html)
+    assert len(rows) == 10
+    assert rows[:2] == [("class 7", f"100.0% of {sevens}"), ("class 3", f"{1 / threes:.1%} of {threes}")]
+    assert rows[2] == ("class 0", f"0.0% of {(results.labels == 0).sum()}")
+    assert "no images of 30 classes" in html
+
+
+def test_bars_show_the_error_of_each_class():
+    for errors in (np.array([0.5, 0.25]), np.zeros(2)):
+        axes = figures.class_errors(["cat", "dog"], np.array([8, 1200]), errors).axes[0]
+        assert [bar.get_width() for bar in axes.patches] == pytest.approx(100 * errors)
+        assert [text.get_text() for text in axes.texts] == [f" {errors[0]:.1%} of 8", f" {errors[1]:.1%} of 1,200"]
+        assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
+
+
+def test_of_many_classes_only_the_worst_have_bars(digits, results, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "class_errors", lambda names, *_: drawn.extend(names) or Figure(figsize=(1, 1)))
+    info = dataclasses.replace(digits.info, num_classes=40, class_names=tuple(map(str, range(40))))
+    labels = np.arange(len(results.labels)) % 40
+    found = dataclasses.replace(results, labels=labels, predicted=np.where(labels == 39, 0, labels))
+    html = sections.class_errors(dataclasses.replace(digits, info=info), found)
+    assert drawn == ["39", *map(str, range(29))]
+    assert "The 30 classes with the highest errors are drawn; the table lists all 40." in html
+    assert html.count("<dt>") == 40
+
+
 def test_worst_mistakes_have_the_largest_losses(results, examples):
-    loss = -np.log(results.probabilities[np.arange(len(examples)), examples.labels])
-    wrong = results.probabilities.argmax(1) != examples.labels
+    loss = -results.log_probabilities[np.arange(len(examples)), examples.labels]
+    wrong = results.log_probabilities.argmax(1) != examples.labels
     shown = mistakes.worst(results)
     assert len(shown) == min(24, wrong.sum()) > 0
     assert wrong[shown].all()
@@ -107,7 +149,7 @@ def test_worst_mistakes_have_the_largest_losses(results, examples):
 def test_no_mistakes(digits, results, examples):
     perfect = dataclasses.replace(results, predicted=results.labels)
     assert len(mistakes.worst(perfect)) == 0
-    assert "classified rightly" in sections.worst_mistakes(digits, examples, perfect)
+    assert "classified correctly" in sections.worst_mistakes(digits, examples, perfect)
     assert "There is no mistake." in sections.confusion(digits, perfect)
 
 
@@ -116,21 +158,21 @@ def test_most_confused_names_the_largest_counts_first():
     assert mistakes.most_confused(counts, ("a", "b", "c")) == "Most often mistaken: b as a (4), c as b (2), a as b (1)."
 
 
-def test_samples_are_of_four_classes_and_those_it_is_least_sure_about(results):
+def test_samples_are_of_four_classes_and_the_least_certain_images(results):
     first, unsure = samples.ordinary(results), samples.hesitant(results)
     assert [results.labels[index] for index in first] == [0, 3, 6, 9]
     assert all((results.labels[:index] != results.labels[index]).all() for index in first)
-    surest = results.probabilities.max(-1)
+    surest = results.log_probabilities.max(-1)
     assert len(unsure) == 4
     assert set(first).isdisjoint(unsure)
     others = np.setdiff1d(np.arange(len(surest)), [*first, *unsure])
     assert surest[unsure].max() <= surest[others].min()
 
 
-def test_the_likeliest_classes_are_named_in_order_and_the_right_one_is_another_colour():
+def test_top_predictions_are_named_in_order_and_the_true_class_has_another_colour():
     images, names = [np.zeros((4, 4, 1), np.uint8)] * 2, ("cat", "dog", "hen", "cow", "pig", "emu")
     probabilities = np.array([[0.5, 0.2, 0.15, 0.1, 0.04, 0.01], [0.01, 0.5, 0.2, 0.15, 0.1, 0.04]], np.float32)
-    figure = sample_figures.likeliest(images, np.array([1, 0]), probabilities, names)
+    figure = sample_figures.top_predictions(images, np.array([1, 0]), probabilities, names)
     _, first, _, second = figure.axes
     assert [text.get_text() for text in first.texts[::2]] == ["cat", "dog", "hen", "cow", "pig"]
     assert [text.get_text() for text in first.texts[1::2]] == ["50.0%", "20.0%", "15.0%", "10.0%", "4.0%"]
@@ -139,7 +181,7 @@ def test_the_likeliest_classes_are_named_in_order_and_the_right_one_is_another_c
     assert len({bar.get_facecolor() for bar in second.patches[5:]}) == 1  # the right class is the sixth
 
 
-def test_images_that_are_covered_are_classified_rightly(digits, examples, results, monkeypatch):
+def test_covered_images_are_classified_correctly(digits, examples, results, monkeypatch):
     seen = {}
 
     def draw(images, found, titles):
@@ -200,7 +242,7 @@ def test_the_command_writes_where_it_says(tmp_path):
 
 
 @pytest.mark.parametrize("classes", [2, 10, 30, 31, 100])
-def test_confusion_matrices_name_every_class_and_number_what_has_room(classes):
+def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_room(classes):
     counts = np.random.default_rng(0).integers(0, 3, (classes, classes))
     names = [f"class {number}" for number in range(classes)]
     axes = figures.confusion(counts, names).axes[0]
@@ -209,7 +251,7 @@ def test_confusion_matrices_name_every_class_and_number_what_has_room(classes):
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= 30 else 0)
 
 
-def test_of_very_many_classes_the_worst_are_shown(digits, results):
+def test_only_the_worst_of_very_many_classes_are_shown(digits, results):
     names = tuple(f"class {number}" for number in range(120))
     info = dataclasses.replace(digits.info, num_classes=120, class_names=names)
     assert "the 50 with the most mistakes" in sections.confusion(dataclasses.replace(digits, info=info), results)
@@ -218,7 +260,7 @@ def test_of_very_many_classes_the_worst_are_shown(digits, results):
 def test_curves_show_the_records():
     train = [{"step": step, "loss": 1 / step, "error": 0.5 / step} for step in (10, 20, 40)]
     test = [{"step": step, "loss": 0.1, "error": 0.0} for step in (20, 40)]
-    figure = figures.curves(train, test, steps_per_epoch=10.0, shown_step=40)
+    figure = figures.curves(train, test, "test", steps_per_epoch=10.0, shown_step=40)
     loss, error = figure.axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [(1, 0.1), (2, 0.05), (4, 0.025)])
     np.testing.assert_allclose(error.lines[1].get_xydata(), [(2, 0), (4, 0)])

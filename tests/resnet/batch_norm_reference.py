@@ -1,4 +1,4 @@
-"""Batch normalisation in float64, and our own on as many devices as there are: run as a program, writes its results."""
+"""Batch normalisation in float64, and ours on all devices; as a program it writes the results of ours."""
 
 import sys
 
@@ -35,7 +35,7 @@ def reference(groups, momentum=0.9, epsilon=1e-5):
 
 
 def ours(groups):
-    """The same from `BatchNorm`, the batch spread over all devices."""
+    """The same results from `BatchNorm`, with the batch spread over all devices."""
     import jax
     import jax.numpy as jnp
     from jax.sharding import Mesh, NamedSharding, PartitionSpec

@@ -1,4 +1,4 @@
-"""The paper's networks, counted: parameters, multiply-adds, layers, map sizes."""
+"""Counts of the paper's networks: parameters, multiply-adds, layers, map sizes."""
 
 import functools
 
@@ -45,7 +45,7 @@ def parameters(variant, num_classes=None, **changes):
 
 @functools.cache
 def output_shapes(module):
-    """Layer of the top level -> its output's shape without the batch axis."""
+    """Top-level layer -> its output's shape without the batch axis."""
     apply = functools.partial(module.apply, capture_intermediates=True, mutable="intermediates")
     _, captured = jax.eval_shape(apply, shapes(module), images_for(module))
     layers = {name: tree for name, tree in captured["intermediates"].items() if name != "__call__"}

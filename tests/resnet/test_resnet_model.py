@@ -28,7 +28,7 @@ def initial(module, images=IMAGES):
 
 
 def captured(module, variables):
-    """What every layer makes of the images, by name."""
+    """Every layer's output for the images, by name."""
     apply = jax.jit(lambda v: module.apply(v, IMAGES, capture_intermediates=True, mutable="intermediates")[1])
     return apply(variables)["intermediates"]
 
@@ -96,7 +96,7 @@ def test_the_shortcut_is_all_that_a_plain_net_lacks():
     variables = initial(residual)
     assert jax.tree.structure(variables) == jax.tree.structure(initial(plain))
     zeros = jax.tree.map(jnp.zeros_like, variables["params"])
-    # With all convolutions zero a plain net forgets its input and a residual one still passes it on.
+    # With all later convolutions zero, a plain net loses its input and a residual net still passes it on.
     params = {**zeros, "conv1": variables["params"]["conv1"], "bn1": variables["params"]["bn1"]}
     params["fc"] = variables["params"]["fc"]
     logits = {m.shortcut: jax.jit(m.apply)({**variables, "params": params}, IMAGES) for m in (residual, plain)}

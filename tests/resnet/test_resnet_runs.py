@@ -1,4 +1,4 @@
-"""Runs of a small ResNet as a user makes them: devices that come and go, groups that cannot be, the wrong stem."""
+"""A user's runs of a small ResNet: numbers of devices that change, impossible groups, the wrong stem."""
 
 import json
 
@@ -37,7 +37,7 @@ def test_a_run_goes_on_with_other_devices_as_if_nothing_had_happened(tmp_path):
     assert "going on from step 2" in output
     for split in ("train", "test"):
         assert moved[split]["loss"] == pytest.approx(unbroken[split]["loss"], rel=1e-3)
-    # 359 test images in a batch of 1,000 that is split over devices: padded, and counted once.
+    # 359 test images are padded to a batch of 1,000 that is split over devices, and each is counted once.
     assert moved["test"]["examples"] == unbroken["test"]["examples"] == 359
 
 

@@ -16,7 +16,7 @@ from resnet.model import ResNet, network
 SHARED = pathlib.Path(__file__).parents[2].parent / "shared"
 CHECKPOINT = SHARED / "weights" / "resnet20-12fca82f.th"
 CIFAR = SHARED / "data" / "cifar10-jpeg" / "cifar10-jpeg.tar.gz"
-# Sizes of blocks with every kind of shortcut, and more identical blocks than one where they are scanned.
+# Every kind of block and shortcut, and two identical blocks in the stages that are scanned.
 NETS = {
     "basic": ResNet(num_classes=5, stage_sizes=(1, 3), block="basic", width=8, stem="imagenet", shortcut="B"),
     "bottleneck": ResNet(num_classes=5, stage_sizes=(3, 1), width=4, stem="imagenet", stride_in="3x3"),
@@ -25,7 +25,7 @@ NETS = {
 
 
 def random_variables(module):
-    """Variables that are nowhere the initial ones, so that nothing can be mixed up unseen."""
+    """Random variables everywhere, so that swapped arrays are noticed."""
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     leaves, structure = jax.tree.flatten(shapes)
     rng = np.random.default_rng(0)
@@ -152,5 +152,5 @@ def test_the_published_resnet20_classifies_cifar10():
     assert len(labels) == 1000
     normalised = (images / np.float32(255) - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
     logits = jax.jit(module.apply)(variables, normalised)
-    # 81.0% on all 10,000 images; a sample of 1,000 strays by about 1.2 points.
+    # 81.0% on all 10,000 images; a sample of 1,000 varies by about 1.2 points.
     assert abs(np.mean(np.argmax(logits, -1) == labels) - 0.81) < 0.04

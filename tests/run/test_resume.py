@@ -19,7 +19,7 @@ def parameters(folder):
     """Every parameter of the last checkpoint, as one vector."""
     import jax
 
-    last = trained.load(folder, step=1500)
+    last = trained.load(folder, "1500")
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
 
 
@@ -97,7 +97,7 @@ def test_a_truncated_newest_checkpoint_is_skipped_with_a_warning(unbroken, tmp_p
     (tmp_path / "summary.json").unlink()
     code, output, errors = run(*DIGITS, *LENGTH, f"--workdir={tmp_path}")
     assert code == 0, errors
-    assert "checkpoint 1500 cannot be read" in errors
+    assert "checkpoints/1500 cannot be read" in errors
     assert "going on from step 1,375" in output
     assert (tmp_path / "damaged" / "1500").exists()
     np.testing.assert_array_equal(parameters(tmp_path), parameters(unbroken))

@@ -108,5 +108,5 @@ def test_one_line_for_a_mistake(arguments, expected):
 
 
 def test_the_help_names_every_protocol():
-    assert main._PROTOCOL.name == "protocol"
+    assert main.PROTOCOL.name == "protocol"
     assert all(name in flags.FLAGS["protocol"].help for name in catalogue.PROTOCOLS)

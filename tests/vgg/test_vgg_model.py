@@ -28,7 +28,7 @@ def _rows(module, size=224):
 
 
 def _variables(module, size):
-    """Values that make every layer matter, for any network, without compiling its initialisation."""
+    """Random values with which every layer matters, for any network, without compiling its initialisation."""
     shapes = layer_table.variables(module, (size, size, 3))
     rng = np.random.default_rng(0)
     draw = lambda leaf: jnp.asarray(rng.normal(0.1, 0.3, leaf.shape), jnp.float32)  # noqa: E731
@@ -88,7 +88,7 @@ def test_receptive_fields_of_pool5(monkeypatch, variant, field):
 
 def test_a_stack_of_three_has_the_field_of_7x7_and_fewer_weights():
     rows = _rows(_module("vgg16"))
-    # From the map that stage 3 reads, one of whose positions sees 16 pixels 4 apart.
+    # In positions of stage 3's input, which see 16 pixels each and are 4 pixels apart.
     assert (rows["conv3_3"].receptive_field - 16) // 4 + 1 == 7
     assert 3 * (rows["conv3_3"].parameters - 256) == 27 * 256**2
 
@@ -116,8 +116,7 @@ def test_dense_score_maps_have_the_sheets_sizes(side, scores):
 
 
 def test_each_place_of_the_dense_map_is_the_plain_network_on_its_crop_but_for_padding():
-    # One position of pool5 sees no padding only if the network's border does not reach it; with 1x1 kernels it
-    # never does, so that the equality is exact.
+    # With kernels that are zero but for their centres, padding reaches no position and the equality is exact.
     module = _module("vgg16", 64, 5, **NARROW)
     variables = _variables(module, 64)
     only_centres = jax.tree.map(

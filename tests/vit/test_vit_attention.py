@@ -1,16 +1,15 @@
 """Attention and layer normalisation against their equations, in float64."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import vit_equations
 
+from common.devices import kernels
 from vit import attention as attention_lib
 from vit import model
-from vit.attention import MultiHeadDotProductAttention, attention_weights, dot_product_attention, fused
+from vit.attention import MultiHeadDotProductAttention, attention_weights, dot_product_attention
 
 
 def heads(seed, tokens=7, size=6):
@@ -83,32 +82,8 @@ def test_weights_are_kept_only_when_asked_for():
     assert kept["intermediates"]["attention"][0].shape == (1, 2, 4, 4)
 
 
-def device(capability="9.0", platform="gpu", version="CUDA 12090"):
-    client = types.SimpleNamespace(platform_version=version)
-    return types.SimpleNamespace(platform=platform, client=client, compute_capability=capability)
-
-
-@pytest.mark.parametrize(
-    ("found", "dtype", "head_size", "expected"),
-    [
-        (device(), "bfloat16", 64, True),
-        (device(), "float16", 80, True),  # H/14
-        (device("8.0"), "bfloat16", 64, True),
-        (device(), "float32", 64, False),
-        (device(), "bfloat16", 12, False),
-        (device(), "bfloat16", 256, False),
-        (device("7.5"), "bfloat16", 64, False),
-        (device("gfx942", version="PJRT C API rocm 70000"), "bfloat16", 64, False),
-        (types.SimpleNamespace(platform="tpu"), "bfloat16", 128, False),
-    ],
-)
-def test_the_fused_kernel_is_chosen_where_it_runs(monkeypatch, found, dtype, head_size, expected):
-    monkeypatch.setattr(attention_lib.jax, "devices", lambda: [found])
-    assert fused.__wrapped__(dtype, head_size) is expected
-
-
 def test_the_fused_kernel_agrees_with_the_equation():
-    if not fused("bfloat16", 64):
+    if not kernels.has_cudnn_attention("bfloat16", 64):
         pytest.skip("needs an NVIDIA GPU of compute capability 8.0 or later")
     query, key, value = (jnp.asarray(heads(seed, 197, 64), jnp.bfloat16) for seed in range(3))
 

@@ -1,4 +1,4 @@
-"""The configs of this family describe runs that can be made."""
+"""This family's configs are valid and have the papers' settings."""
 
 import types
 

@@ -1,4 +1,4 @@
-"""What the network computes, how it starts, and what it refuses."""
+"""The network's equations, initial values and errors."""
 
 import json
 
@@ -16,11 +16,9 @@ from vit import blocks, model, weights
 from vit.embeddings import sincos2d
 
 
-def named_originally(params):
-    """Parameters under the paper's files' names, in float64."""
-    inverse = {new: old for old, new in weights._ORIGINAL.items()}
-    arrays = blocks.flatten(blocks.unstack_blocks(params))
-    return {weights._rename(name, inverse): np.float64(array) for name, array in arrays.items()}
+def named_originally(network, params):
+    """Parameters under the names of the paper's files, in float64."""
+    return {name: np.float64(array) for name, array in weights.to_published({"params": params}, network).items()}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +38,7 @@ def test_the_network_is_the_papers_equations(changes):
     params = parameters(network)
     batch = images()
     form = changes.get("gelu", "tanh")
-    expected = [vit_equations.vision_transformer(named_originally(params), np.float64(x), form) for x in batch]
+    expected = [vit_equations.vision_transformer(named_originally(network, params), np.float64(x), form) for x in batch]
     np.testing.assert_allclose(logits(network, params, batch), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of attention, on attention made by hand and on a small network."""
+"""Numbers and pictures of attention, for attention made by hand and for a small network."""
 
 import io
 import itertools
@@ -132,7 +132,7 @@ def test_components_of_the_patch_embedding_are_its_directions_by_variance():
 
 
 def a_run(image=(8, 12, 3), **changes):
-    """What `trained.load` gives, without training."""
+    """A run as from `trained.load`, without training."""
     network = classifier(image, **changes)
     config = ConfigDict({"data": {"normalize": "range", "pixel_range": (-1.0, 1.0)}, "mesh": {"devices": 1, "fsdp": 1}})
     info = datasets.Info("some", 5, tuple("abcde"), image, train_size=10, test_size=10)
@@ -164,4 +164,4 @@ def test_all_pictures_of_a_run_are_drawn(changes, titles):
 
 
 def test_images_of_different_classes_are_shown_first():
-    np.testing.assert_array_equal(pictures._one_of_each(np.array([3, 3, 1, 3, 0])), [4, 2, 0, 1, 3])
+    np.testing.assert_array_equal(pictures.one_of_each(np.array([3, 3, 1, 3, 0])), [4, 2, 0, 1, 3])

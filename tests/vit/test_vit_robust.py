@@ -1,4 +1,4 @@
-"""What a user gets wrong with a Vision Transformer is answered in one line."""
+"""A user's mistakes with a Vision Transformer are answered in one line."""
 
 import dataclasses
 import functools
@@ -14,6 +14,7 @@ from common.errors import UserError
 from common.optim import optimizers
 from common.training import steps
 from common.training.state import create_state
+from common.training.totals import no_totals, stop_if_diverged
 from vit import claims
 
 
@@ -32,12 +33,11 @@ def updates(rate, count, **changes):
     config.update_from_flattened_dict({"optimizer.name": "sgd", **changes})
     network = classifier(dtype="float32")
     optimizer = optimizers.make_chain(config.optimizer, lambda step: rate, plateau=False)
-    step = functools.partial(
-        steps.train_step, classifier=network, optimizer=optimizer, transform=lambda key, images: images, config=config
-    )
+    fixed = {"classifier": network, "optimizer": optimizer, "transform": lambda key, images: images}
+    step = functools.partial(steps.train_step, **fixed, **steps.recipe(config))
     images = jax.random.normal(jax.random.key(1), (8, *IMAGE))
     labels = jax.random.randint(jax.random.key(2), (8,), 0, 5)
-    state, step, sums = create_state(network, optimizer, config), jax.jit(step), steps.no_totals()
+    state, step, sums = create_state(network, optimizer, config.seed), jax.jit(step), no_totals()
     for _ in range(count):
         state, new = step(state, images, labels)
         sums += new
@@ -48,15 +48,15 @@ def test_a_learning_rate_that_is_too_high_stops_the_run_and_names_the_step():
     state, sums = updates(1e30, 4)
     assert 1 <= int(sums.bad_step) <= 4
     with pytest.raises(UserError, match=r"not finite at step \d: training has diverged; .*Lower config.schedule"):
-        train.stop_if_diverged(state, sums)
-    train.stop_if_diverged(*updates(1e-3, 2))
+        stop_if_diverged(state, sums)
+    stop_if_diverged(*updates(1e-3, 2))
 
 
 def test_mixup_changes_the_loss_and_not_what_errors_are_counted_against():
     _, plain = updates(0.0, 3)
     _, mixed = updates(0.0, 3, **{"augment.mixup": 1.0})
     assert float(plain.count) == float(mixed.count) == 24
-    # The head starts at zero: all logits are equal, the loss is ln 5 whatever the labels, and the first class is said.
+    # The head starts at zero: all logits are equal, the loss is ln 5 for any labels, and the first class is predicted.
     assert float(mixed.loss) == pytest.approx(float(plain.loss), rel=1e-5)
     assert float(mixed.errors) == float(plain.errors)
     after, _ = updates(0.1, 2)
@@ -69,7 +69,7 @@ def test_mixup_is_refused_where_the_loss_takes_indices_only():
     config.augment.mixup = 0.2
     hard = dataclasses.replace(classifier(), soft_labels=False)
     with pytest.raises(UserError, match="augment.mixup is 0.2, but the loss of this variant of 'lenet' takes class"):
-        train.check(config, hard)
+        train.check_support(config, hard)
 
 
 def test_equal_cost_claims_run_the_same_updates():

@@ -1,4 +1,6 @@
-"""Published checkpoints in and out, and starting from another network's parameters."""
+"""Reading and writing published checkpoints, and starting from another network's parameters."""
+
+import re
 
 import jax
 import ml_dtypes
@@ -6,7 +8,7 @@ import numpy as np
 import pytest
 from absl import logging
 from scipy import ndimage
-from vit_networks import images, logits, module, parameters, shapes
+from vit_networks import classifier, images, logits, module, parameters, shapes
 
 from common.errors import UserError
 from vit import blocks, transfer, weights
@@ -34,11 +36,9 @@ def assert_same(ours, expected):
     jax.tree.map(np.testing.assert_array_equal, ours, expected)
 
 
-def stored(params, naming="original"):
-    """The arrays of a checkpoint file."""
-    arrays = blocks.flatten(blocks.unstack_blocks(params))
-    inverse = {new: old for old, new in weights._ORIGINAL.items()} if naming == "original" else {}
-    return {weights._rename(name, inverse): array for name, array in arrays.items()}
+def stored(network, params):
+    """The arrays of a checkpoint file, named as in the paper's files."""
+    return weights.to_published({"params": params}, network)
 
 
 @pytest.mark.parametrize("scan", [True, False])
@@ -60,7 +60,7 @@ def test_what_is_written_is_named_as_published_and_read_back_the_same(tmp_path, 
 
 def test_shapes_of_a_checkpoint_are_the_published_ones():
     network = module(hidden_size=24, mlp_dim=40, num_heads=3, representation_size=24)
-    found = {name: array.shape for name, array in stored(parameters(network)).items()}
+    found = {name: array.shape for name, array in stored(network, parameters(network)).items()}
     assert found["cls"] == (1, 1, 24)
     assert found["embedding/kernel"] == (4, 4, 3, 24)
     assert found["Transformer/posembed_input/pos_embedding"] == (1, 7, 24)
@@ -74,15 +74,16 @@ def test_shapes_of_a_checkpoint_are_the_published_ones():
 
 @pytest.mark.parametrize("prefix", ["opt/target/", "params/"])
 def test_a_prefix_is_dropped_with_what_is_not_under_it(tmp_path, prefix):
-    params = parameters(module())
-    arrays = {prefix + name: array for name, array in stored(params).items()}
+    network = module()
+    params = parameters(network)
+    arrays = {prefix + name: array for name, array in stored(network, params).items()}
     np.savez(tmp_path / "vit.npz", **arrays, **{"opt/state/step": 7})
-    assert_same(weights.load(tmp_path / "vit.npz", shapes(module())), params)
+    assert_same(weights.load(tmp_path / "vit.npz", shapes(network)), params)
 
 
 def test_positions_at_the_root_without_a_class_entry_are_taken(tmp_path):
     params = parameters(module(pooling="average"))
-    arrays = stored(params, "linen")
+    arrays = blocks.flatten(blocks.unstack_blocks(params))
     arrays["pos_embedding"] = arrays.pop("Transformer/posembed_input/pos_embedding")
     np.savez(tmp_path / "vit.npz", **{f"params/{name}": array for name, array in arrays.items()})
     assert_same(weights.load(tmp_path / "vit.npz", shapes(module(pooling="average"))), params)
@@ -106,7 +107,7 @@ def test_group_norm_arrays_of_old_hybrids_are_squeezed(tmp_path):
     image = (32, 32, 3)
     network = module(variant="r26_s32", image=image, depth=1)
     params = parameters(network, image)
-    arrays = stored(params)
+    arrays = stored(network, params)
     old = {
         name: a.reshape(1, 1, 1, -1) if "gn" in name.split("/")[-2] else a for name, a in arrays.items() if "/" in name
     }
@@ -214,12 +215,40 @@ def test_another_networks_checkpoint_is_refused_in_one_line(old, new, arguments,
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("old_grid", [(), [2, 3], (2, 3)])
+def test_the_option_for_a_files_grid_is_two_whole_numbers_or_empty(old_grid):
+    """A config read from JSON has a list."""
+    network = classifier((8, 16, 3))
+    old, like = parameters(module()), shapes(network.module, (8, 16, 3))
+    rest = {"new_head": False, "network": network, "given_network": None if old_grid else classifier()}
+    variables, changes = transfer.fitted({"params": old}, {"params": like}, old_grid=old_grid, **rest)
+    assert changes == ["position embeddings interpolated from 2x3 to 2x4 patches"]
+    assert jax.tree.map(np.shape, variables["params"]) == jax.tree.map(np.shape, like)
+
+
+@pytest.mark.parametrize("old_grid", [(6,), (1, 2, 3), (0, 6), (2.0, 3.0)])
+def test_an_option_that_is_no_grid_is_refused(old_grid):
+    network = classifier()
+    params, like = parameters(network.module), shapes(network.module)
+    message = f"config.init.old_grid is {old_grid}; expected rows and columns of patches"
+    with pytest.raises(UserError, match=re.escape(message)):
+        transfer.fitted(
+            {"params": params},
+            {"params": like},
+            new_head=False,
+            network=network,
+            given_network=None,
+            old_grid=old_grid,
+        )
+
+
 def test_missing_and_extra_arrays_are_named(tmp_path):
-    arrays = stored(parameters(module()))
+    network = module()
+    arrays = stored(network, parameters(network))
     del arrays["Transformer/encoder_norm/bias"]
     np.savez(tmp_path / "vit.npz", **arrays, stranger=np.zeros(3))
     with pytest.raises(UserError, match="lacks 'Transformer/encoder_norm/bias' and has 'stranger' besides"):
-        weights.load(tmp_path / "vit.npz", shapes(module()))
+        weights.load(tmp_path / "vit.npz", shapes(network))
 
 
 @pytest.mark.parametrize(

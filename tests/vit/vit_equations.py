@@ -1,4 +1,4 @@
-"""The Vision Transformer written down from its equations in numpy, on published checkpoints' array names."""
+"""The Vision Transformer from its equations, in numpy, with the array names of published checkpoints."""
 
 import numpy as np
 from scipy import special

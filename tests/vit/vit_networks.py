@@ -28,7 +28,7 @@ def module(**changes):
 
 
 def shapes(network, image=IMAGE):
-    """Parameters' shapes."""
+    """Shapes of the parameters."""
     images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), images)["params"]
 

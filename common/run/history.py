@@ -1,0 +1,54 @@
+"""The starts of a run, one JSON object a line in `history.jsonl`: date, step, versions, and options that changed."""
+
+import datetime
+import json
+import pathlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from common import config as config_lib
+from common.errors import writing
+from common.optim import optimizers
+from common.run import workdir
+
+FILE = "history.jsonl"
+
+
+def changed(before: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """The options in which a resumed run's config differs from the one before: path -> (before, now)."""
+    theirs, ours = config_lib.flat(before), config_lib.flat(config)
+    return {path: (theirs.get(path), ours[path]) for path in ours if theirs.get(path) != ours[path]}
+
+
+def notes(before: ConfigDict | None, config: ConfigDict, num_examples: int, step: int) -> list[str]:
+    """Lines on the options that a resumed run changes: those of its length and schedule, and what becomes of the rate.
+
+    before: the config of the start before, None for the first. num_examples: of the training set. step: updates so far.
+    """
+    if before is None:
+        return []
+    telling = {
+        path: values
+        for path, values in changed(before, config).items()
+        if path == "train.length" or path.startswith("schedule.")
+    }
+    if not telling:
+        return []
+    lines = [f"config.{path} was {old!r}, and is {new!r} from here on" for path, (old, new) in telling.items()]
+    old, new = (float(optimizers.make_optimizer(c, num_examples)[1](step)) for c in (before, config))
+    if old != new:
+        lines.append(f"the learning rate of the next update is {new:.4g}; it would have been {old:.4g}")
+    return lines
+
+
+def record(folder: pathlib.Path, step: int, before: ConfigDict | None, config: ConfigDict) -> None:
+    """Appends this start to the run's history; `before` is the config of the start before, None for the first."""
+    entry = {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "step": step,
+        "changed": {} if before is None else {path: list(values) for path, values in changed(before, config).items()},
+        "environment": workdir.environment(),
+    }
+    with writing(folder / FILE), (folder / FILE).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry, default=str) + "\n")

@@ -1,0 +1,295 @@
+"""The architecture of `common`: arrows between its rooms point down, in no circle, and none leads to a family."""
+
+import ast
+import graphlib
+import pathlib
+import re
+import textwrap
+from collections.abc import Iterator, Mapping
+
+import pytest
+
+from common import models
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+# From the bottom up. A room imports what is below it or on its own floor; a name is a folder or file of `common`.
+FLOORS = (
+    ("errors",),
+    ("devices",),
+    ("launch",),
+    ("nn", "processes", "data"),
+    ("models",),
+    ("anatomy", "optim"),
+    ("config",),
+    ("training",),
+    ("run",),
+    ("pretrained",),
+    ("protocols", "report", "claims"),
+    ("train",),
+    ("main", "predict", "prepare", "statistics", "weights", "inspect", "reproduce", "tables"),
+)
+NO_FIRST_WORDS = ("What", "How", "Where", "Which", "Whether", "When", "That")
+
+Sources = Mapping[str, str]  # a module's dotted name -> its source
+
+
+def sources(*packages: str) -> dict[str, str]:
+    """Every module of the packages and its source; a package has its folder's name."""
+    found = {}
+    for package in packages:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path.read_text(encoding="utf-8")
+    return found
+
+
+def imports(source: str) -> Iterator[tuple[str, str | None]]:
+    """Every import, at the top or inside a function, as (module, name); None for `import module`."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports are not used"
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def arrows(modules: Sources) -> dict[str, set[str]]:
+    """The modules, among the given ones, that each module imports."""
+    found = {}
+    for name, source in modules.items():
+        targets = {f"{module}.{item}" if f"{module}.{item}" in modules else module for module, item in imports(source)}
+        found[name] = targets & modules.keys()
+    return found
+
+
+def circle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The nodes of one circle in the order of its arrows, the first one again at the end; empty without a circle."""
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1][::-1]
+    return []
+
+
+def room(module: str) -> str:
+    """The folder or file of the top package that a module lies in; the package itself has none, ''."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def rooms(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """The rooms that each room imports."""
+    found: dict[str, set[str]] = {}
+    for module, targets in graph.items():
+        found.setdefault(room(module), set()).update(room(target) for target in targets)
+    return {name: targets - {name} for name, targets in found.items()}
+
+
+def upward(graph: Mapping[str, set[str]], floors: tuple[tuple[str, ...], ...]) -> list[str]:
+    """The imports of a module on a higher floor, and the rooms that no floor has."""
+    height = {name: number for number, names in enumerate(floors) for name in names}
+    height[""] = 0
+    unknown = {room(module) for module in graph} - height.keys()
+    return sorted(
+        [f"{name} is on no floor" for name in unknown]
+        + [
+            f"{module} -> {target}"
+            for module, targets in graph.items()
+            for target in targets
+            if not {room(module), room(target)} & unknown and height[room(target)] > height[room(module)]
+        ]
+    )
+
+
+def families_named(modules: Sources, families: list[str]) -> list[str]:
+    """The places that import a family, use its name in an identifier, or give it or a module of it as a string."""
+    return sorted(
+        f"{name}:{line} {word}"
+        for name, source in modules.items()
+        for line, word in _words(ast.parse(source))
+        if set(re.split(r"[\d_.]+", word.lower())) & set(families)
+    )
+
+
+def _words(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and text of every identifier, and of every string that a module could be called."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(id=word) | ast.Attribute(attr=word) | ast.arg(arg=word) | ast.alias(name=word):
+                yield node.lineno, word
+            case ast.FunctionDef(name=word) | ast.AsyncFunctionDef(name=word) | ast.ClassDef(name=word):
+                yield node.lineno, word
+            case ast.ImportFrom(module=str(word)) | ast.keyword(arg=str(word)):
+                yield node.lineno, word
+            case ast.Constant(value=str(word)) if re.fullmatch(r"[a-z]+(\.\w+)*", word):
+                yield node.lineno, word
+
+
+def private_names(modules: Sources, packages: list[str]) -> list[str]:
+    """The uses of a private name of the packages: imported, as an attribute, or as a string beside its owner."""
+    found = []
+    for name, source in modules.items():
+        tree = ast.parse(source)
+        owners = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] in packages:
+                owners |= {alias.asname or alias.name for alias in node.names}
+                found += [f"{name}:{node.lineno} {alias.name}" for alias in node.names if _private(alias.name)]
+            elif isinstance(node, ast.Import):
+                tops = {alias.asname or alias.name.partition(".")[0]: alias.name for alias in node.names}
+                owners |= {used for used, module in tops.items() if module.partition(".")[0] in packages}
+        for node in ast.walk(tree):
+            match node:
+                case ast.Attribute(value=value, attr=word) if _private(word) and _owner(value) in owners:
+                    found.append(f"{name}:{node.lineno} {ast.unparse(node)}")
+                case ast.Call(args=[value, ast.Constant(value=str(word)), *_]):
+                    if _private(word) and _owner(value) in owners:
+                        found.append(f"{name}:{node.lineno} {ast.unparse(value)}.{word}")
+    return sorted(found)
+
+
+def _private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _owner(value: ast.expr) -> str | None:
+    """The first name of `a.b.c`."""
+    while isinstance(value, ast.Attribute):
+        value = value.value
+    return value.id if isinstance(value, ast.Name) else None
+
+
+def first_words(modules: Sources) -> list[str]:
+    """The docstrings that begin with a word of `NO_FIRST_WORDS`."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return sorted(
+        f"{name}:{node.body[0].lineno} {text.splitlines()[0]}"
+        for name, source in modules.items()
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)) and re.split(r"\W", text)[0] in NO_FIRST_WORDS
+    )
+
+
+def test_common_has_no_circle():
+    graph = arrows(sources("common"))
+    assert len(graph) > 50
+    assert not (found := circle(graph)), " -> ".join(found)
+
+
+def test_rooms_have_no_circle():
+    assert not (found := circle(rooms(arrows(sources("common"))))), " -> ".join(found)
+
+
+def test_arrows_between_rooms_point_down():
+    assert not (found := upward(arrows(sources("common")), FLOORS)), "\n".join(found)
+
+
+def test_every_floor_is_there():
+    present = {room(module) for module in sources("common")}
+    assert [name for names in FLOORS for name in names if name not in present] == []
+
+
+def test_common_names_no_family():
+    assert not (found := families_named(sources("common"), models.families())), "\n".join(found)
+
+
+def test_tests_use_no_private_name():
+    assert not (found := private_names(sources("tests"), ["common", *models.families()])), "\n".join(found)
+
+
+def test_docstrings_begin_with_what_a_thing_is_or_does():
+    assert not (found := first_words(sources("common", "configs", "benchmarks", *models.families()))), "\n".join(found)
+
+
+HOUSE = {
+    "house": "",
+    "house.cellar": "import numpy",
+    "house.hall.door": "from house import cellar\nfrom house.hall.lock import key",
+    "house.hall.lock": "def key():\n    import house.hall.door",
+    "house.roof": "from house.cellar import coal",
+}
+STOREYS = (("cellar",), ("hall",), ("roof",))
+
+
+def test_imports_inside_functions_are_arrows():
+    assert arrows(HOUSE) == {
+        "house": set(),
+        "house.cellar": set(),
+        "house.hall.door": {"house.cellar", "house.hall.lock"},
+        "house.hall.lock": {"house.hall.door"},
+        "house.roof": {"house.cellar"},
+    }
+
+
+def test_a_circle_is_found():
+    assert sorted(set(circle(arrows(HOUSE)))) == ["house.hall.door", "house.hall.lock"]
+    assert circle(arrows({**HOUSE, "house.hall.lock": ""})) == []
+    assert circle(arrows({"house.cellar": "import house.cellar"})) == ["house.cellar", "house.cellar"]
+
+
+def test_a_circle_of_rooms_needs_no_circle_of_modules():
+    house = {"house.hall.a": "import house.roof.a", "house.roof.b": "import house.hall.b", "house.roof.a": ""}
+    house["house.hall.b"] = ""
+    assert circle(arrows(house)) == []
+    assert sorted(set(circle(rooms(arrows(house))))) == ["hall", "roof"]
+
+
+def test_an_upward_arrow_is_found():
+    assert upward(arrows(HOUSE), STOREYS) == []
+    up = {**HOUSE, "house.cellar": "def light():\n    from house import roof"}
+    assert upward(arrows(up), STOREYS) == ["house.cellar -> house.roof"]
+    assert upward(arrows(HOUSE), (("hall", "cellar", "roof"),)) == []
+    assert upward(arrows(HOUSE), STOREYS[:2]) == ["roof is on no floor"]
+
+
+@pytest.mark.parametrize(
+    ("source", "word"),
+    [
+        ("import resnet.model", "resnet.model"),
+        ("from resnet import layers", "resnet"),
+        ("def of(): return importlib.import_module('resnet.model')", "resnet.model"),
+        ("if family == 'resnet': pass", "resnet"),
+        ("def resnet_rate(): pass", "resnet_rate"),
+        ("rate = config.resnet50", "resnet50"),
+        ("make(resnet=1)", "resnet"),
+        ("class ResNet: pass", "ResNet"),
+    ],
+)
+def test_a_family_that_is_named_is_found(source, word):
+    assert families_named({"common.a": source}, ["resnet", "vit"]) == [f"common.a:1 {word}"]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        '"""Trains ResNets: `--config=configs/resnet_digits.py`."""',
+        "# resnet\nvital = 'resnet_crops'",
+        "f = 'a resnet, say'",
+    ],
+)
+def test_prose_may_name_a_family(source):
+    assert families_named({"common.a": source}, ["resnet", "vit"]) == []
+
+
+def test_private_names_are_found_wherever_they_are_used():
+    source = """\
+    from common.run import trained
+    from common.run.trained import _load, load
+    import common.train
+    import numpy as np
+    trained._load()
+    common.train._loop
+    monkeypatch.setattr(trained, "_load", None)
+    np._core, trained.load, load.__doc__, self._own
+    """
+    assert private_names({"tests.a": textwrap.dedent(source)}, ["common"]) == [
+        "tests.a:2 _load",
+        "tests.a:5 trained._load",
+        "tests.a:6 common.train._loop",
+        "tests.a:7 trained._load",
+    ]
+
+
+def test_first_words_of_docstrings_are_found():
+    source = '"""Whether it is."""\nclass A:\n    """Whatever."""\n    def f(self):\n        """What\'s this?"""\n'
+    assert first_words({"common.a": source}) == ["common.a:1 Whether it is.", "common.a:5 What's this?"]

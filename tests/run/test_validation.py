@@ -1,0 +1,80 @@
+"""Checkpoints are selected on the validation set, and the test set is read once."""
+
+import pytest
+
+from common import train
+from common.data.sources import ArraySource
+from common.run import metrics, trained, workdir
+from common.training import evaluate as evaluate_lib
+from tests.digits_run import digits_run
+
+
+def config(**changes):
+    result = workdir.load_config(digits_run())
+    result.data.validation = "10%"
+    result.train.length, result.evaluate.every, result.checkpoint.every = "60 steps", "10 steps", "30 steps"
+    result.update_from_flattened_dict(changes)
+    return result
+
+
+def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch, capsys):
+    validated, read = config(), []
+    evaluate = evaluate_lib.evaluate
+
+    def spied(step, variables, source, *more):
+        read.append(len(source))
+        return evaluate(step, variables, source, *more)
+
+    monkeypatch.setattr(train, "evaluate", spied)
+    result = train.fit(validated, tmp_path)
+    info = workdir.load_info(tmp_path)
+    assert info.validation_size > 0
+    assert read == [info.validation_size] * 6 + [info.test_size]
+    validation, test = metrics.read(tmp_path, "validation"), metrics.read(tmp_path, "test")
+    assert [record["step"] for record in validation] == [10, 20, 30, 40, 50, 60]
+    lowest = min(record["error"] for record in validation)
+    assert result["best_validation"]["error"] == lowest
+    assert len(test) == 1
+    assert result["test"]["error"] == test[0]["error"]
+    assert trained.load(tmp_path).step == test[0]["step"]
+    errors = {record["step"]: record["error"] for record in validation}
+    assert errors[test[0]["step"]] == lowest
+    assert "validation" in capsys.readouterr().out
+
+
+def test_training_stops_when_the_error_no_longer_falls(tmp_path, capsys):
+    patient = config(**{"train.patience": 2, "train.length": "500 steps", "schedule.learning_rate": 1e-9})
+    result = train.fit(patient, tmp_path)
+    assert result["step"] == 30  # the first evaluation improves on nothing, two more do not improve on it
+    steps = [record["step"] for record in metrics.read(tmp_path, "validation")]
+    assert steps == [10, 20, 30]
+    again = train.fit(patient, tmp_path)  # the run is finished, and stays so
+    assert again["step"] == 30
+    assert [record["step"] for record in metrics.read(tmp_path, "validation")] == steps
+
+
+def test_without_a_validation_set_the_last_checkpoint_is_tested(tmp_path):
+    plain = config(**{"data.validation": ""})
+    result = train.fit(plain, tmp_path)
+    assert "best_validation" not in result
+    assert trained.load(tmp_path).step == 60
+    assert trained.load(tmp_path, "best").step == result["best_test"]["step"]
+    assert trained.load(tmp_path, "60").step == 60
+
+
+@pytest.mark.parametrize(("patience", "errors", "exhausted"), [(0, [0.5] * 9, False), (2, [0.5, 0.4, 0.4, 0.4], True)])
+def test_patience_counts_evaluations_without_an_improvement(tmp_path, patience, errors, exhausted):
+    record = metrics.ErrorRecord(tmp_path, "test", 0, patience)
+    assert [record.add(error) for error in errors[:2]] == [True, errors[1] < errors[0]]
+    for error in errors[2:]:
+        assert not record.exhausted
+        assert not record.add(error)
+    assert record.exhausted == exhausted
+
+
+def test_the_validation_images_are_none_of_the_training_or_test_images():
+    from common.data import datasets
+
+    dataset = datasets.load(config().data)
+    assert isinstance(dataset.validation, ArraySource)
+    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 1797

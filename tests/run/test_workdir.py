@@ -1,0 +1,111 @@
+"""A run's folder: what may change when a run goes on, what is refused, and folders of earlier versions."""
+
+import json
+import shutil
+
+import pytest
+
+from common import config as config_lib
+from common import train
+from common.errors import UserError
+from common.run import history, metrics, trained, workdir
+from configs import lenet5_digits
+from tests.digits_run import digits_run
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The digits run, in a folder that may be written to."""
+    shutil.copytree(digits_run(), tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_a_config_of_an_earlier_version_has_its_options_in_todays_places():
+    """Options of the loss lay beside the network's, every family had init.old_grid, some options did not exist."""
+    now = lenet5_digits.get_config()
+    stored = json.loads(now.to_json())
+    loss = stored["model"].pop("loss")
+    stored["model"].update(loss=loss["name"], rubbish=7.0)
+    stored["init"]["old_grid"] = []
+    del stored["train"]["label_smoothing"]
+    upgraded = config_lib.upgraded(config_lib.ConfigDict(stored))
+    assert upgraded.model.loss.to_dict() == {"name": loss["name"], "rubbish": 7.0}
+    now.model.loss.rubbish = 7.0
+    assert config_lib.flat(upgraded) == config_lib.flat(now)
+
+
+def test_a_workdir_of_an_earlier_version_is_evaluated_and_goes_on(folder):
+    stored = json.loads((folder / "config.json").read_text())
+    stored["model"].update(loss=stored["model"]["loss"]["name"], rubbish=10.0)
+    stored["init"]["old_grid"] = []
+    (folder / "config.json").write_text(json.dumps(stored))
+    before = trained.load(folder)
+    config = workdir.load_config(folder)
+    config.train.length = "3 epochs"
+    train.fit(config, folder)
+    assert trained.load(folder, "last").step > before.step
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", '{"seed": 1}', "\0\0"])
+def test_a_damaged_config_is_one_line(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config\.json is damaged") as error:
+        trained.load(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["config.json", "dataset.json", "summary.json"])
+def test_a_folder_in_the_place_of_a_file_is_one_line(folder, name):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    config = lenet5_digits.get_config()
+    with pytest.raises(UserError, match=name.replace(".", r"\.")):
+        workdir.load_config(folder), workdir.load_info(folder), workdir.read_json(folder / "summary.json")
+    del config
+
+
+def test_checkpoints_without_a_config_are_refused(folder):
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"holds checkpoints but no config\.json"):
+        train.fit(lenet5_digits.get_config(), folder)
+
+
+def test_lines_that_are_no_records_are_ignored(folder):
+    records = metrics.read(folder)
+    with (folder / "metrics.jsonl").open("ab") as file:
+        file.write(b'7\n{"step": 3}\n\xff\xfe\n{"step": 1, "split"')
+    assert metrics.read(folder) == records
+
+
+def test_a_lower_rate_and_a_longer_run_go_on_and_are_said_and_recorded(folder, capsys):
+    config = workdir.load_config(folder)
+    step = trained.load(folder, "last").step
+    config.train.length, config.schedule.learning_rate = "4 epochs", 1e-4
+    train.fit(config, folder)
+    output = capsys.readouterr().out
+    assert "config.train.length was '2 epochs', and is '4 epochs' from here on" in output
+    assert "config.schedule.learning_rate was 0.003, and is 0.0001 from here on" in output
+    assert "the learning rate of the next update is" in output
+    starts = [json.loads(line) for line in (folder / history.FILE).read_text().splitlines()]
+    assert [start["step"] for start in starts] == [0, step]
+    assert starts[1]["changed"] == {
+        "train.length": ["2 epochs", "4 epochs"],
+        "schedule.learning_rate": [0.003, 0.0001],
+    }
+
+
+def test_another_experiment_is_refused(folder):
+    config = workdir.load_config(folder)
+    config.optimizer.weight_decay = 0.5
+    with pytest.raises(UserError, match="holds another experiment: config.optimizer.weight_decay is 0.01 there"):
+        train.fit(config, folder)
+
+
+def test_the_lowest_error_that_is_announced_was_saved(tmp_path):
+    config = workdir.load_config(digits_run())
+    config.train.length, config.evaluate.every, config.checkpoint.every = "40 steps", "5 steps", "1000 steps"
+    result = train.fit(config, tmp_path)
+    best = trained.load(tmp_path)
+    assert best.step in {record["step"] for record in metrics.read(tmp_path, "test")}
+    errors = {record["step"]: record["error"] for record in metrics.read(tmp_path, "test")}
+    assert errors[best.step] == result["best_test"]["error"] == min(errors.values())
