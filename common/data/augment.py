@@ -19,6 +19,10 @@ from common.data.pixel_statistics import PixelStatistics
 from common.data.randaugment import MAX_MAGNITUDE, randaugment
 from common.errors import UserError
 
+JITTERED = ("brightness", "contrast", "saturation")  # the three amounts of `jitter`
+_LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}  # of a pixel's channels, Rec. 601
+_ERASE_ATTEMPTS = 20
+
 Images = Float[Array, "batch height width channels"]
 Augment = Callable[[Key[Array, ""], Images], Images]
 Colour = Float[ArrayLike, "*channels"]  # one value for each channel, or one for all
@@ -144,6 +148,80 @@ def shift_colours(
     return images + (shares @ jnp.asarray(directions).T)[:, None, None, :]
 
 
+def jitter_colours(
+    key: Key[Array, ""],
+    images: Images,
+    *,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    low: Colour,
+    high: Colour,
+) -> Images:
+    """Colour jitter: brightness, contrast and saturation of each image changed by random factors, in random order.
+
+    Howard 2013 (arXiv:1312.5402), in the form of torchvision's ColorJitter: factors are uniform in 1 +- the three
+    amounts, and at least 0. A factor applies, as in Pillow, to the distance from black, from the image's mean grey
+    level, and from each pixel's grey level; values beyond black (low) and white (high) are clipped. UserError for
+    images that are neither grey nor RGB.
+    """
+    channels = images.shape[-1]
+    if channels not in _LUMA:
+        raise UserError(f"colour jitter needs images of 1 or 3 channels, not {channels}; set config.data.channels")
+    factor_key, order_key = jax.random.split(key)
+    amounts = jnp.array([brightness, contrast, saturation])
+    factors = jnp.maximum(1.0 + amounts * jax.random.uniform(factor_key, (len(images), 3), minval=-1.0), 0.0)
+    order = jnp.argsort(jax.random.uniform(order_key, (len(images), 3)), axis=1)
+    luma = jnp.array(_LUMA[channels], images.dtype)
+    pixels = (images - low) / (high - low)
+    for step in range(3):
+        change = order[:, step, None, None, None]
+        factor = jnp.take_along_axis(factors, order[:, step, None], axis=1)[:, :, None, None]
+        grey = (pixels @ luma)[..., None]
+        start = jnp.select(
+            [change == 0, change == 1], [jnp.zeros_like(grey), grey.mean((1, 2, 3), keepdims=True)], grey
+        )
+        pixels = jnp.clip(start + factor * (pixels - start), 0.0, 1.0)
+    return (low + pixels * (high - low)).astype(images.dtype)
+
+
+def erase(
+    key: Key[Array, ""],
+    images: Images,
+    *,
+    probability: float,
+    low: Colour,
+    high: Colour | None,
+    area: tuple[float, float] = (0.02, 0.4),
+    ratio: tuple[float, float] = (0.3, 1 / 0.3),
+) -> Images:
+    """Random erasing (Zhong et al. 2020, algorithm 1): a random rectangle of each image filled with noise.
+
+    An image is changed with `probability`. The rectangle has a fraction of the image's pixels uniform in `area`, a
+    height over width uniform in `ratio`, and a uniform corner; one that sticks out is drawn anew, up to twenty times,
+    which leaves one image in a thousand whole. Values are uniform between black (low) and white (high); where there is
+    no white, they are low (the paper's variant with the mean value).
+    """
+    count, height, width, _ = images.shape
+    whether_key, place_key, noise_key = jax.random.split(key, 3)
+    low_draws, high_draws = jnp.array([area[0], ratio[0], 0.0, 0.0]), jnp.array([area[1], ratio[1], 1.0, 1.0])
+    draws = jax.random.uniform(place_key, (count, _ERASE_ATTEMPTS, 4))
+    part, shape, top, left = jnp.moveaxis(low_draws + draws * (high_draws - low_draws), -1, 0)
+    down = jnp.floor(jnp.sqrt(part * shape * height * width)).astype(jnp.int32)
+    across = jnp.floor(jnp.sqrt(part / shape * height * width)).astype(jnp.int32)
+    top, left = (jnp.floor(start * side).astype(jnp.int32) for start, side in ((top, height), (left, width)))
+    fits = (top + down <= height) & (left + across <= width)
+    first = jnp.argmax(fits, axis=1)[:, None]
+    top, down, left, across = (
+        jnp.take_along_axis(values, first, axis=1)[:, :, None] for values in (top, down, left, across)
+    )
+    rows, columns = jnp.arange(height)[None, :, None], jnp.arange(width)[None, None, :]
+    inside = (rows >= top) & (rows < top + down) & (columns >= left) & (columns < left + across)
+    chosen = (jax.random.uniform(whether_key, (count,)) < probability) & fits.any(axis=1)
+    noise = low if high is None else low + jax.random.uniform(noise_key, images.shape, images.dtype) * (high - low)
+    return jnp.where((inside & chosen[:, None, None])[..., None], noise, images).astype(images.dtype)
+
+
 def make_input_transform(
     data: ConfigDict, augment: ConfigDict, statistics: PixelStatistics | None = None
 ) -> Callable[[Key[Array, ""], Array], Images]:
@@ -171,13 +249,14 @@ def make_augment(
     """Returns (key, images) -> images for a checked `augment` section.
 
     The order is: affine distortion, mirror, pad and crop, pixel inversion, shift along the principal `colours`,
-    RandAugment. background, foreground: the images' black and white.
+    RandAugment, colour jitter, random erasing. background, foreground: the images' black and white.
     """
     if config.pixel_inversion and foreground is None:
         raise ValueError("pixels are inverted between background and foreground; foreground is missing")
     if config.pca_colour and colours is None:
         raise ValueError("colours are shifted along the training set's principal ones, which are missing")
     ranges = {name: config[name] for name in ("translate", "scale", "squeeze", "shear")}
+    jitter, erasing = config.get("jitter", ()), config.get("erase", 0.0)
     transforms = [
         any(ranges.values())
         and functools.partial(affine, **ranges, probability=config.probability, background=background),
@@ -194,6 +273,11 @@ def make_augment(
             low=background,
             high=foreground,
         ),
+        any(jitter)
+        and functools.partial(
+            jitter_colours, **dict(zip(JITTERED, jitter, strict=True)), low=background, high=foreground
+        ),
+        erasing and functools.partial(erase, probability=erasing, low=background, high=foreground),
     ]
     # Each transform has a fixed number, so that switching one on does not change what the others draw.
     return functools.partial(_apply, tuple((i, transform) for i, transform in enumerate(transforms) if transform))
@@ -214,21 +298,27 @@ def _where(chosen: Array, changed: Images, images: Images) -> Images:
 def check(config: ConfigDict) -> None:
     """UserError for amounts in the `augment` section of a whole config that are out of range or contradict others."""
     section = config.augment
-    for name in ("probability", "pixel_inversion"):
-        if not 0.0 <= section[name] <= 1.0:
+    jitter = section.get("jitter", (0.0, 0.0, 0.0))  # a run of an earlier version has no such options
+    for name in ("probability", "pixel_inversion", "erase"):
+        if not 0.0 <= section.get(name, 0.0) <= 1.0:
             raise UserError(f"config.augment.{name} is {section[name]}; expected a probability, from 0 to 1")
     for name in ("scale", "squeeze"):
         if not 0.0 <= section[name] < 1.0:
             raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0 and less than 1")
-    for name in ("translate", "shear", "crop_pad", "pca_colour", "randaugment_layers", "mixup"):
-        if not 0.0 <= section[name] < math.inf:
+    for name in ("translate", "shear", "crop_pad", "pca_colour", "randaugment_layers", "mixup", "cutmix"):
+        if not 0.0 <= section.get(name, 0.0) < math.inf:
             raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0, and finite")
     if not 0 <= section.randaugment_magnitude <= MAX_MAGNITUDE:
         raise UserError(
             f"config.augment.randaugment_magnitude is {section.randaugment_magnitude}; expected 0 to {MAX_MAGNITUDE}"
         )
-    if section.randaugment_layers and config.data.normalize == "pixels":
+    if len(jitter) != len(JITTERED) or not all(0.0 <= amount < math.inf for amount in jitter):
         raise UserError(
-            "config.augment.randaugment_layers needs one black and one white; config.data.normalize 'pixels' leaves "
-            "neither; use 'channels' or 'range'"
+            f"config.augment.jitter is {tuple(jitter)}; expected three numbers of at least 0, for {', '.join(JITTERED)}"
         )
+    for name, used in (("randaugment_layers", section.randaugment_layers), ("jitter", any(jitter))):
+        if used and config.data.normalize == "pixels":
+            raise UserError(
+                f"config.augment.{name} needs one black and one white; config.data.normalize 'pixels' leaves neither; "
+                "use 'channels' or 'range'"
+            )

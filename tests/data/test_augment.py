@@ -238,3 +238,152 @@ def test_amounts_that_make_no_distortion_are_refused_by_name(key, value, expecte
     whole.augment[key] = value
     with pytest.raises(UserError, match=f"config.augment.{key} is {value}.*{expected}"):
         augment.check(whole)
+
+
+GRADIENT = jnp.stack([jnp.tile(jnp.linspace(0.3, 0.7, 16) + shift, (16, 1)) for shift in (-0.1, 0.0, 0.1)], axis=-1)
+LUMA = np.array([0.299, 0.587, 0.114])
+jitter = jax.jit(augment.jitter_colours, static_argnames=(*augment.JITTERED, "low", "high"))
+erase = jax.jit(augment.erase, static_argnames=("probability", "low", "high", "area", "ratio"))
+
+
+def jittered(brightness=0.0, contrast=0.0, saturation=0.0, count=400, images=None, low=0.0, high=1.0, key=0):
+    images = jnp.broadcast_to(GRADIENT, (count, 16, 16, 3)) if images is None else images
+    amounts = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    return np.asarray(jitter(jax.random.key(key), images, **amounts, low=low, high=high), np.float64)
+
+
+def test_jitter_of_nothing_changes_nothing():
+    np.testing.assert_allclose(jittered(count=3), np.broadcast_to(GRADIENT, (3, 16, 16, 3)), atol=1e-6)
+    images = random_images(2, 4, 4, 1)
+    assert make(jitter=(0.0, 0.0, 0.0))(jax.random.key(0), images) is images
+
+
+def test_brightness_scales_uniformly_about_black():
+    factors = jittered(brightness=0.4).mean((1, 2, 3)) / float(GRADIENT.mean())
+    assert 0.6 <= factors.min() < factors.max() <= 1.4
+    assert stats.kstest(factors, stats.uniform(0.6, 0.8).cdf).pvalue > 1e-4
+
+
+def test_contrast_keeps_the_mean_grey_and_scales_about_it():
+    out = jittered(contrast=0.5)
+    mean = (np.asarray(GRADIENT) @ LUMA).mean()
+    np.testing.assert_allclose((out @ LUMA).mean((1, 2)), mean, atol=1e-5)
+    factors = out.std((1, 2))[:, 1] / np.asarray(GRADIENT).std((0, 1))[1]
+    assert stats.kstest(factors, stats.uniform(0.5, 1.0).cdf).pvalue > 1e-4
+
+
+def test_saturation_keeps_each_pixels_grey_and_scales_its_colour():
+    out = jittered(saturation=0.5)
+    np.testing.assert_allclose(out @ LUMA, np.broadcast_to(np.asarray(GRADIENT) @ LUMA, out.shape[:3]), atol=1e-5)
+    factors = np.ptp(out, axis=-1)[:, 0, 0] / 0.2
+    assert stats.kstest(factors, stats.uniform(0.5, 1.0).cdf).pvalue > 1e-4
+    grey = random_images(6, 8, 8, 1) * 0.5 + 0.3
+    assert np.abs(jittered(saturation=0.9, images=grey) - grey).max() < 1e-6
+
+
+def test_the_changes_come_in_every_order():
+    """Contrast before or after brightness gives another mean; all six orders are as frequent."""
+    out = jittered(0.5, 0.5, 0.5, count=2000)
+    ratios = out.mean((1, 2)) / np.asarray(GRADIENT).mean((0, 1))
+    assert np.ptp(ratios) > 0.5
+    orders = jnp.argsort(jax.random.uniform(jax.random.split(jax.random.key(0))[1], (6000, 3)), axis=1)
+    counts = np.unique(np.asarray(orders), axis=0, return_counts=True)[1]
+    assert len(counts) == 6
+    assert stats.chisquare(counts).pvalue > 1e-4
+
+
+def test_jitter_stays_between_black_and_white_on_any_scale():
+    unit = random_images(50, 8, 8, 3)
+    unit = jnp.clip(unit, 0.0, 1.0)
+    plain = jittered(0.8, 0.8, 0.8, images=unit)
+    assert 0.0 <= plain.min() < plain.max() <= 1.0
+    scaled = jittered(0.8, 0.8, 0.8, images=unit * 4 - 1, low=-1.0, high=3.0)
+    np.testing.assert_allclose(scaled, plain * 4 - 1, atol=1e-5)
+    with pytest.raises(UserError, match="1 or 3 channels, not 2"):
+        jittered(0.8, images=unit[..., :2])
+
+
+def rectangles(out, marked):
+    """Height and width of the rectangle that is marked in each image; all of it has to be."""
+    sizes = []
+    for mask in np.asarray(marked):
+        rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        assert mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        assert mask.sum() == len(rows) * len(columns)
+        sizes.append((len(rows), len(columns)))
+    return np.array(sizes)
+
+
+def test_erased_rectangles_have_the_papers_areas_and_shapes():
+    images = jnp.full((3000, 64, 64, 1), 2.0)  # outside of black and white, so that noise is seen
+    out = erase(jax.random.key(0), images, probability=1.0, low=0.0, high=1.0)
+    marked = (out != 2.0)[..., 0]
+    erased = np.asarray(marked).any((1, 2))
+    assert erased.mean() > 0.995
+    sizes = rectangles(out, marked[erased])
+    areas, shapes = sizes.prod(1) / 64**2, sizes[:, 0] / sizes[:, 1]
+    assert 0.01 < areas.min() < areas.max() <= 0.4
+    assert 0.25 < shapes.min() < shapes.max() < 1.2 / 0.3
+    assert (shapes > 1).mean() > 0.6  # the ratio is uniform, so tall ones are more frequent
+    noise = np.asarray(out)[..., 0][np.asarray(marked)]
+    assert stats.kstest(noise[::97], stats.uniform.cdf).pvalue > 1e-4
+
+
+def test_rectangles_are_accepted_as_the_papers_loop_accepts_them():
+    def loop(rng):
+        while True:
+            part, shape = rng.uniform(0.02, 0.4) * 64**2, rng.uniform(0.3, 1 / 0.3)
+            down, across = int(np.sqrt(part * shape)), int(np.sqrt(part / shape))
+            if int(rng.uniform(0, 64)) + down <= 64 and int(rng.uniform(0, 64)) + across <= 64:
+                return down * across
+
+    rng = np.random.default_rng(0)
+    theirs = [loop(rng) for _ in range(3000)]
+    out = erase(jax.random.key(1), jnp.full((3000, 64, 64, 1), 2.0), probability=1.0, low=0.0, high=1.0)
+    ours = np.asarray((out != 2.0).sum((1, 2, 3)))
+    assert stats.ks_2samp(ours[ours > 0], theirs).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.5])
+def test_images_are_erased_with_the_probability_asked_for(probability):
+    images = random_images(4000, 8, 8, 2)
+    out = erase(jax.random.key(2), images, probability=probability, low=0.0, high=1.0)
+    changed = np.asarray((out != images).any((1, 2, 3)))
+    assert abs(changed.mean() - probability) <= 4.5 * np.sqrt(probability * (1 - probability) / 4000) + 0.002
+    assert make(erase=0.0)(jax.random.key(0), images) is images
+
+
+def test_without_a_white_the_surroundings_are_filled_in():
+    images = random_images(20, 16, 16, 3)
+    out = augment.make_augment(ConfigDict({**SWITCHED_OFF, "erase": 1.0}), 0.0)(jax.random.key(0), images)
+    changed = np.asarray(out != images)
+    assert changed.any((1, 2, 3)).mean() > 0.9
+    assert (np.asarray(out)[changed] == 0.0).all()
+
+
+@pytest.mark.parametrize("changes", [{"jitter": (0.5, 0.5, 0.5)}, {"erase": 0.9}])
+def test_jitter_and_erasing_depend_on_the_place_in_the_batch_only(changes):
+    images = jnp.clip(random_images(6, 12, 12, 3), 0.0, 1.0)
+    one = jax.jit(augment.make_augment(ConfigDict({**SWITCHED_OFF, **changes}), 0.0, 1.0))
+    whole = one(jax.random.key(4), images)
+    np.testing.assert_allclose(one(jax.random.key(4), images[:2]), whole[:2], atol=1e-6)
+    assert (one(jax.random.key(5), images) != whole).any()
+    same = one(jax.random.key(4), jnp.broadcast_to(images[:1], images.shape))
+    assert len({np.asarray(image).tobytes() for image in same}) > 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"augment.jitter": (0.1, 0.2)}, r"jitter is \(0\.1, 0\.2\); expected three numbers .* brightness, contrast"),
+        ({"augment.jitter": (0.1, -0.2, 0.0)}, "expected three numbers of at least 0"),
+        ({"augment.jitter": (0.1, 0.2, 0.3), "data.normalize": "pixels"}, "jitter needs one black and one white"),
+        ({"augment.erase": 1.1}, "erase is 1.1; expected a probability"),
+        ({"augment.cutmix": -1.0}, "cutmix is -1.0; expected at least 0"),
+    ],
+)
+def test_amounts_of_jitter_erasing_and_cutmix_that_mean_nothing(changes, says):
+    whole = config.base(ConfigDict())
+    whole.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=says):
+        augment.check(whole)
