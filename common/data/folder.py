@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from common.data import decode
 from common.data.datasets import Dataset, Info, as_dataset, fixed_order, held_out_note, held_out_share, hold_out
-from common.data.sources import Record
+from common.data.sources import ImageSource, Record
 from common.errors import UserError
 
 _VALIDATION_FOLDERS = ("val", "valid", "validation")  # names for the same
@@ -46,7 +46,7 @@ class Files:
         return dataclasses.replace(self, files=files, labels=labels)
 
 
-def open_dataset(name: str, config: ConfigDict) -> Dataset:
+def open_dataset(name: str, config: ConfigDict) -> Dataset[ImageSource]:
     """The training and test images below the folder `name`; no pixel is decoded.
 
     The files' headers give what the config leaves open: with `channels` 0 images are grey if all training images are;
@@ -129,7 +129,7 @@ def _visible(folder: pathlib.Path) -> list[os.DirEntry]:
 
 def _list_files(root: pathlib.Path, class_names: Sequence[str]) -> Files:
     """The files of all classes below a folder, in their fixed order."""
-    labels = {}
+    labels: dict[str, int] = {}
     for name in _class_names(root):
         if name not in class_names:
             raise UserError(f"class '{root / name}' has no training images; expected one of the training classes")

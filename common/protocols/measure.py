@@ -172,7 +172,9 @@ def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -
     """
     inputs = trained.network_input(run, images)
     if dense:
-        logits = catalogue.dense_logits(run)(run.classifier.module, variables, inputs).mean((1, 2))
+        dense_logits = catalogue.dense_logits(run)
+        assert dense_logits is not None  # passes offers no dense one to other families
+        logits = dense_logits(run.classifier.module, variables, inputs).mean((1, 2))
     else:
         logits = run.classifier.logits(run.classifier.module.apply(variables, inputs, train=False))
     return jax.nn.log_softmax(logits)
