@@ -143,7 +143,7 @@ def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
     if lines:
         return f"{path}, line {lines[-1]}: {_unknown_option(error) or f'{type(error).__name__}: {error}'}"
     cause = error.__cause__ or error.__context__
-    return cause and _in_config_file(path, cause)
+    return _in_config_file(path, cause) if cause else None
 
 
 def _on_command_line(argv: list[str], error: Exception) -> str:
@@ -153,7 +153,8 @@ def _on_command_line(argv: list[str], error: Exception) -> str:
         return _plain(text)
     if "get_config" in text:
         return "the config file has no function get_config()"
-    name = (re.search(r"lookup: ([\w.]+)", text) or re.search(r"(\w+)", text))[1]
+    found = re.search(r"lookup: ([\w.]+)", text) or re.search(r"(\w+)", text)
+    name = found[1] if found else text
     flag = next((a.partition("=")[0] for a in argv if f".{name}" in a.partition("=")[0]), name)
     return _unknown_option(error, flag) or f"unknown option '{flag}'; common/config.py lists every option"
 

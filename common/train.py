@@ -37,7 +37,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     primary = distributed.is_primary()
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
-    dataset = datasets.open_dataset(config.data)
+    dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
     classifier = make_classifier(config.model, dataset.info)
     check_support(config, classifier)
     plan = make_plan(config, len(dataset.train))
@@ -65,7 +65,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         record = metrics.ErrorRecord(folder, split, step, config.train.patience)
         if (step >= plan.total or record.exhausted) and summary.exists(folder):
             return summary.read(folder)
-        for note in history.notes(before, config, len(dataset.train), step):
+        for note in history.notes(before, config, dataset.info, step):
             print(note)
         if primary:
             history.record(folder, step, before, config)

@@ -38,7 +38,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
-        print(export_file(path, folder.expanduser(), _CHECKPOINT.value))
+        print(export_file(path, folder.expanduser(), _CHECKPOINT.value or ""))
         return
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_cifar10.py:resnet20")

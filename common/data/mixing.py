@@ -18,4 +18,5 @@ def mixup(
     """
     share = jax.random.beta(key, alpha, alpha)
     share = jnp.maximum(share, 1.0 - share)
-    return tuple(share * array + (1.0 - share) * jnp.roll(array, 1, axis=0) for array in (images, labels))
+    images, labels = (share * array + (1.0 - share) * jnp.roll(array, 1, axis=0) for array in (images, labels))
+    return images, labels

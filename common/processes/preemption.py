@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -30,7 +31,7 @@ class Watch:
         self._several = jax.process_count() > 1
         self._requested = False
         self._asked = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Watch":
         if threading.current_thread() is threading.main_thread():
