@@ -16,6 +16,8 @@ from common import errors
 from common.devices import large_pages
 from common.errors import UserError
 
+EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
+
 # Python's words for a value of the wrong type, and ours.
 _WORDS = {
     r"invalid literal for int\(\).*": "expected a whole number",
@@ -45,13 +47,20 @@ def define_checkpoint() -> flags.Flag:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Runs a tool's `main` on the names after its flags, if it takes any; a `UserError` is one line and exit code 2."""
+    """Runs a tool's `main` on the names after its flags, if it takes any.
+
+    A `UserError` is one line and exit code 2, Ctrl-C one line and exit code 130.
+    """
     large_pages.use()
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
     sys.unraisablehook = _unless_abandoned
-    with errors.reported(), _memory():
-        app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+    try:
+        with errors.reported(), _memory():
+            app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+    except KeyboardInterrupt:  # before a run watches for it, or a second one
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 @contextlib.contextmanager

@@ -22,7 +22,7 @@ import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from common.errors import EXIT_USER_ERROR, UserError
+from common.errors import EXIT_USER_ERROR, UserError, one_line
 from common.processes import rendezvous
 
 EXIT_LOST = 76  # another process was lost; the same command continues from the last checkpoint
@@ -270,7 +270,7 @@ def noticing() -> Iterator[None]:
 def _leave(error: BaseException) -> None:
     """Reports the error and ends this process, after giving the others time to do the same."""
     if isinstance(error, UserError):
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
     else:
         traceback.print_exception(error)
     with contextlib.suppress(Exception):
