@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test test-all test-parity test-newest lint hooks results clean
+.PHONY: train test test-all test-parity test-newest fuzz lint hooks results clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
@@ -34,6 +34,10 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# Random options, a hundred times as many as in `make test`.
+fuzz: $(VENV)/installed-test
+	LINEAGE_FUZZ=6000 $(RUN) -m pytest tests/test_fuzz.py
 
 # Lint before each commit (.pre-commit-config.yaml).
 hooks: $(VENV)/installed-test

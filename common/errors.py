@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 EXIT_USER_ERROR = 2
+_LONGEST = 1000  # characters of a message
 
 
 class UserError(Exception):
@@ -58,11 +59,17 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
             fresh.unlink(missing_ok=True)
 
 
+def one_line(error: UserError) -> str:
+    """The message of an error in one line, with the middle of one that quotes a very long value left out."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
+
 @contextlib.contextmanager
 def reported() -> Iterator[None]:
     """Prints a `UserError` as one line on standard error and exits with code 2."""
     try:
         yield
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(EXIT_USER_ERROR)

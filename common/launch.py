@@ -16,6 +16,8 @@ from common import errors
 from common.devices import large_pages
 from common.errors import UserError
 
+EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
+
 # Python's words for a value of the wrong type, and ours.
 _WORDS = {
     r"invalid literal for int\(\).*": "expected a whole number",
@@ -45,13 +47,20 @@ def define_checkpoint() -> flags.Flag:
 
 
 def run(main: Callable[..., None]) -> None:
-    """Runs a tool's `main` on the names after its flags, if it takes any; a `UserError` is one line and exit code 2."""
+    """Runs a tool's `main` on the names after its flags, if it takes any.
+
+    A `UserError` is one line and exit code 2, Ctrl-C one line and exit code 130.
+    """
     large_pages.use()
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
     sys.unraisablehook = _unless_abandoned
-    with errors.reported(), _memory():
-        app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+    try:
+        with errors.reported(), _memory():
+            app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+    except KeyboardInterrupt:  # before a run watches for it, or a second one
+        print("stopped by Ctrl-C", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 @contextlib.contextmanager
@@ -143,7 +152,7 @@ def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
     if lines:
         return f"{path}, line {lines[-1]}: {_unknown_option(error) or f'{type(error).__name__}: {error}'}"
     cause = error.__cause__ or error.__context__
-    return cause and _in_config_file(path, cause)
+    return _in_config_file(path, cause) if cause else None
 
 
 def _on_command_line(argv: list[str], error: Exception) -> str:
@@ -153,7 +162,8 @@ def _on_command_line(argv: list[str], error: Exception) -> str:
         return _plain(text)
     if "get_config" in text:
         return "the config file has no function get_config()"
-    name = (re.search(r"lookup: ([\w.]+)", text) or re.search(r"(\w+)", text))[1]
+    found = re.search(r"lookup: ([\w.]+)", text) or re.search(r"(\w+)", text)
+    name = found[1] if found else text
     flag = next((a.partition("=")[0] for a in argv if f".{name}" in a.partition("=")[0]), name)
     return _unknown_option(error, flag) or f"unknown option '{flag}'; common/config.py lists every option"
 

@@ -11,6 +11,7 @@ that leave the network alone may be overridden: `--config.evaluate.batch_size`, 
 
 import pathlib
 import sys
+from typing import Any
 
 from absl import flags
 
@@ -53,7 +54,8 @@ def main() -> None:
         return
     if len(folders) > 1 or PROTOCOL.present or _SCALES.present:
         raise UserError("several --workdir, --protocol and --scales go with --mode=evaluate")
-    mesh = _CONFIG.value.mesh
+    config: Any = _CONFIG.value  # not None: training needs one
+    mesh = config.mesh
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     with distributed.together(*place, mesh.start_timeout, mesh.heartbeat_timeout):
         _train(folders[0])
@@ -84,7 +86,7 @@ def _evaluate(folders: list[pathlib.Path]) -> None:
     from common.protocols import measure
 
     scales = [int(text) for text in _SCALES.value]
-    result = measure.measure(folders, PROTOCOL.value, scales, _CONFIG.value, _CHECKPOINT.value)
+    result = measure.measure(folders, PROTOCOL.value, scales, _CONFIG.value, _CHECKPOINT.value or "")
     print(measure.as_line(result))
 
 

@@ -58,7 +58,7 @@ def main(*files: str) -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     if not files:
         raise UserError("no image given; expected python -m common.predict --workdir=DIR IMAGE [IMAGE ...]")
-    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser(), _CHECKPOINT.value)
+    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser(), _CHECKPOINT.value or "")
     predictions = predict(run, files, _INVERT.value)
     lines = as_json(predictions, _TOP.value) if _JSON.value else as_text(predictions, _TOP.value)
     print("\n".join(lines))

@@ -131,14 +131,16 @@ def _generate(builder: Any, manual_dir: str) -> None:
         builder.download_and_prepare(download_config=config)
     except ImportError as error:
         raise UserError(_NEEDS_TENSORFLOW) from error
-    except (OSError, ValueError, AssertionError, *_tfds_errors()) as error:
+    except _failures() as error:
         raise UserError(f"'{builder.name}' cannot be prepared: {type(error).__name__}: {error}") from error
 
 
-def _tfds_errors() -> tuple[type[Exception], ...]:
+def _failures() -> tuple[type[Exception], ...]:
+    """The errors with which TFDS fails to prepare a dataset."""
     from tensorflow_datasets.core.download import download_manager, extractor, util
 
-    return download_manager.NonMatchingChecksumError, extractor.ExtractError, util.DownloadError
+    of_tfds = (download_manager.NonMatchingChecksumError, extractor.ExtractError, util.DownloadError)
+    return OSError, ValueError, AssertionError, *of_tfds
 
 
 @contextlib.contextmanager

@@ -90,7 +90,7 @@ def _record(claim: Claim) -> str:
     result = _result(claim, folders)
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)
-    if result["figure"]:
+    if claim.figure is not None:
         with whole_file(path / result["figure"]) as file:
             claim.figure(folders).savefig(file, format="png", dpi=110)
     workdir.write_json(path / f"{claim.id}{_suffix()}.json", result)

@@ -18,7 +18,7 @@ from common.pretrained import initial
 from common.processes import distributed
 from common.processes.preemption import Preempted, Watch
 from common.processes.watchdog import Watchdog
-from common.run import checkpoints, history, metrics, summary, workdir
+from common.run import checkpoints, history, lock, metrics, summary, workdir
 from common.run.checkpoints import Checkpoints
 from common.run.metrics import Writer
 from common.training import curvature
@@ -37,21 +37,22 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     primary = distributed.is_primary()
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
-    dataset = datasets.open_dataset(config.data)
+    dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
     classifier = make_classifier(config.model, dataset.info)
     check_support(config, classifier)
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     dataset = datasets.decoded(dataset, config.data)
-    before = workdir.open_workdir(folder, config, dataset.info, write=primary)
-    statistics = pixel_statistics.for_run(config, folder, dataset.train, write=primary)
-    transform = augment.make_input_transform(config.data, config.augment, statistics)
 
     with (
+        lock.held(folder, primary),
         Watch() as watch,
         Watchdog(config.mesh.hang_timeout) as watchdog,
         sharding.split_activations(mesh),
     ):
+        before = workdir.open_workdir(folder, config, dataset.info, write=primary)
+        statistics = pixel_statistics.for_run(config, folder, dataset.train, write=primary)
+        transform = augment.make_input_transform(config.data, config.augment, statistics)
         averaged = config.optimizer.ema > 0
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, averaged)
         like = jax.eval_shape(fresh)
@@ -65,7 +66,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         record = metrics.ErrorRecord(folder, split, step, config.train.patience)
         if (step >= plan.total or record.exhausted) and summary.exists(folder):
             return summary.read(folder)
-        for note in history.notes(before, config, len(dataset.train), step):
+        for note in history.notes(before, config, dataset.info, step):
             print(note)
         if primary:
             history.record(folder, step, before, config)

@@ -38,7 +38,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
-        print(export_file(path, folder.expanduser(), _CHECKPOINT.value))
+        print(export_file(path, folder.expanduser(), _CHECKPOINT.value or ""))
         return
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_cifar10.py:resnet20")
@@ -62,7 +62,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     from common.data import datasets, pixel_statistics
     from common.optim.optimizers import make_optimizer
     from common.pretrained import initial
-    from common.run import workdir
+    from common.run import lock, workdir
     from common.run.checkpoints import Checkpoints
     from common.training.state import create_state
 
@@ -79,10 +79,11 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     averaged = config.optimizer.ema > 0
     state = jax.jit(functools.partial(create_state, classifier, optimizer, config.seed, averaged))()
     state = initial.start(state, classifier, config)
-    workdir.open_workdir(folder, config, dataset.info)
-    pixel_statistics.for_run(config, folder, dataset.train)
-    with Checkpoints(folder) as checkpoints:
-        checkpoints.save(0, state, None)
+    with lock.held(folder):
+        workdir.open_workdir(folder, config, dataset.info)
+        pixel_statistics.for_run(config, folder, dataset.train)
+        with Checkpoints(folder) as checkpoints:
+            checkpoints.save(0, state, None)
 
 
 def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "") -> str:

@@ -23,7 +23,9 @@ from jaxtyping import install_import_hook
 import tests.checker  # noqa: F401  the hook looks it up in `tests`
 
 ROOT = pathlib.Path(__file__).parent.parent
-install_import_hook(["common", *(path.parent.name for path in ROOT.glob("*/model.py"))], "tests.checker.check")
+# As `models.families` finds them, which cannot be imported before the hook is installed.
+FAMILIES = [path.parent.name for path in ROOT.glob("*/__init__.py") if "IS_FAMILY = True" in path.read_text()]
+install_import_hook(["common", *FAMILIES], "tests.checker.check")
 
 
 def pytest_collection_modifyitems(items):

@@ -83,7 +83,7 @@ def mean(values: list[float]) -> float:
 
 def all_claims() -> dict[str, Claim]:
     """The claims of every family, by id."""
-    found = {}
+    found: dict[str, Claim] = {}
     for family in models.families():
         module = models.optional_module(family, "claims")
         if module is not None:

@@ -7,7 +7,7 @@ the same on any number of devices (thanks to JAX's default `jax_threefry_partiti
 import functools
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from common.data import normalize
 from common.data.pixel_statistics import PixelStatistics
-from common.data.randaugment import MAX_MAGNITUDE, randaugment
+from common.data.randaugment import MAX_MAGNITUDE, Colour, randaugment
 from common.errors import UserError
 
 JITTERED = ("brightness", "contrast", "saturation")  # the three amounts of `jitter`
@@ -25,7 +25,6 @@ _ERASE_ATTEMPTS = 20
 
 Images = Float[Array, "batch height width channels"]
 Augment = Callable[[Key[Array, ""], Images], Images]
-Colour = Float[ArrayLike, "*channels"]  # one value for each channel, or one for all
 
 
 class Distortion(NamedTuple):
@@ -255,6 +254,9 @@ def make_augment(
         raise ValueError("pixels are inverted between background and foreground; foreground is missing")
     if config.pca_colour and colours is None:
         raise ValueError("colours are shifted along the training set's principal ones, which are missing")
+    # Neither is None where it is used; RandAugment's config has both colours, see `check`.
+    high: Any = foreground
+    directions: Any = colours
     ranges = {name: config[name] for name in ("translate", "scale", "squeeze", "shear")}
     jitter, erasing = config.get("jitter", ()), config.get("erase", 0.0)
     transforms = [
@@ -263,15 +265,15 @@ def make_augment(
         config.mirror and mirror,
         config.crop_pad and functools.partial(pad_and_crop, pad=config.crop_pad, background=background),
         config.pixel_inversion
-        and functools.partial(invert_pixels, probability=config.pixel_inversion, low=background, high=foreground),
-        config.pca_colour and functools.partial(shift_colours, deviation=config.pca_colour, directions=colours),
+        and functools.partial(invert_pixels, probability=config.pixel_inversion, low=background, high=high),
+        config.pca_colour and functools.partial(shift_colours, deviation=config.pca_colour, directions=directions),
         config.randaugment_layers
         and functools.partial(
             randaugment,
             layers=config.randaugment_layers,
             magnitude=config.randaugment_magnitude,
             low=background,
-            high=foreground,
+            high=high,
         ),
         any(jitter)
         and functools.partial(

@@ -10,8 +10,9 @@ import hashlib
 import importlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent import futures
+from typing import Generic, TypeVar
 
 import numpy as np
 from absl import logging
@@ -27,6 +28,9 @@ ARRAYS_BYTES = 4 * 2**30  # the largest dataset that memory 'auto' decodes into 
 _CHUNK = 256  # examples that a thread decodes at once
 # Decoding smaller images is mostly Python, which threads slow down (MNIST by a third on two cores).
 _THREADED_BYTES = 2**15
+
+
+SourceT = TypeVar("SourceT", bound=Source, covariant=True)  # an opened dataset's sources are all `ImageSource`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,17 +53,17 @@ class Info:
 
 
 @dataclasses.dataclass(frozen=True)
-class Dataset:
+class Dataset(Generic[SourceT]):
     """Training, test and perhaps validation examples, and the facts they share.
 
     notes: sentences that a user should read before training, such as which images are tested on.
     """
 
-    train: Source
-    test: Source
+    train: SourceT
+    test: SourceT
     info: Info
-    bad: Mapping[str, object] = dataclasses.field(default_factory=dict)  # messages about unreadable images
-    validation: Source | None = None
+    bad: dict[str, object] = dataclasses.field(default_factory=dict)  # messages about unreadable images
+    validation: SourceT | None = None
     notes: tuple[str, ...] = ()
 
 
@@ -75,12 +79,12 @@ class NotPreparedError(UserError):
 _KINDS = {"tfds": "common.data.tfds_source", "folder": "common.data.folder"}
 
 
-def load(config: ConfigDict, known: Info | None = None) -> Dataset:
+def load(config: ConfigDict, known: Info | None = None) -> Dataset[Source]:
     """The dataset that a `data` section describes, in memory if `memory` says so; arguments as of `open_dataset`."""
     return decoded(open_dataset(config, known), config)
 
 
-def open_dataset(config: ConfigDict, known: Info | None = None) -> Dataset:
+def open_dataset(config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
     """The facts and the stored examples of the dataset that a `data` section describes; no image is decoded.
 
     known: the stored facts of a run that goes on, whose order of classes is kept if the classes are the same.
@@ -89,7 +93,7 @@ def open_dataset(config: ConfigDict, known: Info | None = None) -> Dataset:
     return _limited(_open(config, known), config.limit)
 
 
-def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
+def decoded(dataset: Dataset[ImageSource], config: ConfigDict) -> Dataset[Source]:
     """An opened dataset, its images decoded into memory if `memory` of the `data` section says so.
 
     Training images that are cropped or resized at random are never decoded into memory. With `skip_bad`, test and
@@ -102,7 +106,8 @@ def decoded(dataset: Dataset, config: ConfigDict) -> Dataset:
         return dataset
     train = dataset.train if dataset.train.preparation.random else to_arrays(dataset.train)
     validation = dataset.validation and to_arrays(dataset.validation)
-    return dataclasses.replace(dataset, train=train, test=to_arrays(dataset.test), validation=validation)
+    opened: Dataset[Source] = dataset
+    return dataclasses.replace(opened, train=train, test=to_arrays(dataset.test), validation=validation)
 
 
 def load_test(
@@ -225,7 +230,7 @@ def as_dataset(
     config: ConfigDict,
     validation: Records | None = None,
     notes: Sequence[str] = (),
-) -> Dataset:
+) -> Dataset[ImageSource]:
     """A dataset from its stored images; `facts` has their stored shape, and its sizes are ignored."""
     info = dataclasses.replace(
         as_fed(facts, config),
@@ -239,7 +244,7 @@ def as_dataset(
         dataclasses.replace(Preparation.from_config(config, train=random), channels=channels)
         for random in (True, False)
     )
-    bad = {}
+    bad: dict[str, object] = {}
     training = ImageSource(train, in_training, bad if config.skip_bad else None)
     validating = None if validation is None else ImageSource(validation, in_testing)
     return Dataset(training, ImageSource(test, in_testing), info, bad, validating, tuple(notes))
@@ -303,7 +308,7 @@ def _parse(config: ConfigDict) -> tuple[str, str]:
     raise unknown("config.data.source", config.source, ("digits", "tfds:NAME", "folder:PATH"))
 
 
-def _open(config: ConfigDict, known: Info | None = None) -> Dataset:
+def _open(config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
     check(config)
     kind, name = _parse(config)
     if kind == "digits":
@@ -347,13 +352,12 @@ def _digits(config: ConfigDict) -> Dataset:
     parts = (("train", train), ("test", test), ("validation", () if validation is None else validation))
     kept = fingerprint(f"{split} {order[i]} {labels[i]}" for split, part in parts for i in part)
     facts = dataclasses.replace(facts, fingerprint=kept)
-    train, test, validation = (
-        None if part is None else _Stored(images[part], labels[part]) for part in (train, test, validation)
-    )
-    return as_dataset(train, test, facts, config, validation, notes)
+    training, testing = (_Stored(images[part], labels[part]) for part in (train, test))
+    validating = None if validation is None else _Stored(images[validation], labels[validation])
+    return as_dataset(training, testing, facts, config, validating, notes)
 
 
-def _limited(dataset: Dataset, limit: int) -> Dataset:
+def _limited(dataset: Dataset[ImageSource], limit: int) -> Dataset[ImageSource]:
     """The dataset with only the first `limit` training examples; 0 keeps all."""
     if not limit:
         return dataset
@@ -364,14 +368,13 @@ def _limited(dataset: Dataset, limit: int) -> Dataset:
     return dataclasses.replace(dataset, train=train, info=dataclasses.replace(dataset.info, train_size=limit))
 
 
-def _with_readable(dataset: Dataset) -> Dataset:
+def _with_readable(dataset: Dataset[ImageSource]) -> Dataset[ImageSource]:
     """The dataset without the test and validation images that cannot be read, which its notes and `bad` tell."""
     test, validation, notes = dataset.test, dataset.validation, list(dataset.notes)
     test = _readable(test, "test", dataset.bad, notes)
     if validation is not None:
         validation = _readable(validation, "validation", dataset.bad, notes)
-    sizes = {"test_size": len(test), "validation_size": len(validation or ())}
-    info = dataclasses.replace(dataset.info, **sizes)
+    info = dataclasses.replace(dataset.info, test_size=len(test), validation_size=len(validation or ()))
     return dataclasses.replace(dataset, test=test, validation=validation, info=info, notes=tuple(notes))
 
 
@@ -403,7 +406,7 @@ def _unreadable(source: ImageSource, chunk: range) -> list[tuple[int, str]]:
     return found
 
 
-def _decoded_bytes(dataset: Dataset) -> int:
+def _decoded_bytes(dataset: Dataset[ImageSource]) -> int:
     sources = (dataset.train, dataset.test, dataset.validation or ())
     return sum(map(len, sources)) * dataset.train[0]["image"].nbytes
 

@@ -15,6 +15,7 @@ import stat
 import unicodedata
 import warnings
 from collections.abc import Iterator
+from typing import IO
 
 import numpy as np
 from jaxtyping import UInt8
@@ -25,7 +26,7 @@ from common.errors import UserError
 File = bytes | str | os.PathLike
 
 # Rec. 601 luma, as in Pillow's conversion of 8-bit RGB to grey.
-_LUMA = np.float32([0.299, 0.587, 0.114])
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 _KINDS = {
     stat.S_IFDIR: "folder",
@@ -67,14 +68,16 @@ def open_image(file: File) -> Iterator[Image.Image]:
     """The image in a file, of which only the header has been read; BadImageError if it cannot be."""
     with contextlib.ExitStack() as stack:
         with _reading():
-            image = stack.enter_context(Image.open(stack.enter_context(_open_file(file))))
-        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+            stored: IO[bytes] = stack.enter_context(_open_file(file))
+            image = stack.enter_context(Image.open(stored))
+        limit = Image.MAX_IMAGE_PIXELS  # None: no limit
+        if limit is not None and image.width * image.height > limit:
             size = f"{image.height:,} x {image.width:,}"
-            raise BadImageError(f"is refused: it has {size} pixels, more than {Image.MAX_IMAGE_PIXELS:,} in all")
+            raise BadImageError(f"is refused: it has {size} pixels, more than {limit:,} in all")
         yield image
 
 
-def _open_file(file: File) -> io.IOBase:
+def _open_file(file: File) -> io.BytesIO | io.BufferedReader:
     """The file's bytes; BadImageError unless it is a regular file, because others may never end, or never begin.
 
     Pillow is not given the path: it would map plain TIFFs into memory, and garble turned ones.

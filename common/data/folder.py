@@ -30,7 +30,7 @@ from common.data.datasets import (
     hold_out,
 )
 from common.data.listing import Listing
-from common.data.sources import Record
+from common.data.sources import ImageSource, Record
 from common.errors import UserError, listed
 
 _VALIDATION = ("val", "valid", "validation")  # names for the same split
@@ -67,7 +67,7 @@ class Files:
         return dataclasses.replace(self, files=files, labels=labels)
 
 
-def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Dataset:
+def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
     """The training, test and validation images below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same.
@@ -76,6 +76,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     """
     root = _root(name)
     places = _find_splits(root, config)
+    assert places.train is not None  # or `_find_splits` has refused the folder
     found = listing.read(places.train, missing=config.skip_bad)
     class_names = _class_names(found, root, config, known)
     train = _labelled(found, class_names)
@@ -106,7 +107,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     return as_dataset(train, test, facts, config, validation, notes)
 
 
-def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset:
+def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset[ImageSource]:
     """The test images below the folder `name`, which may have no training images, in the classes of `known`.
 
     everything: of a folder without splits all images are for testing, else those that training holds out.

@@ -67,7 +67,7 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def _from_folders(root: pathlib.Path) -> Listing:
-    classes = {}
+    classes: dict[str, str] = {}
     for entry in _visible(root):
         if not _is_folder(entry):
             continue
@@ -101,7 +101,8 @@ def _rows(table: pathlib.Path) -> list[tuple[int, str, str]]:
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:
             rows = csv.DictReader(file, restval="", skipinitialspace=True)
-            return [(rows.line_num, *(row[column].strip() for column in COLUMNS)) for row in rows]
+            image, label = COLUMNS
+            return [(rows.line_num, row[image].strip(), row[label].strip()) for row in rows]
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise UserError(f"'{table}' cannot be read: {error}") from error
 
@@ -133,7 +134,7 @@ def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -
         yield from _files_below(entry.path, f"{prefix}{entry.name}/", (*above, _identity(entry)))
 
 
-def _visible(folder: str | os.PathLike) -> list[os.DirEntry]:
+def _visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
     """The entries of a folder by name, but for hidden ones and what file managers leave."""
     try:
         with os.scandir(folder) as entries:

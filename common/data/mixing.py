@@ -32,7 +32,8 @@ def mixup(key: Key[Array, ""], images: Images, labels: Labels, alpha: float) -> 
     """
     share = jax.random.beta(key, alpha, alpha)
     share = jnp.maximum(share, 1.0 - share)
-    return tuple(share * array + (1.0 - share) * jnp.roll(array, 1, axis=0) for array in (images, labels))
+    images, labels = (share * array + (1.0 - share) * jnp.roll(array, 1, axis=0) for array in (images, labels))
+    return images, labels
 
 
 def cutmix(key: Key[Array, ""], images: Images, labels: Labels, alpha: float) -> tuple[Images, Labels]:

@@ -27,7 +27,7 @@ def make_normalize(config: ConfigDict, statistics: PixelStatistics | None = None
     if config.normalize == "range":
         return functools.partial(to_range, pixel_range=tuple(config.pixel_range))
     mean, std = _moments(config, statistics)
-    mean_image = statistics.mean_image if config.normalize == "pixels" else None
+    mean_image = _given(statistics).mean_image if config.normalize == "pixels" else None
     return functools.partial(standardize, mean=mean, std=std, mean_image=mean_image)
 
 
@@ -52,8 +52,9 @@ def standardize(
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, images.shape[-1]):
             raise UserError(f"config.data.{name} has {len(values)} values, images have {images.shape[-1]} channels")
-    fits = mean_image is not None and images.shape[-3:] == mean_image.shape
-    return (images.astype(jnp.float32) - (mean_image if fits else mean)) / std
+    if mean_image is not None and images.shape[-3:] == mean_image.shape:
+        mean = mean_image
+    return (images.astype(jnp.float32) - mean) / std
 
 
 def black_and_white(config: ConfigDict, statistics: PixelStatistics | None = None) -> tuple[Colour, Colour | None]:
@@ -70,12 +71,13 @@ def black_and_white(config: ConfigDict, statistics: PixelStatistics | None = Non
     return -mean / std, (255.0 - mean) / std
 
 
-def principal_colours(config: ConfigDict, statistics: PixelStatistics) -> Float[np.ndarray, "channels channels"]:
+def principal_colours(config: ConfigDict, statistics: PixelStatistics | None) -> Float[np.ndarray, "channels channels"]:
     """Columns: the principal directions of the training set's colours on the network's scale.
 
     Each is one standard deviation long, the square root of its eigenvalue. Krizhevsky 2012 (section 4.1) prints the
     eigenvalue itself, which for grey levels is a hundred times too large; his code takes the root.
     """
+    statistics = _given(statistics)
     directions = statistics.eigenvectors * np.sqrt(statistics.eigenvalues)
     if config.normalize == "range":
         low, high = config.pixel_range
@@ -87,8 +89,14 @@ def _moments(
     config: ConfigDict, statistics: PixelStatistics | None
 ) -> tuple[Float[np.ndarray, " means"], Float[np.ndarray, " deviations"]]:
     """Means and standard deviations in grey levels, one for each channel or one for all."""
-    mean = np.array(config.mean, np.float32) if config.mean else statistics.mean
-    return mean, np.array(config.std, np.float32) if config.std else statistics.std
+    mean = np.array(config.mean, np.float32) if config.mean else _given(statistics).mean
+    return mean, np.array(config.std, np.float32) if config.std else _given(statistics).std
+
+
+def _given(statistics: PixelStatistics | None) -> PixelStatistics:
+    if statistics is None:
+        raise ValueError("this config needs the statistics of the training set, which are missing")
+    return statistics
 
 
 def check(config: ConfigDict) -> None:

@@ -7,14 +7,14 @@ there and only indices are sent; Grain reads, decodes and batches everything els
 
 import dataclasses
 from collections.abc import Iterator
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, Int32, Int64
 
 from common.data import order
-from common.data.sources import ArraySource, ImageSource, Source, read_in_threads
+from common.data.sources import ArraySource, Example, ImageSource, Source, read_in_threads
 from common.devices import mesh as mesh_lib
 
 _PREPARING = 1  # keeps these random numbers apart from those of the order, which have the same seed
@@ -66,7 +66,8 @@ class StreamedFeed:
         batches = [next(self._batches) for _ in range(count)]
         batches += batches[-1:] * (room - count)
         parts = (np.stack([batch[key] for batch in batches]) for key in ("image", "label"))
-        return tuple(mesh_lib.place_rows(part, self._mesh, axis=1) for part in parts)
+        images, labels = (mesh_lib.place_rows(part, self._mesh, axis=1) for part in parts)
+        return images, labels
 
     @staticmethod
     def select(batches: tuple[Array, Array], i: int | Int[Array, ""]) -> tuple[Array, Array]:
@@ -92,7 +93,7 @@ def train_feed(
     return StreamedFeed(source, mesh, start_step, batch_size=batch_size, seed=seed, shuffle=shuffle, workers=workers)
 
 
-def resident(source: Source) -> bool:
+def resident(source: Source) -> TypeGuard[ArraySource]:
     """True if the examples are in memory and small enough for the device."""
     return isinstance(source, ArraySource) and source.images.nbytes <= DEVICE_BYTES
 
@@ -111,7 +112,7 @@ class ShuffledRows:
     first: int  # this process's first row in each batch
     rows: int  # this process's number of rows in each batch
 
-    def __call__(self, position: int) -> dict[str, Any]:
+    def __call__(self, position: int) -> Example:
         """The example at a position of this process's own stream."""
         step, row = divmod(int(position), self.rows)
         at = step * self.batch_size + self.first + row
@@ -145,7 +146,9 @@ def eval_batches(
         rows = np.arange(start + part.start, start + part.stop)
         # The last example fills the rest, so that the batch has the same size in every process.
         images, labels = gather(source, np.minimum(rows, len(source) - 1))
-        yield tuple(mesh_lib.place_rows(array, mesh) for array in (images, labels, rows < len(source)))
+        arrays = (images, labels, rows < len(source))
+        images, labels, mask = (mesh_lib.place_rows(array, mesh) for array in arrays)
+        yield images, labels, mask
 
 
 def gather(source: Source, chosen: Int64[np.ndarray, " batch"]) -> tuple[np.ndarray, Int32[np.ndarray, " batch"]]:

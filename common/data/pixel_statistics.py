@@ -44,7 +44,7 @@ def needs_statistics(config: ConfigDict) -> bool:
 
 def measure(source: Source, threads: int = 1) -> PixelStatistics:
     """The statistics of all examples of a source: the centre of each image, as in testing, summed in float64."""
-    total, products = 0.0, 0.0
+    total, products = np.zeros(()), np.zeros(())
     chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
     with futures.ThreadPoolExecutor(max(threads, 1)) as pool:
         for image_sum, pixel_products in pool.map(functools.partial(_sums, source), chunks):

@@ -6,7 +6,7 @@ on the image's size.
 
 import dataclasses
 import os
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -80,8 +80,8 @@ class Preparation:
         """The side of the square that is kept, before padding; 0 if the image keeps its own size."""
         return self.crop or self.resize
 
-    def shape(self, height: int | None, width: int | None, channels: int | None) -> tuple[int, int, int]:
-        """The shape of a prepared image from that of a stored one; lengths that the preparation decides may be None."""
+    def shape(self, height: int, width: int, channels: int) -> tuple[int, int, int]:
+        """The shape of a prepared image from that of a stored one; lengths that the preparation decides may be 0."""
         if self.side:
             height = width = self.side
         return height + 2 * self.pad, width + 2 * self.pad, self.channels or channels
@@ -108,7 +108,8 @@ def prepare_image(
     """
     with decode.named(name):
         if isinstance(image, np.ndarray):
-            view = view_of(preparation, *image.shape[:2], rng)
+            height, width = image.shape[:2]
+            view = view_of(preparation, height, width, rng)
             return _finish(image, view, preparation)
         return _prepare_file(image, preparation, rng)
 
@@ -143,6 +144,7 @@ def random_view(preparation: Preparation, height: int, width: int, rng: np.rando
     centre ('centre') or from a uniformly random place ('random').
     """
     random, side = preparation.random, preparation.side
+    assert random is not None
     if random.train_crop == "area":
         box = area_box(height, width, random.area, random.ratio, rng)
         return View(box, (side, side), (0, 0), (side, side))
@@ -215,10 +217,10 @@ def cut(image: Pixels, view: View) -> PreparedPixels:
 def _resize(image: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> PreparedPixels:
     """The `box` of the image (None for all of it) resized to `size` (height, width)."""
     # Pillow's bilinear filter widens as the image shrinks, so that it averages pixels instead of skipping them.
-    how = {"size": size[::-1], "resample": Image.Resampling.BILINEAR, "box": box}
+    how: dict[str, Any] = {"size": size[::-1], "resample": Image.Resampling.BILINEAR, "box": box}
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(Image.fromarray(image).resize(**how))
-    planes = [Image.fromarray(image[:, :, channel]).resize(**how) for channel in range(image.shape[-1])]
+    planes = [np.asarray(Image.fromarray(image[:, :, channel]).resize(**how)) for channel in range(image.shape[-1])]
     return np.stack(planes, axis=-1)
 
 

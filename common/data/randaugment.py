@@ -27,6 +27,8 @@ _OLD = np.arange(256)
 
 Image = UInt8[Array, "height width channels"]
 Table = Int[Array, "channels 256"]
+# One value for each channel, or one for all.
+Colour = float | Float[np.ndarray, "*channels"] | Float[Array, "*channels"]
 
 
 class Choice(NamedTuple):
@@ -48,8 +50,8 @@ def randaugment(
     *,
     layers: int,
     magnitude: float,
-    low: Float[ArrayLike, "*channels"],
-    high: Float[ArrayLike, "*channels"],
+    low: Colour,
+    high: Colour,
 ) -> Float[Array, "batch height width channels"]:
     """The images after `layers` random operations each, drawn uniformly and with replacement.
 
@@ -63,7 +65,7 @@ def randaugment(
     pixels = jnp.round(jnp.clip((images - low) * (255.0 / (high - low)), 0.0, 255.0)).astype(jnp.uint8)
     for layer in range(layers):
         pixels = distort(pixels, draw(jax.random.fold_in(key, layer), len(images)), magnitude)
-    return low + pixels.astype(images.dtype) * ((high - low) / 255.0)
+    return pixels.astype(images.dtype) * ((high - low) / 255.0) + low
 
 
 def draw(key: Key[Array, ""], count: int) -> Choice:

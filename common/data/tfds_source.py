@@ -30,7 +30,7 @@ from common.data.datasets import (
     fixed_order,
     held_out_share,
 )
-from common.data.sources import Record, Records, Subset
+from common.data.sources import ImageSource, Record, Records, Subset
 from common.errors import UserError, unknown
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
@@ -73,7 +73,7 @@ class TfdsRecords:
         return ", ".join(names)
 
 
-def open_dataset(name: str, config: ConfigDict) -> Dataset:
+def open_dataset(name: str, config: ConfigDict) -> Dataset[ImageSource]:
     """The training and test splits of a prepared dataset; no image is decoded.
 
     name: as TFDS has it, NAME, NAME/CONFIG or NAME/CONFIG:VERSION. UserError for an unknown name, another file format,
@@ -238,7 +238,8 @@ def _stored_facts(info: tfds.core.DatasetInfo, config: ConfigDict) -> Info:
         raise UserError(f"images of '{info.full_name}' differ in size: set config.data.resize to one side for all")
     if shape[2] is None and not config.channels:
         raise UserError(f"images of '{info.full_name}' differ in channels: set config.data.channels to 1 or 3")
-    return Info(info.name, label.num_classes, tuple(label.names), tuple(length or 0 for length in shape), 0, 0)
+    height, width, channels = (length or 0 for length in shape)
+    return Info(info.name, label.num_classes, tuple(label.names), (height, width, channels), 0, 0)
 
 
 def _open_split(found: tfds.core.DatasetBuilder, split: str) -> TfdsRecords:

@@ -37,7 +37,7 @@ def given_on_request() -> bool:
     if sys.platform != "linux" or os.getuid() != os.geteuid():  # the loader drops the tunables of setuid programs
         return False
     try:
-        _, version = os.confstr("CS_GNU_LIBC_VERSION").split()
+        _, version = (os.confstr("CS_GNU_LIBC_VERSION") or "").split()
         return "[madvise]" in _POLICY.read_text() and tuple(map(int, version.split("."))) >= _SINCE
     except (OSError, ValueError, AttributeError):  # another C library, or no such kernel
         return False

@@ -73,7 +73,7 @@ def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
 def local_rows(size: int, mesh: Mesh) -> slice:
     """The rows of a batch of `size` that lie on this process's devices; they are contiguous."""
     indices = batched(mesh).addressable_devices_indices_map((size,)).values()
-    spans = sorted(rows.indices(size)[:2] for (rows,) in indices)
+    spans = sorted(rows.indices(size)[:2] for (rows,) in filter(None, indices))
     return slice(spans[0][0], spans[-1][1])
 
 

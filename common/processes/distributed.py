@@ -20,8 +20,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from typing import Any
 
-from common.errors import EXIT_USER_ERROR, UserError
+from common.errors import EXIT_USER_ERROR, UserError, one_line
 from common.processes import rendezvous
 
 EXIT_LOST = 76  # another process was lost; the same command continues from the last checkpoint
@@ -65,10 +66,10 @@ def start(
     """
     if coordinator == "auto" or (coordinator is processes is None and in_cluster(os.environ)):
         coordinator, processes, process_id = _ask_cluster(start_timeout)
-    if processes in (None, 1):
+    if processes is None or processes == 1:
         _check_alone(coordinator, process_id)
         return
-    _check(coordinator, processes, process_id)
+    coordinator, process_id = _check(coordinator, processes, process_id)
     missing = rendezvous.meet(coordinator, processes, process_id, start_timeout)
     if missing:
         raise Lost(missing, processes)
@@ -94,6 +95,7 @@ def _ask_cluster(timeout: float) -> tuple[str | None, int, int | None]:
     """The address of process 0, the number of processes and this process's number, as JAX detects them."""
     from jax._src.clusters import ClusterEnv  # as jax.distributed.initialize does, which cannot name a missing process
 
+    found: list[Any]
     *found, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
     if None in found:
         raise UserError(
@@ -109,16 +111,17 @@ def _check_alone(coordinator: str | None, process_id: int | None) -> None:
         raise UserError("--coordinator and --process_id need --processes, the number of processes, to be 2 or more")
 
 
-def _check(coordinator: str | None, processes: int, process_id: int | None) -> None:
+def _check(coordinator: str | None, processes: int, process_id: int | None) -> tuple[str, int]:
     if coordinator is None or process_id is None:
         raise UserError(f"--processes={processes} needs --coordinator=HOST:PORT of process 0, and --process_id")
     if not 0 <= process_id < processes:
         raise UserError(f"--process_id is {process_id}; expected 0 to {processes - 1}")
     if not re.fullmatch(r".+:\d+", coordinator):
         raise UserError(f"--coordinator is '{coordinator}'; expected HOST:PORT")
+    return coordinator, process_id
 
 
-def _client() -> object | None:
+def _client() -> Any:
     """JAX's connection to process 0, with its key-value store and barriers; None in a process on its own."""
     from jax._src import distributed  # orbax uses it too: there is no public name for it
 
@@ -267,7 +270,7 @@ def noticing() -> Iterator[None]:
 def _leave(error: BaseException) -> None:
     """Reports the error and ends this process, after giving the others time to do the same."""
     if isinstance(error, UserError):
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
     else:
         traceback.print_exception(error)
     with contextlib.suppress(Exception):

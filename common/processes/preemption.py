@@ -1,4 +1,4 @@
-"""Stopping on request: after SIGTERM (from a scheduler) or the first Ctrl-C, the step finishes and its state is saved.
+"""Stopping on request: at SIGTERM (a scheduler's), SIGHUP or the first Ctrl-C a step finishes and its state is saved.
 
 A signal to one of several processes is enough. JAX's runtime takes it and makes all of them agree on an update that
 none has passed yet; they stop after that update, with the same state.
@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from types import FrameType
+from typing import Any
 
 import jax
 from jax.experimental import multihost_utils
@@ -30,13 +31,17 @@ class Watch:
         self._several = jax.process_count() > 1
         self._requested = False
         self._asked = 0
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Watch":
         if threading.current_thread() is threading.main_thread():
             # With several processes JAX's runtime handles SIGTERM and tells the others.
-            for number in (signal.SIGINT,) if self._several else (signal.SIGTERM, signal.SIGINT):
-                self._before[number] = signal.signal(number, self._note)
+            watched = (
+                (signal.SIGINT, signal.SIGHUP) if self._several else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            )
+            for number in watched:
+                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+                    self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

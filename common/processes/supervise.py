@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Sequence
 
 from common import launch
@@ -45,18 +44,20 @@ class _Supervisor:
         self._command = [sys.executable, "-m", module, *arguments]
         self._several = several
         self._child: subprocess.Popen | None = None
-        self._asked_to_stop = False
+        self._asked_to_stop = threading.Event()
 
     def run(self, restarts: int) -> int:
         """The exit code of the last of at most 1 + `restarts` runs."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._pass_on)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
+                signal.signal(number, self._pass_on)
         for attempt in range(restarts + 1):
             code = self._explain(self._once())
-            if code in (0, EXIT_USER_ERROR) or self._asked_to_stop or attempt == restarts:
+            if code in (0, EXIT_USER_ERROR) or self._asked_to_stop.is_set() or attempt == restarts:
                 break
             print(f"stopped with exit code {code}; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
-            time.sleep(_PAUSE_SECONDS if self._several else 0)
+            if self._asked_to_stop.wait(_PAUSE_SECONDS if self._several else 0):
+                break
         return code
 
     def _once(self) -> int:
@@ -71,7 +72,7 @@ class _Supervisor:
             os.close(writing)
 
     def _pass_on(self, number: int, frame: object) -> None:
-        self._asked_to_stop = True
+        self._asked_to_stop.set()
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 

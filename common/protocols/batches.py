@@ -18,7 +18,7 @@ _WAITING = 4  # the most pixels, in batches, of views that wait for more of thei
 def read_ahead(read: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
     """Yields read(0), read(1), ... read(count - 1), with a few calls made ahead in threads."""
     with futures.ThreadPoolExecutor(threads) as pool:
-        ahead = collections.deque()
+        ahead: collections.deque[futures.Future[T]] = collections.deque()
         for index in range(count):
             ahead.append(pool.submit(read, index))
             if len(ahead) > 2 * threads:

@@ -149,8 +149,10 @@ def source(run: Run, one: Pass) -> Source:
     """The test set as it was during training, or whole images of the pass's scale, padding included."""
     data = run.config.data
     if one.scale is None:
-        return datasets.load_test(data)
-    return datasets.load_test(data, resize=one.scale - 2 * data.pad, whole=True)
+        return datasets.load_test(data, known=run.info, everything=run.elsewhere)
+    return datasets.load_test(
+        data, resize=one.scale - 2 * data.pad, whole=True, known=run.info, everything=run.elsewhere
+    )
 
 
 def _read(examples: Source, cut: Cut, side: int, index: int) -> tuple[Views, int]:
@@ -172,7 +174,9 @@ def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -
     """
     inputs = trained.network_input(run, images)
     if dense:
-        logits = catalogue.dense_logits(run)(run.classifier.module, variables, inputs).mean((1, 2))
+        dense_logits = catalogue.dense_logits(run)
+        assert dense_logits is not None  # passes offers no dense one to other families
+        logits = dense_logits(run.classifier.module, variables, inputs).mean((1, 2))
     else:
         logits = run.classifier.logits(run.classifier.module.apply(variables, inputs, train=False))
     return jax.nn.log_softmax(logits)

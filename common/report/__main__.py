@@ -24,7 +24,7 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = pathlib.Path(_WORKDIR.value).expanduser()
     out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
-    content = sections.report_html(folder, _CHECKPOINT.value)
+    content = sections.report_html(folder, _CHECKPOINT.value or "")
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)

@@ -13,6 +13,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure, FigureBase
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 INK, GREY = "#1a1a1a", "#6b6b6b"
@@ -45,8 +46,7 @@ def curves(
     watched: those of `split`, 'test' or 'validation'; the one at `shown_step` is marked. An axis is logarithmic where
     its values span a factor of eight or more.
     """
-    figure = Figure(figsize=(10, 3.9), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.05)
+    figure = Figure(figsize=(10, 3.9), layout=ConstrainedLayoutEngine(wspace=0.05))
     left, right = figure.subplots(1, 2)
     for axes, key, label, scale in ((left, "loss", "mean loss", 1), (right, "error", "error (% of images)", 100)):
         for records, colour, name in ((train, TRAIN, "training"), (watched, TEST, split)):
@@ -245,7 +245,9 @@ def _bars(axes: Axes, probabilities: Float[np.ndarray, " classes"], class_names:
     shown = np.sort(np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN])
     axes.bar(range(len(shown)), probabilities[shown], color=TEST, width=0.6)
     names = [shortened(class_names[index]) for index in shown]
-    slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 6 else {}
+    slanted: dict[str, Any] = (
+        {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if max(map(len, names)) > 6 else {}
+    )
     axes.set_xticks(range(len(shown)), names, **slanted)
     axes.set(ylim=(0, 1), yticks=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)

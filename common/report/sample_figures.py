@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from common.data.preparation import Pixels
@@ -26,8 +27,8 @@ def top_predictions(
 ) -> Figure:
     """Images with their true classes and bars of the five likeliest classes (Krizhevsky 2012, Figure 4, left)."""
     rows = -(-len(images) // _COLUMNS)
-    figure = Figure(figsize=(9.6, 3.75 * rows), layout="constrained")
-    figure.get_layout_engine().set(h_pad=0.04, w_pad=0.12, hspace=0.02)
+    layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.12, hspace=0.02)
+    figure = Figure(figsize=(9.6, 3.75 * rows), layout=layout)
     grid = figure.add_gridspec(2 * rows, _COLUMNS, height_ratios=[1.7, 1] * rows)
     for number, (image, label, row) in enumerate(zip(images, labels, probabilities, strict=True)):
         down, across = divmod(number, _COLUMNS)
@@ -58,15 +59,15 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
 
     A cell of a map is a position of the square's centre; its colour is the probability of the true class.
     """
-    figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.2), layout="constrained")
-    figure.get_layout_engine().set(wspace=0.04, hspace=0.03)
+    layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.03)
+    figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.2), layout=layout)
     grid = figure.subplots(2, len(images), squeeze=False)
     for number, (image, title) in enumerate(zip(images, titles, strict=True)):
         above, below = grid[:, number]
         show_image(above, image)
         above.set_title(title, fontsize=10.5, weight="bold", color=INK)
         row, column = np.unravel_index(found.probabilities[number].argmin(), found.probabilities[number].shape)
-        corner = found.columns[column] - found.side / 2, found.rows[row] - found.side / 2
+        corner = float(found.columns[column] - found.side / 2), float(found.rows[row] - found.side / 2)
         if found.uncovered[number] - found.probabilities[number].min() > _HARM:
             above.add_patch(Rectangle(corner, found.side, found.side, fill=False, ec=TRAIN, lw=1.8))
         shades = _map(below, found, number, image.shape[:2])

@@ -46,10 +46,7 @@ _NEVER = ("data.directory", "data.workers", "model.family", "model.variant")
 def report_html(folder: pathlib.Path, checkpoint: str = "") -> str:
     """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing."""
     run = trained.load(folder, checkpoint)
-    # Only test images are read, each once or twice: decoding the training set would take most of the time.
-    data = run.config.data.copy_and_resolve_references()
-    data.memory = "stream"
-    test = datasets.load(data).test
+    test = datasets.load_test(run.config.data, known=run.info)
     predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
     parts = [*results_first(run, folder, predictions), *curves(run, folder)]

@@ -8,9 +8,12 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from common import config as config_lib
+from common.data import datasets
+from common.data.datasets import Info
 from common.errors import writing
 from common.optim import optimizers
 from common.run import workdir
+from common.run.workdir import Before
 
 FILE = "history.jsonl"
 
@@ -21,33 +24,36 @@ def changed(before: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]
     return {path: (theirs.get(path), ours[path]) for path in ours if theirs.get(path) != ours[path]}
 
 
-def notes(before: ConfigDict | None, config: ConfigDict, num_examples: int, step: int) -> list[str]:
-    """Lines on the options that a resumed run changes: those of its length and schedule, and what becomes of the rate.
+def notes(before: Before | None, config: ConfigDict, info: Info, step: int) -> list[str]:
+    """Lines on what a resumed run changes: its dataset, its length and its schedule, and with them the learning rate.
 
-    before: the config of the start before, None for the first. num_examples: of the training set. step: updates so far.
+    before: None for a new run. info: today's facts of the dataset. step: updates so far.
     """
     if before is None:
         return []
     telling = {
         path: values
-        for path, values in changed(before, config).items()
+        for path, values in changed(before.config, config).items()
         if path == "train.length" or path.startswith("schedule.")
     }
+    lines = [note] if (note := datasets.changes(before.info, info)) else []
     if not telling:
-        return []
-    lines = [f"config.{path} was {old!r}, and is {new!r} from here on" for path, (old, new) in telling.items()]
-    old, new = (float(optimizers.make_optimizer(c, num_examples)[1](step)) for c in (before, config))
+        return lines
+    lines += [f"config.{path} was {old!r}, and is {new!r} from here on" for path, (old, new) in telling.items()]
+    old, new = (float(optimizers.make_optimizer(c, info.train_size)[1](step)) for c in (before.config, config))
     if old != new:
         lines.append(f"the learning rate of the next update is {new:.4g}; it would have been {old:.4g}")
     return lines
 
 
-def record(folder: pathlib.Path, step: int, before: ConfigDict | None, config: ConfigDict) -> None:
-    """Appends this start to the run's history; `before` is the config of the start before, None for the first."""
+def record(folder: pathlib.Path, step: int, before: Before | None, config: ConfigDict) -> None:
+    """Appends this start to the run's history; `before` is None for a new run."""
     entry = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "step": step,
-        "changed": {} if before is None else {path: list(values) for path, values in changed(before, config).items()},
+        "changed": {}
+        if before is None
+        else {path: list(values) for path, values in changed(before.config, config).items()},
         "environment": workdir.environment(),
     }
     with writing(folder / FILE), (folder / FILE).open("a", encoding="utf-8") as file:

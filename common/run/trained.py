@@ -31,7 +31,8 @@ from common.training.state import create_state
 class Run:
     """A network with the variables of one of its checkpoints.
 
-    statistics: of its training set, where they normalize its images.
+    statistics: of its training set, where they normalize its images. elsewhere: its config names another source of test
+    images than it was trained with.
     """
 
     config: ConfigDict
@@ -41,6 +42,7 @@ class Run:
     step: int
     mesh: Mesh
     statistics: PixelStatistics | None = None
+    elsewhere: bool = False
 
 
 def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None = None) -> Run:
@@ -50,14 +52,15 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
     test set, and choosing by it would flatter the network. Where the best or the last cannot be read, a warning says so
     and the next one takes its place.
 
-    config: the same experiment with options changed that leave the network alone (where its data is, the batch size
-    of evaluation, devices). UserError for a folder without a run, for another experiment, and for a step that was not
+    config: the same experiment with options changed that leave the network alone (its test data, the batch size of
+    evaluation, devices). UserError for a folder without a run, for another experiment, and for a step that was not
     saved.
     """
     info = workdir.load_info(folder)
     if config is not None:
-        workdir.check_same(folder, config)
-    config = config or workdir.load_config(folder)
+        workdir.check_same(folder, config, evaluating=True)
+    stored = workdir.load_config(folder)
+    config = config or stored
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)
     averaged = config.optimizer.ema > 0
@@ -65,7 +68,9 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
     mesh = mesh_lib.available(config.mesh)
     default = "best" if info.validation_size else "last"
     step, state, _ = checkpoints.restore_first(folder, _candidates(folder, checkpoint or default), like, mesh)
-    return Run(config, info, classifier, state.variables(), step, mesh, pixel_statistics.of_run(config, folder))
+    elsewhere = config.data.source != stored.data.source
+    statistics = pixel_statistics.of_run(config, folder)
+    return Run(config, info, classifier, state.variables(), step, mesh, statistics, elsewhere)
 
 
 def _candidates(folder: pathlib.Path, checkpoint: str) -> list[int]:

@@ -7,11 +7,12 @@ import os
 import pathlib
 import platform
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
 from common import config as config_lib
+from common.data import datasets
 from common.data.datasets import Info
 from common.errors import UserError, whole_file, writing
 
@@ -35,16 +36,32 @@ _MAY_CHANGE = (
     "mesh",
     "profile",
 )
+_TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 # The differences between two experiments that say most; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")
 
 
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> ConfigDict | None:
+class Before(NamedTuple):
+    """The config and the dataset's facts that a folder held before a run goes on in it."""
+
+    config: ConfigDict
+    info: Info
+
+
+def stored_info(workdir: pathlib.Path) -> Info | None:
+    """The facts of the dataset of a run with checkpoints; None for a folder in which a run is yet to begin."""
+    if any(workdir.glob("checkpoints/[0-9]*")) and (workdir / DATASET).exists():
+        return load_info(workdir)
+    return None
+
+
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> Before | None:
     """Creates the folder and writes the config and the dataset's facts, or checks that it holds this experiment.
 
-    Returns the config that the folder held, None for a new run. A folder without checkpoints, whose run was refused or
-    stopped early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
-    UserError for another experiment, and for checkpoints without a config, which could be any experiment's.
+    Returns what the folder held, None for a new run. A folder without checkpoints, whose run was refused or stopped
+    early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
+    UserError for another experiment, for a dataset of other classes or another shape, and for checkpoints without a
+    config, which could be any experiment's. Nothing is written then.
     """
     before = None
     with writing(f"workdir {workdir}"):
@@ -55,8 +72,10 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
                     f"workdir {workdir} holds checkpoints but no {CONFIG}, so their experiment is unknown; choose "
                     "another --workdir, or remove that one"
                 )
-            before = load_config(workdir)
             check_same(workdir, config)
+            before = Before(load_config(workdir), load_info(workdir))
+            if wrong := datasets.difference(before.info, info):
+                raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         if write:
             write_json(workdir / CONFIG, config.to_dict())
             write_json(workdir / DATASET, dataclasses.asdict(info))
@@ -102,11 +121,15 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def check_same(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """UserError unless the folder's experiment is this one; options that change no update may differ."""
+def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> None:
+    """UserError unless the folder's experiment is this one; options that change no update may differ.
+
+    evaluating: so may those that choose other test data.
+    """
+    may_change = (*_MAY_CHANGE, *_TEST_DATA) if evaluating else _MAY_CHANGE
     ours, theirs = config_lib.flat(config), config_lib.flat(load_config(workdir))
     for key in sorted({*ours, *theirs}, key=lambda key: (key not in _TELLING, key)):
-        if ours.get(key) != theirs.get(key) and not key.startswith(_MAY_CHANGE):
+        if ours.get(key) != theirs.get(key) and not key.startswith(may_change):
             raise UserError(
                 f"workdir {workdir} holds another experiment: config.{key} is {theirs.get(key)!r} there and "
                 f"{ours.get(key)!r} here; choose another --workdir, or remove that one"

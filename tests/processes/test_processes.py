@@ -225,6 +225,26 @@ def test_a_supervisor_starts_again_until_it_succeeds(tmp_path):
     assert marks.read_text() == "xx"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_request_to_stop_in_a_supervisors_pause_ends_it(tmp_path, number):
+    program = tmp_path / "failing.py"
+    program.write_text(
+        "import pathlib, sys\n"
+        "from common.processes import supervise\n"
+        "supervise.main('failing', sys.argv[1:])\n"
+        f"with open({str(tmp_path / 'marks')!r}, 'a') as marks:\n"
+        "    marks.write('x')\n"
+        "sys.exit(76)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    command = [sys.executable, "-m", "failing", "--restarts=3", "--processes=2"]
+    supervisor = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    assert "restart 1 of 3" in supervisor.stderr.readline()
+    supervisor.send_signal(number)
+    assert supervisor.wait(timeout=60) == 76
+    assert (tmp_path / "marks").read_text() == "x"
+
+
 def test_a_supervisor_does_not_load_jax():
     code = "import sys; from common.processes import supervise; print('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -1,0 +1,95 @@
+"""Random options: every config is either taken or refused in one line. `make fuzz` tries a hundred times as many."""
+
+import functools
+import importlib
+import os
+import pathlib
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common import config as config_lib
+from common import models
+from common.data.datasets import Info
+from common.errors import UserError, one_line
+from common.optim import optimizers
+from common.training.steps import check_support
+
+EXAMPLES = int(os.environ.get("LINEAGE_FUZZ", "60"))
+CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
+INFO = Info("fuzz", 10, tuple("0123456789"), (32, 32, 1), 1000, 100)
+
+NUMBERS = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.integers(-3, 300),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(-2, 2),
+)
+TEXTS = st.one_of(
+    st.sampled_from(["", "0 steps", "5 epochs", "-1 steps", "1e9 epochs", "10%", "none", "relu", "tfds:", "folder:"]),
+    st.text(max_size=12),
+    st.just("x" * 4000),
+)
+ANYTHING = st.recursive(
+    st.one_of(NUMBERS, TEXTS, st.none(), st.booleans()), lambda inner: st.lists(inner, max_size=4).map(tuple)
+)
+
+
+@functools.cache
+def loaded(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def values(default):
+    """Values that the command line lets through for an option with this default."""
+    if isinstance(default, bool):
+        return st.booleans()
+    if isinstance(default, int):
+        return st.one_of(st.integers(-(2**70), 2**70), st.integers(-3, 300))
+    if isinstance(default, float):
+        return st.one_of(st.floats(), st.floats(-2, 2), st.integers(-3, 300).map(float))
+    if isinstance(default, str):
+        return TEXTS
+    return st.one_of(ANYTHING, st.lists(NUMBERS, max_size=5)).map(
+        lambda value: value if isinstance(value, tuple) else (tuple(value) if isinstance(value, list) else (value,))
+    )
+
+
+@st.composite
+def configs(draw):
+    """A config file of the repository with one to three options changed at random."""
+    config = loaded(draw(st.sampled_from(CONFIGS))).copy_and_resolve_references()
+    paths = [path for path in config_lib.flat(config) if path not in ("model.family", "model.variant")]
+    for path in draw(st.lists(st.sampled_from(paths), min_size=1, max_size=3, unique=True)):
+        section, name = config, path.split(".")
+        for part in name[:-1]:
+            section = section[part]
+        with section.unlocked(), section.ignore_type():
+            section[name[-1]] = draw(values(section[name[-1]]))
+    return config
+
+
+@settings(
+    max_examples=EXAMPLES,
+    derandomize=True,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
+)
+@given(configs())
+def test_a_config_is_taken_or_refused_in_one_line(config):
+    try:
+        config_lib.validate(config)
+        classifier = models.make_classifier(config.model, INFO)
+        check_support(config, classifier)
+        optimizers.make_optimizer(config, INFO.train_size)
+    except UserError as error:
+        line = one_line(error)
+        assert line
+        assert len(line.splitlines()) == 1
+        assert len(line) < 1100
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_of_the_repository_is_valid(name):
+    config_lib.validate(loaded(name))
