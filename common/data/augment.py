@@ -181,7 +181,7 @@ def jitter_colours(
             [change == 0, change == 1], [jnp.zeros_like(grey), grey.mean((1, 2, 3), keepdims=True)], grey
         )
         pixels = jnp.clip(start + factor * (pixels - start), 0.0, 1.0)
-    return (low + pixels * (high - low)).astype(images.dtype)
+    return jnp.asarray(low + pixels * (high - low), images.dtype)
 
 
 def erase(
@@ -254,7 +254,7 @@ def make_augment(
         raise ValueError("pixels are inverted between background and foreground; foreground is missing")
     if config.pca_colour and colours is None:
         raise ValueError("colours are shifted along the training set's principal ones, which are missing")
-    # Neither is None where it is used; RandAugment's config has both colours, see `check`.
+    # Neither is None where it is used: `check` sees to both colours for RandAugment and jitter.
     high: Any = foreground
     directions: Any = colours
     ranges = {name: config[name] for name in ("translate", "scale", "squeeze", "shear")}
@@ -276,9 +276,7 @@ def make_augment(
             high=high,
         ),
         any(jitter)
-        and functools.partial(
-            jitter_colours, **dict(zip(JITTERED, jitter, strict=True)), low=background, high=foreground
-        ),
+        and functools.partial(jitter_colours, **dict(zip(JITTERED, jitter, strict=True)), low=background, high=high),
         erasing and functools.partial(erase, probability=erasing, low=background, high=foreground),
     ]
     # Each transform has a fixed number, so that switching one on does not change what the others draw.
