@@ -73,6 +73,9 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.pca_colour = 0.0  # deviation of each principal colour's share in a shift of the image's colour
     augment.randaugment_layers = 0  # RandAugment: random operations on each image, one after the other
     augment.randaugment_magnitude = 10.0  # their strength, 0 to 30
+    augment.jitter = (0.0, 0.0, 0.0)  # brightness, contrast and saturation change by random factors in 1 +- these
+    augment.erase = 0.0  # probability that a random rectangle of an image is filled with noise; 0.5 in the paper
+    augment.cutmix = 0.0  # a box of another image is pasted in, its area from Beta(cutmix, cutmix); 0 is never
     augment.mixup = 0.0  # images and labels are blended in pairs, by a share drawn from Beta(mixup, mixup); 0 is never
 
     config.train = train = ConfigDict()

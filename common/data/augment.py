@@ -258,7 +258,7 @@ def make_augment(
     high: Any = foreground
     directions: Any = colours
     ranges = {name: config[name] for name in ("translate", "scale", "squeeze", "shear")}
-    jitter, erasing = config.get("jitter", ()), config.get("erase", 0.0)
+    jitter, erasing = config.jitter, config.erase
     transforms = [
         any(ranges.values())
         and functools.partial(affine, **ranges, probability=config.probability, background=background),
@@ -298,15 +298,15 @@ def _where(chosen: Array, changed: Images, images: Images) -> Images:
 def check(config: ConfigDict) -> None:
     """UserError for amounts in the `augment` section of a whole config that are out of range or contradict others."""
     section = config.augment
-    jitter = section.get("jitter", (0.0, 0.0, 0.0))  # a run of an earlier version has no such options
+    jitter = section.jitter
     for name in ("probability", "pixel_inversion", "erase"):
-        if not 0.0 <= section.get(name, 0.0) <= 1.0:
+        if not 0.0 <= section[name] <= 1.0:
             raise UserError(f"config.augment.{name} is {section[name]}; expected a probability, from 0 to 1")
     for name in ("scale", "squeeze"):
         if not 0.0 <= section[name] < 1.0:
             raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0 and less than 1")
     for name in ("translate", "shear", "crop_pad", "pca_colour", "randaugment_layers", "mixup", "cutmix"):
-        if not 0.0 <= section.get(name, 0.0) < math.inf:
+        if not 0.0 <= section[name] < math.inf:
             raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0, and finite")
     if not 0 <= section.randaugment_magnitude <= MAX_MAGNITUDE:
         raise UserError(

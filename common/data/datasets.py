@@ -205,7 +205,7 @@ def _lengths(info: Info) -> str:
 def check(config: ConfigDict) -> None:
     """UserError for a source or a validation set that no dataset can have, without looking for it."""
     kind, _ = _parse(config)
-    validation = config.get("validation", "")
+    validation = config.validation
     share = held_out_share(config)
     if share is not None and not 0 < share < 1:
         raise UserError(f"config.data.validation is '{validation}'; expected a share between 0% and 100%, as '10%'")
@@ -219,7 +219,7 @@ def check(config: ConfigDict) -> None:
 
 def held_out_share(config: ConfigDict) -> float | None:
     """The fraction of the training set that `validation` of a `data` section asks for; None if it names a split."""
-    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*%", config.get("validation", ""))
+    found = re.fullmatch(r"(\d+(?:\.\d*)?)\s*%", config.validation)
     return float(found[1]) / 100 if found else None
 
 

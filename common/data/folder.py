@@ -143,7 +143,7 @@ def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) ->
     train = listing.find(root, config.train_split)
     if train is None and config.train_split != "train" and trains:
         raise _no_split(root, config.train_split)
-    validation, wanted = None, config.get("validation", "")
+    validation, wanted = None, config.validation
     if wanted and held_out_share(config) is None:
         validation = _first_split(root, wanted, _VALIDATION, but=listing.find(root, config.test_split))
         if validation is None and trains:

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from common.data.mixing import mixup
+from common.data.mixing import mix
 from common.devices import compilation, sharding
 from common.errors import UserError
 from common.models import Classifier
@@ -41,12 +41,13 @@ def train_step(
     accumulate: int = 1,
     label_smoothing: float = 0.0,
     mixup_alpha: float = 0.0,
+    cutmix_alpha: float = 0.0,
     ema: float = 0.0,
 ) -> tuple[TrainState, Totals]:
     """One update on a batch of stored images (`batch height width channels`, uint8 or float).
 
     transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
-    label_smoothing, mixup_alpha: see `common.nn.losses.smooth_labels` and `common.data.mixing.mixup`. ema: the share
+    label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. ema: the share
     of the old average that `state.ema` keeps, if the state has one; after t updates at most (1 + t) / (10 + t), so that
     a short run's average does not stay near its start. Errors are counted against each image's own label.
 
@@ -56,7 +57,9 @@ def train_step(
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     transform_key, dropout_key, mix_key = jax.random.split(key, 3)
     images = transform(transform_key, images)
-    images, targets = _mixed(mix_key, images, labels, classifier.num_classes, label_smoothing, mixup_alpha)
+    images, targets = _mixed(
+        mix_key, images, labels, classifier.num_classes, label_smoothing, mixup_alpha, cutmix_alpha
+    )
     gradients = functools.partial(_gradients, classifier=classifier)
     if accumulate > 1:
         gradients = functools.partial(_accumulated, gradients, accumulate)
@@ -81,6 +84,7 @@ def check_support(config: ConfigDict, classifier: Classifier) -> None:
             f"'{config.model.family}' does not provide; use 'momentum' or 'adamw'"
         )
     blended = {"train.label_smoothing": config.train.label_smoothing, "augment.mixup": config.augment.mixup}
+    blended["augment.cutmix"] = config.augment.cutmix
     for name, value in blended.items():
         if value and not classifier.soft_labels:
             raise UserError(
@@ -95,6 +99,7 @@ def recipe(config: ConfigDict) -> dict[str, Any]:
         "accumulate": config.train.accumulate,
         "label_smoothing": config.train.label_smoothing,
         "mixup_alpha": config.augment.mixup,
+        "cutmix_alpha": config.augment.cutmix,
         "ema": config.optimizer.ema,
     }
 
@@ -124,13 +129,19 @@ def compile_update(
 
 
 def _mixed(
-    key: Array, images: Images, labels: Labels, num_classes: int, smoothing: float, alpha: float
+    key: Array,
+    images: Images,
+    labels: Labels,
+    num_classes: int,
+    smoothing: float,
+    mixup_alpha: float,
+    cutmix_alpha: float,
 ) -> tuple[Images, Targets]:
-    """The images and the targets of the loss, after label smoothing and mixup."""
-    if not alpha:
+    """The images and the targets of the loss, after label smoothing, mixup and CutMix."""
+    if not (mixup_alpha or cutmix_alpha):
         return images, smooth_labels(labels, num_classes, smoothing)
     distributions = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
-    return mixup(key, images, distributions, alpha)
+    return mix(key, images, distributions, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
 
 
 def _gradients(

@@ -36,6 +36,7 @@ def _meta(torch, torch_networks, module):
         return torch_networks.torch_network(module, 224)
 
 
+@pytest.mark.slow  # a benchmark from end to end
 @pytest.mark.timeout(240)
 def test_a_race_on_small_images(tmp_path):
     peer = "none"

@@ -226,7 +226,7 @@ def test_the_command_measures_what_a_streamed_run_asks_for(photos, tmp_path):
     )
 
 
-@pytest.mark.parametrize("memory", ["stream", "arrays"])
+@pytest.mark.parametrize("memory", ["stream", pytest.param("arrays", marks=pytest.mark.slow)])
 def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
     path = spoil(photos, "text")
     code, output, errors = run(

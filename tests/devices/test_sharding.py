@@ -49,7 +49,7 @@ def printed(*arguments, module):
 
 # Slow: a campaign over all architectures. One rule serves all, and those tested always have between them batch
 # normalisation, groups, loops, rematerialisation, attention, dropout and gradient accumulation.
-QUICK = ("lenet", "resnet, groups, scan, remat", "vit")
+QUICK = ("resnet, groups, scan, remat", "vit")
 
 
 @pytest.mark.parametrize(

@@ -121,14 +121,21 @@ def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(variant):
     assert {leaf.dtype for leaf in jax.tree.leaves(gradients)} == {jnp.dtype("float32")}
 
 
+# Slow: a campaign over combinations of fields, each of which another test computes.
+COMBINATIONS = (
+    *(("lenet5", {"loss": {"name": "mse"}}), ("lenet5", {"c3": "full", "pooling": "average"})),
+    *(("lenet5", {"output": "softmax", **CROSS_ENTROPY}), ("lenet5", {"activation": "relu"})),
+    *(("lenet5_modern", {"pooling": "trainable", "c3": "table"}), ("lenet1", {"h3": "full"})),
+    ("lenet1989", {"h2": "full", "biases": "map", "padding_value": 0.0}),
+    ("lenet1989", {"output": "softmax", **CROSS_ENTROPY}),
+)
+
+
 @pytest.mark.parametrize(
     ("variant", "changes"),
     [
-        *(("lenet5", {}), ("lenet5", {"loss": {"name": "mse"}}), ("lenet5", {"c3": "full", "pooling": "average"})),
-        *(("lenet5", {"output": "softmax", **CROSS_ENTROPY}), ("lenet5", {"activation": "relu"})),
-        *(("lenet5_modern", {}), ("lenet5_modern", {"pooling": "trainable", "c3": "table"})),
-        *(("lenet1989", {}), ("lenet1989", {"h2": "full", "biases": "map", "padding_value": 0.0})),
-        *(("lenet1989", {"output": "softmax", **CROSS_ENTROPY}), ("lenet1", {}), ("lenet1", {"h3": "full"})),
+        *(("lenet5", {}), ("lenet5_modern", {}), ("lenet1989", {}), ("lenet1", {})),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in COMBINATIONS),
     ],
 )
 def test_a_gradient_step_lowers_the_loss(variant, changes):

@@ -69,6 +69,7 @@ def test_two_processes_learn_as_one_does_and_one_of_them_writes(undisturbed, alo
         assert a["examples"] == b["examples"]
 
 
+@pytest.mark.slow  # restores between numbers of devices and the stop of several processes are tested apart
 def test_two_processes_asked_to_stop_go_on_as_one_with_more_devices(alone, cache, tmp_path):
     command = (*RUN, f"--workdir={tmp_path}")
     group = start_group(2, *command, cache=cache)

@@ -30,6 +30,7 @@ def trained(folder, length, devices):
     return output, json.loads((folder / "summary.json").read_text())
 
 
+@pytest.mark.slow  # checkpoints of any layout restore on any other, and every mode has the losses of one device
 def test_a_run_goes_on_with_other_devices_as_if_nothing_had_happened(tmp_path):
     _, unbroken = trained(tmp_path / "unbroken", 4, devices=1)
     trained(tmp_path / "moved", 2, devices=8)

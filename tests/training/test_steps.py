@@ -11,12 +11,14 @@ import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from common import models
+from common.config import base
 from common.devices import mesh as mesh_lib
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.losses import cross_entropy
 from common.training.state import create_state
-from common.training.steps import compile_update, eval_step, train_step
+from common.training.steps import check_support, compile_update, eval_step, train_step
 from common.training.totals import NEVER, no_totals, stop_if_diverged, totals
 
 
@@ -157,3 +159,22 @@ def test_label_smoothing_is_the_papers_mixture():
     targets = 0.9 * np.eye(10)[np.asarray(LABELS)] + 0.01
     expected = -(targets * np.asarray(jax.nn.log_softmax(logits))).sum()
     assert float(sums.loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_cutmix_changes_the_loss_and_not_what_errors_are_counted_against():
+    _, plain = updated()
+    _, mixed = updated(cutmix_alpha=1.0)
+    _, both = updated(cutmix_alpha=1.0, mixup_alpha=0.2)
+    assert float(plain.count) == float(mixed.count) == float(both.count) == 12
+    assert len({float(sums.loss) for sums in (plain, mixed, both)}) == 3
+    assert all(np.isfinite(float(sums.loss)) for sums in (mixed, both))
+
+
+def test_soft_labels_are_refused_where_the_loss_takes_indices_only():
+    section = base(models.section("lenet", "lenet5"))
+    section.augment.cutmix = 1.0
+    hard = dataclasses.replace(CLASSIFIER, soft_labels=False)
+    with pytest.raises(
+        UserError, match=r"augment\.cutmix is 1\.0, but the loss of this variant of 'lenet' takes class"
+    ):
+        check_support(section, hard)
