@@ -13,7 +13,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from common import models
-from common.data import augment, normalize, preparation
+from common.data import augment, datasets, normalize, preparation
 from common.errors import UserError, unknown
 from common.optim import optimizers, plan, registry, schedules
 
@@ -43,7 +43,9 @@ def base(model: ConfigDict) -> ConfigDict:
     data.resize_max = 0  # training's shorter side is drawn from `resize` up to this, pixels; 0 is `resize` always
     data.area = (0.08, 1.0)  # 'area': least and largest fraction of the image that is kept and resized to the square
     data.ratio = (3 / 4, 4 / 3)  # 'area': its width over its height
-    data.skip_bad = False  # train on the next image in place of one that cannot be read, instead of stopping
+    # Instead of stopping at an image that cannot be read, train on the next one in its place, and leave out and count
+    # those of the test and validation sets.
+    data.skip_bad = False
     data.memory = "auto"  # 'arrays' decodes once into memory, 'stream' at each access, 'auto' as size and crop allow
     # 'range': black and white become `pixel_range`; 'channels': each colour's mean is subtracted and its deviation
     # divided by; 'pixels': the mean image is subtracted, and each colour's deviation divided by.
@@ -181,6 +183,7 @@ def validate(config: ConfigDict) -> None:
             raise unknown(f"value of config.{path}", _get(config, path), allowed)
     if config.mesh.fsdp < 1 and config.mesh.fsdp != -1:
         raise UserError(f"config.mesh.fsdp is {config.mesh.fsdp}; expected a number of devices, or -1 for all")
+    datasets.check(config.data)
     preparation.check(config.data)
     normalize.check(config)
     augment.check(config)

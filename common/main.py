@@ -76,7 +76,7 @@ def _train(folder: pathlib.Path) -> None:
     if not distributed.is_primary():
         return
     if skipped := len(summary.get("skipped_images", ())):
-        print(f"training images that could not be read: {skipped:,}; others took their places; summary.json lists them")
+        print(f"images that could not be read: {skipped:,}; summary.json lists them")
     print(f"{result_line(summary)}; look at it: python -m common.report --workdir={folder}")
 
 

@@ -38,7 +38,9 @@ ANYTHING = st.recursive(
 
 @functools.cache
 def loaded(name):
-    return importlib.import_module(f"configs.{name}").get_config()
+    """The config file of that name, for a folder of images where it takes one."""
+    arguments = ("images",) if name == "lenet5_folder" else ()
+    return importlib.import_module(f"configs.{name}").get_config(*arguments)
 
 
 def values(default):

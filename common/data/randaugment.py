@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt8
 
+from common.devices import compilation
 from common.errors import UserError
 
 GREY = 128  # fills the area outside the image
@@ -85,7 +86,7 @@ def distort(
 ) -> UInt8[Array, "batch height width channels"]:
     """Each image after its chosen operation."""
     one = functools.partial(distort_one, magnitude=magnitude)
-    if jax.default_backend() == "cpu":
+    if compilation.on_cpu():
         return jax.lax.map(lambda pair: one(*pair), (images, choices))
     return jax.vmap(one)(images, choices)
 

@@ -242,7 +242,7 @@ def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
         f"--workdir={tmp_path / 'run'}",
     )
     assert code == 0, errors
-    assert "training images that could not be read: 1;" in output
+    assert "images that could not be read: 1;" in output
     (said,) = json.loads((tmp_path / "run" / "summary.json").read_text())["skipped_images"]
     assert str(path) in said
 
