@@ -3,9 +3,12 @@
 import contextlib
 import difflib
 import itertools
+import os
 import pathlib
 import re
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from logging import ERROR, LogRecord
@@ -17,6 +20,7 @@ from common.devices import large_pages
 from common.errors import UserError
 
 EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
+_LEAVING_SECONDS = 5.0  # for the threads of a tool that has failed
 
 # Python's words for a value of the wrong type, and ours.
 _WORDS = {
@@ -55,12 +59,36 @@ def run(main: Callable[..., None]) -> None:
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
     sys.unraisablehook = _unless_abandoned
+    with _without_stuck_threads():
+        try:
+            with errors.reported(), _memory():
+                app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+        except KeyboardInterrupt:  # before a run watches for it, or a second one
+            print("stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
+
+
+@contextlib.contextmanager
+def _without_stuck_threads() -> Iterator[None]:
+    """Makes a process that fails end soon, although Python waits for its threads.
+
+    Orbax's threads wait for minutes for the folder of a checkpoint, even if it could not be made.
+    """
     try:
-        with errors.reported(), _memory():
-            app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
-    except KeyboardInterrupt:  # before a run watches for it, or a second one
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        yield
+    except BaseException as error:
+        code = error.code if isinstance(error, SystemExit) else 1
+        if code:
+            # A daemon, so it does not delay an end that needs no help.
+            threading.Thread(target=_end, args=(code if isinstance(code, int) else 1,), daemon=True).start()
+        raise
+
+
+def _end(code: int) -> None:
+    time.sleep(_LEAVING_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from common.launch import EXIT_INTERRUPTED
 from common.run.checkpoints import Checkpoints
 from common.training.state import TrainState
 from tests.runs import DIGITS, ROOT, environment, refusal, refused, run, start
@@ -164,6 +165,37 @@ launch.run(main)
 def test_a_write_that_ends_after_another_has_failed_says_nothing():
     done = subprocess.run([sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.strip()) == (2, "error: no room")
+
+
+STUCK = """
+import pathlib, sys
+import numpy as np
+from common import launch
+from common.run.checkpoints import Checkpoints
+from common.training.state import TrainState
+
+def main():
+    nothing = np.zeros((), np.int32)
+    with Checkpoints(pathlib.Path.cwd()) as checkpoints:
+        checkpoints.folder.rmdir()
+        checkpoints.folder.write_text("")
+        checkpoints.save(1, TrainState(nothing, {"w": np.zeros(3)}, {}, (), None, nothing), None)
+
+launch.run(main)
+"""
+
+
+def test_a_run_whose_checkpoints_folder_vanishes_ends(tmp_path):
+    """Orbax's threads go on waiting for a folder that cannot be made."""
+    own = {**environment(), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", STUCK]
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=120)
+    assert "Not a directory" in refusal(done.returncode, done.stdout, done.stderr)
+
+
+def test_ctrl_c_during_the_start_is_one_line(tmp_path):
+    (tmp_path / "config.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    assert run(f"--config={tmp_path / 'config.py'}") == (EXIT_INTERRUPTED, "", "stopped by Ctrl-C\n")
 
 
 @pytest.mark.parametrize(
