@@ -2,10 +2,14 @@
 
 import contextlib
 import difflib
+import errno
 import itertools
+import os
 import pathlib
 import re
 import sys
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from logging import ERROR, LogRecord
@@ -17,6 +21,7 @@ from common.devices import large_pages
 from common.errors import UserError
 
 EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
+_LEAVING_SECONDS = 5.0  # for the threads of a tool that has failed
 
 # Python's words for a value of the wrong type, and ours.
 _WORDS = {
@@ -55,20 +60,46 @@ def run(main: Callable[..., None]) -> None:
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_concerns_the_user)
     sys.unraisablehook = _unless_abandoned
-    try:
-        with errors.reported(), _memory():
-            app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
-    except KeyboardInterrupt:  # before a run watches for it, or a second one
-        print("stopped by Ctrl-C", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+    with _without_stuck_threads():
+        try:
+            with errors.reported(), _limits():
+                app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+        except KeyboardInterrupt:  # before a run watches for it, or a second one
+            print("stopped by Ctrl-C", file=sys.stderr)
+            sys.exit(EXIT_INTERRUPTED)
 
 
 @contextlib.contextmanager
-def _memory() -> Iterator[None]:
-    """Turns a lack of memory, on the host or on a device, into a `UserError`."""
+def _without_stuck_threads() -> Iterator[None]:
+    """Makes a process that fails end soon, although Python waits for its threads.
+
+    Orbax's threads wait for minutes for the folder of a checkpoint, even if it could not be made.
+    """
+    try:
+        yield
+    except BaseException as error:
+        code = error.code if isinstance(error, SystemExit) else 1
+        if code:
+            # A daemon, so it does not delay an end that needs no help.
+            threading.Thread(target=_end, args=(code if isinstance(code, int) else 1,), daemon=True).start()
+        raise
+
+
+def _end(code: int) -> None:
+    time.sleep(_LEAVING_SECONDS)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+@contextlib.contextmanager
+def _limits() -> Iterator[None]:
+    """Turns a path that is too long, or a lack of memory on the host or on a device, into a `UserError`."""
     try:
         yield
     except Exception as error:
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            raise UserError(f"the path '{error.filename}' is too long") from error
         text = str(error)
         if not isinstance(error, MemoryError) and not ("RESOURCE_EXHAUSTED" in text and "memory" in text):
             raise
@@ -108,8 +139,8 @@ def given(arguments: Sequence[str], name: str) -> str | None:
 
 def given_number(arguments: Sequence[str], name: str) -> int | None:
     """The whole number N of `--NAME=N` on a command line that is not parsed yet; None without one."""
-    text = given(arguments, name)
-    return int(text) if text and text.isdigit() else None
+    text = given(arguments, name) or ""
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
 
 def _parse(argv: list[str]) -> list[str]:
@@ -117,7 +148,7 @@ def _parse(argv: list[str]) -> list[str]:
 
     config = given(argv, "config")
     path = pathlib.Path((config or "").partition(":")[0])
-    if config is not None and not path.is_file():  # ml_collections would take it for an empty config
+    if config is not None and not os.path.isfile(path):  # ml_collections would take it for an empty config
         raise _no_config_file(path)
     try:
         rest = flags.FLAGS(argv)
@@ -138,7 +169,7 @@ def _takes_arguments() -> bool:
 
 
 def _no_config_file(path: pathlib.Path) -> UserError:
-    known = sorted(str(path) for path in pathlib.Path("configs").glob("[!_]*.py"))
+    known = sorted(str(path) for path in pathlib.Path("configs").glob("[!_]*.py") if path.is_file())
     close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
     return UserError(f"no config file '{path}'" + (f"; did you mean '{close[0]}'?" if close else ""))
 

@@ -36,7 +36,6 @@ _IDX_MAGIC = {"images-idx3": 2051, "labels-idx1": 2049}
 _READ_BYTES = 2**20
 _INCOMPLETE = "incomplete."  # the prefix of TFDS's unfinished folders, and of ours
 _NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it does not): pip install -e .[prepare]"
-EXIT_TERMINATED = 128 + signal.SIGTERM  # a shell's exit code for a terminated process
 
 
 def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
@@ -154,7 +153,9 @@ def _alone_in(folder: pathlib.Path) -> Iterator[None]:
         raise UserError(f"another process is preparing a dataset in {folder}") from error
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    previous = signal.signal(signal.SIGTERM, _terminate)
+    # nohup has SIGHUP ignored, and so it stays.
+    asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, _terminate) for number in asked}
     try:
         _remove_incomplete(folder)
         yield
@@ -162,7 +163,8 @@ def _alone_in(folder: pathlib.Path) -> Iterator[None]:
         _remove_incomplete(folder)
         if not any(folder.iterdir()):
             folder.rmdir()
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
         os.close(lock)
 
 
@@ -172,8 +174,8 @@ def _remove_incomplete(folder: pathlib.Path) -> None:
 
 
 def _terminate(signum: int, frame: object) -> None:
-    """Ends the process through every `finally`."""
-    sys.exit(EXIT_TERMINATED)
+    """Ends the process through every `finally`, with the exit code that a shell gives for the signal."""
+    sys.exit(128 + signum)
 
 
 def main() -> None:

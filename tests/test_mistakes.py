@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
+from common.launch import EXIT_INTERRUPTED
 from common.run.checkpoints import Checkpoints
 from common.training.state import TrainState
 from tests.runs import DIGITS, ROOT, environment, refusal, refused, run, start
@@ -66,6 +67,8 @@ def test_every_tool_starts_by_itself(command):
     [
         ([], "--config is missing"),
         (["--config="], "no config file"),
+        (["--config=" + "x" * 4000], "no config file"),
+        (["--mode=evaluate", "--workdir=" + "x" * 4000], "is too long"),
         (["--config=configs/lenet5_digit.py"], "did you mean 'configs/lenet5_digits.py'"),
         ([*DIGITS, "--confg.seed=1"], "Unknown command line flag 'confg.seed'"),
         ([*DIGITS, "--config.train.lenght=3epochs"], "--config.train.lenght'; did you mean 'length'"),
@@ -164,6 +167,50 @@ launch.run(main)
 def test_a_write_that_ends_after_another_has_failed_says_nothing():
     done = subprocess.run([sys.executable, "-c", LATE], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr.strip()) == (2, "error: no room")
+
+
+STUCK = """
+import pathlib, sys
+import numpy as np
+from common import launch
+from common.run.checkpoints import Checkpoints
+from common.training.state import TrainState
+
+def main():
+    nothing = np.zeros((), np.int32)
+    with Checkpoints(pathlib.Path.cwd()) as checkpoints:
+        checkpoints.folder.rmdir()
+        checkpoints.folder.write_text("")
+        checkpoints.save(1, TrainState(nothing, {"w": np.zeros(3)}, {}, (), None, nothing), None)
+
+launch.run(main)
+"""
+
+
+def test_a_run_whose_checkpoints_folder_vanishes_ends(tmp_path):
+    """Orbax's threads go on waiting for a folder that cannot be made."""
+    command = [sys.executable, "-c", STUCK]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
+    assert "Not a directory" in refusal(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_link_that_leads_nowhere_is_not_suggested(tmp_path):
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "lost.py").symlink_to("nowhere")
+    command = [sys.executable, "-m", "common.main", "--config=configs/lost.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
+    assert refusal(done.returncode, done.stdout, done.stderr) == "error: no config file 'configs/lost.py'"
+
+
+@pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
+def test_a_clusters_number_that_is_none_is_named(name, monkeypatch):
+    monkeypatch.setenv(name, "abc")
+    assert f"environment variable {name} is 'abc'; expected a number of processes" in refused(*DIGITS)
+
+
+def test_ctrl_c_during_the_start_is_one_line(tmp_path):
+    (tmp_path / "config.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    assert run(f"--config={tmp_path / 'config.py'}") == (EXIT_INTERRUPTED, "", "stopped by Ctrl-C\n")
 
 
 @pytest.mark.parametrize(

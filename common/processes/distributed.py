@@ -44,10 +44,16 @@ class Lost(Exception):  # noqa: N818
 
 
 def in_cluster(environment: Mapping[str, str]) -> bool:
-    """True if the environment variables of Slurm, Open MPI, Kubernetes or TPU say that there are several processes."""
-    counts = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
-    if any(int(environment.get(name) or 1) > 1 for name in counts):
-        return True
+    """True if the environment variables of Slurm, Open MPI, Kubernetes or TPU say that there are several processes.
+
+    UserError for a number of processes that is no number.
+    """
+    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
+        count = environment.get(name) or "1"
+        if not count.isdecimal():
+            raise UserError(f"environment variable {name} is '{count}'; expected a number of processes")
+        if int(count) > 1:
+            return True
     return "JOB_COMPLETION_INDEX" in environment or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
 
 
@@ -96,7 +102,13 @@ def _ask_cluster(timeout: float) -> tuple[str | None, int, int | None]:
     from jax._src.clusters import ClusterEnv  # as jax.distributed.initialize does, which cannot name a missing process
 
     found: list[Any]
-    *found, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
+    try:
+        *found, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
+    except (ValueError, KeyError, IndexError) as error:  # from a variable that is missing or not what it should be
+        raise UserError(
+            f"JAX cannot read the cluster's environment variables ({type(error).__name__}: {error}); give "
+            "--coordinator=HOST:PORT, --processes and --process_id"
+        ) from error
     if None in found:
         raise UserError(
             "JAX finds no cluster that tells it about the other processes; give --coordinator=HOST:PORT, --processes "
@@ -116,8 +128,9 @@ def _check(coordinator: str | None, processes: int, process_id: int | None) -> t
         raise UserError(f"--processes={processes} needs --coordinator=HOST:PORT of process 0, and --process_id")
     if not 0 <= process_id < processes:
         raise UserError(f"--process_id is {process_id}; expected 0 to {processes - 1}")
-    if not re.fullmatch(r".+:\d+", coordinator):
-        raise UserError(f"--coordinator is '{coordinator}'; expected HOST:PORT")
+    port = re.fullmatch(r".+:(\d{1,5})", coordinator)
+    if not port or not 0 < int(port[1]) < 2**16:
+        raise UserError(f"--coordinator is '{coordinator}'; expected HOST:PORT, with a port from 1 to 65535")
     return coordinator, process_id
 
 

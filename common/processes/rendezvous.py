@@ -8,6 +8,8 @@ import socket
 import struct
 import time
 
+from common.errors import UserError
+
 _GREETING = b"lineage"
 _RETRY_SECONDS = 0.2
 
@@ -45,15 +47,18 @@ def _host(port: int, processes: int, deadline: float) -> list[int]:
 
 
 def _listen(port: int, deadline: float) -> socket.socket:
-    """A server on the port; retries, since a run that has just ended may hold the port for a moment longer."""
+    """A server on the port; retries, since a run that has just ended may hold the port for a moment longer.
+
+    UserError when the port is still in use at the deadline, or is not for this user.
+    """
     both = socket.has_dualstack_ipv6()
     while True:
         try:
             family = socket.AF_INET6 if both else socket.AF_INET
             return socket.create_server(("", port), family=family, dualstack_ipv6=both)
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
+        except OSError as error:
+            if time.monotonic() > deadline or isinstance(error, PermissionError):
+                raise UserError(f"cannot listen on port {port} of --coordinator: {error.strerror}") from error
             time.sleep(_RETRY_SECONDS)
 
 

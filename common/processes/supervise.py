@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from common import launch
+from common import errors, launch
 from common.errors import EXIT_USER_ERROR
 from common.processes.distributed import EXIT_LOST, in_cluster
 
@@ -24,9 +24,10 @@ def main(module: str, arguments: Sequence[str]) -> None:
     if _PIPE in os.environ:
         threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
         return
-    restarts = launch.given_number(arguments, "restarts")
-    processes = launch.given_number(arguments, "processes") or 1
-    several = processes > 1 or "--coordinator=auto" in arguments or in_cluster(os.environ)
+    restarts, processes = (launch.given_number(arguments, name) for name in ("restarts", "processes"))
+    with errors.reported():
+        told = in_cluster(os.environ) if processes is None else processes > 1
+    several = told or launch.given(arguments, "coordinator") == "auto"
     if restarts is not None or several:
         sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
 

@@ -111,7 +111,7 @@ def test_a_folder_that_is_no_dataset_is_not_taken_for_one(tmp_path):
         prepare.prepare_dataset("usps", str(tmp_path), str(usps_files(tmp_path / "manual")))
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
     manual = usps_files(tmp_path / "manual", train=4000)
     process = subprocess.Popen(
@@ -123,9 +123,9 @@ def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
     process.stdout.read(1)  # TFDS's first word: it has begun
     os.kill(process.pid, end)
     process.communicate(timeout=60)
-    assert process.returncode == (prepare.EXIT_TERMINATED if end == signal.SIGTERM else -signal.SIGKILL)
+    assert process.returncode == (-end if end == signal.SIGKILL else 128 + end)
     assert not (tmp_path / "tfds" / "usps" / "1.0.0").exists()
-    if end == signal.SIGTERM:
+    if end != signal.SIGKILL:
         assert not (tmp_path / "tfds" / "usps").exists()
     assert "is prepared" in prepare.prepare_dataset("usps", str(tmp_path / "tfds"), str(manual))
 

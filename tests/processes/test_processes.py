@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -158,6 +159,20 @@ def test_a_caller_learns_who_is_missing_or_that_nobody_listens():
     assert rendezvous.meet(address, 1, 0, timeout=0.3) == []
 
 
+def test_a_port_in_use_is_named():
+    with socket.create_server(("", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(UserError, match=f"cannot listen on port {port} of --coordinator"):
+            rendezvous.meet(f"localhost:{port}", 2, 0, timeout=0.1)
+
+
+def test_a_cluster_whose_variables_make_no_sense_is_refused(monkeypatch):
+    for name, value in (slurm(0, 3) | {"SLURM_PROCID": "first"}).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="cannot read the cluster's environment variables"):
+        distributed.start(None, None, None, start_timeout=0.2, heartbeat_timeout=1)
+
+
 def test_clusters_are_seen_by_their_variables():
     assert not distributed.in_cluster({})
     assert not distributed.in_cluster({"SLURM_NTASKS": "1"})
@@ -173,6 +188,8 @@ def test_clusters_are_seen_by_their_variables():
         ((None, 2, 0), "--coordinator"),
         (("localhost:1", 2, 2), "expected 0 to 1"),
         (("localhost", 2, 0), "HOST:PORT"),
+        (("localhost:65536", 2, 0), "a port from 1 to 65535"),
+        (("localhost:0", 2, 0), "a port from 1 to 65535"),
     ],
 )
 def test_flags_that_contradict_are_refused(flags, message):
@@ -256,4 +273,6 @@ def test_numbers_are_read_before_flags_are_parsed():
     assert launch.given_number(["--restarts", "4"], "restarts") == 4
     assert launch.given_number(["-processes=2"], "processes") == 2
     assert launch.given_number(["--restarts=many"], "restarts") is None
+    assert launch.given_number(["--restarts=²"], "restarts") is None
+    assert launch.given_number(["--restarts=" + "9" * 5000], "restarts") is None
     assert launch.given_number([], "restarts") is None
