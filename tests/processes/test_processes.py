@@ -1,5 +1,6 @@
 """Several processes train as one does, stop together, and end with a name and an exit code when one of them dies."""
 
+import functools
 import os
 import signal
 import socket
@@ -125,10 +126,10 @@ def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undi
 
 
 def test_a_suspended_process_is_named(cache, tmp_path):
-    group = start_group(2, *RUN, "--config.mesh.heartbeat_timeout=12", f"--workdir={tmp_path}", cache=cache)
+    group = start_group(2, *RUN, "--config.mesh.heartbeat_timeout=24", f"--workdir={tmp_path}", cache=cache)
     wait_for_checkpoint(tmp_path, group)
     send(group[1], signal.SIGSTOP)
-    _, errors = group[0].communicate(timeout=60)
+    _, errors = group[0].communicate(timeout=90)
     send(group[1], signal.SIGKILL)
     ((killed, _, _),) = finish_group(group[1:])
     assert (group[0].returncode, killed) == (distributed.EXIT_LOST, 128 + signal.SIGKILL)
@@ -256,7 +257,10 @@ def test_a_request_to_stop_in_a_supervisors_pause_ends_it(tmp_path, number):
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
     command = [sys.executable, "-m", "failing", "--restarts=3", "--processes=2"]
-    supervisor = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    # A test run under nohup has SIGHUP ignored, and its processes would leave it so.
+    heard = functools.partial(signal.signal, number, signal.SIG_DFL)
+    pipes = {"stderr": subprocess.PIPE, "text": True}
+    supervisor = subprocess.Popen(command, env=environment, preexec_fn=heard, **pipes)
     assert "restart 1 of 3" in supervisor.stderr.readline()
     supervisor.send_signal(number)
     assert supervisor.wait(timeout=60) == 76
