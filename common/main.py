@@ -81,7 +81,7 @@ def _train(folder: pathlib.Path) -> None:
 
 
 def _evaluate(folders: list[pathlib.Path]) -> None:
-    if not all(text.strip().isdigit() for text in _SCALES.value):
+    if not all(text.strip().isdecimal() for text in _SCALES.value):
         raise UserError(f"--scales is '{','.join(_SCALES.value)}'; expected pixels, such as --scales=224,256,288")
     from common.protocols import measure
 
