@@ -5,7 +5,9 @@ import inspect
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
+import threading
 
 from tests.runs import COMPILE_FAST  # imports no JAX
 
@@ -26,6 +28,11 @@ ROOT = pathlib.Path(__file__).parent.parent
 # As `models.families` finds them, which cannot be imported before the hook is installed.
 FAMILIES = [path.parent.name for path in ROOT.glob("*/__init__.py") if "IS_FAMILY = True" in path.read_text()]
 install_import_hook(["common", *FAMILIES], "tests.checker.check")
+
+# A run under nohup or in the background has these ignored, and so would the processes that tests start and stop.
+for _number in (signal.SIGINT, signal.SIGHUP):
+    if signal.getsignal(_number) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(_number, signal.SIG_DFL)
 
 
 def pytest_collection_modifyitems(items):
