@@ -147,6 +147,13 @@ def flat(config: ConfigDict) -> dict[str, Any]:
     return traverse_util.flatten_dict(json.loads(config.to_json()), sep=".")
 
 
+def differences(before: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """The options in which two configs differ: path -> (before, now), None where one of them lacks the option."""
+    theirs, ours = flat(before), flat(now)
+    pairs = {path: (theirs.get(path), ours.get(path)) for path in {**theirs, **ours}}
+    return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
+
+
 # Options of earlier versions that exist no more, with the value that asks for nothing.
 _RETIRED: dict[str, Any] = {"init.old_grid": []}
 

@@ -3,7 +3,6 @@
 import datetime
 import json
 import pathlib
-from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -18,12 +17,6 @@ from common.run.workdir import Before
 FILE = "history.jsonl"
 
 
-def changed(before: ConfigDict, config: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """The options in which a resumed run's config differs from the one before: path -> (before, now)."""
-    theirs, ours = config_lib.flat(before), config_lib.flat(config)
-    return {path: (theirs.get(path), ours[path]) for path in ours if theirs.get(path) != ours[path]}
-
-
 def notes(before: Before | None, config: ConfigDict, info: Info, step: int) -> list[str]:
     """Lines on what a resumed run changes: its dataset, its length and its schedule, and with them the learning rate.
 
@@ -33,7 +26,7 @@ def notes(before: Before | None, config: ConfigDict, info: Info, step: int) -> l
         return []
     telling = {
         path: values
-        for path, values in changed(before.config, config).items()
+        for path, values in config_lib.differences(before.config, config).items()
         if path == "train.length" or path.startswith("schedule.")
     }
     lines = [note] if (note := datasets.changes(before.info, info)) else []
@@ -53,7 +46,7 @@ def record(folder: pathlib.Path, step: int, before: Before | None, config: Confi
         "step": step,
         "changed": {}
         if before is None
-        else {path: list(values) for path, values in changed(before.config, config).items()},
+        else {path: list(values) for path, values in config_lib.differences(before.config, config).items()},
         "environment": workdir.environment(),
     }
     with writing(folder / FILE), (folder / FILE).open("a", encoding="utf-8") as file:

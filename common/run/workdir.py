@@ -127,12 +127,13 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
     evaluating: so may those that choose other test data.
     """
     may_change = (*_MAY_CHANGE, *_TEST_DATA) if evaluating else _MAY_CHANGE
-    ours, theirs = config_lib.flat(config), config_lib.flat(load_config(workdir))
-    for key in sorted({*ours, *theirs}, key=lambda key: (key not in _TELLING, key)):
-        if ours.get(key) != theirs.get(key) and not key.startswith(may_change):
+    different = config_lib.differences(load_config(workdir), config)
+    for key in sorted(different, key=lambda key: (key not in _TELLING, key)):
+        if not key.startswith(may_change):
+            theirs, ours = different[key]
             raise UserError(
-                f"workdir {workdir} holds another experiment: config.{key} is {theirs.get(key)!r} there and "
-                f"{ours.get(key)!r} here; choose another --workdir, or remove that one"
+                f"workdir {workdir} holds another experiment: config.{key} is {theirs!r} there and {ours!r} here; "
+                "choose another --workdir, or remove that one"
             )
 
 

@@ -83,8 +83,11 @@ def check_support(config: ConfigDict, classifier: Classifier) -> None:
             f"config.optimizer.name '{config.optimizer.name}' needs a curvature, which this variant of "
             f"'{config.model.family}' does not provide; use 'momentum' or 'adamw'"
         )
-    blended = {"train.label_smoothing": config.train.label_smoothing, "augment.mixup": config.augment.mixup}
-    blended["augment.cutmix"] = config.augment.cutmix
+    blended = {
+        "train.label_smoothing": config.train.label_smoothing,
+        "augment.mixup": config.augment.mixup,
+        "augment.cutmix": config.augment.cutmix,
+    }
     for name, value in blended.items():
         if value and not classifier.soft_labels:
             raise UserError(
