@@ -16,10 +16,10 @@ from ml_collections import ConfigDict
 
 from alexnet import cifar
 from common import models
+from common.devices import kernels
 from common.errors import UserError
 from common.models import Classifier, Facts
 from common.nn import losses
-from common.nn.convolution import convolve
 from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
@@ -99,7 +99,7 @@ class AlexNet(nn.Module):
             (padding, padding),
             feature_group_count=groups,
             dtype=self.dtype,
-            conv_general_dilated=convolve,
+            conv_general_dilated=kernels.convolution,
             name=name,
             **self._initializers(name, fan_in),
         )

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt8
 
-from common.devices import compilation
+from common.devices import loops
 from common.errors import UserError
 
 GREY = 128  # fills the area outside the image
@@ -85,10 +85,7 @@ def distort(
     images: UInt8[Array, "batch height width channels"], choices: Choice, magnitude: float
 ) -> UInt8[Array, "batch height width channels"]:
     """Each image after its chosen operation."""
-    one = functools.partial(distort_one, magnitude=magnitude)
-    if compilation.on_cpu():
-        return jax.lax.map(lambda pair: one(*pair), (images, choices))
-    return jax.vmap(one)(images, choices)
+    return loops.map_examples(functools.partial(distort_one, magnitude=magnitude), images, choices)
 
 
 def distort_one(image: Image, choice: Choice, magnitude: float) -> Image:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common.data.mixing import mix
-from common.devices import compilation, sharding
+from common.devices import compilation, loops, sharding
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.losses import smooth_labels
@@ -194,8 +194,7 @@ def _accumulated(
 
     start = (optax.tree.zeros_like(params), model_state, no_totals())
     slices = (split(images), split(labels), split(targets), jax.random.split(key, parts))
-    # XLA's CPU backend is slow at convolutions inside loops.
-    (grads, model_state, sums), _ = jax.lax.scan(part, start, slices, unroll=compilation.on_cpu())
+    (grads, model_state, sums), _ = loops.scan(part, start, slices)
     return optax.tree.scale(1.0 / parts, grads), model_state, sums
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from common.nn.convolution import convolve
+from common.devices.kernels import convolution
 
 CASES = {  # images, kernel, strides, padding, groups
     "1x1": ((2, 6, 5, 3), (1, 1, 3, 4), (1, 1), ((0, 0), (0, 0)), 1),
@@ -31,7 +31,7 @@ def test_values_and_gradients_are_those_of_lax(case):
     options = {"window_strides": strides, "padding": padding, "feature_group_count": groups}
     ours, theirs = (
         functools.partial(function, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
-        for function in (convolve, lax.conv_general_dilated)
+        for function in (convolution, lax.conv_general_dilated)
     )
     expected, pull_theirs = jax.vjp(theirs, images, kernel)
     found, pull_ours = jax.vjp(ours, images, kernel)
