@@ -8,7 +8,9 @@ import dataclasses
 import functools
 import hashlib
 import importlib
+import importlib.util
 import os
+import pathlib
 import re
 from collections.abc import Iterable, Sequence
 from concurrent import futures
@@ -16,7 +18,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from absl import logging
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 
 from common.data.decode import BadImageError
@@ -333,15 +335,13 @@ class _Stored:
 
 def _digits(config: ConfigDict) -> Dataset:
     """The 8x8 handwritten digits bundled with scikit-learn (UCI's test set of 1,797)."""
-    from sklearn.datasets import load_digits  # importing it takes most of a second
-
     if (config.train_split, config.test_split) != ("train", "test"):
         raise UserError("config.data.source 'digits' has no splits to choose; config.data.holdout sizes its test set")
-    digits = load_digits()
-    order = fixed_order(map(str, range(len(digits.target))))
-    images = np.round(digits.images[order, :, :, None] * (255 / 16)).astype(np.uint8)
-    labels = digits.target[order]
-    class_names = tuple(str(name) for name in digits.target_names)
+    pixels, target = _digits_file()
+    order = fixed_order(map(str, range(len(target))))
+    images = np.round(pixels[order].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
+    labels = target[order]
+    class_names = tuple("0123456789")
     train, test = hold_out(labels, class_names, config.holdout)
     notes, validation = [held_out_note(config.holdout)], None
     if share := held_out_share(config):
@@ -355,6 +355,23 @@ def _digits(config: ConfigDict) -> Dataset:
     training, testing = (_Stored(images[part], labels[part]) for part in (train, test))
     validating = None if validation is None else _Stored(images[validation], labels[validation])
     return as_dataset(training, testing, facts, config, validating, notes)
+
+
+def _digits_file() -> tuple[Float[np.ndarray, "1797 64"], Int[np.ndarray, " 1797"]]:
+    """Pixels, 0 to 16, and labels, as `sklearn.datasets.load_digits` has them.
+
+    The file is read directly where it is found: importing scikit-learn takes longer than the rest of a run's start.
+    """
+    package = importlib.util.find_spec("sklearn")
+    for folder in package.submodule_search_locations or () if package else ():
+        file = pathlib.Path(folder, "datasets", "data", "digits.csv.gz")
+        if file.exists():
+            table = np.loadtxt(file, delimiter=",")
+            return table[:, :-1], table[:, -1].astype(np.int64)
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    return digits.data, digits.target
 
 
 def _limited(dataset: Dataset[ImageSource], limit: int) -> Dataset[ImageSource]:
