@@ -12,13 +12,16 @@ import tempfile
 from common.devices import large_pages  # imports no JAX
 
 ROOT = pathlib.Path(__file__).parent.parent
-COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+# Little optimization: programs that run seldom; some: those that train for a while.
+COMPILE_FAST, RUN_FAST = (
+    f"--xla_backend_optimization_level={level} --xla_llvm_disable_expensive_passes=true" for level in (0, 1)
+)
 DIGITS = ("--config=configs/lenet5_digits.py", "--config.optimizer.curvature_examples=50")
 
 
 def environment(devices=1):
-    """The environment with this many simulated devices; programs for several take longer to compile than to run."""
-    flags = f"--xla_force_host_platform_device_count={devices} {COMPILE_FAST if devices > 1 else ''}"
+    """The environment with this many simulated devices."""
+    flags = f"--xla_force_host_platform_device_count={devices} {COMPILE_FAST if devices > 1 else RUN_FAST}"
     return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
 
 

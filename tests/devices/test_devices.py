@@ -18,8 +18,8 @@ SHORT = (
 )
 
 
-# Slow: a set in memory on eight devices, which tests/devices/test_sharding.py shows for each network.
-@pytest.mark.parametrize("memory", [pytest.param("arrays", marks=pytest.mark.slow), "stream"])
+@pytest.mark.slow  # tests/devices/test_sharding.py has the updates on eight devices, and the next test evaluation
+@pytest.mark.parametrize("memory", ["arrays", "stream"])
 def test_eight_devices_learn_as_one_does(tmp_path, memory):
     for devices in (1, 8):
         folder = tmp_path / str(devices)

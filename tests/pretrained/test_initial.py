@@ -19,18 +19,15 @@ from common import models, train
 from common.errors import UserError
 from common.pretrained import initial, weight_files
 from common.run import trained
-from common.training.state import create_state
 from configs import vgg_digits, vit_digits
+from tests import networks
+from tests.networks import facts as info
 from tests.runs import refused, run
 from vgg import weights as vgg_weights
 from vit import weights as vit_weights
 
 TINY = {"hidden_size": 8, "mlp_dim": 8, "num_heads": 1, "depth": 1, "pooling": "token", "position": "learned"}
 FLAGS = ("--config=configs/vit_digits.py", *(f"--config.model.{name}={value}" for name, value in TINY.items()))
-
-
-def info(classes=10, image=(8, 8, 3)):
-    return types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=image)
 
 
 def config(family, variant, fields=None, **init):
@@ -40,9 +37,8 @@ def config(family, variant, fields=None, **init):
 
 
 def fresh(made, facts, seed=0):
-    made.seed = seed
     classifier = models.make_classifier(made.model, facts)
-    return classifier, create_state(classifier, optax.sgd(0.1), made.seed, made.optimizer.ema > 0)
+    return classifier, networks.state(classifier, optax.sgd(0.1), seed, made.optimizer.ema > 0)
 
 
 def flat(tree):
@@ -119,7 +115,7 @@ def test_everything_of_a_run_but_the_optimizer_is_taken_over(pretrained):
 
 def test_without_a_checkpoint_nothing_changes():
     made = config("lenet", "lenet5_modern" if "lenet5_modern" in models.family_module("lenet").VARIANTS else "lenet5")
-    classifier, state = fresh(made, info(image=(32, 32, 1)))
+    classifier, state = fresh(made, info(10, (32, 32, 1)))
     assert initial.start(state, classifier, made) is state
 
 
@@ -134,7 +130,7 @@ def test_a_vision_transformers_file_with_another_grid_and_a_new_head(tmp_path, c
     made.init.old_grid = (2, 6)
     started = initial.start(state, classifier, made)
     assert "pre-logits layer of 8 units dropped" in capsys.readouterr().out
-    np.testing.assert_array_equal(started.params["head"]["kernel"], np.zeros((8, 5)))
+    np.testing.assert_array_equal(started.params["head"]["kernel"], state.params["head"]["kernel"])
     np.testing.assert_array_equal(started.params["embedding"]["kernel"], old.params["embedding"]["kernel"])
     table, before = (p["Transformer"]["posembed_input"]["pos_embedding"][0] for p in (started.params, old.params))
     np.testing.assert_array_equal(table[0], before[0])
@@ -182,6 +178,7 @@ def test_a_deep_vgg_starts_from_a_trained_net_a(shallow, deep, new_head, norms):
     assert set(untrained.split(", ")) == ours[1]["params"].keys() - expected
 
 
+@pytest.mark.slow  # the arrays are tested above, and a run that starts from another one in the first test
 def test_a_deeper_net_goes_on_learning_from_a_trained_a(tmp_path, capsys):
     for variant, start in (("vgg11", ""), ("vgg13", str(tmp_path / "vgg11"))):
         made = vgg_digits.get_config(variant)

@@ -101,6 +101,7 @@ def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
     assert code == 0, errors
     assert "under our names" in output
     options = ("--config=configs/lenet5_mnist_modern.py", "--config.data.source=digits", "--config.data.resize=28")
+    options = (*options, "--config.data.limit=600", "--config.data.holdout=0.1")
     given = ("import", file, *options, "--config.mesh.devices=1", f"--workdir={copy}")
     code, output, errors = run(*given, module="common.weights")
     assert code == 0, errors

@@ -77,4 +77,4 @@ def test_the_validation_images_are_none_of_the_training_or_test_images():
 
     dataset = datasets.load(config().data)
     assert isinstance(dataset.validation, ArraySource)
-    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 1797
+    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 600 + 179

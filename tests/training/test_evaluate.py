@@ -43,11 +43,11 @@ def test_a_workdir_is_all_it_takes_and_devices_do_not_matter(folder):
     eight = read(folder, "ten_crop")
     assert output.startswith("ten_crop at 37 pixels, 10 views of an image, step ")
     assert output.strip().endswith(
-        f"top-1 error {eight['top1_error']:.2%}, top-5 error {eight['top5_error']:.2%} of 359 images"
+        f"top-1 error {eight['top1_error']:.2%}, top-5 error {eight['top5_error']:.2%} of 179 images"
     )
     assert "8 x cpu" in eight["environment"]["devices"]
     one = measure.measure([folder], "ten_crop")
-    assert one["examples"] == eight["examples"] == 359
+    assert one["examples"] == eight["examples"] == 179
     assert one["views"] == eight["views"] == 10
     assert one["scales"] == [37]
     for name in ("top1_error", "top5_error", "cross_entropy"):
@@ -80,7 +80,7 @@ def test_networks_with_other_test_sets_are_no_ensemble(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "smaller")
     facts = json.loads((folder / "dataset.json").read_text())
     (tmp_path / "smaller" / "dataset.json").write_text(json.dumps({**facts, "test_size": 100}))
-    with pytest.raises(UserError, match="has 100 test images of 10 classes of 'digits', .* has 359 .* one test set"):
+    with pytest.raises(UserError, match="has 100 test images of 10 classes of 'digits', .* has 179 .* one test set"):
         measure.measure([folder, tmp_path / "smaller"], "single")
 
 

@@ -180,9 +180,8 @@ def test_blocks_in_a_loop_compute_what_blocks_by_themselves_do():
     ours, theirs = gradients(looped, params), gradients(apart, unstacked)
     assert_trees_close(blocks.unstack_blocks(ours), theirs)
     # Rematerialisation changes neither.
-    for remat in ("none", "blocks"):
-        assert_trees_close(gradients(module(remat=remat), params), ours)
-        assert_trees_close(gradients(module(scan=False, remat=remat), unstacked), theirs)
+    assert_trees_close(gradients(module(remat="none"), params), ours)
+    assert_trees_close(gradients(module(scan=False, remat="blocks"), unstacked), theirs)
 
 
 def test_rematerialisation_keeps_less_for_the_backward_pass():
