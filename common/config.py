@@ -83,8 +83,9 @@ def base(model: ConfigDict) -> ConfigDict:
     config.train = train = ConfigDict()
     train.length = "20 epochs"
     train.batch_size = 128  # examples in one update, over all devices and processes
-    train.accumulate = 1  # split each batch into this many parts, to save memory; the update is the same, unless the
-    # network has batch normalisation, whose statistics are then of each part
+    # Split each batch into this many parts, to save memory. The update is the same, but with batch normalisation: then
+    # it is exactly that of model.ghost_batches with this number, and only 1 has the whole batch's statistics.
+    train.accumulate = 1
     train.steps_per_call = 1  # updates in one compiled call; raise it where a step takes less time than its dispatch
     train.label_smoothing = 0.0  # for cross-entropy losses
     train.log_every = "1 epoch"
@@ -208,6 +209,7 @@ def validate(config: ConfigDict) -> None:
     if not config.init.checkpoint and any(options.values()):
         raise UserError(f"config.init.checkpoint is empty, but config.init.{' or '.join(options)} is set: from what?")
     models.check(config.model)
+    models.check_init(config.model.family, config.init)
 
 
 def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:

@@ -52,12 +52,12 @@ def opening(
 
 
 def _accumulation(parts: int, state: TrainState) -> list[str]:
-    """A line where the parts of a batch are not updated as the whole would be."""
+    """A line where the update is not that of the whole batch's statistics."""
     if parts == 1 or "batch_stats" not in state.model_state:
         return []
     return [
-        f"batch normalisation: statistics of each of the {parts} parts of a batch, so the update is not that of the "
-        "whole batch; config.train.accumulate=1 is exact"
+        f"batch normalisation: statistics of each of the {parts} parts of a batch. The update is exactly that of "
+        f"{parts} ghost batches (Hoffer 2017); only config.train.accumulate=1 has statistics of the whole batch"
     ]
 
 
