@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -138,10 +139,14 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
     return stored
 
 
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file, whole or not at all."""
+def write_json(path: pathlib.Path, content: dict[str, Any], compact: Collection[str] = ()) -> None:
+    """Writes a JSON file, whole or not at all; `compact` are the keys whose values take one line each."""
+    lines = []
+    for key, value in content.items():
+        text = json.dumps(value, indent=None if key in compact else 2, default=str)
+        lines.append(f"  {json.dumps(key)}: " + text.replace("\n", "\n  "))
     with whole_file(path) as fresh:
-        fresh.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        fresh.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:

@@ -23,7 +23,7 @@ from common.nn.losses import smooth_labels
 from common.optim import optimizers
 from common.optim.levenberg_marquardt import with_curvature
 from common.training.state import TrainState
-from common.training.totals import NEVER, Totals, no_totals, totals
+from common.training.totals import NEVER, Totals, class_counts, no_totals, totals
 
 Images = Float[Array, "batch height width channels"]
 Labels = Int[Array, " batch"]
@@ -51,10 +51,11 @@ def train_step(
 
     transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
     label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. class_weights: factors
-    of the losses of each class's examples (see `data.balance`); images that are blended blend their weights as they
-    blend their labels, so that each label keeps its own. Label smoothing leaves the weights alone. ema: the share of
-    the old average that `state.ema` keeps, if the state has one; after t updates at most (1 + t) / (10 + t), so that a
-    short run's average does not stay near its start. Errors are counted against each image's own label.
+    of the losses of each class's examples, as of `nn.losses.balanced_weights`. Images that are blended blend their
+    weights in the shares of their labels, so that each label counts as it does alone; label smoothing changes none.
+    ema: the share of the old average that `state.ema` keeps, if the state has one; after t updates at most
+    (1 + t) / (10 + t), so that a short run's average does not stay near its start. Errors are counted against each
+    image's own label.
 
     Batch normalisation uses the statistics of each part, so with `accumulate` a network that has it is updated as by
     the whole batch with as many `ghost_batches`, and not as by the whole batch with one.
@@ -227,10 +228,11 @@ def eval_step(
     *,
     classifier: Classifier,
     transform: Callable[[Array], Array],
-) -> Totals:
-    """The totals over the examples that `mask` selects; the others fill up the batch."""
+) -> tuple[Totals, Int[Array, "2 classes"]]:
+    """The totals and the `class_counts` of the examples that `mask` selects; the others fill up the batch."""
     outputs = classifier.module.apply(variables, transform(images), train=False)
-    return totals(classifier.loss(outputs, labels), classifier.logits(outputs), labels, mask)
+    logits = classifier.logits(outputs)
+    return totals(classifier.loss(outputs, labels), logits, labels, mask), class_counts(logits, labels, mask)
 
 
 def curvature_step(
