@@ -58,8 +58,8 @@ class ResNet(nn.Module):
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
         """Logits, in float32. In training, updates the collection `batch_stats`."""
         conv = functools.partial(convolution, init_fan=self.init_fan, dtype=self.dtype)
-        groups = {"groups": self.batch_groups, "ghost_batches": self.ghost_batches}
-        norm = functools.partial(BatchNorm, self.bn_momentum, self.bn_epsilon, **groups, dtype=self.dtype)
+        groups = (self.batch_groups, self.ghost_batches)
+        norm = functools.partial(BatchNorm, self.bn_momentum, self.bn_epsilon, *groups, dtype=self.dtype)
         kernel_size, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = conv(self.width, kernel_size, strides, name="conv1")(images.astype(self.dtype))
         x = nn.relu(norm(name="bn1")(x, train))

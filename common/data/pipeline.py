@@ -108,8 +108,9 @@ def train_feed(
     if resident(source):
         images, labels = mesh_lib.replicate((source.images, source.labels), mesh)
         return ResidentFeed(images, labels, batch_size, seed, shuffle, mesh, classes)
-    drawn = {"seed": seed, "shuffle": shuffle, "classes": classes}
-    return StreamedFeed(source, mesh, start_step, batch_size=batch_size, workers=workers, **drawn)
+    return StreamedFeed(
+        source, mesh, start_step, batch_size=batch_size, seed=seed, shuffle=shuffle, workers=workers, classes=classes
+    )
 
 
 def resident(source: Source) -> TypeGuard[ArraySource]:
