@@ -13,7 +13,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from common import models
-from common.nn.layers import ceil_padding, identity, local_response_norm, max_pool
+from common.nn.layers import ceil_max_pool, ceil_padding, identity, local_response_norm
 
 Images = Float[Array, "batch height width channels"]
 
@@ -37,7 +37,7 @@ class ConvolutionalNet(nn.Module):
         squash = ACTIVATIONS[self.activation]
         normalize = spatial_response_norm if self.lrn else identity
         x = images.astype(self.dtype)
-        x = squash(_pool_max(_convolution("conv1", self.widths[0], 1e-4, self.dtype)(x)))  # 16x16x32
+        x = squash(ceil_max_pool(_convolution("conv1", self.widths[0], 1e-4, self.dtype)(x), 3, 2))  # 16x16x32
         x = squash(_convolution("conv2", self.widths[1], 0.01, self.dtype)(normalize(x)))  # 16x16x32
         x = normalize(_pool_average(x))  # 8x8x32
         x = squash(_convolution("conv3", self.widths[2], 0.01, self.dtype)(x))  # 8x8x64
@@ -65,9 +65,9 @@ class LocallyConnectedNet(nn.Module):
         squash = ACTIVATIONS[self.activation]
         normalize = _across_maps if self.lrn else identity
         x = images.astype(self.dtype)
-        x = _pool_max(squash(_convolution("conv1", self.widths[0], 1e-4, self.dtype)(x)))  # 16x16x64
+        x = ceil_max_pool(squash(_convolution("conv1", self.widths[0], 1e-4, self.dtype)(x)), 3, 2)  # 16x16x64
         x = squash(_convolution("conv2", self.widths[1], 0.01, self.dtype)(normalize(x)))  # 16x16x64
-        x = _pool_max(normalize(x))  # 8x8x64
+        x = ceil_max_pool(normalize(x), 3, 2)  # 8x8x64
         x = squash(_local("local3", self.widths[2], self.dtype)(x))  # 8x8x32
         x = squash(_local("local4", self.widths[3], self.dtype)(x))  # 8x8x32
         return _classes("fc10", self.num_classes, self.dtype)(x.reshape(len(x), -1)).astype(jnp.float32)
@@ -104,14 +104,8 @@ def _classes(name: str, features: int, dtype: str) -> nn.Dense:
     return nn.Dense(features, kernel_init=nn.initializers.normal(0.01), dtype=dtype, name=name)
 
 
-def _pool_max(images: Array) -> Array:
-    """The maximum of 3x3 windows two pixels apart; the last may hang over the edge: 32 -> 16, 24 -> 12."""
-    height, width = (ceil_padding(length, 3, 2) for length in images.shape[1:3])
-    return max_pool(images, 3, 2, (height, width))
-
-
 def _pool_average(images: Array) -> Array:
-    """The mean of the same windows, over the pixels that lie inside the image."""
+    """The mean of 3x3 windows two pixels apart, over the pixels that lie inside the image: 32 -> 16, 24 -> 12."""
     padding = tuple(ceil_padding(length, 3, 2) for length in images.shape[1:3])
     return nn.avg_pool(images, (3, 3), (2, 2), padding, count_include_pad=False)
 

@@ -55,11 +55,15 @@ def base(model: ConfigDict) -> ConfigDict:
     data.std = ()  # 'channels', 'pixels': the divisor, 0..255, one or each colour's; () is the training set's deviation
     data.statistics = ""  # .npz of `python -m common.statistics` to use; '' is the run's own
     data.shuffle = "epoch"  # a new order each 'epoch', one order drawn 'once', or 'none': as stored
+    data.sampling = "uniform"  # each example once in an epoch, or 'balanced': each class equally often
     data.workers = 2  # threads that read and decode ahead when streaming
 
     config.init = init = ConfigDict()
     init.checkpoint = ""  # weights to start from: a trained run's workdir, or a file of published ones; '' is none
     init.new_head = False  # start with an untrained classification head, as other classes need it
+    # Take each class's weights in the head from the class of that name in the given run; classes that it does not know
+    # start untrained.
+    init.match_classes = False
     if model.get("family"):
         init.update(models.init_options(model.family))
 
@@ -83,10 +87,14 @@ def base(model: ConfigDict) -> ConfigDict:
     config.train = train = ConfigDict()
     train.length = "20 epochs"
     train.batch_size = 128  # examples in one update, over all devices and processes
-    train.accumulate = 1  # split each batch into this many parts, to save memory; the update is the same, unless the
-    # network has batch normalisation, whose statistics are then of each part
+    # Split each batch into this many parts, to save memory. The update is the same, but with batch normalisation: then
+    # it is exactly that of model.ghost_batches with this number, and only 1 has the whole batch's statistics.
+    train.accumulate = 1
     train.steps_per_call = 1  # updates in one compiled call; raise it where a step takes less time than its dispatch
     train.label_smoothing = 0.0  # for cross-entropy losses
+    # Factors of the training losses: '' (none), or 'balanced': each class by the inverse of its number of images, with
+    # mean 1 over the training set. Blended images blend them as they blend labels; tests have none.
+    train.class_weights = ""
     train.log_every = "1 epoch"
     train.patience = 0  # stop after this many evaluations without a lower error; 0 is never
 
@@ -204,10 +212,18 @@ def validate(config: ConfigDict) -> None:
             f"config.train.batch_size {config.train.batch_size} does not split into config.train.accumulate "
             f"{config.train.accumulate} equal parts"
         )
-    options = {name: config.init[name] for name in config.init if name != "checkpoint"}
-    if not config.init.checkpoint and any(options.values()):
-        raise UserError(f"config.init.checkpoint is empty, but config.init.{' or '.join(options)} is set: from what?")
+    if config.data.sampling == config.train.class_weights == "balanced":
+        raise UserError(
+            "config.data.sampling and config.train.class_weights are both 'balanced', which corrects for the sizes of "
+            "the classes twice; choose one"
+        )
+    options = [name for name in config.init if name != "checkpoint" and config.init[name]]
+    if not config.init.checkpoint and options:
+        raise UserError(f"config.init.checkpoint is empty, but config.init.{' and '.join(options)} is set: from what?")
+    if config.init.new_head and config.init.match_classes:
+        raise UserError("config.init.new_head starts the head anew, and config.init.match_classes keeps it; choose one")
     models.check(config.model)
+    models.check_init(config.model.family, config.init)
 
 
 def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:
@@ -240,6 +256,8 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
 
 _CHOICES = {
     "data.shuffle": ("epoch", "once", "none"),
+    "data.sampling": ("uniform", "balanced"),
+    "train.class_weights": ("", "balanced"),
     "data.memory": ("auto", "arrays", "stream"),
     "data.channels": (0, 1, 3),
     "data.train_crop": ("centre", "random", "area"),

@@ -7,6 +7,7 @@ whose `model.py` has
     network(section, num_classes) -> nn.Module      the network of a `model` section
     make_classifier(section, info) -> Classifier    the network, its loss and its logits, for a dataset's facts
     INIT_OPTIONS: dict[str, Any]                    optional: options that it adds to `config.init`, with their defaults
+    check_init(section) -> None                     optional: UserError for values of these that cannot be
 
 Nothing else in `common` knows a family: adding one is adding a folder and a config.
 """
@@ -154,6 +155,11 @@ def upgraded(section: ConfigDict) -> ConfigDict:
 def init_options(family: str) -> dict[str, Any]:
     """The options that a family adds to `config.init`, with their defaults."""
     return dict(getattr(family_module(family), "INIT_OPTIONS", {}))
+
+
+def check_init(family: str, section: ConfigDict) -> None:
+    """UserError for a `config.init` whose family's own options have values that cannot be."""
+    getattr(family_module(family), "check_init", lambda section: None)(section)
 
 
 Range = tuple[float, float]  # the least value, and the bound that values stay below

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from common.data import augment, datasets, pipeline, pixel_statistics
+from common.data import augment, datasets, order, pipeline, pixel_statistics
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
 from common.devices.profiling import Profiler
 from common.models import make_classifier
+from common.nn.losses import balanced_weights
 from common.optim import optimizers
 from common.optim.plan import make_plan
 from common.pretrained import initial
@@ -79,18 +80,23 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             seed=config.seed,
             shuffle=config.data.shuffle,
             workers=config.data.workers,
+            classes=order.by_class(datasets.labels(dataset.train)) if config.data.sampling == "balanced" else None,
         )
+        weights = None
+        if config.train.class_weights:
+            weights = balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
         update = compile_update(
             feed.select,
             mesh,
             classifier=classifier,
             optimizer=optimizer,
             transform=transform,
+            class_weights=weights,
             **recipe(config),
         )
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
-        sums = mesh_lib.replicate(no_totals(), mesh)
+        sums, class_counts = mesh_lib.replicate(no_totals(), mesh), None
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
             Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary) as writer,
@@ -114,7 +120,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):
-                    values = evaluate(eval_step, state.variables(), watched, config.evaluate.batch_size, mesh)
+                    tested = evaluate(eval_step, state.variables(), watched, config.evaluate.batch_size, mesh)
+                    values, class_counts = tested
                     writer.evaluated(step, split, values)
                     error = values["error"]
                     improved = record.add(error)
@@ -129,8 +136,12 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             if dataset.validation is not None:  # the test set is read once, by the network that validation has chosen
                 saved.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
-                values = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
+                tested = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
+                values, class_counts = tested
                 writer.evaluated(step, "test", values)
+            elif class_counts is None:  # the run had stopped between its last evaluation and its summary
+                _, class_counts = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
         if not primary:
             return {}
-        return summary.write(folder, config, resumed_from=first, skipped=sorted(dataset.bad))
+        class_errors = summary.class_errors(dataset.info.class_names, class_counts)
+        return summary.write(folder, config, class_errors, resumed_from=first, skipped=sorted(dataset.bad))

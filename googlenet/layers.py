@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.nn.layers import adaptive_average_pool, ceil_padding, max_pool
+from common.nn.batch_norm import BatchNorm
+from common.nn.layers import adaptive_average_pool, max_pool
 
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch out_height out_width features"]
@@ -26,6 +27,7 @@ class Unit(nn.Module, kw_only=True):
     kernel_size: int
     stride: int = 1
     batch_norm: bool = False
+    ghost_batches: int = 1
     weight_init: str = "xavier"
     hidden_bias: float = 0.2
     dtype: str = "float32"
@@ -46,7 +48,8 @@ class Unit(nn.Module, kw_only=True):
             name="conv",
         )(x)
         if self.batch_norm:
-            x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-3, dtype=self.dtype, name="bn")(x)
+            norm = BatchNorm(epsilon=1e-3, ghost_batches=self.ghost_batches, dtype=self.dtype, name="bn")
+            x = norm(x, train)
         return nn.relu(x)
 
 
@@ -92,12 +95,6 @@ class AuxiliaryClassifier(nn.Module):
         x = nn.relu(layer("fc", x.reshape(len(x), -1), self.widths[1], hidden=True))
         x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return layer("linear", x, self.num_classes).astype(jnp.float32)
-
-
-def pool(images: Images, window: int) -> Maps:
-    """Max pooling with a stride of two pixels; the last windows may hang over the edge (Caffe's rule)."""
-    rows, columns = (ceil_padding(length, window, 2) for length in images.shape[1:3])
-    return max_pool(images, window, 2, (rows, columns))
 
 
 def dense(fields: dict[str, Any], name: str, x: Array, features: int, hidden: bool = False) -> Array:

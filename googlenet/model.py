@@ -17,8 +17,8 @@ from common import models
 from common.errors import UserError
 from common.models import Classifier, Facts
 from common.nn import losses
-from common.nn.layers import check_image_size, identity, local_response_norm
-from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense, pool
+from common.nn.layers import ceil_max_pool, check_image_size, identity, local_response_norm
+from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense
 
 # Table 1: for each module, maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj.
 MODULES: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -50,6 +50,7 @@ class GoogLeNet(nn.Module):
     stem: str = "imagenet"  # the paper's, which divides the sides by 8; or 'small': one 3x3 layer at full resolution
     lrn: bool = True  # Figure 3; constants of Caffe's replication, since the paper gives none
     batch_norm: bool = False  # after every convolution, in place of its bias (torchvision)
+    ghost_batches: int = 1  # interleaved parts of a batch with their own statistics, as with train.accumulate
     five: int = 5  # kernel size of the 5x5 branches; 3 in torchvision's and TF-slim's networks
     last_pool: int = 3  # window of the pooling before 5a; 2 in torchvision's network
     auxiliary: bool = True  # section 5: classifiers on 4a and 4d
@@ -63,13 +64,14 @@ class GoogLeNet(nn.Module):
     @nn.compact
     def __call__(self, images: Images, train: bool = False) -> Outputs:
         """Logits; in training also those of the auxiliary classifiers."""
-        shared = {name: getattr(self, name) for name in ("batch_norm", "weight_init", "hidden_bias", "dtype")}
+        names = ("batch_norm", "ghost_batches", "weight_init", "hidden_bias", "dtype")
+        shared = {name: getattr(self, name) for name in names}
         unit = functools.partial(Unit, **shared)
         auxiliary = []
         x = self._stem(images.astype(self.dtype), unit, train)  # 28x28x192
         for name, widths in MODULES.items():
             if name in ("4a", "5a"):
-                x = pool(x, 3 if name == "4a" else self.last_pool)  # 14x14x480, 7x7x832
+                x = ceil_max_pool(x, 3 if name == "4a" else self.last_pool, 2)  # 14x14x480, 7x7x832
             widths = tuple(map(self._scaled, widths))
             x = Inception(widths, unit, self.five, name=f"inception_{name}")(x, train)
             # Initialisation makes their parameters even when it is not in training.
@@ -94,10 +96,10 @@ class GoogLeNet(nn.Module):
             return unit(features=self._scaled(192), kernel_size=3, name="conv1")(x, train)
         normalize = _normalize if self.lrn else identity
         x = unit(features=self._scaled(64), kernel_size=7, stride=2, name="conv1")(x, train)  # 112x112x64
-        x = normalize(pool(x, 3))  # 56x56x64
+        x = normalize(ceil_max_pool(x, 3, 2))  # 56x56x64
         x = unit(features=self._scaled(64), kernel_size=1, name="conv2_reduce")(x, train)
         x = unit(features=self._scaled(192), kernel_size=3, name="conv2")(x, train)  # 56x56x192
-        return pool(normalize(x), 3)
+        return ceil_max_pool(normalize(x), 3, 2)
 
     def _scaled(self, maps: int) -> int:
         return max(round(self.width * maps), 1)
@@ -159,6 +161,7 @@ CHOICES = {
 
 RANGES = {
     "width": (1 / 64, math.inf),
+    "ghost_batches": models.COUNT,
     "dropout": models.SHARE,
     "auxiliary_dropout": models.SHARE,
 }
@@ -170,6 +173,8 @@ def network(section: ConfigDict, num_classes: int) -> GoogLeNet:
     models.check_range("loss.auxiliary_weight", section.loss.auxiliary_weight, *models.SIZE)
     if section.lrn and section.stem == "small":
         raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
+    if section.ghost_batches > 1 and not section.batch_norm:
+        raise UserError("config.model.ghost_batches is for batch normalisation: set batch_norm=True, or it to 1")
     return GoogLeNet(num_classes=num_classes, **fields)
 
 

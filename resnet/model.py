@@ -18,9 +18,10 @@ from common import models
 from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
+from common.nn.batch_norm import BatchNorm
 from common.nn.layers import identity
 from common.nn.losses import cross_entropy
-from resnet.layers import BasicBlock, BatchNorm, Block, Bottleneck, Fan, Images, Maps, convolution
+from resnet.layers import BasicBlock, Block, Bottleneck, Fan, Images, Maps, convolution
 
 SCAN_FROM = 8  # identical blocks from which `scan='auto'` scans a stage; fewer compile fast enough
 
@@ -48,6 +49,7 @@ class ResNet(nn.Module):
     bn_momentum: float = 0.9  # not in the paper
     bn_epsilon: float = 1e-5  # not in the paper
     batch_groups: int = 0  # groups of a batch with their own statistics (the paper: one per GPU); 0: a single group
+    ghost_batches: int = 1  # interleaved parts of a batch with their own statistics, as with train.accumulate
     remat: bool = False  # recompute each block in the backward pass instead of keeping its activations
     scan: str = "auto"  # compile a stage's identical blocks once: see `stacked`
     dtype: str = "float32"  # of the computation; parameters and batch statistics are float32
@@ -56,9 +58,8 @@ class ResNet(nn.Module):
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
         """Logits, in float32. In training, updates the collection `batch_stats`."""
         conv = functools.partial(convolution, init_fan=self.init_fan, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, self.bn_momentum, self.bn_epsilon, groups=self.batch_groups, dtype=self.dtype
-        )
+        groups = (self.batch_groups, self.ghost_batches)
+        norm = functools.partial(BatchNorm, self.bn_momentum, self.bn_epsilon, *groups, dtype=self.dtype)
         kernel_size, strides = (7, 2) if self.stem == "imagenet" else (3, 1)
         x = conv(self.width, kernel_size, strides, name="conv1")(images.astype(self.dtype))
         x = nn.relu(norm(name="bn1")(x, train))
@@ -76,7 +77,7 @@ class ResNet(nn.Module):
                 **options,
             )
             x = _stage(self, block, f"conv{i + 2}", size, 1 if i == 0 else 2, x, train)
-        x = jnp.mean(x.astype(jnp.float32), axis=(1, 2))
+        x = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
         return nn.Dense(self.num_classes, kernel_init=FC_INITS[self.fc_init], name="fc")(x)
 
 
@@ -184,6 +185,7 @@ RANGES = {
     "stage_sizes": models.COUNT,
     "width": models.COUNT,
     "batch_groups": models.SIZE,
+    "ghost_batches": models.COUNT,
     "bn_momentum": models.SHARE,
     "bn_epsilon": models.SIZE,
 }
@@ -221,7 +223,8 @@ def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
             "(--config=configs/resnet_cifar10.py:%s%d)",
             *(config.variant, side, kind, nearest, kind, nearest),
         )
-    parts = f"each of {module.batch_groups} groups of a batch" if module.batch_groups else "the whole batch"
+    groups = max(module.batch_groups, 1) * module.ghost_batches
+    parts = f"each of {groups} groups of a batch" if groups > 1 else "the whole batch"
     return Classifier(
         module=module,
         loss=cross_entropy,

@@ -61,7 +61,8 @@ def likeliest(predictions):
 
 def test_a_file_is_seen_as_the_test_image_it_was_saved_from(digits, stored, files):
     predictions = predict.predict(digits, files)
-    logits = np.asarray(trained.outputs(digits, jax.numpy.asarray(stored[0])), np.float64)
+    inputs = trained.network_input(digits, jax.numpy.asarray(stored[0]))
+    logits = np.asarray(digits.classifier.module.apply(digits.variables, inputs), np.float64)
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for path, prediction, row in zip(files, predictions, expected, strict=True):
         assert prediction.file == str(path)
@@ -139,7 +140,8 @@ def test_the_smallest_penalty_is_the_likeliest_class():
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
     variables = classifier.module.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))
     run = trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
-    penalties = np.asarray(trained.outputs(run, jax.numpy.asarray(images)), np.float64)
+    inputs = trained.network_input(run, jax.numpy.asarray(images))
+    penalties = np.asarray(classifier.module.apply(variables, inputs), np.float64)
     expected = -penalties - np.logaddexp.reduce(-penalties, axis=1, keepdims=True)
     predictions = trained.predictions(run, ArraySource(images, np.array([1, 2, 3], np.int32)))
     np.testing.assert_allclose(predictions.log_probabilities, expected, rtol=1e-3, atol=1e-3)

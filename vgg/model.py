@@ -17,6 +17,7 @@ from common import models
 from common.errors import UserError
 from common.models import Classifier
 from common.nn import losses
+from common.nn.batch_norm import BatchNorm
 from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
 
 Images = Float[Array, "batch height width channels"]
@@ -48,6 +49,7 @@ class VGG(nn.Module):
     num_classes: int = 1000
     configuration: str = "D"  # Table 1: 'A' to 'E', or '5x5'
     batch_norm: bool = False  # not in the paper: conv - BN - ReLU, as in published weights
+    ghost_batches: int = 1  # interleaved parts of a batch with their own statistics, as with train.accumulate
     lrn: bool = False  # A-LRN: AlexNet's normalisation after the ReLU of conv1_1
     width: int = 64  # maps of the first stage; the others have 2, 4, 8 and 8 times as many
     fc_width: int = 4096  # units of fc6 and of fc7
@@ -86,7 +88,7 @@ class VGG(nn.Module):
             name=f"conv{name}",
         )(x)
         if self.batch_norm:
-            x = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=self.dtype, name=f"bn{name}")(x)
+            x = BatchNorm(ghost_batches=self.ghost_batches, dtype=self.dtype, name=f"bn{name}")(x, train)
         x = nn.relu(x)
         return local_response_norm(x) if self.lrn and name == "1_1" else x
 
@@ -149,12 +151,18 @@ CHOICES = {
     "dtype": ("float32", "bfloat16"),
 }
 
-RANGES = {"width": models.COUNT, "fc_width": models.COUNT, "adaptive_pool": models.SIZE, "dropout": models.SHARE}
+RANGES = {
+    **dict.fromkeys(("width", "fc_width", "ghost_batches"), models.COUNT),
+    "adaptive_pool": models.SIZE,
+    "dropout": models.SHARE,
+}
 
 
 def network(config: ConfigDict, num_classes: int) -> VGG:
     """The module that a `model` section describes; UserError for unknown names and numbers out of range."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
+    if fields["ghost_batches"] > 1 and not fields["batch_norm"]:
+        raise UserError("config.model.ghost_batches is for batch normalisation: set batch_norm=True, or it to 1")
     return VGG(num_classes=num_classes, **fields)
 
 

@@ -219,6 +219,7 @@ CHOICES = {
 # Rows and columns of patches that the position embeddings of `config.init.checkpoint` are for; () is a square.
 INIT_OPTIONS = {"old_grid": ()}
 
+
 RANGES = {
     **dict.fromkeys(("patch_size", "hidden_size", "mlp_dim", "num_heads", "depth", "stages"), models.COUNT),
     "representation_size": models.SIZE,
@@ -259,6 +260,13 @@ def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
         num_classes=info.num_classes,
         soft_labels=True,
     )
+
+
+def check_init(section: ConfigDict) -> None:
+    """UserError unless `old_grid` of `config.init` is empty or two whole numbers of at least 1."""
+    grid = tuple(section.old_grid)
+    if grid and not (len(grid) == 2 and all(isinstance(number, int) and number >= 1 for number in grid)):
+        raise UserError(f"config.init.old_grid is {grid}; expected rows and columns of patches")
 
 
 def _check_image(module: VisionTransformer, image_shape: tuple[int, ...]) -> None:

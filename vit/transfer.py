@@ -31,26 +31,19 @@ def fitted(
     new_head: bool,
     network: Classifier,
     given_network: Classifier | None,
-    old_grid: Sequence[float] = (),
+    old_grid: Sequence[int] = (),
 ) -> tuple[PyTree, list[str]]:
     """`adapt` for `common.pretrained.initial`, with the grids of the two networks' images.
 
     old_grid: `config.init.old_grid`, the rows and columns of patches of the given network, which a file does not state;
-        () is unset. UserError unless it is empty or two whole numbers of at least 1.
+        () is unset.
     """
-    grid = _checked_grid(old_grid) if old_grid else None
+    grid = (old_grid[0], old_grid[1]) if old_grid else None
     if grid is None and given_network is not None:
         grid = given_network.module.grid(given_network.input_shape)
     new_grid = network.module.grid(network.input_shape)
     adapted = adapt(given["params"], like["params"], new_head=new_head, old_grid=grid, new_grid=new_grid)
     return {"params": adapted.params}, adapted.changes
-
-
-def _checked_grid(grid: Sequence[float]) -> Grid:
-    if len(grid) != 2 or not all(isinstance(number, int) and number >= 1 for number in grid):
-        raise UserError(f"config.init.old_grid is {tuple(grid)}; expected rows and columns of patches")
-    rows, columns = grid
-    return int(rows), int(columns)
 
 
 def adapt(
@@ -93,7 +86,7 @@ def _fit_positions(arrays: Arrays, wanted: Shapes, old_grid: Grid | None, new_gr
         table = np.pad(table, ((0, 0), (1, 0), (0, 0)))
     old, new = table.shape[1] - prefix, tokens - prefix
     old_grid = old_grid or _likely_grid(old, new, new_grid)
-    new_grid = new_grid or (old_grid if old == new else _square(new, "new_grid"))
+    new_grid = new_grid or (old_grid if old == new else _square(new, "pass new_grid, its rows and columns"))
     if old_grid != new_grid:
         changes.append("position embeddings interpolated from {}x{} to {}x{} patches".format(*old_grid, *new_grid))
         table = resize_positions(table, old_grid, new_grid, prefix)
@@ -104,7 +97,7 @@ def _fit_positions(arrays: Arrays, wanted: Shapes, old_grid: Grid | None, new_gr
 def _likely_grid(patches: int, new_patches: int, new_grid: Grid | None) -> Grid:
     """The grid of a checkpoint that does not state it: a square if possible, else the network's own."""
     if math.isqrt(patches) ** 2 == patches or patches != new_patches:
-        return _square(patches, "old_grid")
+        return _square(patches, "set config.init.old_grid to its rows and columns")
     return new_grid or (1, patches)
 
 
@@ -115,10 +108,10 @@ def _has_prefix(count: int, wanted: int, grid: Grid | None) -> bool:
     return count == wanted or math.isqrt(count) ** 2 != count
 
 
-def _square(patches: int, argument: str) -> Grid:
+def _square(patches: int, advice: str) -> Grid:
     side = math.isqrt(patches)
     if side**2 != patches:
-        raise UserError(f"{patches} patches are not a square grid: set config.init.{argument} to its rows and columns")
+        raise UserError(f"{patches} patches are not a square grid: {advice}")
     return side, side
 
 

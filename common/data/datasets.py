@@ -205,8 +205,13 @@ def _lengths(info: Info) -> str:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError for a source or a validation set that no dataset can have, without looking for it."""
+    """UserError for a source, a validation set or an order that no dataset can have, without looking for it."""
     kind, _ = _parse(config)
+    if config.sampling == "balanced" and config.shuffle != "epoch":
+        raise UserError(
+            f"config.data.sampling 'balanced' draws other images of large classes in each epoch, but "
+            f"config.data.shuffle is '{config.shuffle}'; set it to 'epoch'"
+        )
     validation = config.validation
     share = held_out_share(config)
     if share is not None and not 0 < share < 1:
@@ -267,6 +272,16 @@ def to_arrays(source: Source) -> ArraySource:
         for _ in pool.map(functools.partial(_fill, images, labels, source), chunks):
             pass  # raises again what a thread raised
     return ArraySource(images, labels)
+
+
+def labels(source: Source) -> Int[np.ndarray, " examples"]:
+    """The label of every example. No image is decoded, but every record of a streamed TFDS dataset is read."""
+    if isinstance(source, ArraySource):
+        return source.labels
+    if not isinstance(source, ImageSource):
+        raise TypeError(f"expected examples of this package, got {type(source).__name__}")
+    chunks = (range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK))
+    return np.array([record.label for chunk in chunks for record in read_all(source.records, chunk)], np.int32)
 
 
 def fixed_order(keys: Iterable[str]) -> Int[np.ndarray, " keys"]:

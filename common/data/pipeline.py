@@ -31,11 +31,12 @@ class ResidentFeed:
     seed: int
     shuffle: str
     mesh: Mesh
+    classes: order.Classes | None = None
 
     def take(self, step: int, count: int, room: int) -> tuple[Array, Array, Array]:
         """All images and labels, and the indices of `count` batches in an array with room for `room`."""
         size = self.batch_size
-        rows = order.indices(self.seed, self.shuffle, len(self.labels), step * size, count * size)
+        rows = order.indices(self.seed, self.shuffle, len(self.labels), step * size, count * size, self.classes)
         rows = np.pad(rows.reshape(count, size), ((0, room - count), (0, 0))).astype(np.int32)
         return self.images, self.labels, mesh_lib.place(rows, mesh_lib.batched(self.mesh, axis=1))
 
@@ -50,11 +51,20 @@ class StreamedFeed:
     """Batches that Grain reads and decodes ahead in threads; each process reads its own rows of each batch."""
 
     def __init__(
-        self, source: Source, mesh: Mesh, start_step: int, *, batch_size: int, seed: int, shuffle: str, workers: int
+        self,
+        source: Source,
+        mesh: Mesh,
+        start_step: int,
+        *,
+        batch_size: int,
+        seed: int,
+        shuffle: str,
+        workers: int,
+        classes: order.Classes | None = None,
     ):
         self._mesh = mesh
         part = mesh_lib.local_rows(batch_size, mesh)
-        examples = ShuffledRows(source, seed, shuffle, batch_size, part.start, part.stop - part.start)
+        examples = ShuffledRows(source, seed, shuffle, batch_size, part.start, part.stop - part.start, classes)
         self._batches = _host_batches(examples, start_step, workers)
         self._step = start_step
 
@@ -80,17 +90,27 @@ Feed = ResidentFeed | StreamedFeed
 
 
 def train_feed(
-    source: Source, mesh: Mesh, start_step: int, *, batch_size: int, seed: int, shuffle: str, workers: int
+    source: Source,
+    mesh: Mesh,
+    start_step: int,
+    *,
+    batch_size: int,
+    seed: int,
+    shuffle: str,
+    workers: int,
+    classes: order.Classes | None = None,
 ) -> Feed:
     """The training batches of a run from `start_step` on.
 
-    batch_size: examples in a batch, over all processes. seed, shuffle: decide the order, see `order.indices`.
-    workers: threads that read and decode ahead, where examples are streamed.
+    batch_size: examples in a batch, over all processes. seed, shuffle, classes: decide the order, see
+    `order.indices`. workers: threads that read and decode ahead, where examples are streamed.
     """
     if resident(source):
         images, labels = mesh_lib.replicate((source.images, source.labels), mesh)
-        return ResidentFeed(images, labels, batch_size, seed, shuffle, mesh)
-    return StreamedFeed(source, mesh, start_step, batch_size=batch_size, seed=seed, shuffle=shuffle, workers=workers)
+        return ResidentFeed(images, labels, batch_size, seed, shuffle, mesh, classes)
+    return StreamedFeed(
+        source, mesh, start_step, batch_size=batch_size, seed=seed, shuffle=shuffle, workers=workers, classes=classes
+    )
 
 
 def resident(source: Source) -> TypeGuard[ArraySource]:
@@ -111,12 +131,13 @@ class ShuffledRows:
     batch_size: int
     first: int  # this process's first row in each batch
     rows: int  # this process's number of rows in each batch
+    classes: order.Classes | None = None
 
     def __call__(self, position: int) -> Example:
         """The example at a position of this process's own stream."""
         step, row = divmod(int(position), self.rows)
         at = step * self.batch_size + self.first + row
-        index = int(order.indices(self.seed, self.shuffle, len(self.source), at, 1)[0])
+        index = int(order.indices(self.seed, self.shuffle, len(self.source), at, 1, self.classes)[0])
         if isinstance(self.source, ImageSource):
             return self.source.draw(index, np.random.default_rng((self.seed, at, _PREPARING)))
         return self.source[index]

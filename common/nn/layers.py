@@ -96,6 +96,12 @@ def max_pool(images: Images, window: int, stride: int, padding: tuple[Padding, P
     return images
 
 
+def ceil_max_pool(images: Images, window: int, stride: int) -> Pooled:
+    """Max pooling whose last windows may hang over the edge, so that they cover every pixel: see `ceil_padding`."""
+    rows, columns = (ceil_padding(length, window, stride) for length in images.shape[1:3])
+    return max_pool(images, window, stride, (rows, columns))
+
+
 def adaptive_average_pool(images: Images, size: int) -> Pooled:
     """Means over size x size bins that cover an image of any size, as in PyTorch's layer of that name.
 

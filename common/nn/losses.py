@@ -1,6 +1,7 @@
 """Losses that several families share, one number per example."""
 
 import jax
+import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
@@ -16,6 +17,18 @@ def cross_entropy(
     if labels.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     return optax.softmax_cross_entropy(logits, labels)
+
+
+def balanced_weights(labels: Int[np.ndarray, " examples"], num_classes: int) -> Float[np.ndarray, " classes"]:
+    """A factor for the losses of each class's examples, inversely proportional to its number of examples.
+
+    The mean over all examples is 1 (scikit-learn's 'balanced'). A class without examples has 0, which nothing reads.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    present = counts > 0
+    weights = np.zeros(num_classes, np.float32)
+    weights[present] = len(labels) / (np.count_nonzero(present) * counts[present])
+    return weights
 
 
 def smooth_labels(

@@ -15,7 +15,7 @@ starts untrained, returns a sentence about each change, and raises UserError for
 """
 
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import traverse_util
-from jaxtyping import PyTree
+from jaxtyping import Bool, Int, PyTree
 from ml_collections import ConfigDict
 
 from common import models
@@ -46,19 +46,36 @@ class Given(NamedTuple):
     class_names: tuple[str, ...] = ()
 
 
+class Matched(NamedTuple):
+    """An array of a head whose classes have come by name: values, and along `axis` the classes that are `known`.
+
+    The others start untrained.
+    """
+
+    values: np.ndarray
+    known: Bool[np.ndarray, " classes"]
+    axis: int
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the array."""
+        return self.values.shape
+
+
 def start(state: TrainState, classifier: Classifier, config: ConfigDict, class_names: Sequence[str] = ()) -> TrainState:
     """A fresh state with the weights that `config.init` names, or as it is where it names none.
 
     Parameters, batch statistics and their averages are replaced; the optimizer starts fresh. It prints the origin of
     the weights and every change. UserError for arrays that are missing, left over or of another shape, and for a head
-    that was trained on other classes than `class_names`, the dataset's, even if they are as many.
+    that was trained on other classes than `class_names`, the dataset's, even if they are as many, unless `config.init`
+    asks for a new head or for its classes by name.
     """
     if not config.init.checkpoint:
         return state
     given = given_weights(config, classifier)
-    if not config.init.new_head and given.class_names and class_names:
+    if not (config.init.new_head or config.init.match_classes) and given.class_names and class_names:
         _check_names(given, class_names)
-    flat, changes = initial_arrays(given, classifier, config)
+    flat, changes = initial_arrays(given, classifier, config, class_names)
     print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in changes)]))
     return _replace(state, flat)
 
@@ -76,17 +93,30 @@ def given_weights(config: ConfigDict, classifier: Classifier) -> Given:
     return _from_file(path, config.model.family, classifier)
 
 
-def initial_arrays(given: Given, classifier: Classifier, config: ConfigDict) -> tuple[Flat, list[str]]:
-    """Every array of the network by name, and a sentence about each change; shapes stand for untrained arrays."""
+def initial_arrays(
+    given: Given, classifier: Classifier, config: ConfigDict, class_names: Sequence[str] = ()
+) -> tuple[Flat, list[str]]:
+    """Every array of the network by name, and a sentence about each change; shapes stand for untrained arrays.
+
+    class_names: the dataset's, by which `config.init.match_classes` finds the classes in the given run's head; such
+    arrays are `Matched`.
+    """
     like = shapes(classifier.module, classifier)
     head = head_arrays(classifier)
-    if not config.init.new_head:
+    places = match(given, class_names, head) if config.init.match_classes else None
+    if places is not None:
+        given = given._replace(variables=_with_head(given, places))
+    elif not config.init.new_head:
         _check_classes(given, like, head)
     variables, changes = _fitted(given, like, classifier, config)
     flat = _flatten(variables)
     if config.init.new_head:
         flat |= {name: array for name, array in _flatten(like).items() if name in head}
         changes = [*changes, _new_head(given, like, head)]
+    if places is not None:
+        for name in head.keys() & flat.keys():
+            flat[name] = Matched(np.asarray(flat[name]), places >= 0, head[name])
+        changes = [*changes, _matched(given, class_names, places)]
     _check(flat, _flatten(like), given.origin)
     return flat, changes
 
@@ -97,11 +127,36 @@ def shapes(module: nn.Module, classifier: Classifier) -> PyTree:
     return jax.eval_shape(lambda key, images: module.init(key, images, train=False), jax.random.key(0), images)
 
 
-def head_arrays(classifier: Classifier) -> list[str]:
-    """Names of the arrays whose shapes depend on the number of classes: the classification head, or heads."""
-    more = classifier.module.clone(num_classes=classifier.num_classes + 1)
-    ours, theirs = (_flatten(shapes(module, classifier)) for module in (classifier.module, more))
-    return [name for name in ours if ours[name].shape != theirs[name].shape]
+def head_arrays(classifier: Classifier) -> dict[str, int]:
+    """Names of the arrays whose shapes depend on the number of classes (the head, or heads), with the classes' axis."""
+    more = _flatten(shapes(classifier.module.clone(num_classes=classifier.num_classes + 1), classifier))
+    axes = {}
+    for name, array in _flatten(shapes(classifier.module, classifier)).items():
+        if (differs := np.not_equal(array.shape, more[name].shape)).any():
+            axes[name] = int(differs.argmax())
+    return axes
+
+
+def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> Int[np.ndarray, " classes"]:
+    """The place in the given run's head of each of the dataset's classes, by name; -1 for one that it does not know.
+
+    UserError where the weights are no run's, the network has no head, or no name is shared.
+    """
+    if given.classifier is None:
+        raise UserError(
+            f"config.init.match_classes is True, but {given.origin} is a file, which names no classes; give a run's "
+            "workdir, or set config.init.new_head=True"
+        )
+    if not head:
+        raise UserError("config.init.match_classes is True, but no array of this network depends on the classes")
+    theirs = {name: place for place, name in enumerate(given.class_names)}
+    places = np.array([theirs.get(name, -1) for name in class_names], np.int64)
+    if not (places >= 0).any():
+        raise UserError(
+            f"{given.origin} knows none of the dataset's classes: its own are {listed(given.class_names)}, and the "
+            f"dataset's {listed(class_names)}; set config.init.new_head=True to start with a new head"
+        )
+    return places
 
 
 def published(family: str, variables: PyTree, module: nn.Module) -> tuple[dict[str, np.ndarray], str]:
@@ -148,30 +203,58 @@ def _check_names(given: Given, class_names: Sequence[str]) -> None:
         theirs, ours = different[0]
         raise UserError(
             f"{given.origin} was trained on other classes: '{theirs}' is '{ours}' in the dataset "
-            f"({len(different)} of {len(class_names)} differ); set config.init.new_head=True to start with a new head"
+            f"({len(different)} of {len(class_names)} differ); {_advice(given)}"
         )
 
 
-def _check_classes(given: Given, like: PyTree, head: list[str]) -> None:
+def _check_classes(given: Given, like: PyTree, head: Mapping[str, int]) -> None:
     """UserError when the head is for another number of classes."""
     theirs, ours = _flatten(given.variables), _flatten(like)
-    for name in head:
-        if name in theirs and theirs[name].shape[-1] != ours[name].shape[-1]:
+    for name, axis in head.items():
+        if name in theirs and theirs[name].shape[axis] != ours[name].shape[axis]:
             raise UserError(
-                f"{given.origin} tells {theirs[name].shape[-1]:,} classes apart and the dataset has "
-                f"{ours[name].shape[-1]:,}: set config.init.new_head=True to start with a new head"
+                f"{given.origin} tells {theirs[name].shape[axis]:,} classes apart and the dataset has "
+                f"{ours[name].shape[axis]:,}: {_advice(given)}"
             )
 
 
-def _new_head(given: Given, like: PyTree, head: list[str]) -> str:
+def _advice(given: Given) -> str:
+    """The ways to start from a network with other classes; a file does not name its classes."""
+    new_head = "config.init.new_head=True to start with a new head"
+    if given.classifier is None:
+        return f"set {new_head}"
+    return f"set config.init.match_classes=True to keep the classes of the same name, or {new_head}"
+
+
+def _with_head(given: Given, places: Int[np.ndarray, " classes"]) -> PyTree:
+    """The given variables with the classes of `places` in every head, zeros for those that are not known."""
+    assert given.classifier is not None  # or `match` has refused it
+    flat = _flatten(given.variables)
+    for name, axis in head_arrays(given.classifier).items():
+        taken = np.moveaxis(np.take(flat[name], np.maximum(places, 0), axis), axis, -1)
+        flat[name] = np.moveaxis(np.where(places >= 0, taken, 0).astype(taken.dtype), -1, axis)
+    return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _matched(given: Given, class_names: Sequence[str], places: Int[np.ndarray, " classes"]) -> str:
+    """A sentence about the head, whose classes have come by name."""
+    untrained = [name for name, place in zip(class_names, places, strict=True) if place < 0]
+    unused = len(given.class_names) - (places >= 0).sum()
+    said = f"HEAD BY NAME: {len(places) - len(untrained):,} of {len(places):,} classes have come with their weights"
+    said += f"; untrained: {listed(untrained)}" if untrained else ""
+    return said + (f"; {unused:,} of the given classes are DROPPED" if unused else "")
+
+
+def _new_head(given: Given, like: PyTree, head: Mapping[str, int]) -> str:
     """A sentence about the head, which starts untrained."""
     if not head:
         raise UserError("config.init.new_head is True, but no array of this network depends on the number of classes")
     theirs, ours = _flatten(given.variables), _flatten(like)
-    classes = [f"{theirs[name].shape[-1]:,}" for name in head if name in theirs]
+    classes = [f"{theirs[name].shape[axis]:,}" for name, axis in head.items() if name in theirs]
+    count = next(ours[name].shape[axis] for name, axis in head.items())
     names = ", ".join(sorted({name.removeprefix("params/").rpartition("/")[0] for name in head}))
     dropped = f"; the head for {classes[0]} classes is DROPPED" if classes else ""
-    return f"NEW HEAD: '{names}' for {ours[head[0]].shape[-1]:,} classes starts untrained{dropped}"
+    return f"NEW HEAD: '{names}' for {count:,} classes starts untrained{dropped}"
 
 
 def _check(flat: Flat, wanted: Flat, origin: str) -> None:
@@ -200,6 +283,9 @@ def _replace(state: TrainState, flat: Flat) -> TrainState:
 def _placed(array: Any, leaf: jax.Array) -> jax.Array:
     if isinstance(array, jax.ShapeDtypeStruct):
         return leaf
+    if isinstance(array, Matched):
+        known = np.expand_dims(array.known, [axis for axis in range(leaf.ndim) if axis != array.axis])
+        return jnp.where(known, mesh.place(np.array(array.values, leaf.dtype), leaf.sharding), leaf)
     return mesh.place(np.array(array, leaf.dtype), leaf.sharding)
 
 

@@ -1,8 +1,8 @@
 """Writes a page about a trained run: `python -m common.report --workdir=DIR [--out=FILE]`.
 
 The page, by default DIR/report.html, is one self-contained file. It shows the learning curves, the confusion matrix,
-the top predictions, the worst mistakes, the first filters, one image on its way through the layers, the parts of an
-image that matter, the family's own pictures and the recipe.
+the error by class, the top predictions, the worst mistakes, the first filters, one image on its way through the layers,
+the parts of an image that matter, the family's own pictures and the recipe.
 """
 
 import pathlib

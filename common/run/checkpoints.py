@@ -44,7 +44,10 @@ def steps(workdir: pathlib.Path) -> list[int]:
 
 
 def saved_error(workdir: pathlib.Path, step: int) -> float | None:
-    """The test error that was measured when the checkpoint was saved, None where there is no such number."""
+    """The error measured when the checkpoint was saved, None where there is no such number.
+
+    It is that of the validation set, or of the test set where there is none.
+    """
     try:
         error = json.loads((workdir / FOLDER / str(step) / _METRICS).read_text(encoding="utf-8"))["error"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -53,7 +56,7 @@ def saved_error(workdir: pathlib.Path, step: int) -> float | None:
 
 
 def best_first(workdir: pathlib.Path) -> list[int]:
-    """The steps that have a checkpoint: those with a test error from the lowest on, then the others, newest first.
+    """The steps that have a checkpoint: those with an error from the lowest on, then the others, newest first.
 
     Of equal errors the later step comes first.
     """
@@ -129,7 +132,7 @@ class Checkpoints:
     """Saves the checkpoints of one work directory and deletes those that need not be kept."""
 
     def __init__(self, workdir: pathlib.Path, keep: int = 1, keep_every: int = 0):
-        """Keeps the latest `keep`, the one with the lowest test error, and those at multiples of `keep_every`."""
+        """Keeps the latest `keep`, the one with the lowest error, and those at multiples of `keep_every`."""
         self.folder = workdir.absolute() / FOLDER
         best = BestN(
             get_metric_fn=lambda metrics: metrics["error"], reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -147,7 +150,7 @@ class Checkpoints:
             )
 
     def save(self, step: int, state: TrainState, error: float | None) -> None:
-        """Starts to save `state`; `error` is the test error measured at this step, None if there was none.
+        """Starts to save `state`; `error` is the one measured at this step, None if there was none.
 
         UserError when there is no room for it, or when the previous save failed.
         """
@@ -229,7 +232,7 @@ def _repair(workdir: pathlib.Path) -> None:
     for step in steps(workdir):
         metrics = (workdir / FOLDER / str(step) / _METRICS).parent
         if metrics.exists() and saved_error(workdir, step) is None:
-            logging.warning("the metrics of checkpoint %d cannot be read; it counts as one without a test error", step)
+            logging.warning("the metrics of checkpoint %d cannot be read; it counts as one without an error", step)
             shutil.rmtree(metrics, ignore_errors=True)
 
 

@@ -3,9 +3,12 @@
 import pathlib
 import resource
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.anatomy.footprint import activation_bytes
@@ -52,12 +55,12 @@ def opening(
 
 
 def _accumulation(parts: int, state: TrainState) -> list[str]:
-    """A line where the parts of a batch are not updated as the whole would be."""
+    """A line where the update is not that of the whole batch's statistics."""
     if parts == 1 or "batch_stats" not in state.model_state:
         return []
     return [
-        f"batch normalisation: statistics of each of the {parts} parts of a batch, so the update is not that of the "
-        "whole batch; config.train.accumulate=1 is exact"
+        f"batch normalisation: statistics of each of the {parts} parts of a batch. The update is exactly that of "
+        f"{parts} ghost batches (Hoffer 2017); only config.train.accumulate=1 has statistics of the whole batch"
     ]
 
 
@@ -79,13 +82,27 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
     return workdir.read_json(folder / workdir.SUMMARY)
 
 
-def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: list[str]) -> dict[str, Any]:
+def class_errors(
+    class_names: Sequence[str], counts: Int[np.ndarray, "2 classes"]
+) -> dict[str, dict[str, int | float | None]]:
+    """The number of examples and the error (a fraction, None of no examples) of each class, by its name.
+
+    counts: the numbers of examples and of errors, as of `training.evaluate`.
+    """
+    triples = zip(class_names, *counts.tolist(), strict=True)
+    return {name: {"examples": n, "error": wrong / n if n else None} for name, n, wrong in triples}
+
+
+def write(
+    folder: pathlib.Path, config: ConfigDict, class_errors: dict[str, Any], resumed_from: int, skipped: list[str]
+) -> dict[str, Any]:
     """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
     `test` is the error at the end, and `best_test` the lowest of all tests. With a validation set, `test` is the error
     of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once.
 
-    skipped: a message for each training image that could not be read since step `resumed_from`.
+    class_errors: each class's part of `test`, see the function of that name. skipped: a message for each training image
+    that could not be read since step `resumed_from`.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
@@ -98,6 +115,7 @@ def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: 
         "test": _values(test[-1]),
         **selected,
         f"best_{'validation' if validation else 'test'}": {"step": best["step"], "error": best["error"]},
+        "class_errors": class_errors,
         "train": {key: train[-1][key] for key in ("loss", "error")},
         "images_per_second": speeds[len(speeds) // 2],
         "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
@@ -107,7 +125,7 @@ def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: 
         "seed": config.seed,
         "environment": workdir.environment(),
     }
-    workdir.write_json(folder / workdir.SUMMARY, content)
+    workdir.write_json(folder / workdir.SUMMARY, content, compact=("class_errors",))
     return content
 
 

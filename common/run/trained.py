@@ -7,7 +7,6 @@ import pathlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
@@ -57,10 +56,10 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
     saved.
     """
     info = workdir.load_info(folder)
-    if config is not None:
-        workdir.check_same(folder, config, evaluating=True)
-    stored = workdir.load_config(folder)
-    config = config or stored
+    if config is None:
+        config = stored = workdir.load_config(folder)
+    else:
+        stored = workdir.check_same(folder, config, evaluating=True)
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)
     averaged = config.optimizer.ema > 0
@@ -137,13 +136,3 @@ def _predict_inputs(
 def network_input(run: Run, images: Array) -> Float[Array, "batch height width channels"]:
     """Stored images (uint8 or float, of the network's size) on the scale that the network is fed."""
     return make_normalize(run.config.data, run.statistics)(images)
-
-
-def outputs(run: Run, images: Array) -> PyTree:
-    """The network's output on stored images; `run.classifier.logits` reads classes off it."""
-    return _apply(run.classifier.module, run.variables, network_input(run, images))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _apply(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
-    return module.apply(variables, images, train=False)

@@ -7,6 +7,7 @@ import os
 import pathlib
 import platform
 import re
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -72,8 +73,7 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
                     f"workdir {workdir} holds checkpoints but no {CONFIG}, so their experiment is unknown; choose "
                     "another --workdir, or remove that one"
                 )
-            check_same(workdir, config)
-            before = Before(load_config(workdir), load_info(workdir))
+            before = Before(check_same(workdir, config), load_info(workdir))
             if wrong := datasets.difference(before.info, info):
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         if write:
@@ -121,13 +121,14 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     return content
 
 
-def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> None:
-    """UserError unless the folder's experiment is this one; options that change no update may differ.
+def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> ConfigDict:
+    """The folder's own config; UserError unless its experiment is this one. Options that change no update may differ.
 
     evaluating: so may those that choose other test data.
     """
+    stored = load_config(workdir)
     may_change = (*_MAY_CHANGE, *_TEST_DATA) if evaluating else _MAY_CHANGE
-    different = config_lib.differences(load_config(workdir), config)
+    different = config_lib.differences(stored, config)
     for key in sorted(different, key=lambda key: (key not in _TELLING, key)):
         if not key.startswith(may_change):
             theirs, ours = different[key]
@@ -135,12 +136,17 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
                 f"workdir {workdir} holds another experiment: config.{key} is {theirs!r} there and {ours!r} here; "
                 "choose another --workdir, or remove that one"
             )
+    return stored
 
 
-def write_json(path: pathlib.Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file, whole or not at all."""
+def write_json(path: pathlib.Path, content: dict[str, Any], compact: Collection[str] = ()) -> None:
+    """Writes a JSON file, whole or not at all; `compact` are the keys whose values take one line each."""
+    lines = []
+    for key, value in content.items():
+        text = json.dumps(value, indent=None if key in compact else 2, default=str)
+        lines.append(f"  {json.dumps(key)}: " + text.replace("\n", "\n  "))
     with whole_file(path) as fresh:
-        fresh.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+        fresh.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:

@@ -23,6 +23,7 @@ def make_refresh(
     """(state, step) -> the state with its curvature estimated anew; unchanged where the optimizer uses none.
 
     section: a config's `optimizer`. The examples are a function of (seed, step), so a resumed run draws the same ones.
+    It is the curvature of the loss without class weights, on examples that are equally likely.
     """
     if not optimizers.uses_curvature(section):
         return lambda state, step: state

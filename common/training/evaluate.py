@@ -5,8 +5,9 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, Int, PyTree
 from ml_collections import ConfigDict
 
 from common.data import pipeline
@@ -18,11 +19,14 @@ from common.models import Classifier
 from common.training.steps import eval_step
 from common.training.totals import Totals, means, no_totals
 
-EvalStep = Callable[[PyTree, Array, Array, Array], Totals]
+EvalStep = Callable[[PyTree, Array, Array, Array], tuple[Totals, Array]]
 
 
 def compile_eval_step(classifier: Classifier, data: ConfigDict, statistics: PixelStatistics | None = None) -> EvalStep:
-    """Compiles (variables, images, labels, mask) -> Totals for stored images; `data` is that section of a config."""
+    """Compiles (variables, images, labels, mask) -> (Totals, counts of each class) for stored images.
+
+    data: that section of a config.
+    """
     transform = make_normalize(data, statistics)
     return compilation.jit(functools.partial(eval_step, classifier=classifier, transform=transform))
 
@@ -38,12 +42,17 @@ def run_over(function: Callable[..., PyTree], batches: Iterable[tuple[Any, ...]]
         yield before
 
 
-def evaluate(step: EvalStep, variables: PyTree, source: Source, batch_size: int, mesh: Mesh) -> dict[str, float]:
-    """Mean loss and error rates (fractions) over `source`; raises RuntimeError if any example was missed."""
+def evaluate(
+    step: EvalStep, variables: PyTree, source: Source, batch_size: int, mesh: Mesh
+) -> tuple[dict[str, float], Int[np.ndarray, "2 classes"]]:
+    """Mean loss and error rates (fractions) over `source`, and each class's numbers of examples and of errors.
+
+    Raises RuntimeError if any example was missed.
+    """
     batches = pipeline.eval_batches(source, batch_size, mesh)
-    sums = no_totals()
-    for new in run_over(functools.partial(step, variables), batches):
-        sums = sums + new
+    sums, counts = no_totals(), np.zeros((2, 1), np.int64)
+    for new, new_counts in run_over(functools.partial(step, variables), batches):
+        sums, counts = sums + new, counts + np.asarray(new_counts)
     if int(sums.count) != len(source):
         raise RuntimeError(f"evaluated {int(sums.count)} of {len(source)} examples")
-    return means(sums)
+    return means(sums), counts

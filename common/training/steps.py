@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Float, Int, PyTree
@@ -22,11 +23,12 @@ from common.nn.losses import smooth_labels
 from common.optim import optimizers
 from common.optim.levenberg_marquardt import with_curvature
 from common.training.state import TrainState
-from common.training.totals import NEVER, Totals, no_totals, totals
+from common.training.totals import NEVER, Totals, class_counts, no_totals, totals
 
 Images = Float[Array, "batch height width channels"]
 Labels = Int[Array, " batch"]
 Targets = Int[Array, " batch"] | Float[Array, "batch classes"]
+Weights = Float[Array, " batch"] | None
 Transform = Callable[[Array, Array], Images]  # (key, stored images) -> what the network is fed
 
 
@@ -42,28 +44,33 @@ def train_step(
     label_smoothing: float = 0.0,
     mixup_alpha: float = 0.0,
     cutmix_alpha: float = 0.0,
+    class_weights: Float[np.ndarray, " classes"] | None = None,
     ema: float = 0.0,
 ) -> tuple[TrainState, Totals]:
     """One update on a batch of stored images (`batch height width channels`, uint8 or float).
 
     transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
-    label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. ema: the share
-    of the old average that `state.ema` keeps, if the state has one; after t updates at most (1 + t) / (10 + t), so that
-    a short run's average does not stay near its start. Errors are counted against each image's own label.
+    label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. class_weights: factors
+    of the losses of each class's examples, as of `nn.losses.balanced_weights`. Images that are blended blend their
+    weights in the shares of their labels, so that each label counts as it does alone; label smoothing changes none.
+    ema: the share of the old average that `state.ema` keeps, if the state has one; after t updates at most
+    (1 + t) / (10 + t), so that a short run's average does not stay near its start. Errors are counted against each
+    image's own label.
 
-    Batch normalisation uses the statistics of each part, so with `accumulate` a network that has it is not updated as
-    by the whole batch.
+    Batch normalisation uses the statistics of each part, so with `accumulate` a network that has it is updated as by
+    the whole batch with as many `ghost_batches`, and not as by the whole batch with one.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     transform_key, dropout_key, mix_key = jax.random.split(key, 3)
     images = transform(transform_key, images)
-    images, targets = _mixed(
-        mix_key, images, labels, classifier.num_classes, label_smoothing, mixup_alpha, cutmix_alpha
+    weights = None if class_weights is None else jnp.asarray(class_weights)[labels]
+    images, targets, weights = _mixed(
+        mix_key, images, labels, weights, classifier.num_classes, label_smoothing, mixup_alpha, cutmix_alpha
     )
     gradients = functools.partial(_gradients, classifier=classifier)
     if accumulate > 1:
         gradients = functools.partial(_accumulated, gradients, accumulate)
-    grads, model_state, sums = gradients(state.params, state.model_state, images, labels, targets, dropout_key)
+    grads, model_state, sums = gradients(state.params, state.model_state, images, labels, targets, weights, dropout_key)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.ema
@@ -135,16 +142,22 @@ def _mixed(
     key: Array,
     images: Images,
     labels: Labels,
+    weights: Weights,
     num_classes: int,
     smoothing: float,
     mixup_alpha: float,
     cutmix_alpha: float,
-) -> tuple[Images, Targets]:
-    """The images and the targets of the loss, after label smoothing, mixup and CutMix."""
+) -> tuple[Images, Targets, Weights]:
+    """The images, and the targets and weights of their losses, after label smoothing, mixup and CutMix."""
     if not (mixup_alpha or cutmix_alpha):
-        return images, smooth_labels(labels, num_classes, smoothing)
+        return images, smooth_labels(labels, num_classes, smoothing), weights
+    alphas = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha}
     distributions = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
-    return mix(key, images, distributions, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+    if weights is None:
+        return *mix(key, images, distributions, **alphas), None
+    # One column more, so that weights are blended in the same shares as labels.
+    images, blended = mix(key, images, jnp.concatenate([distributions, weights[:, None]], axis=1), **alphas)
+    return images, blended[:, :-1], blended[:, -1]
 
 
 def _gradients(
@@ -153,17 +166,20 @@ def _gradients(
     images: Images,
     labels: Labels,
     targets: Targets,
+    weights: Weights,
     key: Array,
     *,
     classifier: Classifier,
 ) -> tuple[PyTree, PyTree, Totals]:
-    """The gradient of the batch's mean loss, the network's new state, and the batch's totals."""
+    """The gradient of the batch's mean (weighted) loss, the network's new state, and the batch's totals."""
 
     def mean_loss(params: PyTree) -> tuple[Array, tuple[PyTree, Totals]]:
         outputs, new_state = classifier.module.apply(
             {"params": params, **model_state}, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
         )
         losses = classifier.loss(outputs, targets)
+        # The mean is over the batch and not over its weights, so that the parts of a batch add up to the whole.
+        losses = losses if weights is None else losses * weights
         sums = totals(losses, classifier.logits(outputs), labels, jnp.ones(labels.shape, bool))
         return jnp.mean(losses), (new_state, sums)
 
@@ -179,23 +195,28 @@ def _accumulated(
     images: Images,
     labels: Labels,
     targets: Targets,
+    weights: Weights,
     key: Array,
 ) -> tuple[PyTree, PyTree, Totals]:
-    """The mean of the `gradients` of `parts` equal slices of the batch, one after the other to save memory."""
+    """The means of the `gradients` and new states of `parts` equal slices of the batch, one by one to save memory.
+
+    Each part starts from the same state, so these are the running averages of ghost batches (`nn.batch_norm`).
+    """
 
     def split(array: Array) -> Array:
         """Strided slices, so that each part is spread over all devices as the whole batch is."""
         return jnp.swapaxes(array.reshape(-1, parts, *array.shape[1:]), 0, 1)
 
     def part(carry: tuple, slice_: tuple) -> tuple[tuple, None]:
-        grads, model_state, sums = carry
-        new_grads, model_state, new_sums = gradients(params, model_state, *slice_)
-        return (optax.tree.add(grads, new_grads), model_state, sums + new_sums), None
+        added, sums = carry
+        grads, state, new_sums = gradients(params, model_state, *slice_)
+        return (optax.tree.add(added, (grads, state)), sums + new_sums), None
 
-    start = (optax.tree.zeros_like(params), model_state, no_totals())
-    slices = (split(images), split(labels), split(targets), jax.random.split(key, parts))
-    (grads, model_state, sums), _ = loops.scan(part, start, slices)
-    return optax.tree.scale(1.0 / parts, grads), model_state, sums
+    start = (optax.tree.zeros_like((params, model_state)), no_totals())
+    slices = (*jax.tree.map(split, (images, labels, targets, weights)), jax.random.split(key, parts))
+    (added, sums), _ = loops.scan(part, start, slices)
+    grads, new_state = optax.tree.scale(1.0 / parts, added)
+    return grads, new_state, sums
 
 
 def eval_step(
@@ -206,10 +227,11 @@ def eval_step(
     *,
     classifier: Classifier,
     transform: Callable[[Array], Array],
-) -> Totals:
-    """The totals over the examples that `mask` selects; the others fill up the batch."""
+) -> tuple[Totals, Int[Array, "2 classes"]]:
+    """The totals and the `class_counts` of the examples that `mask` selects; the others fill up the batch."""
     outputs = classifier.module.apply(variables, transform(images), train=False)
-    return totals(classifier.loss(outputs, labels), classifier.logits(outputs), labels, mask)
+    logits = classifier.logits(outputs)
+    return totals(classifier.loss(outputs, labels), logits, labels, mask), class_counts(logits, labels, mask)
 
 
 def curvature_step(

@@ -47,11 +47,7 @@ def totals(
     mask: Bool[Array, " batch"],
 ) -> Totals:
     """The sums over the examples that `mask` selects."""
-    label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    # As with an arg-max, a tie is an error unless the label comes first; a NaN is always one.
-    first = jnp.arange(logits.shape[-1]) < labels[:, None]
-    ahead = jnp.sum((logits > label_logits) | ((logits == label_logits) & first), axis=-1)
-    ahead = jnp.where(jnp.isfinite(label_logits[:, 0]), ahead, logits.shape[-1])
+    ahead = _ahead(logits, labels)
     return Totals(
         loss=jnp.sum(jnp.where(mask, losses, 0.0), dtype=jnp.float32),
         errors=jnp.sum(mask & (ahead >= 1), dtype=jnp.float32),
@@ -59,6 +55,23 @@ def totals(
         count=jnp.sum(mask, dtype=jnp.float32),
         bad_step=jnp.asarray(NEVER, jnp.int32),
     )
+
+
+def class_counts(
+    logits: Float[Array, "batch classes"], labels: Int[Array, " batch"], mask: Bool[Array, " batch"]
+) -> Int[Array, "2 classes"]:
+    """The numbers of examples and of errors of each class, among the examples that `mask` selects."""
+    counted = jnp.stack([mask, mask & (_ahead(logits, labels) >= 1)]).astype(jnp.int32)
+    return jnp.zeros((2, logits.shape[-1]), jnp.int32).at[:, labels].add(counted)
+
+
+def _ahead(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Int[Array, " batch"]:
+    """The number of classes that each example finds likelier than its label."""
+    label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    # As with an arg-max, a tie is an error unless the label comes first; a NaN is always one.
+    first = jnp.arange(logits.shape[-1]) < labels[:, None]
+    ahead = jnp.sum((logits > label_logits) | ((logits == label_logits) & first), axis=-1)
+    return jnp.where(jnp.isfinite(label_logits[:, 0]), ahead, logits.shape[-1])
 
 
 def means(sums: Totals) -> dict[str, float]:

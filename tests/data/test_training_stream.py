@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from common import config
-from common.data import datasets, pipeline
+from common.data import datasets, order, pipeline
 from common.devices import mesh
 from common.errors import UserError
 from tests.runs import refused, run
@@ -71,6 +71,33 @@ def test_the_crops_do_not_depend_on_how_many_processes_read(photos):
         for position in range(6):
             step, row = divmod(position, 2)
             np.testing.assert_array_equal(part(position)["image"], together[4 * step + first + row])
+
+
+def test_balanced_batches_are_the_same_in_memory_and_streamed_from_any_step_on(photos):
+    for i in range(0, 8, 2):
+        (photos / "train" / "a" / f"{i}.png").unlink()
+    whole = make(photos)
+    one = mesh.make_mesh(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
+    stored, kept = (datasets.load(make(photos, memory=memory).data).train for memory in ("stream", "arrays"))
+    assert np.bincount(datasets.labels(stored)).tolist() == [1, 5]
+    np.testing.assert_array_equal(datasets.labels(stored), datasets.labels(kept))
+    classes, drawn = order.by_class(datasets.labels(stored)), {"batch_size": 4, "seed": 0, "shuffle": "epoch"}
+    resident, streamed, resumed = (
+        pipeline.train_feed(source, one, step, **drawn, workers=2, classes=classes)
+        for source, step in ((kept, 0), (stored, 0), (stored, 2))
+    )
+    seen = []
+    for step in range(3):
+        feeds = (resident, streamed, resumed)[: 3 if step == 2 else 2]
+        batches = [jax.device_get(feed.select(feed.take(step, 1, 1), 0)) for feed in feeds]
+        for images, labels in batches[1:]:
+            np.testing.assert_array_equal(images, batches[0][0])
+            np.testing.assert_array_equal(labels, batches[0][1])
+        seen += batches[0][1].tolist()
+    assert np.bincount(seen).tolist() == [6, 6]
+    for first in (0, 2):  # two processes, of which each reads half of each batch
+        part = pipeline.ShuffledRows(stored, 0, "epoch", 4, first, 2, classes)
+        assert [int(part(i)["label"]) for i in range(6)] == [seen[4 * (i // 2) + first + i % 2] for i in range(6)]
 
 
 def test_random_crops_of_sets_that_would_fit_into_memory_are_streamed(photos, data_config):

@@ -52,7 +52,8 @@ variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *classifier.
 step = compile_eval_step(classifier, config.data)
 config.mesh.devices = 0
 devices = mesh.make_mesh(config.mesh)
-print(json.dumps([evaluate(step, variables, dataset.test, size, devices) for size in (1000, 359, 100, 7)]))
+tested = (evaluate(step, variables, dataset.test, size, devices) for size in (1000, 359, 100, 7))
+print(json.dumps([{**values, "classes": counts.tolist()} for values, counts in tested]))
 """
 
 
@@ -66,3 +67,6 @@ def test_evaluation_counts_every_example_once_at_any_batch_size():
         assert values["examples"] == 359
         assert values["loss"] == pytest.approx(results[0]["loss"], rel=1e-4)
         assert values["error"] == results[0]["error"]
+        assert values["classes"] == results[0]["classes"]
+        assert sum(values["classes"][0]) == 359
+        assert sum(values["classes"][1]) == pytest.approx(359 * values["error"])

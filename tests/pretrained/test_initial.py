@@ -78,7 +78,8 @@ def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, s
     length = (*length, "--config.evaluate.every=1 epoch", "--config.checkpoint.every=1 epoch")
     given = (*FLAGS, data, *length, f"--config.init.checkpoint={start}")
     line = refused(*given, f"--workdir={tmp_path / 'refused'}")
-    assert "tells 10 classes apart and the dataset has 3: set config.init.new_head=True" in line
+    assert "tells 10 classes apart and the dataset has 3: set config.init.match_classes=True to keep the" in line
+    assert "or config.init.new_head=True to start with a new head" in line
     given = (*given, "--config.init.new_head=True", f"--workdir={work}")
     code, output, errors = run(*given)
     assert code == 0, errors
@@ -249,7 +250,7 @@ def test_another_network_is_refused_by_its_arrays(monkeypatch, tmp_path):
     assert "old_grid" not in made.init  # which a family with position embeddings declares
 
 
-@pytest.mark.parametrize("init", [{"new_head": True}, {"old_grid": (2, 2)}])
+@pytest.mark.parametrize("init", [{"new_head": True}, {"match_classes": True}, {"old_grid": (2, 2)}])
 def test_a_new_head_on_nothing_is_a_contradiction(init):
     with pytest.raises(UserError, match="config.init.checkpoint is empty"):
         config_lib.validate(config("vit", "nano4", **init))
@@ -294,3 +295,54 @@ def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp
         initial.start(state, classifier, made, ("cat", "wolf"))
     made.init.new_head = True
     initial.start(state, classifier, made, ("cat", "wolf"))
+
+
+GIVEN, OURS = ("cat", "dog", "owl", "fox"), ("wolf", "owl", "cat")
+HEADS = [
+    ("lenet", "lenet5_modern", {}, (32, 32, 1)),
+    ("alexnet", "small", {"widths": (4, 4, 4, 4, 4), "fc_width": 8}, (32, 32, 3)),
+    ("alexnet", "cifar10_18", {}, (32, 32, 3)),
+    ("vgg", "vgg11", {"width": 1, "fc_width": 8}, (32, 32, 3)),
+    ("googlenet", "googlenet_small", {"width": 0.05}, (32, 32, 3)),
+    ("resnet", "resnet20", {"stage_sizes": (1, 1, 1)}, (32, 32, 3)),
+    ("vit", "nano4", {**TINY, "representation_size": 8}, (8, 8, 3)),
+]
+
+
+@pytest.mark.parametrize(("family", "variant", "fields", "image"), HEADS)
+def test_classes_of_the_same_name_keep_their_weights(monkeypatch, tmp_path, capsys, family, variant, fields, image):
+    facts = info(4, image)
+    facts.class_names = GIVEN
+    given = trained_run(monkeypatch, config(family, variant, fields), facts)
+    made = config(family, variant, fields, checkpoint=str(tmp_path), match_classes=True)
+    made.optimizer.ema = 0.9
+    classifier, state = fresh(made, info(3, image))
+    started = initial.start(state, classifier, made, OURS)
+    said = "HEAD BY NAME: 2 of 3 classes have come with their weights; untrained: 'wolf'; 2 of the given classes are"
+    assert said in capsys.readouterr().out
+    theirs, before, after = (flat(tree["params"]) for tree in (given, state.variables(), started.variables()))
+    heads = {name.removeprefix("params/") for name in initial.head_arrays(classifier)}
+    assert len(heads) == (6 if family == "googlenet" else 2)
+    for name in after:
+        if name in heads:
+            np.testing.assert_array_equal(after[name][..., 1:], theirs[name][..., [2, 0]])
+            np.testing.assert_array_equal(after[name][..., 0], before[name][..., 0])
+        else:
+            np.testing.assert_array_equal(after[name], theirs[name])
+
+
+def test_a_head_without_a_shared_class_or_without_names_is_refused(monkeypatch, tmp_path):
+    facts = info(4, (32, 32, 3))
+    facts.class_names = GIVEN
+    given = trained_run(monkeypatch, config("vgg", "vgg11", {"width": 1, "fc_width": 8}), facts)
+    made = config("vgg", "vgg11", {"width": 1, "fc_width": 8}, checkpoint=str(tmp_path), match_classes=True)
+    classifier, state = fresh(made, info(2, (32, 32, 3)))
+    with pytest.raises(UserError, match="knows none of the dataset's classes: its own are 'cat', .* 'yak', 'zebu';"):
+        initial.start(state, classifier, made, ("yak", "zebu"))
+    np.savez(tmp_path / "file.npz", **flat(given))
+    made.init.checkpoint = str(tmp_path / "file.npz")
+    with pytest.raises(UserError, match="file.npz is a file, which names no classes"):
+        initial.start(state, classifier, made, ("cat", "zebu"))
+    made.init.new_head = True
+    with pytest.raises(UserError, match="match_classes keeps it; choose one"):
+        config_lib.validate(made)

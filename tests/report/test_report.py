@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import io
+import json
 import re
 import shutil
 
@@ -98,6 +99,19 @@ def test_errors_of_classes_add_up_to_the_error(results, examples):
     np.testing.assert_array_equal(images[:10], np.bincount(examples.labels, minlength=10))
     assert np.isnan(errors[10])
     assert np.sum(errors[:10] * images[:10]) / len(examples) == pytest.approx(results.error)
+
+
+def test_the_summary_has_the_errors_of_classes_that_the_report_shows(digits, results):
+    path = digits_run() / "summary.json"
+    found = json.loads(path.read_text())
+    assert (found["step"], found["test"]["error"]) == (digits.step, pytest.approx(results.error))
+    images, errors = mistakes.class_errors(results, 10)
+    expected = {
+        name: {"examples": int(n), "error": pytest.approx(error)}
+        for name, n, error in zip(digits.info.class_names, images, errors, strict=True)
+    }
+    assert found["class_errors"] == expected
+    assert sum('"examples"' in line and '"class_errors"' in line for line in path.read_text().splitlines()) == 1
 
 
 def test_classes_are_listed_from_the_highest_error_to_the_lowest(digits, results):

@@ -40,6 +40,10 @@ def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch,
     errors = {record["step"]: record["error"] for record in validation}
     assert errors[test[0]["step"]] == lowest
     assert "validation" in capsys.readouterr().out
+    classes = result["class_errors"]
+    assert sum(part["examples"] for part in classes.values()) == info.test_size
+    wrong = sum(part["examples"] * part["error"] for part in classes.values())
+    assert wrong / info.test_size == pytest.approx(test[0]["error"])
 
 
 def test_training_stops_when_the_error_no_longer_falls(tmp_path, capsys):
@@ -60,6 +64,8 @@ def test_without_a_validation_set_the_last_checkpoint_is_tested(tmp_path):
     assert trained.load(tmp_path).step == 60
     assert trained.load(tmp_path, "best").step == result["best_test"]["step"]
     assert trained.load(tmp_path, "60").step == 60
+    (tmp_path / workdir.SUMMARY).unlink()  # as if the run had stopped before it wrote that
+    assert train.fit(plain, tmp_path)["class_errors"] == result["class_errors"]
 
 
 @pytest.mark.parametrize(("patience", "errors", "exhausted"), [(0, [0.5] * 9, False), (2, [0.5, 0.4, 0.4, 0.4], True)])
@@ -75,6 +81,6 @@ def test_patience_counts_evaluations_without_an_improvement(tmp_path, patience, 
 def test_the_validation_images_are_none_of_the_training_or_test_images():
     from common.data import datasets
 
-    dataset = datasets.load(config().data)
+    dataset = datasets.load(config(**{"data.limit": 0}).data)
     assert isinstance(dataset.validation, ArraySource)
-    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 600 + 179
+    assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 1797

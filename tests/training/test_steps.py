@@ -10,13 +10,14 @@ import optax
 import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
+from sklearn.utils.class_weight import compute_class_weight
 
 from common import models
 from common.config import base
 from common.devices import mesh as mesh_lib
 from common.errors import UserError
 from common.models import Classifier
-from common.nn.losses import cross_entropy
+from common.nn.losses import balanced_weights, cross_entropy
 from common.training.state import create_state
 from common.training.steps import check_support, compile_update, eval_step, train_step
 from common.training.totals import NEVER, no_totals, stop_if_diverged, totals
@@ -145,12 +146,15 @@ def test_errors_count_ties_and_nan_against_the_network():
 def test_padding_is_not_counted():
     variables = start().variables()
     step = functools.partial(eval_step, classifier=CLASSIFIER, transform=lambda x: x)
-    whole = step(variables, IMAGES, LABELS, jnp.ones(12, bool))
+    whole, counts = step(variables, IMAGES, LABELS, jnp.ones(12, bool))
     padded = jnp.concatenate([IMAGES, jnp.full_like(IMAGES[:3], 9.0)])
-    part = step(variables, padded, jnp.pad(LABELS, (0, 3)), jnp.arange(15) < 12)
+    part, part_counts = step(variables, padded, jnp.pad(LABELS, (0, 3)), jnp.arange(15) < 12)
     assert float(part.count) == 12
     assert float(part.loss) == pytest.approx(float(whole.loss), rel=1e-5)
     assert float(part.errors) == float(whole.errors)
+    np.testing.assert_array_equal(part_counts, counts)
+    np.testing.assert_array_equal(counts.sum(1), [12, float(whole.errors)])
+    np.testing.assert_array_equal(counts[0], np.bincount(LABELS, minlength=10))
 
 
 def test_label_smoothing_is_the_papers_mixture():
@@ -168,6 +172,46 @@ def test_cutmix_changes_the_loss_and_not_what_errors_are_counted_against():
     assert float(plain.count) == float(mixed.count) == float(both.count) == 12
     assert len({float(sums.loss) for sums in (plain, mixed, both)}) == 3
     assert all(np.isfinite(float(sums.loss)) for sums in (mixed, both))
+
+
+WEIGHTS = np.linspace(0.5, 5, 10, dtype=np.float32)
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.repeat(np.array([3, 0, 5], np.int32), (50, 7, 1))
+    found, expected = balanced_weights(labels, 7), compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+    np.testing.assert_allclose(found[[0, 3, 5]], expected, rtol=1e-6)
+    assert found[labels].mean() == pytest.approx(1)
+    assert not found[[1, 2, 4, 6]].any()
+
+
+@pytest.mark.parametrize("parts", [1, 3])
+def test_class_weights_multiply_the_losses_of_their_examples(parts):
+    """The loss is given class indices."""
+    before, (after, sums) = start(), updated(class_weights=WEIGHTS, accumulate=parts)
+
+    def losses(params):
+        return cross_entropy(Net().apply({"params": params}, IMAGES), LABELS) * WEIGHTS[np.asarray(LABELS)]
+
+    gradient = jax.grad(lambda params: losses(params).mean())(before.params)
+    expected = jax.tree.map(lambda p, g: p - 0.1 * g, before.params, gradient)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), after.params, expected)
+    assert float(sums.loss) == pytest.approx(float(losses(before.params).sum()), rel=1e-5)
+
+
+def test_class_weights_of_one_change_no_bit():
+    plain, weighted = updated(steps=2)[0], updated(steps=2, class_weights=np.ones(10, np.float32))[0]
+    jax.tree.map(np.testing.assert_array_equal, plain, weighted)
+
+
+@pytest.mark.parametrize("blend", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}])
+def test_blended_images_have_the_weights_of_their_labels_in_the_labels_shares(blend):
+    def inverse(outputs, targets):
+        return 1 / (targets @ WEIGHTS) + 0 * outputs.sum(-1)
+
+    fixed = FIXED | {"classifier": dataclasses.replace(CLASSIFIER, loss=inverse)}
+    _, sums = train_step(start(), IMAGES, LABELS, **fixed, class_weights=WEIGHTS, **blend)
+    assert float(sums.loss) == pytest.approx(12, rel=1e-5)
 
 
 def test_soft_labels_are_refused_where_the_loss_takes_indices_only():

@@ -10,6 +10,8 @@ from absl import logging
 from scipy import ndimage
 from vit_networks import classifier, images, logits, module, parameters, shapes
 
+from common import config as config_lib
+from common import models
 from common.errors import UserError
 from vit import blocks, transfer, weights
 from vit.embeddings import resize_positions
@@ -203,7 +205,7 @@ SQUARE = (16, 16, 3)
         ({"pooling": "average"}, {}, {}, "lacks 'cls': set config.model.pooling='average'"),
         ({"position": "none"}, {}, {}, "lacks .*pos_embedding': set config.model.position"),
         ({"mlp_dim": 32}, {}, {}, r"MlpBlock_0/Dense_0/bias' is \(32,\) and the network's \(24,\)"),
-        ({}, {"image": (16, 8, 3)}, {}, "8 patches are not a square grid: set config.init.new_grid"),
+        ({}, {"image": (16, 8, 3)}, {}, "8 patches are not a square grid: pass new_grid"),
         ({}, {"variant": "r26_s32", "image": (32, 32, 3)}, {}, "patches of 4x4 and the network 1x1"),
     ],
 )
@@ -228,18 +230,11 @@ def test_the_option_for_a_files_grid_is_two_whole_numbers_or_empty(old_grid):
 
 @pytest.mark.parametrize("old_grid", [(6,), (1, 2, 3), (0, 6), (2.0, 3.0)])
 def test_an_option_that_is_no_grid_is_refused(old_grid):
-    network = classifier()
-    params, like = parameters(network.module), shapes(network.module)
+    config = config_lib.base(models.section("vit", "nano4"))
+    config.init.checkpoint, config.init.old_grid = "somewhere.npz", old_grid
     message = f"config.init.old_grid is {old_grid}; expected rows and columns of patches"
     with pytest.raises(UserError, match=re.escape(message)):
-        transfer.fitted(
-            {"params": params},
-            {"params": like},
-            new_head=False,
-            network=network,
-            given_network=None,
-            old_grid=old_grid,
-        )
+        config_lib.validate(config)
 
 
 def test_missing_and_extra_arrays_are_named(tmp_path):

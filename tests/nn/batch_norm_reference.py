@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 
-GROUPS = (0, 2, 8, 16)
+GROUPS = ((0, 1), (2, 1), (8, 1), (16, 1), (0, 4), (2, 4))  # runs of consecutive examples, ghost batches
 SHAPE = (32, 3, 3, 5)
 
 
@@ -19,19 +19,33 @@ def inputs():
 def reference(groups, momentum=0.9, epsilon=1e-5):
     """Outputs, gradients with respect to images, scale and bias, and the running statistics after one update."""
     x, dy, gamma, beta, mean, var = inputs()
-    x, dy = (array.reshape(max(groups, 1), -1, SHAPE[-1]) for array in (x, dy))
+    order = members(groups)
+    x, dy = (array[order].reshape(len(order), -1, SHAPE[-1]) for array in (x, dy))
     mu, sigma2 = x.mean(1, keepdims=True), x.var(1, keepdims=True)
     inverse = 1 / np.sqrt(sigma2 + epsilon)
     normal = (x - mu) * inverse
     dx = gamma * inverse * (dy - dy.mean(1, keepdims=True) - normal * (dy * normal).mean(1, keepdims=True))
     return {
-        "y": (gamma * normal + beta).reshape(SHAPE),
-        "dx": dx.reshape(SHAPE),
+        "y": ungrouped(gamma * normal + beta, order),
+        "dx": ungrouped(dx, order),
         "dscale": (dy * normal).sum((0, 1)),
         "dbias": dy.sum((0, 1)),
         "mean": momentum * mean + (1 - momentum) * mu.mean((0, 1)),
         "var": momentum * var + (1 - momentum) * sigma2.mean((0, 1)),
     }
+
+
+def members(groups):
+    """The examples of each group: ghost batch i % ghosts, of which each run of consecutive examples is a group."""
+    runs, ghosts = groups
+    return np.concatenate([np.arange(ghost, SHAPE[0], ghosts).reshape(max(runs, 1), -1) for ghost in range(ghosts)])
+
+
+def ungrouped(values, order):
+    """Values by group, in the order of the batch."""
+    result = np.empty(SHAPE)
+    result[order.ravel()] = values.reshape(SHAPE)
+    return result
 
 
 def ours(groups):
@@ -40,13 +54,14 @@ def ours(groups):
     import jax.numpy as jnp
     from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-    from resnet.layers import BatchNorm
+    from common.nn.batch_norm import BatchNorm
 
     x, dy, gamma, beta, mean, var = (jnp.asarray(array, jnp.float32) for array in inputs())
     sharding = NamedSharding(Mesh(np.array(jax.devices()), ("data",)), PartitionSpec("data"))
     x, dy = jax.device_put((x, dy), sharding)
     stats = {"mean": mean, "var": var}
-    module = BatchNorm(groups=groups)
+    runs, ghosts = groups
+    module = BatchNorm(groups=runs, ghost_batches=ghosts)
 
     def apply(x, params):
         variables = {"params": params, "batch_stats": stats}
