@@ -139,6 +139,8 @@ def disturbed(
     lost, over = 0, False
     for aim in (*wanted, None):
         before, starts = groups.newest_step(folder), _starts(folder)
+        if aim == "restore" and not before:
+            aim = "train"  # there is nothing to restore yet
         with started(folder, size, cache) as group:
             if aim is None:
                 group.wait(600)
