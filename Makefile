@@ -35,9 +35,9 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
-# Random options, a hundred times as many as in `make test`.
+# Random options, command lines, files and folders, twenty times as many as in `make test`.
 fuzz: $(VENV)/installed-test
-	LINEAGE_FUZZ=6000 $(RUN) -m pytest tests/test_fuzz.py
+	LINEAGE_FUZZ=20 $(RUN) $(PYTEST) --timeout=0 tests/fuzz
 
 # Lint before each commit (.pre-commit-config.yaml).
 hooks: $(VENV)/installed-test

@@ -1,24 +1,35 @@
-"""Damages of a workdir: `python -m benchmarks.damages [--every=1]`.
+"""Damages of a workdir: `python -m benchmarks.damages [--every=1] [--folder=DIR]`.
 
-A small network learns digits. Then each file of its folder is damaged in each of five ways (emptied, cut in half, one
-bit flipped, deleted, a folder in its place), in a fresh copy every time, and the run is opened for evaluation and
-trained on. Each has to end in one line for the user, or in a state that was saved: the error on the test set is then
-the one that was recorded with the checkpoint. Writes results/benchmark_damages.json.
+A small network learns some digits. Then each file of its folder is damaged in each of five ways (emptied, cut in half,
+one bit flipped, deleted, a folder in its place), in a fresh copy every time, and the run is opened for evaluation and
+trained on. Each has to end in one line for the user, or in a state that was saved, to the bit: evaluation has the
+parameters that were saved at its step, and their error; training ends with the parameters that an undamaged run
+reaches from the checkpoint it went on from. An older state than the newest needs a warning.
 
-These are counted, and should be zero: other exceptions; errors that belong to no checkpoint.
+These are counted, and should be zero: other exceptions; states that are not those saved, and older ones without a
+warning ('silent'). Takes a quarter of an hour on two idle cores. With `--folder` the outcomes so far are in
+DIR/outcomes.jsonl, one JSON object a line, and the same command goes on after them. Writes
+results/benchmark_damages.json.
 """
 
 import collections
 import contextlib
+import dataclasses
 import io
+import json
+import logging
 import pathlib
+import re
 import shutil
+import signal
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from absl import flags
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from benchmarks.measure import record, spread
 from common import launch
@@ -26,10 +37,15 @@ from common.errors import UserError
 
 _EVERY = flags.DEFINE_integer("every", 1, "try every N-th damage only", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "seed of the bits that flip")
+_FOLDER = flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on")
 _OUT = flags.DEFINE_string("out", "results/benchmark_damages.json", "file of the result", allow_override=True)
 
 Damage = Callable[[pathlib.Path, np.random.Generator], None]
-LENGTH, LONGER = "3 epochs", "4 epochs"
+STEPS, LONGER = (2, 4), 6  # updates after which the run was saved, and after which it is trained no more
+SAVED, ONE_LINE = "a state that was saved", "one line"
+SILENT, EXCEPTION = "silently another state", "another exception"
+BAD = (SILENT, EXCEPTION)
+_test_images: dict[str, Any] = {}  # by the config's `data` section, so that they are decoded once
 
 
 def emptied(path: pathlib.Path, rng: np.random.Generator) -> None:
@@ -64,57 +80,158 @@ def replaced(path: pathlib.Path, rng: np.random.Generator) -> None:
 DAMAGES: tuple[Damage, ...] = (emptied, halved, flipped, deleted, replaced)
 
 
-def main() -> None:
-    """Counts how opening and training end after each damage."""
-    with tempfile.TemporaryDirectory() as root:
-        original = pathlib.Path(root) / "original"
-        _train(original, LENGTH)
-        ends, bad = campaign(original, pathlib.Path(root) / "copy", _EVERY.value, _SEED.value)
-    for line in bad:
-        print(line)
-    measured = {f"{use}: {end}": spread([float(count)]) for (use, end), count in sorted(ends.items())}
-    command = f"python -m benchmarks.damages --every={_EVERY.value} --seed={_SEED.value}"
-    record(pathlib.Path(_OUT.value), "damages of a workdir", measured, command, bad=bad)
+@dataclasses.dataclass(frozen=True)
+class State:
+    """Parameters as one vector, and the error on the test set."""
+
+    parameters: np.ndarray
+    error: float
+
+    def same(self, other: "State") -> bool:
+        """True if both are the same, to the bit."""
+        return np.array_equal(self.parameters, other.parameters) and self.error == other.error
 
 
-def campaign(
-    original: pathlib.Path, copy: pathlib.Path, every: int = 1, seed: int = 0
-) -> tuple[collections.Counter[tuple[str, str]], list[str]]:
-    """Counts of the ends of opening and training after each damage to the run in `original`, and the bad ends.
+@dataclasses.dataclass(frozen=True)
+class Undamaged:
+    """A run, the state at each of its checkpoints, and the state that training from there leads to."""
 
-    copy: a folder that is made and removed for each damage.
-    """
-    rng = np.random.default_rng(seed)
-    files = sorted(path.relative_to(original) for path in original.rglob("*") if path.is_file())
-    ends: collections.Counter[tuple[str, str]] = collections.Counter()
-    bad = []
-    for number, (file, damage) in enumerate((file, damage) for file in files for damage in DAMAGES):
-        if number % every:
-            continue
+    folder: pathlib.Path
+    saved: dict[int, State]
+    continued: dict[int, State]
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The end of a use of a damaged folder."""
+
+    damage: str
+    use: str
+    end: str
+    detail: str
+
+
+def prepare(root: pathlib.Path) -> Undamaged:
+    """Trains the run below `root`, unless it is there, and notes its states."""
+    folder, copy = root / "original", root / "copy"
+    if not (folder / "summary.json").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        _train(folder, STEPS[-1])
+    saved, continued = {}, {}
+    for step in STEPS:
+        saved[step] = _evaluated(folder, str(step))
+        with _copied(folder, copy):
+            for later in STEPS:
+                if later > step:
+                    shutil.rmtree(copy / "checkpoints" / str(later))
+            _train(copy, LONGER)
+            continued[step] = _evaluated(copy, "last")
+    return Undamaged(folder, saved, continued)
+
+
+def campaign(root: pathlib.Path, every: int = 1, seed: int = 0) -> list[Outcome]:
+    """The ends of evaluation and training after each damage to a run below `root`; goes on after earlier ones."""
+    log = root / "outcomes.jsonl"
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    outcomes = [Outcome(**json.loads(line)) for line in lines]
+    known = {(outcome.damage, outcome.use) for outcome in outcomes}
+    original = prepare(root)
+    files = sorted(path.relative_to(original.folder) for path in original.folder.rglob("*") if path.is_file())
+    cases = [(file, damage) for file in files for damage in DAMAGES][::every]
+    for file, damage in tqdm(cases, unit="damage", mininterval=5.0):
         for use, act in (("evaluated", _evaluate), ("trained on", _train_on)):
-            shutil.copytree(original, copy)
-            damage(copy / file, rng)
-            end, detail = _outcome(act, copy)
-            ends[use, end] += 1
-            if end in ("another exception", "an error of no checkpoint"):
-                bad.append(f"{file} {damage.__name__}, {use}: {end}: {detail}")
-            shutil.rmtree(copy)
-    return ends, bad
+            name = f"{file} {damage.__name__}"
+            if (name, use) in known:
+                continue
+            with _copied(original.folder, root / "copy") as copy:
+                damage(copy / file, np.random.default_rng([seed, *name.encode()]))
+                outcomes.append(Outcome(name, use, *_outcome(act, copy, original)))
+            with log.open("a", encoding="utf-8") as lines_so_far:
+                lines_so_far.write(json.dumps(dataclasses.asdict(outcomes[-1])) + "\n")
+    return outcomes
 
 
-def _outcome(act: Callable[[pathlib.Path], bool], folder: pathlib.Path) -> tuple[str, str]:
+@contextlib.contextmanager
+def _copied(folder: pathlib.Path, copy: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A copy of a folder inside the block; one that an earlier campaign has left is removed."""
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(folder, copy)
+    yield copy
+    shutil.rmtree(copy, ignore_errors=True)
+
+
+class _Warnings(logging.Handler):
+    """The warnings inside a block."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, entry: logging.LogRecord) -> None:
+        self.lines.append(entry.getMessage())
+
+    def __enter__(self) -> "_Warnings":
+        logging.getLogger("absl").addHandler(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("absl").removeHandler(self)
+
+
+def _outcome(
+    act: Callable[[pathlib.Path, Undamaged], tuple[int, bool]], folder: pathlib.Path, original: Undamaged
+) -> tuple[str, str]:
     """The kind of end of a use of a damaged folder, and what was said."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            return ("a state that was saved", "") if act(folder) else ("an error of no checkpoint", "")
+        with _Warnings() as warnings:
+            step, right = act(folder, original)
     except UserError as error:
-        lines = str(error).splitlines()
-        return ("one line" if len(lines) == 1 else "another exception"), str(error)
+        return ONE_LINE if len(str(error).splitlines()) == 1 else EXCEPTION, str(error)
     except Exception as error:  # noqa: BLE001 - this is what is looked for
-        return "another exception", f"{type(error).__name__}: {error}"
+        return EXCEPTION, f"{type(error).__name__}: {error}"
+    said = "; ".join(warnings.lines)
+    if not right or (step != STEPS[-1] and "using another one" not in said):
+        return SILENT, f"from step {step}, {'right' if right else 'other'} numbers. {said}"
+    return SAVED, f"from step {step}. {said}"
 
 
-def _config(length: str) -> ConfigDict:
+def _evaluate(folder: pathlib.Path, original: Undamaged) -> tuple[int, bool]:
+    """The step that is evaluated, and True if its state is the one that was saved."""
+    from common.run import trained
+
+    run = trained.load(folder)
+    return run.step, run.step in original.saved and _state(run).same(original.saved[run.step])
+
+
+def _train_on(folder: pathlib.Path, original: Undamaged) -> tuple[int, bool]:
+    """The step that training goes on from, and True if it leads where the undamaged checkpoint of this step does."""
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        _train(folder, LONGER)
+    found = re.search(r"going on from step (\d+)", printed.getvalue())
+    step = int(found[1]) if found else 0
+    return step, step in original.continued and _evaluated(folder, "last").same(original.continued[step])
+
+
+def _evaluated(folder: pathlib.Path, checkpoint: str) -> State:
+    from common.run import trained
+
+    return _state(trained.load(folder, checkpoint))
+
+
+def _state(run) -> State:
+    import jax
+
+    from common.data import datasets
+    from common.run import trained
+
+    leaves = [np.ravel(np.asarray(leaf)) for leaf in jax.tree.leaves(run.variables)]
+    text = run.config.data.to_json()
+    if text not in _test_images:
+        _test_images[text] = datasets.load(run.config.data).test
+    return State(np.concatenate(leaves), trained.predictions(run, _test_images[text]).error)
+
+
+def _config(steps: int) -> ConfigDict:
     from configs import lenet5_mnist_modern
 
     config = lenet5_mnist_modern.get_config()
@@ -122,8 +239,13 @@ def _config(length: str) -> ConfigDict:
         {
             "data.source": "digits",
             "data.resize": 28,
-            "train.batch_size": 64,
-            "train.length": length,
+            "data.limit": 64,
+            "train.batch_size": 16,
+            "train.length": f"{steps} steps",
+            "train.log_every": "1 steps",
+            "evaluate.every": "2 steps",
+            "checkpoint.every": "2 steps",
+            "checkpoint.keep": 4,
             "schedule.name": "constant",
             "schedule.warmup": "0 steps",
             "mesh.devices": 1,
@@ -132,27 +254,33 @@ def _config(length: str) -> ConfigDict:
     return config
 
 
-def _train(folder: pathlib.Path, length: str) -> None:
+def _train(folder: pathlib.Path, steps: int) -> None:
     from common import train
 
-    train.fit(_config(length), folder)
+    train.fit(_config(steps), folder)
 
 
-def _train_on(folder: pathlib.Path) -> bool:
-    """Trains for another epoch; True, since what it goes on from has been compared by the reader."""
-    _train(folder, LONGER)
-    return True
+def main() -> None:
+    """Counts how evaluation and training end after each damage."""
+    import jax
 
-
-def _evaluate(folder: pathlib.Path) -> bool:
-    """True if the error of the run that is opened is one that was saved with a checkpoint."""
-    from common.data import datasets
-    from common.run import checkpoints, trained
-
-    run = trained.load(folder)
-    error = trained.predictions(run, datasets.load(run.config.data).test).error
-    saved = [checkpoints.saved_error(folder, step) for step in checkpoints.steps(folder)]
-    return any(known is None or abs(error - known) < 1e-6 for known in saved)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory(prefix="damages-") as fresh:
+        root = pathlib.Path(_FOLDER.value or fresh).absolute()
+        root.mkdir(parents=True, exist_ok=True)
+        # Every start of training traces its programs again; none is compiled twice.
+        jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        outcomes = campaign(root, _EVERY.value, _SEED.value)
+    bad = [f"{one.damage}, {one.use}: {one.end}: {one.detail}" for one in outcomes if one.end in BAD]
+    print("\n".join(bad))
+    counts = collections.Counter(f"{one.use}: {one.end}" for one in outcomes)
+    counts |= {"damages": len({one.damage for one in outcomes})}
+    measured = {name: spread([float(count)]) for name, count in sorted(counts.items())}
+    for name in (f"{use}: {end}" for use in ("evaluated", "trained on") for end in BAD):
+        measured.setdefault(name, spread([0.0]))
+    command = f"python -m benchmarks.damages --every={_EVERY.value} --seed={_SEED.value}"
+    record(pathlib.Path(_OUT.value), "damages of a workdir", measured, command, bad=bad)
 
 
 if __name__ == "__main__":

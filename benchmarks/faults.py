@@ -1,62 +1,63 @@
-"""Runs that are killed at random moments: `python -m benchmarks.faults [--kills=100]`.
+"""Runs that are killed on purpose: `python -m benchmarks.faults [--each=20] [--kills=200] [--folder=DIR]`.
 
-A small network learns digits, in one process or in a group, and evaluates and saves much more often than usual. At a
-random moment between its start and the end of the run a process is killed outright or, one time in four, asked to stop.
-Then the same command is given again, and nothing is repaired in between. Each run must finish with the parameters of an
-undisturbed one, to the bit. Writes results/benchmark_faults.json after each run.
+A small network learns digits, in one process or in a group, and evaluates and saves much more often than usual. When
+the run's files show the phase that is wanted (start, restore, train, evaluate or save), a process is killed outright
+or, one time in four, asked to stop. Then the same command is given again, and nothing is repaired in between. Each run
+must finish with the parameters of an undisturbed one, to the bit. The campaign goes on until every phase has had
+`--each` faults with every number of processes, and all together are `--kills`.
 
-These are counted, and should all be zero: complete checkpoints that could not be read after a kill; hangs (a process
+These are counted, and should all be zero: complete checkpoints that the next start did not go on from; hangs (a process
 still there a minute and a half after another had died); runs that did not finish; runs that ended with other
 parameters. The time from a kill until all other processes have ended is measured.
+
+With `--folder` the runs so far are in DIR/runs.jsonl, one JSON object a line, and the same command goes on after them;
+Ctrl-C or SIGTERM stops it between two of its steps and loses only the run at hand. A fault takes about 10 s on two
+idle cores with one process and 20 s with two: 200 faults take 50 minutes. Writes results/benchmark_faults.json after
+each run.
 """
 
 import collections
-import dataclasses
+import contextlib
+import json
 import pathlib
 import random
+import shutil
 import signal
+import sys
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
 
 from absl import flags
 
 from benchmarks import groups
-from benchmarks.measure import Measured, record, spread
+from benchmarks.fault_counts import PHASES, Fault, Outcome, earlier, keep, missing, summarised
+from benchmarks.measure import record
 from common import launch
 
-_KILLS = flags.DEFINE_integer("kills", 100, "number of faults", lower_bound=1)
+_KILLS = flags.DEFINE_integer("kills", 200, "least number of faults", lower_bound=1)
+_EACH = flags.DEFINE_integer("each", 20, "least number of faults in each phase, with each number of processes")
 _SIZES = flags.DEFINE_list("processes", ["1", "2"], "numbers of processes in a group, taken in turn")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the random moments")
-_OUT = flags.DEFINE_string("out", "results/benchmark_faults.json", "file of the result")
+_SEED = flags.DEFINE_integer("seed", 0, "seed of the phases, moments and signals")
+_FOLDER = flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on; '' is a new one")
+_OUT = flags.DEFINE_string("out", "results/benchmark_faults.json", "file of the result", allow_override=True)
 
-STEPS, FAULTS_PER_RUN, PATIENCE = 1000, 10, 90.0
-START = 0.4  # the part of an undisturbed run before its first update, about
+STEPS, FAULTS_PER_RUN, PATIENCE = 200, 10, 90.0
+POLL_SECONDS = 0.002
+LONGEST_DELAY = {"start": 4.0, "restore": 0.3, "train": 0.05, "evaluate": 0.05, "save": 0.03}  # seconds in a phase
 RUN = (
     "--config=configs/lenet5_folder.py",
     "--config.data.source=digits",
     "--config.mesh.devices=0",
-    "--config.mesh.heartbeat_timeout=20",
-    "--config.mesh.start_timeout=60",
+    "--config.mesh.heartbeat_timeout=12",
+    "--config.mesh.start_timeout=30",
     f"--config.train.length={STEPS}steps",
-    "--config.train.log_every=50steps",
+    "--config.train.log_every=10steps",
     "--config.schedule.warmup=5steps",
     "--config.evaluate.every=10steps",
     "--config.checkpoint.every=10steps",
-    "--config.evaluate.batch_size=50",
+    "--config.evaluate.batch_size=20",
 )
-
-
-@dataclasses.dataclass
-class Fault:
-    """One fault: the signal, the run's phase then, checkpointed steps before and after it, seconds until all ended."""
-
-    signal: str
-    phase: str
-    processes: int
-    saved_before: int
-    restored: int
-    noticed_seconds: float
-    hang: bool
 
 
 class Group:
@@ -66,16 +67,18 @@ class Group:
         self._log = folder.with_suffix(".log").open("ab")
         self._log.write(b"=== start\n")
         self._log.flush()
+        self.began = time.time()
         self.processes = groups.start_group(size, *RUN, f"--workdir={folder}", cache=cache, log=self._log)
 
     def wait(self, seconds: float) -> bool:
         """Waits until all have ended, at most this long; returns whether they have."""
         deadline = time.monotonic() + seconds
-        while (running := self._running()) and time.monotonic() < deadline:
+        while (running := self.running()) and time.monotonic() < deadline:
             time.sleep(0.02)
         return not running
 
-    def _running(self) -> bool:
+    def running(self) -> bool:
+        """True while a process runs."""
         return any(process.poll() is None for process in self.processes)
 
     def end(self) -> None:
@@ -87,52 +90,97 @@ class Group:
         self._log.close()
 
 
-def phase(folder: pathlib.Path, log: pathlib.Path) -> str:
-    """The phase of a run, read off its files: 'start', 'restore', 'save', 'evaluate' or 'train'."""
-    text = log.read_text(errors="replace").rpartition("=== start\n")[2]
+@contextlib.contextmanager
+def started(folder: pathlib.Path, size: int, cache: pathlib.Path) -> Iterator[Group]:
+    """A start of a run, whose processes end with the block."""
+    group = Group(folder, size, cache)
+    try:
+        yield group
+    finally:
+        group.end()
+
+
+def phase(folder: pathlib.Path, began: float) -> str:
+    """The phase of a run that was started at the time `began`, read off its files: one of `PHASES`.
+
+    The lock is taken before a checkpoint is looked for, and the opening lines follow its restoring. A run without a
+    checkpoint has nothing to restore, and is at its start until then.
+    """
+    lock = folder / "lock"
+    if not lock.exists() or lock.stat().st_mtime < began:
+        return "start"
+    text = folder.with_suffix(".log").read_text(errors="replace").rpartition("=== start\n")[2]
+    if "activations that" not in text:
+        return "restore" if groups.newest_step(folder) else "start"
     if any("tmp" in path.name for path in (folder / "checkpoints").glob("*")):
         return "save"
-    if " train " not in text and " test " not in text:
-        return "restore" if "workdir" in text or groups.newest_step(folder) else "start"
-    return "evaluate" if text.rstrip().rpartition("\n")[2].count(" train ") else "train"
+    records = [line for line in text.splitlines() if line.startswith("step ")]
+    return "evaluate" if records and "  train  " in records[-1] else "train"
 
 
-def undisturbed(folder: pathlib.Path, size: int, cache: pathlib.Path) -> float:
-    """Seconds that an undisturbed run takes."""
-    started = time.monotonic()
-    group = Group(folder, size, cache)
-    if not group.wait(600) or any(process.returncode for process in group.processes):
-        raise RuntimeError(f"the undisturbed run failed; see {folder.with_suffix('.log')}")
-    group.end()
-    return time.monotonic() - started
+def undisturbed(folder: pathlib.Path, size: int, cache: pathlib.Path) -> None:
+    """Makes the run without faults, unless it is there."""
+    if (folder / "summary.json").exists():
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    with started(folder, size, cache) as group:
+        if not group.wait(600) or any(process.returncode for process in group.processes):
+            raise RuntimeError(f"the undisturbed run failed; see {folder.with_suffix('.log')}")
 
 
-def disturbed(folder: pathlib.Path, size: int, cache: pathlib.Path, seconds: float, rng: random.Random) -> list[Fault]:
-    """Makes a run with its share of faults, then lets it finish; returns the faults."""
-    faults = []
-    while len(faults) < FAULTS_PER_RUN:
-        group = Group(folder, size, cache)
-        # Two moments in three lie after the start, when there is something to lose. A resumed run is shorter.
-        low = 0.0 if rng.random() < 1 / 3 else START
-        high = START + (1 - START) * (1 - groups.newest_step(folder) / STEPS)
-        if group.wait(seconds * rng.uniform(low, high)):
-            group.end()
+def disturbed(
+    folder: pathlib.Path, size: int, cache: pathlib.Path, wanted: Sequence[str], rng: random.Random
+) -> tuple[list[Fault], int]:
+    """Makes a run with a fault in each of some phases, then lets it finish; the faults, and the starts that lost.
+
+    A run that ends before it shows a phase has no more faults.
+    """
+    faults: list[Fault] = []
+    lost, over = 0, False
+    for aim in (*wanted, None):
+        before, starts = groups.newest_step(folder), _starts(folder)
+        if aim == "restore" and not before:
+            aim = "train"  # there is nothing to restore yet
+        with started(folder, size, cache) as group:
+            if aim is None:
+                group.wait(600)
+            elif _shows(aim, group, folder, rng):
+                faults.append(_one_fault(group, folder, size, rng))
+            else:
+                over = True
+        resumed = _starts(folder)[len(starts) :]
+        lost += any(step < before for step in resumed)
+        if over:
             break
-        faults.append(_one_fault(group, folder, size, rng))
-    group = Group(folder, size, cache)
-    group.wait(600)
-    group.end()
-    return faults
+    return faults, lost
+
+
+def _starts(folder: pathlib.Path) -> list[int]:
+    """The step of each start that reached its first update."""
+    path = folder / "history.jsonl"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+    return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+
+
+def _shows(aim: str, group: Group, folder: pathlib.Path, rng: random.Random) -> bool:
+    """Waits until a run shows a phase and a moment more; False if it ends before."""
+    intervals = rng.randrange(4) if aim in ("train", "evaluate", "save") else 0  # so as not to hit the first one always
+    after = groups.newest_step(folder) + 10 * intervals
+    while phase(folder, group.began) != aim or groups.newest_step(folder) < after:
+        if not group.running():
+            return False
+        time.sleep(POLL_SECONDS)
+    group.wait(rng.uniform(0, LONGEST_DELAY[aim]))
+    return group.running()
 
 
 def _one_fault(group: Group, folder: pathlib.Path, size: int, rng: random.Random) -> Fault:
     number = signal.SIGTERM if rng.random() < 0.25 else signal.SIGKILL
-    before, now = groups.newest_step(folder), phase(folder, folder.with_suffix(".log"))
+    before, now = groups.newest_step(folder), phase(folder, group.began)
     hit = time.monotonic()
     groups.send(group.processes[rng.randrange(size)], number)
     ended = group.wait(PATIENCE)
     seconds = time.monotonic() - hit
-    group.end()
     return Fault(number.name, now, size, before, groups.newest_step(folder), seconds, hang=not ended)
 
 
@@ -143,7 +191,7 @@ def parameters(folder: pathlib.Path) -> list:
 
     from common.run import trained
 
-    return [np.asarray(leaf) for leaf in jax.tree.leaves(trained.load(folder, step=STEPS).variables)]
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(trained.load(folder, str(STEPS)).variables)]
 
 
 def same(one: pathlib.Path, other: pathlib.Path) -> bool:
@@ -153,53 +201,54 @@ def same(one: pathlib.Path, other: pathlib.Path) -> bool:
     return all(np.array_equal(a, b) for a, b in zip(parameters(one), parameters(other), strict=True))
 
 
-def summarised(faults: list[Fault], runs: collections.Counter) -> Measured:
-    """The recorded numbers: counts of faults and runs, and the seconds until all others had ended."""
-    kinds = {
-        "fell on a run at": (fault.phase for fault in faults),
-        "were a": (fault.signal for fault in faults),
-        "fell on groups of": (str(fault.processes) for fault in faults),
-    }
-    counts = {"faults": len(faults), "runs": runs["runs"]}
-    for what, found in kinds.items():
-        counts |= {f"faults that {what} {kind}": count for kind, count in sorted(collections.Counter(found).items())}
-    counts |= {
-        "complete checkpoints lost": sum(fault.restored < fault.saved_before for fault in faults),
-        "hangs": sum(fault.hang for fault in faults),
-        "runs that did not finish": runs["unfinished"],
-        "runs that ended with other parameters": runs["different"],
-        "runs with a damaged checkpoint": runs["damaged"],
-    }
-    measured = {name: spread([count]) for name, count in counts.items()}
-    waits = [fault.noticed_seconds for fault in faults if fault.processes > 1]
-    return {**measured, "seconds until all others had ended": spread(waits)} if waits else measured
+def one_run(root: pathlib.Path, number: int, size: int, short: collections.Counter[str], seed: int) -> Outcome:
+    """Makes a run whose faults aim at the phases that are `short` of faults; its folder stays if it went wrong."""
+    rng = random.Random(f"{seed} {number}")
+    folder, calm = root / f"run{number}", root / f"calm{size}"
+    shutil.rmtree(folder, ignore_errors=True)  # of a campaign that was stopped
+    folder.with_suffix(".log").unlink(missing_ok=True)
+    names = [name for name, count in short.items() if count > 0] or list(PHASES)
+    wanted = [names[place % len(names)] for place in range(FAULTS_PER_RUN)]
+    rng.shuffle(wanted)
+    faults, lost = disturbed(folder, size, root / "compiled", wanted, rng)
+    finished = (folder / "summary.json").exists()
+    different, damaged = finished and not same(folder, calm), (folder / "damaged").exists()
+    if finished and not (different or damaged or lost):
+        shutil.rmtree(folder)
+    return Outcome(number, size, tuple(faults), lost, finished, different, damaged)
+
+
+def campaign(root: pathlib.Path, sizes: Sequence[int], out: pathlib.Path) -> None:
+    """Disturbs runs until there were enough faults, and writes the outcome after each."""
+    root.mkdir(parents=True, exist_ok=True)
+    outcomes = earlier(root / "runs.jsonl")
+    for size in sizes:
+        undisturbed(root / f"calm{size}", size, root / "compiled")
+    command = f"python -m benchmarks.faults --each={_EACH.value} --kills={_KILLS.value} --seed={_SEED.value}"
+    while True:
+        short = missing(outcomes, sizes, _EACH.value)
+        # The number of processes that lacks most comes first; in turn, where none lacks any.
+        size = max(sizes, key=lambda size: (sum(max(0, n) for n in short[size].values()), -_runs(outcomes, size)))
+        enough = sum(len(run.faults) for run in outcomes) >= _KILLS.value
+        if enough and all(count <= 0 for counts in short.values() for count in counts.values()):
+            break
+        found = one_run(root, len(outcomes), size, short[size], _SEED.value)
+        outcomes.append(found)
+        keep(root / "runs.jsonl", found)
+        record(out, "faults", summarised(outcomes), command)
+        sys.stdout.flush()
+
+
+def _runs(outcomes: Sequence[Outcome], size: int) -> int:
+    return sum(run.processes == size for run in outcomes)
 
 
 def main() -> None:
-    """Disturbs runs until there were enough faults, and writes the outcome."""
-    rng = random.Random(_SEED.value)
+    """Runs the campaign in its folder."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sizes = [int(size) for size in _SIZES.value]
-    faults, runs, calm, seconds = [], collections.Counter(), {}, {}
-    with tempfile.TemporaryDirectory(prefix="faults-") as name:
-        root = pathlib.Path(name)
-        for size in sizes:
-            calm[size] = root / f"calm{size}"
-            undisturbed(root / f"first{size}", size, root / "compiled")  # fills the cache
-            seconds[size] = undisturbed(calm[size], size, root / "compiled")
-        while len(faults) < _KILLS.value:
-            size = sizes[runs["runs"] % len(sizes)]
-            folder = root / f"run{runs['runs']}"
-            found = disturbed(folder, size, root / "compiled", seconds[size], rng)
-            if len(found) < FAULTS_PER_RUN:  # it ended before the moment drawn: runs have become faster
-                seconds[size] *= 0.7
-            faults += found
-            runs["runs"] += 1
-            finished = (folder / "summary.json").exists()
-            runs["unfinished"] += not finished
-            runs["different"] += finished and not same(folder, calm[size])
-            runs["damaged"] += (folder / "damaged").exists()
-            command = f"python -m benchmarks.faults --kills={_KILLS.value} --seed={_SEED.value}"
-            record(pathlib.Path(_OUT.value), "faults", summarised(faults, runs), command)
+    with tempfile.TemporaryDirectory(prefix="faults-") as fresh:
+        campaign(pathlib.Path(_FOLDER.value or fresh).absolute(), sizes, pathlib.Path(_OUT.value))
 
 
 if __name__ == "__main__":

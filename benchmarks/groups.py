@@ -40,9 +40,10 @@ def start_group(
 ) -> list[Process]:
     """Starts `python -m common.main ARGUMENTS` as `count` processes; a single one has no supervisor.
 
-    Compiled programs are kept in `cache`. The processes' output goes to `log`, or to pipes without one.
+    Compiled programs are kept in `cache`. The processes' output goes to `log`, line by line, or to pipes without one.
     """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
+    environment["PYTHONUNBUFFERED"] = "1"
     command = [sys.executable, "-m", "common.main", *arguments]
     line = f"--coordinator=localhost:{free_port()}"
     pipes = {"stdout": log or subprocess.PIPE, "stderr": subprocess.STDOUT if log else subprocess.PIPE, "text": True}

@@ -63,7 +63,7 @@ def run(main: Callable[..., None]) -> None:
     with _without_stuck_threads():
         try:
             with errors.reported(), _limits():
-                app.run(lambda argv: main(*argv[1:]), flags_parser=_parse)
+                app.run(lambda argv: main(*argv[1:]), flags_parser=parse)
         except KeyboardInterrupt:  # before a run watches for it, or a second one
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
@@ -143,7 +143,8 @@ def given_number(arguments: Sequence[str], name: str) -> int | None:
     return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse(argv: Sequence[str]) -> list[str]:
+    """Sets the flags from a command line; returns its other arguments after the program. UserError for a mistake."""
     from ml_collections import ConfigDict
 
     config = given(argv, "config")

@@ -164,11 +164,12 @@ def _reading() -> Iterator[None]:
         raise BadImageError("is not an image that Pillow can read") from error
     except Image.DecompressionBombError as error:
         raise BadImageError(f"is refused: {error}") from error
-    except (OSError, SyntaxError, ValueError, TypeError, LookupError, ArithmeticError, EOFError) as error:
-        # Pillow's decoders promise no common base class for damaged files.
+    except UserError:
+        raise
+    except Exception as error:  # Pillow's decoders promise no common base class for damaged files
         if isinstance(error, OSError) and error.errno in _UNREADABLE:
             raise BadImageError(f"cannot be read: {error.strerror}") from error
-        raise BadImageError(f"is a damaged image: {error}") from error
+        raise BadImageError(f"is a damaged image: {error or type(error).__name__}") from error
 
 
 def _decode(image: Image.Image) -> Image.Image:

@@ -179,7 +179,7 @@ def _from_file(path: pathlib.Path, family: str, classifier: Classifier) -> Given
     ours = _flatten(shapes(classifier.module, classifier))
     if weights is None or not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
         return Given(traverse_util.unflatten_dict(arrays, sep="/"), str(path), None)
-    found = [len(arrays[name]) for name in weights.HEAD_BIAS if name in arrays]
+    found = [arrays[name].size for name in weights.HEAD_BIAS if name in arrays and arrays[name].size]
     module = classifier.module.clone(num_classes=found[0]) if found else classifier.module
     return Given(weights.from_published(arrays, module, shapes(module, classifier)), str(path), None)
 

@@ -18,6 +18,8 @@ from common.errors import UserError, listed
 
 State = Mapping[str, np.ndarray]
 
+_AXES = {"convolution": (3, 2, 0, 1), "dense": (1, 0)}  # of ours, in PyTorch's order
+
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
@@ -72,13 +74,13 @@ def to_ours(state: State, entries: Sequence[Entry], like: PyTree, unused: Iterab
         raise UserError(f"the checkpoint is another network's: it {' and '.join(faults)}; choose its variant")
     arrays = {}
     for entry in entries:
-        array = _to_ours(np.asarray(state[entry.theirs]), entry)
-        if array.shape != shapes[entry.ours].shape:
+        array, shape = np.asarray(state[entry.theirs]), shapes[entry.ours].shape
+        if array.shape != tuple(shape[axis] for axis in _AXES.get(entry.layout, range(len(shape)))):
             raise UserError(
-                f"the checkpoint's '{entry.theirs}' has shape {state[entry.theirs].shape}, which does not fit "
-                f"'{entry.ours}' of shape {shapes[entry.ours].shape}"
+                f"the checkpoint's '{entry.theirs}' has shape {array.shape}, which does not fit '{entry.ours}' of "
+                f"shape {shape}"
             )
-        arrays[entry.ours] = array
+        arrays[entry.ours] = _to_ours(array, entry)
     return traverse_util.unflatten_dict(arrays, sep="/")
 
 
@@ -102,7 +104,7 @@ def _to_ours(array: np.ndarray, entry: Entry) -> np.ndarray:
 
 def _to_theirs(array: np.ndarray, entry: Entry) -> np.ndarray:
     if entry.layout == "convolution":
-        return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
+        return np.ascontiguousarray(array.transpose(_AXES["convolution"]))
     if entry.layout == "same":
         return array
     array = array.T

@@ -7,7 +7,8 @@ processes ends in one line that names the missing ones, and in its own exit code
 - A process is lost during training. A thread of every process writes a pulse to the primary's store, even while the
   main thread is stuck in communication. A process whose communication fails checks whose pulse has stopped and
   announces the loss, and all processes exit. The primary also announces the loss of a process whose pulse it has not
-  seen for half of the heartbeat time. If that fails, JAX's heartbeats end the run: see `common.processes.supervise`.
+  seen for the heartbeat time, and the others exit when the primary has not taken theirs for as long. If that fails,
+  JAX's own heartbeats, which are slower, end the run: see `common.processes.supervise`.
 """
 
 import contextlib
@@ -31,6 +32,9 @@ _PULSE_SECONDS = 1.0  # from one pulse to the next
 _SILENCE_SECONDS = 4.0  # after communication has failed, a process without a pulse for this long is gone
 _FAREWELL_SECONDS = 2.0  # enough for an announcement or a failure to reach every process
 _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadline|heartbeat|barrier|coordinat", re.I)
+# JAX's processes report at every half of JAX's heartbeat time, so it notices a loss after half to all of that time.
+# With three times ours, that is later than our pulses, which name the lost process.
+_JAX_HEARTBEATS = 3
 _leaving = threading.Event()  # set when the run is over: from then on no process counts as lost
 
 
@@ -87,13 +91,16 @@ def start(
         processes,
         process_id,
         initialization_timeout=int(start_timeout),
-        heartbeat_timeout_seconds=int(heartbeat_timeout),
+        heartbeat_timeout_seconds=int(heartbeat_timeout) * _JAX_HEARTBEATS,
         shutdown_timeout_seconds=int(heartbeat_timeout),
     )
     faulthandler.disable()  # JAX's runtime says why it aborts; a stack of each thread would bury that
     threading.Thread(target=_listen, daemon=True, name="announcements").start()
-    threading.Thread(target=_pulse, args=(heartbeat_timeout,), daemon=True, name="pulse").start()
+    limit = max(heartbeat_timeout, _SILENCE_SECONDS) / _PULSE_SECONDS
+    taken = threading.Event()
+    threading.Thread(target=_pulse, args=(limit, taken), daemon=True, name="pulse").start()
     if not is_primary():
+        threading.Thread(target=_watch_primary, args=(limit, taken), daemon=True, name="primary").start()
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only the primary prints
 
 
@@ -207,11 +214,11 @@ def _pulses() -> dict[int, str]:
     return {int(key.rpartition("/")[2]): beat for key, beat in _client().key_value_dir_get("pulse")}
 
 
-def _pulse(heartbeat_timeout: float) -> None:
-    """Sends this process's pulse; the primary announces a loss after half the heartbeat time without a pulse.
+def _pulse(limit: float, taken: threading.Event) -> None:
+    """Sends this process's pulse; the primary announces the loss of a process that misses more than `limit` of them.
 
-    A process that waits in vain for others, as in a save, would notice nothing: JAX's heartbeats would end it without
-    naming the lost process.
+    A process that waits in vain for others, as in a save, would notice nothing. `taken` is set whenever the primary has
+    taken a pulse.
     """
     import jax
 
@@ -224,13 +231,24 @@ def _pulse(heartbeat_timeout: float) -> None:
             pulses = _pulses() if number == 0 else {}
         except Exception:  # noqa: BLE001  the primary has gone: `_listen` notices
             return
+        taken.set()
         seen |= {who: (pulse, beat) for who, pulse in pulses.items() if seen.get(who, ("",))[0] != pulse}
-        limit = max(heartbeat_timeout / 2, _SILENCE_SECONDS) / _PULSE_SECONDS
         missing = [who for who, (_, since) in seen.items() if beat - since > limit]
         if missing and not _leaving.is_set():
             leave_lost(missing)
         if _leaving.wait(_PULSE_SECONDS):
             return
+
+
+def _watch_primary(limit: float, taken: threading.Event) -> None:
+    """Exits when the primary takes no pulse for more than `limit` beats: one that is suspended keeps calls waiting."""
+    missed = 0
+    while missed <= limit:
+        if _leaving.wait(_PULSE_SECONDS):
+            return
+        missed = 0 if taken.is_set() else missed + 1
+        taken.clear()
+    _end_lost([0])
 
 
 def _listen() -> None:

@@ -1,23 +1,21 @@
-"""Random options: every config is either taken or refused in one line. `make fuzz` tries a hundred times as many."""
+"""Random options in the configs of the repository."""
 
 import functools
 import importlib
-import os
 import pathlib
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common import config as config_lib
 from common import models
 from common.data.datasets import Info
-from common.errors import UserError, one_line
 from common.optim import optimizers
 from common.training.steps import check_support
+from tests.fuzz.endings import ends_well, tried
 
-EXAMPLES = int(os.environ.get("LINEAGE_FUZZ", "60"))
-CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[1] / "configs").glob("[a-z]*.py"))
+CONFIGS = sorted(path.stem for path in (pathlib.Path(__file__).parents[2] / "configs").glob("[a-z]*.py"))
 INFO = Info("fuzz", 10, tuple("0123456789"), (32, 32, 1), 1000, 100)
 
 NUMBERS = st.one_of(
@@ -72,24 +70,18 @@ def configs(draw):
     return config
 
 
-@settings(
-    max_examples=EXAMPLES,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
-)
+def taken(config):
+    """Checks a config as a run does before it loads anything."""
+    config_lib.validate(config)
+    classifier = models.make_classifier(config.model, INFO)
+    check_support(config, classifier)
+    optimizers.make_optimizer(config, INFO.train_size)
+
+
+@tried(60)
 @given(configs())
 def test_a_config_is_taken_or_refused_in_one_line(config):
-    try:
-        config_lib.validate(config)
-        classifier = models.make_classifier(config.model, INFO)
-        check_support(config, classifier)
-        optimizers.make_optimizer(config, INFO.train_size)
-    except UserError as error:
-        line = one_line(error)
-        assert line
-        assert len(line.splitlines()) == 1
-        assert len(line) < 1100
+    ends_well("config", taken, config)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

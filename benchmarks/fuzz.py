@@ -1,0 +1,51 @@
+"""Random inputs, counted: `python -m benchmarks.fuzz [--times=2]`.
+
+Runs the tests in `tests/fuzz`, which give the tools random options, command lines, files of weights, images, folders
+and damaged workdirs, and counts how each input ended: taken, refused in one line, with a traceback, or not at all
+('hang'). The last two should be zero. The inputs are the same each time. Writes results/benchmark_fuzz.json.
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from absl import flags
+
+from benchmarks.groups import ROOT
+from benchmarks.measure import record, spread
+from common import launch
+
+_TIMES = flags.DEFINE_integer("times", 2, "inputs of each test, as a multiple of those in `make test`", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "results/benchmark_fuzz.json", "file of the result", allow_override=True)
+
+
+def main() -> None:
+    """Counts the ends of all inputs."""
+    from tests.fuzz import endings
+
+    with tempfile.TemporaryDirectory() as folder:
+        ends = pathlib.Path(folder, "ends.jsonl")
+        environment = {**os.environ, "LINEAGE_FUZZ": str(_TIMES.value), "LINEAGE_FUZZ_RECORD": str(ends)}
+        command = [sys.executable, "-m", "pytest", "--timeout=0", "-p", "no:cacheprovider", "tests/fuzz"]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        counts, bad = endings.counts(ends)
+    kinds = sorted({kind for kind, _ in counts})
+    found = {"inputs": sum(counts.values())}
+    for kind in kinds:
+        found |= {f"{kind}: {end}": counts[kind, end] for end in ("taken", "refused in one line", "traceback", "hang")}
+    measured = {name: spread([count]) for name, count in found.items()}
+    seed = "derived from each test's name"
+    record(
+        pathlib.Path(_OUT.value),
+        "random inputs",
+        measured,
+        f"python -m benchmarks.fuzz --times={_TIMES.value}",
+        seed=seed,
+        bad=bad,
+    )
+
+
+if __name__ == "__main__":
+    launch.run(main)
