@@ -174,13 +174,14 @@ def _reading() -> Iterator[None]:
 
 def _decode(image: Image.Image) -> Image.Image:
     """The image as grey (mode L) or RGB, upright and opaque."""
+    grey = image.mode in _GREY_MODES  # as the header has it, and `read_shape`: loading an icon may change its mode
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     if upright.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode in ("I", "F"):
         raise BadImageError(f"has 32-bit pixels (Pillow's mode {upright.mode}); expected 8 or 16 bits a channel")
-    mode = "L" if upright.mode in _GREY_MODES else "RGB"
+    mode = "L" if grey else "RGB"
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
