@@ -51,7 +51,7 @@ def pretrained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pretrained")
     made = vit_digits.get_config()
     made.model.update(TINY)
-    made.data.resize = 8
+    made.data.resize, made.data.limit, made.data.holdout, made.train.batch_size = 8, 64, 0.05, 32
     made.train.length = made.evaluate.every = made.checkpoint.every = "1 epoch"
     made.schedule.warmup = "0 steps"
     train.fit(made, folder)
