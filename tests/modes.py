@@ -1,6 +1,6 @@
-"""Losses of a few updates on a mesh of simulated devices, printed as JSON: `python -m tests.modes NAME [NAME ...]`.
+"""Losses of a few updates on a mesh of simulated devices, printed as JSON: `python -m tests.modes NETWORK MODE ...`.
 
-Every network learns in each mode: on one device, data parallel, fully sharded, and both on a two-axis mesh.
+The modes are one device, data parallel, fully sharded, and both on a two-axis mesh.
 """
 
 import functools
@@ -50,8 +50,8 @@ def config_of(name):
     return config
 
 
-def losses(config):
-    """For each mode: the mean loss of each update, and bytes on each device of parameters and optimizer state."""
+def losses(config, modes):
+    """For each mode: the mean loss of each update, and the bytes of parameters and optimizer state on each device."""
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = make_optimizer(config, len(dataset.train))
@@ -59,7 +59,7 @@ def losses(config):
     fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
     averaged = config.optimizer.ema > 0
     start = jax.device_get(jax.jit(functools.partial(create_state, classifier, optimizer, config.seed, averaged))())
-    return {mode: _losses(config, dataset, fixed, start, *MODES[mode]) for mode in MODES}
+    return {mode: _losses(config, dataset, fixed, start, *MODES[mode]) for mode in modes}
 
 
 def _losses(config, dataset, fixed, start, devices, fsdp):
@@ -89,4 +89,4 @@ def _losses(config, dataset, fixed, start, devices, fsdp):
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: losses(config_of(name)) for name in sys.argv[1:]}))
+    print(json.dumps(losses(config_of(sys.argv[1]), sys.argv[2:])))

@@ -5,6 +5,7 @@ import json
 
 import jax
 import numpy as np
+import optax
 import pytest
 from ml_collections import ConfigDict
 from PIL import Image
@@ -17,6 +18,7 @@ from common.devices import mesh
 from common.errors import UserError
 from common.run import trained
 from configs import lenet5_mnist
+from tests import networks
 from tests.digits_run import digits_run
 from tests.runs import refused, run
 
@@ -138,7 +140,7 @@ def test_the_smallest_penalty_is_the_likeliest_class():
     info = Info("digits", 10, tuple("0123456789"), (32, 32, 1), 100, 100)
     classifier = models.make_classifier(config.model, info)
     images = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
-    variables = classifier.module.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))
+    variables = networks.state(classifier, optax.sgd(0.1)).variables()
     run = trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
     inputs = trained.network_input(run, jax.numpy.asarray(images))
     penalties = np.asarray(classifier.module.apply(variables, inputs), np.float64)

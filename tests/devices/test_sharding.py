@@ -10,7 +10,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from benchmarks import collectives, scaling
 from common.devices import sharding
-from tests.modes import NETWORKS
+from tests.modes import MODES, NETWORKS
 from tests.runs import ROOT, environment, run
 
 
@@ -47,16 +47,21 @@ def printed(*arguments, module):
     return json.loads(output.strip().splitlines()[-1])
 
 
-# Slow: a campaign over all architectures. One rule serves all. The one that is always tested has loops, attention,
-# dropout and gradient accumulation; batch normalisation on eight devices is tested in tests/resnet/test_resnet_layers.
-QUICK = ("vit",)
+# One rule serves all architectures. The network that is always tested has loops, attention,
+# dropout and gradient accumulation, and its mode both axes of the mesh; batch normalisation on eight devices is tested
+# in tests/nn/test_batch_norm.py.
+def test_a_mesh_of_two_axes_has_the_losses_of_one_device():
+    found = printed("vit", "one device", "data and fsdp", module="tests.modes")
+    one, mode = found["one device"], found["data and fsdp"]
+    assert one["losses"][0] != one["losses"][-1]
+    assert mode["losses"] == pytest.approx(one["losses"], rel=2e-3)
+    assert mode["bytes"] < one["bytes"]
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS]
-)
+@pytest.mark.slow  # a campaign over all architectures
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_mode_has_the_losses_of_one_device(name):
-    found = printed(name, module="tests.modes")[name]
+    found = printed(name, *MODES, module="tests.modes")
     one = found.pop("one device")
     assert one["losses"][0] != one["losses"][-1]
     for mode in found.values():
