@@ -73,10 +73,16 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The summary of a finished run."""
+    """The summary of a finished run; UserError where there is none, or none that `result_line` can read."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
-    return workdir.read_json(folder / workdir.SUMMARY)
+    content = workdir.read_json(folder / workdir.SUMMARY)
+    try:
+        result_line(content)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{folder / workdir.SUMMARY} is damaged: it is not the summary of a run ({said})") from error
+    return content
 
 
 def write(folder: pathlib.Path, config: ConfigDict, resumed_from: int, skipped: list[str]) -> dict[str, Any]:

@@ -73,7 +73,7 @@ def read(content, ending):
         return image
 
 
-@tried(300)
+@tried(150)
 @given(st.data(), st.sampled_from(ENDINGS))
 def test_a_damaged_image_is_read_or_refused(data, ending):
     read(data.draw(damaged(files())), ending)
