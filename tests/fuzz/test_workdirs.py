@@ -6,6 +6,7 @@ import pathlib
 import shutil
 import tempfile
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,6 +110,7 @@ def error_of(run):
     return trained.predictions(run, images_of_test()).error
 
 
+@pytest.mark.slow  # tests/run/test_checkpoints.py damages checkpoints, too
 @tried(2)
 @given(st.data())
 def test_a_damaged_checkpoint_is_never_used(data):
