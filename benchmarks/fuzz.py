@@ -1,4 +1,4 @@
-"""Random inputs, counted: `python -m benchmarks.fuzz [--times=2]`.
+"""Random inputs, counted: `python -m benchmarks.fuzz [--times=4]`.
 
 Runs the tests in `tests/fuzz`, which give the tools random options, command lines, files of weights, images, folders
 and damaged workdirs, and counts how each input ended: taken, refused in one line, with a traceback, or not at all
@@ -17,7 +17,7 @@ from benchmarks.groups import ROOT
 from benchmarks.measure import record, spread
 from common import launch
 
-_TIMES = flags.DEFINE_integer("times", 2, "inputs of each test, as a multiple of those in `make test`", lower_bound=1)
+_TIMES = flags.DEFINE_integer("times", 4, "inputs of each test, as a multiple of those in `make test`", lower_bound=1)
 _OUT = flags.DEFINE_string("out", "results/benchmark_fuzz.json", "file of the result", allow_override=True)
 
 

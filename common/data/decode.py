@@ -35,6 +35,7 @@ _KINDS = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
+_ICONS = ("ICNS", "ICO")  # hold several images, and only when loaded do they show the mode of the one that is used
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _UNREADABLE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EMFILE, errno.EIO)  # no fault of the image
 DRAFT_MARGIN = 2.0  # a JPEG is decoded at no less than this many times the size that is needed
@@ -58,8 +59,11 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
 
 
 def read_shape(path: str | os.PathLike) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) that `read` gives, from the file's header alone; errors as `read`."""
+    """Height, width and channels (1 or 3) that `read` gives, from the header of all but icons; errors as `read`."""
     with named(path), open_image(path) as image:
+        if image.format in _ICONS:
+            with _reading():
+                image.load()
         return *upright_size(image), 1 if image.mode in _GREY_MODES else 3
 
 
@@ -174,14 +178,13 @@ def _reading() -> Iterator[None]:
 
 def _decode(image: Image.Image) -> Image.Image:
     """The image as grey (mode L) or RGB, upright and opaque."""
-    grey = image.mode in _GREY_MODES  # as the header has it, and `read_shape`: loading an icon may change its mode
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     if upright.mode.startswith("I;16"):
-        upright = Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
     if upright.mode in ("I", "F"):
         raise BadImageError(f"has 32-bit pixels (Pillow's mode {upright.mode}); expected 8 or 16 bits a channel")
-    mode = "L" if grey else "RGB"
+    mode = "L" if upright.mode in _GREY_MODES else "RGB"
     if upright.has_transparency_data:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)

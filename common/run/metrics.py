@@ -208,7 +208,10 @@ def _record(line: str) -> dict[str, Any] | None:
         record = json.loads(line)
     except ValueError:
         return None
-    return record if isinstance(record, dict) and record.keys() >= _NAMES else None
+    if not isinstance(record, dict) or not record.keys() >= _NAMES:
+        return None
+    numbers = all(isinstance(value, int | float) for name, value in record.items() if name != "split")
+    return record if numbers and isinstance(record["step"], int) else None
 
 
 def _reopened(path: pathlib.Path, first_step: int) -> Any:

@@ -76,10 +76,16 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The summary of a finished run."""
+    """The summary of a finished run; UserError where there is none, or none that `result_line` can read."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
-    return workdir.read_json(folder / workdir.SUMMARY)
+    content = workdir.read_json(folder / workdir.SUMMARY)
+    try:
+        result_line(content)
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{folder / workdir.SUMMARY} is damaged: it is not the summary of a run ({said})") from error
+    return content
 
 
 def class_errors(

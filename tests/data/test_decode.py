@@ -213,3 +213,11 @@ def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
 def test_thirty_two_bits_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"image\.tiff.*32-bit"):
         decode.read(saved(tmp_path, Image.fromarray(np.zeros((3, 3), np.float32)), "tiff"))
+
+
+@pytest.mark.parametrize("name", ["ICO", "ICNS"])
+def test_a_grey_icon_is_grey_in_its_shape_too(name, tmp_path):
+    Image.fromarray(np.full((16, 16), 99, np.uint8)).save(tmp_path / "icon", name)
+    image = decode.read(tmp_path / "icon")
+    assert decode.read_shape(tmp_path / "icon") == image.shape
+    assert image.shape[2] == 1

@@ -105,7 +105,7 @@ def taken(arguments):
         config_lib.validate(flags.FLAGS["config"].value)
 
 
-@tried(80)
+@tried(50)
 @given(COMMANDS)
 def test_a_command_line_is_taken_or_refused(arguments):
     ends_well("command line", taken, arguments)

@@ -79,7 +79,7 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
-@tried(60)
+@tried(30)
 @given(FOLDERS, OPTIONS)
 def test_a_folder_is_taken_or_refused(tree, options):
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +88,7 @@ def test_a_folder_is_taken_or_refused(tree, options):
         ends_well("folder of images", opened, root, options)
 
 
-@tried(60)
+@tried(30)
 @given(TABLES, st.one_of(st.none(), TABLES), OPTIONS)
 def test_a_list_of_images_is_taken_or_refused(train, test, options):
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +100,7 @@ def test_a_list_of_images_is_taken_or_refused(train, test, options):
         ends_well("list of images", opened, root, options)
 
 
-@tried(40)
+@tried(20)
 @given(st.one_of(NAMES, st.text(max_size=30), st.sampled_from(["~nobody9/x", "~", "\0", "x" * 5000, "/dev/null", ""])))
 def test_any_name_of_a_folder_is_taken_or_refused(name):
     with tempfile.TemporaryDirectory() as folder:

@@ -31,8 +31,8 @@ def files():
     for name in sorted(Image.SAVE):
         if name not in Image.OPEN:
             continue
-        for mode in MODES:
-            for width, height in SIZES[:1] if mode != "RGB" else SIZES:
+        for mode in MODES if name != "ICNS" else ("L",):  # whose icons are large, whatever one asks for
+            for width, height in SIZES if mode == "RGB" else SIZES[:1]:
                 picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
                 written += _written(picture, name, mode)
     frames = [Image.new("RGB", (9, 6), colour) for colour in ("red", "green", "blue")]
@@ -73,7 +73,7 @@ def read(content, ending):
         return image
 
 
-@tried(300)
+@tried(150)
 @given(st.data(), st.sampled_from(ENDINGS))
 def test_a_damaged_image_is_read_or_refused(data, ending):
     read(data.draw(damaged(files())), ending)

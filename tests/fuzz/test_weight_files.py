@@ -66,7 +66,7 @@ def read(suffix, content):
         return ends_well("weight file", weight_files.read, path)
 
 
-@tried(90)
+@tried(60)
 @given(st.data(), st.sampled_from([".npz", ".safetensors", ".pth"]))
 def test_a_damaged_file_is_read_or_refused(data, suffix):
     read(suffix, data.draw(damaged(valid()[suffix])))
@@ -87,7 +87,7 @@ ENTRY = st.fixed_dictionaries(
 )
 
 
-@tried(50)
+@tried(30)
 @given(
     st.one_of(JSON, st.dictionaries(st.text(max_size=5), st.one_of(JSON, ENTRY), max_size=3)), st.binary(max_size=64)
 )
@@ -107,7 +107,7 @@ HEADERS = st.one_of(
 )
 
 
-@tried(50)
+@tried(30)
 @given(HEADERS, st.binary(max_size=64))
 def test_any_header_of_an_array_in_npz_is_read_or_refused(header, data):
     text = header.encode(errors="replace")
@@ -166,7 +166,7 @@ SHAPES = st.lists(st.integers(0, 3), max_size=5).map(tuple)
 DTYPES = st.sampled_from(["float32", "float64", "float16", "int8", "bool", "complex64", "U3", "S2", "datetime64[s]"])
 
 
-@tried(12)
+@tried(5)
 @given(st.data(), st.sampled_from(NETWORKS))
 def test_arrays_that_do_not_fit_are_named(data, names):
     classifier, config, arrays = network(*names)
