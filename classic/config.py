@@ -10,7 +10,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from classic import options, pooling
-from classic.decoders import DECODERS
+from classic.decoders import DECODERS, selection
 from classic.descriptors import CHOICES, DEFAULTS, DESCRIBERS, RANGES
 from classic.encoders import ENCODERS
 from common import config as common_config
@@ -120,11 +120,19 @@ def _check_part(section: ConfigDict, kind: str) -> None:
             f"config.{kind}.name is '{name}', but the section has the options of another part; name the part with "
             f"the pipeline: --config=FILE:PIPELINE+{name}"
         )
+    try:
+        ConfigDict(defaults).update({option: given[option] for option in defaults})
+    except TypeError as error:
+        raise UserError(f"config.{kind} holds a value of another type: {error}") from error
     options.check(kind, ConfigDict(given), defaults, choices, ranges)
+    if "C" in given:
+        selection.constant(given["C"])
 
 
 def _known(kind: str) -> Collection[str]:
-    return {"describe": DESCRIBERS, "encode": ENCODERS, "decode": DECODERS, "pool": pooling.LAYOUTS}[kind]
+    known: dict[str, Collection[str]]
+    known = {"describe": DESCRIBERS, "encode": ENCODERS, "decode": DECODERS, "pool": pooling.LAYOUTS}
+    return known[kind]
 
 
 def _kind(name: str) -> str:

@@ -141,7 +141,7 @@ def begun(folder: pathlib.Path) -> bool:
 
 
 def read_arrays(path: pathlib.Path) -> Arrays:
-    """The arrays in an `.npz` file; UserError for a damaged file, and for one with Python objects, which could run code."""
+    """The arrays in an `.npz` file; UserError for a damaged file, and for Python objects, which could run code."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):

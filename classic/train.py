@@ -69,7 +69,7 @@ def opening(config: ConfigDict, dataset: Dataset, folder: str) -> str:
 
 
 def errors(found: Predictions) -> dict[str, Any]:
-    """Mean loss, error and, of more than five classes, top-5 error (fractions) of some predictions; and their number."""
+    """Mean loss, error, top-5 error of more than five classes (fractions), and the number of examples."""
     order = np.argsort(-found.log_probabilities, axis=-1, kind="stable")[:, :5]
     top5 = float(np.mean((order != found.labels[:, None]).all(-1)))
     return {
@@ -107,7 +107,9 @@ def _notes(before: Before | None, config: ConfigDict, info: Info) -> list[str]:
     changed = common_config.differences(before.config, config)
     told = [path for path in changed if path.startswith("decode")]
     lines = [note] if (note := datasets.changes(before.info, info)) else []
-    return lines + [f"config.{path} was {changed[path][0]!r}, and is {changed[path][1]!r} from here on" for path in told]
+    return lines + [
+        f"config.{path} was {changed[path][0]!r}, and is {changed[path][1]!r} from here on" for path in told
+    ]
 
 
 def _write(
