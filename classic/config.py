@@ -4,7 +4,7 @@ A config file calls `base(pipeline)` and overrides the options that its data set
 `encode` and `decode` hold a part's name and that part's own options, whose meanings are in the part's module.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -19,9 +19,64 @@ from common.errors import UserError, unknown
 
 PARTS = ("describe", "encode", "decode")  # the sections that a name fills
 
+# Histograms as the intersection kernel takes them: shares of words.
+_HISTOGRAMS = {"encode.power": 1.0, "encode.norm": "l1"}
+
 # The parts of each pipeline, and the options in which it differs from its parts' defaults.
 PIPELINES: dict[str, dict[str, Any]] = {
+    # Classifiers of pixels (LeCun, Bottou, Bengio & Haffner 1998, section III-C).
     "raw_linear": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
+    "raw_logistic": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "logistic"},
+    "knn": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "knn"},
+    "pca_quadratic": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "quadratic"},
+    "rbf_svm": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "rbf_svm"},
+    # Histograms of oriented gradients (Dalal & Triggs 2005).
+    "hog_svm": {"describe": "hog", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
+    # Bags of visual words (Csurka et al. 2004), at keypoints, at corners, and on a grid.
+    "sparse_sift": {
+        "describe": "sift",
+        "encode": "words",
+        "pool": "whole",
+        "decode": "intersection_svm",
+        **_HISTOGRAMS,
+    },
+    "harris": {
+        "describe": "sift",
+        "encode": "words",
+        "pool": "whole",
+        "decode": "intersection_svm",
+        "describe.detector": "harris",
+        **_HISTOGRAMS,
+    },
+    "bow": {"describe": "dense_sift", "encode": "words", "pool": "whole", "decode": "intersection_svm", **_HISTOGRAMS},
+    # The spatial pyramid and its kernel (Lazebnik, Schmid & Ponce 2006).
+    "pyramid": {
+        "describe": "dense_sift",
+        "encode": "words",
+        "pool": "pyramid2",
+        "decode": "intersection_svm",
+        "pool.weighted": True,
+        **_HISTOGRAMS,
+    },
+    # Improved Fisher vectors (Perronnin, Sanchez & Mensink 2010) with places in place of a pyramid (Sanchez et al. 2013).
+    "fisher": {
+        "describe": "dense_sift",
+        "encode": "fisher",
+        "pool": "whole",
+        "decode": "linear_svm",
+        "encode.positions": True,
+    },
+    # Sparse codes, max pooling (Yang, Yu, Gong & Huang 2009); locality-constrained codes (Wang et al. 2010).
+    "scspm": {"describe": "dense_sift", "encode": "sparse", "pool": "pyramid2", "decode": "linear_svm"},
+    "llc": {"describe": "dense_sift", "encode": "llc", "pool": "pyramid2", "decode": "linear_svm"},
+    # Single-layer k-means features (Coates, Lee & Ng 2011).
+    "kmeans": {
+        "describe": "patches",
+        "encode": "triangle",
+        "pool": "quadrants",
+        "decode": "linear_svm",
+        "decode.standardise": True,
+    },
 }
 
 # Options of the `data` section that a classic pipeline does not read: it takes stored pixels, in any order, as tested.
@@ -62,6 +117,13 @@ def base(pipeline: str = "raw_linear") -> ConfigDict:
     evaluate.batch_size = 500  # images that are described and encoded at once
     config.update_from_flattened_dict(changes)
     return config.lock()
+
+
+def adapt(config: ConfigDict, changes: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
+    """The config with the changes of its own parts: part -> {path of an option: value}. It is changed in place."""
+    for part in (config.describe.name, config.encode.name, config.decode.name):
+        config.update_from_flattened_dict(dict(changes.get(part, {})))
+    return config
 
 
 def section(kind: str, name: str) -> ConfigDict:

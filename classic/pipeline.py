@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
-from jaxtyping import Float, Float32, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from ml_collections import ConfigDict
 from scipy.special import log_softmax
 from tqdm import tqdm
@@ -151,8 +151,8 @@ def fit(
     return Pipeline(config, dataset.info, {"encode": arrays, "decode": fitted}), rows
 
 
-def sample(config: ConfigDict, source: Source, cost: Cost) -> Float32[np.ndarray, "m d"]:
-    """At most `config.encode.sample` descriptors of training images, drawn at random.
+def sample(config: ConfigDict, source: Source, cost: Cost) -> Arrays:
+    """At most `config.encode.sample` descriptors of training images, drawn at random: 'vectors' [m d], 'centres' [m 2].
 
     Images are visited in a random order until there are enough descriptors. Of each, as many are drawn at random as
     all images would have to give, but at least 20, so that large data sets are not described twice as a whole.
@@ -160,26 +160,29 @@ def sample(config: ConfigDict, source: Source, cost: Cost) -> Float32[np.ndarray
     wanted, size = config.encode.sample, config.evaluate.batch_size
     most = max(-(-wanted // len(source)), _LEAST_FROM_AN_IMAGE)
     order = np.random.default_rng((config.seed, _ORDER)).permutation(len(source))
-    parts: list[np.ndarray] = []
+    vectors: list[np.ndarray] = []
+    centres: list[np.ndarray] = []
     missing = wanted
     with _progress("sampling descriptors", len(source)) as bar:
         for start in range(0, len(order), size):
             chosen = order[start : start + size]
             found = describe(config, reading.gather(source, chosen)[0])
-            for index, vectors, present in zip(chosen, found.vectors, found.present, strict=True):
-                drawn = _drawn(vectors[present], min(most, missing), np.random.default_rng((config.seed, int(index))))
-                parts.append(drawn)
-                missing -= len(drawn)
+            for row, index in enumerate(chosen):
+                rng = np.random.default_rng((config.seed, int(index)))
+                places = _drawn(np.flatnonzero(found.present[row]), min(most, missing), rng)
+                vectors.append(found.vectors[row, places])
+                centres.append(found.centres[row, places])
+                missing -= len(places)
                 cost.images += 1
                 if not missing:
-                    return np.concatenate(parts)
+                    return {"vectors": np.concatenate(vectors), "centres": np.concatenate(centres)}
             bar.update(len(chosen))
     if missing == wanted:
         raise UserError(
             f"config.describe '{config.describe.name}' finds nothing to describe in any of the {len(source):,} "
             "training images; a dense one, such as dense_sift, describes every image"
         )
-    return np.concatenate(parts)
+    return {"vectors": np.concatenate(vectors), "centres": np.concatenate(centres)}
 
 
 def splits(dataset: Dataset[Source]) -> dict[str, Source]:
@@ -199,10 +202,11 @@ def labels_of(source: Source) -> Int[np.ndarray, " n"]:
 
 def _encoder(config: ConfigDict, source: Source, done: Stages, sampled: str, learnt: str, say: Say) -> Arrays:
     """What the encoder learns from a sample of descriptors of training images."""
-    drawn = done.arrays("sample", sampled, lambda cost: {"vectors": sample(config, source, cost)})["vectors"]
-    say(_line("sample", f"{len(drawn):,} descriptors of {drawn.shape[1]:,} numbers", done.costs["sample"]))
+    drawn = done.arrays("sample", sampled, functools.partial(sample, config, source))
+    vectors, centres = drawn["vectors"], drawn["centres"]
+    say(_line("sample", f"{len(vectors):,} descriptors of {vectors.shape[1]:,} numbers", done.costs["sample"]))
     encoder = ENCODERS[config.encode.name]
-    found = done.arrays("encoder", learnt, lambda cost: encoder.fit(drawn, config.encode, config.seed))
+    found = done.arrays("encoder", learnt, lambda cost: encoder.fit(vectors, config.encode, config.seed, centres))
     say(_line("encoder", config.encode.name, done.costs["encoder"]))
     return found
 
@@ -241,9 +245,9 @@ def _streamed(
             yield found
 
 
-def _drawn(vectors: Float32[np.ndarray, "t d"], most: int, rng: np.random.Generator) -> Float32[np.ndarray, "_ d"]:
-    """At most so many of an image's descriptors, drawn at random."""
-    return vectors if len(vectors) <= most else vectors[np.sort(rng.choice(len(vectors), most, replace=False))]
+def _drawn(places: Int[np.ndarray, " t"], most: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
+    """At most so many of an image's places, drawn at random."""
+    return places if len(places) <= most else np.sort(rng.choice(places, most, replace=False))
 
 
 def _check_pixels(source: Source) -> None:

@@ -164,16 +164,16 @@ def test_the_sample_is_of_the_size_asked_for_and_of_many_images(digits):
     config = config_of("raw_linear+patches", **{"encode.sample": 1000})
     every = pipeline.describe(config, digits.train.images).vectors.reshape(-1, 36)
     cost = Cost()
-    drawn = pipeline.sample(config, digits.train, cost)
+    drawn = pipeline.sample(config, digits.train, cost)["vectors"]
     assert drawn.shape == (1000, 36)
     assert cost.images >= 1000 // 20
     assert {row.tobytes() for row in drawn} <= {row.tobytes() for row in every}
     config.evaluate.batch_size = 7
-    np.testing.assert_array_equal(pipeline.sample(config, digits.train, Cost()), drawn)
+    np.testing.assert_array_equal(pipeline.sample(config, digits.train, Cost())["vectors"], drawn)
     config.encode.sample = 10**6
-    assert len(pipeline.sample(config, digits.train, Cost())) == len(every)  # each once
+    assert len(pipeline.sample(config, digits.train, Cost())["vectors"]) == len(every)  # each once
     config.seed, config.encode.sample = 1, 1000
-    assert not np.array_equal(pipeline.sample(config, digits.train, Cost()), drawn)
+    assert not np.array_equal(pipeline.sample(config, digits.train, Cost())["vectors"], drawn)
 
 
 def nothing(images, options):
