@@ -58,7 +58,7 @@ PIPELINES: dict[str, dict[str, Any]] = {
         "pool.weighted": True,
         **_HISTOGRAMS,
     },
-    # Improved Fisher vectors (Perronnin, Sanchez & Mensink 2010) with places in place of a pyramid (Sanchez et al. 2013).
+    # Improved Fisher vectors (Perronnin, Sanchez & Mensink 2010), with places and no pyramid (Sanchez et al. 2013).
     "fisher": {
         "describe": "dense_sift",
         "encode": "fisher",
