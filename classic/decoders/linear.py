@@ -11,8 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
 from scipy import optimize
 from scipy.special import logsumexp, softmax
+from threadpoolctl import threadpool_limits
 
 from classic.decoders.rows import Rows
+
+_THREADED = 1e8  # operations of a pass from which on several threads save time, on a machine with other work too
 
 # Outputs [m classes] and labels -> the sum of the losses, and its derivative by the outputs.
 Loss = Callable[[Float32[np.ndarray, "m k"], Int[np.ndarray, " m"]], tuple[float, Float32[np.ndarray, "m k"]]]
@@ -79,8 +82,8 @@ def fit(
     *,
     kept: Bool[np.ndarray, " n"] | None = None,
     start: Linear | None = None,
-    tolerance: float = 1e-4,
-    max_iterations: int = 500,
+    tolerance: float = 1e-3,
+    max_iterations: int = 300,
 ) -> Linear:
     """The minimum of 1/2 |w|^2 + constant * sum of losses, over weights of the scaled features; no penalty on the bias.
 
@@ -118,8 +121,10 @@ def fit(
         begin = np.concatenate(
             [(start.weights * deviation).ravel(), start.bias + (scale.mean @ start.weights)], dtype=np.float64
         )
-    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance * largest, "ftol": 1e-10}
-    found = optimize.minimize(objective, begin, jac=True, method="L-BFGS-B", options=options).x
+    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance * largest, "ftol": 1e-12}
+    threads = None if 2.0 * len(rows) * width * num_classes > _THREADED else 1
+    with threadpool_limits(threads):
+        found = optimize.minimize(objective, begin, jac=True, method="L-BFGS-B", options=options).x
     weights = found[:-num_classes].reshape(width, num_classes) / deviation
     return Linear(weights.astype(np.float32), (found[-num_classes:] - (mean * weights).sum(axis=0)).astype(np.float32))
 

@@ -25,7 +25,12 @@ RANGES = {**normalise.RANGES, "pca": SIZE}
 finish = normalise.finish
 
 
-def fit(sample: Float32[np.ndarray, "m d"], options: ConfigDict, seed: int) -> dict[str, np.ndarray]:
+def fit(
+    sample: Float32[np.ndarray, "m d"],
+    options: ConfigDict,
+    seed: int,
+    centres: Float32[np.ndarray, "m 2"] | None = None,
+) -> dict[str, np.ndarray]:
     """The mean and the projection [d components] of the PCA; nothing without one.
 
     `UserError` if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
@@ -33,7 +38,7 @@ def fit(sample: Float32[np.ndarray, "m d"], options: ConfigDict, seed: int) -> d
     if not options.pca:
         return {}
     check_sample(sample, options.pca, "config.encode.pca", "principal components", dimensions=True)
-    pca = PCA(options.pca, whiten=options.whiten, svd_solver="covariance_eigh", random_state=seed).fit(sample)
+    pca = PCA(options.pca, whiten=options.whiten, svd_solver="covariance_eigh").fit(sample)
     scale = np.sqrt(np.maximum(pca.explained_variance_, 1e-12)) if options.whiten else 1.0
     return {"mean": pca.mean_.astype(np.float32), "projection": (pca.components_.T / scale).astype(np.float32)}
 
