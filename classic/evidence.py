@@ -71,7 +71,7 @@ def words(
 
     A word's patches are those, one of an image, whose codes have the largest shares of the word.
     """
-    side = _side(fitted, images.shape[1])
+    side = _side(fitted, min(images.shape[1:3]))
     best, places = [], []  # of each image and word: the largest code, and the place of the descriptor that has it
     for image in images:
         found = pipeline.describe(fitted.config, image[None])
@@ -111,8 +111,8 @@ def _posteriors(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t 
     return (likelihood / likelihood.sum(1, keepdims=True)).astype(np.float32)
 
 
-def _side(fitted: Pipeline, height: int) -> int:
-    """The side of the square that a descriptor describes, in pixels of the image."""
+def _side(fitted: Pipeline, most: int) -> int:
+    """The side of the square that a descriptor describes, in pixels of the image, at most `most`."""
     options = fitted.config.describe
     if "cell" in options:
         side = options.cell * options.block
@@ -120,7 +120,7 @@ def _side(fitted: Pipeline, height: int) -> int:
         side = min(options.sizes)
     else:
         side = options.size
-    return min(max(round(side / options.scale), 1), height)
+    return min(max(round(side / options.scale), 1), most)
 
 
 def _cut(image: Pixels, centre: Float[np.ndarray, " 2"], side: int) -> Pixels:

@@ -122,7 +122,7 @@ def as_predictions(values: Float[np.ndarray, "n classes"], labels: Int[np.ndarra
 
 def fit(
     config: ConfigDict, dataset: Dataset[Source], done: Stages, say: Say = print
-) -> tuple[Pipeline, dict[str, Float[np.ndarray, "n d"]]]:
+) -> tuple[Pipeline, dict[str, Float[np.ndarray, "_ d"]]]:
     """Fits a pipeline to a data set; returns it with the features of each split, mapped from the disk.
 
     Stages that `done` has are not computed again. The encoder and the decoder learn from the training set alone; a
@@ -213,8 +213,8 @@ def _encoder(config: ConfigDict, source: Source, done: Stages, sampled: str, lea
 
 def _decoder(
     config: ConfigDict,
-    rows: Mapping[str, Float[np.ndarray, "n d"]],
-    labels: Mapping[str, Int[np.ndarray, " n"]],
+    rows: Mapping[str, Float[np.ndarray, "_ d"]],
+    labels: Mapping[str, Int[np.ndarray, " _"]],
     num_classes: int,
 ) -> Arrays:
     """What the decoder learns from the features of the training set, and of the validation set if there is one."""

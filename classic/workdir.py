@@ -21,7 +21,7 @@ _TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.valida
 
 def stored_info(folder: pathlib.Path) -> Info | None:
     """The facts of the data set of a run that has begun; None for a folder in which one is yet to begin."""
-    return workdir.load_info(folder) if stages.begun(folder) and (folder / workdir.DATASET).exists() else None
+    return workdir.load_info(folder) if _begun(folder) and (folder / workdir.DATASET).exists() else None
 
 
 def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before | None:
@@ -35,7 +35,7 @@ def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.glob("checkpoints/[0-9]*")):
             raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
-        if stages.begun(folder):
+        if _begun(folder):
             before = Before(load_config(folder), workdir.load_info(folder))
             check_same(folder, config)
             if wrong := datasets.difference(before.info, info):
@@ -43,6 +43,11 @@ def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before
         workdir.write_json(folder / workdir.CONFIG, config.to_dict())
         workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
     return before
+
+
+def _begun(folder: pathlib.Path) -> bool:
+    """True if a folder holds a finished stage, or a fitted pipeline whose stages were removed."""
+    return stages.begun(folder) or saved.exists(folder)
 
 
 def load_config(folder: pathlib.Path) -> ConfigDict:

@@ -190,15 +190,16 @@ def test_every_floor_is_there():
 
 
 def test_common_names_no_family():
-    assert not (found := families_named(sources("common"), models.families())), "\n".join(found)
+    named = ["classic", *models.families()]  # the pipeline before networks is no family, and as little known to `common`
+    assert not (found := families_named(sources("common"), named)), "\n".join(found)
 
 
 def test_tests_use_no_private_name():
-    assert not (found := private_names(sources("tests"), ["common", *models.families()])), "\n".join(found)
+    assert not (found := private_names(sources("tests"), ["common", "classic", *models.families()])), "\n".join(found)
 
 
 def test_docstrings_begin_with_what_a_thing_is_or_does():
-    assert not (found := first_words(sources("common", "configs", "benchmarks", *models.families()))), "\n".join(found)
+    assert not (found := first_words(sources("common", "classic", "configs", "benchmarks", *models.families()))), "\n".join(found)
 
 
 HOUSE = {
