@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import re
 import shutil
 
 import numpy as np
@@ -122,15 +123,7 @@ def test_a_folder_of_images_is_fitted_and_a_damaged_one_is_named(tmp_path):
     [
         ([], "--config is missing; for example --config=configs/classic_digits.py:fisher"),
         (["--config=configs/classic_digits.py:fischer"], "unknown pipeline 'fischer'; did you mean 'fisher'?"),
-        (["--config=configs/classic_digits.py:fisher+patchs"], "did you mean 'patches'"),
         ([DIGITS[0], "--config.decode.name=knn"], "--config=FILE:PIPELINE+knn"),
-        ([DIGITS[0], "--config.decode.C=much"], "config.decode.C is 'much'"),
-        ([DIGITS[0], "--config.decode.c=1"], "config.decode.c"),
-        ([DIGITS[0], "--config.pool.layout=quarters"], "unknown value of config.pool.layout 'quarters'"),
-        ([DIGITS[0], "--config.data.normalize=pixels"], "config.data.normalize is set, but a classic pipeline"),
-        ([DIGITS[0], "--config.data.limit=-1"], "config.data.limit is -1; expected at least 0"),
-        ([DIGITS[0], "--config.data.source=digit"], "unknown config.data.source 'digit'"),
-        ([DIGITS[0], "--config.encode.sample=0"], "config.encode.sample is 0"),
         (["--config=configs/lenet5_digits.py"], "starts from classic.config.base()"),
         (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no fitted pipeline in /tmp/no-such-run"),
     ],
@@ -140,6 +133,32 @@ def test_one_line_for_a_mistake(arguments, expected, tmp_path):
         arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
     assert expected in refused(*arguments, module=MAIN)
     assert not (tmp_path / "run" / "stages").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"decode.C": "much"}, "config.decode.C is 'much'"),
+        ({"decode.C": "-1"}, "config.decode.C is '-1'"),
+        ({"decode.constants": (0.1, float("nan"))}, "config.decode.constants is"),
+        ({"describe.name": "patchs"}, "unknown config.describe.name 'patchs'; did you mean 'patches'?"),
+        ({"pool.layout": "quarters"}, "unknown value of config.pool.layout 'quarters'; did you mean 'quadrants'?"),
+        ({"pool.dtype": "int8"}, "unknown value of config.pool.dtype 'int8'"),
+        ({"data.normalize": "pixels"}, "config.data.normalize is set, but a classic pipeline does not read it"),
+        ({"data.train_crop": "random"}, "config.data.train_crop is set, but a classic pipeline does not read it"),
+        ({"data.limit": -1}, "config.data.limit is -1; expected at least 0"),
+        ({"data.source": "digit"}, "unknown config.data.source 'digit'"),
+        ({"data.crop": 9, "data.resize": 8}, "config.data.crop is 9, more than config.data.resize 8"),
+        ({"encode.sample": 0}, "config.encode.sample is 0; expected at least 1"),
+        ({"evaluate.batch_size": 0}, "config.evaluate.batch_size is 0; expected a whole number of at least 1"),
+        ({"seed": -1}, "config.seed is -1"),
+    ],
+)
+def test_values_are_refused_before_data_are_opened(changes, expected):
+    config = base()
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=re.escape(expected)):
+        validate(config)
 
 
 def test_another_experiment_in_a_folder_is_refused(output, folder, tmp_path):
@@ -168,5 +187,5 @@ def test_parts_take_the_place_of_a_pipelines_own():
     assert (config.pool.layout, config.pool.weighted, config.decode.name) == ("whole", False, "linear_svm")
     assert config.encode.norm == "l1"  # the encoder is still the pipeline's own
     assert base("pyramid+llc").encode.norm == config_lib.section("encode", "llc").norm
-    with pytest.raises(UserError, match="unknown part of a pipeline"):
-        base("pyramid+nothing")
+    with pytest.raises(UserError, match="unknown part of a pipeline 'patchs'; did you mean 'patches'"):
+        base("pyramid+patchs")
