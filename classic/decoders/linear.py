@@ -126,9 +126,7 @@ def fit(
     with threadpool_limits(threads):
         found = optimize.minimize(objective, begin, jac=True, method="L-BFGS-B", options=options).x
     weights = found[:-num_classes].reshape(width, num_classes) / deviation
-    return Linear(
-        weights.astype(np.float32), (found[-num_classes:] - (mean * weights).sum(axis=0)).astype(np.float32)
-    )
+    return Linear(weights.astype(np.float32), (found[-num_classes:] - (mean * weights).sum(axis=0)).astype(np.float32))
 
 
 def scores(linear: Linear, rows: Rows) -> Float32[np.ndarray, "n k"]:
