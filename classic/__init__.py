@@ -1,4 +1,4 @@
-"""The pipeline that deep networks replaced: descriptors, an encoding, pooling and a linear classifier or kernel machine.
+"""The pipeline that deep networks replaced: descriptors, an encoding, pooling, and a linear or kernel classifier.
 
 OpenCV and scikit-image find corners and describe them; they are an extra of the installation.
 """

@@ -47,7 +47,7 @@ def eigenvalues(tensor: Tensor) -> Float32[np.ndarray, "h w 2"]:
 
 
 def harris(tensor: Tensor, k: float = DEFAULT_K) -> Image:
-    """det M - k trace(M)^2: positive at corners, negative on edges, near 0 in flat regions."""
+    """The determinant of M less k trace(M)^2: positive at corners, negative on edges, near 0 in flat regions."""
     return tensor.yy * tensor.xx - tensor.xy**2 - np.float32(k) * (tensor.yy + tensor.xx) ** 2
 
 
@@ -57,7 +57,7 @@ def shi_tomasi(tensor: Tensor) -> Image:
 
 
 def noble(tensor: Tensor) -> Image:
-    """det M / trace M, which has no constant to choose (Noble 1988)."""
+    """The determinant of M over its trace, which has no constant to choose (Noble 1988)."""
     return (tensor.yy * tensor.xx - tensor.xy**2) / (tensor.yy + tensor.xx + np.float32(_EPS))
 
 

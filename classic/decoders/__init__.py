@@ -10,6 +10,14 @@ scores(arrays, features, options) -> [n classes]        the highest is the predi
 
 from types import ModuleType
 
-from classic.decoders import linear_svm
+from classic.decoders import chi2_svm, intersection_svm, knn, linear_svm, logistic, quadratic, rbf_svm
 
-DECODERS: dict[str, ModuleType] = {"linear_svm": linear_svm}
+DECODERS: dict[str, ModuleType] = {
+    "linear_svm": linear_svm,
+    "intersection_svm": intersection_svm,
+    "chi2_svm": chi2_svm,
+    "rbf_svm": rbf_svm,
+    "knn": knn,
+    "logistic": logistic,
+    "quadratic": quadratic,
+}

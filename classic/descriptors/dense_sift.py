@@ -62,10 +62,10 @@ def _grid(height: int, width: int, sizes: tuple[int, ...], step: int) -> tuple[t
     points, places = [], []
     for size in sizes:
         rows, columns = (grid_starts(length, size, step, "config.describe.sizes") for length in (height, width))
-        for y in rows + size / 2:
-            for x in columns + size / 2:
-                # OpenCV's coordinates are 0 at the centre of the first pixel. An angle of 0 is upright; its default,
+        for y in rows + size // 2:
+            for x in columns + size // 2:
+                # Whole numbers, since OpenCV rounds, half pixels to even ones. An angle of 0 is upright; its default,
                 # -1, is taken for a small rotation.
-                points.append(cv2.KeyPoint(float(x - 0.5), float(y - 0.5), size / SPAN, 0.0, 1.0, 0))
-                places.append((y / height, x / width))
+                points.append(cv2.KeyPoint(float(x), float(y), size / SPAN, 0.0, 1.0, 0))
+                places.append(((y + 0.5) / height, (x + 0.5) / width))
     return tuple(points), np.array(places, np.float32)

@@ -18,7 +18,7 @@ DEFAULTS = {
     "scale": 1,  # images are enlarged this many times first
     "size": 6,  # side of a patch, pixels
     "step": 1,  # pixels from one patch to the next
-    "normalise": "contrast",  # 'mean' subtracts a patch's mean, 'contrast' also divides by its deviation, 'none' neither
+    "normalise": "contrast",  # 'mean': less each patch's mean; 'contrast': also over its deviation; or 'none'
     "constant": 10.0,  # added to the variance (grey levels squared), so that noise in flat patches stays small
 }
 CHOICES = {"normalise": ("contrast", "mean", "none")}

@@ -18,12 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 from ml_collections import ConfigDict
-from sklearn.decomposition import PCA
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 
 from classic.descriptors.record import Descriptors
-from classic.encoders import normalise
+from classic.encoders import components, normalise
 from classic.encoders.batches import batch_size, in_batches
 from classic.encoders.samples import check_sample
 from classic.options import COUNT, POSITIVE, SIZE
@@ -66,10 +65,8 @@ def fit(
     check_sample(sample, options.components, "config.encode.components", "Gaussians")
     arrays: dict[str, np.ndarray] = {}
     if options.pca:
-        check_sample(sample, options.pca, "config.encode.pca", "principal components", dimensions=True)
-        pca = PCA(options.pca, svd_solver="covariance_eigh").fit(sample)
-        arrays = {"mean": pca.mean_.astype(np.float32), "projection": pca.components_.T.astype(np.float32)}
-        sample = (sample - arrays["mean"]) @ arrays["projection"]
+        arrays = components.learnt(sample, options.pca)
+        sample = components.projected(arrays, sample)
     if options.positions:
         if centres is None:
             raise ValueError("positions need the centres of the sampled descriptors")
@@ -134,7 +131,10 @@ def _program(positions: bool) -> Callable:
 
 
 def _posterior(
-    both: Float[Array, "n t 2e"], weights: Float[Array, " k"], means: Float[Array, "k e"], variances: Float[Array, "k e"]
+    both: Float[Array, "n t e2"],
+    weights: Float[Array, " k"],
+    means: Float[Array, "k e"],
+    variances: Float[Array, "k e"],
 ) -> Float[Array, "n t k"]:
     """The probability of each Gaussian given each descriptor, from the descriptors and their squares."""
     linear = jnp.concatenate([means / variances, -0.5 / variances], axis=-1)

@@ -5,11 +5,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32
 from ml_collections import ConfigDict
-from sklearn.decomposition import PCA
 
 from classic.descriptors.record import Descriptors
-from classic.encoders import normalise
-from classic.encoders.samples import check_sample
+from classic.encoders import components, normalise
 from classic.options import SIZE
 
 DEFAULTS: dict[str, Any] = {
@@ -37,10 +35,7 @@ def fit(
     """
     if not options.pca:
         return {}
-    check_sample(sample, options.pca, "config.encode.pca", "principal components", dimensions=True)
-    pca = PCA(options.pca, whiten=options.whiten, svd_solver="covariance_eigh").fit(sample)
-    scale = np.sqrt(np.maximum(pca.explained_variance_, 1e-12)) if options.whiten else 1.0
-    return {"mean": pca.mean_.astype(np.float32), "projection": (pca.components_.T / scale).astype(np.float32)}
+    return components.learnt(sample, options.pca, options.whiten)
 
 
 def encode(
@@ -52,7 +47,7 @@ def encode(
     """The descriptors of each region, absent ones as zeros: t d numbers with `join`, else their sum of d numbers."""
     vectors = descriptors.vectors
     if options.pca:
-        vectors = (vectors - arrays["mean"]) @ arrays["projection"]
+        vectors = components.projected(arrays, vectors)
     if not options.join:
         return np.einsum("ntr,ntd->nrd", regions.astype(np.float32), vectors, optimize=True)
     parted = regions.transpose(0, 2, 1)[..., None] * vectors[:, None]

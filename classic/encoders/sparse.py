@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int
 from ml_collections import ConfigDict
 from sklearn.decomposition import MiniBatchDictionaryLearning
 from sklearn.exceptions import ConvergenceWarning
@@ -93,7 +93,7 @@ def encode(
 
 
 def codes(
-    arrays: dict[str, Any], vectors: Float[Array, "t d"], penalty: float, iterations: int
+    arrays: dict[str, Any], vectors: Float[ArrayLike, "t d"], penalty: float, iterations: int
 ) -> Float[Array, "t k"]:
     """The codes after some iterations of FISTA with its constant step."""
     words, step = arrays["words"], 1 / arrays["bound"]
@@ -104,7 +104,7 @@ def codes(
     def gradient(code: Float[Array, "t k"]) -> Float[Array, "t k"]:
         return (code @ words @ words.T if gram is None else code @ gram) - target
 
-    def iterate(_: int, state: tuple) -> tuple:
+    def iterate(_: Int[Array, ""], state: tuple) -> tuple:
         code, ahead, momentum = state
         moved = ahead - step * gradient(ahead)
         shrunk = jnp.sign(moved) * jnp.maximum(jnp.abs(moved) - step * penalty / 2, 0)

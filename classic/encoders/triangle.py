@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32
 from ml_collections import ConfigDict
 
 from classic.descriptors.record import Descriptors
@@ -69,10 +69,10 @@ def encode(
 
 
 def activations(
-    arrays: dict[str, Array], vectors: Float[Array, "t d"], assignment: str = "triangle"
+    arrays: dict[str, Any], vectors: Float[ArrayLike, "t d"], assignment: str = "triangle"
 ) -> Float[Array, "t k"]:
     """The activation of each word for each patch of an image (section 3.2.1)."""
-    words = arrays["words"]
+    words = jnp.asarray(arrays["words"])
     if "whitening" in arrays:
         vectors = jnp.matmul(vectors - arrays["mean"], arrays["whitening"], precision=jax.lax.Precision.HIGHEST)
     similar = vocabulary.similarities(vectors, words)

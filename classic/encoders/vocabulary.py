@@ -23,7 +23,7 @@ def learnt(sample: Float32[np.ndarray, "m d"], words: int, seed: int) -> Float32
 
 
 def similarities(vectors: Float[Array, "*t d"], words: Float[Array, "k d"]) -> Float[Array, "*t k"]:
-    """x . c - |c|^2 / 2, which is highest for the nearest word; exact to 32 bits on every device."""
+    """Returns x . c - |c|^2 / 2, which is highest for the nearest word; exact to 32 bits on every device."""
     products = jnp.matmul(vectors, words.T, precision=jax.lax.Precision.HIGHEST)
     return products - (words * words).sum(axis=-1) / 2
 

@@ -190,8 +190,18 @@ def test_every_floor_is_there():
 
 
 def test_common_names_no_family():
-    named = ["classic", *models.families()]  # the pipeline before networks is no family, and as little known to `common`
-    assert not (found := families_named(sources("common"), named)), "\n".join(found)
+    assert not (found := families_named(sources("common"), models.families())), "\n".join(found)
+
+
+def test_nothing_that_classic_stands_on_imports_it():
+    packages = ("common", "classic", *models.families())
+    graph = arrows(sources(*packages))
+    assert not [
+        name
+        for name, targets in graph.items()
+        if not name.startswith("classic") and any(target.startswith("classic") for target in targets)
+    ]
+    assert not (found := circle(arrows(sources("classic")))), " -> ".join(found)
 
 
 def test_tests_use_no_private_name():
@@ -199,7 +209,9 @@ def test_tests_use_no_private_name():
 
 
 def test_docstrings_begin_with_what_a_thing_is_or_does():
-    assert not (found := first_words(sources("common", "classic", "configs", "benchmarks", *models.families()))), "\n".join(found)
+    assert not (found := first_words(sources("common", "classic", "configs", "benchmarks", *models.families()))), (
+        "\n".join(found)
+    )
 
 
 HOUSE = {
