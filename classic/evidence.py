@@ -123,7 +123,7 @@ def _side(fitted: Pipeline, most: int) -> int:
     return min(max(round(side / options.scale), 1), most)
 
 
-def _cut(image: Pixels, centre: Float[np.ndarray, " 2"], side: int) -> Pixels:
+def _cut(image: Pixels, centre: Float[np.ndarray, " 2"], side: int) -> UInt8[np.ndarray, "side side channels"]:
     """The square around a place, moved inside the image where it would leave it."""
     limits: Int[np.ndarray, " 2"] = np.array(image.shape[:2]) - side
     top, left = np.clip(np.round(centre * image.shape[:2] - side / 2).astype(int), 0, np.maximum(limits, 0))

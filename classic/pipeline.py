@@ -201,7 +201,7 @@ def labels_of(source: Source) -> Int[np.ndarray, " n"]:
 
 
 def _encoder(config: ConfigDict, source: Source, done: Stages, sampled: str, learnt: str, say: Say) -> Arrays:
-    """What the encoder learns from a sample of descriptors of training images."""
+    """Arrays that the encoder learns from a sample of descriptors of training images."""
     drawn = done.arrays("sample", sampled, functools.partial(sample, config, source))
     vectors, centres = drawn["vectors"], drawn["centres"]
     say(_line("sample", f"{len(vectors):,} descriptors of {vectors.shape[1]:,} numbers", done.costs["sample"]))
@@ -217,7 +217,7 @@ def _decoder(
     labels: Mapping[str, Int[np.ndarray, " _"]],
     num_classes: int,
 ) -> Arrays:
-    """What the decoder learns from the features of the training set, and of the validation set if there is one."""
+    """Arrays that the decoder learns from the features of the training set, and perhaps of the validation set."""
     validation = (rows["validation"], labels["validation"]) if "validation" in rows else None
     decoder = DECODERS[config.decode.name]
     return decoder.fit(rows["train"], labels["train"], config.decode, config.seed, num_classes, validation)
