@@ -24,9 +24,8 @@ def margins(fitted: Pipeline, image: Pixels, label: int) -> Float[np.ndarray, "p
     along = (np.arange(PLACES) + 0.5) / PLACES
     corners = np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 1, 2)
     if t > 1:
-        inside = (np.abs(found.centres - corners) <= SHARE / 2).all(-1)  # [places^2 t]
-        count = len(inside)
-        vectors, centres = (np.broadcast_to(part, (count, *part.shape[1:])) for part in found[:2])
+        inside = np.all(np.abs(found.centres - corners) <= SHARE / 2, axis=-1)  # [places^2 t]
+        vectors, centres = (np.broadcast_to(part, (len(corners), *part.shape[1:])) for part in found[:2])
         values = _scores(fitted, Descriptors(vectors, centres, found.present & ~inside))
         whole = _scores(fitted, found)
     else:
