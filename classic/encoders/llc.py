@@ -69,7 +69,8 @@ def codes(
     """The nearest words of each descriptor, the nearest first, and their weights, which sum to 1."""
     size = batch_size(4 * vectors.shape[1] * (len(arrays["words"]) + options.neighbours * vectors.shape[2]))
     program = _program(options.neighbours, float(options.ridge))
-    return in_batches(program, arrays, size, [vectors])
+    words, weights = in_batches(program, arrays, size, [vectors])
+    return words, weights
 
 
 @functools.cache

@@ -67,7 +67,8 @@ def fit(
         words = learner.fit(sample).components_.astype(np.float32)
     lengths = np.linalg.norm(words, axis=1, keepdims=True)
     words = words / np.where(lengths > _STILL, lengths, 1)
-    return {"words": words, "bound": np.float32(max(np.linalg.norm(words, 2) ** 2, _STILL))}
+    bound = max(float(np.linalg.norm(words, 2)) ** 2, _STILL)
+    return {"words": words, "bound": np.array(bound, np.float32)}
 
 
 def _starting_words(sample: np.ndarray, words: int, seed: int) -> np.ndarray:
