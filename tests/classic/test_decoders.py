@@ -14,11 +14,12 @@ from classic.options import check
 from common.errors import UserError
 
 NAMES = sorted(DECODERS)
-QUICK = {"quadratic": {"components": 12}}
+QUICK = {"components": 12, "constants": (0.1, 1.0, 10.0)}
 
 
 def options(name, **changes):
-    return ConfigDict({**DECODERS[name].DEFAULTS, **QUICK.get(name, {}), **changes})
+    defaults = DECODERS[name].DEFAULTS
+    return ConfigDict({**defaults, **{key: QUICK[key] for key in QUICK if key in defaults}, **changes})
 
 
 @pytest.fixture(scope="module")
