@@ -24,8 +24,11 @@ def intersection(x: Histograms, y: Float[np.ndarray, "m f"]) -> Float[np.ndarray
 
 
 def chi2(x: Histograms, y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]:
-    """Sum of 2 x y / (x + y), the additive chi-square kernel; scikit-learn has it without the constant x + y."""
-    return (_sums(x, y) + additive_chi2_kernel(x, y)) / 2
+    """Sum of 2 x y / (x + y), the additive chi-square kernel; scikit-learn has it without x + y.
+
+    It takes no array that is read-only, as memory-mapped ones are.
+    """
+    return (_sums(x, y) + additive_chi2_kernel(*(np.require(part, requirements="W") for part in (x, y)))) / 2
 
 
 def intersection_map(steps: int) -> FeatureMap:

@@ -41,7 +41,7 @@ def fit(
     return {
         "features": np.array(features, np.float32),
         "labels": labels.astype(np.int32),
-        "num_classes": np.int32(num_classes),
+        "num_classes": np.array(num_classes, np.int32),
     }
 
 

@@ -121,7 +121,7 @@ def fit(
         begin = np.concatenate(
             [(start.weights * deviation).ravel(), start.bias + (scale.mean @ start.weights)], dtype=np.float64
         )
-    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance * largest, "ftol": 1e-12}
+    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance * largest, "ftol": 0.0}
     threads = None if 2.0 * len(rows) * width * num_classes > _THREADED else 1
     with threadpool_limits(threads):
         found = optimize.minimize(objective, begin, jac=True, method="L-BFGS-B", options=options).x

@@ -25,7 +25,7 @@ def learnt(fitted: SVC, num_classes: int) -> dict[str, np.ndarray]:
         "intercept": (sign * fitted.intercept_).astype(np.float32),
         "counts": fitted.n_support_.astype(np.int32),
         "classes": fitted.classes_.astype(np.int32),
-        "num_classes": np.int32(num_classes),
+        "num_classes": np.array(num_classes, np.int32),
     }
 
 
@@ -77,9 +77,9 @@ def fit(
                 yield number, linear.error(outputs(fitted, judged[0]), judged[1])
 
         choice = selection.best(errors())
-        constant, chosen = choice.constant, {"validation_error": np.float32(choice.error)}
+        constant, chosen = choice.constant, {"validation_error": np.array(choice.error, np.float32)}
     arrays = train(np.asarray(features, np.float32), labels, constant)
-    return {**arrays, "C": np.float32(constant), **chosen}
+    return {**arrays, "C": np.array(constant, np.float32), **chosen}
 
 
 def in_blocks(

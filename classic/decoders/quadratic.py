@@ -1,6 +1,7 @@
 """PCA and a classifier that is quadratic in the components (LeCun et al. 1998, section III.C.4).
 
-It is linear in the components, their products and a constant: 821 inputs for 40 components.
+It is linear in the products of all pairs of components and a constant: 821 inputs for 40 components. The components are
+those of pixels with their mean, since the products of centred ones are the same for x and -x.
 """
 
 from typing import Any
@@ -33,8 +34,8 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The least-squares fit of +1 for an image's class and -1 for the others; features have to fit into memory.
 
-    'mean' and 'projection' [f components] give components of unit variance; 'weights' [inputs k] follows. `UserError`
-    if images or features are fewer than components.
+    'projection' [f components] gives components of unit variance; 'weights' [inputs k] follows. `UserError` if images
+    or features are fewer than components.
     """
     num_classes = checked(features, labels, num_classes)
     if options.components > min(features.shape):
@@ -44,10 +45,7 @@ def fit(
         )
     pca = PCA(options.components, svd_solver="covariance_eigh").fit(np.asarray(features, np.float32))
     deviation = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
-    arrays = {
-        "mean": pca.mean_.astype(np.float32),
-        "projection": (pca.components_.T / deviation).astype(np.float32),
-    }
+    arrays = {"projection": (pca.components_.T / deviation).astype(np.float32)}
     rows = Rows(features, lambda block: inputs(arrays, block))
     products, targets = np.zeros((rows.width, rows.width)), np.zeros((rows.width, num_classes))
     for place, block in rows.blocks():
@@ -67,8 +65,8 @@ def scores(
 
 
 def inputs(arrays: dict[str, np.ndarray], features: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m i"]:
-    """The components of features, the products of all pairs of them, and 1."""
-    parts = (features - arrays["mean"]) @ arrays["projection"]
+    """The products of all pairs of the features' components, squares among them, and 1."""
+    parts = features @ arrays["projection"]
     first, second = np.triu_indices(parts.shape[1])
     ones = np.ones((len(parts), 1), np.float32)
-    return np.concatenate([parts, parts[:, first] * parts[:, second], ones], axis=1)
+    return np.concatenate([parts[:, first] * parts[:, second], ones], axis=1)

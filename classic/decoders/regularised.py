@@ -1,5 +1,6 @@
 """Fitting a linear classifier with its constant given or chosen on validation, for each decoder that ends in one."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,24 +36,23 @@ def fit(
     scale = linear.scaling(rows, options.standardise)
     constant, chosen, start = selection.constant(options.C), {}, None
     if constant is None:
-        kept, judged = None, validation
-        if validation is None:
-            kept = ~selection.held_out(labels, options.holdout, seed)
+        everything = np.ones(len(rows), bool)
+        kept = ~selection.held_out(labels, options.holdout, seed) if validation is None else everything
         tried: dict[float, Linear] = {}
 
-        def errors():
+        def errors() -> Iterator[tuple[float, float]]:
             for number, fitted in linear.path(rows, labels, num_classes, loss, scale, options.constants, kept):
                 tried[number] = fitted
-                if judged is not None:
-                    yield number, linear.error(linear.scores(fitted, judged[0]), judged[1])
+                if validation is not None:
+                    yield number, linear.error(linear.scores(fitted, validation[0]), validation[1])
                 else:
                     yield number, linear.error(linear.scores(fitted, rows)[~kept], labels[~kept])
 
         choice = selection.best(errors())
         constant, start = choice.constant, tried[choice.constant]
-        chosen = {"validation_error": np.float32(choice.error)}
+        chosen = {"validation_error": np.array(choice.error, np.float32)}
     if validation is not None and start is not None:
         fitted = start  # it has seen all training images already
     else:
         fitted = linear.fit(rows, labels, num_classes, loss, scale, constant, start=start)
-    return {"weights": fitted.weights, "bias": fitted.bias, "C": np.float32(constant), **chosen}
+    return {"weights": fitted.weights, "bias": fitted.bias, "C": np.array(constant, np.float32), **chosen}

@@ -10,7 +10,7 @@ from common.errors import UserError
 
 Fitted = TypeVar("Fitted")
 Examples = tuple[Float[np.ndarray, "v f"], Int[np.ndarray, " v"]]
-PATIENCE = 2  # larger constants without a lower error, after which no more are tried
+PATIENCE = 2  # larger constants with a higher error, after which no more are tried
 
 
 class Choice(NamedTuple):
@@ -52,15 +52,15 @@ def held_out(labels: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.
 
 
 def best(errors: Iterable[tuple[float, float]]) -> Choice:
-    """The constant with the lowest error among (constant, error); the first of several, `PATIENCE` after which it ends.
+    """The constant with the lowest error among (constant, error); the first of several.
 
-    The errors are consumed lazily, so that constants that are not tried cost nothing.
+    No more errors are asked for after `PATIENCE` higher ones.
     """
     chosen, since = None, 0
     for number, error in errors:
         if chosen is None or error < chosen.error:
             chosen, since = Choice(number, error), 0
-        else:
+        elif error > chosen.error:
             since += 1
             if since == PATIENCE:
                 break

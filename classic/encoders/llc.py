@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from classic.descriptors.record import Descriptors
 from classic.encoders import normalise, vocabulary
 from classic.encoders.batches import batch_size, in_batches
+from classic.encoders.max_pooling import max_pooled
 from classic.options import COUNT, POSITIVE
 from common.devices import compilation
 from common.errors import UserError
@@ -55,12 +56,7 @@ def encode(
 ) -> Float32[np.ndarray, "n r f"]:
     """The largest weight of each word in each region, 0 if no descriptor gives it a positive one; f = k."""
     words, weights = codes(arrays, descriptors.vectors, options)
-    n, _, r = regions.shape
-    pooled = np.zeros((n, r, len(arrays["words"])), np.float32)
-    image, place, region = np.nonzero(regions)
-    flat = (image * r + region)[:, None] * pooled.shape[2] + words[image, place]
-    np.maximum.at(pooled.reshape(-1), flat.ravel(), weights[image, place].ravel())
-    return pooled
+    return max_pooled(words, weights, regions, len(arrays["words"]))
 
 
 def codes(
@@ -69,7 +65,8 @@ def codes(
     """The nearest words of each descriptor, the nearest first, and their weights, which sum to 1."""
     size = batch_size(4 * vectors.shape[1] * (len(arrays["words"]) + options.neighbours * vectors.shape[2]))
     program = _program(options.neighbours, float(options.ridge))
-    return in_batches(program, arrays, size, [vectors])
+    words, weights = in_batches(program, arrays, size, [vectors])
+    return words, weights
 
 
 @functools.cache

@@ -72,7 +72,7 @@ def activations(
     arrays: dict[str, Any], vectors: Float[ArrayLike, "t d"], assignment: str = "triangle"
 ) -> Float[Array, "t k"]:
     """The activation of each word for each patch of an image (section 3.2.1)."""
-    words = jnp.asarray(arrays["words"])
+    words, vectors = jnp.asarray(arrays["words"]), jnp.asarray(vectors)
     if "whitening" in arrays:
         vectors = jnp.matmul(vectors - arrays["mean"], arrays["whitening"], precision=jax.lax.Precision.HIGHEST)
     similar = vocabulary.similarities(vectors, words)

@@ -88,7 +88,9 @@ def test_corners_are_where_opencv_finds_them():
     assert len(ours) == len(theirs) == 8
     assert all(np.abs(theirs - place).max(axis=1).min() <= 2 for place in ours)
     smaller = cv2.cornerMinEigenVal(image, 3)
-    assert corners.peaks(smaller, radius=2)[0] == pytest.approx(corners.peaks(response(image, "shi_tomasi"))[0], abs=2)
+    strongest = corners.peaks(smaller, radius=2, most=8)
+    ours = corners.peaks(response(image, "shi_tomasi"), radius=2, most=8)
+    assert all(np.abs(strongest - place).max(axis=1).min() <= 2 for place in ours)
 
 
 def test_peaks_are_local_maxima_strongest_first_and_apart():

@@ -253,6 +253,22 @@ def test_both_ways_to_multiply_with_the_dictionary_agree(sample):
     np.testing.assert_allclose(wide, narrow, atol=1e-5)
 
 
+def test_codes_over_candidates_are_near_those_over_all_words(found):
+    rng = np.random.default_rng(5)
+    rows = rng.normal(size=(60, 32)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    arrays = {"words": rows, "bound": np.array(np.linalg.norm(rows, 2) ** 2, np.float32)}
+    vectors = rows[:48].reshape(N - 1, T, 32) + 0.1 * rng.normal(size=(N - 1, T, 32)).astype(np.float32)
+    near = Descriptors(vectors, found.centres[:-1], found.present[:-1])
+    regions = pooling.regions(near.centres, near.present, "pyramid1")
+    exact, most, half = (
+        sparse.encode(arrays, near, regions, options("sparse", candidates=count)) for count in (0, 59, 30)
+    )
+    assert (exact > 0).sum() > 100
+    np.testing.assert_allclose(most, exact, atol=5e-3)
+    assert np.abs(half - exact).mean() < 0.02 * exact[exact > 0].mean()
+
+
 def test_sparse_codes_are_pooled_by_their_largest_size(fitted, found):
     arrays = fitted["sparse"]
     codes = encode("sparse", arrays, found, "stripes")
