@@ -4,6 +4,8 @@ import pathlib
 
 from setuptools import find_packages, setup
 
+CLASSIC = ["opencv-python-headless", "scikit-image"]
+
 setup(
     name="lineage",
     version="0.1.0",
@@ -41,7 +43,9 @@ setup(
         "tpu": ["jax[tpu]"],
         # TensorFlow is needed to *prepare* a TFDS dataset and never to train on it.
         "prepare": ["tensorflow-cpu"],
-        "test": ["beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        # Corners, SIFT and HOG of the pipeline before deep networks, in classic/.
+        "classic": CLASSIC,
+        "test": [*CLASSIC, "beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0"],
     },

@@ -190,12 +190,7 @@ def upgraded(stored: ConfigDict) -> ConfigDict:
 def validate(config: ConfigDict) -> None:
     """UserError for values that are out of range or contradict each other, before anything is loaded."""
     defaults = base(config.model.copy_and_resolve_references() if "model" in config else ConfigDict())
-    _check_presence(config, defaults)
-    _check_values(config, defaults)
-    _check_ranges(config)
-    for path, allowed in _CHOICES.items():
-        if _get(config, path) not in allowed:
-            raise unknown(f"value of config.{path}", _get(config, path), allowed)
+    check_options(config, defaults)
     if config.mesh.fsdp < 1 and config.mesh.fsdp != -1:
         raise UserError(f"config.mesh.fsdp is {config.mesh.fsdp}; expected a number of devices, or -1 for all")
     datasets.check(config.data)
@@ -224,6 +219,16 @@ def validate(config: ConfigDict) -> None:
         raise UserError("config.init.new_head starts the head anew, and config.init.match_classes keeps it; choose one")
     models.check(config.model)
     models.check_init(config.model.family, config.init)
+
+
+def check_options(config: ConfigDict, defaults: ConfigDict) -> None:
+    """UserError for options that are missing or unknown, and for values that are out of range by themselves."""
+    _check_presence(config, defaults)
+    _check_values(config, defaults)
+    _check_ranges(config)
+    for path, allowed in _CHOICES.items():
+        if _get(config, path) not in allowed:
+            raise unknown(f"value of config.{path}", _get(config, path), allowed)
 
 
 def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:

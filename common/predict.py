@@ -22,7 +22,7 @@ from common.data.preparation import Preparation
 from common.data.sources import ArraySource
 from common.errors import UserError
 from common.run import trained
-from common.run.trained import Run
+from common.run.trained import Run, Trained
 
 TAKES_ARGUMENTS = True
 WHITE = 255
@@ -81,7 +81,7 @@ def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) 
 
 
 def read_input(
-    run: Run, file: str | os.PathLike, invert: bool
+    run: Trained, file: str | os.PathLike, invert: bool
 ) -> tuple[UInt8[np.ndarray, "height width channels"], str]:
     """The image in a file as the run's dataset would hold it, and a note on steps that are not in the run's config."""
     data, (height, width, channels) = run.config.data, run.info.image_shape

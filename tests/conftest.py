@@ -27,7 +27,7 @@ import tests.checker  # noqa: F401  the hook looks it up in `tests`
 ROOT = pathlib.Path(__file__).parent.parent
 # As `models.families` finds them, which cannot be imported before the hook is installed.
 FAMILIES = [path.parent.name for path in ROOT.glob("*/__init__.py") if "IS_FAMILY = True" in path.read_text()]
-install_import_hook(["common", *FAMILIES], "tests.checker.check")
+install_import_hook(["common", "classic", *FAMILIES], "tests.checker.check")
 
 # A run under nohup or in the background has these ignored, and so would the processes that tests start and stop.
 for _number in (signal.SIGINT, signal.SIGHUP):

@@ -6,6 +6,7 @@ standard output, is the child's exit code, or `timeout`.
 """
 
 import gc
+import importlib.util
 import json
 import os
 import runpy
@@ -57,6 +58,9 @@ def import_libraries():
     import common.config
     import common.run.trained
     import common.train  # noqa: F401
+
+    if all(map(importlib.util.find_spec, ("cv2", "skimage"))):  # the tests of networks need neither
+        import classic.train  # noqa: F401
 
     gc.collect()
     gc.freeze()  # otherwise a child spends half a second at its end on a search through all these objects

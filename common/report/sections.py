@@ -31,7 +31,7 @@ from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
 from common.report import figures, mistakes, page, samples
 from common.run import metrics, summary, trained
-from common.run.trained import Predictions, Run
+from common.run.trained import Predictions, Run, Trained
 from common.training.state import num_parameters
 
 _LAYERS_SHOWN, _SAMPLE = 8, 1000
@@ -136,7 +136,7 @@ def curves(run: Run, folder: pathlib.Path) -> list[str]:
     return [page.section("curves", "Learning curves", caption, page.picture(figure, "loss and error over epochs"))]
 
 
-def confusion(run: Run, predictions: Predictions) -> str:
+def confusion(run: Trained, predictions: Predictions) -> str:
     """The confusion matrix of the whole test set."""
     counts, names = mistakes.confusion_counts(predictions, run.info.num_classes), run.info.class_names
     caption = (
@@ -152,7 +152,7 @@ def confusion(run: Run, predictions: Predictions) -> str:
     return page.section("confusion", "Confusion matrix", caption, picture)
 
 
-def class_errors(run: Run, predictions: Predictions) -> str:
+def class_errors(run: Trained, predictions: Predictions) -> str:
     """The error on each class of the test set: bars for the worst classes, a table of all."""
     (examples, errors), names = mistakes.class_errors(predictions, run.info.num_classes), run.info.class_names
     order = np.argsort(-errors, kind="stable")[: np.count_nonzero(examples)]  # NaN comes last
@@ -168,7 +168,7 @@ def class_errors(run: Run, predictions: Predictions) -> str:
     return page.section("classes", "Error by class", caption, page.picture(figure, "error of each class"), every)
 
 
-def worst_mistakes(run: Run, test: Source, predictions: Predictions) -> str:
+def worst_mistakes(run: Trained, test: Source, predictions: Predictions) -> str:
     """The mistakes with the largest losses, as pictures."""
     caption = (
         "The misclassified test images with the largest losses, the largest first. Under each is its true class, then "

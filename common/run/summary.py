@@ -125,7 +125,7 @@ def write(
         "train": {key: train[-1][key] for key in ("loss", "error")},
         "images_per_second": speeds[len(speeds) // 2],
         "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
-        "peak_memory_bytes": _peak_memory(),
+        "peak_memory_bytes": peak_memory(),
         "resumed_from": resumed_from,
         "skipped_images": skipped,
         "seed": config.seed,
@@ -149,7 +149,7 @@ def _values(record: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in ("step", "split")}
 
 
-def _peak_memory() -> int:
+def peak_memory() -> int:
     """The peak memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

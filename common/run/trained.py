@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +25,19 @@ from common.optim.optimizers import make_optimizer
 from common.run import checkpoints, workdir
 from common.training.evaluate import run_over
 from common.training.state import create_state
+
+
+@runtime_checkable
+class Trained(Protocol):
+    """The part of a trained run, of a network or not, that reading images and reporting on them needs."""
+
+    @property
+    def config(self) -> ConfigDict:
+        """The options of the run, with a `data` section."""
+
+    @property
+    def info(self) -> Info:
+        """The facts of the dataset that it was trained on."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -193,12 +193,25 @@ def test_common_names_no_family():
     assert not (found := families_named(sources("common"), models.families())), "\n".join(found)
 
 
+def test_nothing_that_classic_stands_on_imports_it():
+    packages = ("common", "classic", *models.families())
+    graph = arrows(sources(*packages))
+    assert not [
+        name
+        for name, targets in graph.items()
+        if not name.startswith("classic") and any(target.startswith("classic") for target in targets)
+    ]
+    assert not (found := circle(arrows(sources("classic")))), " -> ".join(found)
+
+
 def test_tests_use_no_private_name():
-    assert not (found := private_names(sources("tests"), ["common", *models.families()])), "\n".join(found)
+    assert not (found := private_names(sources("tests"), ["common", "classic", *models.families()])), "\n".join(found)
 
 
 def test_docstrings_begin_with_what_a_thing_is_or_does():
-    assert not (found := first_words(sources("common", "configs", "benchmarks", *models.families()))), "\n".join(found)
+    assert not (found := first_words(sources("common", "classic", "configs", "benchmarks", *models.families()))), (
+        "\n".join(found)
+    )
 
 
 HOUSE = {

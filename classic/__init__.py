@@ -1,0 +1,24 @@
+"""The pipeline that deep networks replaced: descriptors, an encoding, pooling, and a linear or kernel classifier.
+
+OpenCV and scikit-image find corners and describe them; they are an extra of the installation.
+"""
+
+import contextlib
+import importlib.util
+import sys
+
+from common import errors
+
+
+def _check_libraries() -> None:
+    """`UserError` if a library of the extra is not installed."""
+    packages = {"cv2": "OpenCV", "skimage": "scikit-image"}
+    missing = [title for module, title in packages.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise errors.UserError(f"classic needs {' and '.join(missing)}: pip install '.[classic]'")
+
+
+# `python -m classic.NAME` imports the package before any code of the command can report an error; Python documents
+# that sys.argv[0] is '-m' at that moment.
+with errors.reported() if sys.argv[:1] == ["-m"] else contextlib.nullcontext():
+    _check_libraries()

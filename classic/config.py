@@ -1,0 +1,214 @@
+"""Every option of a classic pipeline, with its default and meaning, in one place.
+
+A config file calls `base(pipeline)` and overrides the options that its data set needs. The sections `describe`,
+`encode` and `decode` hold a part's name and that part's own options, whose meanings are in the part's module.
+"""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from classic import options, pooling
+from classic.decoders import DECODERS, selection
+from classic.descriptors import CHOICES, DEFAULTS, DESCRIBERS, RANGES
+from classic.encoders import ENCODERS
+from common import config as common_config
+from common.data import datasets, preparation
+from common.errors import UserError, unknown
+
+PARTS = ("describe", "encode", "decode")  # the sections that a name fills
+
+# Histograms as the intersection kernel takes them: shares of words.
+_HISTOGRAMS = {"encode.power": 1.0, "encode.norm": "l1"}
+
+# The parts of each pipeline, and the options in which it differs from its parts' defaults.
+PIPELINES: dict[str, dict[str, Any]] = {
+    # Classifiers of pixels (LeCun, Bottou, Bengio & Haffner 1998, section III-C).
+    "raw_linear": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
+    "raw_logistic": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "logistic"},
+    "knn": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "knn"},
+    "pca_quadratic": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "quadratic"},
+    "rbf_svm": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "rbf_svm"},
+    # Histograms of oriented gradients (Dalal & Triggs 2005).
+    "hog_svm": {"describe": "hog", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
+    # Bags of visual words (Csurka et al. 2004), at keypoints, at corners, and on a grid.
+    "sparse_sift": {
+        "describe": "sift",
+        "encode": "words",
+        "pool": "whole",
+        "decode": "intersection_svm",
+        **_HISTOGRAMS,
+    },
+    "harris": {
+        "describe": "sift",
+        "encode": "words",
+        "pool": "whole",
+        "decode": "intersection_svm",
+        "describe.detector": "harris",
+        **_HISTOGRAMS,
+    },
+    "bow": {"describe": "dense_sift", "encode": "words", "pool": "whole", "decode": "intersection_svm", **_HISTOGRAMS},
+    # The spatial pyramid and its kernel (Lazebnik, Schmid & Ponce 2006).
+    "pyramid": {
+        "describe": "dense_sift",
+        "encode": "words",
+        "pool": "pyramid2",
+        "decode": "intersection_svm",
+        "pool.weighted": True,
+        **_HISTOGRAMS,
+    },
+    # Improved Fisher vectors (Perronnin, Sanchez & Mensink 2010), with places and no pyramid (Sanchez et al. 2013).
+    "fisher": {
+        "describe": "dense_sift",
+        "encode": "fisher",
+        "pool": "whole",
+        "decode": "linear_svm",
+        "encode.positions": True,
+    },
+    # Sparse codes, max pooling (Yang, Yu, Gong & Huang 2009); locality-constrained codes (Wang et al. 2010).
+    "scspm": {"describe": "dense_sift", "encode": "sparse", "pool": "pyramid2", "decode": "linear_svm"},
+    "llc": {"describe": "dense_sift", "encode": "llc", "pool": "pyramid2", "decode": "linear_svm"},
+    # Single-layer k-means features (Coates, Lee & Ng 2011).
+    "kmeans": {
+        "describe": "patches",
+        "encode": "triangle",
+        "pool": "quadrants",
+        "decode": "linear_svm",
+        "decode.standardise": True,
+    },
+}
+
+# Options of the `data` section that a classic pipeline does not read: it takes stored pixels, in any order, as tested.
+_UNREAD = (
+    *("train_crop", "resize_max", "area", "ratio", "normalize", "pixel_range", "mean", "std", "statistics"),
+    *("shuffle", "workers"),
+)
+
+
+def base(pipeline: str = "raw_linear") -> ConfigDict:
+    """The default experiment of a pipeline: every option that a run reads.
+
+    pipeline: a name of `PIPELINES`, and perhaps other parts to take in place of its own, as in 'fisher+knn' or
+    'bow+pyramid2+intersection_svm'. UserError for a name that does not exist.
+    """
+    name, *others = pipeline.split("+")
+    if name not in PIPELINES:
+        raise unknown("pipeline", name, PIPELINES)
+    changes = dict(PIPELINES[name])
+    parts = {kind: changes.pop(kind) for kind in (*PARTS, "pool")}
+    for other in others:
+        kind = _kind(other)
+        parts[kind] = other
+        changes = {path: value for path, value in changes.items() if not path.startswith(f"{kind}.")}
+
+    config = ConfigDict()
+    config.seed = 0  # of the sample of descriptors, of the vocabulary and of the decoder
+    config.data = common_config.base(ConfigDict()).data.copy_and_resolve_references()
+    config.describe = section("describe", parts["describe"])  # images to descriptors
+    config.encode = section("encode", parts["encode"])  # descriptors to codes
+    config.encode.sample = 200_000  # descriptors of training images that the encoder is fitted to
+    config.pool = pool = ConfigDict()  # codes to an image's features
+    pool.layout = parts["pool"]  # the regions of an image, see classic/pooling.py
+    pool.weighted = False  # regions weigh as in the spatial pyramid's kernel (Lazebnik 2006, section 3)
+    pool.dtype = "float32"  # of the features; 'float16' halves their room in memory and on disk
+    config.decode = section("decode", parts["decode"])  # features to a score for each class
+    config.evaluate = evaluate = ConfigDict()
+    evaluate.batch_size = 500  # images that are described and encoded at once
+    config.update_from_flattened_dict(changes)
+    return config.lock()
+
+
+def adapt(config: ConfigDict, changes: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
+    """The config with the changes of its own parts: part -> {path of an option: value}. It is changed in place."""
+    for part in (config.describe.name, config.encode.name, config.decode.name):
+        config.update_from_flattened_dict(dict(changes.get(part, {})))
+    return config
+
+
+def section(kind: str, name: str) -> ConfigDict:
+    """The section of a part: its name, and its options with their defaults. kind: a name of `PARTS`."""
+    known = _known(kind)
+    if name not in known:
+        raise unknown(f"config.{kind}.name", name, known)
+    return ConfigDict({"name": name, **_declared(kind, name)[0]})
+
+
+def validate(config: ConfigDict) -> None:
+    """UserError for values that are out of range or contradict each other, before anything is loaded."""
+    defaults = base()
+    for path in ("seed", "data", "pool", "evaluate", *PARTS):
+        if path not in config:
+            raise UserError(f"the config has no {path}; a config file of a pipeline starts from classic.config.base()")
+    for path in set(config) - set(defaults):
+        raise unknown("option", f"config.{path}", [f"config.{known}" for known in defaults])
+    _check_data(config)
+    for kind in PARTS:
+        _check_part(config[kind], kind)
+    sections = {
+        "pool": ({"layout": tuple(pooling.LAYOUTS), "dtype": ("float32", "float16")}, {}),
+        "evaluate": ({}, {"batch_size": options.COUNT}),
+    }
+    for name, (choices, ranges) in sections.items():
+        options.check(name, config[name], defaults[name].to_dict(), choices, ranges)
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f"config.seed is {config.seed}; expected at least 0 and less than 2^32")
+    if config.encode.sample < 1:
+        raise UserError(f"config.encode.sample is {config.encode.sample}; expected at least 1")
+
+
+def _check_data(config: ConfigDict) -> None:
+    """UserError for options that no data set can have, and for those that a classic pipeline does not read."""
+    defaults = common_config.base(ConfigDict())
+    whole = ConfigDict({**defaults.to_dict(), "data": config.data.to_dict()})
+    common_config.check_options(whole, defaults)
+    read, unset = common_config.flat(config.data), common_config.flat(defaults.data)
+    for name in _UNREAD:
+        if read[name] != unset[name]:
+            raise UserError(f"config.data.{name} is set, but a classic pipeline does not read it")
+    datasets.check(config.data)
+    preparation.check(config.data)
+
+
+def _check_part(section: ConfigDict, kind: str) -> None:
+    """UserError for a part that does not exist, options of another part, and values that the part does not take."""
+    name = section.get("name")
+    if name not in _known(kind):
+        raise unknown(f"config.{kind}.name", name, _known(kind))
+    defaults, choices, ranges = _declared(kind, name)
+    given = {key: value for key, value in section.items() if (kind, key) != ("encode", "sample")}
+    if set(given) != {"name", *defaults}:
+        raise UserError(
+            f"config.{kind}.name is '{name}', but the section has the options of another part; name the part with "
+            f"the pipeline: --config=FILE:PIPELINE+{name}"
+        )
+    try:
+        ConfigDict(defaults).update({option: given[option] for option in defaults})
+    except TypeError as error:
+        raise UserError(f"config.{kind} holds a value of another type: {error}") from error
+    options.check(kind, ConfigDict(given), defaults, choices, ranges)
+    if "C" in given:
+        selection.constant(given["C"])
+
+
+def _known(kind: str) -> Collection[str]:
+    known: dict[str, Collection[str]]
+    known = {"describe": DESCRIBERS, "encode": ENCODERS, "decode": DECODERS, "pool": pooling.LAYOUTS}
+    return known[kind]
+
+
+def _kind(name: str) -> str:
+    """The section that a part belongs to."""
+    kinds = (*PARTS, "pool")
+    found = [kind for kind in kinds if name in _known(kind)]
+    if not found:
+        raise unknown("part of a pipeline", name, [part for kind in kinds for part in _known(kind)])
+    return found[0]
+
+
+def _declared(kind: str, name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The options of a part: defaults, choices and ranges."""
+    if kind == "describe":
+        return DEFAULTS[name], CHOICES[name], RANGES[name]
+    module = (ENCODERS if kind == "encode" else DECODERS)[name]
+    return module.DEFAULTS, module.CHOICES, module.RANGES

@@ -1,0 +1,23 @@
+"""Decoders by name: modules with DEFAULTS, CHOICES, RANGES, fit and scores.
+
+DEFAULTS, CHOICES, RANGES                               options, see `classic.options.check`
+fit(features, labels, options, seed, num_classes=None, validation=None) -> arrays
+    everything that is learnt. Features may be memory-mapped and of 16 bits; labels are 0 to num_classes - 1, by default
+    the largest label. validation: (features, labels) to choose the constant C on; without it a share of the training
+    examples is held out for that, and the decoder is fitted to all of them afterwards.
+scores(arrays, features, options) -> [n classes]        the highest is the predicted class
+"""
+
+from types import ModuleType
+
+from classic.decoders import chi2_svm, intersection_svm, knn, linear_svm, logistic, quadratic, rbf_svm
+
+DECODERS: dict[str, ModuleType] = {
+    "linear_svm": linear_svm,
+    "intersection_svm": intersection_svm,
+    "chi2_svm": chi2_svm,
+    "rbf_svm": rbf_svm,
+    "knn": knn,
+    "logistic": logistic,
+    "quadratic": quadratic,
+}

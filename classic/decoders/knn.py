@@ -1,0 +1,60 @@
+"""K-nearest neighbours among all training images, by scikit-learn."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+from ml_collections import ConfigDict
+from sklearn.neighbors import NearestNeighbors
+
+from classic.decoders.rows import Rows, checked
+from classic.decoders.selection import Examples
+from classic.options import COUNT
+from common.errors import UserError
+
+DEFAULTS: dict[str, Any] = {
+    "neighbours": 3,
+    "metric": "l2",  # distance between features: 'l2', or 'l1', which takes many times as long
+}
+CHOICES = {"metric": ("l2", "l1")}
+RANGES = {"neighbours": COUNT}
+
+
+def fit(
+    features: Float[np.ndarray, "n f"],
+    labels: Int[np.ndarray, " n"],
+    options: ConfigDict,
+    seed: int,
+    num_classes: int | None = None,
+    validation: Examples | None = None,
+) -> dict[str, np.ndarray]:
+    """The training images themselves, which have to fit into memory; nothing is chosen on validation.
+
+    `UserError` for fewer training images than neighbours.
+    """
+    num_classes = checked(features, labels, num_classes)
+    if len(labels) < options.neighbours:
+        raise UserError(
+            f"config.decode.neighbours is {options.neighbours}, but there are {len(labels)} training images; "
+            "expected at most as many"
+        )
+    return {
+        "features": np.array(features, np.float32),
+        "labels": labels.astype(np.int32),
+        "num_classes": np.array(num_classes, np.int32),
+    }
+
+
+def scores(
+    arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
+) -> Float32[np.ndarray, "n k"]:
+    """The neighbours of each class; a nearer one counts a little more, so that it decides between equal numbers."""
+    count = options.neighbours
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric=options.metric).fit(arrays["features"])
+    weight = 1 + 0.5 ** np.arange(1, count + 1) / (2 * count)
+    result = np.zeros((len(features), int(arrays["num_classes"])), np.float32)
+    for place, block in Rows(features).blocks():
+        nearest = arrays["labels"][search.kneighbors(block, return_distance=False)]
+        for rank in range(count):
+            result[np.arange(place.start, place.stop), nearest[:, rank]] += weight[rank]
+    return result

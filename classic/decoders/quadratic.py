@@ -1,0 +1,72 @@
+"""PCA and a classifier that is quadratic in the components (LeCun et al. 1998, section III.C.4).
+
+It is linear in the products of all pairs of components and a constant: 821 inputs for 40 components. The components are
+those of pixels with their mean, since the products of centred ones are the same for x and -x.
+"""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Float32, Int
+from ml_collections import ConfigDict
+from sklearn.decomposition import PCA
+
+from classic.decoders.rows import Rows, checked
+from classic.decoders.selection import Examples
+from classic.options import COUNT, POSITIVE
+from common.errors import UserError
+
+DEFAULTS: dict[str, Any] = {
+    "components": 40,  # principal components of the features
+    "ridge": 1e-4,  # weight of the penalty on weights, for each training image
+}
+CHOICES: dict = {}
+RANGES = {"components": COUNT, "ridge": POSITIVE}
+
+
+def fit(
+    features: Float[np.ndarray, "n f"],
+    labels: Int[np.ndarray, " n"],
+    options: ConfigDict,
+    seed: int,
+    num_classes: int | None = None,
+    validation: Examples | None = None,
+) -> dict[str, np.ndarray]:
+    """The least-squares fit of +1 for an image's class and -1 for the others; features have to fit into memory.
+
+    'projection' [f components] gives components of unit variance; 'weights' [inputs k] follows. `UserError` if images
+    or features are fewer than components.
+    """
+    num_classes = checked(features, labels, num_classes)
+    if options.components > min(features.shape):
+        raise UserError(
+            f"config.decode.components is {options.components}, but there are {len(features)} training images of "
+            f"{features.shape[1]} features; expected at most as many"
+        )
+    pca = PCA(options.components, svd_solver="covariance_eigh").fit(np.asarray(features, np.float32))
+    deviation = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
+    arrays = {"projection": (pca.components_.T / deviation).astype(np.float32)}
+    rows = Rows(features, lambda block: inputs(arrays, block))
+    products, targets = np.zeros((rows.width, rows.width)), np.zeros((rows.width, num_classes))
+    for place, block in rows.blocks():
+        wanted = np.where(labels[place, None] == np.arange(num_classes), np.float32(1), np.float32(-1))
+        products += block.T @ block
+        targets += block.T @ wanted
+    products += options.ridge * len(labels) * np.eye(rows.width)
+    return {**arrays, "weights": np.linalg.solve(products, targets).astype(np.float32)}
+
+
+def scores(
+    arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
+) -> Float32[np.ndarray, "n k"]:
+    """The fitted targets, between about -1 and 1."""
+    rows = Rows(features, lambda block: inputs(arrays, block))
+    return np.concatenate([block @ arrays["weights"] for _, block in rows.blocks()])
+
+
+def inputs(arrays: dict[str, np.ndarray], features: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m i"]:
+    """The products of all pairs of the features' components, squares among them, and 1."""
+    parts = features @ arrays["projection"]
+    first, second = np.triu_indices(parts.shape[1])
+    ones = np.ones((len(parts), 1), np.float32)
+    return np.concatenate([parts[:, first] * parts[:, second], ones], axis=1)

@@ -1,0 +1,71 @@
+"""Upright SIFT descriptors on a regular grid, by OpenCV."""
+
+import functools
+from concurrent import futures
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from ml_collections import ConfigDict
+
+from classic.descriptors.enlarge import enlarged, grey, opponent
+from classic.descriptors.record import Descriptors, grid_starts
+from classic.descriptors.sift import LENGTH, SPAN, normalised
+from classic.options import COUNT
+
+DEFAULTS: dict[str, Any] = {
+    "scale": 2,  # images are enlarged this many times first
+    "sizes": (16,),  # sides of the described squares, pixels of the enlarged image; each has its own grid
+    "step": 4,  # pixels from one square to the next
+    "colour": "grey",  # channels that are described, one descriptor behind the other: 'grey', 'rgb' or 'opponent'
+    "root": True,  # RootSIFT: L1 norm, then square root (Arandjelovic & Zisserman 2012); else unit L2 norm
+}
+CHOICES = {"colour": ("grey", "rgb", "opponent")}
+RANGES = {"scale": COUNT, "sizes": COUNT, "step": COUNT}
+
+
+def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descriptors:
+    """One descriptor at each point of the grids; d is 128 for each channel.
+
+    A flat square has a descriptor of zeros. `UserError` for images smaller than a square.
+    """
+    large = _channels(enlarged(images, options.scale), options.colour)
+    n, height, width, channels = large.shape
+    points, places = _grid(height, width, tuple(options.sizes), options.step)
+    vectors = np.empty((n, len(places), channels, LENGTH), np.float32)
+
+    def fill(i: int) -> None:
+        sift = cv2.SIFT_create()
+        for channel in range(channels):
+            _, found = sift.compute(np.ascontiguousarray(large[i, :, :, channel]), points)
+            vectors[i, :, channel] = normalised(found, options.root)
+
+    with futures.ThreadPoolExecutor() as pool:
+        list(pool.map(fill, range(n)))
+    return Descriptors(
+        vectors.reshape(n, len(places), channels * LENGTH),
+        np.broadcast_to(places, (n, *places.shape)),
+        np.ones((n, len(places)), bool),
+    )
+
+
+def _channels(images: UInt8[np.ndarray, "n h w c"], colour: str) -> UInt8[np.ndarray, "n h w k"]:
+    if colour == "grey" or images.shape[-1] == 1:
+        return grey(images)[..., None]
+    return images if colour == "rgb" else np.round(opponent(images)).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=8)
+def _grid(height: int, width: int, sizes: tuple[int, ...], step: int) -> tuple[tuple, np.ndarray]:
+    """OpenCV's keypoints at all points of the grids, and their (y, x) as shares of height and width."""
+    points, places = [], []
+    for size in sizes:
+        rows, columns = (grid_starts(length, size, step, "config.describe.sizes") for length in (height, width))
+        for y in rows + size // 2:
+            for x in columns + size // 2:
+                # Whole numbers, since OpenCV rounds, half pixels to even ones. An angle of 0 is upright; its default,
+                # -1, is taken for a small rotation.
+                points.append(cv2.KeyPoint(float(x), float(y), size / SPAN, 0.0, 1.0, 0))
+                places.append(((y + 0.5) / height, (x + 0.5) / width))
+    return tuple(points), np.array(places, np.float32)

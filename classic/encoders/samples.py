@@ -1,0 +1,29 @@
+"""Checks of the sample of descriptors that an encoder is fitted to."""
+
+import numpy as np
+from jaxtyping import Float32
+
+from common.errors import UserError
+
+
+def check_sample(
+    sample: Float32[np.ndarray, "m d"], wanted: int, option: str, what: str, dimensions: bool = False
+) -> None:
+    """`UserError` if a sample has numbers that are not finite, or is too small.
+
+    wanted: the words, components and so on that are asked for; `option` asks for them, and `what` is their name.
+    dimensions: a descriptor also needs that many numbers.
+    """
+    if not np.isfinite(sample).all():
+        count = int((~np.isfinite(sample).all(axis=1)).sum())
+        raise UserError(f"{count:,} of {len(sample):,} sampled descriptors hold numbers that are not finite")
+    if len(sample) < wanted:
+        raise UserError(
+            f"{option} asks for {wanted:,} {what}, but the sample has {len(sample):,} descriptors; "
+            "expected at most as many as descriptors"
+        )
+    if dimensions and sample.shape[1] < wanted:
+        raise UserError(
+            f"{option} asks for {wanted:,} {what}, but descriptors have {sample.shape[1]:,} numbers; "
+            "expected at most as many"
+        )

@@ -1,0 +1,129 @@
+"""The parts of an image that spoke for a class, and the patches of images that words of a vocabulary stand for."""
+
+import numpy as np
+from jaxtyping import Float, Float32, Int, UInt8
+
+from classic import pipeline
+from classic.descriptors import Descriptors
+from classic.encoders import ENCODERS
+from classic.pipeline import Pipeline
+from common.data.preparation import Pixels
+
+PLACES = 14  # of the square, along an axis
+SHARE = 0.25  # its side, as a share of the image's
+
+
+def margins(fitted: Pipeline, image: Pixels, label: int) -> Float[np.ndarray, "places places"]:
+    """The fall of a class's lead over the best other class when the descriptors in a square are left out.
+
+    A value is for a position of the square's centre, from the top left on; it is positive where the descriptors spoke
+    for the class. Of a pipeline that describes an image as a whole, the square is painted in the image's mean colour.
+    """
+    found = pipeline.describe(fitted.config, image[None])
+    t = found.present.shape[1]
+    along = (np.arange(PLACES) + 0.5) / PLACES
+    corners = np.stack(np.meshgrid(along, along, indexing="ij"), axis=-1).reshape(-1, 1, 2)
+    if t > 1:
+        inside = np.all(np.abs(found.centres - corners) <= SHARE / 2, axis=-1)  # [places^2 t]
+        vectors, centres = (np.broadcast_to(part, (len(corners), *part.shape[1:])) for part in found[:2])
+        values = _scores(fitted, Descriptors(vectors, centres, found.present & ~inside))
+        whole = _scores(fitted, found)
+    else:
+        values = pipeline.scores(fitted, _covered(image, corners[:, 0]))
+        whole = pipeline.scores(fitted, image[None])
+    return (_lead(whole, label) - _lead(values, label)).reshape(PLACES, PLACES)
+
+
+def _scores(fitted: Pipeline, found: Descriptors) -> Float[np.ndarray, "n classes"]:
+    return pipeline.decoded(fitted, pipeline.encoded(fitted.config, fitted.arrays["encode"], found))
+
+
+def _lead(values: Float[np.ndarray, "n classes"], label: int) -> Float[np.ndarray, " n"]:
+    """The score of a class less the highest score of the others."""
+    return values[:, label] - np.delete(values, label, axis=1).max(1)
+
+
+def _covered(image: Pixels, centres: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarray, "n height width channels"]:
+    """The image with a square in its mean colour at each of the centres, given in shares of height and width."""
+    height, width = image.shape[:2]
+    y, x = ((np.arange(length) + 0.5) / length for length in (height, width))
+    rows, columns = (np.abs(a - centres[:, [i]]) <= SHARE / 2 for i, a in ((0, y), (1, x)))
+    inside = rows[:, :, None, None] & columns[:, None, :, None]
+    return np.where(inside, np.round(image.mean((0, 1))).astype(np.uint8), image)
+
+
+def has_many(fitted: Pipeline) -> bool:
+    """True if the pipeline has more than one descriptor of an image."""
+    found = pipeline.describe(fitted.config, np.zeros((1, *fitted.info.image_shape), np.uint8))
+    return found.present.shape[1] > 1
+
+
+def has_vocabulary(fitted: Pipeline) -> bool:
+    """True if the pipeline's encoder has words that patches of images can be shown for."""
+    return fitted.config.encode.name != "flat" and has_many(fitted)
+
+
+def words(
+    fitted: Pipeline, images: UInt8[np.ndarray, "n height width channels"], count: int, most: int
+) -> list[list[UInt8[np.ndarray, "side side channels"]]]:
+    """Patches of images that the most used words stand for: `most` patches of `count` words.
+
+    A word's patches are those, one of an image, whose codes have the largest shares of the word.
+    """
+    side = _side(fitted, min(images.shape[1:3]))
+    best, places = [], []  # of each image and word: the largest code, and the place of the descriptor that has it
+    for image in images:
+        found = pipeline.describe(fitted.config, image[None])
+        strength = np.where(found.present[0][:, None], codes(fitted, found), 0)
+        best.append(strength.max(0))
+        places.append(found.centres[0][strength.argmax(0)])
+    values = np.stack(best)
+    used = np.argsort(-(values > 0.5 * values.max(0)).sum(0) * values.mean(0), kind="stable")[:count]
+    return [
+        [
+            _cut(images[i], places[i][word], side)
+            for i in np.argsort(-values[:, word], kind="stable")[:most]
+            if values[i, word] > 0
+        ]
+        for word in used
+    ]
+
+
+def codes(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t words"]:
+    """The strength of each word in the code of each descriptor of one image; of Fisher vectors, the posteriors."""
+    arrays, config = fitted.arrays["encode"], fitted.config
+    if config.encode.name == "fisher":
+        return _posteriors(fitted, found)
+    alone = np.eye(found.present.shape[1], dtype=bool)[None]  # each descriptor is a region of its own
+    return np.abs(ENCODERS[config.encode.name].encode(arrays, found, alone, config.encode)[0])
+
+
+def _posteriors(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t words"]:
+    arrays, vectors = fitted.arrays["encode"], found.vectors[0]
+    if "projection" in arrays:
+        vectors = (vectors - arrays["mean"]) @ arrays["projection"]
+    if fitted.config.encode.positions:
+        vectors = np.concatenate([vectors, found.centres[0] - np.float32(0.5)], axis=-1)
+    apart = (vectors[:, None] - arrays["means"]) ** 2 / arrays["variances"] + np.log(arrays["variances"])
+    logits = np.log(arrays["weights"]) - 0.5 * apart.sum(-1)
+    likelihood = np.exp(logits - logits.max(1, keepdims=True))
+    return (likelihood / likelihood.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _side(fitted: Pipeline, most: int) -> int:
+    """The side of the square that a descriptor describes, in pixels of the image, at most `most`."""
+    options = fitted.config.describe
+    if "cell" in options:
+        side = options.cell * options.block
+    elif "sizes" in options:
+        side = min(options.sizes)
+    else:
+        side = options.size
+    return min(max(round(side / options.scale), 1), most)
+
+
+def _cut(image: Pixels, centre: Float[np.ndarray, " 2"], side: int) -> UInt8[np.ndarray, "side side channels"]:
+    """The square around a place, moved inside the image where it would leave it."""
+    limits: Int[np.ndarray, " 2"] = np.array(image.shape[:2]) - side
+    top, left = np.clip(np.round(centre * image.shape[:2] - side / 2).astype(int), 0, np.maximum(limits, 0))
+    return image[top : top + side, left : left + side]

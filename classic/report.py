@@ -1,0 +1,194 @@
+"""Writes a page about a fitted pipeline: `python -m classic.report --workdir=DIR [--out=FILE]`.
+
+The page, by default DIR/report.html, is one self-contained file. It shows the errors, the cost of each stage, the
+confusion matrix, predictions and mistakes as a network's report does; and corners and keypoints of some images, the
+visual vocabulary, the parts of images that spoke for their classes, and the recipe.
+"""
+
+import pathlib
+
+import numpy as np
+from absl import flags
+from ml_collections import ConfigDict
+
+from classic import config as config_lib
+from classic import evidence, pictures, pipeline, saved
+from classic.descriptors import sift
+from classic.pipeline import Pipeline
+from common import config as common_config
+from common import launch
+from common.data import datasets
+from common.data import pipeline as reading
+from common.data.sources import Source
+from common.errors import UserError, whole_file
+from common.report import page, sample_figures, samples, sections
+from common.run import summary
+from common.run.trained import Predictions
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of a fitted run", allow_override=True)
+_OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
+
+_SHOWN = 5  # images in a row
+_WORDS, _PATCHES = 16, 6  # of the vocabulary
+_SEARCHED = 200  # images in which patches for words are looked for
+_NEVER = ("data.directory",)  # options that a recipe does not list
+
+
+def main() -> None:
+    """Writes the report of the run that the flags name."""
+    if not _WORKDIR.value:
+        raise UserError("--workdir is missing; for example --workdir=runs/classic_digits_fisher")
+    folder = pathlib.Path(_WORKDIR.value).expanduser()
+    out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
+    content = report_html(folder)
+    with whole_file(out) as file:
+        file.write_text(content, encoding="utf-8")
+    print(out)
+
+
+def report_html(folder: pathlib.Path) -> str:
+    """The report of the run in `folder`, as HTML; UserError if there is no run or its data set is missing."""
+    fitted = saved.load(folder)
+    done = summary.read(folder)
+    test = datasets.load_test(fitted.config.data, known=fitted.info)
+    predictions = pipeline.predictions(fitted, test)
+    parts = [results_first(fitted, done, predictions), costs(done)]
+    parts += [sections.confusion(fitted, predictions), sections.class_errors(fitted, predictions)]
+    parts += [top_predictions(fitted, test, predictions), sections.worst_mistakes(fitted, test, predictions)]
+    parts += [points(fitted, test, predictions), *vocabulary(fitted, test), spoke(fitted, test, predictions)]
+    parts += [what_was_run(fitted, done)]
+    return page.document(f"{pipeline.chain(fitted.config)} on {fitted.info.name}", parts)
+
+
+def results_first(fitted: Pipeline, done: dict, predictions: Predictions) -> str:
+    """The pipeline, the data and the headline numbers."""
+    info, shape = fitted.info, "×".join(map(str, fitted.info.image_shape))
+    text = (
+        f"{pipeline.chain(fitted.config)}: {fitted.parameters:,} numbers learnt. {info.name}: {info.train_size:,} "
+        f"training and {info.test_size:,} test images of {shape}, in {info.num_classes} classes."
+    )
+    shown = [
+        ("test error", f"{predictions.error:.2%}"),
+        ("training error", f"{done['train']['error']:.2%}"),
+        ("time to fit, seconds", f"{done['seconds']['fit']:,.1f}"),
+        ("training images per second", f"{done['images_per_second']:,.0f}"),
+    ]
+    return page.paragraph(text) + page.numbers(shown)
+
+
+def costs(done: dict) -> str:
+    """The time that each stage took."""
+    stages = done["stages"]
+    speeds = [f", {s['images_per_second']:,.0f} images/s" if "images" in s else "" for s in stages.values()]
+    figure = pictures.costs(
+        [name.replace("_", " of ") for name in stages], [s["seconds"] for s in stages.values()], speeds
+    )
+    rows = [
+        (f"{name.replace('_', ' of ')}: {part}", f"{seconds:,.2f} s")
+        for name, stage in stages.items()
+        for part, seconds in stage.get("parts", {}).items()
+    ]
+    caption = (
+        "The time of each stage, over all starts of the run: the sample of descriptors, what the encoder learns from "
+        "it, the features of each split, and the decoder."
+    )
+    parts = page.folded("parts of the stages", page.table(rows))
+    return page.section("costs", "Cost of each stage", caption, page.picture(figure, "time of each stage"), parts)
+
+
+def top_predictions(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
+    """The top predictions for some images, and for those whose likeliest class is least certain."""
+    chosen = [*samples.ordinary(predictions), *samples.hesitant(predictions)]
+    images = [test[index]["image"] for index in chosen]
+    caption = (
+        "Test images with their true class and the classes with the highest scores; the true class is orange. The "
+        "shares are the softmax of the decoder's scores, which rank the classes and need not be probabilities. First "
+        "come the first images of some classes, then the images whose top prediction is least certain."
+    )
+    shares = np.exp(predictions.log_probabilities[chosen])
+    figure = sample_figures.top_predictions(images, predictions.labels[chosen], shares, fitted.info.class_names)
+    picture = page.picture(figure, "top predictions for test images")
+    return page.section("predictions", "Top predictions", caption, picture)
+
+
+def points(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
+    """Corners, eigenvalues and keypoints of some test images, whatever the pipeline describes."""
+    chosen = samples.ordinary(predictions)[:_SHOWN]
+    images = [test[index]["image"] for index in chosen]
+    options = ConfigDict({**sift.DEFAULTS, "detector": "dog"})
+    found = []
+    for image in images:
+        options.scale = pictures.enlargement(image)
+        found.append(sift.keypoints(image, options))
+    caption = (
+        "Test images, enlarged. Top: corners of Harris and Stephens. Middle: the eigenvalues of the gradients' "
+        "covariance in a window; blue is one large eigenvalue, an edge; red to violet are two, a corner; black is a "
+        "flat region. Bottom: SIFT keypoints with their size and orientation."
+    )
+    names = [fitted.info.class_names[predictions.labels[index]] for index in chosen]
+    picture = page.picture(pictures.points(images, found, names), "corners and keypoints")
+    return page.section("points", "Corners and keypoints", caption, picture)
+
+
+def vocabulary(fitted: Pipeline, test: Source) -> list[str]:
+    """The most used words as patches of test images; empty for a pipeline without a vocabulary."""
+    if not evidence.has_vocabulary(fitted):
+        return []
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(_SEARCHED, len(test))).round().astype(np.int64))
+    patches = evidence.words(fitted, reading.gather(test, chosen)[0], _WORDS, _PATCHES)
+    caption = (
+        f"Each column is one of the {len(patches)} most used words of the vocabulary: the patches of "
+        f"{len(chosen)} test images whose codes have the largest shares of it, at most one from an image."
+    )
+    picture = page.picture(pictures.vocabulary(patches), "patches of words")
+    return [page.section("vocabulary", "Visual vocabulary", caption, picture)]
+
+
+def spoke(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
+    """The parts of some correctly classified test images that spoke for their class."""
+    right = predictions.predicted == predictions.labels
+    _, first = np.unique(np.where(right, predictions.labels, -1), return_index=True)
+    chosen = [int(index) for index in first if right[index]][:_SHOWN]
+    if not chosen:
+        return ""
+    images = [test[index]["image"] for index in chosen]
+    labels = [int(predictions.labels[index]) for index in chosen]
+    maps = [evidence.margins(fitted, image, label) for image, label in zip(images, labels, strict=True)]
+    left_out = "its descriptors are left out" if evidence.has_many(fitted) else "it is painted in the mean colour"
+    caption = (
+        "Correctly classified test images, and the parts that spoke for their class. A map shows by how much the "
+        "lead of the class over the best other class falls when a square of a quarter of the image's side is "
+        f"centred there and {left_out}: red spoke for the class, blue against it. Each map has its own scale, given "
+        "below it."
+    )
+    names = [fitted.info.class_names[label] for label in labels]
+    picture = page.picture(pictures.evidence(images, maps, names), "maps of what spoke for a class")
+    return page.section("evidence", "Parts that spoke for a class", caption, picture)
+
+
+def what_was_run(fitted: Pipeline, done: dict) -> str:
+    """The recipe, and the versions and hardware of the run."""
+    return page.section(
+        "recipe",
+        "Recipe",
+        "The pipeline's parts with their options, and every other option that differs from its default.",
+        page.table(recipe(fitted.config)),
+        page.folded(
+            "versions and hardware", page.table([(name, str(value)) for name, value in done["environment"].items()])
+        ),
+    )
+
+
+def recipe(config: ConfigDict) -> list[tuple[str, str]]:
+    """Options and values: those of the parts, the seed, and those that differ from their defaults."""
+    defaults = common_config.flat(config_lib.base())
+    rows = []
+    for name, value in common_config.flat(config).items():
+        told = name == "seed" or name.startswith((*config_lib.PARTS, "pool")) or value != defaults.get(name)
+        if told and name not in _NEVER:
+            rows.append((name, ", ".join(map(str, value)) if isinstance(value, list) else str(value)))
+    return rows
+
+
+if __name__ == "__main__":
+    launch.run(main)

@@ -1,0 +1,206 @@
+"""Finished stages of a run, kept in WORKDIR/stages under a hash of everything that they depend on.
+
+A stage that is asked for again with the same dependencies is read and not computed. Arrays are `.npz` files, rows of
+images (their features) `.npy` files that are mapped into memory; neither holds Python objects. Rows are appended batch
+by batch, so that a run that is killed goes on from its last whole row.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import time
+import zipfile
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+import numpy as np
+from jaxtyping import Float
+
+from common.errors import UserError, whole_file, writing
+from common.run import workdir
+
+FOLDER = "stages"
+_VERSION = 1  # of the stages: a change in what they compute makes earlier ones invalid
+_UNFINISHED = ".part"
+
+Arrays = dict[str, np.ndarray]
+
+
+def key(*depends: Any) -> str:
+    """A hash of a stage's dependencies, which JSON can hold."""
+    text = json.dumps([_VERSION, *depends], sort_keys=True)
+    return hashlib.blake2b(text.encode(errors="surrogateescape"), digest_size=8).hexdigest()
+
+
+@dataclasses.dataclass
+class Cost:
+    """The images that a stage has gone through and the seconds that each part of its work took, over all its starts."""
+
+    images: int = 0
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def add(self, part: str, seconds: float) -> None:
+        """Counts time that was spent on a part."""
+        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+
+    @property
+    def total(self) -> float:
+        """Seconds of all parts."""
+        return sum(self.seconds.values())
+
+    @property
+    def images_per_second(self) -> float:
+        """The speed over all parts; 0 for a stage that goes through no images."""
+        return self.images / (self.total or 1.0)
+
+    def facts(self) -> dict[str, Any]:
+        """The numbers as a summary lists them."""
+        speed = {"images": self.images, "images_per_second": self.images_per_second} if self.images else {}
+        parts = {"parts": self.seconds} if len(self.seconds) > 1 else {}
+        return {"seconds": self.total, **speed, **parts}
+
+
+class Stages:
+    """The finished stages in a run's folder; `costs` are those of the stages asked for so far, by their names."""
+
+    def __init__(self, workdir: pathlib.Path):
+        self._folder = workdir / FOLDER
+        self.costs: dict[str, Cost] = {}
+        self.computed: list[str] = []  # names of the stages that were not found, at least not whole
+
+    def arrays(self, name: str, depends: str, make: Callable[[Cost], Arrays]) -> Arrays:
+        """The arrays of a stage: read, or made and kept.
+
+        depends: the hash of its dependencies. make: counts the images that it goes through in the cost.
+        """
+        path = self._folder / f"{name}-{depends}.npz"
+        if path.exists():
+            self.costs[name] = self._cost(path)
+            return read_arrays(path)
+        self.computed.append(name)
+        cost = Cost()
+        since = time.perf_counter()
+        arrays = make(cost)
+        cost.add("all", time.perf_counter() - since)
+        self.costs[name] = cost
+        self._write_cost(path, cost)
+        write_arrays(path, arrays)
+        return arrays
+
+    def rows(
+        self, name: str, depends: str, size: int, make: Callable[[int, Cost], Iterator[Float[np.ndarray, "_ _"]]]
+    ) -> Float[np.ndarray, "_ _"]:
+        """The rows of a stage, mapped into memory; those that are missing are appended.
+
+        make: yields the rows from the given one on, in batches of any size, and counts its work in the cost.
+        """
+        path = self._folder / f"{name}-{depends}.npy"
+        if path.exists():
+            self.costs[name] = self._cost(path)
+        else:
+            self.computed.append(name)
+            self._append(name, path, size, make)
+        return _mapped(path)
+
+    def _append(self, name: str, path: pathlib.Path, size: int, make: Callable) -> None:
+        unfinished = path.with_name(path.name + _UNFINISHED)
+        with writing(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            done = _rows_in(unfinished)
+            cost = self._cost(path) if done else Cost()
+            self.costs[name] = cost
+            with unfinished.open("r+b" if done else "wb") as file:
+                if done:
+                    _cut(file, done)
+                for rows in make(done, cost):
+                    if not done:
+                        _check_room(self._folder, size * rows[0].nbytes)
+                        _write_header(file, size, rows)
+                    file.write(np.ascontiguousarray(rows).data)
+                    file.flush()
+                    done += len(rows)
+                    self._write_cost(path, cost)
+            if done != size:
+                raise ValueError(f"{done} rows were made, and {size} expected")
+            unfinished.replace(path)
+
+    def _cost(self, path: pathlib.Path) -> Cost:
+        stored = path.with_suffix(".json")
+        return Cost(**workdir.read_json(stored)) if stored.exists() else Cost()
+
+    def _write_cost(self, path: pathlib.Path, cost: Cost) -> None:
+        workdir.write_json(path.with_suffix(".json"), dataclasses.asdict(cost))
+
+
+def begun(folder: pathlib.Path) -> bool:
+    """True if the run in a folder has finished a stage, or a part of one."""
+    return any((folder / FOLDER).glob("*.np[yz]*"))
+
+
+def read_arrays(path: pathlib.Path) -> Arrays:
+    """The arrays in an `.npz` file; UserError for a damaged file, and for Python objects, which could run code."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array")
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} is refused: not an .npz file of plain arrays ({reason})") from error
+
+
+def write_arrays(path: pathlib.Path, arrays: Arrays) -> None:
+    """Writes an `.npz` file, whole or not at all; ValueError for an array of Python objects."""
+    if held := [name for name, array in arrays.items() if array.dtype.hasobject]:
+        raise ValueError(f"arrays of Python objects: {held}")
+    with whole_file(path) as fresh:
+        np.savez(fresh, **arrays)  # type: ignore[arg-type]  # NumPy's types take `allow_pickle` for an array
+
+
+def _mapped(path: pathlib.Path) -> np.ndarray:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path} is damaged: {error}; remove it, and the run makes it again") from error
+
+
+def _write_header(file: BinaryIO, size: int, rows: np.ndarray) -> None:
+    form = np.lib.format.dtype_to_descr(rows.dtype)
+    description = {"descr": form, "fortran_order": False, "shape": (size, rows.shape[1])}
+    np.lib.format.write_array_header_1_0(file, description)
+
+
+def _header(file: BinaryIO) -> int:
+    """Reads the header of an `.npy` file; returns the bytes of a row."""
+    np.lib.format.read_magic(file)
+    (_, width), _, dtype = np.lib.format.read_array_header_1_0(file)
+    return width * dtype.itemsize
+
+
+def _rows_in(path: pathlib.Path) -> int:
+    """The number of whole rows in an unfinished file."""
+    try:
+        with path.open("rb") as file:
+            row = _header(file)
+            return (os.fstat(file.fileno()).st_size - file.tell()) // row
+    except (OSError, ValueError, EOFError):
+        return 0
+
+
+def _cut(file: BinaryIO, done: int) -> None:
+    """Removes what follows the whole rows of an unfinished file, and goes to its end."""
+    row = _header(file)
+    file.truncate(file.tell() + done * row)
+    file.seek(0, os.SEEK_END)
+
+
+def _check_room(folder: pathlib.Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"no room for features in {folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
+            "fewer words, a smaller config.pool.layout or config.pool.dtype=float16 needs less"
+        )

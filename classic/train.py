@@ -1,0 +1,142 @@
+"""A classic run from its config to its summary, top to bottom in the order things happen."""
+
+import importlib.metadata
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from classic import pipeline, saved, workdir
+from classic.pipeline import Pipeline
+from classic.stages import Stages
+from common import config as common_config
+from common.data import datasets
+from common.data.datasets import Dataset, Info
+from common.errors import whole_file
+from common.run import history, lock, metrics, summary
+from common.run import workdir as common_workdir
+from common.run.trained import Predictions
+from common.run.workdir import Before
+
+STEP = 1  # of every record: a pipeline is fitted once
+_LIBRARIES = ("scikit-learn", "scipy", "opencv-python-headless", "scikit-image")
+
+
+def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
+    """Fits and tests the config's pipeline, from the last finished stage in `folder` on; returns the run's summary.
+
+    UserError for what the user can mend; the stages that were finished by then stay.
+    """
+    dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
+    with lock.held(folder):
+        before = workdir.open_workdir(folder, config, dataset.info)
+        is_finished = before is not None and _finished(folder, before, config, dataset.info)
+        print(opening(config, dataset, f"{folder}{': finished' if is_finished else ''}"))
+        if is_finished:
+            return summary.read(folder)
+        for note in _notes(before, config, dataset.info):
+            print(note)
+        history.record(folder, STEP, before, config)
+        (folder / common_workdir.SUMMARY).unlink(missing_ok=True)
+        dataset = datasets.decoded(dataset, config.data)
+        done = Stages(folder)
+        fitted, rows = pipeline.fit(config, dataset, done, _say)
+        saved.save(folder, fitted)
+        records = []
+        for split, source in pipeline.splits(dataset).items():
+            values = pipeline.decoded(fitted, rows[split])
+            found = pipeline.as_predictions(values, pipeline.labels_of(source))
+            records.append({"step": STEP, "split": split, **errors(found)})
+            _say(f"{split:<10}  loss {records[-1]['loss']:8.4f}  error {records[-1]['error']:7.2%}")
+        return _write(folder, fitted, done, records, sorted(dataset.bad))
+
+
+def opening(config: ConfigDict, dataset: Dataset, folder: str) -> str:
+    """The lines printed before the first stage."""
+    info = dataset.info
+    shape = "x".join(str(n) for n in info.image_shape)
+    validation = f", {info.validation_size:,} validation" if info.validation_size else ""
+    lines = [
+        pipeline.chain(config),
+        f"{info.name}: {info.train_size:,} training{validation} and {info.test_size:,} test images of {shape}, "
+        f"{info.num_classes} classes",
+        *dataset.notes,
+        f"workdir {folder}",
+    ]
+    return "\n".join(lines)
+
+
+def errors(found: Predictions) -> dict[str, Any]:
+    """Mean loss, error, top-5 error of more than five classes (fractions), and the number of examples."""
+    order = np.argsort(-found.log_probabilities, axis=-1, kind="stable")[:, :5]
+    top5 = float(np.mean((order != found.labels[:, None]).all(-1)))
+    return {
+        "loss": float(found.losses.mean()),
+        "error": found.error,
+        **({"top5_error": top5} if found.log_probabilities.shape[1] > 5 else {}),
+        "examples": len(found.labels),
+    }
+
+
+def result_line(content: dict[str, Any]) -> str:
+    """The result of a finished run, from its summary."""
+    seconds = content["seconds"]
+    return (
+        f"test error {content['test']['error']:.2%}, training error {content['train']['error']:.2%}; "
+        f"{content['parameters']:,} numbers learnt in {seconds['fit']:,.1f} s, tested in {seconds['test']:,.1f} s"
+    )
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _finished(folder: pathlib.Path, before: Before, config: ConfigDict, info: Info) -> bool:
+    """True if the folder holds the result of this very run."""
+    changed = common_config.differences(before.config, config)
+    same = not any(path.startswith("decode") for path in changed) and before.info == info
+    return same and summary.exists(folder) and saved.exists(folder)
+
+
+def _notes(before: Before | None, config: ConfigDict, info: Info) -> list[str]:
+    """Lines on what a run that goes on changes: its data set and its decoder."""
+    if before is None:
+        return []
+    changed = common_config.differences(before.config, config)
+    told = [path for path in changed if path.startswith("decode")]
+    lines = [note] if (note := datasets.changes(before.info, info)) else []
+    return lines + [
+        f"config.{path} was {changed[path][0]!r}, and is {changed[path][1]!r} from here on" for path in told
+    ]
+
+
+def _write(
+    folder: pathlib.Path, fitted: Pipeline, done: Stages, records: list[dict[str, Any]], skipped: list[str]
+) -> dict[str, Any]:
+    """Writes `metrics.jsonl` and `summary.json`, and returns the summary: errors (fractions), cost of each stage.
+
+    `seconds` has the time to fit, which is that of all stages but the test set's, and the time to test, both over
+    all starts of the run. skipped: a message for each image that could not be read.
+    """
+    with whole_file(folder / metrics.FILE) as fresh:
+        fresh.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    testing = done.costs["features_test"].total
+    fitting = sum(cost.total for cost in done.costs.values()) - testing
+    environment = common_workdir.environment()
+    content = {
+        "step": STEP,
+        **{record["split"]: {k: v for k, v in record.items() if k not in ("step", "split")} for record in records},
+        "parameters": fitted.parameters,
+        "stages": {name: cost.facts() for name, cost in done.costs.items()},
+        "images_per_second": fitted.info.train_size / fitting,
+        "seconds": {"fit": fitting, "test": testing},
+        "peak_memory_bytes": summary.peak_memory(),
+        "computed": done.computed,
+        "skipped_images": skipped,
+        "seed": fitted.config.seed,
+        "environment": {**environment, **{name: importlib.metadata.version(name) for name in _LIBRARIES}},
+    }
+    common_workdir.write_json(folder / common_workdir.SUMMARY, content)
+    return content

@@ -1,0 +1,72 @@
+"""The folder of a classic run: its config, its data set's facts, and the refusal to mix two runs in one."""
+
+import dataclasses
+import pathlib
+
+from ml_collections import ConfigDict
+
+from classic import saved, stages
+from common import config as common_config
+from common.data import datasets
+from common.data.datasets import Info
+from common.errors import UserError, writing
+from common.run import workdir
+from common.run.workdir import Before
+
+# Options, and sections of them, that may differ when a run goes on. Another decoder is fitted to the features that are
+# there; the others change no result.
+_MAY_CHANGE = ("decode", "evaluate", "data.directory", "data.memory")
+_TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
+
+
+def stored_info(folder: pathlib.Path) -> Info | None:
+    """The facts of the data set of a run that has begun; None for a folder in which one is yet to begin."""
+    return workdir.load_info(folder) if _begun(folder) and (folder / workdir.DATASET).exists() else None
+
+
+def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before | None:
+    """Creates the folder and writes the config and the data set's facts, or checks that it holds this experiment.
+
+    Returns what the folder held, None for a new run. A folder without a finished stage may become another run's.
+    UserError for another experiment, for a network's run and for a data set of other classes or another shape.
+    """
+    before = None
+    with writing(f"workdir {folder}"):
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.glob("checkpoints/[0-9]*")):
+            raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
+        if _begun(folder):
+            before = Before(load_config(folder), workdir.load_info(folder))
+            check_same(folder, config)
+            if wrong := datasets.difference(before.info, info):
+                raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")
+        workdir.write_json(folder / workdir.CONFIG, config.to_dict())
+        workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
+    return before
+
+
+def _begun(folder: pathlib.Path) -> bool:
+    """True if a folder holds a finished stage, or a fitted pipeline whose stages were removed."""
+    return stages.begun(folder) or saved.exists(folder)
+
+
+def load_config(folder: pathlib.Path) -> ConfigDict:
+    """The config a run was started with; UserError for a folder without one."""
+    path = folder / workdir.CONFIG
+    if not path.exists():
+        raise UserError(f"no run in {folder}: {path.name} is missing; start one with python -m classic.main")
+    return saved.as_config(workdir.read_json(path))
+
+
+def check_same(folder: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> None:
+    """UserError unless the folder's experiment is this one, another decoder perhaps.
+
+    evaluating: the decoder must be the same, and options that choose other test data may differ.
+    """
+    may_change = (*_MAY_CHANGE[1:], *_TEST_DATA) if evaluating else _MAY_CHANGE
+    for path, (theirs, ours) in common_config.differences(load_config(folder), config).items():
+        if not path.startswith(may_change):
+            raise UserError(
+                f"workdir {folder} holds another experiment: config.{path} is {theirs!r} there and {ours!r} here; "
+                "choose another --workdir, or remove that one"
+            )

@@ -1,0 +1,27 @@
+"""A classic pipeline on MNIST.
+
+Papers: LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", Proceedings of the
+IEEE 1998, section III-C and Figure 9 (knn, pca_quadratic, rbf_svm); those of classic/config.py for the others.
+Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
+Command: python -m classic.main --config=configs/classic_mnist.py:fisher --config.data.directory=DIR
+Pipelines: the names of classic.config.PIPELINES, perhaps with other parts in place of their own, as in bow+pyramid1.
+Deviations: a pyramid has two levels, not three, since a digit is one small object; digits are not deskewed.
+"""
+
+from classic.config import adapt, base
+
+CHANGES = {
+    "sift": {"describe.scale": 4},
+    "words": {"encode.words": 500},
+    "sparse": {"encode.words": 512},
+    "llc": {"encode.words": 500},
+    "triangle": {"encode.words": 800},
+}
+
+
+def get_config(pipeline: str = "fisher"):
+    config = base(pipeline)
+    config.data.source = "tfds:mnist"
+    if config.pool.layout == "pyramid2" and "+pyramid2" not in pipeline:
+        config.pool.layout = "pyramid1"
+    return adapt(config, CHANGES)
