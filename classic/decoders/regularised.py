@@ -31,7 +31,7 @@ def fit(
     loss: Loss,
     validation: tuple[Rows, Int[np.ndarray, " v"]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Weights, bias and constant 'C'; with a choice, also 'validation_error' of the constant that was chosen."""
+    """Weights, bias and constant 'C'; with a choice, also the 'validation_error' that decided, of a coarser fit."""
     rows = rows.mapped()
     scale = linear.scaling(rows, options.standardise)
     constant, chosen, start = selection.constant(options.C), {}, None
@@ -51,8 +51,5 @@ def fit(
         choice = selection.best(errors())
         constant, start = choice.constant, tried[choice.constant]
         chosen = {"validation_error": np.array(choice.error, np.float32)}
-    if validation is not None and start is not None:
-        fitted = start  # it has seen all training images already
-    else:
-        fitted = linear.fit(rows, labels, num_classes, loss, scale, constant, start=start)
+    fitted = linear.fit(rows, labels, num_classes, loss, scale, constant, start=start)
     return {"weights": fitted.weights, "bias": fitted.bias, "C": np.array(constant, np.float32), **chosen}

@@ -30,7 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "penalty": 0.3,  # of the code's L1 norm, for descriptors of unit length
     "iterations": 50,  # of FISTA
     "candidates": 64,  # words of largest correlation that a code is made of; 0 is all, six times as slow
-    "passes": 1,  # over the sample, to learn the dictionary
+    "learn_from": 50000,  # sampled descriptors that the dictionary is learnt from; it takes long
+    "passes": 1,  # over these
     "power": 1.0,
     "region_norm": "none",
     "norm": "l2",
@@ -42,11 +43,15 @@ RANGES = {
     "penalty": POSITIVE,
     "iterations": COUNT,
     "candidates": SIZE,
+    "learn_from": COUNT,
     "passes": COUNT,
 }
 finish = normalise.finish
 
 _BATCH = 512  # descriptors in a step of dictionary learning
+# Coordinate descent takes many more to converge on codes of descriptors that resemble each other, as histograms without
+# negative numbers do; the next step starts from new descriptors anyway.
+_SWEEPS = 20
 _STILL = 1e-6  # length below which a row of the dictionary counts as zero
 
 
@@ -60,6 +65,8 @@ def fit(
 
     `UserError` if the sample is smaller than the dictionary.
     """
+    if len(sample) > options.learn_from:
+        sample = sample[np.random.default_rng(seed).choice(len(sample), options.learn_from, replace=False)]
     check_sample(sample, options.words, "config.encode.words", "words")
     # scikit-learn halves the squared error, and so the penalty.
     learner = MiniBatchDictionaryLearning(
@@ -68,6 +75,7 @@ def fit(
         batch_size=min(_BATCH, len(sample)),
         max_iter=options.passes,
         fit_algorithm="cd",
+        transform_max_iter=_SWEEPS,
         dict_init=_starting_words(sample, options.words, seed),
         random_state=seed,
     )
@@ -114,7 +122,7 @@ def codes(
     """The codes after some iterations of FISTA with its constant step."""
     words = jnp.asarray(arrays["words"])
     with jax.default_matmul_precision("float32"):
-        target = vectors @ words.T
+        target = jnp.asarray(vectors) @ words.T
         # V V^T is the quicker one to multiply with where words are few.
         if len(words) <= 2 * words.shape[1]:
             gram = words @ words.T
@@ -131,7 +139,7 @@ def screened_codes(
     """
     words = jnp.asarray(arrays["words"])
     with jax.default_matmul_precision("float32"):
-        target = vectors @ words.T
+        target = jnp.asarray(vectors) @ words.T
         _, chosen = jax.lax.top_k(jnp.abs(target), candidates)
         gram = (words @ words.T)[chosen[:, :, None], chosen[:, None, :]]
         target = jnp.take_along_axis(target, chosen, axis=1)

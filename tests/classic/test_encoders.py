@@ -88,6 +88,7 @@ def test_fitting_is_reproducible_and_options_are_valid(fitted, sample, name):
         ("triangle", {"words": 301}, r"config\.encode\.words asks for 301 words, but the sample has 300"),
         ("llc", {"words": 301}, r"config\.encode\.words asks for 301 words, but the sample has 300"),
         ("sparse", {"words": 301}, r"config\.encode\.words asks for 301 words, but the sample has 300"),
+        ("sparse", {"learn_from": 9}, r"config\.encode\.words asks for 10 words, but the sample has 9 descriptors"),
         ("fisher", {"components": 301}, r"config\.encode\.components asks for 301 Gaussians, but the sample has 300"),
         ("fisher", {"pca": 7}, r"config\.encode\.pca asks for 7 principal components, but descriptors have 6 numbers"),
         ("flat", {"pca": 7}, r"config\.encode\.pca asks for 7 principal components, but descriptors have 6 numbers"),
