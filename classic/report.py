@@ -12,7 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from classic import config as config_lib
-from classic import evidence, pictures, pipeline, saved
+from classic import evidence, pictures, pipeline, saved, train
 from classic.descriptors import sift
 from classic.pipeline import Pipeline
 from common import config as common_config
@@ -49,7 +49,7 @@ def main() -> None:
 def report_html(folder: pathlib.Path) -> str:
     """The report of the run in `folder`, as HTML; UserError if there is no run or its data set is missing."""
     fitted = saved.load(folder)
-    done = summary.read(folder)
+    done = summary.read(folder, train.result_line)
     test = datasets.load_test(fitted.config.data, known=fitted.info)
     predictions = pipeline.predictions(fitted, test)
     parts = [results_first(fitted, done, predictions), costs(done)]

@@ -35,7 +35,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         is_finished = before is not None and _finished(folder, before, config, dataset.info)
         print(opening(config, dataset, f"{folder}{': finished' if is_finished else ''}"))
         if is_finished:
-            return summary.read(folder)
+            return summary.read(folder, result_line)
         for note in _notes(before, config, dataset.info):
             print(note)
         history.record(folder, STEP, before, config)

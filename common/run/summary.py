@@ -3,7 +3,7 @@
 import pathlib
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,13 +75,16 @@ def exists(folder: pathlib.Path) -> bool:
     return (folder / workdir.SUMMARY).exists()
 
 
-def read(folder: pathlib.Path) -> dict[str, Any]:
-    """The summary of a finished run; UserError where there is none, or none that `result_line` can read."""
+def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] | None = None) -> dict[str, Any]:
+    """The summary of a finished run; UserError where there is none, or none whose `line` can be written.
+
+    line: the line of a run's result, of another kind of run than `result_line` is for.
+    """
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
     content = workdir.read_json(folder / workdir.SUMMARY)
     try:
-        result_line(content)
+        (line or result_line)(content)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         said = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder / workdir.SUMMARY} is damaged: it is not the summary of a run ({said})") from error
