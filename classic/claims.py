@@ -13,7 +13,7 @@ _QUICK = {"data.limit": 5000}
 
 
 def _cifar(pipeline: str, changes: Mapping[str, Any] | None = None) -> Experiment:
-    return Experiment(f"configs/classic_cifar10.py:{pipeline}", changes or {})
+    return Experiment(f"configs/classic_cifar10.py:{pipeline}", changes or {}, "classic.main")
 
 
 def _in_order(errors: Values) -> bool:
@@ -27,7 +27,7 @@ def _mnist(name: str, pipeline: str, says: str, paper: float, at_most: float) ->
         id=f"mnist-{name}",
         where="LeCun 1998, section III-C and Figure 9",
         says=says,
-        runs={pipeline: Experiment(f"configs/classic_mnist.py:{pipeline}")},
+        runs={pipeline: Experiment(f"configs/classic_mnist.py:{pipeline}", module="classic.main")},
         measure=final_test_error,
         paper={pipeline: paper},
         holds=lambda errors: mean(errors[pipeline]) <= at_most,

@@ -1,8 +1,8 @@
 """Measures what the papers claim: `python -m common.reproduce --claims=ID,...`.
 
-Every run is a command of `common.main` that anyone can repeat. Runs that claims share are made once, and finished
-runs are not made again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to
-`results/ID.png`. `python -m common.tables` writes the tables from these files.
+Every run is a command that anyone can repeat. Runs that claims share are made once, and finished runs are not made
+again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to `results/ID.png`.
+`python -m common.tables` writes the tables from these files.
 """
 
 import datetime
@@ -49,7 +49,7 @@ def main() -> None:
     for claim in claims:
         for experiment in claim.runs.values():
             for seed in range(_SEEDS.value or claim.seeds):
-                commands[_folder(experiment, claim, seed)] = _flags(experiment, claim, seed)
+                commands[_folder(experiment, claim, seed)] = [experiment.module, *_flags(experiment, claim, seed)]
     with futures.ThreadPoolExecutor(_JOBS.value) as pool:
         list(pool.map(_run, commands.items()))
     for claim in claims:
@@ -72,10 +72,10 @@ def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
 
 def _run(job: tuple[pathlib.Path, list[str]]) -> None:
     """Makes one run in its own process, with its output in `log.txt`."""
-    folder, options = job
+    folder, (module, *options) = job
     folder.mkdir(parents=True, exist_ok=True)
     log = folder / "log.txt"
-    command = [sys.executable, "-m", "common.main", f"--workdir={folder}", *options]
+    command = [sys.executable, "-m", module, f"--workdir={folder}", *options]
     print(f"running {' '.join(options)}", flush=True)
     with log.open("w") as output:
         code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
@@ -150,7 +150,7 @@ def _command(experiment: Experiment, claim: Claim) -> str:
     if _SOURCE.value:
         kind, _, name = _SOURCE.value.partition(":")
         options.append(f"--config.data.source={kind}:{'PATH' if kind == 'folder' else name}")
-    return " ".join(["python -m common.main", *options, "--config.seed=SEED"])
+    return " ".join([f"python -m {experiment.module}", *options, "--config.seed=SEED"])
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
         record = metrics.ErrorRecord(folder, split, step, config.train.patience)
         if (step >= plan.total or record.exhausted) and summary.exists(folder):
-            return summary.read(folder)
+            return summary.read(folder, summary.result_line)
         for note in history.notes(before, config, dataset.info, step):
             print(note)
         if primary:

@@ -1,17 +1,21 @@
 """A paper's claim as data: the runs to make, the number to read off them, and the condition for it to hold.
 
-Each family lists its own in `FAMILY/claims.py` as `CLAIMS`; `python -m common.reproduce` runs any of them.
+A package beside `common` lists its own in `claims.py` as `CLAIMS`; `python -m common.reproduce` runs any of them.
 """
 
+import contextlib
 import dataclasses
+import importlib
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from common import models
+from common.errors import UserError
 from common.run import metrics, summary
+
+_ROOT = pathlib.Path(__file__).parents[2]
 
 Values = Mapping[str, list[float]]  # run name -> one number for each seed
 Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's folder for each seed
@@ -19,17 +23,21 @@ Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's fol
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A config file and the options to change in it, by their path: {'train.length': '5 epochs'}."""
+    """A config file and the options to change in it, by their path: {'train.length': '5 epochs'}.
+
+    module: the command that makes the run.
+    """
 
     config: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    module: str = "common.main"
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Experiment":
         """The experiment with more options changed."""
-        return Experiment(self.config, {**self.changes, **changes})
+        return dataclasses.replace(self, changes={**self.changes, **changes})
 
     def flags(self) -> list[str]:
-        """The experiment as command-line flags of `common.main`."""
+        """The experiment as command-line flags of its command."""
         return [f"--config={self.config}", *(f"--config.{path}={value}" for path, value in self.changes.items())]
 
     def name(self) -> str:
@@ -82,10 +90,13 @@ def mean(values: list[float]) -> float:
 
 
 def all_claims() -> dict[str, Claim]:
-    """The claims of every family, by id."""
+    """The claims of every package beside `common` that has some, by id.
+
+    A package whose libraries are not installed says so with a UserError, and is left out.
+    """
     found: dict[str, Claim] = {}
-    for family in models.families():
-        module = models.optional_module(family, "claims")
-        if module is not None:
+    for path in sorted(_ROOT.glob("*/claims.py")):
+        with contextlib.suppress(UserError):
+            module = importlib.import_module(f"{path.parent.name}.claims")
             found |= {claim.id: claim for claim in module.CLAIMS}
     return found

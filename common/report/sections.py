@@ -69,7 +69,7 @@ def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> l
     )
     shown = [(f"test error of this checkpoint, epoch {run.step / plan.epoch:.3g}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
-        shown += _finished(summary.read(folder), plan)
+        shown += _finished(summary.read(folder, summary.result_line), plan)
     else:
         text += f" The run is not finished: its last checkpoint is before step {plan.total:,}."
     return [page.paragraph(text), page.numbers(shown)]

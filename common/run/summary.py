@@ -75,16 +75,18 @@ def exists(folder: pathlib.Path) -> bool:
     return (folder / workdir.SUMMARY).exists()
 
 
-def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] | None = None) -> dict[str, Any]:
-    """The summary of a finished run; UserError where there is none, or none whose `line` can be written.
+def test_error(content: dict[str, Any]) -> str:
+    """The test error at the end of a finished run of any kind, from its summary."""
+    return f"test error {content['test']['error']:.2%}"
 
-    line: the line of a run's result, of another kind of run than `result_line` is for.
-    """
+
+def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error) -> dict[str, Any]:
+    """The summary of a finished run; UserError where there is none, or none that `line` can be written from."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
     content = workdir.read_json(folder / workdir.SUMMARY)
     try:
-        (line or result_line)(content)
+        line(content)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         said = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder / workdir.SUMMARY} is damaged: it is not the summary of a run ({said})") from error
@@ -140,7 +142,7 @@ def write(
 
 def result_line(content: dict[str, Any]) -> str:
     """The result of a finished run, from its summary."""
-    error, steps = f"test error {content['test']['error']:.2%}", f"after {content['step']:,} steps"
+    error, steps = test_error(content), f"after {content['step']:,} steps"
     if "best_validation" in content:
         best = content["best_validation"]
         return f"{error} at step {best['step']:,}, which has the lowest validation error, {best['error']:.2%}; {steps}"

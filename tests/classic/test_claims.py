@@ -6,7 +6,7 @@ import pytest
 
 from classic.claims import CLAIMS
 from classic.config import validate
-from common.claims.claim import Experiment
+from common.claims.claim import Experiment, all_claims
 
 
 def config_of(experiment: Experiment):
@@ -24,6 +24,8 @@ def test_runs_of_a_claim_are_valid_and_differ(claim):
         validate(config)
     assert len({config.to_json() for config in configs}) == len(configs)
     assert set(claim.paper) <= set(claim.runs)
+    assert {run.module for run in claim.runs.values()} == {"classic.main"}
+    assert all_claims()[claim.id] is claim
 
 
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if len(claim.runs) > 1], ids=lambda claim: claim.id)
