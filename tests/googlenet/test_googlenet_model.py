@@ -119,7 +119,7 @@ def test_a_section_has_the_networks_options_and_the_weight_of_the_auxiliary_loss
     section = models.section("googlenet", variant).to_dict()
     assert section.pop("loss") == {"auxiliary_weight": 0.3}
     assert section.keys() == {
-        *("family", "variant", "width", "stem", "lrn", "batch_norm", "five", "last_pool", "auxiliary"),
+        *("family", "variant", "width", "stem", "lrn", "batch_norm", "ghost_batches", "five", "last_pool", "auxiliary"),
         *("auxiliary_pool", "auxiliary_dropout", "dropout", "weight_init", "hidden_bias", "dtype"),
     }
 
