@@ -67,6 +67,7 @@ OTHERS = st.one_of(
 COMMANDS = st.tuples(
     st.one_of(
         st.sampled_from(CONFIGS).map("--config={}".format),
+        st.sampled_from(CONFIGS).map("--config={}".format),
         st.one_of(st.sampled_from(["configs", "README.md", "configs/lenet5_digits", "", "/dev/null"]), VALUES).map(
             "--config={}".format
         ),

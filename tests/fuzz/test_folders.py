@@ -1,5 +1,6 @@
 """Random folders of images: odd names, links, FIFOs, and lists in CSV files that are broken in every way."""
 
+import copy
 import os
 import pathlib
 import tempfile
@@ -21,11 +22,32 @@ NAMES = st.one_of(
 ).filter(lambda name: name not in (".", "..") and len(os.fsencode(name)) < 256)
 LEAVES = st.sampled_from(["image", "image", "image", "large", "text", "empty", "fifo", "dangling", "loop", "up"])
 TREES = st.recursive(LEAVES, lambda inner: st.dictionaries(NAMES, inner, max_size=4), max_leaves=10)
-CLASSES = st.dictionaries(NAMES, st.dictionaries(NAMES, LEAVES, min_size=1, max_size=4), min_size=2, max_size=3)
-FOLDERS = st.one_of(
-    st.dictionaries(NAMES, TREES, max_size=4),
-    st.fixed_dictionaries({"train": CLASSES}, optional={"test": st.one_of(CLASSES, TREES), "val": TREES}),
-)
+CLASS = {"1.png": "image", "2.png": "image", "3.png": "image"}
+SOUND = {"train": {"a": CLASS, "b": CLASS}, "test": {"a": CLASS, "b": CLASS}}
+
+
+@st.composite
+def spoilt(draw):
+    """A sound folder of images with some entries added, replaced or removed."""
+    tree = copy.deepcopy(SOUND)
+    for _ in range(draw(st.integers(0, 3))):
+        place = tree
+        while draw(st.booleans()):
+            inner = [name for name in sorted(place) if isinstance(place[name], dict)]
+            if not inner:
+                break
+            place = place[draw(st.sampled_from(inner))]
+        if place and draw(st.booleans()):
+            name = draw(st.sampled_from(sorted(place)))
+            place.pop(name)
+            if draw(st.booleans()):
+                place[name] = draw(TREES)
+        else:
+            place[draw(NAMES)] = draw(TREES)
+    return tree
+
+
+FOLDERS = st.one_of(spoilt(), spoilt(), st.dictionaries(NAMES, TREES, max_size=4))
 CELLS = st.one_of(
     st.sampled_from(
         ["image", "label", "a", "a.png", "b.png", "1", "", "../a.png", "/etc/passwd", '"', "é", "\0", "a,b"]
@@ -33,12 +55,15 @@ CELLS = st.one_of(
     st.text(max_size=5),
     st.just("z" * 200_000),
 )
+ROWS = ("image,label", *(f"{name}.png,{label}" for label, names in enumerate(("ab", "de", "fg")) for name in names))
 TABLES = st.one_of(
     st.binary(max_size=60),
     st.lists(st.lists(CELLS, max_size=4).map(",".join), max_size=5).map(lambda rows: "\n".join(rows).encode("utf-8")),
-    st.lists(st.tuples(CELLS, CELLS).map(",".join), max_size=5).map(
-        lambda rows: "\n".join(["image,label", "a.png,1", "b.png,2", *rows]).encode("utf-8")
+    st.tuples(st.lists(st.tuples(CELLS, CELLS).map(",".join), max_size=2), st.sampled_from(["\n", "\r\n", "\r"])).map(
+        lambda drawn: drawn[1].join([*ROWS, *drawn[0]]).encode("utf-8")
     ),
+    st.lists(st.sampled_from(ROWS[1:]), unique=True).map(lambda rows: "\n".join([*ROWS[:1], *rows]).encode("utf-16")),
+    st.permutations(ROWS[1:]).map(lambda rows: "\n".join([*ROWS[:1], *rows]).encode("utf-8-sig")),
 )
 
 
@@ -72,9 +97,10 @@ OPTIONS = st.fixed_dictionaries(
     optional={
         "skip_bad": st.booleans(),
         "resize": st.sampled_from([0, 6]),
-        "validation": st.sampled_from(["", "30%", "val", "a"]),
-        "train_split": st.sampled_from(["train", "a", ".", "..", "b"]),
-        "test_split": st.sampled_from(["test", "val", "a", ""]),
+        "holdout": st.just(0.5),
+        "validation": st.sampled_from(["", "", "30%", "val", "a"]),
+        "train_split": st.sampled_from(["train", "train", "a", ".", ".."]),
+        "test_split": st.sampled_from(["test", "test", "val", "a", ""]),
     },
 )
 
@@ -89,11 +115,11 @@ def test_a_folder_is_taken_or_refused(tree, options):
 
 
 @tried(30)
-@given(TABLES, st.one_of(st.none(), TABLES), OPTIONS)
+@given(TABLES, st.one_of(st.none(), st.none(), TABLES), OPTIONS)
 def test_a_list_of_images_is_taken_or_refused(train, test, options):
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        make(root / "train", {"a.png": "image", "b.png": "image", "c": {"a.png": "image"}})
+        make(root / "train", {**{f"{name}.png": "image" for name in "abdefg"}, "c": {"a.png": "image"}})
         (root / "train.csv").write_bytes(train)
         if test is not None:
             (root / "test.csv").write_bytes(test)
