@@ -15,7 +15,6 @@ from threadpoolctl import threadpool_limits
 
 from classic.decoders.rows import Rows
 
-_COMPARED_TOLERANCE = 1e-2  # of classifiers that are only compared; finer ones take several times as long
 _THREADED = 1e8  # operations of a pass from which on several threads save time, on a machine with other work too
 
 # Outputs [m classes] and labels -> the sum of the losses, and its derivative by the outputs.
@@ -150,9 +149,7 @@ def path(
     """The classifier for each constant, from the smallest up, each search beginning at the result of the last."""
     start = None
     for constant in sorted(constants):
-        start = fit(
-            rows, labels, num_classes, loss, scale, constant, kept=kept, start=start, tolerance=_COMPARED_TOLERANCE
-        )
+        start = fit(rows, labels, num_classes, loss, scale, constant, kept=kept, start=start)
         yield constant, start
 
 

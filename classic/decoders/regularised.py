@@ -31,7 +31,7 @@ def fit(
     loss: Loss,
     validation: tuple[Rows, Int[np.ndarray, " v"]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Weights, bias and constant 'C'; with a choice, also the 'validation_error' that decided, of a coarser fit."""
+    """Weights, bias and constant 'C'; with a choice, also the 'validation_error' that decided."""
     rows = rows.mapped()
     scale = linear.scaling(rows, options.standardise)
     constant, chosen, start = selection.constant(options.C), {}, None

@@ -141,6 +141,17 @@ def test_the_constant_is_the_best_on_the_validation_part(digits):
     np.testing.assert_allclose(held["weights"], given["weights"], atol=0.03)
 
 
+def test_constants_are_compared_at_their_minima(digits):
+    """A search that begins at the last constant's result must not end there."""
+    features, labels, unseen, answers = digits
+    near, far = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (features, unseen))
+    scale = linear.scaling(Rows(near), False)
+    for constant, found in linear.path(Rows(near), labels, 10, linear.squared_hinge, scale, (0.01, 1.0, 100.0)):
+        theirs = LinearSVC(C=constant, intercept_scaling=10.0, max_iter=20_000).fit(near, labels)
+        expected = np.mean(theirs.predict(far) != answers)
+        assert linear.error(linear.scores(found, Rows(far)), answers) == pytest.approx(expected, abs=0.02)
+
+
 def test_held_out_examples_leave_one_of_each_class():
     labels = np.array([0] * 10 + [1] * 5 + [2])
     out = selection.held_out(labels, 0.4, 0)
