@@ -187,7 +187,7 @@ def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
     return _in_config_file(path, cause) if cause else None
 
 
-def _on_command_line(argv: list[str], error: Exception) -> str:
+def _on_command_line(argv: Sequence[str], error: Exception) -> str:
     """The mistake in a flag, or in an option that is given as a flag."""
     text = str(error)
     if not isinstance(error, AttributeError | KeyError):
