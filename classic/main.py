@@ -14,7 +14,7 @@ import pathlib
 from absl import flags
 
 from common import launch
-from common.errors import UserError
+from common.errors import UserError, user_path
 
 _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -28,7 +28,7 @@ def main() -> None:
     if _CONFIG.value is None and (_MODE.value == "train" or not _WORKDIR.value):
         or_workdir = " (or --workdir=DIR, to evaluate the run in it)" if _MODE.value == "evaluate" else ""
         raise UserError(f"--config is missing; for example --config=configs/classic_digits.py:fisher{or_workdir}")
-    folder = pathlib.Path(_WORKDIR.value or f"runs/{launch.config_name()}").expanduser()
+    folder = user_path(_WORKDIR.value or f"runs/{launch.config_name()}")
     if _CONFIG.value is not None:
         from classic import config as config_lib  # slow imports, after the flags are known to be right
 

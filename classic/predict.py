@@ -5,7 +5,6 @@ scores; those of a support vector machine only rank the classes.
 """
 
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +13,7 @@ from absl import flags
 from classic import pipeline, saved
 from classic.pipeline import Pipeline
 from common import launch
-from common.errors import UserError
+from common.errors import UserError, user_path
 from common.predict import Prediction, as_json, as_text, read_input
 
 TAKES_ARGUMENTS = True
@@ -32,7 +31,7 @@ def main(*files: str) -> None:
         raise UserError(f"--checkpoint is '{given.checkpoint}', but a fitted pipeline has no checkpoints")
     if not files:
         raise UserError("no image given; expected python -m classic.predict --workdir=DIR IMAGE [IMAGE ...]")
-    fitted = saved.load(pathlib.Path(given.workdir).expanduser())
+    fitted = saved.load(user_path(given.workdir))
     predictions = predict(fitted, files, given.invert)
     lines = as_json(predictions, given.top) if given.json else as_text(predictions, given.top)
     print("\n".join(lines))

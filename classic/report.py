@@ -20,7 +20,7 @@ from common import launch
 from common.data import datasets
 from common.data import pipeline as reading
 from common.data.sources import Source
-from common.errors import UserError, whole_file
+from common.errors import UserError, user_path, whole_file
 from common.report import page, sample_figures, samples, sections
 from common.run import summary
 from common.run.trained import Predictions
@@ -38,8 +38,8 @@ def main() -> None:
     """Writes the report of the run that the flags name."""
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/classic_digits_fisher")
-    folder = pathlib.Path(_WORKDIR.value).expanduser()
-    out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
+    folder = user_path(_WORKDIR.value)
+    out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
     content = report_html(folder)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")

@@ -33,6 +33,11 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
+def user_path(name: str | os.PathLike[str]) -> pathlib.Path:
+    """A path that a user has given, with ~ as their home; `~name` of a user who does not exist stays as it is."""
+    return pathlib.Path(os.path.expanduser(name))
+
+
 @contextlib.contextmanager
 def writing(path: object) -> Iterator[None]:
     """Turns an OSError inside into a `UserError`: no permission, no room, a file in the place of a folder."""

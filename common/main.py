@@ -17,7 +17,7 @@ from absl import flags
 
 from common import launch
 from common.devices import large_pages
-from common.errors import UserError
+from common.errors import UserError, user_path
 from common.processes import distributed, supervise
 
 _CONFIG = launch.define_config()
@@ -44,7 +44,7 @@ def main() -> None:
     if _CONFIG.value is None and (_MODE.value == "train" or not _WORKDIR.value):
         or_workdir = " (or --workdir=DIR, to evaluate the run in it)" if _MODE.value == "evaluate" else ""
         raise UserError(f"--config is missing; for example --config=configs/lenet5_digits.py{or_workdir}")
-    folders = [pathlib.Path(name).expanduser() for name in _WORKDIR.value or [f"runs/{launch.config_name()}"]]
+    folders = [user_path(name) for name in _WORKDIR.value or [f"runs/{launch.config_name()}"]]
     if _CONFIG.value is not None:
         from common import config as config_lib  # slow imports, after the flags are known to be right
 

@@ -8,7 +8,6 @@ the logits; the logits of a network with penalties are the negative penalties.
 import dataclasses
 import json
 import os
-import pathlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,7 +19,7 @@ from common import launch
 from common.data import decode, preparation
 from common.data.preparation import Preparation
 from common.data.sources import ArraySource
-from common.errors import UserError
+from common.errors import UserError, user_path
 from common.run import trained
 from common.run.trained import Run, Trained
 
@@ -58,7 +57,7 @@ def main(*files: str) -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     if not files:
         raise UserError("no image given; expected python -m common.predict --workdir=DIR IMAGE [IMAGE ...]")
-    run = trained.load(pathlib.Path(_WORKDIR.value).expanduser(), _CHECKPOINT.value or "")
+    run = trained.load(user_path(_WORKDIR.value), _CHECKPOINT.value or "")
     predictions = predict(run, files, _INVERT.value)
     lines = as_json(predictions, _TOP.value) if _JSON.value else as_text(predictions, _TOP.value)
     print("\n".join(lines))

@@ -25,7 +25,7 @@ from typing import Any
 from absl import flags, logging
 
 from common import launch
-from common.errors import UserError
+from common.errors import UserError, user_path
 
 _DATASET = flags.DEFINE_string("dataset", None, "TFDS's name: NAME or NAME/CONFIG; or one of ours, such as usps.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's default.")
@@ -56,7 +56,7 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
         raise UserError(f"'{target}' is not a whole dataset; remove it, then prepare it again")
     if manual_dir:
         known = [info for info in (builder.url_infos or {}).values() if info.filename]
-        check_manual_files(pathlib.Path(manual_dir).expanduser(), {info.filename: info.checksum for info in known})
+        check_manual_files(user_path(manual_dir), {info.filename: info.checksum for info in known})
     elif builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
         instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         raise UserError(f"'{name}' has to be fetched by hand and given as --manual_dir: {instructions}")

@@ -6,12 +6,11 @@ The statistics are those of the centre of each image, as in testing. They are wr
 else into the run's folder (default runs/<config name>).
 """
 
-import pathlib
 
 from absl import flags
 
 from common import launch
-from common.errors import UserError
+from common.errors import UserError, user_path
 
 _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config name>", allow_override=True)
@@ -26,8 +25,8 @@ def main() -> None:
 
     config_lib.validate(_CONFIG.value)
     data = _CONFIG.value.data
-    folder = pathlib.Path(_WORKDIR.value or f"runs/{launch.config_name()}")
-    path = (pathlib.Path(data.statistics) if data.statistics else folder / pixel_statistics.FILE).expanduser()
+    folder = user_path(_WORKDIR.value or f"runs/{launch.config_name()}")
+    path = user_path(data.statistics) if data.statistics else folder / pixel_statistics.FILE
     train = datasets.load(data).train
     measured = pixel_statistics.measure(train, data.workers)
     pixel_statistics.save(measured, path)

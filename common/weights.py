@@ -19,7 +19,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from common import launch
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, user_path
 
 TAKES_ARGUMENTS = True
 
@@ -34,17 +34,17 @@ def main(action: str = "", file: str = "", *more: str) -> None:
         if action not in ("import", "export", ""):
             raise unknown("action", action, ("import", "export"))
         raise UserError("expected: import FILE --config=CONFIG [--workdir=DIR], or: export FILE --workdir=DIR")
-    path, folder = pathlib.Path(file).expanduser(), pathlib.Path(_WORKDIR.value or f"runs/{pathlib.Path(file).stem}")
+    path, folder = user_path(file), user_path(_WORKDIR.value or f"runs/{pathlib.Path(file).stem}")
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
-        print(export_file(path, folder.expanduser(), _CHECKPOINT.value or ""))
+        print(export_file(path, folder, _CHECKPOINT.value or ""))
         return
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_cifar10.py:resnet20")
     if not path.is_file():
         raise UserError(f"no file '{path}'")
-    import_file(path, _CONFIG.value, folder.expanduser())
+    import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
     print(f"test it: python -m common.main --mode=evaluate --workdir={folder}")
 

@@ -36,3 +36,9 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
         errors.whole_file(tmp_path / "file" / "numbers.json") as fresh,
     ):
         fresh.write_text("never")
+
+
+def test_a_home_that_does_not_exist_is_a_name_like_any_other(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert str(errors.user_path("~/runs")) == "/home/ada/runs"
+    assert str(errors.user_path("~nobody-has-this-name/runs")) == "~nobody-has-this-name/runs"

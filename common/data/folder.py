@@ -31,7 +31,7 @@ from common.data.datasets import (
 )
 from common.data.listing import Listing
 from common.data.sources import ImageSource, Record
-from common.errors import UserError, listed
+from common.errors import UserError, listed, user_path
 
 _VALIDATION = ("val", "valid", "validation")  # names for the same split
 _TEST = ("test", *_VALIDATION)  # the first that exists
@@ -126,7 +126,7 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
 def _root(name: str) -> pathlib.Path:
     """The folder of that name; UserError if there is none."""
     try:
-        root = pathlib.Path(name).expanduser().absolute()
+        root = user_path(name).absolute()
         exists = root.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, an unknown ~user, a null character
         raise UserError(f"no folder '{name[:100]}': {error}") from error

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from common.data.sources import ArraySource, Source, read_all
-from common.errors import UserError, whole_file
+from common.errors import UserError, user_path, whole_file
 
 FILE = "statistics.npz"
 _CHUNK = 32  # examples that a thread sums at once
@@ -71,7 +71,7 @@ def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool
     if kept.exists():
         return load(kept)
     if given:
-        statistics = load(pathlib.Path(given).expanduser())
+        statistics = load(user_path(given))
     elif isinstance(train, ArraySource):
         statistics = measure(train)
     else:

@@ -31,7 +31,7 @@ from common.data.datasets import (
     held_out_share,
 )
 from common.data.sources import ImageSource, Record, Records, Subset
-from common.errors import UserError, unknown
+from common.errors import UserError, unknown, user_path
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
 
@@ -183,7 +183,7 @@ def is_ours(name: str) -> bool:
 
 def _root(directory: str) -> pathlib.Path:
     """The folder of a TFDS directory; '' is TFDS's default."""
-    return pathlib.Path(directory or tfds.core.constants.DATA_DIR).expanduser()
+    return user_path(directory or tfds.core.constants.DATA_DIR)
 
 
 def _our_names() -> list[str]:

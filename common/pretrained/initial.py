@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.devices import mesh
-from common.errors import UserError, listed
+from common.errors import UserError, listed, user_path
 from common.models import Classifier
 from common.pretrained import weight_files
 from common.run import trained
@@ -82,7 +82,7 @@ def start(state: TrainState, classifier: Classifier, config: ConfigDict, class_n
 
 def given_weights(config: ConfigDict, classifier: Classifier) -> Given:
     """The trained variables that `config.init.checkpoint` names; UserError where there are none."""
-    path = pathlib.Path(config.init.checkpoint).expanduser()
+    path = user_path(config.init.checkpoint)
     if path.is_dir():
         return _from_run(path, config.model.family)
     if not path.exists():

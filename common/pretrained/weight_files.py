@@ -10,7 +10,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from common.errors import UserError, unknown, whole_file
+from common.errors import UserError, unknown, user_path, whole_file
 
 _SAFETENSORS = {
     "F64": np.float64,
@@ -37,7 +37,7 @@ def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
     A PyTorch checkpoint (.pth, .pt, .th; needs torch) may hold more than the network, which is then its `state_dict`,
     and may come from several GPUs (`module.` before each name). UserError when the file is missing or cannot be read.
     """
-    path = pathlib.Path(path).expanduser()
+    path = user_path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint '{path}'")
     reader = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(path.suffix, _read_torch)
@@ -109,7 +109,7 @@ def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
     UserError for an ending that is not in `WRITERS`, and where the file cannot be written.
     """
-    path = pathlib.Path(path).expanduser()
+    path = user_path(path)
     check_format(path)
     with whole_file(path) as fresh:
         WRITERS[path.suffix](fresh, arrays)

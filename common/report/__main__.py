@@ -5,12 +5,10 @@ the error by class, the top predictions, the worst mistakes, the first filters, 
 the parts of an image that matter, the family's own pictures and the recipe.
 """
 
-import pathlib
-
 from absl import flags
 
 from common import launch
-from common.errors import UserError, whole_file
+from common.errors import UserError, user_path, whole_file
 from common.report import sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
@@ -22,8 +20,8 @@ def main() -> None:
     """Writes the report of the run that the flags name."""
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
-    folder = pathlib.Path(_WORKDIR.value).expanduser()
-    out = pathlib.Path(_OUT.value).expanduser() if _OUT.value else folder / "report.html"
+    folder = user_path(_WORKDIR.value)
+    out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
     content = sections.report_html(folder, _CHECKPOINT.value or "")
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import pathlib
 
 from ml_collections import ConfigDict
@@ -49,5 +50,9 @@ def record(folder: pathlib.Path, step: int, before: Before | None, config: Confi
         else {path: list(values) for path, values in config_lib.differences(before.config, config).items()},
         "environment": workdir.environment(),
     }
-    with writing(folder / FILE), (folder / FILE).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry, default=str) + "\n")
+    with writing(folder / FILE), (folder / FILE).open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":  # the last start was killed while it wrote its line
+                file.write(b"\n")
+        file.write(json.dumps(entry, default=str).encode() + b"\n")

@@ -94,6 +94,14 @@ def test_a_lower_rate_and_a_longer_run_go_on_and_are_said_and_recorded(folder, c
     }
 
 
+def test_a_line_of_the_history_that_was_cut_short_spoils_no_other(folder):
+    path = folder / history.FILE
+    path.write_bytes(path.read_bytes() + b'{"date": "2026-')
+    history.record(folder, 7, None, workdir.load_config(folder))
+    first, cut, last = path.read_text().splitlines()
+    assert (json.loads(first)["step"], cut, json.loads(last)["step"]) == (0, '{"date": "2026-', 7)
+
+
 def test_another_experiment_is_refused(folder):
     config = workdir.load_config(folder)
     config.optimizer.weight_decay = 0.5
