@@ -6,7 +6,6 @@ The statistics are those of the centre of each image, as in testing. They are wr
 else into the run's folder (default runs/<config name>).
 """
 
-
 from absl import flags
 
 from common import launch
