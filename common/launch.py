@@ -156,7 +156,7 @@ def parse(argv: Sequence[str]) -> list[str]:
     except UserError:
         raise
     except Exception as error:
-        raise UserError(_in_config_file(path, error) or _on_command_line(list(argv), error)) from error
+        raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
     if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
         raise UserError(f"{path}: get_config() returns no ConfigDict; start from common.config.base()")
     if len(rest) > 1 and not _takes_arguments():

@@ -50,9 +50,9 @@ def evaluate(
     Raises RuntimeError if any example was missed.
     """
     batches = pipeline.eval_batches(source, batch_size, mesh)
-    sums, counts = no_totals(), np.zeros((2, 1), np.int64)
+    sums, counts = no_totals(), np.zeros((2, 1), np.int32)
     for new, new_counts in run_over(functools.partial(step, variables), batches):
-        sums, counts = sums + new, counts + np.asarray(new_counts)
+        sums, counts = sums + new, counts + new_counts
     if int(sums.count) != len(source):
         raise RuntimeError(f"evaluated {int(sums.count)} of {len(source)} examples")
-    return means(sums), counts
+    return means(sums), np.asarray(counts)
