@@ -131,6 +131,7 @@ def base(model: ConfigDict) -> ConfigDict:
     config.evaluate = evaluate = ConfigDict()
     evaluate.every = "1 epoch"
     evaluate.batch_size = 1000
+    evaluate.train_set = False  # when done, measure the training set too, without augmentation (summary.json)
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = "1 epoch"

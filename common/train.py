@@ -96,6 +96,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         )
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
+        evaluated = functools.partial(evaluate, eval_step, batch_size=config.evaluate.batch_size, mesh=mesh)
         sums, class_counts = mesh_lib.replicate(no_totals(), mesh), None
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
@@ -120,8 +121,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):
-                    tested = evaluate(eval_step, state.variables(), watched, config.evaluate.batch_size, mesh)
-                    values, class_counts = tested
+                    values, class_counts = evaluated(state.variables(), watched)
                     writer.evaluated(step, split, values)
                     error = values["error"]
                     improved = record.add(error)
@@ -136,12 +136,14 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             if dataset.validation is not None:  # the test set is read once, by the network that validation has chosen
                 saved.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
-                tested = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
-                values, class_counts = tested
+                values, class_counts = evaluated(state.variables(), dataset.test)
                 writer.evaluated(step, "test", values)
             elif class_counts is None:  # the run had stopped between its last evaluation and its summary
-                _, class_counts = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
+                _, class_counts = evaluated(state.variables(), dataset.test)
+            seen: dict[str, float] = {}
+            if config.evaluate.train_set:
+                seen, _ = evaluated(state.variables(), dataset.train)
         if not primary:
             return {}
         class_errors = summary.class_errors(dataset.info.class_names, class_counts)
-        return summary.write(folder, config, class_errors, resumed_from=first, skipped=sorted(dataset.bad))
+        return summary.write(folder, config, class_errors, seen, resumed_from=first, skipped=sorted(dataset.bad))

@@ -22,6 +22,7 @@ def digits_run() -> pathlib.Path:
     config.train.length = "2 epochs"
     config.schedule.warmup = "0 steps"
     config.augment.probability = 0.0
+    config.evaluate.train_set = True
     config.mesh.devices = 1
     folder = pathlib.Path(_FOLDER.name)
     train.fit(config, folder)

@@ -105,15 +105,21 @@ def class_errors(
 
 
 def write(
-    folder: pathlib.Path, config: ConfigDict, class_errors: dict[str, Any], resumed_from: int, skipped: list[str]
+    folder: pathlib.Path,
+    config: ConfigDict,
+    class_errors: dict[str, Any],
+    train_set: dict[str, float],
+    resumed_from: int,
+    skipped: list[str],
 ) -> dict[str, Any]:
     """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
     `test` is the error at the end, and `best_test` the lowest of all tests. With a validation set, `test` is the error
     of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once.
 
-    class_errors: each class's part of `test`, see the function of that name. skipped: a message for each training image
-    that could not be read since step `resumed_from`.
+    class_errors: each class's part of `test`, see the function of that name. train_set: loss and errors of the same
+    network over the training set, {} if nobody asked; `train` is what was measured as it learned. skipped: a message
+    for each training image that could not be read since step `resumed_from`.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
@@ -128,6 +134,7 @@ def write(
         f"best_{'validation' if validation else 'test'}": {"step": best["step"], "error": best["error"]},
         "class_errors": class_errors,
         "train": {key: train[-1][key] for key in ("loss", "error")},
+        **({"train_set": train_set} if train_set else {}),
         "images_per_second": speeds[len(speeds) // 2],
         "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
         "peak_memory_bytes": peak_memory(),
