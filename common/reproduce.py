@@ -1,35 +1,39 @@
 """Measures what the papers claim: `python -m common.reproduce --claims=ID,...`.
 
 Every run is a command that anyone can repeat. Runs that claims share are made once, and finished runs are not made
-again. Each claim's numbers and verdict go to `results/ID.json` and its picture, if it has one, to `results/ID.png`.
-`python -m common.tables` writes the tables from these files.
+again, so the same command given after an interruption goes on. Each claim's numbers, intervals and verdict go to
+`results/ID.json` and its picture, if it has one, to `results/ID.png`; with fewer seeds than the claim asks for, to
+`results/ID.preliminary.json`. `python -m common.tables` writes the tables from these files.
+
+Seeds do not reproduce bit for bit between kinds of processors; the interval over seeds is what can be repeated.
 """
 
-import datetime
 import pathlib
 import shlex
-import statistics
-import subprocess
 import sys
-from concurrent import futures
-from typing import Any
 
 from absl import flags
 
 from common import launch
-from common.claims.claim import Claim, Experiment, Folders, Values, all_claims
+from common.claims import results, runner
+from common.claims.claim import Claim, Experiment, all_claims
+from common.claims.runner import Job
 from common.errors import UserError, unknown, whole_file
-from common.run import summary, workdir
+from common.run import workdir
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims; default: all")
 _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
 _SCALE = flags.DEFINE_enum("scale", "paper", ["quick", "paper"], "the paper's schedule, or a first look in minutes")
-_SEEDS = flags.DEFINE_integer("seeds", 0, "runs of each experiment; default: the claim's own number", lower_bound=0)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", 0, "runs of each experiment; default: the claim's own number, and fewer are preliminary", lower_bound=0
+)
 _SOURCE = flags.DEFINE_string(
     "source", "", "source of the images, such as folder:PATH, instead of the configs' TFDS datasets"
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
-_JOBS = flags.DEFINE_integer("jobs", 1, "runs made at the same time", lower_bound=1)
+_JOBS = flags.DEFINE_string(
+    "jobs", "auto", "runs made at the same time; auto: one on each core of those that cannot share cores, then the rest"
+)
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the runs")
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
@@ -43,21 +47,58 @@ def main() -> None:
     claims = [known[name] for name in _CLAIMS.value or known]
     if _LIST.value:
         for claim in claims:
-            print(f"{claim.id:32} {claim.where}: {claim.says}")
+            print(_listed(claim))
         return
-    commands = {}
+    if _SCALE.value == "quick":
+        if _CLAIMS.value and (long := [claim.id for claim in claims if claim.quick is None]):
+            raise UserError(f"no short run can show {', '.join(long)}; --scale=paper measures it")
+        claims = [claim for claim in claims if claim.quick is not None]
+    runs: dict[pathlib.Path, Job] = {}
     for claim in claims:
         for experiment in claim.runs.values():
-            for seed in range(_SEEDS.value or claim.seeds):
-                commands[_folder(experiment, claim, seed)] = [experiment.module, *_flags(experiment, claim, seed)]
-    with futures.ThreadPoolExecutor(_JOBS.value) as pool:
-        list(pool.map(_run, commands.items()))
+            for seed in _seeds(claim):
+                folder = _folder(experiment, claim, seed)
+                before = runs.get(folder)
+                command = [sys.executable, "-m", experiment.module, f"--workdir={folder}"]
+                runs[folder] = Job(
+                    folder,
+                    (*command, *_flags(experiment, claim, seed)),
+                    one_core=experiment.one_core,
+                    keeps=claim.keeps or (before is not None and before.keeps),
+                )
+    runner.run_all(list(runs.values()), _slots())
     for claim in claims:
         print(_record(claim))
 
 
+def _slots() -> int:
+    """The value of --jobs; 0 is auto."""
+    if _JOBS.value == "auto":
+        return 0
+    if not _JOBS.value.isdecimal() or int(_JOBS.value) < 1:
+        raise UserError(f"--jobs is {_JOBS.value!r}; expected 'auto' or a number of at least 1")
+    return int(_JOBS.value)
+
+
+def _seeds(claim: Claim) -> range:
+    return range(_SEEDS.value or claim.seeds)
+
+
+def _listed(claim: Claim) -> str:
+    """A claim's line in the list: what it says, its seeds, and the recorded verdict with its cost."""
+    found = [pathlib.Path(_RESULTS.value) / f"{claim.id}{suffix}.json" for suffix in ("", ".quick")]
+    results = [workdir.read_json(path) for path in found if path.exists()]
+    said = [f"{result['verdict']}, {_minutes(result.get('run_seconds'))}" for result in results]
+    seeds = f"{claim.seeds} seeds" if claim.random else "not random"
+    return f"{claim.id:34} {seeds:10} {claim.where}: {claim.says} [{'; '.join(said) or 'not recorded'}]"
+
+
+def _minutes(seconds: float | None) -> str:
+    return "cost not recorded" if seconds is None else f"{seconds / 60:,.0f} minutes of runs"
+
+
 def _scaled(experiment: Experiment, claim: Claim) -> Experiment:
-    return experiment.with_changes(claim.quick) if _SCALE.value == "quick" else experiment
+    return experiment.with_changes(claim.quick or {}) if _SCALE.value == "quick" else experiment
 
 
 def _folder(experiment: Experiment, claim: Claim, seed: int) -> pathlib.Path:
@@ -70,78 +111,22 @@ def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
     return [*_scaled(experiment, claim).flags(), f"--config.seed={seed}", *where]
 
 
-def _run(job: tuple[pathlib.Path, list[str]]) -> None:
-    """Makes one run in its own process, with its output in `log.txt`."""
-    folder, (module, *options) = job
-    folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "log.txt"
-    command = [sys.executable, "-m", module, f"--workdir={folder}", *options]
-    print(f"running {' '.join(options)}", flush=True)
-    with log.open("w") as output:
-        code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, check=False).returncode
-    if code:
-        raise UserError(f"a run ended with code {code}: {log.read_text().strip().splitlines()[-1]} (see {log})")
-
-
 def _record(claim: Claim) -> str:
     """Writes the claim's result and picture, and returns the result as a line of text."""
-    seeds = range(_SEEDS.value or claim.seeds)
-    folders = {name: [_folder(run, claim, seed) for seed in seeds] for name, run in claim.runs.items()}
-    result = _result(claim, folders)
+    folders = {name: [_folder(run, claim, seed) for seed in _seeds(claim)] for name, run in claim.runs.items()}
+    result = results.of_runs(claim, folders, _SCALE.value)
+    result["commands"] = {name: _command(run, claim) for name, run in claim.runs.items()}
+    name = claim.id + ("" if _SCALE.value == "paper" else ".quick") + (".preliminary" if result["preliminary"] else "")
+    result["figure"] = f"{name}.png" if claim.figure else None
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)
     if claim.figure is not None:
         with whole_file(path / result["figure"]) as file:
             claim.figure(folders).savefig(file, format="png", dpi=110)
-    workdir.write_json(path / f"{claim.id}{_suffix()}.json", result)
-    return f"{claim.id}: {result['verdict']}: {result['values']}"
-
-
-def _suffix() -> str:
-    return "" if _SCALE.value == "paper" else f".{_SCALE.value}"
-
-
-def _result(claim: Claim, folders: Folders) -> dict[str, Any]:
-    """The result of a claim from its finished runs."""
-    values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
-    summaries = [summary.read(folder) for found in folders.values() for folder in found]
-    first = next(iter(folders.values()))
-    return {
-        "claim": claim.id,
-        "where": claim.where,
-        "says": claim.says,
-        "unit": claim.unit,
-        "scale": _SCALE.value,
-        "dataset": workdir.load_info(first[0]).name,
-        "paper": dict(claim.paper),
-        "ours": {
-            name: {
-                "mean": statistics.fmean(found),
-                "std": statistics.stdev(found) if len(found) > 1 else None,
-                "at_least": any(map(claim.bound, folders[name])),
-            }
-            for name, found in values.items()
-        },
-        "values": values,
-        "verdict": verdict(claim, values, _SCALE.value),
-        "figure": f"{claim.id}{_suffix()}.png" if claim.figure else None,
-        "seeds": list(range(len(first))),
-        "commands": {name: _command(run, claim) for name, run in claim.runs.items()},
-        "images_per_second": statistics.median(found["images_per_second"] for found in summaries),
-        "peak_memory_bytes": max(found["peak_memory_bytes"] for found in summaries),
-        "environment": summaries[0]["environment"],
-        "date": datetime.date.today().isoformat(),
-    }
-
-
-def verdict(claim: Claim, values: Values, scale: str) -> str:
-    """The verdict on a claim: 'holds', 'does not hold', or 'undecided' where a quick run does not show it.
-
-    A quick run is too short to be evidence against a claim.
-    """
-    if claim.holds(values):
-        return "holds"
-    return "does not hold" if scale == "paper" else "undecided"
+    workdir.write_json(path / f"{name}.json", result)
+    few = f" (preliminary: {len(result['seeds'])} of {claim.seeds} seeds)" if result["preliminary"] else ""
+    said = "; ".join(results.as_text(found, claim.unit) for found in result["rules"])
+    return f"{claim.id}: {result['verdict']}{few}: {said}"
 
 
 def _command(experiment: Experiment, claim: Claim) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
+from common.claims.results import as_text
 from common.errors import whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
@@ -41,8 +42,16 @@ def path_from(document: pathlib.Path, folder: pathlib.Path) -> str:
 
 
 def load(folder: pathlib.Path, kind: str) -> list[dict[str, Any]]:
-    """The recorded results of a kind, 'claim' or 'benchmark', in the order of their file names."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """The recorded results of a kind, 'claim' or 'benchmark', in the order of their file names.
+
+    A preliminary result, of fewer seeds than its claim asks for, is left out where there is a full one.
+    """
+    paths = sorted(folder.glob("*.json"))
+    full = [path for path in paths if not path.stem.endswith(".preliminary")]
+    shown = [
+        path for path in paths if path in full or path.with_stem(path.stem.removesuffix(".preliminary")) not in full
+    ]
+    found = [json.loads(path.read_text()) for path in shown]
     return [result for result in found if kind in result]
 
 
@@ -83,7 +92,11 @@ def _range(found: dict[str, float]) -> str:
 def _rows(result: dict[str, Any]) -> list[str]:
     """One table row for each run of a claim; the first has the verdict."""
     lines = []
-    verdict = result["verdict"] + ("" if result["scale"] == "paper" else f" ({result['scale']} scale)")
+    rules = [as_text(rule, result["unit"]) for rule in result["rules"]]
+    notes = "; ".join(
+        filter(None, ["preliminary" if result["preliminary"] else "", result["short"], result["setting"]])
+    )
+    verdict = "<br>".join([f"**{result['verdict']}**" + (f" ({notes})" if notes else ""), *rules])
     for number, (name, ours) in enumerate(result["ours"].items()):
         paper = _number(result["paper"].get(name), result["unit"])
         spread = "" if ours["std"] is None else f" ± {_number(ours['std'], result['unit'])}"

@@ -1,6 +1,6 @@
-"""A paper's claim as data: the runs to make, the number to read off them, and the condition for it to hold.
+"""A paper's claim as data: the runs to make, the number to read off them, and the rules that decide.
 
-A package beside `common` lists its own in `claims.py` as `CLAIMS`; `python -m common.reproduce` runs any of them.
+A package beside `common` lists its own in `claims.py` as `CLAIMS`; `python -m common.reproduce` measures any of them.
 """
 
 import contextlib
@@ -12,12 +12,12 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from common.claims.verdicts import Agrees, Rule
 from common.errors import UserError
-from common.run import metrics, summary
+from common.run import summary
 
 _ROOT = pathlib.Path(__file__).parents[2]
 
-Values = Mapping[str, list[float]]  # run name -> one number for each seed
 Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's folder for each seed
 
 
@@ -25,12 +25,14 @@ Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's fol
 class Experiment:
     """A config file and the options to change in it, by their path: {'train.length': '5 epochs'}.
 
-    module: the command that makes the run.
+    module: the command that makes the run. one_core: whether its steps are too small to share between cores, so that
+    runs side by side, each on its own core, are done sooner than one after the other.
     """
 
     config: str
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     module: str = "common.main"
+    one_core: bool = False
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Experiment":
         """The experiment with more options changed."""
@@ -50,14 +52,19 @@ class Experiment:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """One claim of a paper.
+    """A claim that training runs decide.
 
     id: as in the paper's spec sheet; where: section, table or figure; says: the claim in a sentence.
-    runs: the experiments that it compares, by name. paper: the paper's number for each run that has one.
-    measure: a finished run's folder -> the number to compare; unit: how to print it ('%' for fractions).
-    bound: a finished run's folder -> whether its number is only a lower bound, because the run ended too soon.
-    holds: the numbers of all runs -> whether the claim holds here. seeds: the number of runs of each experiment.
-    quick: options to change at `--scale=quick`, for a first look. figure: the runs' folders -> a picture of them.
+    runs: the experiments that it compares, by name. measure: a finished run's folder -> the number to compare; unit:
+    how to print it ('%' for fractions). rules: all that has to be true of the numbers, written before the runs.
+    paper: the paper's number for each run that has one. data: the dataset that the paper's numbers are of, if one of
+    the rules compares ours with them; on other data that is not decidable.
+    seeds: the number of runs of each experiment; random: False if the runs do not depend on their seed.
+    setting: the data and the schedule, where they are not the paper's.
+    quick: options to change at `--scale=quick`, None if no short run can show the claim; short: the share of the whole
+    schedule that those runs have, and what they cannot show.
+    figure: the runs' folders -> a picture of them. bound: a finished run's folder -> whether its number is only a lower
+    bound, because the run ended too soon. keeps: whether measure or figure read the run's checkpoints.
     """
 
     id: str
@@ -65,13 +72,24 @@ class Claim:
     says: str
     runs: Mapping[str, Experiment]
     measure: Callable[[pathlib.Path], float]
-    holds: Callable[[Values], bool]
+    rules: tuple[Rule, ...]
     paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    data: str = ""
     unit: str = "%"
     seeds: int = 3
-    quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    random: bool = True
+    setting: str = ""
+    quick: Mapping[str, Any] | None = None
+    short: str = ""
     figure: Callable[[Folders], Figure] | None = None
     bound: Callable[[pathlib.Path], bool] = lambda folder: False
+    keeps: bool = False
+
+    def __post_init__(self):
+        if (self.quick is None) != (not self.short):
+            raise ValueError(f"{self.id}: quick and short belong together")
+        if any(isinstance(rule, Agrees) for rule in self.rules) and not self.data:
+            raise ValueError(f"{self.id}: a rule compares with the paper's number; `data` has to name the dataset")
 
 
 def final_test_error(folder: pathlib.Path) -> float:
@@ -80,13 +98,14 @@ def final_test_error(folder: pathlib.Path) -> float:
 
 
 def final_train_error(folder: pathlib.Path) -> float:
-    """Training error of the last epoch, measured while the network learns; a fraction."""
-    return metrics.read(folder, "train")[-1]["error"]
+    """Error of the final network over the whole training set without augmentation, a fraction.
 
-
-def mean(values: list[float]) -> float:
-    """The arithmetic mean over seeds."""
-    return sum(values) / len(values)
+    The run needs `evaluate.train_set`; the error measured while a network learns is that of earlier networks.
+    """
+    content = summary.read(folder)
+    if "train_set" not in content:
+        raise UserError(f"{folder} has no training error of its final network; set config.evaluate.train_set=True")
+    return content["train_set"]["error"]
 
 
 def all_claims() -> dict[str, Claim]:
@@ -98,5 +117,8 @@ def all_claims() -> dict[str, Claim]:
     for path in sorted(_ROOT.glob("*/claims.py")):
         with contextlib.suppress(UserError):
             module = importlib.import_module(f"{path.parent.name}.claims")
-            found |= {claim.id: claim for claim in module.CLAIMS}
+            for claim in module.CLAIMS:
+                if claim.id in found:
+                    raise ValueError(f"two claims are called {claim.id}")
+                found[claim.id] = claim
     return found

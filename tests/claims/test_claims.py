@@ -1,5 +1,6 @@
 """Claims as data, and the tables made of their results."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -9,7 +10,8 @@ from PIL import Image
 
 from common import reproduce, tables
 from common.claims import claim as claims
-from common.claims import curves
+from common.claims import curves, results
+from common.claims.verdicts import Less
 from tests.runs import ROOT, refused, run
 
 RESULT = {
@@ -19,7 +21,16 @@ RESULT = {
     "dataset": "mnist",
     "paper": {"LeNet-5": 0.0095},
     "ours": {"LeNet-5": {"mean": 0.0096, "std": 0.0004}},
-    "verdict": "holds",
+    "setting": "",
+    "short": "",
+    "preliminary": False,
+    "rules": [
+        {
+            **{"rule": "LeNet-5 within 0.002 of the paper's 0.0095", "difference": 0.0001, "low": -0.0009},
+            **{"high": 0.0011, "n": 3, "verdict": "agrees"},
+        }
+    ],
+    "verdict": "agrees",
     "seeds": [0, 1, 2],
     "environment": {"devices": "1 x cpu", "cpu": "AMD EPYC", "cpu_cores": 2, "jax": "0.10.2", "flax": "0.12.8"},
     "date": "2026-01-01",
@@ -54,7 +65,8 @@ def test_experiments_that_differ_have_folders_of_their_own():
 def test_a_table_has_the_papers_number_ours_and_the_verdict():
     document = "before\n<!-- results: lenet5 -->\nstale text\n<!-- /results -->\nafter\n"
     filled = tables.fill(document, [RESULT, {**RESULT, "claim": "zip89-test-error"}])
-    assert "| `lenet5-mnist-error`, mnist | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | holds |" in filled
+    assert "| `lenet5-mnist-error`, mnist | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | **agrees**<br>" in filled
+    assert "paper's 0.0095: +0.01 [-0.09, +0.11] points, n = 3: agrees |" in filled
     assert "zip89" not in filled
     assert "stale text" not in filled
     assert "Measured on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2, flax 0.12.8 (2026-01-01);" in filled
@@ -110,8 +122,8 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
         says="a few steps beat guessing",
         runs={"LeNet-5": experiment},
         measure=claims.final_test_error,
-        holds=lambda errors: claims.mean(errors["LeNet-5"]) < 0.8,
-        seeds=1,
+        rules=(Less("LeNet-5", 0.8),),
+        seeds=2,
     )
     monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
     if not flags.FLAGS.is_parsed():
@@ -121,26 +133,51 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     reproduce.main()
     result = json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text())
-    assert result["verdict"] == "holds"
-    assert len(result["values"]["LeNet-5"]) == 1
+    assert len(result["values"]["LeNet-5"]) == len(result["seeds"]) == 2
+    assert result["verdict"] == result["rules"][0]["verdict"]
+    assert not result["preliminary"]
     assert result["ours"]["LeNet-5"]["at_least"] is False
     assert result["dataset"] == "digits"
     width, height = Image.open(tmp_path / "results" / result["figure"]).size
     assert min(width, height) > 400
     assert "--config.seed=SEED" in result["commands"]["LeNet-5"]
     (folder,) = pathlib.Path(tmp_path / "runs").glob("*/seed0")
+    assert not (folder / "checkpoints").exists()  # no measure reads them
     before = (folder / "summary.json").stat().st_mtime_ns
+    monkeypatch.setattr(flags.FLAGS["seeds"], "value", 1)
     reproduce.main()
     assert (folder / "summary.json").stat().st_mtime_ns == before
+    early = json.loads((tmp_path / "results" / "digits-are-learnt.preliminary.json").read_text())
+    assert early["preliminary"]
+    assert early["verdict"] == "undecided"  # one seed tells nothing of the spread
+    assert json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text()) == result
+    assert tables.load(tmp_path / "results", "claim") == [result]
 
 
 @pytest.mark.parametrize(
-    ("scale", "error", "expected"),
-    [("paper", 0.9, "holds"), ("paper", 0.1, "does not hold"), ("quick", 0.9, "holds"), ("quick", 0.1, "undecided")],
+    ("scale", "errors", "expected"),
+    [
+        ("paper", [0.9, 0.89, 0.91], "holds"),
+        ("paper", [0.1, 0.11, 0.12], "does not hold"),
+        ("paper", [0.5, 0.6, 0.7], "undecided"),
+        ("quick", [0.9, 0.89, 0.91], "same direction at a short schedule"),
+        ("quick", [0.1, 0.11, 0.12], "opposite direction at a short schedule"),
+        ("quick", [0.9], "undecided at a short schedule"),
+    ],
 )
-def test_a_quick_run_does_not_refute_a_claim(scale, error, expected):
-    claim = claims.all_claims()["resnet-plain110-fails"]
-    assert reproduce.verdict(claim, {"plain-110": [error]}, scale) == expected
+def test_the_scale_is_part_of_the_verdict(scale, errors, expected):
+    claim = dataclasses.replace(claims.all_claims()["resnet-plain110-fails"], quick={}, short="a tenth")
+    result = results.of_values(claim, {"plain-110": errors}, {}, "cifar10", scale)
+    assert result["verdict"] == expected
+    assert result["preliminary"] == (len(errors) < claim.seeds)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_papers_number_is_not_compared_with_errors_on_other_data():
+    claim = claims.all_claims()["resnet-cifar-20"]
+    errors = {"ResNet-20": [0.087, 0.088, 0.0875]}
+    assert results.of_values(claim, errors, {}, "cifar10-jpeg", "paper")["verdict"] == results.UNDECIDABLE
+    assert results.of_values(claim, errors, {}, "cifar10", "paper")["verdict"] == "agrees"
 
 
 @pytest.mark.parametrize("value", [0.0095, 1.0])

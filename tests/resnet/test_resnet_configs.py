@@ -5,6 +5,7 @@ import pytest
 
 from common import config as config_lib
 from common import models
+from common.claims import verdicts
 from common.errors import UserError
 from resnet.claims import CLAIMS
 
@@ -46,7 +47,7 @@ def test_claims_run_configs_that_exist_with_options_that_exist(claim):
     for experiment in claim.runs.values():
         path, _, argument = experiment.config.partition(":")
         config = config_of(path, argument)
-        for option, value in {**experiment.changes, **claim.quick}.items():
+        for option, value in {**experiment.changes, **(claim.quick or {})}.items():
             section, name = option.split(".")
             config[section][name] = value
         config_lib.validate(config)
@@ -54,10 +55,15 @@ def test_claims_run_configs_that_exist_with_options_that_exist(claim):
 
 def test_the_degradation_claim_needs_both_halves():
     claim = {claim.id: claim for claim in CLAIMS}["resnet-plain56-worse-than-plain20"]
-    errors = {"plain-20": [0.02], "plain-56": [0.05], "ResNet-20": [0.02], "ResNet-56": [0.01]}
-    assert claim.holds(errors)
-    assert not claim.holds({**errors, "plain-56": [0.01]})
-    assert not claim.holds({**errors, "ResNet-56": [0.06]})
+
+    def verdict(**means):
+        errors = {name.replace("_", "-"): [mean - 0.001, mean, mean + 0.001] for name, mean in means.items()}
+        return verdicts.combine([found.verdict for found in verdicts.judge(claim.rules, errors, {})])
+
+    means = {"plain_20": 0.02, "plain_56": 0.05, "ResNet_20": 0.02, "ResNet_56": 0.01}
+    assert verdict(**means) == "holds"
+    assert verdict(**{**means, "plain_56": 0.015}) == "does not hold"
+    assert verdict(**{**means, "ResNet_56": 0.06}) == "does not hold"
 
 
 def test_an_unknown_variant_is_named():

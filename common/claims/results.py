@@ -1,0 +1,89 @@
+"""A claim's result: its numbers, the rules with their intervals, and the verdict in words that name the scale."""
+
+import dataclasses
+import datetime
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.claims import verdicts
+from common.claims.claim import Claim, Folders
+from common.claims.verdicts import Agrees, Judgement
+from common.run import summary, workdir
+
+_SHORT = {
+    "holds": "same direction at a short schedule",
+    "does not hold": "opposite direction at a short schedule",
+    "undecided": "undecided at a short schedule",
+}
+UNDECIDABLE = "not decidable on this data"
+
+
+def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
+    """The result of a claim from its finished runs. scale: 'paper', or 'quick' for the claim's short schedule."""
+    values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
+    bounds = {name: any(map(claim.bound, found)) for name, found in folders.items()}
+    summaries = [summary.read(folder) for found in folders.values() for folder in found]
+    first = next(iter(folders.values()))
+    return {
+        **of_values(claim, values, bounds, workdir.load_info(first[0]).name, scale),
+        "images_per_second": statistics.median(found["images_per_second"] for found in summaries),
+        "peak_memory_bytes": max(found["peak_memory_bytes"] for found in summaries),
+        "run_seconds": sum(sum(found["seconds"].values()) for found in summaries),
+        "environment": summaries[0]["environment"],
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def of_values(
+    claim: Claim, values: Mapping[str, Sequence[float]], bounds: Mapping[str, bool], dataset: str, scale: str
+) -> dict[str, Any]:
+    """The part of a result that follows from the numbers of its runs."""
+    judged = verdicts.judge(claim.rules, values, bounds, claim.random)
+    decidable = dataset == claim.data or not any(isinstance(rule, Agrees) for rule in claim.rules)
+    plain = verdicts.combine([found.verdict for found in judged]) if decidable else UNDECIDABLE
+    seeds = min(map(len, values.values()))
+    return {
+        "claim": claim.id,
+        "where": claim.where,
+        "says": claim.says,
+        "unit": claim.unit,
+        "scale": scale,
+        "setting": claim.setting,
+        "dataset": dataset,
+        "paper": dict(claim.paper),
+        "ours": {
+            name: {
+                "mean": statistics.fmean(found),
+                "std": statistics.stdev(found) if len(found) > 1 else None,
+                "at_least": bounds.get(name, False),
+            }
+            for name, found in values.items()
+        },
+        "values": {name: list(found) for name, found in values.items()},
+        "rules": [_as_json(found) for found in judged],
+        "verdict": plain if scale == "paper" or not decidable else _SHORT[plain],
+        "short": "" if scale == "paper" else claim.short,
+        "seeds": list(range(seeds)),
+        "preliminary": seeds < claim.seeds,
+    }
+
+
+def as_text(rule: Mapping[str, Any], unit: str) -> str:
+    """A rule of a result with its interval, in one line."""
+
+    def number(value: float | None) -> str:
+        if value is None:
+            return "?"
+        return f"{100 * value:+.2f}" if unit == "%" else f"{value:+.3g}"
+
+    points = " points" if unit == "%" else f" {unit}"
+    interval = f"{number(rule['difference'])} [{number(rule['low'])}, {number(rule['high'])}]{points}"
+    return f"{rule['rule']}: {interval}, n = {rule['n']}: {rule['verdict']}"
+
+
+def _as_json(found: Judgement) -> dict[str, Any]:
+    """The judgement as JSON has it, without infinite numbers: an interval that is not known has no ends."""
+    pairs = dataclasses.asdict(found).items()
+    return {key: None if isinstance(value, float) and math.isinf(value) else value for key, value in pairs}

@@ -1,0 +1,171 @@
+"""Verdicts on a claim's numbers: statements about intervals, symmetric for and against.
+
+A claim is a few rules. Each rule turns the numbers of several seeds into one difference with an interval, and the place
+of the interval decides: 'undecided' means that it reaches to both sides. The intervals of one claim hold together with
+a probability of 95% (Bonferroni), so that neither a verdict for it nor one against it gains from many rules.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.95
+
+Values = Mapping[str, Sequence[float]]  # run name -> one number for each seed
+Bounds = Mapping[str, bool]  # run name -> whether some of its numbers are only lower bounds
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """A rule's verdict on the numbers of `n` seeds.
+
+    difference: the estimate; low, high: its interval at `level`. The interval of one seed is the whole line, as nothing
+    is known of the spread, unless nothing in the runs is random.
+    """
+
+    rule: str
+    difference: float
+    low: float
+    high: float
+    level: float
+    n: int
+    verdict: str
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """A condition on the numbers of a claim's runs."""
+
+    def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
+        """The rule's verdict. random: whether the runs depend on their seed."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Agrees:
+    """The mean of `run` is the paper's number, to within `margin`.
+
+    'agrees' if the interval of the difference lies inside the margin; otherwise 'better' or 'worse' if it lies on one
+    side of zero, lower numbers being better. The interval has the spread of our seeds and, where the paper's number is
+    an error over `examples` test examples, the binomial spread of that.
+    """
+
+    run: str
+    paper: float
+    margin: float
+    examples: int = 0
+
+    def __post_init__(self):
+        if self.margin <= (least := self._sampling(LEVEL)):
+            raise ValueError(
+                f"{self.run}: a margin of {self.margin} can never be met; the paper's spread is {least:.4f}"
+            )
+
+    def _sampling(self, level: float) -> float:
+        """Half of the paper's interval."""
+        variance = self.paper * (1 - self.paper) / self.examples if self.examples else 0.0
+        return float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(variance)
+
+    def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
+        """The rule's verdict: 'agrees', 'better', 'worse' or 'undecided'."""
+        differences = [value - self.paper for value in values[self.run]]
+        difference, ours = _mean_and_half_width(differences, level, random)
+        half = math.hypot(ours, self._sampling(level))
+        low, high = difference - half, difference + half
+        if -self.margin <= low and high <= self.margin:
+            verdict = "agrees"
+        elif high < 0:
+            verdict = "better"
+        elif low > 0:
+            verdict = "worse"
+        else:
+            verdict = "undecided"
+        if bounds.get(self.run):
+            verdict = "worse" if low > 0 else "undecided"
+        sampled = f", whose {self.examples:,} test examples count" if self.examples else ""
+        rule = f"{self.run} within {self.margin:.4g} of the paper's {self.paper:.4g}{sampled}"
+        return Judgement(rule, difference, low, high, level, len(differences), verdict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Less:
+    """The mean of `less`, times `factor`, lies below that of `more`; either may be a number instead of a run's name.
+
+    Runs with the same seed are a pair, and the interval is that of the pairs' differences `more - factor * less`.
+    """
+
+    less: str | float
+    more: str | float
+    factor: float = 1.0
+
+    def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
+        """The rule's verdict: 'holds', 'does not hold' or 'undecided'."""
+        n = len(next(iter(values.values())))
+        less, more = (values[side] if isinstance(side, str) else [side] * n for side in (self.less, self.more))
+        differences = [high - self.factor * low for low, high in zip(less, more, strict=True)]
+        difference, half = _mean_and_half_width(differences, level, random)
+        low, high = difference - half, difference + half
+        verdict = "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
+        if verdict == "holds" and bounds.get(str(self.less)) or verdict != "holds" and bounds.get(str(self.more)):
+            verdict = "undecided"
+        times = "" if self.factor == 1 else f"{self.factor:g} times "
+        return Judgement(f"{times}{self.less} below {self.more}", difference, low, high, level, n, verdict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Close:
+    """The means of two runs differ by less than `margin`; runs with the same seed are a pair."""
+
+    first: str
+    second: str
+    margin: float
+
+    def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
+        """The rule's verdict: 'holds', 'does not hold' or 'undecided'."""
+        differences = [b - a for a, b in zip(values[self.first], values[self.second], strict=True)]
+        difference, half = _mean_and_half_width(differences, level, random)
+        low, high = difference - half, difference + half
+        inside, outside = -self.margin < low and high < self.margin, low > self.margin or high < -self.margin
+        verdict = "holds" if inside else "does not hold" if outside else "undecided"
+        if bounds.get(self.first) or bounds.get(self.second):
+            verdict = "undecided"
+        rule = f"{self.first} and {self.second} within {self.margin:.4g}"
+        return Judgement(rule, difference, low, high, level, len(differences), verdict)
+
+
+def falling(*runs: str) -> tuple[Less, ...]:
+    """The rules by which each run's number lies below that of the run before it."""
+    return tuple(Less(after, before) for before, after in zip(runs, runs[1:], strict=False))
+
+
+def judge(rules: Sequence[Rule], values: Values, bounds: Bounds, random: bool = True) -> list[Judgement]:
+    """The verdict of each rule, at levels that hold together with probability `LEVEL`."""
+    level = 1 - (1 - LEVEL) / len(rules)
+    return [rule.judge(values, bounds, level, random) for rule in rules]
+
+
+def combine(verdicts: Sequence[str]) -> str:
+    """The verdict on a claim: that of its only rule, or 'holds', 'does not hold' or 'undecided' of several.
+
+    All rules have to hold for the claim to hold, and one that does not is enough against it.
+    """
+    if len(verdicts) == 1:
+        return verdicts[0]
+    if {"does not hold", "worse"} & set(verdicts):
+        return "does not hold"
+    return "undecided" if "undecided" in verdicts else "holds"
+
+
+def _mean_and_half_width(values: Sequence[float], level: float, random: bool) -> tuple[float, float]:
+    """The mean and half of Student's interval around it: 0 if nothing is random, infinite for one seed."""
+    mean, n = float(np.mean(values)), len(values)
+    if not random:
+        return mean, 0.0
+    if n < 2:
+        return mean, math.inf
+    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n)

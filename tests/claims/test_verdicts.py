@@ -1,0 +1,94 @@
+"""Verdicts as statements about intervals."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from common.claims.verdicts import Agrees, Close, Less, combine, falling, judge
+
+
+def test_the_interval_of_a_comparison_is_students_of_the_paired_differences():
+    better, worse = [0.10, 0.14, 0.12, 0.11], [0.15, 0.18, 0.17, 0.155]
+    [found] = judge([Less("a", "b")], {"a": better, "b": worse}, {})
+    paired = stats.ttest_rel(worse, better).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((paired.low, paired.high))
+    assert found.difference == pytest.approx(np.mean(worse) - np.mean(better))
+    assert (found.n, found.level, found.verdict) == (4, 0.95, "holds")
+
+
+def test_pairs_cancel_what_seeds_share():
+    hard, easy = [0.10, 0.30, 0.50], [0.11, 0.312, 0.511]  # far apart from seed to seed, close within a pair
+    [found] = judge([Less("a", "b")], {"a": hard, "b": easy}, {})
+    assert found.verdict == "holds"
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([0.0101, 0.0099, 0.01], "agrees"),
+        ([0.02, 0.021, 0.022], "worse"),
+        ([0.005, 0.0051, 0.0049], "better"),
+        ([0.005, 0.015, 0.02], "undecided"),
+        ([0.01], "undecided"),
+    ],
+)
+def test_a_number_can_fail_in_both_directions(values, expected):
+    [found] = judge([Agrees("a", 0.01, margin=0.002)], {"a": values}, {})
+    assert found.verdict == expected
+
+
+def test_the_papers_own_test_set_widens_the_interval_by_its_binomial_spread():
+    rule = Agrees("a", 0.05, margin=0.01, examples=2007)
+    [found] = judge([rule], {"a": [0.05, 0.05, 0.05]}, {})
+    low, high = stats.norm.interval(0.95, 0, np.sqrt(0.05 * 0.95 / 2007))
+    assert (found.low, found.high) == pytest.approx((low, high))
+
+
+def test_what_is_not_random_has_an_interval_without_width():
+    [found] = judge([Less("a", "b")], {"a": [0.1], "b": [0.2]}, {}, random=False)
+    assert (found.low, found.high, found.verdict) == (found.difference, found.difference, "holds")
+
+
+@pytest.mark.parametrize(
+    ("second", "expected"),
+    [([0.1, 0.101, 0.102], "holds"), ([0.2, 0.201, 0.202], "does not hold"), ([0.05, 0.11, 0.14], "undecided")],
+)
+def test_equality_is_an_interval_inside_the_margin(second, expected):
+    [found] = judge([Close("a", "b", 0.01)], {"a": [0.1, 0.1, 0.101], "b": second}, {})
+    assert found.verdict == expected
+
+
+def test_a_lower_bound_is_evidence_on_its_own_side_only():
+    values = {"ReLU": [6.0, 6.1, 6.2], "tanh": [40.0, 40.0, 40.0]}
+    assert judge([Less("ReLU", "tanh", factor=3)], values, {"tanh": True})[0].verdict == "holds"
+    assert judge([Less("ReLU", "tanh", factor=8)], values, {"tanh": True})[0].verdict == "undecided"
+    assert judge([Less("ReLU", "tanh", factor=3)], values, {"ReLU": True})[0].verdict == "undecided"
+
+
+def test_the_rules_of_a_claim_hold_together_at_95_per_cent():
+    generator = np.random.default_rng(0)
+    rules, wrong, trials = falling("a", "b", "c"), 0, 2000
+    for _ in range(trials):
+        values = {name: generator.normal(size=4).tolist() for name in "abc"}
+        wrong += any(not found.low <= 0 <= found.high for found in judge(rules, values, {}))
+    assert wrong / trials < 0.06
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"),
+    [
+        (["agrees"], "agrees"),
+        (["holds", "holds"], "holds"),
+        (["holds", "better"], "holds"),
+        (["holds", "undecided"], "undecided"),
+        (["undecided", "does not hold"], "does not hold"),
+        (["holds", "worse"], "does not hold"),
+    ],
+)
+def test_a_claim_holds_if_all_its_rules_do(parts, whole):
+    assert combine(parts) == whole
+
+
+def test_a_margin_that_nothing_could_meet_is_refused():
+    with pytest.raises(ValueError, match="never be met"):
+        Agrees("a", 0.05, margin=0.005, examples=2007)
