@@ -43,7 +43,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     check_support(config, classifier)
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
-    dataset = datasets.decoded(dataset, config.data)
+    dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
 
     with (
         lock.held(folder, primary),
@@ -66,7 +66,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
         record = metrics.ErrorRecord(folder, split, step, config.train.patience)
         if (step >= plan.total or record.exhausted) and summary.exists(folder):
-            return summary.read(folder, summary.result_line)
+            done = summary.read(folder, summary.result_line)
+            if "test" in done or not config.evaluate.test:
+                return done
         for note in history.notes(before, config, dataset.info, step):
             print(note)
         if primary:
@@ -133,7 +135,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     saved.wait()
                     raise Preempted(step)
-            if dataset.validation is not None:  # the test set is read once, by the network that validation has chosen
+            if not config.evaluate.test:
+                class_counts = None
+            elif dataset.validation is not None:  # the test set is read once, by the network that validation has chosen
                 saved.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
                 tested = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
@@ -143,5 +147,5 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 _, class_counts = evaluate(eval_step, state.variables(), dataset.test, config.evaluate.batch_size, mesh)
         if not primary:
             return {}
-        class_errors = summary.class_errors(dataset.info.class_names, class_counts)
+        class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
         return summary.write(folder, config, class_errors, resumed_from=first, skipped=sorted(dataset.bad))
