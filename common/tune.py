@@ -6,6 +6,7 @@ docs/tuning.md.
 """
 
 import importlib.util
+import os
 import pathlib
 import sys
 from typing import Any
@@ -97,10 +98,12 @@ def _plan() -> Any:
 
 def _search(plan: Any, folder: pathlib.Path) -> dict[str, Any] | None:
     """Makes the trials and prints the results; returns the content of `best.json`, None where no trial has an error."""
+    from common.devices import compilation
     from common.processes.preemption import EXIT_PREEMPTED
     from common.tuning import results, trials
     from common.tuning.study import finished, open_study
 
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.absolute() / compilation.FOLDER))  # of all runs
     study = open_study(folder, plan)
     before = len(finished(study))
     print(f"study {folder}" + (f": {before} of {plan.trials} trials are finished" if before else ""), flush=True)

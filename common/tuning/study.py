@@ -32,7 +32,7 @@ _WARM_UP = 1  # evaluations before a trial may be pruned
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What a study asks for.
+    """The request for a study.
 
     config: the config file. changes: the options that the user changes in it. of_trials: those that each trial changes.
     options: the whole config of a trial, by paths. space: the options that are searched, and texts: the same as the

@@ -25,7 +25,7 @@ from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, finished
 
 LOG = "log.txt"
 COMMAND = (sys.executable, "-m", "common.main")
-_POLL_SECONDS = 0.25
+_POLL_SECONDS = 0.1
 _HOPELESS = 3  # failed trials in a study without any other
 _ENVIRONMENT = "environment"  # attribute of a study
 
