@@ -5,6 +5,7 @@ import pathlib
 from setuptools import find_packages, setup
 
 CLASSIC = ["opencv-python-headless", "scikit-image"]
+TUNE = ["optuna"]
 
 setup(
     name="lineage",
@@ -45,7 +46,9 @@ setup(
         "prepare": ["tensorflow-cpu"],
         # Corners, SIFT and HOG of the pipeline before deep networks, in classic/.
         "classic": CLASSIC,
-        "test": [*CLASSIC, "beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        # The search of common/tune.py.
+        "tune": TUNE,
+        "test": [*CLASSIC, *TUNE, "beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0"],
     },

@@ -132,6 +132,7 @@ def base(model: ConfigDict) -> ConfigDict:
     evaluate.every = "1 epoch"
     evaluate.batch_size = 1000
     evaluate.train_set = False  # when done, measure the training set too, without augmentation (summary.json)
+    evaluate.test = True  # read the test set; False, with a validation set, leaves it unread: see common/tune.py
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = "1 epoch"
@@ -212,6 +213,11 @@ def validate(config: ConfigDict) -> None:
         raise UserError(
             "config.data.sampling and config.train.class_weights are both 'balanced', which corrects for the sizes of "
             "the classes twice; choose one"
+        )
+    if not config.evaluate.test and not config.data.validation:
+        raise UserError(
+            "config.evaluate.test is False, but without config.data.validation the test set is what training watches; "
+            "set config.data.validation, as '15%'"
         )
     options = [name for name in config.init if name != "checkpoint" and config.init[name]]
     if not config.init.checkpoint and options:

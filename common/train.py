@@ -43,7 +43,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     check_support(config, classifier)
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
-    dataset = datasets.decoded(dataset, config.data)
+    dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
 
     with (
         lock.held(folder, primary),
@@ -54,8 +54,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         before = workdir.open_workdir(folder, config, dataset.info, write=primary)
         statistics = pixel_statistics.for_run(config, folder, dataset.train, write=primary)
         transform = augment.make_input_transform(config.data, config.augment, statistics)
-        averaged = config.optimizer.ema > 0
-        fresh = functools.partial(create_state, classifier, optimizer, config.seed, averaged)
+        fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
         like = jax.eval_shape(fresh)
         state = checkpoints.restore_latest(folder, like, mesh)
         if state is None:
@@ -66,7 +65,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
         record = metrics.ErrorRecord(folder, split, step, config.train.patience)
         if (step >= plan.total or record.exhausted) and summary.exists(folder):
-            return summary.read(folder, summary.result_line)
+            done = summary.read(folder, summary.result_line)
+            if "test" in done or not config.evaluate.test:
+                return done
         for note in history.notes(before, config, dataset.info, step):
             print(note)
         if primary:
@@ -133,17 +134,16 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     saved.wait()
                     raise Preempted(step)
-            if dataset.validation is not None:  # the test set is read once, by the network that validation has chosen
+            if dataset.validation is not None:  # the network that validation has chosen, which reads the test set once
                 saved.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
+                class_counts = None
+            if class_counts is None and config.evaluate.test:  # or the run had stopped just before its summary
                 values, class_counts = evaluated(state.variables(), dataset.test)
-                writer.evaluated(step, "test", values)
-            elif class_counts is None:  # the run had stopped between its last evaluation and its summary
-                _, class_counts = evaluated(state.variables(), dataset.test)
-            seen: dict[str, float] = {}
-            if config.evaluate.train_set:
-                seen, _ = evaluated(state.variables(), dataset.train)
+                if dataset.validation is not None:
+                    writer.evaluated(step, "test", values)
+            seen = evaluated(state.variables(), dataset.train)[0] if config.evaluate.train_set else {}
         if not primary:
             return {}
-        class_errors = summary.class_errors(dataset.info.class_names, class_counts)
+        class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
         return summary.write(folder, config, class_errors, seen, resumed_from=first, skipped=sorted(dataset.bad))

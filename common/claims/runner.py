@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from concurrent import futures
 
 from common.errors import UserError
+from common.processes import supervise
 from common.run import checkpoints, summary
 
 
@@ -69,7 +70,12 @@ def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], progress: "_Progr
         try:
             for future in made:
                 future.result()
-        except BaseException:
+        except KeyboardInterrupt:  # the runs save and end
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in set(progress.running):
+                process.terminate()
+            raise
+        except UserError:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
 
@@ -79,10 +85,16 @@ def _make(job: Job, core: int | None, progress: "_Progress") -> None:
     job.folder.mkdir(parents=True, exist_ok=True)
     log = job.folder / "log.txt"
     progress.starts(job, core)
-    with log.open("w") as output, subprocess.Popen(job.command, stdout=output, stderr=subprocess.STDOUT) as process:
-        if core is not None:
-            os.sched_setaffinity(process.pid, {core})
-        code = process.wait()
+    with log.open("w") as output:
+        process, pipe = supervise.start(job.command, stdout=output, stderr=subprocess.STDOUT)
+        progress.running.add(process)
+        try:
+            if core is not None:
+                os.sched_setaffinity(process.pid, {core})
+            code = process.wait()
+        finally:
+            progress.running.discard(process)
+            os.close(pipe)
     if code:
         lines = log.read_text().strip().splitlines() or ["it printed nothing"]
         raise UserError(f"a run ended with code {code}: {lines[-1]} (see {log})")
@@ -92,23 +104,23 @@ def _make(job: Job, core: int | None, progress: "_Progress") -> None:
 
 
 class _Progress:
-    """Lines about what runs, what is left, and when it will be done."""
+    """The runs under way, and lines about what is left and when it will be done."""
 
     def __init__(self, total: int):
-        self._total, self._done, self._running = total, 0, 0
+        self.running: set[subprocess.Popen] = set()
+        self._total, self._done, self._started = total, 0, 0
         self._start, self._lock = time.monotonic(), threading.Lock()
 
     def starts(self, job: Job, core: int | None) -> None:
         """A run starts."""
         with self._lock:
-            self._running += 1
+            self._started += 1
             where = "" if core is None else f" on core {core}"
-            print(f"running {job.folder}{where}; {self._total - self._done - self._running} wait", flush=True)
+            print(f"running {job.folder}{where}; {self._total - self._started} wait", flush=True)
 
     def ends(self, job: Job) -> None:
         """A run has ended well."""
         with self._lock:
-            self._running -= 1
             self._done += 1
             left = self._total - self._done
             seconds = (time.monotonic() - self._start) / self._done * left

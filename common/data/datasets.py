@@ -95,21 +95,23 @@ def open_dataset(config: ConfigDict, known: Info | None = None) -> Dataset[Image
     return _limited(_open(config, known), config.limit)
 
 
-def decoded(dataset: Dataset[ImageSource], config: ConfigDict) -> Dataset[Source]:
+def decoded(dataset: Dataset[ImageSource], config: ConfigDict, test: bool = True) -> Dataset[Source]:
     """An opened dataset, its images decoded into memory if `memory` of the `data` section says so.
 
     Training images that are cropped or resized at random are never decoded into memory. With `skip_bad`, test and
     validation images that cannot be read are left out, which takes one more pass over these sets.
+    test: False leaves the test set as it is, and no image of it is read.
     """
     if config.skip_bad:
-        dataset = _with_readable(dataset)
+        dataset = _with_readable(dataset, test)
     in_memory = config.memory == "arrays" or (config.memory == "auto" and _decoded_bytes(dataset) <= ARRAYS_BYTES)
     if not in_memory:
         return dataset
     train = dataset.train if dataset.train.preparation.random else to_arrays(dataset.train)
     validation = dataset.validation and to_arrays(dataset.validation)
     opened: Dataset[Source] = dataset
-    return dataclasses.replace(opened, train=train, test=to_arrays(dataset.test), validation=validation)
+    tested = to_arrays(dataset.test) if test else dataset.test
+    return dataclasses.replace(opened, train=train, test=tested, validation=validation)
 
 
 def load_test(
@@ -400,10 +402,14 @@ def _limited(dataset: Dataset[ImageSource], limit: int) -> Dataset[ImageSource]:
     return dataclasses.replace(dataset, train=train, info=dataclasses.replace(dataset.info, train_size=limit))
 
 
-def _with_readable(dataset: Dataset[ImageSource]) -> Dataset[ImageSource]:
-    """The dataset without the test and validation images that cannot be read, which its notes and `bad` tell."""
+def _with_readable(dataset: Dataset[ImageSource], tested: bool = True) -> Dataset[ImageSource]:
+    """The dataset without the test and validation images that cannot be read, which its notes and `bad` tell.
+
+    tested: False leaves the test set as it is.
+    """
     test, validation, notes = dataset.test, dataset.validation, list(dataset.notes)
-    test = _readable(test, "test", dataset.bad, notes)
+    if tested:
+        test = _readable(test, "test", dataset.bad, notes)
     if validation is not None:
         validation = _readable(validation, "validation", dataset.bad, notes)
     info = dataclasses.replace(dataset.info, test_size=len(test), validation_size=len(validation or ()))

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 from common import errors, launch
 from common.errors import EXIT_USER_ERROR
@@ -30,6 +31,19 @@ def main(module: str, arguments: Sequence[str]) -> None:
     several = told or launch.given(arguments, "coordinator") == "auto"
     if restarts is not None or several:
         sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
+
+
+def start(command: Sequence[str], **options: Any) -> tuple[subprocess.Popen, int]:
+    """Starts a command of `main` that ends when this process does, however this one ends.
+
+    Returns the process and the file descriptor that keeps it alive, to be closed once it has ended. The process is in a
+    group of its own: otherwise Ctrl-C would reach it both from the terminal and from here. options: as of Popen.
+    """
+    reading, writing = os.pipe()
+    environment = {**os.environ, _PIPE: str(reading)}
+    process = subprocess.Popen(command, env=environment, pass_fds=[reading], process_group=0, **options)
+    os.close(reading)
+    return process, writing
 
 
 def _follow(pipe: int) -> None:
@@ -62,15 +76,11 @@ class _Supervisor:
         return code
 
     def _once(self) -> int:
-        reading, writing = os.pipe()
-        environment = {**os.environ, _PIPE: str(reading)}
-        # In its own process group: otherwise Ctrl-C would reach it both from the terminal and from here.
-        self._child = subprocess.Popen(self._command, env=environment, pass_fds=[reading], process_group=0)
-        os.close(reading)
+        self._child, pipe = start(self._command)
         try:
             return self._child.wait()
         finally:
-            os.close(writing)
+            os.close(pipe)
 
     def _pass_on(self, number: int, frame: object) -> None:
         self._asked_to_stop.set()

@@ -89,9 +89,11 @@ def what_was_run(run: Run, folder: pathlib.Path) -> str:
 
 def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """Names and values of the headline numbers of a finished run."""
-    seconds = sum(done["seconds"].values())
+    seconds, tested = sum(done["seconds"].values()), []
+    if "test" in done:
+        tested = [(f"test error at the end, epoch {done['step'] / plan.epoch:.3g}", f"{done['test']['error']:.2%}")]
     return [
-        (f"test error at the end, epoch {done['step'] / plan.epoch:.3g}", f"{done['test']['error']:.2%}"),
+        *tested,
         ("training error at the end, on images as they were fed", f"{done['train']['error']:.2%}"),
         ("training images per second", f"{done['images_per_second']:,.0f}"),
         ("time, including testing", _time(seconds)),

@@ -16,17 +16,17 @@ FILE = "lock"
 
 
 @contextlib.contextmanager
-def held(workdir: pathlib.Path, primary: bool = True) -> Iterator[None]:
+def held(workdir: pathlib.Path, primary: bool = True, kind: str = "workdir") -> Iterator[None]:
     """Holds the lock of a work directory, which is created; of several processes of a run the primary alone holds it.
 
     UserError, naming the holder, when another process holds it. The operating system releases the lock of a process
     that ends in any way. On a network file system it holds between machines if the server supports such locks, as NFS 4
-    does; where there are none, a warning says so and the run goes on.
+    does; where there are none, a warning says so and the run goes on. kind: the flag that names the folder.
     """
     if not primary:
         yield
         return
-    with writing(f"workdir {workdir}"):
+    with writing(f"{kind} {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         file = os.open(workdir / FILE, os.O_RDWR | os.O_CREAT, 0o644)
     try:
@@ -34,11 +34,11 @@ def held(workdir: pathlib.Path, primary: bool = True) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
-            raise UserError(f"workdir {workdir} is in use by {holder}; wait, or choose another --workdir") from error
+            raise UserError(f"{kind} {workdir} is in use by {holder}; wait, or choose another --{kind}") from error
         except OSError as error:
             logging.warning("%s cannot be locked (%s): start no second run in it", workdir, error.strerror)
         since = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-        with writing(f"workdir {workdir}"):
+        with writing(f"{kind} {workdir}"):
             os.ftruncate(file, 0)
             os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
         yield

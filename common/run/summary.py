@@ -76,7 +76,9 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def test_error(content: dict[str, Any]) -> str:
-    """The test error at the end of a finished run of any kind, from its summary."""
+    """The test error at the end of a finished run of any kind, or that it was not measured, from its summary."""
+    if "best_validation" in content and "test" not in content:
+        return "not tested (config.evaluate.test is False)"
     return f"test error {content['test']['error']:.2%}"
 
 
@@ -115,7 +117,8 @@ def write(
     """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
     `test` is the error at the end, and `best_test` the lowest of all tests. With a validation set, `test` is the error
-    of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once.
+    of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once. A run
+    that did not read the test set has neither `test` nor `class_errors`.
 
     class_errors: each class's part of `test`, see the function of that name. train_set: loss and errors of the same
     network over the training set, {} if nobody asked; `train` is what was measured as it learned. skipped: a message
@@ -126,13 +129,14 @@ def write(
     # Of equal errors the later, as the checkpoints have it.
     best = min(validation or test, key=lambda record: (record["error"], -record["step"]))
     selected = {"validation": _values(validation[-1])} if validation else {}
+    tested = {"test": _values(test[-1])} if class_errors else {}
     speeds = sorted(record["images_per_second"] for record in train)
     content = {
         "step": max(record["step"] for record in (*train, *validation, *test)),
-        "test": _values(test[-1]),
+        **tested,
         **selected,
         f"best_{'validation' if validation else 'test'}": {"step": best["step"], "error": best["error"]},
-        "class_errors": class_errors,
+        **({"class_errors": class_errors} if class_errors else {}),
         "train": {key: train[-1][key] for key in ("loss", "error")},
         **({"train_set": train_set} if train_set else {}),
         "images_per_second": speeds[len(speeds) // 2],
@@ -152,6 +156,8 @@ def result_line(content: dict[str, Any]) -> str:
     error, steps = test_error(content), f"after {content['step']:,} steps"
     if "best_validation" in content:
         best = content["best_validation"]
+        if "test" not in content:
+            return f"validation error {best['error']:.2%} at step {best['step']:,}, the lowest; {steps}; {error}"
         return f"{error} at step {best['step']:,}, which has the lowest validation error, {best['error']:.2%}; {steps}"
     best = content["best_test"]
     return f"{error} {steps} (lowest {best['error']:.2%} at step {best['step']:,}, a choice made on the test set)"

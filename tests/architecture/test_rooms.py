@@ -25,9 +25,9 @@ FLOORS = (
     ("training",),
     ("run",),
     ("pretrained",),
-    ("protocols", "report", "claims"),
+    ("protocols", "report", "claims", "tuning"),
     ("train",),
-    ("main", "predict", "prepare", "statistics", "weights", "inspect", "reproduce", "tables"),
+    ("main", "predict", "prepare", "statistics", "weights", "inspect", "reproduce", "tables", "tune"),
 )
 NO_FIRST_WORDS = ("What", "How", "Where", "Which", "Whether", "When", "That")
 

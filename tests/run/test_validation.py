@@ -1,10 +1,15 @@
 """Checkpoints are selected on the validation set, and the test set is read once."""
 
+import dataclasses
+
 import pytest
 
+from common import config as config_lib
 from common import train
+from common.data import datasets
 from common.data.sources import ArraySource
-from common.run import metrics, trained, workdir
+from common.errors import UserError
+from common.run import metrics, summary, trained, workdir
 from common.training import evaluate as evaluate_lib
 from tests.digits_run import digits_run
 
@@ -44,6 +49,49 @@ def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch,
     assert sum(part["examples"] for part in classes.values()) == info.test_size
     wrong = sum(part["examples"] * part["error"] for part in classes.values())
     assert wrong / info.test_size == pytest.approx(test[0]["error"])
+
+
+class Unreadable:
+    """Test images that must not be looked at."""
+
+    def __init__(self, source):
+        self._size = len(source)
+
+    def __len__(self):
+        return self._size
+
+    def __getitem__(self, index):
+        raise AssertionError("the test set was read")
+
+
+def test_the_test_set_may_be_left_unread(tmp_path, monkeypatch):
+    unread = config(**{"evaluate.test": False, "data.skip_bad": True, "train.length": "20 steps"})
+    opened = datasets.open_dataset
+
+    def guarded(*arguments):
+        dataset = opened(*arguments)
+        records = Unreadable(dataset.test.records)
+        return dataclasses.replace(dataset, test=dataclasses.replace(dataset.test, records=records))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(datasets, "open_dataset", guarded)
+        result = train.fit(unread, tmp_path)
+        with pytest.raises(AssertionError, match="the test set was read"):
+            train.fit(config(), tmp_path / "reads")
+    assert not {"test", "class_errors"} & result.keys()
+    assert not metrics.read(tmp_path, "test")
+    assert "test error" not in summary.result_line(result)
+    assert train.fit(unread, tmp_path) == result
+    unread.evaluate.test = True  # the finished run is tested, and not trained again
+    tested = train.fit(unread, tmp_path)
+    assert tested["best_validation"] == result["best_validation"]
+    assert tested["test"]["error"] == metrics.read(tmp_path, "test")[0]["error"]
+    assert metrics.read(tmp_path, "validation")[-1]["step"] == 20
+
+
+def test_without_a_validation_set_the_test_set_cannot_be_left_unread():
+    with pytest.raises(UserError, match=r"config\.evaluate\.test is False, but without config\.data\.validation"):
+        config_lib.validate(config(**{"evaluate.test": False, "data.validation": ""}))
 
 
 def test_training_stops_when_the_error_no_longer_falls(tmp_path, capsys):

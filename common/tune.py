@@ -1,0 +1,133 @@
+"""Searches for options on a validation set: `python -m common.tune --config=FILE --search=OPTION=VALUES --trials=N`.
+
+Each trial is a run of `common.main` with other values of the searched options. Its error is the lowest validation error
+of its checkpoints, and no trial reads the test set. The same command given again goes on with the study. See
+docs/tuning.md.
+"""
+
+import importlib.util
+import os
+import pathlib
+import sys
+from typing import Any
+
+from absl import flags
+
+from common import launch
+from common.errors import UserError, user_path
+
+_CONFIG = launch.define_config()
+_SEARCH = flags.DEFINE_multi_string(
+    "search",
+    [],
+    "an option and its values: 'optimizer.momentum=0..0.99', 'schedule.learning_rate=1e-4..1e-1 log' or "
+    "'train.batch_size=32|64|128'; once for each option",
+)
+_TRIALS = flags.DEFINE_integer("trials", 20, "total number of trials; of a grid, at most its size", lower_bound=1)
+_STUDY = flags.DEFINE_string("study", "", "folder of the study; default runs/tune_<config name>")
+_SAMPLER = flags.DEFINE_enum(
+    "sampler",
+    "tpe",
+    ["tpe", "random", "grid"],
+    "tree-structured Parzen estimator (Bergstra 2011), random values, or every combination of the choices",
+)
+_PRUNE = flags.DEFINE_boolean("prune", False, "end a trial whose validation error is above the median at its time")
+_JOBS = flags.DEFINE_integer("jobs", 1, "trials side by side", lower_bound=1, allow_override=True)
+_SEEDS = flags.DEFINE_integer(
+    "seeds", 1, "runs of each trial, whose error is their mean", lower_bound=1, allow_override=True
+)
+_RECORD = flags.DEFINE_string("record", "", "name under which results/tune_NAME.json keeps the result")
+_RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
+
+
+def main() -> None:
+    """Makes the trials that are left of a study, and writes and prints its results."""
+    if _CONFIG.value is None:
+        raise UserError("--config is missing; for example --config=configs/lenet5_digits.py")
+    if not _SEARCH.value:
+        raise UserError("--search is missing; for example --search='optimizer.momentum=0..0.99'")
+    if importlib.util.find_spec("optuna") is None:
+        raise UserError("the search needs Optuna: pip install '.[tune]'")
+    from common.run import lock  # slow imports, after the flags are known to be right
+    from common.tuning import results
+
+    if _RECORD.value:
+        results.check_name(_RECORD.value)
+    plan = _plan()
+    folder = user_path(_STUDY.value or f"runs/tune_{launch.config_name()}")
+    with lock.held(folder, kind="study"):
+        content = _search(plan, folder)
+    if _RECORD.value and content:
+        print(f"wrote {results.record(_RECORD.value, content, pathlib.Path(_RESULTS.value))}")
+
+
+def _plan() -> Any:
+    """The study that the flags ask for; UserError for one that cannot be, before anything is written or run."""
+    from ml_collections import config_flags
+
+    from common import config as config_lib
+    from common.data import datasets
+    from common.tuning import search
+    from common.tuning.study import Plan
+
+    config: Any = _CONFIG.value
+    config_lib.validate(config)
+    space = search.parse(_SEARCH.value, config)
+    of_trials = search.trial_changes(config)
+    config = search.with_point(config, of_trials)
+    search.check(space, config)
+    trials = _TRIALS.value
+    if _SAMPLER.value == "grid":
+        size = len(search.grid(space, config.seed))
+        trials = min(trials, size) if flags.FLAGS["trials"].present else size
+    datasets.open_dataset(config.data)
+    return Plan(
+        config=launch.given(sys.argv, "config") or "",
+        changes=config_flags.get_override_values(flags.FLAGS["config"]),
+        of_trials=of_trials,
+        options=config_lib.flat(config),
+        space=space,
+        texts=tuple(_SEARCH.value),
+        trials=trials,
+        seeds=tuple(range(config.seed, config.seed + _SEEDS.value)),
+        sampler=_SAMPLER.value,
+        prune=_PRUNE.value,
+        jobs=_JOBS.value,
+    )
+
+
+def _search(plan: Any, folder: pathlib.Path) -> dict[str, Any] | None:
+    """Makes the trials and prints the results; returns the content of `best.json`, None where no trial has an error."""
+    from common.devices import compilation
+    from common.processes.preemption import EXIT_PREEMPTED
+    from common.tuning import results, trials
+    from common.tuning.study import finished, open_study
+
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.absolute() / compilation.FOLDER))  # of all runs
+    study = open_study(folder, plan)
+    before = len(finished(study))
+    print(f"study {folder}" + (f": {before} of {plan.trials} trials are finished" if before else ""), flush=True)
+
+    def done(line: str) -> None:
+        results.write(folder, study, plan)
+        print(line, flush=True)
+
+    try:
+        trials.optimise(study, plan, folder, done)
+    except trials.Stopped:
+        number = len(finished(study))
+        print(f"stopped as asked; {number} of {plan.trials} trials are finished; the same command goes on")
+        sys.exit(EXIT_PREEMPTED)
+    content = results.write(folder, study, plan)
+    if content is None:
+        print("no trial has finished: there is no best one")
+        return None
+    print(results.table(study, plan))
+    print(results.draw_importance(folder, study))
+    print(f"wrote {folder / results.BEST} and {folder / results.TABLE}; train with the best options:")
+    print(content["train"])
+    return content
+
+
+if __name__ == "__main__":
+    launch.run(main)

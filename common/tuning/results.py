@@ -1,0 +1,150 @@
+"""The results of a study: the best options, a table of all trials, and the importance of each option."""
+
+import csv
+import datetime
+import pathlib
+import shlex
+from typing import Any
+
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import FrozenTrial, TrialState
+
+from common.errors import UserError, whole_file
+from common.run import workdir
+from common.tuning import trials
+from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, config_flags, finished, ranked
+
+BEST, TABLE, IMPORTANCE = "best.json", "trials.csv", "importance.png"
+_FEWEST = 4  # trials with an error, for importances
+_SHOWN = 5  # trials in the printed table
+# An option of one machine, which commands for others leave out.
+_OF_THIS_MACHINE = "data.directory"
+
+
+def write(folder: pathlib.Path, study: optuna.Study, plan: Plan) -> dict[str, Any] | None:
+    """Writes `trials.csv` and, once a trial has an error, `best.json`; returns the content of the latter."""
+    columns = ["trial", "state", "validation_error", *plan.space, *(f"seed{seed}" for seed in plan.seeds)]
+    with whole_file(folder / TABLE) as fresh, fresh.open("w", newline="") as file:
+        table = csv.DictWriter(file, [*columns, "evaluations", "seconds", "failure"])
+        table.writeheader()
+        table.writerows(_row(trial, plan) for trial in finished(study))
+    if not ranked(study):
+        return None
+    content = best(study, plan)
+    workdir.write_json(folder / BEST, content, compact=("seeds", "errors"))
+    return content
+
+
+def _row(trial: FrozenTrial, plan: Plan) -> dict[str, Any]:
+    errors = trial.user_attrs[ERRORS]
+    return {
+        "trial": trial.user_attrs[NUMBER],
+        "state": _state(trial),
+        "validation_error": trial.values[0] if trial.state == TrialState.COMPLETE else "",
+        **trial.params,
+        **{f"seed{seed}": error for seed, error in zip(plan.seeds, errors, strict=False)},
+        "evaluations": len(trial.intermediate_values) or "",
+        "seconds": round(trial.user_attrs[SECONDS], 1),
+        "failure": trial.user_attrs.get(FAILURE, ""),
+    }
+
+
+def _state(trial: FrozenTrial) -> str:
+    if trial.state == TrialState.COMPLETE:
+        return "finished"
+    return "failed" if FAILURE in trial.user_attrs else "pruned"
+
+
+def best(study: optuna.Study, plan: Plan) -> dict[str, Any]:
+    """The options with the lowest validation error, and all that is needed to find them again; no test error."""
+    winner, states = ranked(study)[0], [_state(trial) for trial in finished(study)]
+    return {
+        "options": winner.params,
+        "validation_error": winner.values[0],
+        "errors": winner.user_attrs[ERRORS],
+        "seeds": list(plan.seeds),
+        "trial": winner.user_attrs[NUMBER],
+        "trials": {state: states.count(state) for state in ("finished", "pruned", "failed")},
+        "search": {path: values.strip() for path, _, values in (text.partition("=") for text in plan.texts)},
+        "sampler": plan.sampler,
+        "pruning": plan.prune,
+        "config": plan.config,
+        "validation": plan.options["data.validation"],
+        "command": tune_command(plan),
+        "train": train_command(study, plan),
+        "environment": trials.environment(study),
+        "date": datetime.date.today().isoformat(),
+    }
+
+
+def tune_command(plan: Plan) -> str:
+    """The command of the study, without this machine's folders."""
+    flags = [*config_flags(plan.config, _portable(plan.changes)), *(f"--search={text}" for text in plan.texts)]
+    flags += [f"--trials={plan.trials}", f"--seeds={len(plan.seeds)}", f"--sampler={plan.sampler}"]
+    return shlex.join(["python", "-m", "common.tune", *flags, *(["--prune"] if plan.prune else [])])
+
+
+def train_command(study: optuna.Study, plan: Plan) -> str:
+    """The command that trains with the best options on all training images that the user's own config leaves."""
+    changes = _portable({**plan.changes, **ranked(study)[0].params})
+    return shlex.join(["python", "-m", "common.main", *config_flags(plan.config, changes)])
+
+
+def _portable(changes: Any) -> dict[str, Any]:
+    return {path: value for path, value in changes.items() if path != _OF_THIS_MACHINE}
+
+
+def table(study: optuna.Study, plan: Plan) -> str:
+    """The best five trials as lines of text."""
+    rows = [["trial", "validation error", *plan.space]]
+    for trial in ranked(study)[:_SHOWN]:
+        values = [_short(trial.params[path]) for path in plan.space]
+        rows.append([str(trial.user_attrs[NUMBER]), f"{trial.values[0]:.2%}", *values])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def draw_importance(folder: pathlib.Path, study: optuna.Study) -> str:
+    """Draws the share of each option in the variance of the validation error; returns a line about it.
+
+    The shares are those of fANOVA (Hutter, Hoos, Leyton-Brown 2014), from the trials with an error.
+    """
+    complete = ranked(study)
+    if len(complete) < _FEWEST:
+        return f"importance of the options: {len(complete)} finished trials are too few, {_FEWEST} are needed"
+    try:
+        shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
+    except RuntimeError:  # no variance
+        return "importance of the options: none can be told, as all finished trials have one error"
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 1 + 0.4 * len(shares)), layout="constrained")
+    axes = figure.subplots()
+    names = list(shares)[::-1]
+    bars = axes.barh(names, [shares[name] for name in names], color="#4477aa")
+    axes.bar_label(bars, fmt=lambda share: f"{share:.0%}", padding=3)
+    axes.set_xlim(0, 1.1)
+    axes.set_xlabel(f"share in the variance of the validation error, {len(complete)} trials")
+    axes.spines[["top", "right"]].set_visible(False)
+    with whole_file(folder / IMPORTANCE) as file:
+        figure.savefig(file, format="png", dpi=110)
+    told = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+    return f"importance of the options: {told} ({folder / IMPORTANCE})"
+
+
+def record(name: str, content: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
+    """Writes the content of `best.json` to `tune_NAME.json` in the folder of results; returns the path."""
+    path = folder / f"tune_{name}.json"
+    workdir.write_json(path, content, compact=("seeds", "errors"))
+    return path
+
+
+def check_name(name: str) -> None:
+    """UserError for a name of a record that is no part of a file's name."""
+    if not name.replace("-", "").replace("_", "").isalnum():
+        raise UserError(f"--record is '{name}'; expected letters, digits, - and _, as in --record=lenet5_digits")

@@ -1,0 +1,153 @@
+"""A study: trials in an SQLite file, which a later command goes on with after any end of an earlier one.
+
+Optuna keeps the trials and proposes the next one. A trial's number, from 1 on, is its user attribute `NUMBER` and the
+name of its folder: it stays the same when an interrupted trial is put back into the queue, for which Optuna makes a new
+trial of its own.
+"""
+
+import dataclasses
+import json
+import pathlib
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.pruners import MedianPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from common.errors import UserError
+from common.tuning import search
+from common.tuning.search import Space
+
+FILE = "study.db"
+NUMBER, ERRORS, SECONDS, FAILURE = "number", "errors", "seconds", "failure"  # attributes of a trial
+_IDENTITY = "identity"  # attribute of a study
+# Options that change no update, and may differ when a study goes on.
+_MAY_CHANGE = ("data.directory", "data.memory", "data.workers", "mesh", "profile", "checkpoint.keep")
+_WARM_UP = 1  # evaluations before a trial may be pruned
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The request for a study.
+
+    config: the config file. changes: the options that the user changes in it. of_trials: those that each trial changes.
+    options: the whole config of a trial, by paths. space: the options that are searched, and texts: the same as the
+    user gave them. trials: their total number. seeds: a trial's error is the mean over them. sampler: 'tpe', 'random'
+    or 'grid'.
+    """
+
+    config: str
+    changes: Mapping[str, Any]
+    of_trials: Mapping[str, Any]
+    options: Mapping[str, Any]
+    space: Space
+    texts: tuple[str, ...]
+    trials: int
+    seeds: tuple[int, ...]
+    sampler: str = "tpe"
+    prune: bool = False
+    jobs: int = 1
+
+    def flags(self, point: search.Point, seed: int) -> list[str]:
+        """The flags of a run of `common.main` with the options of a point."""
+        return config_flags(self.config, {**self.changes, **self.of_trials, **point, "seed": seed})
+
+
+def config_flags(config: str, changes: Mapping[str, Any]) -> list[str]:
+    """The flags of a config file and of the options that are changed in it."""
+    return [f"--config={config}", *(f"--config.{path}={value}" for path, value in changes.items())]
+
+
+def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
+    """The study in a folder, new or that of an earlier command; the caller holds the folder's lock.
+
+    Trials that were interrupted are put back into the queue. UserError for another study, and for a damaged file.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path = folder / FILE
+    try:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+        study = optuna.create_study(
+            storage=storage,
+            study_name="study",
+            load_if_exists=True,
+            pruner=MedianPruner(n_warmup_steps=_WARM_UP),
+        )
+        known = study.user_attrs.get(_IDENTITY)
+    except Exception as error:  # SQLite's and Optuna's own
+        raise UserError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
+    identity = json.loads(json.dumps(_identity(plan)))
+    if known is None:
+        study.set_user_attr(_IDENTITY, identity)
+    elif changed := [name for name in sorted({**known, **identity}) if known.get(name) != identity.get(name)]:
+        before, now = known.get(changed[0]), identity.get(changed[0])
+        raise UserError(
+            f"study {folder} holds another search: {changed[0]} is {before!r} there and {now!r} here; choose another "
+            "--study, or remove that one"
+        )
+    _queue_interrupted(study)
+    return study
+
+
+def _identity(plan: Plan) -> dict[str, Any]:
+    """The facts that all commands of one study must share, by the words for them in an error."""
+    searched = dict(text.partition("=")[::2] for text in plan.texts)
+    return {
+        **{f"config.{path}": value for path, value in plan.options.items() if not path.startswith(_MAY_CHANGE)},
+        **{f"--search of {path}": searched.get(path) for path in plan.space},
+        "--seeds": len(plan.seeds),
+    }
+
+
+def _queue_interrupted(study: optuna.Study) -> None:
+    """Puts the trials that an earlier command has left unfinished back into the queue, with their numbers."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if NUMBER in trial.user_attrs:  # it had all of its options
+            point = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
+            study.enqueue_trial(point, user_attrs={NUMBER: trial.user_attrs[NUMBER]})
+
+
+def next_trial(study: optuna.Study, plan: Plan) -> optuna.Trial:
+    """The next trial: one from the queue, or one that the sampler proposes.
+
+    The sampler draws from a seed of its own for each trial, so that a study that was stopped proposes what it would
+    have proposed otherwise.
+    """
+    before = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED))
+    queued = bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+    study.sampler = _sampler(plan, len(before))
+    if plan.sampler == "grid" and not queued:
+        tried = [trial.params for trial in before]
+        points = search.grid(plan.space, plan.seeds[0])
+        study.enqueue_trial(next(point for point in points if point not in tried))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a whole range of choices that Optuna takes for text
+        trial = study.ask(fixed_distributions=dict(plan.space))
+    if NUMBER not in trial.user_attrs:
+        numbers = [known.user_attrs.get(NUMBER, 0) for known in study.get_trials(deepcopy=False)]
+        trial.set_user_attr(NUMBER, max(numbers, default=0) + 1)
+    return trial
+
+
+def _sampler(plan: Plan, trials: int) -> BaseSampler:
+    seed = int(np.random.SeedSequence((plan.seeds[0], trials)).generate_state(1)[0])
+    if plan.sampler == "tpe":
+        return TPESampler(seed=seed)
+    return RandomSampler(seed=seed)  # which a grid leaves nothing to draw
+
+
+def finished(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that are finished, pruned or failed, in the order of their numbers."""
+    trials = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return sorted(trials, key=lambda trial: trial.user_attrs[NUMBER])
+
+
+def ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials with a validation error, from the lowest on; of equal errors the earlier trial comes first."""
+    complete = [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
+    return sorted(complete, key=lambda trial: trial.values[0])

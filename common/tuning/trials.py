@@ -1,0 +1,227 @@
+"""The runs of a study's trials: each is a process of `common.main`, and several trials run side by side.
+
+A trial's runs are in `trials/NUMBER/seedSEED`, with their output in `log.txt`. They end when this process does, and go
+on from their checkpoints when the study goes on.
+"""
+
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import optuna
+from optuna.trial import TrialState
+
+from common.errors import UserError, writing
+from common.processes import supervise
+from common.processes.preemption import EXIT_PREEMPTED
+from common.run import checkpoints, metrics, summary
+from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, finished, next_trial, ranked
+
+LOG = "log.txt"
+COMMAND = (sys.executable, "-m", "common.main")
+_POLL_SECONDS = 0.1
+_HOPELESS = 3  # failed trials in a study without any other
+_ENVIRONMENT = "environment"  # attribute of a study
+
+
+class Stopped(Exception):  # noqa: N818
+    """The end of a study that was asked to stop; its runs have saved their states."""
+
+
+def optimise(
+    study: optuna.Study,
+    plan: Plan,
+    folder: pathlib.Path,
+    done: Callable[[str], None],
+    command: Sequence[str] = COMMAND,
+) -> None:
+    """Makes the trials of a plan that are not finished yet.
+
+    done: takes a line about each trial that ends, after it has been recorded. command: of a run, before its flags.
+    Raises Stopped when a signal asks for it, and UserError when every trial fails.
+    """
+    active: list[_Attempt] = []
+    left = plan.trials - len(finished(study))
+    with _noticing_signals() as stopping:
+        try:
+            while left > 0:
+                if stopping():
+                    raise Stopped
+                while len(active) < min(plan.jobs, left):
+                    active.append(_Attempt(next_trial(study, plan), folder, plan, command))
+                for attempt in [attempt for attempt in active if attempt.ended()]:
+                    active.remove(attempt)
+                    attempt.tell(study)
+                    left -= 1
+                    _drop_checkpoints(study, folder)
+                    done(_line(study, plan, attempt.number))
+                    _check_hope(study)
+                time.sleep(_POLL_SECONDS if active else 0)
+        finally:
+            for attempt in active:
+                attempt.stop()
+            for attempt in active:
+                attempt.wait()
+
+
+class _Attempt:
+    """A trial under way: its runs one after the other, one for each seed."""
+
+    def __init__(self, trial: optuna.Trial, folder: pathlib.Path, plan: Plan, command: Sequence[str]):
+        self.number: int = trial.user_attrs[NUMBER]
+        self._trial, self._plan, self._command = trial, plan, command
+        self._folders = [trial_folder(folder, self.number) / f"seed{seed}" for seed in plan.seeds]
+        self._process: subprocess.Popen | None = None
+        self._pipe = -1
+        self._errors: list[float] = []
+        self._reported = 0
+        self._pruned = False
+        self._failure = ""
+
+    def ended(self) -> bool:
+        """True if the trial has ended; otherwise its next run is started if none is under way."""
+        if self._process is not None:
+            code = self._process.poll()
+            self._report()
+            if code is None:
+                return False
+            self._close()
+            if code and self._pruned:
+                return True
+            if code == EXIT_PREEMPTED:  # a scheduler asks all processes to stop
+                raise Stopped
+            if code:
+                self._failure = self._last_words(code)
+                return True
+        while len(self._errors) < len(self._folders):
+            run = self._folders[len(self._errors)]
+            if not summary.exists(run):
+                self._start(run)
+                return False
+            self._errors.append(summary.read(run)["best_validation"]["error"])
+        return True
+
+    def _start(self, run: pathlib.Path) -> None:
+        flags = self._plan.flags(self._trial.params, self._plan.seeds[len(self._errors)])
+        with writing(run):
+            run.mkdir(parents=True, exist_ok=True)
+            with (run / LOG).open("a") as log:
+                self._process, self._pipe = supervise.start(
+                    [*self._command, f"--workdir={run}", *flags], stdout=log, stderr=subprocess.STDOUT
+                )
+
+    def _report(self) -> None:
+        """Tells Optuna the validation errors of the first run, and ends the run if they are too high.
+
+        A report's step is the number of the evaluation: batches of another size have other numbers of updates.
+        """
+        if not self._plan.prune or self._errors or self._pruned:
+            return
+        for record in metrics.read(self._folders[0], "validation")[self._reported :]:
+            self._trial.report(record["error"], self._reported)
+            self._reported += 1
+            if self._trial.should_prune():
+                self._pruned = True
+                self.stop()
+                return
+
+    def _last_words(self, code: int) -> str:
+        log = self._folders[len(self._errors)] / LOG
+        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
+        return f"exit code {code}: {lines[-1].removeprefix('error: ')[:500]} (see {log})"
+
+    def tell(self, study: optuna.Study) -> None:
+        """Records the end of the trial.
+
+        A failed trial counts as pruned, so that the sampler avoids such options: most often its learning rate was too
+        high.
+        """
+        records = [record for folder in self._folders for record in metrics.read(folder)]
+        self._trial.set_user_attr(SECONDS, sum(record.get("seconds", 0.0) for record in records))
+        self._trial.set_user_attr(ERRORS, self._errors)
+        if len(self._errors) == len(self._folders):
+            study.set_user_attr(_ENVIRONMENT, summary.read(self._folders[0])["environment"])
+            study.tell(self._trial, sum(self._errors) / len(self._errors))
+            return
+        if not self._pruned:
+            self._trial.set_user_attr(FAILURE, self._failure)
+        study.tell(self._trial, state=TrialState.PRUNED)
+
+    def stop(self) -> None:
+        """Asks the run under way to save and end."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def wait(self) -> None:
+        """Returns when the run under way has ended."""
+        if self._process is not None:
+            self._process.wait()
+            self._close()
+
+    def _close(self) -> None:
+        os.close(self._pipe)
+        self._process = None
+
+
+def trial_folder(folder: pathlib.Path, number: int) -> pathlib.Path:
+    """The folder of a trial's runs in that of its study."""
+    return folder / "trials" / str(number)
+
+
+def environment(study: optuna.Study) -> dict[str, str]:
+    """The versions, devices and processor that the trials ran with."""
+    return study.user_attrs.get(_ENVIRONMENT, {})
+
+
+def _drop_checkpoints(study: optuna.Study, folder: pathlib.Path) -> None:
+    """Deletes the checkpoints of the trials that have ended, except those of the best one."""
+    best = ranked(study)[:1]
+    for trial in finished(study):
+        if trial not in best:
+            for kept in trial_folder(folder, trial.user_attrs[NUMBER]).glob(f"*/{checkpoints.FOLDER}"):
+                shutil.rmtree(kept, ignore_errors=True)
+
+
+def _line(study: optuna.Study, plan: Plan, number: int) -> str:
+    """The line about a trial that has ended."""
+    trial = next(trial for trial in finished(study) if trial.user_attrs[NUMBER] == number)
+    best = next((f"best {t.values[0]:.2%}, trial {t.user_attrs[NUMBER]}" for t in ranked(study)), "none has finished")
+    if trial.state == TrialState.COMPLETE:
+        said = f"{trial.values[0]:.2%}"
+    else:
+        said = f"failed, {trial.user_attrs[FAILURE]}" if FAILURE in trial.user_attrs else "pruned"
+    return f"trial {number} of {plan.trials}: {said} ({best})"
+
+
+def _check_hope(study: optuna.Study) -> None:
+    """UserError if several trials have ended and all of them failed: the reason is not in the searched options."""
+    failures = [trial.user_attrs.get(FAILURE) for trial in finished(study)]
+    if len(failures) >= _HOPELESS and all(failures):
+        raise UserError(f"all {len(failures)} trials have failed; the last with {failures[-1]}")
+
+
+@contextmanager
+def _noticing_signals() -> Iterator[Callable[[], bool]]:
+    """Yields a function that is true once SIGTERM, SIGHUP or Ctrl-C has come; a second one ends this process."""
+    asked = False
+
+    def note(number: int, frame: object) -> None:
+        nonlocal asked
+        asked = True
+        signal.signal(number, before[signal.Signals(number)])
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    for number in before:
+        signal.signal(number, note)
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
