@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test test-all test-parity test-newest fuzz lint hooks results clean
+.PHONY: train test test-slow test-all test-parity test-newest fuzz lint hooks results clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
@@ -16,7 +16,11 @@ train: $(VENV)/installed
 test: $(VENV)/installed-test
 	$(RUN) $(PYTEST) -m "not slow" $(TESTS)
 
-# With the slow campaigns, too.
+# What `make test` leaves out.
+test-slow: $(VENV)/installed-test
+	$(RUN) $(PYTEST) -m slow $(TESTS)
+
+# Both.
 test-all: $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(TESTS)
 

@@ -14,6 +14,7 @@ from common.launch import EXIT_INTERRUPTED
 from common.run.checkpoints import Checkpoints
 from common.training.state import TrainState
 from tests.runs import DIGITS, ROOT, environment, refusal, refused, run, start
+from tests.slow import rest_slow
 
 SHORT = ("--config.train.length=60steps", "--config.checkpoint.every=20steps", "--config.train.log_every=20steps")
 
@@ -53,7 +54,7 @@ TOOLS = {
 }
 
 
-@pytest.mark.parametrize("command", TOOLS)
+@pytest.mark.parametrize("command", rest_slow(TOOLS))
 def test_every_tool_starts_by_itself(command):
     """Unlike other tests, these start a new Python, as a user does."""
     tool, *arguments = command.split()
@@ -242,8 +243,8 @@ def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
         "sys.argv = ['common.main', *sys.argv[1:]]; runpy.run_module('common.main', run_name='__main__')"
     )
     command = [sys.executable, "-c", limited, *small, "--config.train.length=120steps"]
-    # Compiled programs go to this run's folder: truncated ones must not get into the cache that all tests share.
-    own = {key: value for key, value in environment().items() if key != "JAX_COMPILATION_CACHE_DIR"}
+    # Truncated programs must not get into the cache that all tests share, which this run only reads.
+    own = {**environment(), "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "1000"}
     done = subprocess.run(
         [*command, f"--workdir={tmp_path}"], cwd=ROOT, env=own, capture_output=True, text=True, timeout=200
     )

@@ -17,6 +17,7 @@ from common.errors import UserError
 from common.nn.layers import local_response_norm
 from common.nn.losses import cross_entropy
 from tests.pools import pool_as_a_row
+from tests.slow import rest_slow
 
 # A tenth of the widths; everything else is as in the paper.
 NARROW = {"widths": (8, 24, 36, 36, 24), "fc_width": 32}
@@ -177,7 +178,7 @@ def test_smallest_image(variant, smallest):
         _module(variant, smallest - 1)
 
 
-@pytest.mark.parametrize("variant", ["fig1_cifar10", "cifar10_18", "cifar10_13", "cifar10_11"])
+@pytest.mark.parametrize("variant", rest_slow(["cifar10_18", "fig1_cifar10", "cifar10_13", "cifar10_11"]))
 def test_cifar_networks_give_finite_logits_in_bfloat16_too(variant):
     module = _module(variant, 24, 10, dtype="bfloat16")
     images = 50 * jax.random.normal(jax.random.key(0), (2, 24, 24, 3))

@@ -126,6 +126,7 @@ def test_small_images_are_enlarged_for_corners():
     assert pictures.enlargement(np.zeros((300, 200, 3), np.uint8)) == 1
 
 
+@pytest.mark.slow  # the page is made above
 def test_the_command(worded, tmp_path):
     code, output, errors = run(f"--workdir={worded}", f"--out={tmp_path / 'page.html'}", module="classic.report")
     assert code == 0, errors

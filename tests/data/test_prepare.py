@@ -12,6 +12,7 @@ import pytest
 from common import prepare
 from common.data import datasets
 from common.errors import UserError
+from tests.slow import rest_slow
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 VALUES = " ".join(f"{value:.3f}" for value in np.linspace(-1, 1, 256))
@@ -111,7 +112,7 @@ def test_a_folder_that_is_no_dataset_is_not_taken_for_one(tmp_path):
         prepare.prepare_dataset("usps", str(tmp_path), str(usps_files(tmp_path / "manual")))
 
 
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+@pytest.mark.parametrize("end", rest_slow([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
 def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
     manual = usps_files(tmp_path / "manual", train=4000)
     process = subprocess.Popen(

@@ -12,6 +12,7 @@ import pytest
 from common import models
 from common.errors import UserError
 from lenet import bitmaps, model
+from tests.slow import rest_slow
 
 SIZES = {"lenet5": 32, "lenet5_modern": 32, "lenet1989": 16, "lenet1": 28}
 CROSS_ENTROPY = {"loss": {"name": "cross_entropy"}}
@@ -103,7 +104,7 @@ def test_the_class_is_the_digit_whose_bitmap_f6_draws():
     np.testing.assert_array_equal(classifier.logits(layers["Output"]).argmax(-1), nearest)
 
 
-@pytest.mark.parametrize("variant", SIZES)
+@pytest.mark.parametrize("variant", rest_slow(SIZES))
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_parameters(variant):
     exact, rounded = _classifier(variant), _classifier(variant, dtype="bfloat16")
     variables = _variables(rounded)
@@ -134,8 +135,8 @@ COMBINATIONS = (
 @pytest.mark.parametrize(
     ("variant", "changes"),
     [
-        *(("lenet5", {}), ("lenet5_modern", {}), ("lenet1989", {}), ("lenet1", {})),
-        *(pytest.param(*one, marks=pytest.mark.slow) for one in COMBINATIONS),
+        *(("lenet5", {}), ("lenet1989", {})),
+        *rest_slow((("lenet5_modern", {}), ("lenet1", {}), *COMBINATIONS), quick=0),
     ],
 )
 def test_a_gradient_step_lowers_the_loss(variant, changes):

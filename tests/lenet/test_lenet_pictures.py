@@ -13,13 +13,15 @@ from common.run import trained
 from configs import lenet5_mnist, lenet5_mnist_modern
 from lenet import pictures
 from lenet.bitmaps import CENTRES
+from tests import networks
 
 INFO = Info("digits", 10, tuple("0123456789"), (32, 32, 1), 100, 100)
 
 
 def untrained(config):
     classifier = models.make_classifier(config.model, INFO)
-    variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    shapes = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 1)))
+    variables = networks.drawn(shapes)
     return trained.Run(config, INFO, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 

@@ -23,6 +23,7 @@ from configs import vgg_digits, vit_digits
 from tests import networks
 from tests.networks import facts as info
 from tests.runs import refused, run
+from tests.slow import rest_slow
 from vgg import weights as vgg_weights
 from vit import weights as vit_weights
 
@@ -299,17 +300,17 @@ def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp
 
 GIVEN, OURS = ("cat", "dog", "owl", "fox"), ("wolf", "owl", "cat")
 HEADS = [
+    ("resnet", "resnet20", {"stage_sizes": (1, 1, 1)}, (32, 32, 3)),
+    ("googlenet", "googlenet_small", {"width": 0.05}, (32, 32, 3)),  # three heads
     ("lenet", "lenet5_modern", {}, (32, 32, 1)),
     ("alexnet", "small", {"widths": (4, 4, 4, 4, 4), "fc_width": 8}, (32, 32, 3)),
     ("alexnet", "cifar10_18", {}, (32, 32, 3)),
     ("vgg", "vgg11", {"width": 1, "fc_width": 8}, (32, 32, 3)),
-    ("googlenet", "googlenet_small", {"width": 0.05}, (32, 32, 3)),
-    ("resnet", "resnet20", {"stage_sizes": (1, 1, 1)}, (32, 32, 3)),
     ("vit", "nano4", {**TINY, "representation_size": 8}, (8, 8, 3)),
 ]
 
 
-@pytest.mark.parametrize(("family", "variant", "fields", "image"), HEADS)
+@pytest.mark.parametrize(("family", "variant", "fields", "image"), rest_slow(HEADS, quick=2))
 def test_classes_of_the_same_name_keep_their_weights(monkeypatch, tmp_path, capsys, family, variant, fields, image):
     facts = info(4, image)
     facts.class_names = GIVEN

@@ -247,6 +247,7 @@ def test_no_run(tmp_path):
         sections.report_html(tmp_path)
 
 
+@pytest.mark.slow  # the page is made above, and `make train` runs the command
 def test_the_command_writes_where_it_says(tmp_path):
     out = tmp_path / "page.html"
     code, output, errors = run(f"--workdir={digits_run()}", f"--out={out}", module="common.report")

@@ -13,6 +13,7 @@ from common.nn.layers import identity
 from common.training.state import create_state
 from common.training.steps import train_step
 from resnet.model import ResNet
+from tests.slow import rest_slow
 
 SMALL = {"num_classes": 10, "stage_sizes": (1, 1), "block": "basic", "width": 4, "stem": "cifar", "shortcut": "A"}
 OPTIMIZER = optax.sgd(0.5, momentum=0.9)
@@ -37,11 +38,13 @@ def updated(accumulate=1, **fields):
 
 @pytest.mark.parametrize(
     ("accumulated", "whole"),
-    [
-        ({"accumulate": 4}, {"ghost_batches": 4}),
-        ({"accumulate": 2, "ghost_batches": 2}, {"ghost_batches": 4}),
-        ({"accumulate": 2, "batch_groups": 2}, {"ghost_batches": 2, "batch_groups": 2}),
-    ],
+    rest_slow(
+        [
+            ({"accumulate": 4}, {"ghost_batches": 4}),
+            ({"accumulate": 2, "ghost_batches": 2}, {"ghost_batches": 4}),
+            ({"accumulate": 2, "batch_groups": 2}, {"ghost_batches": 2, "batch_groups": 2}),
+        ]
+    ),
 )
 def test_accumulated_parts_are_ghost_batches(accumulated, whole):
     ours, expected = updated(**accumulated), updated(**whole)

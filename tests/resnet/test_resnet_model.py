@@ -12,6 +12,7 @@ from common.errors import UserError
 from common.nn.losses import cross_entropy
 from resnet import weights
 from resnet.model import ResNet, make_classifier, network, stacked
+from tests.slow import rest_slow
 
 SMALL = {"num_classes": 4, "stage_sizes": (1, 3), "block": "basic", "width": 4, "stem": "cifar", "shortcut": "A"}
 IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
@@ -51,7 +52,9 @@ def unrolled():
     return module, variables, *loss_and_gradient(module, variables)
 
 
-@pytest.mark.parametrize("change", [{"scan": "on"}, {"scan": "off", "remat": True}, {"scan": "on", "remat": True}])
+@pytest.mark.parametrize(
+    "change", rest_slow([{"scan": "on", "remat": True}, {"scan": "on"}, {"scan": "off", "remat": True}])
+)
 def test_scanned_and_rematerialised_networks_compute_the_same(change, unrolled):
     plain, variables, expected_loss, expected = unrolled
     other = ResNet(**SMALL, **change)
@@ -80,7 +83,7 @@ def test_auto_scans_deep_stages_only_and_alike_on_every_backend():
     assert set(params) == {"conv1", "bn1", "conv2_1", "conv2_x", "conv3_1", "conv3_2", "fc"}
 
 
-@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("block", rest_slow(["basic", "bottleneck"]))
 def test_zero_gamma_makes_identity_blocks_rectifiers(block):
     module = ResNet(**{**SMALL, "block": block, "shortcut": "B", "zero_gamma": True}, scan="off")
     variables = initial(module)

@@ -12,6 +12,7 @@ from common import models
 from common.errors import UserError
 from resnet import weights
 from resnet.model import ResNet, network
+from tests.slow import rest_slow
 
 SHARED = pathlib.Path(__file__).parents[2].parent / "shared"
 CHECKPOINT = SHARED / "weights" / "resnet20-12fca82f.th"
@@ -115,7 +116,7 @@ def torch_forward(module, state, images):
     return functional.linear(x.mean((2, 3)), state[f"{fc}.weight"], state[f"{fc}.bias"]).numpy()
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", rest_slow(NETS))
 def test_outputs_are_those_of_pytorch(name):
     module = NETS[name]
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))

@@ -12,6 +12,7 @@ from common.protocols import measure
 from common.report import sections
 from common.run import checkpoints, trained, workdir
 from configs import lenet5_folder
+from tests.slow import rest_slow
 
 RNG = np.random.default_rng(0)
 
@@ -70,7 +71,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "lock"}
 
 
-@pytest.mark.parametrize(("change", "said"), [(rename, "wolf"), (add, "fox"), (remove, "eel")])
+@pytest.mark.parametrize(("change", "said"), rest_slow([(rename, "wolf"), (add, "fox"), (remove, "eel")]))
 def test_other_classes_are_refused_before_anything_is_written(run, change, said):
     data, folder = run
     change(data)

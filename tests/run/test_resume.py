@@ -108,6 +108,7 @@ def test_another_experiment_is_refused_by_the_option_that_differs(unbroken):
     assert "config.model.activation is 'scaled_tanh' there and 'relu' here" in line
 
 
+@pytest.mark.slow  # tests/run/test_workdir.py makes a run longer, too
 def test_a_longer_run_goes_on_from_a_finished_one(unbroken):
     longer = (*LENGTH[1:], "--config.train.length=1600steps")
     code, output, errors = run(*DIGITS, *longer, f"--workdir={unbroken}")

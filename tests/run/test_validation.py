@@ -16,7 +16,7 @@ from tests.digits_run import digits_run
 
 def config(**changes):
     result = workdir.load_config(digits_run())
-    result.data.validation = "10%"
+    result.data.validation, result.evaluate.train_set = "10%", False
     result.train.length, result.evaluate.every, result.checkpoint.every = "60 steps", "10 steps", "30 steps"
     result.update_from_flattened_dict(changes)
     return result
@@ -26,9 +26,9 @@ def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch,
     validated, read = config(), []
     evaluate = evaluate_lib.evaluate
 
-    def spied(step, variables, source, *more):
+    def spied(step, variables, source, **more):
         read.append(len(source))
-        return evaluate(step, variables, source, *more)
+        return evaluate(step, variables, source, **more)
 
     monkeypatch.setattr(train, "evaluate", spied)
     result = train.fit(validated, tmp_path)

@@ -12,6 +12,7 @@ from vit_networks import classifier, images, logits, module, parameters
 from common.data import datasets
 from common.devices import mesh
 from common.run import trained
+from tests.slow import rest_slow
 from vit import analysis, pictures
 
 
@@ -145,11 +146,13 @@ ATTENTION = ["Attention of the last layer", "Attention rollout", "Mean attention
 
 @pytest.mark.parametrize(
     ("changes", "titles"),
-    [
-        ({"position": "learned_2d"}, ["Position embeddings", "Patch embedding"]),
-        ({"position": "none", "image": (8, 12, 1)}, ["Patch embedding"]),
-        ({"variant": "r_ti16", "depth": 1, "image": (32, 32, 1)}, ["Position embeddings"]),
-    ],
+    rest_slow(
+        [
+            ({"position": "learned_2d"}, ["Position embeddings", "Patch embedding"]),
+            ({"position": "none", "image": (8, 12, 1)}, ["Patch embedding"]),
+            ({"variant": "r_ti16", "depth": 1, "image": (32, 32, 1)}, ["Position embeddings"]),
+        ]
+    ),
 )
 def test_all_pictures_of_a_run_are_drawn(changes, titles):
     run = a_run(**changes)

@@ -47,6 +47,7 @@ def updates(rate, count, **changes):
     return state, sums
 
 
+@pytest.mark.slow  # tests/test_mistakes.py has a LeNet that diverges
 def test_a_learning_rate_that_is_too_high_stops_the_run_and_names_the_step():
     state, sums = updates(1e30, 4)
     assert 1 <= int(sums.bad_step) <= 4
@@ -55,6 +56,7 @@ def test_a_learning_rate_that_is_too_high_stops_the_run_and_names_the_step():
     stop_if_diverged(networks.state(classifier(), optax.sgd(0.1)), no_totals())
 
 
+@pytest.mark.slow  # as cutmix in tests/training/test_steps.py
 def test_mixup_changes_the_loss_and_not_what_errors_are_counted_against():
     after, plain = updates(0.1, 1)
     blended, mixed = updates(0.1, 1, **{"augment.mixup": 1.0})
