@@ -69,6 +69,8 @@ def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / FILE
+    if set("?{}") & set(str(path.absolute())):  # they have a meaning in the address of an SQLite file
+        raise UserError(f"study {folder.absolute()} has one of ?, {{ and }} in its path; choose another --study")
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
         study = optuna.create_study(

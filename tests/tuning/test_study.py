@@ -150,6 +150,8 @@ def test_another_search_and_a_damaged_file_are_refused(tmp_path):
     (tmp_path / "study.db").write_text("no database " * 100)
     with pytest.raises(UserError, match="cannot open"):
         open_study(tmp_path, plan())
+    with pytest.raises(UserError, match="choose another --study"):
+        open_study(tmp_path / "what?", plan())
 
 
 def test_a_record_is_named_plainly(tmp_path):
