@@ -16,7 +16,7 @@ from configs import alexnet_digits
 FAKE = (sys.executable, "-S", str(pathlib.Path(__file__).parent / "fake_run.py"))
 
 
-def plan(*texts, number=6, seeds=1, changes=None, **more):
+def plan(*texts, number=4, seeds=1, changes=None, **more):
     config = alexnet_digits.get_config()
     changes = changes or {"train.length": "0 epochs"}
     space = search.parse(texts or ["optimizer.momentum=0..0.9"], config)
@@ -56,14 +56,14 @@ def test_an_interrupted_study_ends_as_one_that_was_not(tmp_path):
     again, rest = make(tmp_path / "b", plan())
     assert points(again) == points(whole)
     assert [trial.values for trial in finished(again)] == [trial.values for trial in finished(whole)]
-    assert len(starts(tmp_path / "b")) == 6
+    assert len(starts(tmp_path / "b")) == 4
     assert lines[2:] == rest
     best = min(trial.values[0] for trial in finished(whole))
     assert f"best {best:.2%}" in lines[-1]
-    assert lines[0].startswith("trial 1 of 6: ")
-    more, lines = make(tmp_path / "b", plan(number=7))
+    assert lines[0].startswith("trial 1 of 4: ")
+    more, lines = make(tmp_path / "b", plan(number=5))
     assert len(lines) == 1
-    assert points(more)[:6] == points(whole)
+    assert points(more)[:4] == points(whole)
 
 
 def test_interrupted_trials_are_finished_with_their_options(tmp_path):
@@ -73,8 +73,8 @@ def test_interrupted_trials_are_finished_with_their_options(tmp_path):
     begun = {option["workdir"]: option for option in starts(tmp_path)}
     assert len(begun) >= 3
     study, _ = make(tmp_path, slow)
-    assert [trial.user_attrs["number"] for trial in finished(study)] == [1, 2, 3, 4, 5, 6]
-    assert len(list((tmp_path / "trials").iterdir())) == 6
+    assert [trial.user_attrs["number"] for trial in finished(study)] == [1, 2, 3, 4]
+    assert len(list((tmp_path / "trials").iterdir())) == 4
     for option in starts(tmp_path):  # each start of a trial has the same options
         assert begun.setdefault(option["workdir"], option) == option
 
@@ -82,7 +82,9 @@ def test_interrupted_trials_are_finished_with_their_options(tmp_path):
 def test_a_trial_above_the_median_is_pruned(tmp_path):
     """The first five are never pruned; the sixth is the worst by far, and stopped long before its end."""
     momenta = "|".join(map(str, (0.5, 0.51, 0.52, 0.53, 0.54, 0.0)))
-    wanted = plan(f"optimizer.momentum={momenta}", sampler="grid", prune=True, changes={"train.length": "1 epochs"})
+    wanted = plan(
+        f"optimizer.momentum={momenta}", number=6, sampler="grid", prune=True, changes={"train.length": "1 epochs"}
+    )
     study = open_study(tmp_path, wanted)
     for momentum in (0.5, 0.51, 0.52, 0.53, 0.54, 0.0):
         study.enqueue_trial({"optimizer.momentum": momentum})
@@ -130,7 +132,7 @@ def test_a_trial_is_the_mean_over_its_seeds_and_a_grid_has_each_point_once(tmp_p
 
 
 def test_importance_is_drawn(tmp_path):
-    study, _ = make(tmp_path, plan("optimizer.momentum=0..0.9", "train.batch_size=32|64", number=8, sampler="random"))
+    study, _ = make(tmp_path, plan("optimizer.momentum=0..0.9", "train.batch_size=32|64", number=4, sampler="random"))
     said = results.draw_importance(tmp_path, study)
     assert said.startswith("importance of the options: optimizer.momentum ")  # the error does not depend on the batch
     assert (tmp_path / "importance.png").read_bytes().startswith(b"\x89PNG")

@@ -88,11 +88,15 @@ def test_a_mistake_is_one_line_and_writes_nothing(arguments, said, tmp_path):
     assert not (tmp_path / "study").exists()
 
 
-def wait_for(condition, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def when(condition, process):
+    """Waits until the condition is true, which has to be before the process ends; a failure ends the process."""
+    try:
+        while not condition():
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.1)
+    except BaseException:
+        process.kill()
+        raise
 
 
 @pytest.mark.slow
@@ -108,12 +112,12 @@ def test_a_study_goes_on_after_a_kill_and_after_a_signal(tmp_path):
         return [path for path in study.rglob("metrics.jsonl") if "validation" in path.read_text()]
 
     process = start(*flags, module="common.tune")
-    wait_for(records)
+    when(records, process)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     options = {path: json.loads(path.read_text()) for path in study.rglob("config.json")}
     process = start(*flags, module="common.tune")
-    wait_for(lambda: len(list(study.glob("trials/*/*/summary.json"))) >= 2)
+    when(lambda: len(list(study.glob("trials/*/*/summary.json"))) >= 2, process)
     process.terminate()
     output, _ = process.communicate()
     assert process.returncode == 75
