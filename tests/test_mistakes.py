@@ -231,6 +231,7 @@ def test_a_lack_of_memory_is_one_line_that_says_what_needs_less(failure, said):
     assert "config.train.batch_size" in line
 
 
+@pytest.mark.slow  # the test above of a checkpoint without room; this one fills a disk
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
     small = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", *SHORT[1:])
     code, _, errors = run(*small, "--config.train.length=60steps", f"--workdir={tmp_path}")

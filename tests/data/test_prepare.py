@@ -59,6 +59,7 @@ def test_preparing_twice_says_so(tmp_path):
     assert (tmp_path / "tfds/usps/1.0.0/dataset_info.json").stat().st_mtime_ns == stamp
 
 
+@pytest.mark.slow  # tests/data/test_usps.py counts them, and the tests above prepare digits like them
 def test_the_published_usps_digits(tmp_path, shared_data, data_config):
     prepare.prepare_dataset("usps", str(tmp_path), str(shared_data / "usps"))
     dataset = datasets.load(data_config(source="tfds:usps", directory=str(tmp_path)))

@@ -12,6 +12,7 @@ from benchmarks import collectives, scaling
 from common.devices import sharding
 from tests.modes import MODES, NETWORKS
 from tests.runs import ROOT, environment, run
+from tests.slow import rest_slow
 
 
 def mesh(data, fsdp):
@@ -88,8 +89,9 @@ def test_the_table_names_every_kind_of_array_and_sums():
     assert "all of params" in text
 
 
-def test_checkpoints_of_any_layout_restore_on_any_other_and_the_chosen_are_kept(tmp_path):
-    found = printed(tmp_path, module="tests.layouts")
+@pytest.mark.parametrize("layouts", rest_slow(["some", "all"]))
+def test_checkpoints_of_any_layout_restore_on_any_other_and_the_chosen_are_kept(tmp_path, layouts):
+    found = printed(tmp_path, layouts, module="tests.layouts")
     assert found["wrong"] == []
     assert found["kept"] == [3, 4, 8, 9, 10]  # the best, multiples of four, the last two
 

@@ -145,8 +145,14 @@ def test_auxiliary_classifiers_teach_what_is_below_them_only(small):
 
 def test_initial_parameters_exist_without_a_training_step_and_have_caffes_scale():
     module = _classifier("googlenet", 80, 5, width=0.25).module
-    params = jax.jit(module.init)(KEY, jnp.zeros((1, 80, 80, 3)))["params"]
-    assert {"aux1", "aux2"} <= params.keys()
+
+    @jax.jit  # compiles the initialisation of what it returns
+    def some_parameters():
+        params = module.init(KEY, jnp.zeros((1, 80, 80, 3)))["params"]
+        assert {"aux1", "aux2"} <= params.keys()
+        return {name: params[name] for name in ("conv1", "inception_4e", "linear")}
+
+    params = some_parameters()
     kernel = params["inception_4e"]["3x3"]["conv"]["kernel"]
     bound = (3 / np.prod(kernel.shape[:3])) ** 0.5
     assert float(jnp.abs(kernel).max()) == pytest.approx(bound, rel=0.01)
@@ -154,6 +160,7 @@ def test_initial_parameters_exist_without_a_training_step_and_have_caffes_scale(
     np.testing.assert_array_equal(params["linear"]["bias"], 0)
 
 
+@pytest.mark.slow  # tests/nn/test_batch_norm.py has the statistics
 def test_batch_statistics_move_in_training_only():
     module = _classifier("googlenet_small", 16, 5, width=1 / 16).module
     variables = _variables(module, 16)

@@ -310,7 +310,7 @@ HEADS = [
 ]
 
 
-@pytest.mark.parametrize(("family", "variant", "fields", "image"), rest_slow(HEADS, quick=2))
+@pytest.mark.parametrize(("family", "variant", "fields", "image"), rest_slow(HEADS))
 def test_classes_of_the_same_name_keep_their_weights(monkeypatch, tmp_path, capsys, family, variant, fields, image):
     facts = info(4, image)
     facts.class_names = GIVEN

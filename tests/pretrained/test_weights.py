@@ -18,16 +18,17 @@ from configs import resnet_digits
 from resnet import weights as resnet_weights
 from tests.digits_run import digits_run
 from tests.runs import refused, run
+from tests.slow import rest_slow
 
 # A network of each kind of names: PyTorch's, the paper's, and, where nobody published any, our own.
 NETWORKS = {
     "resnet": ("resnet20", {"stage_sizes": (1, 3, 1), "width": 4, "scan": "on"}, "layer2.2.bn1.running_var"),
+    "lenet": ("lenet5", {}, "params/C1/kernel"),
     "vit": ("nano4", {"depth": 2}, "Transformer/encoderblock_1/LayerNorm_2/scale"),
     "alexnet": ("small", {"widths": (4, 4, 4, 4, 4), "fc_width": 8}, "features.3.weight"),
     "alexnet's author": ("fig1_cifar10", {}, "params/conv3/kernel"),
     "vgg": ("vgg11_bn", {"width": 1, "fc_width": 4}, "classifier.6.bias"),
     "googlenet": ("googlenet_small", {"width": 0.0625}, "inception3a.branch1.bn.running_mean"),
-    "lenet": ("lenet5", {}, "params/C1/kernel"),
 }
 
 
@@ -38,7 +39,7 @@ def random_variables(module, classifier):
     )
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", rest_slow(NETWORKS, quick=2))
 def test_every_family_reads_what_it_writes(name, tmp_path):
     (variant, changes, array), family = NETWORKS[name], name.partition("'")[0]
     info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1 if family == "lenet" else 3))

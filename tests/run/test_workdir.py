@@ -109,6 +109,7 @@ def test_another_experiment_is_refused(folder):
         train.fit(config, folder)
 
 
+@pytest.mark.slow  # as the selection in tests/run/test_validation.py
 def test_the_lowest_error_that_is_announced_was_saved(tmp_path):
     config = workdir.load_config(digits_run())
     config.train.length, config.evaluate.every, config.checkpoint.every = "40 steps", "5 steps", "1000 steps"
