@@ -1,4 +1,4 @@
-"""Cases of a parametrised test that only `make test-all` runs."""
+"""Cases of a parametrised test that `make test` leaves to `make test-slow`."""
 
 import pytest
 

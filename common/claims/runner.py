@@ -70,13 +70,11 @@ def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], progress: "_Progr
         try:
             for future in made:
                 future.result()
-        except KeyboardInterrupt:  # the runs save and end
+        except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in set(progress.running):
-                process.terminate()
-            raise
-        except UserError:
-            pool.shutdown(wait=False, cancel_futures=True)
+            if isinstance(error, KeyboardInterrupt):
+                for process in set(progress.running):
+                    process.terminate()  # the runs save and end
             raise
 
 

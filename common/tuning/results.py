@@ -10,10 +10,11 @@ import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
+from common.claims.claim import Experiment
 from common.errors import UserError, whole_file
 from common.run import workdir
 from common.tuning import trials
-from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, config_flags, finished, ranked
+from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, finished, ranked
 
 BEST, TABLE, IMPORTANCE = "best.json", "trials.csv", "importance.png"
 _FEWEST = 4  # trials with an error, for importances
@@ -80,7 +81,7 @@ def best(study: optuna.Study, plan: Plan) -> dict[str, Any]:
 
 def tune_command(plan: Plan) -> str:
     """The command of the study, without this machine's folders."""
-    flags = [*config_flags(plan.config, _portable(plan.changes)), *(f"--search={text}" for text in plan.texts)]
+    flags = [*Experiment(plan.config, _portable(plan.changes)).flags(), *(f"--search={text}" for text in plan.texts)]
     flags += [f"--trials={plan.trials}", f"--seeds={len(plan.seeds)}", f"--sampler={plan.sampler}"]
     return shlex.join(["python", "-m", "common.tune", *flags, *(["--prune"] if plan.prune else [])])
 
@@ -88,7 +89,7 @@ def tune_command(plan: Plan) -> str:
 def train_command(study: optuna.Study, plan: Plan) -> str:
     """The command that trains with the best options on all training images that the user's own config leaves."""
     changes = _portable({**plan.changes, **ranked(study)[0].params})
-    return shlex.join(["python", "-m", "common.main", *config_flags(plan.config, changes)])
+    return shlex.join(["python", "-m", "common.main", *Experiment(plan.config, changes).flags()])
 
 
 def _portable(changes: Any) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from common.claims.claim import Experiment
 from common.errors import UserError
 from common.tuning import search
 from common.tuning.search import Space
@@ -54,12 +55,7 @@ class Plan:
 
     def flags(self, point: search.Point, seed: int) -> list[str]:
         """The flags of a run of `common.main` with the options of a point."""
-        return config_flags(self.config, {**self.changes, **self.of_trials, **point, "seed": seed})
-
-
-def config_flags(config: str, changes: Mapping[str, Any]) -> list[str]:
-    """The flags of a config file and of the options that are changed in it."""
-    return [f"--config={config}", *(f"--config.{path}={value}" for path, value in changes.items())]
+        return Experiment(self.config, {**self.changes, **self.of_trials, **point, "seed": seed}).flags()
 
 
 def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
