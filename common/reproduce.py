@@ -1,27 +1,31 @@
-"""Measures what the papers claim: `python -m common.reproduce --claims=ID,...`.
+"""Checks what the papers claim: `python -m common.reproduce --claims=ID,...`.
 
-Every run is a command that anyone can repeat. Runs that claims share are made once, and finished runs are not made
-again, so the same command given after an interruption goes on. Each claim's numbers, intervals and verdict go to
+An exact claim is computed in seconds, and its numbers and verdict go to `results/facts/ID.json`. For a measured one
+runs are made, each a command that anyone can repeat. Runs that claims share are made once, and finished runs are not
+made again, so the same command given after an interruption goes on. Each claim's numbers, intervals and verdict go to
 `results/ID.json` and its picture, if it has one, to `results/ID.png`; with fewer seeds than the claim asks for, to
-`results/ID.preliminary.json`. `python -m common.tables` writes the tables from these files.
+`results/ID.preliminary.json`. `python -m common.tables` writes the pages from these files.
 
 Seeds do not reproduce bit for bit between kinds of processors; the interval over seeds is what can be repeated.
 """
 
 import pathlib
 import shlex
+import signal
 import sys
+from typing import Any
 
 from absl import flags
 
 from common import launch
-from common.claims import results, runner
+from common.claims import fact, plan, results, runner
 from common.claims.claim import Claim, Experiment, all_claims
+from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
 from common.errors import UserError, unknown, whole_file
 from common.run import workdir
 
-_CLAIMS = flags.DEFINE_list("claims", [], "ids of claims; default: all")
+_CLAIMS = flags.DEFINE_list("claims", [], "ids of claims, measured or exact; default: all")
 _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
 _SCALE = flags.DEFINE_enum("scale", "paper", ["quick", "paper"], "the paper's schedule, or a first look in minutes")
 _SEEDS = flags.DEFINE_integer(
@@ -39,20 +43,36 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 
 def main() -> None:
-    """Measures the claims that the flags name."""
-    known = all_claims()
+    """Checks the claims that the flags name."""
+    claims, facts = all_claims(), all_facts()
     for name in _CLAIMS.value:
-        if name not in known:
-            raise unknown("claim", name, known)
-    claims = [known[name] for name in _CLAIMS.value or known]
+        if name not in claims and name not in facts:
+            raise unknown("claim", name, [*claims, *facts])
+    wanted = _CLAIMS.value or [*facts, *claims]
+    measured = [claims[name] for name in wanted if name in claims]
+    exact = [facts[name] for name in wanted if name in facts]
     if _LIST.value:
-        for claim in claims:
-            print(_listed(claim))
+        if hasattr(signal, "SIGPIPE"):
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this program as it ends others
+        print("\n".join([*map(_listed_fact, exact), *map(_listed, measured)]))
         return
     if _SCALE.value == "quick":
-        if _CLAIMS.value and (long := [claim.id for claim in claims if claim.quick is None]):
+        if _CLAIMS.value and (long := [claim.id for claim in measured if claim.quick is None]):
             raise UserError(f"no short run can show {', '.join(long)}; --scale=paper measures it")
-        claims = [claim for claim in claims if claim.quick is not None]
+        measured = [claim for claim in measured if claim.quick is not None]
+    runs, slots = _jobs(measured), _slots()
+    _check_data(measured, runs)
+    for one in exact:
+        print(_record_fact(one), flush=True)
+    if measured:
+        print(_cost(measured, list(runs.values())), flush=True)
+    runner.run_all(list(runs.values()), slots)
+    for claim in measured:
+        print(_record(claim))
+
+
+def _jobs(claims: list[Claim]) -> dict[pathlib.Path, Job]:
+    """The runs of the claims by their folders; one that several share is there once."""
     runs: dict[pathlib.Path, Job] = {}
     for claim in claims:
         for experiment in claim.runs.values():
@@ -66,9 +86,32 @@ def main() -> None:
                     one_core=experiment.one_core,
                     keeps=claim.keeps or (before is not None and before.keeps),
                 )
-    runner.run_all(list(runs.values()), _slots())
+    return runs
+
+
+def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
+    """UserError for a dataset that is not here and that a run which is not finished needs."""
+    plan.check_data(
+        plan.data_section(_scaled(experiment, claim), _given())
+        for claim in claims
+        for experiment in claim.runs.values()
+        if any(not runner.finished(runs[_folder(experiment, claim, seed)]) for seed in _seeds(claim))
+    )
+
+
+def _cost(claims: list[Claim], jobs: list[Job]) -> str:
+    """A line on how many runs there are, how many are finished, and how long the others take."""
+    left = {job.folder for job in jobs if not runner.finished(job)}
+    seconds: dict[pathlib.Path, float] = {}
+    needed: dict[str, set[pathlib.Path]] = {}
     for claim in claims:
-        print(_record(claim))
+        folders = {_folder(run, claim, seed) for run in claim.runs.values() for seed in _seeds(claim)}
+        needed[claim.id] = folders & left
+        cost = plan.seconds_of_run(pathlib.Path(_RESULTS.value), claim, _SCALE.value)
+        if cost is not None:
+            seconds |= dict.fromkeys(needed[claim.id] - seconds.keys(), cost)
+    unknown_costs = sum(bool(folders - seconds.keys()) for folders in needed.values())
+    return plan.in_words(len(jobs), len(left), sum(seconds.values()), unknown_costs)
 
 
 def _slots() -> int:
@@ -85,16 +128,30 @@ def _seeds(claim: Claim) -> range:
 
 
 def _listed(claim: Claim) -> str:
-    """A claim's line in the list: what it says, its seeds, and the recorded verdict with its cost."""
-    found = [pathlib.Path(_RESULTS.value) / f"{claim.id}{suffix}.json" for suffix in ("", ".quick")]
-    results = [workdir.read_json(path) for path in found if path.exists()]
-    said = [f"{result['verdict']}, {_minutes(result.get('run_seconds'))}" for result in results]
+    """A claim's line in the list: its seeds and data, what it says, and the recorded verdicts with their costs."""
+    folder = pathlib.Path(_RESULTS.value)
+    found = [result for scale in plan.SUFFIXES if (result := plan.recorded(folder, claim, scale))]
+    said = "; ".join(map(_verdict, found)) or "not recorded"
     seeds = f"{claim.seeds} seeds" if claim.random else "not random"
-    return f"{claim.id:34} {seeds:10} {claim.where}: {claim.says} [{'; '.join(said) or 'not recorded'}]"
+    data = {plan.data_section(experiment, _given()).source.removeprefix("tfds:") for experiment in claim.runs.values()}
+    return f"{claim.id:38} {seeds:10} {','.join(sorted(data)):12} {claim.where}: {claim.says} [{said}]"
 
 
-def _minutes(seconds: float | None) -> str:
-    return "cost not recorded" if seconds is None else f"{seconds / 60:,.0f} minutes of runs"
+def _listed_fact(one: Fact) -> str:
+    path = fact.path_of(pathlib.Path(_RESULTS.value), one.id)
+    said = workdir.read_json(path)["verdict"] if path.exists() else "not recorded"
+    return f"{one.id:38} {'exact':10} {'':12} {one.where}: {one.says} [{said}]"
+
+
+def _verdict(result: dict[str, Any]) -> str:
+    few = f"preliminary ({_number_of(result['seeds'], 'seed')}): " if result["preliminary"] else ""
+    seconds = result.get("run_seconds")
+    cost = "cost not recorded" if seconds is None else f"{plan.duration(seconds)} of runs"
+    return f"{few}{result['verdict']}, {cost}"
+
+
+def _number_of(things: list, name: str) -> str:
+    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _scaled(experiment: Experiment, claim: Claim) -> Experiment:
@@ -105,10 +162,29 @@ def _folder(experiment: Experiment, claim: Claim, seed: int) -> pathlib.Path:
     return pathlib.Path(_RUNS.value) / _scaled(experiment, claim).name() / f"seed{seed}"
 
 
-def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
+def _given() -> dict[str, str]:
+    """The options of the `data` section that this command line gives to every run."""
     given = {"source": _SOURCE.value, "directory": _DATA_DIR.value}
-    where = [f"--config.data.{name}={value}" for name, value in given.items() if value]
+    return {name: value for name, value in given.items() if value}
+
+
+def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
+    where = [f"--config.data.{name}={value}" for name, value in _given().items()]
     return [*_scaled(experiment, claim).flags(), f"--config.seed={seed}", *where]
+
+
+def _record_fact(one: Fact) -> str:
+    """Computes a fact, writes its result, and returns it as a line of text."""
+    result = fact.result(one)
+    path = fact.path_of(pathlib.Path(_RESULTS.value), one.id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    workdir.write_json(path, result)
+    missed = [
+        f"{name} {number['computed']} for {number['expected']}"
+        for name, number in result["numbers"].items()
+        if not number["agrees"]
+    ]
+    return f"{one.id}: {result['verdict']}{': ' if missed else ''}{', '.join(missed)}"
 
 
 def _record(claim: Claim) -> str:
@@ -116,7 +192,7 @@ def _record(claim: Claim) -> str:
     folders = {name: [_folder(run, claim, seed) for seed in _seeds(claim)] for name, run in claim.runs.items()}
     result = results.of_runs(claim, folders, _SCALE.value)
     result["commands"] = {name: _command(run, claim) for name, run in claim.runs.items()}
-    name = claim.id + ("" if _SCALE.value == "paper" else ".quick") + (".preliminary" if result["preliminary"] else "")
+    name = claim.id + plan.SUFFIXES[_SCALE.value] + (plan.PRELIMINARY if result["preliminary"] else "")
     result["figure"] = f"{name}.png" if claim.figure else None
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)

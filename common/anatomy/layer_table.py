@@ -8,7 +8,6 @@ import collections
 import dataclasses
 import functools
 import math
-import re
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 from jaxtyping import Array, PyTree
 
+from common.anatomy.printed import rounded_like
 from common.anatomy.receptive_field import called_programs, receptive_fields, shape_of
 
 _MARK = "module:"
@@ -188,7 +188,6 @@ _COLUMNS = {
     "connections": "connections",
 }
 _WIDTH = 100  # columns of a terminal
-_ROUNDED = {"": 1, "K": 10**3, "M": 10**6, "B": 10**9}
 
 
 def format_table(
@@ -243,10 +242,8 @@ def _beside(ours: Any, theirs: Any) -> str:
     text = _text(theirs)
     if text == _text(ours):
         return "="
-    rounded = re.fullmatch(r"\d+\.?(\d*)([KMB]?)", text)
-    if rounded and isinstance(theirs, str) and isinstance(ours, int):
-        return text if text == f"{ours / _ROUNDED[rounded[2]]:.{len(rounded[1])}f}{rounded[2]}" else f"{text}*"
-    return f"{text}*"
+    rounded = isinstance(theirs, str) and isinstance(ours, int) and rounded_like(ours, theirs) == theirs
+    return text if rounded else f"{text}*"
 
 
 def _aligned(columns: list[tuple[str, list[str]]]) -> list[str]:

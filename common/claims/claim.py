@@ -3,20 +3,18 @@
 A package beside `common` lists its own in `claims.py` as `CLAIMS`; `python -m common.reproduce` measures any of them.
 """
 
-import contextlib
 import dataclasses
-import importlib
 import pathlib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from matplotlib.figure import Figure
 
+from common.claims import statement
+from common.claims.statement import Statement
 from common.claims.verdicts import Agrees, Rule
 from common.errors import UserError
 from common.run import summary
-
-_ROOT = pathlib.Path(__file__).parents[2]
 
 Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's folder for each seed
 
@@ -50,26 +48,23 @@ class Experiment:
         return "".join(letter if letter.isalnum() or letter in "=._-" else "-" for letter in name)
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
-    """A claim that training runs decide.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Claim(Statement):
+    """A statement that training runs decide.
 
-    id: as in the paper's spec sheet; where: section, table or figure; says: the claim in a sentence.
-    runs: the experiments that it compares, by name. measure: a finished run's folder -> the number to compare; unit:
-    how to print it ('%' for fractions). rules: all that has to be true of the numbers, written before the runs.
+    runs: the experiments that it compares, by name. measure: a finished run's folder -> the number to compare. rules:
+    all that has to be true of the numbers, written before the runs.
     paper: the paper's number for each run that has one. data: the dataset that the paper's numbers are of, if one of
     the rules compares ours with them; on other data that is not decidable.
     seeds: the number of runs of each experiment; random: False if the runs do not depend on their seed.
     setting: the data and the schedule, where they are not the paper's.
     quick: options to change at `--scale=quick`, None if no short run can show the claim; short: the share of the whole
     schedule that those runs have, and what they cannot show.
-    figure: the runs' folders -> a picture of them. bound: a finished run's folder -> whether its number is only a lower
-    bound, because the run ended too soon. keeps: whether measure or figure read the run's checkpoints.
+    figure: the runs' folders -> a picture of them; shows: what the paper's own figure shows, in words.
+    bound: a finished run's folder -> whether its number is only a lower bound, because the run ended too soon.
+    keeps: whether measure or figure read the run's checkpoints.
     """
 
-    id: str
-    where: str
-    says: str
     runs: Mapping[str, Experiment]
     measure: Callable[[pathlib.Path], float]
     rules: tuple[Rule, ...]
@@ -82,6 +77,7 @@ class Claim:
     quick: Mapping[str, Any] | None = None
     short: str = ""
     figure: Callable[[Folders], Figure] | None = None
+    shows: str = ""
     bound: Callable[[pathlib.Path], bool] = lambda folder: False
     keeps: bool = False
 
@@ -109,16 +105,6 @@ def final_train_error(folder: pathlib.Path) -> float:
 
 
 def all_claims() -> dict[str, Claim]:
-    """The claims of every package beside `common` that has some, by id.
-
-    A package whose libraries are not installed says so with a UserError, and is left out.
-    """
-    found: dict[str, Claim] = {}
-    for path in sorted(_ROOT.glob("*/claims.py")):
-        with contextlib.suppress(UserError):
-            module = importlib.import_module(f"{path.parent.name}.claims")
-            for claim in module.CLAIMS:
-                if claim.id in found:
-                    raise ValueError(f"two claims are called {claim.id}")
-                found[claim.id] = claim
-    return found
+    """The claims of every package that has some, by id."""
+    packages = cast(dict[str, list[Claim]], statement.declared()["claims"])
+    return {claim.id: claim for claims in packages.values() for claim in claims}

@@ -31,18 +31,21 @@ class Job:
     keeps: bool
 
 
+def finished(job: Job) -> bool:
+    """True for a run that is not to be made again."""
+    return summary.exists(job.folder) and (not job.keeps or bool(checkpoints.steps(job.folder)))
+
+
 def run_all(jobs: Sequence[Job], slots: int = 0) -> None:
     """Makes the runs that are not finished.
 
     slots: how many at a time; 0 is one on each core of those pinned to one core, then the others, which use all cores,
     one after the other. Raises UserError for a run that fails, when those beside it have ended.
     """
-    for job in jobs:
-        if job.keeps and summary.exists(job.folder) and not checkpoints.steps(job.folder):
+    left = [job for job in jobs if not finished(job)]
+    for job in left:
+        if summary.exists(job.folder):
             shutil.rmtree(job.folder)  # an earlier claim had no use for the checkpoints, and this one has
-    left = [job for job in jobs if not summary.exists(job.folder)]
-    if len(left) < len(jobs):
-        print(f"{len(jobs) - len(left)} of {len(jobs)} runs are finished", flush=True)
     progress = _Progress(len(left))
     if slots:
         _in_pool(left, [None] * slots, progress)

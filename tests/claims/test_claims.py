@@ -12,7 +12,7 @@ from common import reproduce, tables
 from common.claims import claim as claims
 from common.claims import curves, results
 from common.claims.verdicts import Less
-from tests.runs import ROOT, refused, run
+from tests.runs import ROOT, refused
 
 RESULT = {
     "claim": "lenet5-mnist-error",
@@ -103,12 +103,9 @@ def test_every_benchmark_says_its_command_and_its_machine():
     assert "stale" not in filled
 
 
-def test_unknown_claims_get_the_nearest(tmp_path):
+def test_unknown_claims_get_the_nearest():
     line = refused("--claims=lenet5-mnist-eror", module="common.reproduce")
     assert "did you mean 'lenet5-mnist-error'" in line
-    code, output, _ = run("--list", module="common.reproduce")
-    assert code == 0
-    assert "zip89-test-error" in output
 
 
 def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
@@ -126,6 +123,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
         seeds=2,
     )
     monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
+    monkeypatch.setattr(reproduce, "all_facts", dict)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
     for name, value in (("runs", str(tmp_path / "runs")), ("results", str(tmp_path / "results"))):

@@ -1,0 +1,50 @@
+"""The counts of a family's networks by name, found by tracing; each is traced once in a process.
+
+family, variant, changes: as `models.section` takes them. side: of the square images, in pixels.
+"""
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from common import models
+from common.anatomy import layer_table
+from common.anatomy.layer_table import Row
+
+
+@functools.cache
+def rows(
+    family: str, variant: str, side: int = 224, classes: int = 1000, channels: int = 3, **changes: Any
+) -> dict[str, Row]:
+    """The rows of the layer table by name; the whole network is ''."""
+    module = _network(family, variant, classes, changes)
+    return {row.name: row for row in layer_table.rows(module, (side, side, channels))}
+
+
+@functools.cache
+def parameters(
+    family: str, variant: str, side: int = 224, classes: int = 1000, channels: int = 3, **changes: Any
+) -> int:
+    """The number of trained values."""
+    module = _network(family, variant, classes, changes)
+    shapes = layer_table.variables(module, (side, side, channels))
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
+
+
+@functools.cache
+def multiply_adds(
+    family: str, variant: str, side: int = 224, classes: int = 1000, channels: int = 3, **changes: Any
+) -> int:
+    """The multiply-adds of matrix products and convolutions for one image, forwards."""
+    module = _network(family, variant, classes, changes)
+    shapes = layer_table.variables(module, (side, side, channels))
+    images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    return sum(layer_table.multiply_adds(module.apply, shapes, images).values())
+
+
+def _network(family: str, variant: str, classes: int, changes: dict[str, Any]) -> nn.Module:
+    return models.family_module(family).network(models.section(family, variant, **changes), classes)

@@ -1,0 +1,98 @@
+"""A paper's claim that needs no training: numbers computed exactly, in seconds, and what the paper has for them.
+
+A package beside `common` lists its own in `facts.py` as `FACTS`; `python -m common.reproduce` computes any of them.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+import numpy as np
+from jaxtyping import Array
+
+from common.anatomy.printed import rounded_like
+from common.claims import statement
+from common.claims.statement import Statement
+
+Expected = float | str | tuple[float, float]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Fact(Statement):
+    """A statement that a computation decides.
+
+    compute: the numbers by name, of our networks or of an identity's two sides. expected: the same names, each with
+    a number, which has to be met exactly or to within the share `tolerance` of it; a number as the paper prints it
+    ('1.5B', '0.27M', '81%'), which ours has to be when rounded alike; or a range (low, high), both ends included.
+    note: what explains a difference, or the way of counting.
+    """
+
+    compute: Callable[[], Mapping[str, float]]
+    expected: Mapping[str, Expected]
+    tolerance: float = 0.0
+    note: str = ""
+
+
+def result(fact: Fact) -> dict[str, Any]:
+    """Computes a fact: each number beside the expected one, and the verdict.
+
+    Of ranges alone it is 'holds' or 'does not hold', otherwise 'agrees' or 'does not agree'; one number that misses is
+    enough against it. ValueError if a number is missing or unexpected.
+    """
+    computed = {name: _plain(value) for name, value in fact.compute().items()}
+    if computed.keys() != fact.expected.keys():
+        raise ValueError(f"{fact.id}: computed {sorted(computed)}, expected {sorted(fact.expected)}")
+    numbers = {
+        name: {
+            "expected": list(expected) if isinstance(expected, tuple) else expected,
+            "computed": computed[name],
+            "agrees": _agrees(computed[name], expected, fact.tolerance),
+        }
+        for name, expected in fact.expected.items()
+    }
+    word = "hold" if all(isinstance(expected, tuple) for expected in fact.expected.values()) else "agree"
+    true = all(number["agrees"] for number in numbers.values())
+    return {
+        "fact": fact.id,
+        "where": fact.where,
+        "says": fact.says,
+        "note": fact.note,
+        "unit": fact.unit,
+        "tolerance": fact.tolerance,
+        "numbers": numbers,
+        "verdict": f"{word}s" if true else f"does not {word}",
+    }
+
+
+def path_of(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The file of a fact's result in the folder of all results."""
+    return folder / "facts" / f"{name}.json"
+
+
+def relative_difference(ours: Array | np.ndarray, theirs: Array | np.ndarray) -> float:
+    """The largest difference between two arrays of a shape, over the largest number of the second; in float64."""
+    ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
+    if ours.shape != theirs.shape:
+        raise ValueError(f"shapes {ours.shape} and {theirs.shape} differ")
+    return float(np.max(np.abs(ours - theirs)) / np.max(np.abs(theirs)))
+
+
+def all_facts() -> dict[str, Fact]:
+    """The facts of every package that has some, by id."""
+    packages = cast(dict[str, list[Fact]], statement.declared()["facts"])
+    return {fact.id: fact for facts in packages.values() for fact in facts}
+
+
+def _plain(value: Any) -> float:
+    """A whole number as it is, any other to six digits, as JSON has them; the digits after differ between machines."""
+    number = value.item() if hasattr(value, "item") else value
+    return number if isinstance(number, int) else float(f"{number:.6g}")
+
+
+def _agrees(computed: float, expected: Expected, tolerance: float) -> bool:
+    if isinstance(expected, str):
+        return rounded_like(computed, expected) == expected
+    if isinstance(expected, tuple):
+        return expected[0] <= computed <= expected[1]
+    return abs(computed - expected) <= tolerance * abs(expected)

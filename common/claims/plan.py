@@ -1,0 +1,82 @@
+"""The checks before the runs of claims: their datasets are here, and what they cost is known."""
+
+import functools
+import pathlib
+import runpy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from common.claims.claim import Claim, Experiment
+from common.data import datasets
+from common.errors import UserError
+from common.run import workdir
+
+SUFFIXES = {"paper": "", "quick": ".quick"}  # of a result's file, by scale
+PRELIMINARY = ".preliminary"
+
+
+def data_section(experiment: Experiment, given: Mapping[str, Any]) -> ConfigDict:
+    """The `data` section of an experiment's config. given: options of it that replace the experiment's."""
+    path, _, argument = experiment.config.partition(":")
+    config = _get_config(path)(argument) if argument else _get_config(path)()
+    config.update_from_flattened_dict(dict(experiment.changes))
+    config.data.update(given)
+    return config.data
+
+
+def check_data(sections: Iterable[ConfigDict]) -> None:
+    """UserError, in one line for all of them, for datasets that cannot be opened; each is opened once."""
+    wrong: dict[tuple[str, str], str] = {}
+    for section in {(section.source, section.directory): section for section in sections}.values():
+        try:
+            datasets.open_dataset(section)
+        except UserError as error:
+            wrong[section.source, section.directory] = str(error)
+    if wrong:
+        raise UserError("; ".join(wrong.values()))
+
+
+def recorded(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str, Any] | None:
+    """The result of a claim at a scale, the full one rather than a preliminary one; None without either."""
+    for kind in ("", PRELIMINARY):
+        path = folder / f"{claim.id}{SUFFIXES[scale]}{kind}.json"
+        if path.exists():
+            return workdir.read_json(path)
+    return None
+
+
+def seconds_of_run(folder: pathlib.Path, claim: Claim, scale: str) -> float | None:
+    """The mean cost of one of a claim's runs, from its recorded result; None where none is recorded."""
+    result = recorded(folder, claim, scale)
+    if result is None or "run_seconds" not in result:
+        return None
+    return result["run_seconds"] / sum(map(len, result["values"].values()))
+
+
+def in_words(runs: int, left: int, seconds: float, unknown: int) -> str:
+    """A line on the runs of some claims.
+
+    runs, left: how many there are, and how many are to be made. seconds: the cost of the latter, as far as recorded;
+    unknown: the claims of which it is not.
+    """
+    said = f"{runs} runs, {runs - left} of them finished"
+    if not left:
+        return said
+    cost = f"the others take about {duration(seconds)}" if seconds else "the others have no recorded cost"
+    without = f"; {unknown} claim{'s' if unknown > 1 else ''} without a recorded cost" if unknown and seconds else ""
+    return f"{said}; {cost}{', one after the other' if seconds else ''}{without}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that suits them."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+@functools.cache
+def _get_config(path: str) -> Any:
+    """The function `get_config` of a config file."""
+    return runpy.run_path(path)["get_config"]

@@ -1,0 +1,58 @@
+"""The part that measured claims and exact facts share: what a paper says, and which package declares it."""
+
+import contextlib
+import dataclasses
+import functools
+import importlib
+import pathlib
+
+from common.errors import UserError
+
+_ROOT = pathlib.Path(__file__).parents[2]
+_KINDS = ("claims", "facts")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Statement:
+    """A paper's statement that can be checked.
+
+    id: as in the paper's spec sheet. where: paper, then section, table or figure. says: the statement in a sentence.
+    unit: how to print its numbers; '%' for fractions.
+    """
+
+    id: str
+    where: str
+    says: str
+    unit: str = ""
+
+
+@functools.cache
+def declared() -> dict[str, dict[str, list[Statement]]]:
+    """Every statement: kind ('claims', 'facts') -> package -> its list, CLAIMS of claims.py or FACTS of facts.py.
+
+    A package beside `common` whose libraries are not installed says so with a UserError, and is left out. ValueError
+    for two statements with the same id.
+    """
+    found: dict[str, dict[str, list[Statement]]] = {kind: {} for kind in _KINDS}
+    ids: set[str] = set()
+    for kind, packages in found.items():
+        for path in sorted(_ROOT.glob(f"*/{kind}.py")):
+            with contextlib.suppress(UserError):
+                module = importlib.import_module(f"{path.parent.name}.{kind}")
+                packages[path.parent.name] = getattr(module, kind.upper())
+                for statement in packages[path.parent.name]:
+                    if statement.id in ids:
+                        raise ValueError(f"two statements are called {statement.id}")
+                    ids.add(statement.id)
+    return found
+
+
+def package_of(name: str) -> str:
+    """The package that declares the statement of this id; UserError if none that is installed does."""
+    for packages in declared().values():
+        for package, statements in packages.items():
+            if any(statement.id == name for statement in statements):
+                return package
+    raise UserError(
+        f"no claim or fact is called '{name}': its package lacks a library, or the result in `results` is to be removed"
+    )

@@ -1,0 +1,139 @@
+"""The LeNet papers' counts and constants, computed from our networks."""
+
+import functools
+import math
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+
+from common import models
+from common.anatomy import layer_table, networks
+from common.claims.fact import Fact
+from lenet import layers, model, paper
+
+_SIDES = {variant: network.image_size for variant, network in model.NETWORKS.items()}
+
+
+def parameters(variant: str) -> dict[str, int]:
+    """The trained values of each layer, and their total."""
+    shapes = _shapes(variant)
+    counts = {layer: _count(shapes.get(layer, {})) for layer in paper.LAYERS[variant]}
+    return {**counts, "total": _count(shapes)}
+
+
+def connections(variant: str) -> dict[str, int]:
+    """The connections of each layer, biases included, and their total."""
+    counts = paper.connections(models.section("lenet", variant), _shapes(variant))
+    return {**counts, "total": sum(counts.values())}
+
+
+def multiply_adds(variant: str) -> int:
+    """The connections of the network without its biases: one for each unit of a layer that has parameters."""
+    rows = networks.rows("lenet", variant, _SIDES[variant], 10, 1)
+    biased = [layer for layer, count in parameters(variant).items() if count and layer != "total"]
+    return connections(variant)["total"] - sum(math.prod(rows[layer].output_shape) for layer in biased)
+
+
+def squashing() -> dict[str, float]:
+    """The squashing function at its targets, and the place between 0 and 3 where its second derivative is largest."""
+    bend = jax.vmap(jax.grad(jax.grad(layers.scaled_tanh)))
+    points = jnp.linspace(0, 3, 3001)
+    return {
+        "f(1)": float(layers.scaled_tanh(jnp.float32(1))),
+        "f(-1)": float(layers.scaled_tanh(jnp.float32(-1))),
+        "place of the largest |f''|": float(points[jnp.abs(bend(points)).argmax()]),
+    }
+
+
+def c3_links() -> dict[str, int]:
+    """The links of C3's table: how many there are, how many maps read 3, 4 and 6 maps, and how often a map is read."""
+    read, reader = layers.links(model.C3_TABLE)
+    readings = Counter(Counter(reader.tolist()).values())
+    often = Counter(read.tolist()).values()
+    return {
+        "links": len(read),
+        **{f"maps that read {count}": readings[count] for count in (3, 4, 6)},
+        "least readers of a map": min(often),
+        "most readers of a map": max(often),
+    }
+
+
+def fields() -> dict[str, int]:
+    """The side of the part of the image that a unit sees."""
+    rows = networks.rows("lenet", "lenet5", _SIDES["lenet5"], 10, 1)
+    return {layer: rows[layer].receptive_field or 0 for layer in ("C1", "S2", "C5")}
+
+
+def _shapes(variant: str) -> dict:
+    section = models.section("lenet", variant)
+    side = _SIDES[variant]
+    return layer_table.variables(model.network(section, 10), (side, side, 1))["params"]
+
+
+def _count(tree: dict) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def _printed(variant: str, column: str) -> dict[str, int]:
+    """The paper's counts of each layer, and their total."""
+    counts = {layer: facts[column] for layer, facts in paper.LAYERS[variant].items()}
+    return {**counts, "total": paper.TOTALS[variant][column]}
+
+
+def _counts(variant: str, prefix: str, name: str, where: str) -> list[Fact]:
+    of = {"parameters": parameters, "connections": connections}
+    return [
+        Fact(
+            id=f"{prefix}-{column}",
+            where=where,
+            says=f"{name} has {paper.TOTALS[variant][column]:,} {column}",
+            compute=functools.partial(count, variant),
+            expected=_printed(variant, column),
+            unit=column,
+        )
+        for column, count in of.items()
+    ]
+
+
+FACTS = [
+    *_counts("lenet1989", "zip89", "the zip-code network", "LeCun 1989, section 3"),
+    *_counts("lenet1", "lenet1", "LeNet-1", "LeCun 1990, section 3"),
+    *_counts("lenet5", "lenet5", "LeNet-5", "LeCun 1998, section II-B"),
+    Fact(
+        id="macs-per-digit",
+        where="LeCun 1998, Figure 11",
+        says="a digit takes LeNet-1 100 and LeNet-5 401 thousand multiply-adds",
+        compute=lambda: {"LeNet-1": multiply_adds("lenet1"), "LeNet-5": multiply_adds("lenet5")},
+        expected={"LeNet-1": "100K", "LeNet-5": "401K"},
+        unit="multiply-adds",
+        note="ours are the connections of section II-B without the biases; the figure does not say what it counts",
+    ),
+    Fact(
+        id="lenet5-c3-table",
+        where="LeCun 1998, section II-B and Table I",
+        says="six maps of C3 read three maps of S2, nine read four, one reads all six",
+        compute=c3_links,
+        expected={
+            "links": 60,
+            **{"maps that read 3": 6, "maps that read 4": 9, "maps that read 6": 1},
+            **{"least readers of a map": 10, "most readers of a map": 10},
+        },
+    ),
+    Fact(
+        id="lenet5-fields",
+        where="LeCun 1998, section II-B",
+        says="units of C1 see 5x5 pixels, units of S2 6x6, units of C5 the whole image of 32x32",
+        compute=fields,
+        expected={"C1": 5, "S2": 6, "C5": 32},
+        unit="pixels",
+    ),
+    Fact(
+        id="lenet5-squashing",
+        where="LeCun 1998, appendix A",
+        says="f(a) = 1.7159 tanh(2a/3) takes 1 to 1 and -1 to -1, where its second derivative is largest",
+        compute=squashing,
+        expected={"f(1)": 1.0, "f(-1)": -1.0, "place of the largest |f''|": 1.0},
+        tolerance=0.02,
+    ),
+]

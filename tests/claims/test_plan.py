@@ -1,0 +1,110 @@
+"""The list of claims, and the checks before their runs."""
+
+import json
+import signal
+
+import pytest
+from absl import flags
+
+from common import reproduce
+from common.claims import plan
+from common.claims.claim import all_claims
+from common.claims.fact import all_facts
+from tests.runs import run, start
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """A folder of results with a full one at the short schedule, a preliminary one at the paper's, and a fact."""
+    values = {"plain-20": [0.1, 0.2, 0.3], "plain-56": [0.1, 0.2, 0.3]}
+    for name, seeds, verdict in (
+        ("resnet-plain56-worse-than-plain20.quick", [0, 1, 2], "same direction at a short schedule"),
+        ("resnet-plain56-worse-than-plain20.preliminary", [0], "undecided"),
+    ):
+        preliminary = name.endswith("preliminary")
+        result = {"verdict": verdict, "seeds": seeds, "preliminary": preliminary, "run_seconds": 600, "values": values}
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / "zip89-parameters.json").write_text(json.dumps({"verdict": "agrees"}))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    monkeypatch.setattr(flags.FLAGS["results"], "value", str(tmp_path))
+    return tmp_path
+
+
+def test_the_list_shows_seeds_data_costs_and_what_is_preliminary(results, monkeypatch, capsys):
+    monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # this process keeps its own way
+    monkeypatch.setattr(flags.FLAGS["list"], "value", True)
+    monkeypatch.setattr(
+        flags.FLAGS["claims"], "value", ["resnet-plain56-worse-than-plain20", "zip89-parameters", "mnist-svm"]
+    )
+    reproduce.main()
+    fact, measured, svm = capsys.readouterr().out.splitlines()
+    assert fact.split()[:2] == ["zip89-parameters", "exact"]
+    assert fact.endswith("[agrees]")
+    assert measured.split()[:4] == ["resnet-plain56-worse-than-plain20", "3", "seeds", "cifar10"]
+    assert measured.endswith(
+        "[preliminary (1 seed): undecided, 10 minutes of runs; same direction at a short schedule, 10 minutes of runs]"
+    )
+    assert svm.split()[1:4] == ["not", "random", "mnist"]
+    assert svm.endswith("[not recorded]")
+
+
+def test_a_reader_that_leaves_ends_the_list_without_a_word():
+    process = start("--list", module="common.reproduce")
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == -signal.SIGPIPE
+
+
+def test_the_cost_of_a_run_is_that_of_recorded_ones(results):
+    claim = all_claims()["resnet-plain56-worse-than-plain20"]
+    assert plan.seconds_of_run(results, claim, "quick") == 100
+    assert plan.seconds_of_run(results, all_claims()["mnist-svm"], "quick") is None
+
+
+@pytest.mark.parametrize(
+    ("numbers", "line"),
+    [
+        ((12, 0, 0, 0), "12 runs, 12 of them finished"),
+        ((12, 9, 5400, 0), "12 runs, 3 of them finished; the others take about 1.5 hours, one after the other"),
+        (
+            (12, 9, 60, 2),
+            "12 runs, 3 of them finished; the others take about 60 seconds, one after the other; 2 claims without a "
+            "recorded cost",
+        ),
+        ((12, 12, 0, 3), "12 runs, 0 of them finished; the others have no recorded cost"),
+    ],
+)
+def test_the_line_before_the_runs(numbers, line):
+    assert plan.in_words(*numbers) == line
+
+
+def test_a_dataset_that_is_not_prepared_is_noticed_before_anything_runs(tmp_path):
+    claims = "lenet5-parameters,lenet5-mnist-error,zip89-test-error,lenet5-trainset-size"
+    folders = f"--data_dir={tmp_path}", f"--runs={tmp_path}/runs", f"--results={tmp_path}/results"
+    code, output, errors = run(f"--claims={claims}", *folders, module="common.reproduce")
+    assert code == 2
+    assert output == ""
+    [line] = errors.strip().splitlines()
+    for name in ("mnist", "usps"):
+        assert line.count(f"run `python -m common.prepare --dataset={name} --data_dir={tmp_path}`") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsys):
+    made = {name: all_facts()[name] for name in ("lenet5-parameters", "macs-per-digit")}
+    monkeypatch.setattr(reproduce, "all_facts", lambda: made)
+    monkeypatch.setattr(reproduce, "all_claims", dict)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    for name, value in (("results", str(tmp_path)), ("scale", "quick"), ("claims", [])):
+        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    reproduce.main()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed == [
+        "lenet5-parameters: agrees",
+        "macs-per-digit: does not agree: LeNet-1 94592 for 100K, LeNet-5 332824 for 401K",
+    ]
+    result = json.loads((tmp_path / "facts" / "lenet5-parameters.json").read_text())
+    assert result["numbers"]["C3"] == {"expected": 1516, "computed": 1516, "agrees": True}
