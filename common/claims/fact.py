@@ -15,7 +15,7 @@ from common.anatomy.printed import rounded_like
 from common.claims import statement
 from common.claims.statement import Statement
 
-Expected = float | str | tuple[float, float]
+Expected = float | str | tuple[float | None, float | None]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,8 @@ class Fact(Statement):
 
     compute: the numbers by name, of our networks or of an identity's two sides. expected: the same names, each with
     a number, which has to be met exactly or to within the share `tolerance` of it; a number as the paper prints it
-    ('1.5B', '0.27M', '81%'), which ours has to be when rounded alike; or a range (low, high), both ends included.
+    ('1.5B', '0.27M', '81%'), which ours has to be when rounded alike; or a range (low, high), both ends included and
+    None for an open one.
     note: what explains a difference, or the way of counting.
     """
 
@@ -94,5 +95,6 @@ def _agrees(computed: float, expected: Expected, tolerance: float) -> bool:
     if isinstance(expected, str):
         return rounded_like(computed, expected) == expected
     if isinstance(expected, tuple):
-        return expected[0] <= computed <= expected[1]
+        low, high = expected
+        return (low is None or low <= computed) and (high is None or computed <= high)
     return abs(computed - expected) <= tolerance * abs(expected)

@@ -72,6 +72,11 @@ def of_values(
 
 def as_text(rule: Mapping[str, Any], unit: str) -> str:
     """A rule of a result with its interval, in one line."""
+    return f"{rule['rule']}: {interval(rule, unit)}, n = {rule['n']}: {rule['verdict']}"
+
+
+def interval(rule: Mapping[str, Any], unit: str) -> str:
+    """The difference of a rule and its interval."""
 
     def number(value: float | None) -> str:
         if value is None:
@@ -79,8 +84,7 @@ def as_text(rule: Mapping[str, Any], unit: str) -> str:
         return f"{100 * value:+.2f}" if unit == "%" else f"{value:+.3g}"
 
     points = " points" if unit == "%" else f" {unit}"
-    interval = f"{number(rule['difference'])} [{number(rule['low'])}, {number(rule['high'])}]{points}"
-    return f"{rule['rule']}: {interval}, n = {rule['n']}: {rule['verdict']}"
+    return f"{number(rule['difference'])} [{number(rule['low'])}, {number(rule['high'])}]{points}"
 
 
 def _as_json(found: Judgement) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Claims as data, and the tables made of their results."""
+"""Claims as data, their runs and their results."""
 
 import dataclasses
 import json
@@ -8,33 +8,11 @@ import pytest
 from absl import flags
 from PIL import Image
 
-from common import reproduce, tables
+from common import reproduce
 from common.claims import claim as claims
-from common.claims import curves, results
+from common.claims import curves, evidence, results
 from common.claims.verdicts import Less
 from tests.runs import ROOT, refused
-
-RESULT = {
-    "claim": "lenet5-mnist-error",
-    "unit": "%",
-    "scale": "paper",
-    "dataset": "mnist",
-    "paper": {"LeNet-5": 0.0095},
-    "ours": {"LeNet-5": {"mean": 0.0096, "std": 0.0004}},
-    "setting": "",
-    "short": "",
-    "preliminary": False,
-    "rules": [
-        {
-            **{"rule": "LeNet-5 within 0.002 of the paper's 0.0095", "difference": 0.0001, "low": -0.0009},
-            **{"high": 0.0011, "n": 3, "verdict": "agrees"},
-        }
-    ],
-    "verdict": "agrees",
-    "seeds": [0, 1, 2],
-    "environment": {"devices": "1 x cpu", "cpu": "AMD EPYC", "cpu_cores": 2, "jax": "0.10.2", "flax": "0.12.8"},
-    "date": "2026-01-01",
-}
 
 
 def test_every_claim_names_a_config_that_exists_and_papers_numbers_of_its_own_runs():
@@ -60,47 +38,6 @@ def test_experiments_that_differ_have_folders_of_their_own():
         "--config=configs/lenet5_mnist.py",
         "--config.data.limit=15000",
     ]
-
-
-def test_a_table_has_the_papers_number_ours_and_the_verdict():
-    document = "before\n<!-- results: lenet5 -->\nstale text\n<!-- /results -->\nafter\n"
-    filled = tables.fill(document, [RESULT, {**RESULT, "claim": "zip89-test-error"}])
-    assert "| `lenet5-mnist-error`, mnist | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | **agrees**<br>" in filled
-    assert "paper's 0.0095: +0.01 [-0.09, +0.11] points, n = 3: agrees |" in filled
-    assert "zip89" not in filled
-    assert "stale text" not in filled
-    assert "Measured on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2, flax 0.12.8 (2026-01-01);" in filled
-    assert filled.startswith("before\n")
-    assert filled.endswith("after\n")
-    assert tables.fill(filled, [RESULT]) == tables.fill(tables.fill(filled, [RESULT]), [RESULT])
-
-
-def test_a_number_that_was_not_reached_is_called_a_bound():
-    result = {**RESULT, "ours": {"LeNet-5": {"mean": 0.0096, "std": None, "at_least": True}}}
-    assert "| at least 0.96% (3 seeds) |" in tables.fill("<!-- results: -->\n<!-- /results -->", [result])
-
-
-def test_the_documents_are_what_the_command_writes():
-    results = tables.load(ROOT / "results", "claim")
-    speeds = tables.load(ROOT / "results", "benchmark")
-    for path in [*ROOT.glob("*.md"), *ROOT.glob("*/README.md")]:
-        text = path.read_text()
-        seen = tables.path_from(path.relative_to(ROOT), pathlib.Path("results"))
-        assert tables.fill_speeds(tables.fill(text, results, seen), speeds) == text, (
-            f"{path}: run python -m common.tables"
-        )
-
-
-def test_every_benchmark_says_its_command_and_its_machine():
-    measured = {
-        "ours over torch": {"median": 1.45, "low": 1.39, "high": 1.49},
-        "faults": {"median": 101, "low": 101, "high": 101},
-    }
-    speed = {**RESULT, "benchmark": "a race", "command": "python -m race", "measured": measured}
-    filled = tables.fill_speeds("<!-- benchmarks -->\nstale\n<!-- /benchmarks -->\n", [speed, speed])
-    assert filled.count("### A race\n`python -m race` on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2") == 2
-    assert "| ours over torch | 1.45 | 1.39 to 1.49 |\n| faults | 101 |  |\n" in filled
-    assert "stale" not in filled
 
 
 def test_unknown_claims_get_the_nearest():
@@ -149,7 +86,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
     assert early["preliminary"]
     assert early["verdict"] == "undecided"  # one seed tells nothing of the spread
     assert json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text()) == result
-    assert tables.load(tmp_path / "results", "claim") == [result]
+    assert evidence.load(tmp_path / "results", "claim") == [result]
 
 
 @pytest.mark.parametrize(
@@ -176,9 +113,3 @@ def test_a_papers_number_is_not_compared_with_errors_on_other_data():
     errors = {"ResNet-20": [0.087, 0.088, 0.0875]}
     assert results.of_values(claim, errors, {}, "cifar10-jpeg", "paper")["verdict"] == results.UNDECIDABLE
     assert results.of_values(claim, errors, {}, "cifar10", "paper")["verdict"] == "agrees"
-
-
-@pytest.mark.parametrize("value", [0.0095, 1.0])
-def test_fractions_print_as_percentages(value):
-    result = {**RESULT, "ours": {"LeNet-5": {"mean": value, "std": None}}}
-    assert f"| {100 * value:.2f}% (3 seeds) |" in tables.fill("<!-- results: -->\n<!-- /results -->", [result])

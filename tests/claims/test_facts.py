@@ -64,6 +64,9 @@ def test_what_is_recorded_is_declared():
         (0.0, (0.0, 1e-5), 0.0, "holds"),
         (2e-5, (0.0, 1e-5), 0.0, "does not hold"),
         (float("nan"), (0.0, 1e-5), 0.0, "does not hold"),
+        (float("nan"), (0.05, None), 0.0, "does not hold"),
+        (0.06, (0.05, None), 0.0, "holds"),
+        (0.04, (0.05, None), 0.0, "does not hold"),
     ],
 )
 def test_a_number_that_is_not_the_papers_does_not_agree(value, expected, tolerance, verdict):

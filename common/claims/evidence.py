@@ -1,0 +1,114 @@
+"""All recorded results, who declares what they are about, and the counts and the strongest verdicts among them."""
+
+import collections
+import dataclasses
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.claims import results, statement
+from common.claims.claim import all_claims
+from common.claims.fact import all_facts, path_of
+from common.claims.statement import package_of
+
+Result = dict[str, Any]
+
+# The words of a summary for each verdict, in its order.
+_SUMMARY = {
+    "holds": "hold",
+    "agrees": "hold",
+    "better": "better than the paper's number",
+    "does not hold": "do not hold",
+    "worse": "do not hold",
+    "same direction at a short schedule": "same direction at a short schedule",
+    "opposite direction at a short schedule": "opposite direction at a short schedule",
+    "undecided": "undecided",
+    "undecided at a short schedule": "undecided",
+    results.UNDECIDABLE: results.UNDECIDABLE,
+}
+_OPEN = ("undecided", "undecided at a short schedule", results.UNDECIDABLE)
+WAITING = "without data or runs here"
+
+
+@dataclasses.dataclass(frozen=True)
+class Evidence:
+    """The results of measured claims and of facts, in the order in which packages declare them.
+
+    packages: the package of each claim and fact, recorded or not. shows: what the paper's figure shows, by claim,
+    recorded or not.
+    """
+
+    measured: Sequence[Result]
+    facts: Sequence[Result]
+    packages: Mapping[str, str]
+    shows: Mapping[str, str]
+
+
+def read(folder: pathlib.Path) -> Evidence:
+    """The evidence in a folder of results; UserError for a result of a claim or fact that no package declares."""
+    claims, facts = all_claims(), all_facts()
+    places = {name: place for place, name in enumerate([*claims, *facts])}
+    measured = load(folder, "claim")
+    exact = load(path_of(folder, "").parent, "fact")
+    for name in [*(result["claim"] for result in measured), *(result["fact"] for result in exact)]:
+        package_of(name)
+    return Evidence(
+        sorted(measured, key=lambda result: places[result["claim"]]),
+        sorted(exact, key=lambda result: places[result["fact"]]),
+        {
+            one.id: package
+            for packages in statement.declared().values()
+            for package, statements in packages.items()
+            for one in statements
+        },
+        {claim.id: claim.shows for claim in claims.values()},
+    )
+
+
+def load(folder: pathlib.Path, kind: str) -> list[Result]:
+    """The recorded results of a kind, 'claim', 'fact' or 'benchmark', in the order of their file names.
+
+    A preliminary result, of fewer seeds than its claim asks for, is left out where there is a full one.
+    """
+    paths = sorted(folder.glob("*.json"))
+    full = [path for path in paths if not path.stem.endswith(".preliminary")]
+    shown = [
+        path for path in paths if path in full or path.with_stem(path.stem.removesuffix(".preliminary")) not in full
+    ]
+    found = [json.loads(path.read_text()) for path in shown]
+    return [result for result in found if kind in result]
+
+
+def counts(evidence: Evidence) -> dict[str, int]:
+    """The numbers of measured claims that hold, do not hold, are undecided and so on, in the words of a summary."""
+    best = _best(evidence)
+    found = collections.Counter(_SUMMARY[best[name]["verdict"]] if name in best else WAITING for name in evidence.shows)
+    return {words: found[words] for words in dict.fromkeys([*_SUMMARY.values(), WAITING]) if found[words]}
+
+
+def strongest(evidence: Evidence, most: int) -> list[Result]:
+    """The decided results that rest on the most runs, full schedules first: of each package one, then a second, ..."""
+    decided = (
+        result for result in _best(evidence).values() if result["verdict"] not in _OPEN and not result["preliminary"]
+    )
+    taken: collections.Counter[str] = collections.Counter()
+    rounds = []
+    for result in sorted(decided, key=_strength, reverse=True):
+        package = evidence.packages[result["claim"]]
+        rounds.append((taken[package], result))
+        taken[package] += 1
+    return [result for _, result in sorted(rounds, key=lambda pair: pair[0])][:most]
+
+
+def _best(evidence: Evidence) -> dict[str, Result]:
+    """The result of each claim that says most: one with all seeds, at the full schedule if there are both."""
+    ranked = sorted(evidence.measured, key=lambda result: (result["preliminary"], result["scale"] != "paper"))
+    best: dict[str, Result] = {}
+    for result in ranked:
+        best.setdefault(result["claim"], result)
+    return best
+
+
+def _strength(result: Result) -> tuple[bool, int]:
+    return result["scale"] == "paper", len(result["seeds"])

@@ -1,0 +1,221 @@
+"""The pages made from recorded results: a claim in full, a table for a family, a summary of everything.
+
+A Markdown file says between which lines each goes. SELECTION is one or more packages, whose claims and facts are
+meant, or beginnings of ids that end with a hyphen; what another pair of lines of the same file selects by its id is
+left out.
+
+    <!-- claims: SELECTION --> ... <!-- /claims -->       every claim with its rules, picture, command and cost; facts
+    <!-- results: SELECTION --> ... <!-- /results -->     a table of the claims, and how many facts agree
+    <!-- summary --> ... <!-- /summary -->                counts over everything, and the strongest verdicts
+"""
+
+import pathlib
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from common.claims import evidence as evidence_lib
+from common.claims import plan
+from common.claims.evidence import Evidence, Result
+from common.claims.results import as_text, interval
+
+_BLOCK = re.compile(
+    r"(<!-- (?P<kind>claims|results|summary)(: (?P<selection>[^>]*?))? -->\n).*?(<!-- /(?P=kind) -->)", re.DOTALL
+)
+_STRONGEST = 7  # verdicts in a summary
+
+
+def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pathlib.PurePath) -> str:
+    """The document with everything between its pairs of lines rewritten.
+
+    place: of the document. folder: of the results, both relative to the root of the repository.
+    """
+    up = pathlib.PurePosixPath(*[".."] * len(place.parent.parts))
+    everywhere = " ".join(match["selection"] or "" for match in _BLOCK.finditer(document)).split()
+
+    def block(match: re.Match) -> str:
+        shown = _selected(evidence, (match["selection"] or "").split(), everywhere)
+        text = {
+            "claims": lambda: _in_full(shown, (up / folder).as_posix()),
+            "results": lambda: _table(shown, (up / "RESULTS.md").as_posix()),
+            "summary": lambda: _summary(evidence),
+        }[match["kind"]]()
+        return f"{match[1]}\n{text}\n{match[5]}"
+
+    return _BLOCK.sub(block, document)
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """The machine and the versions of a result."""
+    cores = f"{environment['cpu_cores']} cores"
+    if "cpu" in environment:  # results from before 26 November 2026 do not name it
+        cores = f"{environment['cpu']}, {cores}"
+    return f"{environment['devices']} ({cores}), jax {environment['jax']}, flax {environment['flax']}"
+
+
+def _selected(evidence: Evidence, selection: Sequence[str], everywhere: Sequence[str]) -> Evidence:
+    """The evidence on what a selection names."""
+    beginnings = tuple(word for word in selection if word.endswith("-"))
+    others = tuple(word for word in everywhere if word.endswith("-") and word not in beginnings)
+
+    def chosen(name: str) -> bool:
+        in_package = evidence.packages[name] in selection and not name.startswith(others)
+        return in_package or name.startswith(beginnings)
+
+    return Evidence(
+        [result for result in evidence.measured if chosen(result["claim"])],
+        [fact for fact in evidence.facts if chosen(fact["fact"])],
+        evidence.packages,
+        evidence.shows,
+    )
+
+
+def _summary(evidence: Evidence) -> str:
+    """Counts and a list of verdicts; at most ten lines."""
+    counted = evidence_lib.counts(evidence)
+    said = ", ".join(f"{words}: {number}" for words, number in counted.items())
+    lines = [
+        f"- **{result['verdict']}**{_in_brackets(result['short'])}: {result['says']} (`{result['claim']}`: "
+        f"{_intervals(result)})\n"
+        for result in evidence_lib.strongest(evidence, _STRONGEST)
+    ]
+    return (
+        f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
+        f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)}). The verdicts of the most runs:\n\n"
+        + "".join(lines)
+    )
+
+
+def _intervals(result: Result) -> str:
+    [first, *others] = result["rules"]
+    more = f" and {len(others)} more" if others else ""
+    return f"{interval(first, result['unit'])}{more}, n = {first['n']}"
+
+
+def _table(shown: Evidence, page: str) -> str:
+    """A row for each run of each claim, and a line on the facts."""
+    rows = [line for result in shown.measured for line in _rows(result)]
+    header = "| claim, data | what | paper | ours (mean ± sd over seeds) | verdict |\n|---|---|---|---|---|\n"
+    table = f"{header}{''.join(rows)}\n" if rows else ""
+    wrong = ", ".join(f"`{fact['fact']}`" for fact in _wrong(shown.facts))
+    exact = f"Exact facts: {_facts(shown.facts)}{_in_brackets(wrong)}. " if shown.facts else ""
+    return f"{table}{exact}[RESULTS.md]({page}) has rules, intervals and commands.\n"
+
+
+def _facts(facts: Sequence[Result]) -> str:
+    """The numbers of facts that agree and that do not, in words."""
+    wrong = len(_wrong(facts))
+    return f"agree: {len(facts) - wrong}" + (f", do not agree: {wrong}" if wrong else "")
+
+
+def _wrong(facts: Sequence[Result]) -> list[Result]:
+    return [fact for fact in facts if fact["verdict"].startswith("does not")]
+
+
+def _rows(result: Result) -> list[str]:
+    """One table row for each run of a claim; the first has the verdict."""
+    verdict = f"**{result['verdict']}**{_in_brackets(_notes(result))}"
+    lines = []
+    for number, name in enumerate(result["ours"]):
+        claim = f"`{result['claim']}`, {result['dataset']}" if number == 0 else ""
+        lines.append(f"| {claim} | {name} | {_values(result, name)} | {verdict if number == 0 else ''} |\n")
+    return lines
+
+
+def _in_full(shown: Evidence, folder: str) -> str:
+    """The claims one after the other, then a table of the facts."""
+    claims = [_claim(result, shown.shows.get(result["claim"], ""), folder) for result in shown.measured]
+    facts = "".join(map(_fact, shown.facts))
+    table = f"| exact | paper or formula | ours | verdict |\n|---|---|---|---|\n{facts}" if facts else ""
+    return "\n".join([*claims, table]) if table else "\n".join(claims)
+
+
+def _claim(result: Result, shows: str, folder: str) -> str:
+    """A measured claim in full."""
+    unit = result["unit"]
+    rules = "".join(f"- {as_text(rule, unit)}\n" for rule in result["rules"])
+    values = "".join(f"| {name} | {_values(result, name)} |\n" for name in result["ours"])
+    picture = f"![{result['says']}]({folder}/{result['figure']})\n" if result.get("figure") else ""
+    words = f"\nThe paper's figure: {shows}\n" if picture and shows else ""
+    scale = "" if result["scale"] == "paper" else f" --scale={result['scale']}"
+    seconds = result.get("run_seconds")
+    cost = "" if seconds is None else f"{plan.duration(seconds)} of runs, "
+    parts = [
+        f"### `{result['claim']}`\n{_sentence(result['says'])} ({result['where']})\n",
+        f"**{result['verdict']}**{_in_brackets(_notes(result))}\n\n{rules}",
+        f"| {result['dataset']} | paper | ours |\n|---|---|---|\n{values}",
+        picture + words,
+        f"`python -m common.reproduce --claims={result['claim']}{scale}`: {cost}{machine(result['environment'])}, "
+        f"{result['date']}\n",
+    ]
+    return "\n".join(filter(None, parts))
+
+
+def _fact(fact: Result) -> str:
+    """A table row."""
+    wrong = [name for name, number in fact["numbers"].items() if not number["agrees"]]
+    named = f" ({', '.join(wrong)})" if wrong and len(fact["numbers"]) > 1 else ""
+    note = f"<br>{fact['note']}" if fact["note"] else ""
+    unit = fact["unit"]
+    theirs = {name: _expected(number["expected"], fact["tolerance"], unit) for name, number in fact["numbers"].items()}
+    ours = {name: _number(number["computed"], unit) for name, number in fact["numbers"].items()}
+    cells = [
+        f"`{fact['fact']}`: {fact['says']} ({fact['where']})",
+        _named(theirs, unit),
+        "=" if theirs == ours else _named(ours, unit),
+        f"**{fact['verdict']}**{named}{note}",
+    ]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+
+def _named(numbers: Mapping[str, str], unit: str) -> str:
+    """Numbers with their names, or the only one without; then their unit."""
+    text = (
+        "; ".join(f"{name}: {text}" for name, text in numbers.items()) if len(numbers) > 1 else [*numbers.values()][0]
+    )
+    return text if unit in ("", "%") else f"{text} {unit}"
+
+
+def _expected(expected: Any, tolerance: float, unit: str) -> str:
+    if isinstance(expected, str):
+        return expected
+    if isinstance(expected, list):
+        low, high = ("" if end is None else _number(end, unit) for end in expected)
+        if expected[0] in (None, 0) and high:
+            return f"at most {high}"  # of differences, which are never negative
+        return f"{low} to {high}" if high else f"at least {low}"
+    return _number(expected, unit) + (f" ± {100 * tolerance:.4g}%" if tolerance else "")
+
+
+def _values(result: Result, name: str) -> str:
+    """The paper's number of a run and ours, as two cells."""
+    ours, unit = result["ours"][name], result["unit"]
+    paper = result["paper"].get(name)
+    spread = "" if ours["std"] is None else f" ± {_measured(ours['std'], unit)}"
+    seeds = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
+    bound = "at least " if ours.get("at_least") else ""
+    theirs = "-" if paper is None else _measured(paper, unit)
+    return f"{theirs} | {bound}{_measured(ours['mean'], unit)}{spread} ({seeds})"
+
+
+def _notes(result: Result) -> str:
+    return "; ".join(filter(None, ["preliminary" if result["preliminary"] else "", result["short"], result["setting"]]))
+
+
+def _measured(value: float, unit: str) -> str:
+    return f"{100 * value:.2f}%" if unit == "%" else f"{value:.4g} {unit}".strip()
+
+
+def _number(value: float, unit: str) -> str:
+    """An exact number; its unit is said once for all of a fact."""
+    if unit == "%":
+        return f"{100 * value:.4g}%"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _in_brackets(text: str) -> str:
+    return f" ({text})" if text else ""
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -1,0 +1,205 @@
+"""The pages made from results: verdicts, intervals, pictures, facts, counts."""
+
+import pathlib
+
+import pytest
+
+from common import tables
+from common.claims import evidence, pages
+from common.claims.evidence import Evidence
+from common.errors import UserError
+from tests.runs import ROOT
+
+RULE = {"rule": "LeNet-5 within 0.002 of the paper's 0.0095", "difference": 0.0001, "low": -0.0009, "high": 0.0011}
+RESULT = {
+    "claim": "lenet5-mnist-error",
+    "where": "LeCun 1998, section III-B",
+    "says": "LeNet-5 reaches 0.95%",
+    "unit": "%",
+    "scale": "paper",
+    "dataset": "mnist",
+    "paper": {"LeNet-5": 0.0095},
+    "ours": {"LeNet-5": {"mean": 0.0096, "std": 0.0004}},
+    "setting": "",
+    "short": "",
+    "preliminary": False,
+    "rules": [{**RULE, "n": 3, "verdict": "agrees"}],
+    "verdict": "agrees",
+    "seeds": [0, 1, 2],
+    "run_seconds": 600,
+    "environment": {"devices": "1 x cpu", "cpu": "AMD EPYC", "cpu_cores": 2, "jax": "0.10.2", "flax": "0.12.8"},
+    "date": "2026-01-01",
+}
+ZIP = {
+    **RESULT,
+    "claim": "zip89-test-error",
+    "verdict": "worse",
+    "seeds": list(range(25)),
+    "rules": [{**RULE, "n": 25, "verdict": "worse"}],
+}
+SHORT = {
+    **RESULT,
+    "claim": "resnet-depth",
+    "scale": "quick",
+    "short": "a tenth",
+    "verdict": "same direction at a short schedule",
+    "figure": "resnet-depth.quick.png",
+}
+FACT = {
+    "fact": "lenet5-parameters",
+    "where": "LeCun 1998, section II-B",
+    "says": "LeNet-5 has 60,000 parameters",
+    "note": "",
+    "unit": "parameters",
+    "tolerance": 0.0,
+    "numbers": {
+        "C1": {"expected": 156, "computed": 156, "agrees": True},
+        "total": {"expected": 60_000, "computed": 60_000, "agrees": True},
+    },
+    "verdict": "agrees",
+}
+WRONG = {
+    **FACT,
+    "fact": "resnet-budget",
+    "note": "it cuts digits off",
+    "unit": "",
+    "numbers": {
+        "50": {"expected": "3.8B", "computed": 3_857_973_248, "agrees": False},
+        "152": {"expected": "11.3B", "computed": 11_282_415_616, "agrees": True},
+        "over VGG": {"expected": [None, 0.99], "computed": 0.7293, "agrees": True},
+        "gain": {"expected": [0.05, None], "computed": 0.3, "agrees": True},
+    },
+    "verdict": "does not agree",
+}
+PACKAGES = {
+    **{"lenet5-mnist-error": "lenet", "zip89-test-error": "lenet", "lenet5-parameters": "lenet"},
+    **{"resnet-depth": "resnet", "resnet-budget": "resnet", "bn-faster": "resnet", "vit-shape": "vit"},
+}
+SHOWS = {
+    **{"lenet5-mnist-error": "", "zip89-test-error": "", "resnet-depth": "the deeper, the lower"},
+    **{"bn-faster": "", "vit-shape": ""},
+}
+FOLDER = pathlib.PurePath("results")
+
+
+def filled(line, measured=(), facts=(), place="RESULTS.md"):
+    kind = line.partition(":")[0].split()[-1 if ":" in line else 1]
+    document = f"before\n{line}\nstale text\n<!-- /{kind} -->\nafter\n"
+    found = Evidence(measured, facts, PACKAGES, SHOWS)
+    text = pages.fill(document, found, pathlib.PurePath(place), FOLDER)
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "stale" not in text
+    assert pages.fill(text, found, pathlib.PurePath(place), FOLDER) == text
+    return text
+
+
+def test_a_claim_in_full_has_its_verdict_rules_numbers_command_and_cost():
+    text = filled("<!-- claims: lenet -->", [RESULT, SHORT], [FACT, WRONG])
+    assert "### `lenet5-mnist-error`\nLeNet-5 reaches 0.95% (LeCun 1998, section III-B)\n\n**agrees**\n" in text
+    assert "- LeNet-5 within 0.002 of the paper's 0.0095: +0.01 [-0.09, +0.11] points, n = 3: agrees\n" in text
+    assert "| mnist | paper | ours |\n|---|---|---|\n| LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) |\n" in text
+    assert "`python -m common.reproduce --claims=lenet5-mnist-error`: 10 minutes of runs, 1 x cpu (AMD EPYC, 2" in text
+    assert "resnet" not in text
+
+
+def test_a_picture_stands_beside_what_the_paper_shows_and_a_short_schedule_is_named():
+    text = filled("<!-- claims: resnet -->", [RESULT, SHORT], place="docs/page.md")
+    assert "**same direction at a short schedule** (a tenth)" in text
+    assert "![LeNet-5 reaches 0.95%](../results/resnet-depth.quick.png)\n\nThe paper's figure: the deeper, the" in text
+    assert "--claims=resnet-depth --scale=quick`" in text
+
+
+def test_facts_are_one_table_and_name_the_numbers_that_do_not_agree():
+    text = filled("<!-- claims: lenet resnet -->", [], [FACT, WRONG])
+    assert "| C1: 156; total: 60,000 parameters | = | **agrees** |\n" in text
+    assert "| 50: 3.8B; 152: 11.3B; over VGG: at most 0.99; gain: at least 0.05 |" in text
+    assert "| 50: 3,857,973,248; 152: 11,282,415,616; over VGG: 0.7293; gain: 0.3 |" in text
+    assert "| **does not agree** (50)<br>it cuts digits off |\n" in text
+
+
+def test_a_family_has_a_table_without_rules():
+    text = filled("<!-- results: resnet -->", [RESULT, SHORT], [FACT, WRONG], "resnet/README.md")
+    assert "| `resnet-depth`, mnist | LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) | **same direction at a sho" in text
+    assert "points" not in text
+    assert "Exact facts: agree: 0, do not agree: 1 (`resnet-budget`). [RESULTS.md](../RESULTS.md)" in text
+    assert "lenet5" not in text
+
+
+def test_what_is_selected_by_its_id_is_not_shown_with_its_package():
+    batch = {**RESULT, "claim": "bn-faster"}
+    found = Evidence([SHORT, batch], [], PACKAGES, SHOWS)
+    document = "<!-- claims: bn- -->\n<!-- /claims -->\n|<!-- claims: resnet -->\n<!-- /claims -->\n"
+    first, second = pages.fill(document, found, pathlib.PurePath("RESULTS.md"), FOLDER).split("|<!-- claims: resnet")
+    assert "`bn-faster`" in first
+    assert "`bn-faster`" not in second
+    assert "`resnet-depth`" in second
+    assert "`resnet-depth`" not in first
+
+
+def test_a_summary_counts_everything_and_takes_turns_between_papers():
+    text = filled("<!-- summary -->", [RESULT, ZIP, SHORT], [FACT, WRONG])
+    assert (
+        "5 claims (hold: 1, do not hold: 1, same direction at a short schedule: 1, without data or runs here: 2)"
+        in text
+    )
+    assert "2 claims (agree: 1, do not agree: 1)" in text
+    shown = [line.split("`")[1] for line in text.splitlines() if line.startswith("- ")]
+    assert shown == ["zip89-test-error", "resnet-depth", "lenet5-mnist-error"]
+    assert len(text[text.index("-->\n") :].strip().splitlines()) < 14
+
+
+@pytest.mark.parametrize(
+    "change", [{"preliminary": True}, {"verdict": "undecided"}, {"verdict": "not decidable on this data"}]
+)
+def test_what_is_not_decided_is_not_among_the_strongest(change):
+    found = Evidence([{**RESULT, **change}], [], PACKAGES, SHOWS)
+    assert evidence.strongest(found, 7) == []
+
+
+def test_a_full_result_counts_before_a_short_or_preliminary_one():
+    early = {**ZIP, "claim": "lenet5-mnist-error", "preliminary": True}
+    quick = {**SHORT, "claim": "lenet5-mnist-error"}
+    assert evidence.counts(Evidence([early, quick, RESULT], [], PACKAGES, SHOWS))["hold"] == 1
+
+
+def test_a_number_that_was_not_reached_is_called_a_bound_and_fractions_are_percentages():
+    result = {**RESULT, "ours": {"LeNet-5": {"mean": 1.0, "std": None, "at_least": True}}}
+    assert "| at least 100.00% (3 seeds) |" in filled("<!-- claims: lenet -->", [result])
+
+
+def test_a_result_that_no_package_declares_is_refused(tmp_path):
+    (tmp_path / "gone.json").write_text('{"claim": "gone"}')
+    with pytest.raises(UserError, match="no claim or fact is called 'gone'"):
+        evidence.read(tmp_path)
+
+
+def test_the_documents_are_what_the_command_writes():
+    for path, text in tables.written(ROOT, pathlib.Path("results")).items():
+        assert path.read_text() == text, f"{path}: run python -m common.tables"
+
+
+def test_results_has_every_result_once():
+    found, text = evidence.read(ROOT / "results"), (ROOT / "RESULTS.md").read_text()
+    for result in found.measured:
+        commands = [line for line in text.splitlines() if line.startswith("`python -m common.reproduce")]
+        assert sum(
+            f"--claims={result['claim']}`" in line or f"--claims={result['claim']} " in line for line in commands
+        )
+        assert text.count(f"### `{result['claim']}`\n") == sum(
+            other["claim"] == result["claim"] for other in found.measured
+        )
+    for fact in found.facts:
+        assert text.count(f"| `{fact['fact']}`: ") == 1
+
+
+def test_every_benchmark_says_its_command_and_its_machine():
+    measured = {
+        "ours over torch": {"median": 1.45, "low": 1.39, "high": 1.49},
+        "faults": {"median": 101, "low": 101, "high": 101},
+    }
+    speed = {**RESULT, "benchmark": "a race", "command": "python -m race", "measured": measured}
+    text = tables.fill_speeds("<!-- benchmarks -->\nstale\n<!-- /benchmarks -->\n", [speed, speed])
+    assert text.count("### A race\n`python -m race` on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2") == 2
+    assert "| ours over torch | 1.45 | 1.39 to 1.49 |\n| faults | 101 |  |\n" in text
+    assert "stale" not in text
