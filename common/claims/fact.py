@@ -8,6 +8,7 @@ import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import jax
 import numpy as np
 from jaxtyping import Array
 
@@ -41,7 +42,8 @@ def result(fact: Fact) -> dict[str, Any]:
     Of ranges alone it is 'holds' or 'does not hold', otherwise 'agrees' or 'does not agree'; one number that misses is
     enough against it. ValueError if a number is missing or unexpected.
     """
-    computed = {name: _plain(value) for name, value in fact.compute().items()}
+    with jax.default_matmul_precision("highest"):  # accelerators would round the factors of float32 products
+        computed = {name: _plain(value) for name, value in fact.compute().items()}
     if computed.keys() != fact.expected.keys():
         raise ValueError(f"{fact.id}: computed {sorted(computed)}, expected {sorted(fact.expected)}")
     numbers = {

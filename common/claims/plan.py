@@ -61,12 +61,13 @@ def in_words(runs: int, left: int, seconds: float, unknown: int) -> str:
     runs, left: how many there are, and how many are to be made. seconds: the cost of the latter, as far as recorded;
     unknown: the claims of which it is not.
     """
-    said = f"{runs} runs, {runs - left} of them finished"
+    said = f"{_number(runs, 'run')}, {runs - left} finished"
     if not left:
         return said
-    cost = f"the others take about {duration(seconds)}" if seconds else "the others have no recorded cost"
-    without = f"; {unknown} claim{'s' if unknown > 1 else ''} without a recorded cost" if unknown and seconds else ""
-    return f"{said}; {cost}{', one after the other' if seconds else ''}{without}"
+    if not seconds:
+        return f"{said}; no recorded result tells how long the {_number(left, 'run')} left will take"
+    without = f"; {_number(unknown, 'claim')} without a recorded cost" if unknown else ""
+    return f"{said}; one after the other, those left take about {duration(seconds)}{without}"
 
 
 def duration(seconds: float) -> str:
@@ -74,6 +75,10 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _number(count: int, name: str) -> str:
+    return f"{count} {name}{'' if count == 1 else 's'}"
 
 
 @functools.cache

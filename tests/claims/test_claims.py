@@ -45,7 +45,7 @@ def test_unknown_claims_get_the_nearest():
     assert "did you mean 'lenet5-mnist-error'" in line
 
 
-def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
+def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, capsys):
     experiment = claims.Experiment(
         "configs/lenet5_folder.py", {"data.source": "digits", "train.length": "40 steps", "schedule.warmup": "0 steps"}
     )
@@ -80,7 +80,9 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch):
     assert not (folder / "checkpoints").exists()  # no measure reads them
     before = (folder / "summary.json").stat().st_mtime_ns
     monkeypatch.setattr(flags.FLAGS["seeds"], "value", 1)
+    assert "2 runs, 0 finished; no recorded result tells how long the 2 runs left" in capsys.readouterr().out
     reproduce.main()
+    assert capsys.readouterr().out.startswith("1 run, 1 finished\n")
     assert (folder / "summary.json").stat().st_mtime_ns == before
     early = json.loads((tmp_path / "results" / "digits-are-learnt.preliminary.json").read_text())
     assert early["preliminary"]

@@ -66,14 +66,15 @@ def test_the_cost_of_a_run_is_that_of_recorded_ones(results):
 @pytest.mark.parametrize(
     ("numbers", "line"),
     [
-        ((12, 0, 0, 0), "12 runs, 12 of them finished"),
-        ((12, 9, 5400, 0), "12 runs, 3 of them finished; the others take about 1.5 hours, one after the other"),
+        ((12, 0, 0, 0), "12 runs, 12 finished"),
+        ((1, 0, 0, 0), "1 run, 1 finished"),
+        ((12, 9, 5400, 0), "12 runs, 3 finished; one after the other, those left take about 1.5 hours"),
         (
             (12, 9, 60, 2),
-            "12 runs, 3 of them finished; the others take about 60 seconds, one after the other; 2 claims without a "
-            "recorded cost",
+            "12 runs, 3 finished; one after the other, those left take about 60 seconds; 2 claims without a recorded "
+            "cost",
         ),
-        ((12, 12, 0, 3), "12 runs, 0 of them finished; the others have no recorded cost"),
+        ((12, 12, 0, 3), "12 runs, 0 finished; no recorded result tells how long the 12 runs left will take"),
     ],
 )
 def test_the_line_before_the_runs(numbers, line):
