@@ -3,6 +3,7 @@
 import functools
 import math
 from collections import Counter
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +12,6 @@ from common import models
 from common.anatomy import layer_table, networks
 from common.claims.fact import Fact
 from lenet import layers, model, paper
-
-_SIDES = {variant: network.image_size for variant, network in model.NETWORKS.items()}
 
 
 def parameters(variant: str) -> dict[str, int]:
@@ -30,7 +29,7 @@ def connections(variant: str) -> dict[str, int]:
 
 def multiply_adds(variant: str) -> int:
     """The connections of the network without its biases: one for each unit of a layer that has parameters."""
-    rows = networks.rows("lenet", variant, _SIDES[variant], 10, 1)
+    rows = _rows(variant)
     biased = [layer for layer, count in parameters(variant).items() if count and layer != "total"]
     return connections(variant)["total"] - sum(math.prod(rows[layer].output_shape) for layer in biased)
 
@@ -61,14 +60,21 @@ def c3_links() -> dict[str, int]:
 
 def fields() -> dict[str, int]:
     """The side of the part of the image that a unit sees."""
-    rows = networks.rows("lenet", "lenet5", _SIDES["lenet5"], 10, 1)
+    rows = _rows("lenet5")
     return {layer: rows[layer].receptive_field or 0 for layer in ("C1", "S2", "C5")}
 
 
+def _network(variant: str) -> Any:
+    return model.network(models.section("lenet", variant), 10)
+
+
+def _rows(variant: str) -> dict[str, layer_table.Row]:
+    return networks.rows("lenet", variant, _network(variant).image_size, 10, 1)
+
+
 def _shapes(variant: str) -> dict:
-    section = models.section("lenet", variant)
-    side = _SIDES[variant]
-    return layer_table.variables(model.network(section, 10), (side, side, 1))["params"]
+    network = _network(variant)
+    return layer_table.variables(network, (network.image_size, network.image_size, 1))["params"]
 
 
 def _count(tree: dict) -> int:
