@@ -75,7 +75,7 @@ def _summary(evidence: Evidence) -> str:
     counted = evidence_lib.counts(evidence)
     said = ", ".join(f"{words}: {number}" for words, number in counted.items())
     lines = [
-        f"- **{result['verdict']}**{_in_brackets(result['short'])}: {result['says']} (`{result['claim']}`: "
+        f"- **{result['verdict']}**{_in_brackets(_notes(result))}: {result['says']} (`{result['claim']}`: "
         f"{_intervals(result)})\n"
         for result in evidence_lib.strongest(evidence, _STRONGEST)
     ]

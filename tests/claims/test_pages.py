@@ -42,6 +42,7 @@ SHORT = {
     "claim": "resnet-depth",
     "scale": "quick",
     "short": "a tenth",
+    "setting": "small maps",
     "verdict": "same direction at a short schedule",
     "figure": "resnet-depth.quick.png",
 }
@@ -105,7 +106,7 @@ def test_a_claim_in_full_has_its_verdict_rules_numbers_command_and_cost():
 
 def test_a_picture_stands_beside_what_the_paper_shows_and_a_short_schedule_is_named():
     text = filled("<!-- claims: resnet -->", [RESULT, SHORT], place="docs/page.md")
-    assert "**same direction at a short schedule** (a tenth)" in text
+    assert "**same direction at a short schedule** (a tenth; small maps)" in text
     assert "![LeNet-5 reaches 0.95%](../results/resnet-depth.quick.png)\n\nThe paper's figure: the deeper, the" in text
     assert "--claims=resnet-depth --scale=quick`" in text
 
@@ -144,6 +145,7 @@ def test_a_summary_counts_everything_and_takes_turns_between_papers():
         in text
     )
     assert "2 claims (agree: 1, do not agree: 1)" in text
+    assert "- **same direction at a short schedule** (a tenth; small maps): LeNet-5 reaches 0.95%" in text
     shown = [line.split("`")[1] for line in text.splitlines() if line.startswith("- ")]
     assert shown == ["zip89-test-error", "resnet-depth", "lenet5-mnist-error"]
     assert len(text[text.index("-->\n") :].strip().splitlines()) < 14
