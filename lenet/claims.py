@@ -2,19 +2,14 @@
 
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
 from common.claims.verdicts import Agrees, Less, falling
+from lenet import claims1989
 
 # One image at a time: a step is too small for two cores.
 _TRAIN_SET = {"evaluate.train_set": True}
 _MNIST = Experiment("configs/lenet5_mnist.py", _TRAIN_SET, one_core=True)
 _DISTORTED = Experiment("configs/lenet5_mnist_distortions.py", _TRAIN_SET, one_core=True)
-_USPS = Experiment("configs/lenet1989_usps.py", _TRAIN_SET, one_core=True)
 _QUICK = {"train.length": "2 epochs"}
 _SHORT = "a tenth of it; the rates that settle the last tenths of a point come later"
-# Runs of the 1989 network vary by a quarter of a point, more than they miss the paper's number by, so the claims on it
-# take many seeds.
-_USPS_SEEDS = 25
-# The 1989 recipe was once chosen on the test digits (lenet/README.md), which the results have to say.
-_CHOSEN = "learning rate, mu and decay chosen on the test digits"
 _RANGES = "the ranges of the distortions are ours"
 
 
@@ -76,28 +71,5 @@ CLAIMS = [
         quick=_QUICK,
         short=_SHORT,
     ),
-    Claim(
-        id="zip89-test-error",
-        where="LeCun 1989, section 5",
-        says="the 1989 network makes 5.0% errors on the 2,007 USPS test digits after 23 passes",
-        runs={"Zip-89": _USPS},
-        measure=final_test_error,
-        paper={"Zip-89": 0.05},
-        data="usps",
-        rules=(Agrees("Zip-89", 0.05, margin=0.015, examples=2007),),
-        seeds=_USPS_SEEDS,
-        setting=_CHOSEN,
-    ),
-    Claim(
-        id="zip89-train-error",
-        where="LeCun 1989, section 5",
-        says="and 0.14% on the 7,291 training digits",
-        runs={"Zip-89": _USPS},
-        measure=final_train_error,
-        paper={"Zip-89": 0.0014},
-        data="usps",
-        rules=(Agrees("Zip-89", 0.0014, margin=0.001),),
-        seeds=_USPS_SEEDS,
-        setting=_CHOSEN,
-    ),
+    *claims1989.CLAIMS,
 ]
