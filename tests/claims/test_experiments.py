@@ -12,7 +12,7 @@ from common.claims.claim import all_claims
 CLAIMS = {
     name: claim
     for name, claim in all_claims().items()
-    if all(run.module == "common.main" for run in getattr(claim, "runs", {}).values())
+    if {run.module for run in getattr(claim, "runs", {}).values()} == {"common.main"}
 }
 SHAPES = {"tfds:mnist": (28, 28, 1), "tfds:usps": (16, 16, 1), "tfds:cifar10": (32, 32, 3)}
 
