@@ -2,6 +2,8 @@
 
 import functools
 
+import numpy as np
+
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
 from common.claims.rejection import rejected
 from common.claims.verdicts import Agrees, Close, Less, falling
@@ -18,7 +20,7 @@ _SHORT = "a tenth of it; the rates that settle the last tenths of a point come l
 _RANGES = "the ranges of the distortions are ours"
 _LENET1_RECIPE = "a learning rate chosen on a validation set, as the paper gives none"
 # The two closest bitmaps differ in 6 of 84 pixels; with fewer than half of these wrong a drawing is nearest to its own.
-_DRAWN = min(sum(a != b) for i, a in enumerate(CENTRES) for b in CENTRES[:i]) / 2 / CENTRES.shape[1]
+_DRAWN = round(min(np.sum(a != b) for i, a in enumerate(CENTRES) for b in CENTRES[:i]) / 2 / CENTRES.shape[1], 4)
 
 _rejected = functools.partial(rejected, error=0.005)
 

@@ -37,7 +37,9 @@ def image_shape(data):
 def test_runs_are_valid_and_differ_and_the_papers_numbers_are_theirs(claim):
     assert set(claim.paper) <= set(claim.runs)
     for changes in [{}] if claim.quick is None else [{}, claim.quick]:
-        configs = [config_of(run.with_changes(changes)) for run in claim.runs.values()]
+        runs = [run.with_changes(changes) for run in claim.runs.values()]
+        assert max(len(run.name()) for run in runs) <= 255, "no file system has folders of longer names"
+        configs = [config_of(run) for run in runs]
         for config in configs:
             config_lib.validate(config)
             facts = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=image_shape(config.data))
