@@ -1,4 +1,4 @@
-"""LeNet-5 (1998), and the networks that led to it: the zip-code network (1989) and LeNet-1 (1990).
+"""LeNet-5 (1998), the networks that led to it (1989, 1990), and the fully connected ones that both papers compare.
 
 Each network is a module whose fields are the paper's choices, with the modern alternative beside each; layers carry
 the paper's names in the parameter tree. Shapes in comments are height x width x maps.
@@ -138,6 +138,31 @@ class LeNet1(nn.Module):
         return _class_units(self, x)
 
 
+class MLP(nn.Module):
+    """Fully connected layers: the baseline of 1989 (section 5), and the rows of 1998's section III-C."""
+
+    outputs = ("place_coded", "softmax")
+
+    num_classes: int = 10
+    hidden: tuple[int, ...] = (300,)  # units of each hidden layer
+    image_size: int = 28  # side of the images, pixels
+    activation: str = "scaled_tanh"
+    output: str = "place_coded"  # or 'softmax'
+    weight_init: str = "uniform"
+    bias_init: str = "zeros"
+    dtype: str = "float32"
+    second_order: bool = False
+
+    @nn.compact
+    def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
+        """One output per class."""
+        del train
+        x = images.reshape(len(images), -1)
+        for number, units in enumerate(self.hidden, 1):
+            x = Dense(units, name=f"H{number}", **_shared_fields(self))(x)
+        return _class_units(self, x)
+
+
 def _shared_fields(network: nn.Module) -> dict[str, Any]:
     """The fields of a network that all its layers share."""
     names = ("activation", "weight_init", "bias_init", "dtype", "second_order")
@@ -152,11 +177,13 @@ def _class_units(network: nn.Module, inputs: Array) -> Array:
     return Dense(network.num_classes, name="Output", **fields)(inputs).astype(jnp.float32)
 
 
-NETWORKS: dict[str, type[LeNet5] | type[Zip89] | type[LeNet1]] = {
+NETWORKS: dict[str, type[LeNet5] | type[Zip89] | type[LeNet1] | type[MLP]] = {
     "lenet5": LeNet5,
     "lenet5_modern": LeNet5,
     "lenet1989": Zip89,
     "lenet1": LeNet1,
+    "mlp1989": MLP,
+    "mlp": MLP,
 }
 
 _INTERNAL = ("second_order",)
@@ -182,6 +209,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     ),
     **models.variants(Zip89, {"lenet1989": {}}, internal=_INTERNAL, loss={"name": "mse"}),
     **models.variants(LeNet1, {"lenet1": {}}, internal=_INTERNAL, loss={"name": "mse"}),
+    **models.variants(
+        MLP,
+        {"mlp1989": {"hidden": (40,), "image_size": 16}, "mlp": {}},  # 10,690 parameters; 784-300-10
+        internal=_INTERNAL,
+        loss={"name": "mse"},
+    ),
 }
 
 CHOICES = {
@@ -195,6 +228,8 @@ CHOICES = {
     "bias_init": ("same", "zeros"),
     "dtype": ("float32", "bfloat16"),
 }
+
+RANGES = dict.fromkeys(("hidden", "image_size"), models.COUNT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -218,7 +253,7 @@ LOSSES = sorted({name for output in OUTPUTS.values() for name in output.losses})
 
 def network(section: ConfigDict, num_classes: int) -> nn.Module:
     """The module of a `model` section; UserError for an unknown name or a contradiction, in the loss's options too."""
-    fields = models.hyper_parameters(section, VARIANTS, CHOICES, {})
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
     kind = NETWORKS[section.variant]
     if section.output not in kind.outputs:
         raise unknown("config.model.output", section.output, kind.outputs)

@@ -36,11 +36,16 @@ LAYERS: dict[str, dict[str, dict[str, int]]] = {
         "H4": {"parameters": 24, "connections": 960},
         "Output": {"parameters": 1_930, "connections": 1_930},
     },
+    "mlp1989": {
+        "H1": {"parameters": 10_280, "connections": 10_280},
+        "Output": {"parameters": 410, "connections": 410},
+    },
 }
 TOTALS: dict[str, dict[str, int]] = {
     "lenet5": {"parameters": 60_000, "connections": 340_908},
     "lenet1989": {"parameters": 9_760, "connections": 64_660},
     "lenet1": {"parameters": 2_578, "connections": 98_442},
+    "mlp1989": {"parameters": 10_690, "connections": 10_690},
 }
 
 
@@ -57,8 +62,9 @@ def _output_shapes(section: ConfigDict, params: PyTree) -> dict[str, tuple[int, 
     """The shape of each layer's output for one image, without the batch axis; first layer first."""
     num_classes = params["Output"]["bias"].shape[0] if "Output" in params else len(CENTRES)
     module = model.network(section, num_classes)
-    channels = params[min(params, key=_depth)]["kernel"].shape[2]
-    images = jax.ShapeDtypeStruct((1, module.image_size, module.image_size, channels), jnp.float32)
+    kernel, side = params[min(params, key=_depth)]["kernel"], module.image_size
+    channels = kernel.shape[2] if len(kernel.shape) > 2 else kernel.shape[0] // side**2  # of a dense layer
+    images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     apply = functools.partial(module.apply, capture_intermediates=True, mutable="intermediates")
     _, variables = jax.eval_shape(apply, {"params": params}, images)
     layers = [name for name in variables["intermediates"] if name != "__call__"]

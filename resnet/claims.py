@@ -3,6 +3,7 @@
 from common.claims import curves
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
 from common.claims.verdicts import Agrees, Less, falling
+from resnet import measures
 
 # A first look: four epochs, with one drop of the learning rate. At the paper's rate of 0.1 a 56-layer ResNet spends its
 # first epoch recovering from its first updates (in PyTorch too), so all networks train at a fifth of it.
@@ -15,6 +16,19 @@ _QUICK = {
     "schedule.rates": (0.02, 0.002),
 }
 _SHORT = "a fortieth of it; it shows how networks start, not the degradation near convergence"
+# ResNet-20 and its relatives at half the width, for comparisons that take minutes on one core.
+_SMALL = {
+    "model.width": 8,
+    "data.limit": 10_000,
+    "train.batch_size": 64,
+    "train.length": "940 steps",
+    "train.log_every": "47 steps",
+    "evaluate.every": "940 steps",
+    "checkpoint.every": "940 steps",
+    "schedule.boundaries": ("705 steps",),
+    "schedule.rates": (0.02, 0.002),
+}
+_SMALL_SHORT = "half the width, a fifth of the images, six epochs"
 _PAPER = {"20": 0.0875, "32": 0.0751, "44": 0.0717, "56": 0.0697, "110": 0.0661}
 # A test set of 10,000 gives the paper's numbers a spread of half a point; ResNet-110 varies by 0.16 between runs.
 _MARGIN = 0.01
@@ -22,6 +36,13 @@ _MARGIN = 0.01
 
 def _experiment(variant: str) -> Experiment:
     return Experiment(f"configs/resnet_cifar10.py:{variant}", {"evaluate.train_set": True})
+
+
+def _shortcut(option: str) -> Experiment:
+    """ResNet-20 with a kind of shortcut; it runs on one core because claims on it compare many small runs."""
+    if option == "none":
+        return Experiment("configs/resnet_cifar10.py:plain20", one_core=True)
+    return Experiment("configs/resnet_cifar10.py:resnet20", {"model.shortcut": option}, one_core=True)
 
 
 def _test_error(depth: str, number: float) -> Claim:
@@ -75,6 +96,32 @@ CLAIMS = [
         quick=_QUICK,
         short=_SHORT,
         figure=curves.error_curves,
+    ),
+    Claim(
+        id="resnet-shortcut-abc-order",
+        where="He 2016, section 4.1, Table 3",
+        says="all shortcuts beat a plain network by far, and C is slightly better than B, and B than A",
+        runs={"plain": _shortcut("none"), "A": _shortcut("A"), "B": _shortcut("B"), "C": _shortcut("C")},
+        measure=final_test_error,
+        paper={"plain": 0.2854, "A": 0.2503, "B": 0.2452, "C": 0.2419},
+        rules=falling("plain", "A", "B", "C"),
+        seeds=5,
+        setting="20 layers on CIFAR-10; the paper's numbers are of 34 layers on ImageNet",
+        quick=_SMALL,
+        short=_SMALL_SHORT,
+    ),
+    Claim(
+        id="resnet-layer-response-std",
+        where="He 2016, section 4.2, Figure 7",
+        says="the layers of a residual network respond less than those of a plain one",
+        runs={"plain-20": _shortcut("none"), "ResNet-20": _shortcut("A")},
+        measure=measures.mean_response,
+        unit="sd",
+        rules=(Less("ResNet-20", "plain-20"),),
+        seeds=5,
+        quick=_SMALL,
+        short=_SMALL_SHORT,
+        keeps=True,
     ),
     *(_test_error(depth, number) for depth, number in _PAPER.items()),
 ]

@@ -23,7 +23,8 @@ from common.nn.layers import adaptive_average_pool, check_image_size, identity, 
 Images = Float[Array, "batch height width channels"]
 
 # Table 1: kernel sizes of the convolutions in each stage. Every stage ends in a 2x2 max pooling. '5x5' is the shallow
-# net of section 4.1: "B" with each pair of 3x3 layers replaced by one of 5x5.
+# net of section 4.1: "B" with each pair of 3x3 layers replaced by one of 5x5. '3x3x3' and '7x7' are ours, for the
+# argument of section 2.3 on images of 32 pixels: three 3x3 layers or one of 7x7 in the stages with maps of 8 or more.
 CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "A": ((3,), (3,), (3, 3), (3, 3), (3, 3)),
     "B": ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3)),
@@ -31,6 +32,8 @@ CONFIGURATIONS: dict[str, tuple[tuple[int, ...], ...]] = {
     "D": ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
     "E": ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3)),
     "5x5": ((5,), (5,), (5,), (5,), (5,)),
+    "3x3x3": ((3, 3, 3), (3, 3, 3), (3, 3, 3), (3,), (3,)),
+    "7x7": ((7,), (7,), (7,), (3,), (3,)),
 }
 STAGE_WIDTHS = (1, 2, 4, 8, 8)  # times `width`
 DOWNSAMPLING = 2 ** len(STAGE_WIDTHS)  # image pixels between neighbouring positions of the last map
@@ -47,7 +50,7 @@ class VGG(nn.Module):
     """Stages of 3x3 convolutions and max poolings, then three fully connected layers."""
 
     num_classes: int = 1000
-    configuration: str = "D"  # Table 1: 'A' to 'E', or '5x5'
+    configuration: str = "D"  # Table 1: 'A' to 'E'; or one of the others in CONFIGURATIONS
     batch_norm: bool = False  # not in the paper: conv - BN - ReLU, as in published weights
     ghost_batches: int = 1  # interleaved parts of a batch with their own statistics, as with train.accumulate
     lrn: bool = False  # A-LRN: AlexNet's normalisation after the ReLU of conv1_1
@@ -56,6 +59,8 @@ class VGG(nn.Module):
     adaptive_pool: int = 0  # average pool5 to this side, so that fc6 fits images of any size (torchvision: 7); 0: off
     dropout: float = 0.5  # section 3.1: of the units of fc6 and fc7
     weight_init: str = "he_fan_out"  # of convolutions, see WEIGHT_INITS; 'glorot' is for all layers
+    # Not in the paper: multiplies the initial weights of convolutions, to which batch normalisation is less sensitive.
+    init_scale: float = 1.0
     dtype: str = "float32"  # of the computation; parameters are float32
     dense: bool = False  # section 3.2: fully connected layers as convolutions over the whole map, see `dense_logits`
 
@@ -78,12 +83,11 @@ class VGG(nn.Module):
 
     def _convolution(self, name: str, x: Array, features: int, kernel_size: int, train: bool) -> Array:
         size, padding = (kernel_size, kernel_size), (kernel_size // 2, kernel_size // 2)
-        init = WEIGHT_INITS[self.weight_init]
         x = nn.Conv(
             features,
             size,
             padding=(padding, padding),
-            kernel_init=init,
+            kernel_init=functools.partial(_scaled, WEIGHT_INITS[self.weight_init], self.init_scale),
             dtype=self.dtype,
             name=f"conv{name}",
         )(x)
@@ -99,6 +103,10 @@ class VGG(nn.Module):
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)(x)
         kernel: Array = self.get_variable("params", name)["kernel"]
         return nn.Conv(features, kernel.shape[:2], padding=((0, 0), (0, 0)), dtype=self.dtype, name=name)(x)
+
+
+def _scaled(init: nn.initializers.Initializer, factor: float, *args: Any) -> Array:
+    return factor * init(*args)
 
 
 def dense_logits(module: VGG, variables: PyTree, images: Images) -> Float[Array, "batch rows columns classes"]:
@@ -141,6 +149,8 @@ _PLAIN: dict[str, dict[str, Any]] = {
     "vgg16": {"configuration": "D"},  # 138,357,544
     "vgg19": {"configuration": "E"},  # 143,667,240
     "vgg_shallow_5x5": {"configuration": "5x5"},  # 134,503,528
+    "vgg_stacked_3x3": {"configuration": "3x3x3"},
+    "vgg_single_7x7": {"configuration": "7x7"},
 }
 _NORMALISED = {f"{name}_bn": {**changes, "batch_norm": True} for name, changes in _PLAIN.items()}
 VARIANTS = models.variants(VGG, {**_PLAIN, **_NORMALISED}, internal=("dense",))
@@ -155,6 +165,7 @@ RANGES = {
     **dict.fromkeys(("width", "fc_width", "ghost_batches"), models.COUNT),
     "adaptive_pool": models.SIZE,
     "dropout": models.SHARE,
+    "init_scale": models.SIZE,
 }
 
 

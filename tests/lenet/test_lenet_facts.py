@@ -15,7 +15,7 @@ from lenet import bitmaps, layers, losses, model, paper
 
 def _parameter_shapes(variant, **changes):
     config = models.section("lenet", variant, **changes)
-    size = model.NETWORKS[variant].image_size
+    size = config.get("image_size", model.NETWORKS[variant].image_size)
     info = types.SimpleNamespace(num_classes=10, image_shape=(size, size, 1))
     module = models.make_classifier(config, info).module
     return config, jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 1)))["params"]
@@ -25,7 +25,7 @@ def _count(tree):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("variant", ["lenet5", "lenet1989", "lenet1"])
+@pytest.mark.parametrize("variant", ["lenet5", "lenet1989", "lenet1", "mlp1989"])
 def test_parameters_and_connections_of_every_layer_are_the_papers(variant):
     config, params = _parameter_shapes(variant)
     assert {layer: _count(params.get(layer, {})) for layer in paper.LAYERS[variant]} == {
@@ -38,7 +38,7 @@ def test_parameters_and_connections_of_every_layer_are_the_papers(variant):
 
 @pytest.mark.parametrize(
     ("variant", "parameters", "connections"),
-    [("lenet5", 60_000, 340_908), ("lenet1989", 9_760, 64_660), ("lenet1", 2_578, 98_442)],
+    [("lenet5", 60_000, 340_908), ("lenet1989", 9_760, 64_660), ("lenet1", 2_578, 98_442), ("mlp1989", 10_690, 10_690)],
 )
 def test_totals_are_the_papers(variant, parameters, connections):
     config, params = _parameter_shapes(variant)

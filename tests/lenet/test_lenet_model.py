@@ -55,6 +55,7 @@ def test_every_hyper_parameter_of_a_variant_is_a_field_of_its_network(variant):
         ("lenet5_modern", {"pooling", "c3"}, {"name": "cross_entropy", "rubbish": 10.0}),
         ("lenet1989", {"h2", "biases", "padding_value"}, {"name": "mse"}),
         ("lenet1", {"pooling", "h3"}, {"name": "mse"}),
+        ("mlp", {"hidden", "image_size"}, {"name": "mse"}),
     ],
 )
 def test_a_section_has_the_networks_options_and_those_of_the_loss_in_one_of_their_own(variant, own, loss):

@@ -1,0 +1,26 @@
+"""The time that a run takes to a training error, which is the error as measured while it learns."""
+
+import pathlib
+
+from common.run import metrics, workdir
+
+
+def epochs_until(folder: pathlib.Path, error: float) -> float:
+    """Epochs until the training error (a fraction) is at most `error`.
+
+    Each training error is the mean since the previous record (`config.train.log_every`). A run that never gets there
+    counts with its whole length, which is then a lower bound (`never`).
+    """
+    config, info = workdir.load_config(folder), workdir.load_info(folder)
+    steps = _step(folder, error) or metrics.read(folder, "train")[-1]["step"]
+    return steps * config.train.batch_size / info.train_size
+
+
+def never(folder: pathlib.Path, error: float) -> bool:
+    """True for a run that ended with its training error still above `error`."""
+    return _step(folder, error) is None
+
+
+def _step(folder: pathlib.Path, error: float) -> int | None:
+    """The update at which the target was reached; None if it never was."""
+    return next((record["step"] for record in metrics.read(folder, "train") if record["error"] <= error), None)

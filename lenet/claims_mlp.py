@@ -1,0 +1,58 @@
+"""The claims on fully connected networks on MNIST (LeCun 1998, section III-C)."""
+
+from common.claims.claim import Claim, Experiment, final_test_error
+from common.claims.verdicts import Agrees, Less
+
+# The ranges of configs/lenet5_mnist_distortions.py.
+_DISTORTIONS = {
+    "augment.probability": 0.9,
+    "augment.translate": 1.0,
+    "augment.scale": 0.15,
+    "augment.squeeze": 0.15,
+    "augment.shear": 0.3,
+}
+_RECIPE = "a recipe of ours, as the paper gives none"
+_PAPER = {"300": (0.047, 0.036), "1000": (0.045, 0.038), "300-100": (0.0305, 0.025)}  # without and with distortions
+
+
+def _experiment(hidden: str, distorted: bool) -> Experiment:
+    return Experiment(f"configs/mlp_mnist.py:{hidden}", _DISTORTIONS if distorted else {}, one_core=True)
+
+
+def _error(hidden: str, distorted: bool) -> Claim:
+    name, number = f"784-{hidden}-10", _PAPER[hidden][distorted]
+    return Claim(
+        id=f"mnist-mlp{hidden}{'-dist' if distorted else ''}",
+        where="LeCun 1998, section III-C and Figure 9",
+        says=f"a fully connected network of {name} units has {100 * number:.4g}% test error"
+        + (" with distorted copies" if distorted else ""),
+        runs={name: _experiment(hidden, distorted)},
+        measure=final_test_error,
+        paper={name: number},
+        data="mnist",
+        rules=(Agrees(name, number, margin=0.0075, examples=10_000),),
+        setting=_RECIPE,
+    )
+
+
+CLAIMS = [
+    *(_error(hidden, distorted) for distorted in (False, True) for hidden in _PAPER),
+    Claim(
+        id="mnist-mlp-distort",
+        where="LeCun 1998, section III-C and Figure 9",
+        says="distorted copies lower the test error of fully connected networks, too",
+        runs={
+            f"{hidden}{', distortions' if distorted else ''}": _experiment(hidden, distorted)
+            for hidden in _PAPER
+            for distorted in (False, True)
+        },
+        measure=final_test_error,
+        paper={
+            f"{hidden}{', distortions' if distorted else ''}": numbers[distorted]
+            for hidden, numbers in _PAPER.items()
+            for distorted in (False, True)
+        },
+        rules=tuple(Less(f"{hidden}, distortions", hidden) for hidden in _PAPER),
+        setting=_RECIPE,
+    ),
+]

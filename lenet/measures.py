@@ -1,0 +1,43 @@
+"""Numbers that the LeNet papers' claims compare, read off trained runs with their checkpoints."""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float, Int
+
+from common.data import augment, datasets
+from common.data.sources import ArraySource
+from common.run import trained
+from lenet import pictures
+from lenet.bitmaps import CENTRES
+
+_BATCH = 1000
+
+
+def noisy_test_error(folder: pathlib.Path) -> float:
+    """The error on test images of which each pixel is inverted with probability 0.1 (LeCun 1998, section III-E).
+
+    The noise is the same for every run. It needs `data.normalize` 'range', where black and white are numbers.
+    """
+    run = trained.load(folder)
+    test = datasets.to_arrays(datasets.load_test(run.config.data, known=run.info))
+    black, white = run.config.data.pixel_range
+    images = trained.network_input(run, jnp.asarray(test.images))
+    noisy = augment.invert_pixels(jax.random.key(0), images, 0.1, black, white)
+    return trained.predictions(run, ArraySource(np.asarray(noisy), test.labels)).error
+
+
+def wrong_pixels(folder: pathlib.Path) -> float:
+    """The fraction of F6's 84 outputs whose sign is not that of the true class's bitmap, over the test set."""
+    run = trained.load(folder)
+    test = datasets.to_arrays(datasets.load_test(run.config.data, known=run.info))
+    starts = range(0, len(test), _BATCH)
+    drawn = np.concatenate([pictures.features(run, test.images[start : start + _BATCH]) for start in starts])
+    return share_wrong(drawn, test.labels)
+
+
+def share_wrong(drawn: Float[np.ndarray, "examples 84"], labels: Int[np.ndarray, " examples"]) -> float:
+    """The fraction of values whose sign differs from that in their class's bitmap."""
+    return float(np.mean(np.sign(drawn) != CENTRES[labels]))

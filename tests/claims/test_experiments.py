@@ -1,0 +1,47 @@
+"""The experiments of every claim on networks are runs that can be made."""
+
+import importlib
+import types
+
+import pytest
+
+from common import config as config_lib
+from common import models
+from common.claims.claim import all_claims
+
+CLAIMS = {
+    name: claim
+    for name, claim in all_claims().items()
+    if {run.module for run in getattr(claim, "runs", {}).values()} == {"common.main"}
+}
+SHAPES = {"tfds:mnist": (28, 28, 1), "tfds:usps": (16, 16, 1), "tfds:cifar10": (32, 32, 3)}
+
+
+def config_of(experiment):
+    path, _, argument = experiment.config.partition(":")
+    module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+    config = module.get_config(*filter(None, [argument]))
+    config.update_from_flattened_dict(dict(experiment.changes))
+    return config
+
+
+def image_shape(data):
+    """The shape of what the network is fed."""
+    height, width, channels = SHAPES[data.source]
+    height, width = (data.resize or height, data.resize or width)
+    height, width = (data.crop or height, data.crop or width)
+    return height + 2 * data.pad, width + 2 * data.pad, channels
+
+
+@pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
+def test_runs_are_valid_and_differ_and_the_papers_numbers_are_theirs(claim):
+    assert set(claim.paper) <= set(claim.runs)
+    for changes in [{}] if claim.quick is None else [{}, claim.quick]:
+        runs = [run.with_changes(changes) for run in claim.runs.values()]
+        assert max(len(run.name()) for run in runs) <= 255, "no file system has folders of longer names"
+        configs = [config_of(run) for run in runs]
+        for config in configs:
+            config_lib.validate(config)
+            facts = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=image_shape(config.data))
+            models.make_classifier(config.model, facts)
+        assert len({config.to_json() for config in configs}) == len(configs)

@@ -1,0 +1,142 @@
+"""Claims of the VGG paper, and of the one on batch normalisation, on small VGG networks and CIFAR-10.
+
+The papers' numbers are for ImageNet, so only comparisons are tested here. At `--scale=paper` the networks are whole.
+"""
+
+import functools
+
+from common.claims import curves, targets
+from common.claims.claim import Claim, Experiment, final_test_error
+from common.claims.verdicts import Close, Less, falling
+
+# Networks an eighth as wide, which learn in minutes on one core. Their narrow fully connected layers would not start
+# from weights of sd 0.01, nor bear dropout.
+_SMALL = {
+    "model.width": 8,
+    "model.fc_width": 128,
+    "model.dropout": 0.0,
+    "model.weight_init": "glorot",
+    "data.limit": 10_000,
+    "train.batch_size": 64,
+    "train.length": "10 epochs",
+    "train.log_every": "0.5 epochs",
+    "evaluate.every": "10 epochs",
+    "checkpoint.every": "10 epochs",
+    "schedule.warmup": "0 steps",
+}
+_SHORT = "an eighth of the width, a fifth of the images, ten epochs"
+_SETTING = "CIFAR-10 instead of ImageNet"
+_NORMALISED = f"{_SETTING}, with batch normalisation, so that all depths start"
+_EQUAL = 0.015  # errors that differ by less count as equal: twice the variation of such networks between seeds
+_TARGET = 0.6  # training error that the plain network reaches in the short schedule
+
+
+def _vgg(variant: str, **changes: object) -> Experiment:
+    options = {name.replace("__", "."): value for name, value in changes.items()}
+    return Experiment(f"configs/vgg_cifar10.py:{variant}", options, one_core=True)
+
+
+def _constant(variant: str, rate: float, scale: float = 1.0) -> Experiment:
+    """A network at a learning rate that never falls, from initial weights `scale` times the usual ones."""
+    options = {"schedule__name": "constant", "schedule__warmup": "0 steps", "train__log_every": "0.25 epochs"}
+    return _vgg(variant, schedule__learning_rate=rate, model__init_scale=scale, **options)
+
+
+_comparison = functools.partial(
+    Claim,
+    measure=final_test_error,
+    seeds=5,
+    quick={**_SMALL, "schedule.learning_rate": 0.02},
+    short=_SHORT,
+    setting=_NORMALISED,
+)
+_normalisation = functools.partial(
+    Claim,
+    seeds=3,
+    quick={name: value for name, value in _SMALL.items() if name != "train.log_every"},
+    short=_SHORT,
+    setting=f"configuration A on {_SETTING}",
+)
+
+CLAIMS = [
+    _comparison(
+        id="vgg-stack-3x3-vs-7x7",
+        where="Simonyan & Zisserman 2014, section 2.3",
+        says="three 3x3 layers have a lower error than one of 7x7, which sees as far",
+        runs={"one 7x7": _vgg("vgg_single_7x7_bn"), "three 3x3": _vgg("vgg_stacked_3x3_bn")},
+        rules=(Less("three 3x3", "one 7x7"),),
+    ),
+    _comparison(
+        id="vgg-shallow-5x5",
+        where="Simonyan & Zisserman 2014, section 4.1",
+        says="B has a lower error than a network with one 5x5 layer in place of each pair of 3x3 layers",
+        runs={"one 5x5": _vgg("vgg_shallow_5x5_bn"), "B": _vgg("vgg13_bn")},
+        rules=(Less("B", "one 5x5"),),
+    ),
+    _comparison(
+        id="vgg-depth",
+        where="Simonyan & Zisserman 2014, Table 3",
+        says="the error falls with depth, from A to B to D",
+        runs={"A": _vgg("vgg11_bn"), "B": _vgg("vgg13_bn"), "D": _vgg("vgg16_bn")},
+        paper={"A": 0.296, "B": 0.287, "D": 0.27},
+        rules=falling("A", "B", "D"),
+    ),
+    _comparison(
+        id="vgg-3x3-vs-1x1",
+        where="Simonyan & Zisserman 2014, section 4.1 and Table 3",
+        says="C, with a 1x1 layer more in three stages, is better than B, and D, with 3x3 in their place, than C",
+        runs={"B": _vgg("vgg13_bn"), "C": _vgg("vgg16_c_bn"), "D": _vgg("vgg16_bn")},
+        paper={"B": 0.287, "C": 0.281, "D": 0.27},
+        rules=falling("B", "C", "D"),
+    ),
+    _comparison(
+        id="vgg-lrn-useless",
+        where="Simonyan & Zisserman 2014, Table 3",
+        says="local response normalisation makes no difference",
+        # Of grey levels less their mean: on images of variance 1 the normalisation would be a constant factor.
+        runs={
+            name: _vgg(variant, data__std=(1.0,), schedule__learning_rate=3e-3)
+            for name, variant in (("A", "vgg11"), ("A-LRN", "vgg11_lrn"))
+        },
+        paper={"A": 0.296, "A-LRN": 0.297},
+        rules=(Close("A", "A-LRN", _EQUAL),),
+        setting=_SETTING,
+        quick=_SMALL,
+    ),
+    _normalisation(
+        id="bn-faster",
+        where="Ioffe & Szegedy 2015, section 4.2.2 (a factor of 2.3 at the same rate)",
+        says="with batch normalisation, training reaches the same error in less than half the epochs",
+        runs={"plain": _constant("vgg11", 0.03), "normalised": _constant("vgg11_bn", 0.03)},
+        measure=functools.partial(targets.epochs_until, error=_TARGET),
+        bound=functools.partial(targets.never, error=_TARGET),
+        unit="epochs",
+        rules=(Less("normalised", "plain", factor=2),),
+        figure=curves.error_curves,
+    ),
+    _normalisation(
+        id="bn-higher-rates",
+        where="Ioffe & Szegedy 2015, section 3.3",
+        says="at ten times the learning rate the plain network fails and the normalised one learns",
+        runs={"plain": _constant("vgg11", 0.3), "normalised": _constant("vgg11_bn", 0.3)},
+        measure=final_test_error,
+        rules=(Less(0.85, "plain"), Less("normalised", 0.75)),
+    ),
+    _normalisation(
+        id="bn-initialisation",
+        where="Ioffe & Szegedy 2015, section 3.3",
+        says="from weights of a quarter the scale the plain network fails, and the normalised one loses nothing",
+        runs={
+            "plain": _constant("vgg11", 0.03),
+            "plain, a quarter": _constant("vgg11", 0.03, 0.25),
+            "normalised": _constant("vgg11_bn", 0.03),
+            "normalised, a quarter": _constant("vgg11_bn", 0.03, 0.25),
+        },
+        measure=final_test_error,
+        rules=(
+            Less("plain", "plain, a quarter"),
+            Less("normalised, a quarter", "plain, a quarter"),
+            Close("normalised", "normalised, a quarter", 0.05),
+        ),
+    ),
+]
