@@ -43,7 +43,7 @@ CLAIMS = [
     Claim(
         id="lenet5-mnist-train-error",
         where="LeCun 1998, section III-B",
-        says="its training error after 19 passes is 0.35%",
+        says="LeNet-5's training error after 19 passes is 0.35%",
         runs={"LeNet-5": _MNIST},
         measure=final_train_error,
         paper={"LeNet-5": 0.0035},
