@@ -66,9 +66,22 @@ def main() -> None:
         print(_record_fact(one), flush=True)
     if measured:
         print(_cost(measured, list(runs.values())), flush=True)
-    runner.run_all(list(runs.values()), slots)
-    for claim in measured:
-        print(_record(claim))
+    waiting = list(measured)
+
+    def record_measured() -> None:
+        """Records the claims all of whose runs are finished by now."""
+        for claim in list(waiting):
+            if all(runner.finished(runs[folder]) for folder in _folders(claim)):
+                waiting.remove(claim)
+                print(_record(claim), flush=True)
+
+    record_measured()
+    failures = runner.run_all(list(runs.values()), slots, record_measured)
+    if failures:
+        ids = ", ".join(claim.id for claim in waiting)
+        raise UserError(
+            f"{len(failures)} of {len(runs)} runs failed, so that there is no result for {ids}: {failures[0]}"
+        )
 
 
 def _jobs(claims: list[Claim]) -> dict[pathlib.Path, Job]:
@@ -105,8 +118,7 @@ def _cost(claims: list[Claim], jobs: list[Job]) -> str:
     seconds: dict[pathlib.Path, float] = {}
     needed: dict[str, set[pathlib.Path]] = {}
     for claim in claims:
-        folders = {_folder(run, claim, seed) for run in claim.runs.values() for seed in _seeds(claim)}
-        needed[claim.id] = folders & left
+        needed[claim.id] = _folders(claim) & left
         cost = plan.seconds_of_run(pathlib.Path(_RESULTS.value), claim, _SCALE.value)
         if cost is not None:
             seconds |= dict.fromkeys(needed[claim.id] - seconds.keys(), cost)
@@ -121,6 +133,11 @@ def _slots() -> int:
     if not _JOBS.value.isdecimal() or int(_JOBS.value) < 1:
         raise UserError(f"--jobs is {_JOBS.value!r}; expected 'auto' or a number of at least 1")
     return int(_JOBS.value)
+
+
+def _folders(claim: Claim) -> set[pathlib.Path]:
+    """The folders of all runs of a claim."""
+    return {_folder(run, claim, seed) for run in claim.runs.values() for seed in _seeds(claim)}
 
 
 def _seeds(claim: Claim) -> range:

@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent import futures
 
 from common.errors import UserError
 from common.processes import supervise
 from common.run import checkpoints, summary
+
+_HOPELESS = 3  # failed runs of a campaign in which none has ended well
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,80 +38,83 @@ def finished(job: Job) -> bool:
     return summary.exists(job.folder) and (not job.keeps or bool(checkpoints.steps(job.folder)))
 
 
-def run_all(jobs: Sequence[Job], slots: int = 0) -> None:
-    """Makes the runs that are not finished.
+def run_all(jobs: Sequence[Job], slots: int = 0, done: Callable[[], None] = lambda: None) -> list[str]:
+    """Makes the runs that are not finished; returns a line about each that failed, which the others do not mind.
 
     slots: how many at a time; 0 is one on each core of those pinned to one core, then the others, which use all cores,
-    one after the other. Raises UserError for a run that fails, when those beside it have ended.
+    one after the other. done: called after each run that has ended well. Raises UserError if the first runs all fail:
+    the reason is not in one of them.
     """
     left = [job for job in jobs if not finished(job)]
     for job in left:
         if summary.exists(job.folder):
             shutil.rmtree(job.folder)  # an earlier claim had no use for the checkpoints, and this one has
-    progress = _Progress(len(left))
+    campaign = _Campaign(len(left), done)
     if slots:
-        _in_pool(left, [None] * slots, progress)
-        return
+        _in_pool(left, [None] * slots, campaign)
+        return campaign.failures
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    _in_pool([job for job in left if job.one_core], cores or [None], progress)
-    _in_pool([job for job in left if not job.one_core], [None], progress)
+    _in_pool([job for job in left if job.one_core], cores or [None], campaign)
+    _in_pool([job for job in left if not job.one_core], [None], campaign)
+    return campaign.failures
 
 
-def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], progress: "_Progress") -> None:
+def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campaign") -> None:
     """Makes runs side by side, each on one of `cores`, None being all of them."""
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for core in cores:
         free.put(core)
 
-    def make(job: Job) -> None:
+    def make(job: Job) -> str:
         core = free.get()
         try:
-            _make(job, core, progress)
+            return _make(job, core, campaign)
         finally:
             free.put(core)
 
     with futures.ThreadPoolExecutor(len(cores)) as pool:
-        made = [pool.submit(make, job) for job in jobs]
+        made = {pool.submit(make, job): job for job in jobs}
         try:
-            for future in made:
-                future.result()
+            for future in futures.as_completed(made):
+                campaign.ends(made[future], future.result())
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
-                for process in set(progress.running):
+                for process in set(campaign.running):
                     process.terminate()  # the runs save and end
             raise
 
 
-def _make(job: Job, core: int | None, progress: "_Progress") -> None:
-    """Makes one run in its own process, with its output in `log.txt`."""
+def _make(job: Job, core: int | None, campaign: "_Campaign") -> str:
+    """Makes one run in its own process, with its output in `log.txt`; returns why it failed, '' if it did not."""
     job.folder.mkdir(parents=True, exist_ok=True)
     log = job.folder / "log.txt"
-    progress.starts(job, core)
+    campaign.starts(job, core)
     with log.open("w") as output:
         process, pipe = supervise.start(job.command, stdout=output, stderr=subprocess.STDOUT)
-        progress.running.add(process)
+        campaign.running.add(process)
         try:
             if core is not None:
                 os.sched_setaffinity(process.pid, {core})
             code = process.wait()
         finally:
-            progress.running.discard(process)
+            campaign.running.discard(process)
             os.close(pipe)
     if code:
         lines = log.read_text().strip().splitlines() or ["it printed nothing"]
-        raise UserError(f"a run ended with code {code}: {lines[-1]} (see {log})")
+        return f"a run ended with code {code}: {lines[-1].removeprefix('error: ')} (see {log})"
     if not job.keeps:
         shutil.rmtree(job.folder / checkpoints.FOLDER, ignore_errors=True)
-    progress.ends(job)
+    return ""
 
 
-class _Progress:
-    """The runs under way, and lines about what is left and when it will be done."""
+class _Campaign:
+    """The runs under way, those that failed, and lines about what is left and when it will be done."""
 
-    def __init__(self, total: int):
+    def __init__(self, total: int, done: Callable[[], None]):
         self.running: set[subprocess.Popen] = set()
-        self._total, self._done, self._started = total, 0, 0
+        self.failures: list[str] = []
+        self._total, self._ended, self._started, self._done = total, 0, 0, done
         self._start, self._lock = time.monotonic(), threading.Lock()
 
     def starts(self, job: Job, core: int | None) -> None:
@@ -119,12 +124,17 @@ class _Progress:
             where = "" if core is None else f" on core {core}"
             print(f"running {job.folder}{where}; {self._total - self._started} wait", flush=True)
 
-    def ends(self, job: Job) -> None:
-        """A run has ended well."""
-        with self._lock:
-            self._done += 1
-            left = self._total - self._done
-            seconds = (time.monotonic() - self._start) / self._done * left
-            end = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
-            when = f"; at this pace done at {end:%H:%M on %d %b}" if left else ""
-            print(f"finished {job.folder}: {self._done} of {self._total}{when}", flush=True)
+    def ends(self, job: Job, failure: str) -> None:
+        """A run has ended. UserError if all of the first ones failed."""
+        self._ended += 1
+        left = self._total - self._ended
+        seconds = (time.monotonic() - self._start) / self._ended * left
+        end = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
+        when = f"; at this pace done at {end:%H:%M on %d %b}" if left else ""
+        print(failure or f"finished {job.folder}: {self._ended} of {self._total}{when}", flush=True)
+        if not failure:
+            self._done()
+            return
+        self.failures.append(failure)
+        if len(self.failures) == self._ended == _HOPELESS:
+            raise UserError(failure)

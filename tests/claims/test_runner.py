@@ -1,0 +1,35 @@
+"""Many runs of one command: those that fail do not stop the others."""
+
+import sys
+
+import pytest
+
+from common.claims import runner
+from common.claims.runner import Job
+from common.errors import UserError
+
+_WELL = "import pathlib, sys; pathlib.Path(sys.argv[1], 'summary.json').write_text('{}')"
+_BADLY = "import sys; sys.exit('error: the loss is not finite at step 7')"
+
+
+def _job(folder, code):
+    return Job(folder, (sys.executable, "-c", code, str(folder)), one_core=True, keeps=False)
+
+
+def test_the_other_runs_go_on_when_one_fails(tmp_path, capsys):
+    jobs = [_job(tmp_path / name, code) for name, code in (("a", _WELL), ("b", _BADLY), ("c", _WELL), ("d", _WELL))]
+    ends = []
+    failures = runner.run_all(jobs, slots=1, done=lambda: ends.append([runner.finished(job) for job in jobs]))
+    assert failures == [f"a run ended with code 1: the loss is not finite at step 7 (see {tmp_path}/b/log.txt)"]
+    assert len(ends) == 3
+    assert ends[-1] == [True, False, True, True]
+    assert "finished" in capsys.readouterr().out
+    assert runner.run_all(jobs, slots=1) == failures  # what failed is tried again, and nothing else
+    assert capsys.readouterr().out.startswith(f"running {tmp_path}/b; 0 wait")
+
+
+def test_a_campaign_all_of_whose_runs_fail_ends(tmp_path):
+    jobs = [_job(tmp_path / str(number), _BADLY) for number in range(9)]
+    with pytest.raises(UserError, match="the loss is not finite at step 7"):
+        runner.run_all(jobs, slots=1)
+    assert len(list(tmp_path.iterdir())) <= 4
