@@ -90,16 +90,22 @@ def _jobs(claims: list[Claim]) -> dict[pathlib.Path, Job]:
     for claim in claims:
         for experiment in claim.runs.values():
             for seed in _seeds(claim):
-                folder = _folder(experiment, claim, seed)
-                before = runs.get(folder)
-                command = [sys.executable, "-m", experiment.module, f"--workdir={folder}"]
-                runs[folder] = Job(
-                    folder,
-                    (*command, *_flags(experiment, claim, seed)),
-                    one_core=experiment.one_core,
-                    keeps=claim.keeps or (before is not None and before.keeps),
-                )
+                _add(runs, _scaled(experiment, claim), seed, claim.keeps)
     return runs
+
+
+def _add(runs: dict[pathlib.Path, Job], experiment: Experiment, seed: int, keeps: bool) -> None:
+    """Adds a run, and the one that it starts from, to `runs`."""
+    if experiment.start:
+        _add(runs, experiment.start, seed, keeps=True)
+    folder = _path(experiment, seed)
+    runs[folder] = Job(
+        folder,
+        (sys.executable, "-m", experiment.module, f"--workdir={folder}", *_flags(experiment, seed)),
+        one_core=experiment.one_core,
+        keeps=keeps or (folder in runs and runs[folder].keeps),
+        after=_path(experiment.start, seed) if experiment.start else None,
+    )
 
 
 def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
@@ -141,7 +147,7 @@ def _folders(claim: Claim) -> set[pathlib.Path]:
 
 
 def _seeds(claim: Claim) -> range:
-    return range(_SEEDS.value or claim.seeds)
+    return range((_SEEDS.value or claim.seeds) * claim.members)
 
 
 def _listed(claim: Claim) -> str:
@@ -176,7 +182,12 @@ def _scaled(experiment: Experiment, claim: Claim) -> Experiment:
 
 
 def _folder(experiment: Experiment, claim: Claim, seed: int) -> pathlib.Path:
-    return pathlib.Path(_RUNS.value) / _scaled(experiment, claim).name() / f"seed{seed}"
+    return _path(_scaled(experiment, claim), seed)
+
+
+def _path(experiment: Experiment, seed: int) -> pathlib.Path:
+    """The folder of a run of an experiment at its scale."""
+    return pathlib.Path(_RUNS.value) / experiment.name() / f"seed{seed}"
 
 
 def _given() -> dict[str, str]:
@@ -185,9 +196,10 @@ def _given() -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-def _flags(experiment: Experiment, claim: Claim, seed: int) -> list[str]:
+def _flags(experiment: Experiment, seed: int) -> list[str]:
     where = [f"--config.data.{name}={value}" for name, value in _given().items()]
-    return [*_scaled(experiment, claim).flags(), f"--config.seed={seed}", *where]
+    start = [f"--config.init.checkpoint={_path(experiment.start, seed)}"] if experiment.start else []
+    return [*experiment.flags(), f"--config.seed={seed}", *where, *start]
 
 
 def _record_fact(one: Fact) -> str:
@@ -208,7 +220,7 @@ def _record(claim: Claim) -> str:
     """Writes the claim's result and picture, and returns the result as a line of text."""
     folders = {name: [_folder(run, claim, seed) for seed in _seeds(claim)] for name, run in claim.runs.items()}
     result = results.of_runs(claim, folders, _SCALE.value)
-    result["commands"] = {name: _command(run, claim) for name, run in claim.runs.items()}
+    result["commands"] = {name: _command(_scaled(run, claim)) for name, run in claim.runs.items()}
     name = claim.id + plan.SUFFIXES[_SCALE.value] + (plan.PRELIMINARY if result["preliminary"] else "")
     result["figure"] = f"{name}.png" if claim.figure else None
     path = pathlib.Path(_RESULTS.value)
@@ -222,13 +234,15 @@ def _record(claim: Claim) -> str:
     return f"{claim.id}: {result['verdict']}{few}: {said}"
 
 
-def _command(experiment: Experiment, claim: Claim) -> str:
-    """The command that repeats a run elsewhere, without this machine's folders."""
-    options = [shlex.quote(option) for option in _scaled(experiment, claim).flags()]
+def _command(experiment: Experiment) -> str:
+    """The commands that repeat a run elsewhere, without this machine's folders."""
+    options = [shlex.quote(option) for option in experiment.flags()]
     if _SOURCE.value:
         kind, _, name = _SOURCE.value.partition(":")
         options.append(f"--config.data.source={kind}:{'PATH' if kind == 'folder' else name}")
-    return " ".join([f"python -m {experiment.module}", *options, "--config.seed=SEED"])
+    before = f"{_command(experiment.start)} --workdir=START && " if experiment.start else ""
+    start = ["--config.init.checkpoint=START"] if experiment.start else []
+    return before + " ".join([f"python -m {experiment.module}", *options, "--config.seed=SEED", *start])
 
 
 if __name__ == "__main__":

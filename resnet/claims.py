@@ -1,6 +1,6 @@
 """The ResNet paper's claims about CIFAR-10, and how they are measured here."""
 
-from common.claims import curves
+from common.claims import curves, views
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
 from common.claims.verdicts import Agrees, Less, falling
 from resnet import measures
@@ -122,6 +122,19 @@ CLAIMS = [
         unit="sd",
         rules=(Less("ResNet-20", "plain-20"),),
         seeds=5,
+        quick=_SMALL,
+        short=_SMALL_SHORT,
+        keeps=True,
+    ),
+    Claim(
+        id="resnet-ensemble-helps",
+        where="He 2016, Table 5 (six networks on ImageNet: 3.57% top-5 error)",
+        says="the mean probabilities of three networks have a lower error than one network",
+        runs={"gain": _shortcut("A")},
+        measure=views.ensemble_gain,
+        rules=(Less(0.0, "gain"),),
+        members=3,
+        setting="three networks of 20 layers on CIFAR-10",
         quick=_SMALL,
         short=_SMALL_SHORT,
         keeps=True,

@@ -3,6 +3,7 @@
 The papers' numbers are for ImageNet, so only comparisons are tested here. At `--scale=paper` the networks are whole.
 """
 
+import dataclasses
 import functools
 
 from common.claims import curves, targets
@@ -80,6 +81,13 @@ CLAIMS = [
         runs={"A": _vgg("vgg11_bn"), "B": _vgg("vgg13_bn"), "D": _vgg("vgg16_bn")},
         paper={"A": 0.296, "B": 0.287, "D": 0.27},
         rules=falling("A", "B", "D"),
+    ),
+    _comparison(
+        id="vgg-pretraining-from-a",
+        where="Simonyan & Zisserman 2014, section 3.1, and its note on Glorot's initial weights",
+        says="from Glorot's initial weights, D is as good as from layers of a trained A: pre-training is not needed",
+        runs={"random": _vgg("vgg16_bn"), "from A": dataclasses.replace(_vgg("vgg16_bn"), start=_vgg("vgg11_bn"))},
+        rules=(Close("random", "from A", _EQUAL),),
     ),
     _comparison(
         id="vgg-3x3-vs-1x1",

@@ -5,6 +5,7 @@ A package beside `common` lists its own in `claims.py` as `CLAIMS`; `python -m c
 
 import dataclasses
 import pathlib
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -23,7 +24,8 @@ Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's fol
 class Experiment:
     """A config file and the options to change in it, by their path: {'train.length': '5 epochs'}.
 
-    module: the command that makes the run. one_core: whether its steps are too small to share between cores, so that
+    module: the command that makes the run. start: the experiment from whose run, of the same seed, this one takes its
+    initial weights. one_core: whether its steps are too small to share between cores, so that
     runs side by side, each on its own core, are done sooner than one after the other.
     """
 
@@ -31,10 +33,12 @@ class Experiment:
     changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     module: str = "common.main"
     one_core: bool = False
+    start: "Experiment | None" = None
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Experiment":
-        """The experiment with more options changed."""
-        return dataclasses.replace(self, changes={**self.changes, **changes})
+        """The experiment with more options changed, in the run that it starts from as well."""
+        start = self.start and self.start.with_changes(changes)
+        return dataclasses.replace(self, changes={**self.changes, **changes}, start=start)
 
     def flags(self) -> list[str]:
         """The experiment as command-line flags of its command."""
@@ -44,7 +48,8 @@ class Experiment:
         """A folder name that is different for each experiment."""
         path, _, argument = self.config.partition(":")
         changes = [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(self.changes.items())]
-        name = "_".join([pathlib.Path(path).stem, *filter(None, [argument]), *changes])
+        start = [f"start={zlib.crc32(self.start.name().encode()):08x}"] if self.start else []  # whole, it is too long
+        name = "_".join([pathlib.Path(path).stem, *filter(None, [argument]), *changes, *start])
         return "".join(letter if letter.isalnum() or letter in "=._-" else "-" for letter in name)
 
 
@@ -56,7 +61,9 @@ class Claim(Statement):
     all that has to be true of the numbers, written before the runs.
     paper: the paper's number for each run that has one. data: the dataset that the paper's numbers are of, if one of
     the rules compares ours with them; on other data that is not decidable.
-    seeds: the number of runs of each experiment; random: False if the runs do not depend on their seed.
+    seeds: how many numbers each experiment gives, each of another seed. members: the runs that one number is read off
+    together, as of an ensemble; `measure` then takes the list of their folders. random: False if the runs do not depend
+    on their seed.
     setting: the data and the schedule, where they are not the paper's.
     quick: options to change at `--scale=quick`, None if no short run can show the claim; short: the share of the whole
     schedule that those runs have, and what they cannot show.
@@ -66,12 +73,13 @@ class Claim(Statement):
     """
 
     runs: Mapping[str, Experiment]
-    measure: Callable[[pathlib.Path], float]
+    measure: Callable[[Any], float]
     rules: tuple[Rule, ...]
     paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
     data: str = ""
     unit: str = "%"
     seeds: int = 3
+    members: int = 1
     random: bool = True
     setting: str = ""
     quick: Mapping[str, Any] | None = None

@@ -52,7 +52,7 @@ def seconds_of_run(folder: pathlib.Path, claim: Claim, scale: str) -> float | No
     result = recorded(folder, claim, scale)
     if result is None or "run_seconds" not in result:
         return None
-    return result["run_seconds"] / sum(map(len, result["values"].values()))
+    return result["run_seconds"] / (claim.members * sum(map(len, result["values"].values())))
 
 
 def in_words(runs: int, left: int, seconds: float, unknown: int) -> str:

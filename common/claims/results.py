@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import math
+import pathlib
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -22,7 +23,7 @@ UNDECIDABLE = "not decidable on this data"
 
 def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
     """The result of a claim from its finished runs. scale: 'paper', or 'quick' for the claim's short schedule."""
-    values = {name: [claim.measure(folder) for folder in found] for name, found in folders.items()}
+    values = {name: _numbers(claim, found) for name, found in folders.items()}
     bounds = {name: any(map(claim.bound, found)) for name, found in folders.items()}
     summaries = [summary.read(folder) for found in folders.values() for folder in found]
     first = next(iter(folders.values()))
@@ -34,6 +35,14 @@ def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
         "environment": summaries[0]["environment"],
         "date": datetime.date.today().isoformat(),
     }
+
+
+def _numbers(claim: Claim, folders: Sequence[pathlib.Path]) -> list[float]:
+    """A claim's numbers from the finished runs of one of its experiments."""
+    if claim.members == 1:
+        return [claim.measure(folder) for folder in folders]
+    starts = range(0, len(folders), claim.members)
+    return [claim.measure(list(folders[start : start + claim.members])) for start in starts]
 
 
 def of_values(

@@ -24,13 +24,14 @@ class Job:
     """A run to make: its folder and its command.
 
     one_core: whether it is to be pinned to one core, with others beside it. keeps: whether its checkpoints are read
-    after it, and stay.
+    after it, and stay. after: the folder of the run that has to be finished before it.
     """
 
     folder: pathlib.Path
     command: tuple[str, ...]
     one_core: bool
     keeps: bool
+    after: pathlib.Path | None = None
 
 
 def finished(job: Job) -> bool:
@@ -50,13 +51,20 @@ def run_all(jobs: Sequence[Job], slots: int = 0, done: Callable[[], None] = lamb
         if summary.exists(job.folder):
             shutil.rmtree(job.folder)  # an earlier claim had no use for the checkpoints, and this one has
     campaign = _Campaign(len(left), done)
+    while ready := [job for job in left if job.after is None or summary.exists(job.after)]:
+        _in_pools(ready, slots, campaign)
+        left = [job for job in left if job not in ready]
+    return [*campaign.failures, *(f"{job.folder} starts from a run that is not finished" for job in left)]
+
+
+def _in_pools(jobs: Sequence[Job], slots: int, campaign: "_Campaign") -> None:
+    """Makes runs none of which waits for another."""
     if slots:
-        _in_pool(left, [None] * slots, campaign)
-        return campaign.failures
+        _in_pool(jobs, [None] * slots, campaign)
+        return
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-    _in_pool([job for job in left if job.one_core], cores or [None], campaign)
-    _in_pool([job for job in left if not job.one_core], [None], campaign)
-    return campaign.failures
+    _in_pool([job for job in jobs if job.one_core], cores or [None], campaign)
+    _in_pool([job for job in jobs if not job.one_core], [None], campaign)
 
 
 def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campaign") -> None:

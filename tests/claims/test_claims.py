@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import types
 
 import pytest
 from absl import flags
@@ -108,6 +109,24 @@ def test_the_scale_is_part_of_the_verdict(scale, errors, expected):
     assert result["verdict"] == expected
     assert result["preliminary"] == (len(errors) < claim.seeds)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_number_of_an_ensemble_is_read_off_several_runs(monkeypatch):
+    summaries = {"images_per_second": 1.0, "peak_memory_bytes": 1, "seconds": {"train": 2.0}, "environment": {}}
+    monkeypatch.setattr(results.summary, "read", lambda folder: summaries)
+    monkeypatch.setattr(results.workdir, "load_info", lambda folder: types.SimpleNamespace(name="digits"))
+
+    def total(folders):
+        return float(sum(int(folder.name) for folder in folders))
+
+    claim = claims.Claim(
+        id="sums", where="here", says="sums", runs={}, measure=total, rules=(Less(0.0, "sum"),), seeds=3, members=2
+    )
+    result = results.of_runs(claim, {"sum": [pathlib.Path(str(number)) for number in range(1, 7)]}, "paper")
+    assert result["values"] == {"sum": [3, 7, 11]}
+    assert result["seeds"] == [0, 1, 2]
+    assert result["run_seconds"] == 12
+    assert not result["preliminary"]
 
 
 def test_a_papers_number_is_not_compared_with_errors_on_other_data():

@@ -22,6 +22,8 @@ def config_of(experiment):
     module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
     config = module.get_config(*filter(None, [argument]))
     config.update_from_flattened_dict(dict(experiment.changes))
+    if experiment.start:
+        config.init.checkpoint = experiment.start.name()
     return config
 
 

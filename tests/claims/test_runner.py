@@ -12,8 +12,8 @@ _WELL = "import pathlib, sys; pathlib.Path(sys.argv[1], 'summary.json').write_te
 _BADLY = "import sys; sys.exit('error: the loss is not finite at step 7')"
 
 
-def _job(folder, code):
-    return Job(folder, (sys.executable, "-c", code, str(folder)), one_core=True, keeps=False)
+def _job(folder, code, after=None):
+    return Job(folder, (sys.executable, "-c", code, str(folder)), one_core=True, keeps=False, after=after)
 
 
 def test_the_other_runs_go_on_when_one_fails(tmp_path, capsys):
@@ -26,6 +26,20 @@ def test_the_other_runs_go_on_when_one_fails(tmp_path, capsys):
     assert "finished" in capsys.readouterr().out
     assert runner.run_all(jobs, slots=1) == failures  # what failed is tried again, and nothing else
     assert capsys.readouterr().out.startswith(f"running {tmp_path}/b; 0 wait")
+
+
+def test_a_run_waits_for_the_one_it_starts_from(tmp_path):
+    needs = f"import pathlib; assert pathlib.Path({str(tmp_path / 'first')!r}, 'summary.json').exists(); {_WELL}"
+    jobs = [
+        _job(tmp_path / "second", needs, after=tmp_path / "first"),
+        _job(tmp_path / "first", _WELL),
+        _job(tmp_path / "orphan", needs, after=tmp_path / "fails"),
+        _job(tmp_path / "fails", _BADLY),
+    ]
+    failures = runner.run_all(jobs, slots=2)
+    assert [runner.finished(job) for job in jobs] == [True, True, False, False]
+    assert failures[-1] == f"{tmp_path}/orphan starts from a run that is not finished"
+    assert not (tmp_path / "orphan").exists()
 
 
 def test_a_campaign_all_of_whose_runs_fail_ends(tmp_path):

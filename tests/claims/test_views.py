@@ -1,6 +1,10 @@
-"""The error that a test protocol saves."""
+"""The error that several views, or several networks, save."""
+
+import dataclasses
+import pathlib
 
 import jax
+import numpy as np
 import optax
 import pytest
 
@@ -15,7 +19,9 @@ from common.run import trained
 from tests import networks
 
 
-def test_the_gain_is_the_error_of_the_centre_less_that_of_all_views(monkeypatch, tmp_path):
+@pytest.fixture
+def run():
+    """A small network with random weights and 90 digits to test it with."""
     config = config_lib.base(models.section("alexnet", "small", widths=(4, 4, 4, 4, 4), fc_width=8))
     config.data.update({"resize": 24, "crop": 16, "holdout": 0.05})
     config.mesh.devices = 1
@@ -23,9 +29,25 @@ def test_the_gain_is_the_error_of_the_centre_less_that_of_all_views(monkeypatch,
     classifier = models.make_classifier(config.model, info)
     variables = networks.state(classifier, optax.sgd(0.1)).variables()
     variables = jax.tree.map(lambda leaf: leaf if leaf.ndim > 1 else 0 * leaf, variables)  # images decide, not biases
-    run = trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
+    return trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
+
+
+def test_the_gain_is_the_error_of_the_centre_less_that_of_all_views(run, monkeypatch, tmp_path):
     monkeypatch.setattr(trained, "load", lambda folder: run)
-    single = trained.predictions(run, datasets.load_test(config.data)).error
+    single = trained.predictions(run, datasets.load_test(run.config.data)).error
     several = measure.errors(measure.score(run, catalogue.passes(run, "ten_crop")))["top1_error"]
     assert abs(single - several) > 0.005  # one of the 90 images, at least
     assert views.gain(tmp_path, "ten_crop") == pytest.approx(single - several, abs=1e-6)
+
+
+def test_the_gain_of_an_ensemble_is_the_mean_error_less_that_of_the_mean_probabilities(run, monkeypatch):
+    wrong = jax.tree.map(lambda leaf: -leaf, run.variables)
+    runs = {pathlib.Path("first"): run, pathlib.Path("second"): dataclasses.replace(run, variables=wrong)}
+    monkeypatch.setattr(trained, "load", runs.get)
+    scores = [measure.score(one, catalogue.passes(one, "single")) for one in runs.values()]
+    mean = np.mean([np.exp(score.log_probabilities) for score in scores], axis=0)
+    alone = [np.mean(score.log_probabilities.argmax(-1) != score.labels) for score in scores]
+    together = np.mean(mean.argmax(-1) != scores[0].labels)
+    assert views.ensemble_gain(list(runs)) == pytest.approx(np.mean(alone) - together, abs=1e-6)
+    assert views.ensemble_gain([pathlib.Path("first")] * 2) == 0
+    assert abs(np.mean(alone) - together) > 0.005
