@@ -88,16 +88,16 @@ def counts(evidence: Evidence) -> dict[str, int]:
 
 
 def strongest(evidence: Evidence, most: int) -> list[Result]:
-    """The decided results that rest on the most runs, full schedules first: of each package one, then a second, ..."""
+    """The decided results that rest on the most runs, full schedules first: of each paper one, then a second, ..."""
     decided = (
         result for result in _best(evidence).values() if result["verdict"] not in _OPEN and not result["preliminary"]
     )
     taken: collections.Counter[str] = collections.Counter()
     rounds = []
     for result in sorted(decided, key=_strength, reverse=True):
-        package = evidence.packages[result["claim"]]
-        rounds.append((taken[package], result))
-        taken[package] += 1
+        paper = result["where"].partition(",")[0]
+        rounds.append((taken[paper], result))
+        taken[paper] += 1
     return [result for _, result in sorted(rounds, key=lambda pair: pair[0])][:most]
 
 

@@ -40,6 +40,7 @@ ZIP = {
 SHORT = {
     **RESULT,
     "claim": "resnet-depth",
+    "where": "He 2016, section 4.2",
     "scale": "quick",
     "short": "a tenth",
     "setting": "small maps",
