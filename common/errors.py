@@ -19,11 +19,16 @@ class UserError(Exception):
     """A mistake in a config, a dataset, an image or a work directory, with what was expected instead."""
 
 
+_MOST_NAMES = 60  # in one line
+
+
 def unknown(kind: str, name: object, known: Iterable[object]) -> UserError:
-    """The error for a name that does not exist, with the names that do and the nearest of them."""
+    """The error for a name that does not exist, with the nearest that does and, unless they are many, all of them."""
     names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
+    if len(names) > _MOST_NAMES:
+        return UserError(f"unknown {kind} '{name}'{hint} ({len(names)} are known)")
     return UserError(f"unknown {kind} '{name}'{hint} (known: {', '.join(names) or 'none'})")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from common.run import metrics, trained
 from tests.runs import DIGITS, refused, run, start
+from tests.slow import rest_slow
 
 LENGTH = ("--config.train.length=1500steps", "--config.checkpoint.every=125steps", "--config.evaluate.every=250steps")
 
@@ -39,26 +40,21 @@ def wait_for_checkpoint(folder, process, timeout=120):
         time.sleep(0.05)
 
 
-def test_killed_at_random_moments_it_ends_with_the_same_bits(unbroken, tmp_path):
+@pytest.mark.parametrize("kills", rest_slow([1, 4]))
+def test_killed_at_random_moments_it_ends_with_the_same_bits(kills, unbroken, tmp_path):
     rng = random.Random(0)
-    kills = 0
-    while True:
+    for number in range(kills):
         process = start(*DIGITS, *LENGTH, f"--workdir={tmp_path}")
-        if kills < 2:
-            # Anywhere from the imports to just after the first saves.
-            time.sleep(rng.uniform(1.0, 3.0))
-            if kills % 2:
-                wait_for_checkpoint(tmp_path, process)
-                time.sleep(rng.uniform(0.0, 0.5))
-        if kills < 2 and process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            kills += 1
-            continue
-        output, errors = process.communicate(timeout=200)
-        assert process.returncode == 0, errors
-        break
-    assert kills == 2
+        if number % 2 == 0:
+            wait_for_checkpoint(tmp_path, process)
+            time.sleep(rng.uniform(0.0, 0.5))
+        else:
+            time.sleep(rng.uniform(1.0, 3.0))  # anywhere from the imports to just after the first saves
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    process = start(*DIGITS, *LENGTH, f"--workdir={tmp_path}")
+    _, errors = process.communicate(timeout=200)
+    assert process.returncode == 0, errors
     np.testing.assert_array_equal(parameters(tmp_path), parameters(unbroken))
     ours, theirs = metrics.read(tmp_path, "test"), metrics.read(unbroken, "test")
     assert [(r["step"], r["error"], r["loss"]) for r in ours] == [(r["step"], r["error"], r["loss"]) for r in theirs]
