@@ -71,7 +71,9 @@ def of_values(
             for name, found in values.items()
         },
         "values": {name: list(found) for name, found in values.items()},
-        "rules": [_as_json(found) for found in judged],
+        "rules": [
+            {"rule": rule.text(claim.unit), **_as_json(found)} for rule, found in zip(claim.rules, judged, strict=True)
+        ],
         "verdict": plain if scale == "paper" or not decidable else _SHORT[plain],
         "short": "" if scale == "paper" else claim.short,
         "seeds": list(range(seeds)),

@@ -27,7 +27,6 @@ class Judgement:
     is known of the spread, unless nothing in the runs is random.
     """
 
-    rule: str
     difference: float
     low: float
     high: float
@@ -42,6 +41,10 @@ class Rule(Protocol):
 
     def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
         """The rule's verdict. random: whether the runs depend on their seed."""
+        ...
+
+    def text(self, unit: str) -> str:
+        """The rule in words, its numbers in the claim's unit."""
         ...
 
 
@@ -86,9 +89,12 @@ class Agrees:
             verdict = "undecided"
         if bounds.get(self.run):
             verdict = "worse" if low > 0 else "undecided"
+        return Judgement(difference, low, high, level, len(differences), verdict)
+
+    def text(self, unit: str) -> str:
+        """The rule in words."""
         sampled = f", whose {self.examples:,} test examples count" if self.examples else ""
-        rule = f"{self.run} within {self.margin:.4g} of the paper's {self.paper:.4g}{sampled}"
-        return Judgement(rule, difference, low, high, level, len(differences), verdict)
+        return f"{self.run} within {_margin(self.margin, unit)} of the paper's {_number(self.paper, unit)}{sampled}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +118,13 @@ class Less:
         verdict = "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
         if verdict == "holds" and bounds.get(str(self.less)) or verdict != "holds" and bounds.get(str(self.more)):
             verdict = "undecided"
+        return Judgement(difference, low, high, level, n, verdict)
+
+    def text(self, unit: str) -> str:
+        """The rule in words."""
         times = "" if self.factor == 1 else f"{self.factor:g} times "
-        return Judgement(f"{times}{self.less} below {self.more}", difference, low, high, level, n, verdict)
+        less, more = (side if isinstance(side, str) else _number(side, unit) for side in (self.less, self.more))
+        return f"{times}{less} below {more}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,8 +144,11 @@ class Close:
         verdict = "holds" if inside else "does not hold" if outside else "undecided"
         if bounds.get(self.first) or bounds.get(self.second):
             verdict = "undecided"
-        rule = f"{self.first} and {self.second} within {self.margin:.4g}"
-        return Judgement(rule, difference, low, high, level, len(differences), verdict)
+        return Judgement(difference, low, high, level, len(differences), verdict)
+
+    def text(self, unit: str) -> str:
+        """The rule in words."""
+        return f"{self.first} and {self.second} within {_margin(self.margin, unit)}"
 
 
 def falling(*runs: str) -> tuple[Less, ...]:
@@ -169,3 +183,11 @@ def _mean_and_half_width(values: Sequence[float], level: float, random: bool) ->
         return mean, math.inf
     quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
     return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
+def _number(value: float, unit: str) -> str:
+    return f"{100 * value:.4g}%" if unit == "%" else f"{value:.4g}"
+
+
+def _margin(value: float, unit: str) -> str:
+    return f"{100 * value:.4g} points" if unit == "%" else f"{value:.4g}"

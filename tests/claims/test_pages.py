@@ -10,7 +10,7 @@ from common.claims.evidence import Evidence
 from common.errors import UserError
 from tests.runs import ROOT
 
-RULE = {"rule": "LeNet-5 within 0.002 of the paper's 0.0095", "difference": 0.0001, "low": -0.0009, "high": 0.0011}
+RULE = {"rule": "LeNet-5 within 0.2 points of the paper's 0.95%", "difference": 0.0001, "low": -0.0009, "high": 0.0011}
 RESULT = {
     "claim": "lenet5-mnist-error",
     "where": "LeCun 1998, section III-B",
@@ -99,7 +99,7 @@ def filled(line, measured=(), facts=(), place="RESULTS.md"):
 def test_a_claim_in_full_has_its_verdict_rules_numbers_command_and_cost():
     text = filled("<!-- claims: lenet -->", [RESULT, SHORT], [FACT, WRONG])
     assert "### `lenet5-mnist-error`\nLeNet-5 reaches 0.95% (LeCun 1998, section III-B)\n\n**agrees**\n" in text
-    assert "- LeNet-5 within 0.002 of the paper's 0.0095: +0.01 [-0.09, +0.11] points, n = 3: agrees\n" in text
+    assert "- LeNet-5 within 0.2 points of the paper's 0.95%: +0.01 [-0.09, +0.11] points, n = 3: agrees\n" in text
     assert "| mnist | paper | ours |\n|---|---|---|\n| LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) |\n" in text
     assert "`python -m common.reproduce --claims=lenet5-mnist-error`: 10 minutes of runs, 1 x cpu (AMD EPYC, 2" in text
     assert "resnet" not in text

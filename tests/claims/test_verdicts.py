@@ -92,3 +92,17 @@ def test_a_claim_holds_if_all_its_rules_do(parts, whole):
 def test_a_margin_that_nothing_could_meet_is_refused():
     with pytest.raises(ValueError, match="never be met"):
         Agrees("a", 0.05, margin=0.005, examples=2007)
+
+
+@pytest.mark.parametrize(
+    ("rule", "unit", "text"),
+    [
+        (Agrees("net", 0.05, margin=0.015, examples=2007), "%", "net within 1.5 points of the paper's 5%, whose 2,007"),
+        (Less("net", 0.75), "%", "net below 75%"),
+        (Less("ReLU", "tanh", factor=3), "epochs", "3 times ReLU below tanh"),
+        (Close("first", "second", 0.01), "%", "first and second within 1 points"),
+        (Close("first", "second", 0.01), "MSE", "first and second within 0.01"),
+    ],
+)
+def test_a_rule_says_its_numbers_in_the_claims_unit(rule, unit, text):
+    assert rule.text(unit).startswith(text)
