@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from common import models
-from common.anatomy import layer_table
+from common.anatomy import layer_table, networks
 from common.errors import UserError
 from common.nn.losses import cross_entropy
 from googlenet import model, paper
@@ -186,10 +186,11 @@ def test_smallest_image(variant, changes, smallest):
             _classifier(variant, smallest - 1, **changes)
 
 
-def test_one_pixel_less_would_not_fill_the_auxiliary_window():
-    module = model.GoogLeNet(num_classes=5)
-    with pytest.raises((ValueError, TypeError, ZeroDivisionError)):
-        layer_table.variables(module, (78, 78, 3))
+@pytest.mark.parametrize(("side", "positions"), [(79, 5), (78, 4)])
+def test_one_pixel_less_would_not_fill_the_auxiliary_window_of_5x5(side, positions):
+    rows = networks.rows("googlenet", "googlenet", side, auxiliary=False)
+    for name in model.AUXILIARY:
+        assert rows[f"inception_{name}"].output_shape[:2] == (positions, positions)
 
 
 def test_wrong_fields_are_one_line():
