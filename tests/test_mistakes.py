@@ -188,6 +188,7 @@ launch.run(main)
 """
 
 
+@pytest.mark.slow  # a checkpoint that cannot be written is tested above; this one leaves threads of Orbax waiting
 def test_a_run_whose_checkpoints_folder_vanishes_ends(tmp_path):
     """Orbax's threads go on waiting for a folder that cannot be made."""
     command = [sys.executable, "-c", STUCK]

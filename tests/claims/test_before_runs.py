@@ -50,6 +50,7 @@ def test_the_list_shows_seeds_data_costs_and_what_is_preliminary(results, monkey
     assert svm.endswith("[not recorded]")
 
 
+@pytest.mark.slow  # a process for the end of a pipe
 def test_a_reader_that_leaves_ends_the_list_without_a_word():
     process = start("--list", module="common.reproduce")
     process.stdout.close()

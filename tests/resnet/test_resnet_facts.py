@@ -12,6 +12,7 @@ from common.errors import UserError
 from common.training import state
 from resnet import paper
 from resnet.model import VARIANTS, network, weighted_layers
+from tests.slow import rest_slow
 
 CIFAR = {20: 3, 32: 5, 44: 7, 56: 9, 110: 18, 1202: 200}
 # Parameters with shortcut options A (and plain), B and C, and 1,000 classes.
@@ -57,7 +58,7 @@ def multiply_adds(variant, **changes):
     return sum(layer_table.multiply_adds(module.apply, shapes(module), images_for(module)).values())
 
 
-@pytest.mark.parametrize("depth", IMAGENET)
+@pytest.mark.parametrize("depth", rest_slow(IMAGENET))
 def test_imagenet_parameters_by_shortcut_option(depth):
     # Scanned blocks, of which one is traced, have the same parameters: see below.
     assert tuple(parameters(f"resnet{depth}", shortcut=option, scan="on") for option in "ABC") == IMAGENET[depth]
