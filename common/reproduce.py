@@ -167,14 +167,10 @@ def _listed_fact(one: Fact) -> str:
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    few = f"preliminary ({_number_of(result['seeds'], 'seed')}): " if result["preliminary"] else ""
+    few = f"preliminary ({plan.number(len(result['seeds']), 'seed')}): " if result["preliminary"] else ""
     seconds = result.get("run_seconds")
     cost = "cost not recorded" if seconds is None else f"{plan.duration(seconds)} of runs"
     return f"{few}{result['verdict']}, {cost}"
-
-
-def _number_of(things: list, name: str) -> str:
-    return f"{len(things)} {name}{'' if len(things) == 1 else 's'}"
 
 
 def _scaled(experiment: Experiment, claim: Claim) -> Experiment:

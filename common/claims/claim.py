@@ -25,8 +25,8 @@ class Experiment:
     """A config file and the options to change in it, by their path: {'train.length': '5 epochs'}.
 
     module: the command that makes the run. start: the experiment from whose run, of the same seed, this one takes its
-    initial weights. one_core: whether its steps are too small to share between cores, so that
-    runs side by side, each on its own core, are done sooner than one after the other.
+    initial weights. one_core: whether its steps are too small to share between cores, so that runs side by side, each
+    on its own core, are done sooner than one after the other.
     """
 
     config: str
@@ -114,5 +114,4 @@ def final_train_error(folder: pathlib.Path) -> float:
 
 def all_claims() -> dict[str, Claim]:
     """The claims of every package that has some, by id."""
-    packages = cast(dict[str, list[Claim]], statement.declared()["claims"])
-    return {claim.id: claim for claims in packages.values() for claim in claims}
+    return cast(dict[str, Claim], statement.by_id("claims"))

@@ -10,7 +10,7 @@ from typing import Any
 from common.claims import results, statement
 from common.claims.claim import all_claims
 from common.claims.fact import all_facts, path_of
-from common.claims.statement import package_of
+from common.errors import UserError
 
 Result = dict[str, Any]
 
@@ -51,17 +51,17 @@ def read(folder: pathlib.Path) -> Evidence:
     places = {name: place for place, name in enumerate([*claims, *facts])}
     measured = load(folder, "claim")
     exact = load(path_of(folder, "").parent, "fact")
+    packages = statement.packages()
     for name in [*(result["claim"] for result in measured), *(result["fact"] for result in exact)]:
-        package_of(name)
+        if name not in packages:
+            raise UserError(
+                f"no claim or fact is called '{name}': its package lacks a library, or the result in `results` is to "
+                "be removed"
+            )
     return Evidence(
         sorted(measured, key=lambda result: places[result["claim"]]),
         sorted(exact, key=lambda result: places[result["fact"]]),
-        {
-            one.id: package
-            for packages in statement.declared().values()
-            for package, statements in packages.items()
-            for one in statements
-        },
+        packages,
         {claim.id: claim.shows for claim in claims.values()},
     )
 

@@ -83,8 +83,7 @@ def relative_difference(ours: Array | np.ndarray, theirs: Array | np.ndarray) ->
 
 def all_facts() -> dict[str, Fact]:
     """The facts of every package that has some, by id."""
-    packages = cast(dict[str, list[Fact]], statement.declared()["facts"])
-    return {fact.id: fact for facts in packages.values() for fact in facts}
+    return cast(dict[str, Fact], statement.by_id("facts"))
 
 
 def _plain(value: Any) -> float:

@@ -192,7 +192,7 @@ def _values(result: Result, name: str) -> str:
     ours, unit = result["ours"][name], result["unit"]
     paper = result["paper"].get(name)
     spread = "" if ours["std"] is None else f" ± {_measured(ours['std'], unit)}"
-    seeds = f"{len(result['seeds'])} seed{'s' if len(result['seeds']) > 1 else ''}"
+    seeds = plan.number(len(result["seeds"]), "seed")
     bound = "at least " if ours.get("at_least") else ""
     theirs = "-" if paper is None else _measured(paper, unit)
     return f"{theirs} | {bound}{_measured(ours['mean'], unit)}{spread} ({seeds})"

@@ -61,12 +61,12 @@ def in_words(runs: int, left: int, seconds: float, unknown: int) -> str:
     runs, left: how many there are, and how many are to be made. seconds: the cost of the latter, as far as recorded;
     unknown: the claims of which it is not.
     """
-    said = f"{_number(runs, 'run')}, {runs - left} finished"
+    said = f"{number(runs, 'run')}, {runs - left} finished"
     if not left:
         return said
     if not seconds:
-        return f"{said}; no recorded result tells how long the {_number(left, 'run')} left will take"
-    without = f"; {_number(unknown, 'claim')} without a recorded cost" if unknown else ""
+        return f"{said}; no recorded result tells how long the {number(left, 'run')} left will take"
+    without = f"; {number(unknown, 'claim')} without a recorded cost" if unknown else ""
     return f"{said}; one after the other, those left take about {duration(seconds)}{without}"
 
 
@@ -77,7 +77,8 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
-def _number(count: int, name: str) -> str:
+def number(count: int, name: str) -> str:
+    """A count of things, '1 run' or '2 runs'."""
     return f"{count} {name}{'' if count == 1 else 's'}"
 
 

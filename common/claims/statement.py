@@ -47,12 +47,16 @@ def declared() -> dict[str, dict[str, list[Statement]]]:
     return found
 
 
-def package_of(name: str) -> str:
-    """The package that declares the statement of this id; UserError if none that is installed does."""
-    for packages in declared().values():
-        for package, statements in packages.items():
-            if any(statement.id == name for statement in statements):
-                return package
-    raise UserError(
-        f"no claim or fact is called '{name}': its package lacks a library, or the result in `results` is to be removed"
-    )
+def by_id(kind: str) -> dict[str, Statement]:
+    """The statements of a kind, 'claims' or 'facts', by id."""
+    return {one.id: one for statements in declared()[kind].values() for one in statements}
+
+
+def packages() -> dict[str, str]:
+    """The package that declares each statement, by the statement's id."""
+    return {
+        one.id: package
+        for declaring in declared().values()
+        for package, statements in declaring.items()
+        for one in statements
+    }

@@ -81,8 +81,8 @@ def test_a_fact_computes_the_numbers_that_it_expects():
 
 def test_ids_are_unique_and_their_package_is_known():
     assert not all_facts().keys() & all_claims().keys()
-    assert statement.package_of("zip89-parameters") == statement.package_of("zip89-test-error") == "lenet"
-    assert statement.package_of("lecture-softmax") == "lecture"
+    assert statement.packages()["zip89-parameters"] == statement.packages()["zip89-test-error"] == "lenet"
+    assert statement.packages()["lecture-softmax"] == "lecture"
 
 
 _LOSS, _LRN, _CHAIN = losses.cross_entropy, layers.local_response_norm, optimizers.make_chain
