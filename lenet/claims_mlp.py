@@ -2,15 +2,9 @@
 
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Agrees, Less
+from configs import lenet5_mnist_distortions
 
-# The ranges of configs/lenet5_mnist_distortions.py.
-_DISTORTIONS = {
-    "augment.probability": 0.9,
-    "augment.translate": 1.0,
-    "augment.scale": 0.15,
-    "augment.squeeze": 0.15,
-    "augment.shear": 0.3,
-}
+_DISTORTIONS = {f"augment.{option}": value for option, value in lenet5_mnist_distortions.RANGES.items()}
 _RECIPE = "a recipe of ours, as the paper gives none"
 _PAPER = {"300": (0.047, 0.036), "1000": (0.045, 0.038), "300-100": (0.0305, 0.025)}  # without and with distortions
 
