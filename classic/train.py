@@ -1,5 +1,6 @@
 """A classic run from its config to its summary, top to bottom in the order things happen."""
 
+import datetime
 import importlib.metadata
 import json
 import pathlib
@@ -136,6 +137,7 @@ def _write(
         "computed": done.computed,
         "skipped_images": skipped,
         "seed": fitted.config.seed,
+        "date": datetime.date.today().isoformat(),
         "environment": {**environment, **{name: importlib.metadata.version(name) for name in _LIBRARIES}},
     }
     common_workdir.write_json(folder / common_workdir.SUMMARY, content)

@@ -146,4 +146,4 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         if not primary:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
-        return summary.write(folder, config, class_errors, seen, resumed_from=first, skipped=sorted(dataset.bad))
+        return summary.write(folder, config, state.params, class_errors, seen, first, sorted(dataset.bad))

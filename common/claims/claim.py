@@ -70,6 +70,7 @@ class Claim(Statement):
     figure: the runs' folders -> a picture of them; shows: what the paper's own figure shows, in words.
     bound: a finished run's folder -> whether its number is only a lower bound, because the run ended too soon.
     keeps: whether measure or figure read the run's checkpoints.
+    costs: whether parameters and training time are recorded beside the numbers.
     """
 
     runs: Mapping[str, Experiment]
@@ -88,6 +89,7 @@ class Claim(Statement):
     shows: str = ""
     bound: Callable[[pathlib.Path], bool] = lambda folder: False
     keeps: bool = False
+    costs: bool = False
 
     def __post_init__(self):
         if (self.quick is None) != (not self.short):

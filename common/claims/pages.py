@@ -134,7 +134,9 @@ def _claim(result: Result, shows: str, folder: str) -> str:
     """A measured claim in full."""
     unit = result["unit"]
     rules = "".join(f"- {as_text(rule, unit)}\n" for rule in result["rules"])
-    values = "".join(f"| {name} | {_values(result, name)} |\n" for name in result["ours"])
+    costs = result.get("costs", {})
+    values = "".join(f"| {name} | {_values(result, name)} |{_costs(costs, name)}\n" for name in result["ours"])
+    columns = " parameters | training time |" if costs else ""
     picture = f"![{result['says']}]({folder}/{result['figure']})\n" if result.get("figure") else ""
     words = f"\nThe paper's figure: {shows}\n" if picture and shows else ""
     scale = "" if result["scale"] == "paper" else f" --scale={result['scale']}"
@@ -143,12 +145,19 @@ def _claim(result: Result, shows: str, folder: str) -> str:
     parts = [
         f"### `{result['claim']}`\n{_sentence(result['says'])} ({result['where']})\n",
         f"**{result['verdict']}**{_in_brackets(_notes(result))}\n\n{rules}",
-        f"| {result['dataset']} | paper | ours |\n|---|---|---|\n{values}",
+        f"| {result['dataset']} | paper | ours |{columns}\n|---|---|---|{'---|' * columns.count('|')}\n{values}",
         picture + words,
         f"`python -m common.reproduce --claims={result['claim']}{scale}`: {cost}{machine(result['environment'])}, "
         f"{result['date']}\n",
     ]
     return "\n".join(filter(None, parts))
+
+
+def _costs(costs: Mapping[str, Mapping[str, float]], name: str) -> str:
+    """The parameters and the training time of a run, as two cells; nothing of a claim that does not record them."""
+    if not costs:
+        return ""
+    return f" {costs[name]['parameters']:,} | {plan.duration(costs[name]['train_seconds'])} |"
 
 
 def _fact(fact: Result) -> str:

@@ -29,11 +29,21 @@ def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
     first = next(iter(folders.values()))
     return {
         **of_values(claim, values, bounds, workdir.load_info(first[0]).name, scale),
+        **({"costs": {name: _costs(found) for name, found in folders.items()}} if claim.costs else {}),
         "images_per_second": statistics.median(found["images_per_second"] for found in summaries),
         "peak_memory_bytes": max(found["peak_memory_bytes"] for found in summaries),
         "run_seconds": sum(sum(found["seconds"].values()) for found in summaries),
         "environment": summaries[0]["environment"],
         "date": datetime.date.today().isoformat(),
+    }
+
+
+def _costs(folders: Sequence[pathlib.Path]) -> dict[str, float]:
+    """The parameters and the mean training time, in seconds, of the finished runs of one experiment."""
+    summaries = [summary.read(folder) for folder in folders]
+    return {
+        "parameters": summaries[0]["parameters"],
+        "train_seconds": statistics.fmean(map(summary.training_seconds, summaries)),
     }
 
 

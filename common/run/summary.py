@@ -1,5 +1,6 @@
 """The lines that a run prints when it starts, and `summary.json`, which it writes when it is done."""
 
+import datetime
 import pathlib
 import resource
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 
 from common.anatomy.footprint import activation_bytes
@@ -109,6 +110,7 @@ def class_errors(
 def write(
     folder: pathlib.Path,
     config: ConfigDict,
+    params: PyTree,
     class_errors: dict[str, Any],
     train_set: dict[str, float],
     resumed_from: int,
@@ -120,9 +122,10 @@ def write(
     of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once. A run
     that did not read the test set has neither `test` nor `class_errors`.
 
-    class_errors: each class's part of `test`, see the function of that name. train_set: loss and errors of the same
-    network over the training set, {} if nobody asked; `train` is what was measured as it learned. skipped: a message
-    for each training image that could not be read since step `resumed_from`.
+    params: the network's parameters, of which the summary has the number. class_errors: each class's part of `test`,
+    see the function of that name. train_set: loss and errors of the same network over the training set, {} if nobody
+    asked; `train` is what was measured as it learned. skipped: a message for each training image that could not be
+    read since step `resumed_from`.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
@@ -139,6 +142,7 @@ def write(
         **({"class_errors": class_errors} if class_errors else {}),
         "train": {key: train[-1][key] for key in ("loss", "error")},
         **({"train_set": train_set} if train_set else {}),
+        "parameters": num_parameters(params),
         "images_per_second": speeds[len(speeds) // 2],
         "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
         "peak_memory_bytes": peak_memory(),
@@ -146,6 +150,7 @@ def write(
         "skipped_images": skipped,
         "seed": config.seed,
         "environment": workdir.environment(),
+        "date": datetime.date.today().isoformat(),
     }
     workdir.write_json(folder / workdir.SUMMARY, content, compact=("class_errors",))
     return content
@@ -161,6 +166,12 @@ def result_line(content: dict[str, Any]) -> str:
         return f"{error} at step {best['step']:,}, which has the lowest validation error, {best['error']:.2%}; {steps}"
     best = content["best_test"]
     return f"{error} {steps} (lowest {best['error']:.2%} at step {best['step']:,}, a choice made on the test set)"
+
+
+def training_seconds(content: dict[str, Any]) -> float:
+    """The time that a finished run of any kind trained for, in seconds, from its summary."""
+    seconds = content["seconds"]
+    return seconds["fit"] if "fit" in seconds else seconds["train"]
 
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
         measure=claims.final_test_error,
         rules=(Less("LeNet-5", 0.8),),
         seeds=2,
+        costs=True,
     )
     monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
     monkeypatch.setattr(reproduce, "all_facts", dict)
@@ -74,6 +75,9 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     assert not result["preliminary"]
     assert result["ours"]["LeNet-5"]["at_least"] is False
     assert result["dataset"] == "digits"
+    costs = result["costs"]["LeNet-5"]
+    assert costs["parameters"] == 61_706  # lenet5_modern
+    assert 0 < costs["train_seconds"] < result["run_seconds"]
     width, height = Image.open(tmp_path / "results" / result["figure"]).size
     assert min(width, height) > 400
     assert "--config.seed=SEED" in result["commands"]["LeNet-5"]

@@ -171,6 +171,13 @@ def test_a_number_that_was_not_reached_is_called_a_bound_and_fractions_are_perce
     assert "| at least 100.00% (3 seeds) |" in filled("<!-- claims: lenet -->", [result])
 
 
+def test_parameters_and_training_time_stand_beside_the_numbers():
+    result = {**RESULT, "costs": {"LeNet-5": {"parameters": 60_000, "train_seconds": 600.0}}}
+    text = filled("<!-- claims: lenet -->", [result])
+    assert "| mnist | paper | ours | parameters | training time |\n|---|---|---|---|---|\n| LeNet-5 | 0.95% |" in text
+    assert "(3 seeds) | 60,000 | 10 minutes |\n" in text
+
+
 def test_a_result_that_no_package_declares_is_refused(tmp_path):
     (tmp_path / "gone.json").write_text('{"claim": "gone"}')
     with pytest.raises(UserError, match="no claim or fact is called 'gone'"):
