@@ -2,7 +2,6 @@
 
 import datetime
 import importlib.metadata
-import json
 import pathlib
 from typing import Any
 
@@ -15,7 +14,6 @@ from classic.stages import Stages
 from common import config as common_config
 from common.data import datasets
 from common.data.datasets import Dataset, Info
-from common.errors import whole_file
 from common.run import history, lock, metrics, summary
 from common.run import workdir as common_workdir
 from common.run.trained import Predictions
@@ -116,13 +114,12 @@ def _notes(before: Before | None, config: ConfigDict, info: Info) -> list[str]:
 def _write(
     folder: pathlib.Path, fitted: Pipeline, done: Stages, records: list[dict[str, Any]], skipped: list[str]
 ) -> dict[str, Any]:
-    """Writes `metrics.jsonl` and `summary.json`, and returns the summary: errors (fractions), cost of each stage.
+    """Writes metrics and `summary.json`, and returns the summary: errors (fractions), cost of each stage.
 
     `seconds` has the time to fit, which is that of all stages but the test set's, and the time to test, both over
     all starts of the run. skipped: a message for each image that could not be read.
     """
-    with whole_file(folder / metrics.FILE) as fresh:
-        fresh.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    metrics.write(folder, records)
     testing = done.costs["features_test"].total
     fitting = sum(cost.total for cost in done.costs.values()) - testing
     environment = common_workdir.environment()

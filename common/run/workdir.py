@@ -61,8 +61,8 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
 
     Returns what the folder held, None for a new run. A folder without checkpoints, whose run was refused or stopped
     early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
-    UserError for another experiment, for a dataset of other classes or another shape, and for checkpoints without a
-    config, which could be any experiment's. Nothing is written then.
+    UserError for another experiment, for a run of another kind, for a dataset of other classes or another shape, and
+    for checkpoints without a config, which could be any experiment's. Nothing is written then.
     """
     before = None
     with writing(f"workdir {workdir}"):
@@ -76,10 +76,17 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
             before = Before(check_same(workdir, config), load_info(workdir))
             if wrong := datasets.difference(before.info, info):
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
+        elif (workdir / CONFIG).exists() and not _is_network(_read_json(workdir, CONFIG)):
+            raise UserError(f"workdir {workdir} holds a run that is no network's; choose another --workdir")
         if write:
             write_json(workdir / CONFIG, config.to_dict())
             write_json(workdir / DATASET, dataclasses.asdict(info))
     return before
+
+
+def _is_network(stored: dict[str, Any]) -> bool:
+    """True for the config of a network, which has a section on its model."""
+    return "model" in stored
 
 
 def load_config(workdir: pathlib.Path) -> ConfigDict:

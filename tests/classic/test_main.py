@@ -53,6 +53,7 @@ def test_a_run_prints_its_stages_and_leaves_its_files(output, folder):
     assert [(record["split"], record["error"]) for record in records] == [
         (split, done[split]["error"]) for split in ("train", "test")
     ]
+    assert len(list(folder.glob("events*"))) == 1
     assert done["test"]["error"] < 0.15
     assert done["stages"]["features_train"]["images"] == 300
 
@@ -165,6 +166,8 @@ def test_another_experiment_in_a_folder_is_refused(output, folder, tmp_path):
     line = refused(*DIGITS, "--config.seed=1", f"--workdir={folder}", module=MAIN)
     assert "holds another experiment: config.seed is 0 there and 1 here" in line
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
+    line = refused("--config=configs/lenet5_digits.py", f"--workdir={folder}")
+    assert "holds a run that is no network's" in line
     assert "holds a network's run" in refused(*DIGITS, f"--workdir={tmp_path}", module=MAIN)
 
 
