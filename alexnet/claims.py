@@ -6,6 +6,7 @@ Each trick is measured alone: two runs of a small network differ in it and in no
 import functools
 
 from common.claims import curves, targets, views
+from common.claims.cifar10 import COLOURS
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Less
 
@@ -35,10 +36,8 @@ def _small(**changes: object) -> Experiment:
     return Experiment("configs/alexnet_cifar10.py", {**_CROP, **options}, one_core=True)
 
 
-# Random crops are read anew in each epoch, so that the colours' means and deviations have to be given.
-_COLOURS = {"data__mean": (125.3, 123.0, 113.9), "data__std": (63.0, 62.1, 66.7)}
 _BASE = _small()
-_CROPS = _small(**_COLOURS, data__train_crop="random")
+_CROPS = _small(data__train_crop="random").with_changes(COLOURS)
 _AUTHORS = Experiment("configs/alexnet_author_cifar10.py", one_core=True)
 
 _trick = functools.partial(
@@ -62,7 +61,7 @@ CLAIMS = [
         id="alexnet-crops",
         where="Krizhevsky 2012, section 4.1",
         says="random crops and mirror images lower the test error",
-        runs={"without": _small(**_COLOURS, augment__mirror=False), "with": _CROPS},
+        runs={"without": _small(augment__mirror=False).with_changes(COLOURS), "with": _CROPS},
         rules=(Less("with", "without"),),
     ),
     _trick(

@@ -6,7 +6,8 @@ The papers' numbers are for ImageNet, so only comparisons are tested here. At `-
 import dataclasses
 import functools
 
-from common.claims import curves, targets
+from common.claims import curves, targets, views
+from common.claims.cifar10 import COLOURS
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Close, Less, falling
 
@@ -42,6 +43,15 @@ def _constant(variant: str, rate: float, scale: float = 1.0) -> Experiment:
     options = {"schedule__name": "constant", "schedule__warmup": "0 steps", "train__log_every": "0.25 epochs"}
     return _vgg(variant, schedule__learning_rate=rate, model__init_scale=scale, **options)
 
+
+def _scales(smallest: int, largest: int = 0) -> Experiment:
+    """D on images whose shorter side is drawn from `smallest` to `largest` pixels (0: fixed), of which it sees 32."""
+    sizes = {"data__resize": smallest, "data__resize_max": largest, "data__crop": 32, "augment__crop_pad": 0}
+    return _vgg("vgg16_bn", data__train_crop="random", **sizes).with_changes(COLOURS)
+
+
+# In the paper's proportion to the network's input: 256, 384 and 256 to 512 pixels to 224.
+_JITTERED = _scales(36, 73)
 
 _comparison = functools.partial(
     Claim,
@@ -96,6 +106,34 @@ CLAIMS = [
         runs={"B": _vgg("vgg13_bn"), "C": _vgg("vgg16_c_bn"), "D": _vgg("vgg16_bn")},
         paper={"B": 0.287, "C": 0.281, "D": 0.27},
         rules=falling("B", "C", "D"),
+    ),
+    _comparison(
+        id="vgg-jitter",
+        where="Simonyan & Zisserman 2014, Table 4",
+        says="trained on a range of scales, D has a lower error than trained on either of two scales",
+        runs={"256": _scales(36), "384": _scales(55), "256 to 512": _JITTERED},
+        measure=functools.partial(views.error, protocol="dense"),
+        paper={"256": 0.27, "384": 0.268, "256 to 512": 0.256},
+        rules=(Less("256 to 512", "256"), Less("256 to 512", "384")),
+        keeps=True,
+    ),
+    _comparison(
+        id="vgg-multicrop",
+        where="Simonyan & Zisserman 2014, Table 5 (24.8% dense, 24.6% crops)",
+        says="150 crops have a lower error than dense evaluation at the same three scales",
+        runs={"gain": _JITTERED},
+        measure=functools.partial(views.gain, protocol="multi_crop", over="multi_scale"),
+        rules=(Less(0.0, "gain"),),
+        keeps=True,
+    ),
+    _comparison(
+        id="vgg-multicrop-and-dense",
+        where="Simonyan & Zisserman 2014, Table 5 (24.8% dense, 24.4% both)",
+        says="crops and dense evaluation together have a lower error than dense evaluation alone",
+        runs={"gain": _JITTERED},
+        measure=functools.partial(views.gain, protocol="combined", over="multi_scale"),
+        rules=(Less(0.0, "gain"),),
+        keeps=True,
     ),
     _comparison(
         id="vgg-lrn-useless",

@@ -17,6 +17,8 @@ from common.claims.verdicts import Agrees, Rule
 from common.errors import UserError
 from common.run import summary
 
+_LONGEST = 255  # characters in a file's name
+
 Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's folder for each seed
 
 
@@ -45,12 +47,13 @@ class Experiment:
         return [f"--config={self.config}", *(f"--config.{path}={value}" for path, value in self.changes.items())]
 
     def name(self) -> str:
-        """A folder name that is different for each experiment."""
+        """A folder name that is different for each experiment, and not too long for a file system."""
         path, _, argument = self.config.partition(":")
         changes = [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(self.changes.items())]
         start = [f"start={zlib.crc32(self.start.name().encode()):08x}"] if self.start else []  # whole, it is too long
         name = "_".join([pathlib.Path(path).stem, *filter(None, [argument]), *changes, *start])
-        return "".join(letter if letter.isalnum() or letter in "=._-" else "-" for letter in name)
+        name = "".join(letter if letter.isalnum() or letter in "=._-" else "-" for letter in name)
+        return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}_{zlib.crc32(name.encode()):08x}"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -7,16 +7,21 @@ from common.protocols import catalogue, measure
 from common.run import trained
 
 
-def gain(folder: pathlib.Path, protocol: str) -> float:
-    """The test error with a single view, the centre of the image, less that with a protocol's views (fractions).
+def error(folder: pathlib.Path, protocol: str) -> float:
+    """The test error of a run with a protocol's views (a fraction).
 
-    Reads the run's checkpoint. The single view has the protocol's scale. UserError for a protocol that the network
-    cannot do.
+    Reads the run's checkpoint. UserError for a protocol that the network cannot do.
     """
     run = trained.load(folder)
-    scores = [measure.score(run, catalogue.passes(run, name)) for name in ("single", protocol)]
-    single, several = (measure.errors(score)["top1_error"] for score in scores)
-    return single - several
+    return measure.errors(measure.score(run, catalogue.passes(run, protocol)))["top1_error"]
+
+
+def gain(folder: pathlib.Path, protocol: str, over: str = "single") -> float:
+    """The test error with the views of one protocol, the centre of the image, less that with another's (fractions).
+
+    Reads the run's checkpoint. UserError for a protocol that the network cannot do.
+    """
+    return error(folder, over) - error(folder, protocol)
 
 
 def ensemble_gain(folders: Sequence[pathlib.Path]) -> float:

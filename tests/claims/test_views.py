@@ -37,7 +37,9 @@ def test_the_gain_is_the_error_of_the_centre_less_that_of_all_views(run, monkeyp
     single = trained.predictions(run, datasets.load_test(run.config.data)).error
     several = measure.errors(measure.score(run, catalogue.passes(run, "ten_crop")))["top1_error"]
     assert abs(single - several) > 0.005  # one of the 90 images, at least
+    assert views.error(tmp_path, "ten_crop") == pytest.approx(several, abs=1e-6)
     assert views.gain(tmp_path, "ten_crop") == pytest.approx(single - several, abs=1e-6)
+    assert views.gain(tmp_path, "single", over="ten_crop") == -views.gain(tmp_path, "ten_crop")
 
 
 def test_the_gain_of_an_ensemble_is_the_mean_error_less_that_of_the_mean_probabilities(run, monkeypatch):
