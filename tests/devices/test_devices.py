@@ -52,7 +52,7 @@ variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *classifier.
 step = compile_eval_step(classifier, config.data)
 config.mesh.devices = 0
 devices = mesh.make_mesh(config.mesh)
-tested = (evaluate(step, variables, dataset.test, size, devices) for size in (1000, 359, 100, 7))
+tested = (evaluate(step, variables, dataset.test, size, devices) for size in (1000, 100, 7))
 print(json.dumps([{**values, "classes": counts.tolist()} for values, counts in tested]))
 """
 
