@@ -7,6 +7,7 @@ left out.
     <!-- claims: SELECTION --> ... <!-- /claims -->       every claim with its rules, picture, command and cost; facts
     <!-- results: SELECTION --> ... <!-- /results -->     a table of the claims, and how many facts agree
     <!-- summary --> ... <!-- /summary -->                counts over everything, and the strongest verdicts
+    <!-- costs --> ... <!-- /costs -->                    the time that all recorded runs took
 """
 
 import pathlib
@@ -20,7 +21,7 @@ from common.claims.evidence import Evidence, Result
 from common.claims.results import as_text, interval
 
 _BLOCK = re.compile(
-    r"(<!-- (?P<kind>claims|results|summary)(: (?P<selection>[^>]*?))? -->\n).*?(<!-- /(?P=kind) -->)", re.DOTALL
+    r"(<!-- (?P<kind>claims|results|summary|costs)(: (?P<selection>[^>]*?))? -->\n).*?(<!-- /(?P=kind) -->)", re.DOTALL
 )
 _STRONGEST = 7  # verdicts in a summary
 
@@ -39,6 +40,7 @@ def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pat
             "claims": lambda: _in_full(shown, (up / folder).as_posix()),
             "results": lambda: _table(shown, (up / "RESULTS.md").as_posix()),
             "summary": lambda: _summary(evidence),
+            "costs": lambda: _all_costs(evidence),
         }[match["kind"]]()
         return f"{match[1]}\n{text}\n{match[5]}"
 
@@ -84,6 +86,18 @@ def _summary(evidence: Evidence) -> str:
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)}). The verdicts of the most runs:\n\n"
         + "".join(lines)
     )
+
+
+def _all_costs(evidence: Evidence) -> str:
+    """A line for each scale: its recorded claims and the time of their runs."""
+    lines = []
+    for scale, words in (("quick", "Short schedules (`--scale=quick`)"), ("paper", "Full schedules")):
+        seconds = [result.get("run_seconds") for result in evidence.measured if result["scale"] == scale]
+        known = [cost for cost in seconds if cost is not None]
+        said = f"- {words}: {plan.number(len(seconds), 'claim')} recorded, {plan.duration(sum(known))} of runs"
+        unknown = len(seconds) - len(known)
+        lines.append(said + (f", without {unknown} whose cost was not recorded.\n" if unknown else ".\n"))
+    return "".join(lines) + "\nRuns that several claims share are counted for each; one command makes them once.\n"
 
 
 def _intervals(result: Result) -> str:

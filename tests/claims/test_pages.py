@@ -178,6 +178,13 @@ def test_parameters_and_training_time_stand_beside_the_numbers():
     assert "(3 seeds) | 60,000 | 10 minutes |\n" in text
 
 
+def test_the_time_of_all_recorded_runs_is_stated_for_each_scale():
+    old = {name: value for name, value in RESULT.items() if name != "run_seconds"}
+    text = filled("<!-- costs -->", [RESULT, old, {**SHORT, "run_seconds": 5400}])
+    assert "- Short schedules (`--scale=quick`): 1 claim recorded, 1.5 hours of runs.\n" in text
+    assert "- Full schedules: 2 claims recorded, 10 minutes of runs, without 1 whose cost was not recorded.\n" in text
+
+
 def test_a_result_that_no_package_declares_is_refused(tmp_path):
     (tmp_path / "gone.json").write_text('{"claim": "gone"}')
     with pytest.raises(UserError, match="no claim or fact is called 'gone'"):
