@@ -203,7 +203,7 @@ def validate(config: ConfigDict) -> None:
     registry.check(config, defaults, "optimizer", optimizers.OPTIMIZERS, optimizers.SHARED_KEYS)
     registry.check(config, defaults, "schedule", schedules.SCHEDULES, schedules.SHARED_KEYS)
     optimizers.check(config.optimizer)
-    schedules.check(config.schedule, config.train.length)
+    schedules.check(config.schedule)
     if config.train.batch_size % config.train.accumulate:
         raise UserError(
             f"config.train.batch_size {config.train.batch_size} does not split into config.train.accumulate "

@@ -19,11 +19,12 @@ SHARED_KEYS = ("warmup", "warmup_from")
 ToSteps = Callable[[str], int]
 
 
-def check(section: ConfigDict, length: str) -> None:
-    """UserError for a config's `schedule` section that no run of this length (a duration) can follow."""
+def check(section: ConfigDict) -> None:
+    """UserError for a config's `schedule` section that no run can follow."""
     durations = {"warmup": section.warmup, "timescale": section.timescale}
     durations |= {f"boundaries[{i}]": text for i, text in enumerate(section.boundaries)}
-    parsed = {name: duration.parse(text, f"config.schedule.{name}") for name, text in durations.items()}
+    for name, text in durations.items():
+        duration.parse(text, f"config.schedule.{name}")
     if section.name == "piecewise" and len(section.rates) != len(section.boundaries) + 1:
         raise UserError(
             f"config.schedule has {len(section.rates)} rates and {len(section.boundaries)} boundaries; "
@@ -31,9 +32,12 @@ def check(section: ConfigDict, length: str) -> None:
         )
     if section.name == "table" and not section.rates:
         raise UserError("config.schedule.rates is empty; expected one learning rate for each epoch")
-    (warmup, unit), (total, total_unit) = parsed["warmup"], duration.parse(length, "config.train.length")
-    if warmup and unit == total_unit and warmup >= total:
-        raise UserError(f"config.schedule.warmup is '{section.warmup}' of a run of '{length}'; expected less")
+
+
+def warmup_steps(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> int:
+    """The updates of the warm-up of a config's `schedule` section; a tenth of the run if it would take all of it."""
+    steps = duration.to_steps(config.warmup, num_examples, batch_size)
+    return steps if steps < total_steps else total_steps // 10
 
 
 def make_schedule(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
@@ -43,9 +47,7 @@ def make_schedule(config: ConfigDict, total_steps: int, num_examples: int, batch
     'polynomial' measure progress from the end of the warm-up to the end of the run, the others from the start.
     """
     to_steps = functools.partial(duration.to_steps, num_examples=num_examples, batch_size=batch_size)
-    warmup = to_steps(config.warmup)
-    if warmup >= max(total_steps, 1):
-        raise UserError(f"config.schedule.warmup takes {warmup} steps of a run of {total_steps}")
+    warmup = warmup_steps(config, total_steps, num_examples, batch_size)
     schedule = SCHEDULES[config.name].build(config, warmup, total_steps, to_steps)
     if warmup == 0:
         return schedule

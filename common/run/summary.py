@@ -17,6 +17,7 @@ from common.data.datasets import Dataset
 from common.devices import sharding
 from common.errors import UserError
 from common.models import Classifier
+from common.optim import duration, schedules
 from common.optim.plan import Plan
 from common.run import metrics, workdir
 from common.training.state import TrainState, num_parameters
@@ -48,6 +49,7 @@ def opening(
         f"{plan.total:,} updates, {plan.epoch:,.2f} to an epoch",
         f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
         *_accumulation(config.train.accumulate, state),
+        *_short(config, plan, info.train_size),
         f"workdir {folder}" + _position(step, plan.total),
     ]
     if mesh.size > 1:
@@ -63,6 +65,23 @@ def _accumulation(parts: int, state: TrainState) -> list[str]:
         f"batch normalisation: statistics of each of the {parts} parts of a batch. The update is exactly that of "
         f"{parts} ghost batches (Hoffer 2017); only config.train.accumulate=1 has statistics of the whole batch"
     ]
+
+
+def _short(config: ConfigDict, plan: Plan, train_size: int) -> list[str]:
+    """Lines where the run is too short for its warm-up, or the training set for a batch."""
+    size, lines = config.train.batch_size, []
+    if size > train_size:
+        lines.append(
+            f"a batch is {1 / plan.epoch:,.2f} times the training set, so that lengths in epochs are rounded to whole "
+            "updates: a smaller config.train.batch_size comes closer to them"
+        )
+    warmup = schedules.warmup_steps(config.schedule, plan.total, train_size, size)
+    if warmup < duration.to_steps(config.schedule.warmup, train_size, size):
+        lines.append(
+            f"the warm-up of '{config.schedule.warmup}' would take the whole run: it is shortened to a tenth, "
+            f"{warmup:,} updates"
+        )
+    return lines
 
 
 def _position(step: int, total: int) -> str:

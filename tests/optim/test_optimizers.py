@@ -125,17 +125,20 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
         np.testing.assert_allclose(v, 0.9 * -0.1 * gradients(0)[name] - 0.01 * gradients(1)[name], rtol=1e-5)
 
 
-def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path):
+def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):
     config = lenet5_mnist_modern.get_config()
-    config.data.update(source="digits", resize=28, limit=32, pad=2, holdout=0.05)
+    config.data.update(source="digits", resize=28, limit=16, pad=2, holdout=0.05)
     config.mesh.devices = 1
     config.train.update(batch_size=32, length="6 steps", log_every="1 step")
     config.evaluate.every, config.checkpoint.every = "1 step", "6 steps"
     # So slow that no test error changes: the first is the best one, and each later one does not improve on it.
-    config.schedule.update(name="plateau", learning_rate=1e-9, warmup="0 steps", patience=1)
+    config.schedule.update(name="plateau", learning_rate=1e-9, warmup="20 epochs", patience=1)
     train.fit(config, tmp_path)
     rates = [record["learning_rate"] for record in metrics.read(tmp_path, "train")]
     np.testing.assert_allclose(rates, [1e-9, 1e-9, 1e-10, 1e-11, 1e-12, 1e-12], rtol=1e-5)
+    said = capsys.readouterr().out
+    assert "a batch is 2.00 times the training set" in said
+    assert "the warm-up of '20 epochs' would take the whole run: it is shortened to a tenth, 0 updates" in said
 
 
 def test_every_optimizer_lowers_a_quadratic():
