@@ -1,6 +1,8 @@
 """StableHLO programs in the files of `jax.export`, which any later JAX reads and runs on any of its devices."""
 
+import json
 import pathlib
+from typing import Any
 
 import jax
 import numpy as np
@@ -22,8 +24,8 @@ def check_installed() -> None:
         raise UserError("StableHLO files need flatbuffers: pip install '.[export]'") from error
 
 
-def write(program: Program, path: pathlib.Path) -> None:
-    """Writes a program to a file.
+def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
+    """Writes a program to a file, and `facts` to a JSON file beside it.
 
     Written on a CPU it runs on every platform of JAX; elsewhere it may hold operations of that platform, the only one
     that it then runs on.
@@ -35,6 +37,7 @@ def write(program: Program, path: pathlib.Path) -> None:
         jax.ShapeDtypeStruct(shape, program.input_type)
     )
     path.write_bytes(exported.serialize())
+    path.with_name(path.name + ".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def read(path: pathlib.Path) -> Numpy:
