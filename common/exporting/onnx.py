@@ -78,10 +78,15 @@ def quantize(path: pathlib.Path, to: pathlib.Path) -> None:
         quantization.quantize_dynamic(folded, to, weight_type=quantization.QuantType.QUInt8)
 
 
-def _multiply(model: "onnx.ModelProto") -> None:
+def _multiply(model: Any) -> None:
     """Makes jax2onnx's `Gemm` without a bias `MatMul`, the only product that is quantised."""
     for node in model.graph.node:
         options = {attribute.name: attribute.f or attribute.i for attribute in node.attribute}
-        if node.op_type == "Gemm" and options.get("beta") == 0 and not options.get("transA") and not options.get("transB"):
+        if (
+            node.op_type == "Gemm"
+            and options.get("beta") == 0
+            and not options.get("transA")
+            and not options.get("transB")
+        ):
             node.op_type = "MatMul"
             del node.input[2:], node.attribute[:]

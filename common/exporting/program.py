@@ -63,7 +63,9 @@ def make(run: Run, preprocess: bool = True, batch: int | None = None, dtype: str
     dtype: the type that the network computes in, whatever it was trained in. UserError for a type that the network does
     not know, and for parameters that no file can hold.
     """
-    variables = jax.tree.map(np.asarray, run.variables)  # of one device, wherever they were trained
+    variables = jax.tree.map(
+        lambda leaf: jnp.asarray(np.asarray(leaf)), run.variables
+    )  # on one device, wherever they were trained
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     if size > LARGEST:
         raise UserError(f"the run's parameters take {size / 2**30:.1f} GiB; a program holds at most 2 GiB")
