@@ -58,10 +58,12 @@ def _results(equation: JaxprEqn, operands: Sequence[Any]) -> Sequence[Any]:
 
 def _is_fixed(equation: JaxprEqn) -> bool:
     """False for results whose size depends on the batch."""
-    return all(isinstance(length, int) for variable in equation.outvars for length in variable.aval.shape)
+    return all(
+        isinstance(length, int) for variable in equation.outvars for length in getattr(variable.aval, "shape", ())
+    )
 
 
-def _unrolled(operands: Sequence[Any], options: dict[str, Any]) -> list[Any]:
+def _unrolled(operands: Sequence[Any], options: dict[str, Any]) -> Sequence[Any]:
     """The results of `lax.scan` without a loop, whose weights are then known to each step."""
     body, count, kept = options["jaxpr"], options["num_consts"], options["num_carry"]
     constants, carry, xs = operands[:count], operands[count : count + kept], operands[count + kept :]
@@ -82,7 +84,7 @@ def _stack(*operands: Array, axis: int) -> Array:
     return lax.concatenate([lax.reshape(x, (*shape[:axis], 1, *shape[axis:])) for x in operands], axis)
 
 
-def _pad(operand: Array, value: Array, padding_config: Sequence[tuple[int, int, int]]) -> Array:
+def _pad(operand: Array, value: Any, padding_config: Any) -> Array:
     """`lax.pad` as concatenation; the added pixels are slices of the operand whose numbers are replaced."""
     for axis, (before, after, between) in enumerate(padding_config):
         if min(before, after) < 0 or between or max(before, after) > operand.shape[axis] and axis > 0:
@@ -96,7 +98,7 @@ def _pad(operand: Array, value: Array, padding_config: Sequence[tuple[int, int, 
     return operand
 
 
-def _filled(like: Array, value: Array) -> Array:
+def _filled(like: Array, value: Any) -> Array:
     return lax.max(lax.min(like, value), value)
 
 
