@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 
 CLASSIC = ["opencv-python-headless", "scikit-image"]
 TUNE = ["optuna"]
+STABLEHLO = ["flatbuffers"]
 
 setup(
     name="lineage",
@@ -48,7 +49,20 @@ setup(
         "classic": CLASSIC,
         # The search of common/tune.py.
         "tune": TUNE,
-        "test": [*CLASSIC, *TUNE, "beartype", "hypothesis", "mypy", "pytest", "pytest-timeout", "pytest-xdist", "ruff"],
+        # The programs of common/export.py.
+        "export": [*STABLEHLO, "jax2onnx", "onnx", "onnxruntime"],
+        "test": [
+            *CLASSIC,
+            *TUNE,
+            *STABLEHLO,
+            "beartype",
+            "hypothesis",
+            "mypy",
+            "pytest",
+            "pytest-timeout",
+            "pytest-xdist",
+            "ruff",
+        ],
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0"],
     },

@@ -42,7 +42,7 @@ class ConvolutionalNet(nn.Module):
         x = normalize(_pool_average(x))  # 8x8x32
         x = squash(_convolution("conv3", self.widths[2], 0.01, self.dtype)(x))  # 8x8x64
         x = _pool_average(x)  # 4x4x64
-        return _classes("fc10", self.num_classes, self.dtype)(x.reshape(len(x), -1)).astype(jnp.float32)
+        return _classes("fc10", self.num_classes, self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 
 class LocallyConnectedNet(nn.Module):
@@ -70,7 +70,7 @@ class LocallyConnectedNet(nn.Module):
         x = ceil_max_pool(normalize(x), 3, 2)  # 8x8x64
         x = squash(_local("local3", self.widths[2], self.dtype)(x))  # 8x8x32
         x = squash(_local("local4", self.widths[3], self.dtype)(x))  # 8x8x32
-        return _classes("fc10", self.num_classes, self.dtype)(x.reshape(len(x), -1)).astype(jnp.float32)
+        return _classes("fc10", self.num_classes, self.dtype)(x.reshape(x.shape[0], -1)).astype(jnp.float32)
 
 
 def spatial_response_norm(

@@ -70,7 +70,7 @@ class AlexNet(nn.Module):
         x = pool(x)  # 6x6x256
         if self.adaptive_pool:
             x = adaptive_average_pool(x, self.adaptive_pool)
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         if before:
             x = dropout(name="dropout6")(x)
         x = self._squash(self._dense("fc6", x, self.fc_width))

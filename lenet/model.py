@@ -105,7 +105,7 @@ class Zip89(nn.Module):
         }
         x = Convolution(12, name="H1", **strided)(images)  # 8x8x12
         x = Convolution(12, table=ZIP_H2_TABLE if self.h2 == "table" else None, name="H2", **strided)(x)  # 4x4x12
-        x = Dense(30, name="H3", **shared)(x.reshape(len(x), -1))
+        x = Dense(30, name="H3", **shared)(x.reshape(x.shape[0], -1))
         return _class_units(self, x)
 
 
@@ -134,7 +134,7 @@ class LeNet1(nn.Module):
         x = Subsampling(pooling=self.pooling, name="H2", **shared)(x)  # 12x12x4
         x = Convolution(12, table=LENET1_H3_TABLE if self.h3 == "table" else None, name="H3", **shared)(x)  # 8x8x12
         x = Subsampling(pooling=self.pooling, name="H4", **shared)(x)  # 4x4x12
-        x = x.reshape(len(x), -1)
+        x = x.reshape(x.shape[0], -1)
         return _class_units(self, x)
 
 
@@ -157,7 +157,7 @@ class MLP(nn.Module):
     def __call__(self, images: Images, train: bool = False) -> Float[Array, "batch classes"]:
         """One output per class."""
         del train
-        x = images.reshape(len(images), -1)
+        x = images.reshape(images.shape[0], -1)
         for number, units in enumerate(self.hidden, 1):
             x = Dense(units, name=f"H{number}", **_shared_fields(self))(x)
         return _class_units(self, x)

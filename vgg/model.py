@@ -76,7 +76,7 @@ class VGG(nn.Module):
         if self.adaptive_pool and not self.dense:
             x = adaptive_average_pool(x, self.adaptive_pool)
         dropout = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
-        x = x if self.dense else x.reshape(len(x), -1)
+        x = x if self.dense else x.reshape(x.shape[0], -1)
         x = dropout(name="dropout6")(nn.relu(self._fully_connected("fc6", x, self.fc_width)))
         x = dropout(name="dropout7")(nn.relu(self._fully_connected("fc7", x, self.fc_width)))
         return self._fully_connected("fc8", x, self.num_classes).astype(jnp.float32)

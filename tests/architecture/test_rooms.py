@@ -25,9 +25,9 @@ FLOORS = (
     ("training",),
     ("run",),
     ("pretrained",),
-    ("protocols", "report", "claims", "tuning"),
+    ("protocols", "report", "claims", "tuning", "exporting"),
     ("train",),
-    ("main", "predict", "prepare", "statistics", "weights", "inspect", "reproduce", "tables", "tune"),
+    ("main", "predict", "export", "prepare", "statistics", "weights", "inspect", "reproduce", "tables", "tune"),
 )
 NO_FIRST_WORDS = ("What", "How", "Where", "Which", "Whether", "When", "That")
 

@@ -1,0 +1,110 @@
+"""Writes a trained run as a program that needs nothing of Lineage: `python -m common.export --workdir=DIR --out=FILE`.
+
+The file's ending, or --format, chooses StableHLO (.stablehlo) or ONNX (.onnx). The program takes decoded, resized and
+cropped uint8 images and gives the probabilities of `common.predict`. It is read back and compared with the run on its
+test images before the file is kept. See docs/export.md.
+"""
+
+import pathlib
+
+from absl import flags
+
+from common import launch
+from common.errors import UserError, unknown, user_path, whole_file
+
+ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx"}
+_CHECKED, _TESTED = 8, 1000  # test images that outputs are compared on, and that the loss of 8 bits is measured on
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
+_CHECKPOINT = launch.define_checkpoint()
+_OUT = flags.DEFINE_string("out", None, "file to write; its card is FILE.md", allow_override=True)
+_FORMAT = flags.DEFINE_string("format", "", "stablehlo or onnx; default: as the file's ending says")
+_BATCH = flags.DEFINE_string("batch", "dynamic", "images in a batch, or dynamic: any number")
+_DTYPE = flags.DEFINE_string("dtype", "float32", "type that the network computes in; ONNX: float32")
+_PREPROCESS = flags.DEFINE_boolean("preprocess", True, "uint8 in, probabilities out; else normalised in, logits out")
+_QUANTIZE = flags.DEFINE_string("quantize", "", "int8: products of 8-bit numbers, for ONNX")
+
+
+def main() -> None:
+    """Exports the run that the command line names."""
+    if not _WORKDIR.value or not _OUT.value:
+        raise UserError("expected --workdir=DIR --out=FILE.stablehlo, or FILE.onnx")
+    path = user_path(_OUT.value)
+    kind = file_format(path, _FORMAT.value)
+    if _QUANTIZE.value and (_QUANTIZE.value != "int8" or kind != "onnx"):
+        raise UserError(f"--quantize={_QUANTIZE.value} of {kind}: expected int8, of an ONNX file")
+    if kind == "onnx" and _DTYPE.value != "float32":
+        raise UserError(f"--dtype={_DTYPE.value}: ONNX programs compute in float32; use --format=stablehlo")
+    batch = batch_size(_BATCH.value)
+    if not path.parent.is_dir():
+        raise UserError(f"no folder '{path.parent}' for --out={path}")
+    for new in (path, beside(path, ".md"), *([beside(path, ".json")] if kind == "stablehlo" else [])):
+        if new.exists():
+            raise UserError(f"'{new}' exists; choose another --out, or remove it")
+    export(path, kind, user_path(_WORKDIR.value), batch)
+
+
+def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | None) -> None:
+    """Writes the program and its card, as the other flags say, and prints what was checked."""
+    import importlib
+
+    from common.data import datasets
+    from common.exporting import card, program
+    from common.run import trained
+
+    form = importlib.import_module(f"common.exporting.{kind}")
+    form.check_installed()
+    made = program.make(trained.load(folder, _CHECKPOINT.value or ""), _PREPROCESS.value, batch, _DTYPE.value)
+    test = datasets.load_test(made.run.config.data, known=made.run.info)
+    images, _ = program.examples(test, _CHECKED)
+    inputs = program.inputs(made, images)
+    facts = program.facts(made, folder.name)
+    try:
+        with whole_file(path) as fresh:
+            form.write(made, fresh, facts)
+            difference = program.check(made, form.read(fresh), inputs)
+            line = f"largest difference from the run: {difference:.1e}, on {len(images)} test images"
+            if _QUANTIZE.value:
+                more, labels = program.examples(test, _TESTED)
+                more = program.inputs(made, more)
+                before = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
+                form.quantize(fresh, fresh)
+                after = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
+                line += f"; 8 bits: error {before:.2%} before and {after:.2%} after, on {len(more):,} test images"
+        if kind == "stablehlo":
+            beside(fresh, ".json").replace(beside(path, ".json"))
+    finally:
+        beside(fresh, ".json").unlink(missing_ok=True)
+    with whole_file(beside(path, ".md")) as fresh:
+        fresh.write_text(card.text(made, path, folder, line), encoding="utf-8")
+    print(f"{path}: {facts['network']} at step {made.run.step:,}, {path.stat().st_size:,} bytes\n{line}")
+
+
+def file_format(path: pathlib.Path, name: str) -> str:
+    """The format of a file; UserError for an unknown one, and for an ending of another."""
+    by_ending = {ending: kind for kind, ending in ENDINGS.items()}
+    if name and name not in ENDINGS:
+        raise unknown("format", name, ENDINGS)
+    if path.suffix not in by_ending:
+        raise unknown("ending", path.suffix, by_ending)
+    if name and by_ending[path.suffix] != name:
+        raise UserError(f"--format={name} of '{path.name}': expected the ending {ENDINGS[name]}")
+    return by_ending[path.suffix]
+
+
+def batch_size(text: str) -> int | None:
+    """The number of images in a batch, None for any; UserError for anything else."""
+    if text == "dynamic":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"--batch={text}: expected dynamic or a whole number of at least 1")
+    return int(text)
+
+
+def beside(path: pathlib.Path, ending: str) -> pathlib.Path:
+    """The file whose name has one more ending."""
+    return path.with_name(path.name + ending)
+
+
+if __name__ == "__main__":
+    launch.run(main)

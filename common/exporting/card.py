@@ -1,0 +1,60 @@
+"""The card of an exported program: network, data, error, recipe, versions, preprocessing and an example of its use."""
+
+import json
+import pathlib
+
+from common.exporting import program as programs
+from common.exporting.program import Program
+from common.run import workdir
+
+_ONNX = """\
+import numpy as np, onnxruntime
+session = onnxruntime.InferenceSession("{file}")
+images = np.zeros({shape}, np.{type})  # yours
+outputs = session.run(["{output}"], {{"images": images}})[0]
+print(outputs.argmax(-1))"""
+_STABLEHLO = """\
+import pathlib, numpy as np
+from jax import export
+program = export.deserialize(bytearray(pathlib.Path("{file}").read_bytes()))
+images = np.zeros({shape}, np.{type})  # yours
+print(np.asarray(program.call(images)).argmax(-1))"""
+
+
+def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: str) -> str:
+    """The card of the program in `path`, which was made from the run in `folder`.
+
+    checked: what was measured of the file.
+    """
+    facts, config = programs.facts(program, folder.name), program.run.config
+    example = (_ONNX if path.suffix == ".onnx" else _STABLEHLO).format(
+        file=path.name,
+        shape=(program.batch or 1, *program.image_shape),
+        type=facts["input"].split()[1],
+        output=program.output,
+    )
+    rows = {
+        "network": facts["network"],
+        "data": facts["dataset"],
+        "error": _error(folder),
+        "checkpoint": f"step {program.run.step:,}",
+        "recipe": f"{config.optimizer.name}, learning rate {config.schedule.learning_rate:g} ({config.schedule.name}), "
+        f"batch {config.train.batch_size}, {config.train.length}",
+        "input": facts["input"],
+        "preprocessing in the program": facts["preprocessing"],
+        "output": facts["output"],
+        "checked": checked,
+        "versions": f"JAX {facts['jax']}, Lineage {facts['lineage']}",
+    }
+    table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
+    classes = ", ".join(program.run.info.class_names)
+    return f"# {path.name}\n\n| | |\n|---|---|\n{table}\n\n```python\n{example}\n```\n\nClasses, in order: {classes}\n"
+
+
+def _error(folder: pathlib.Path) -> str:
+    """The test error at the end of the run, where it has one."""
+    path = folder / workdir.SUMMARY
+    try:
+        return f"{json.loads(path.read_text(encoding='utf-8'))['test']['error']:.2%} of its test images, at its end"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "not measured"
