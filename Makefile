@@ -24,7 +24,7 @@ test-slow: $(VENV)/installed-test
 test-all: $(VENV)/installed-test
 	$(RUN) $(PYTEST) $(TESTS)
 
-# The tests that compare with PyTorch; a CPU build of it is enough.
+# The tests that compare with PyTorch, of which a CPU build is enough, and with ONNX Runtime.
 test-parity: $(VENV)/installed-parity
 	$(RUN) $(PYTEST) -m parity $(TESTS)
 

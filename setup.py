@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 CLASSIC = ["opencv-python-headless", "scikit-image"]
 TUNE = ["optuna"]
 STABLEHLO = ["flatbuffers"]
+EXPORT = [*STABLEHLO, "jax2onnx", "onnx", "onnxruntime"]
 
 setup(
     name="lineage",
@@ -50,7 +51,7 @@ setup(
         # The search of common/tune.py.
         "tune": TUNE,
         # The programs of common/export.py.
-        "export": [*STABLEHLO, "jax2onnx", "onnx", "onnxruntime"],
+        "export": EXPORT,
         "test": [
             *CLASSIC,
             *TUNE,
@@ -64,6 +65,6 @@ setup(
             "ruff",
         ],
         "hooks": ["pre-commit", "pre-commit-hooks"],
-        "parity": ["torch==2.13.0"],
+        "parity": ["torch==2.13.0", *EXPORT],
     },
 )

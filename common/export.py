@@ -50,7 +50,7 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
 
     from common.data import datasets
     from common.exporting import card, program
-    from common.run import trained
+    from common.run import trained, workdir
 
     form = importlib.import_module(f"common.exporting.{kind}")
     form.check_installed()
@@ -59,22 +59,19 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
     images, _ = program.examples(test, _CHECKED)
     inputs = program.inputs(made, images)
     facts = program.facts(made, folder.name)
-    try:
-        with whole_file(path) as fresh:
-            form.write(made, fresh, facts)
-            difference = program.check(made, form.read(fresh), inputs)
-            line = f"largest difference from the run: {difference:.1e}, on {len(images)} test images"
-            if _QUANTIZE.value:
-                more, labels = program.examples(test, _TESTED)
-                more = program.inputs(made, more)
-                before = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
-                form.quantize(fresh, fresh)
-                after = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
-                line += f"; 8 bits: error {before:.2%} before and {after:.2%} after, on {len(more):,} test images"
-        if kind == "stablehlo":
-            beside(fresh, ".json").replace(beside(path, ".json"))
-    finally:
-        beside(fresh, ".json").unlink(missing_ok=True)
+    with whole_file(path) as fresh:
+        form.write(made, fresh, facts)
+        difference = program.check(made, form.read(fresh), inputs)
+        line = f"largest difference from the run: {difference:.1e}, on {len(images)} test images"
+        if _QUANTIZE.value:
+            more, labels = program.examples(test, _TESTED)
+            more = program.inputs(made, more)
+            before = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
+            form.quantize(fresh, fresh)
+            after = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
+            line += f"; 8 bits: error {before:.2%} before and {after:.2%} after, on {len(more):,} test images"
+    if kind == "stablehlo":
+        workdir.write_json(beside(path, ".json"), facts)
     with whole_file(beside(path, ".md")) as fresh:
         fresh.write_text(card.text(made, path, folder, line), encoding="utf-8")
     print(f"{path}: {facts['network']} at step {made.run.step:,}, {path.stat().st_size:,} bytes\n{line}")

@@ -1,6 +1,5 @@
 """StableHLO programs in the files of `jax.export`, which any later JAX reads and runs on any of its devices."""
 
-import json
 import pathlib
 from typing import Any
 
@@ -25,11 +24,12 @@ def check_installed() -> None:
 
 
 def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Writes a program to a file, and `facts` to a JSON file beside it.
+    """Writes a program to a file. `facts` are not in it: files of this kind hold no metadata.
 
     Written on a CPU it runs on every platform of JAX; elsewhere it may hold operations of that platform, the only one
     that it then runs on.
     """
+    del facts
     size = "batch" if program.batch is None else str(program.batch)
     shape = export.symbolic_shape(f"{size}, {', '.join(map(str, program.image_shape))}")
     platforms = _ALL_PLATFORMS if compilation.on_cpu() else None
@@ -37,7 +37,6 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
         jax.ShapeDtypeStruct(shape, program.input_type)
     )
     path.write_bytes(exported.serialize())
-    path.with_name(path.name + ".json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
 
 def read(path: pathlib.Path) -> Numpy:

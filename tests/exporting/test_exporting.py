@@ -1,5 +1,6 @@
 """Exported programs give what the run gives, and a bad command line is one line."""
 
+import json
 import re
 
 import jax
@@ -11,11 +12,13 @@ from common import models
 from common.config import base
 from common.data.datasets import Info
 from common.devices import mesh
+from common.errors import UserError
 from common.exporting import onnx, program, stablehlo
 from common.run.trained import Run
 from tests import networks
 from tests.digits_run import digits_run
 from tests.runs import refused, run
+from tests.slow import rest_slow
 
 NETWORKS = {
     "lenet": ("lenet5", {}, (32, 32, 1)),
@@ -37,12 +40,24 @@ def run_of(family):
     return Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
-@pytest.mark.parametrize("form", [stablehlo, onnx])
+@pytest.fixture(scope="module")
+def onnx_installed():
+    pytest.importorskip("jax2onnx")
+    pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.parametrize("family", rest_slow(sorted(NETWORKS, key=lambda name: name != "lenet")))
+def test_a_stablehlo_file_gives_what_the_run_gives(family, tmp_path):
+    gives_what_the_run_gives(family, stablehlo, tmp_path)
+
+
+@pytest.mark.parity
 @pytest.mark.parametrize("family", NETWORKS)
-def test_a_file_gives_what_the_run_gives(family, form, tmp_path):
-    if form is onnx:  # pip install '.[export]'
-        pytest.importorskip("jax2onnx")
-        pytest.importorskip("onnxruntime")
+def test_an_onnx_file_gives_what_the_run_gives(family, onnx_installed, tmp_path):
+    gives_what_the_run_gives(family, onnx, tmp_path)
+
+
+def gives_what_the_run_gives(family, form, tmp_path):
     made = program.make(run_of(family))
     path = tmp_path / "net"
     form.write(made, path, {})
@@ -58,14 +73,48 @@ def test_stored_images_are_undone_and_made_again():
     np.testing.assert_array_equal(program.bytes_of(stored, data).ravel(), np.arange(16))
 
 
-def test_the_example_on_the_card_runs(tmp_path, monkeypatch, capsys):
-    code, output, errors = run(f"--workdir={digits_run()}", f"--out={tmp_path}/a.stablehlo", module="common.export")
+def test_a_program_that_differs_from_its_run_is_no_export(tmp_path):
+    made = program.make(run_of("lenet"))
+    images = np.zeros((2, *made.image_shape), np.uint8)
+    with pytest.raises(UserError, match=r"differs from the run by .* on 2 test images, more than 1e-04"):
+        program.check(made, lambda images: program.expected(made, images) + 2e-4, images)
+
+
+def exported(name, folder, *options):
+    """The output of the command on the digits run, and the names of the files that it leaves."""
+    code, output, errors = run(f"--workdir={digits_run()}", f"--out={folder}/{name}", *options, module="common.export")
     assert code == 0, errors
     assert "largest difference from the run" in output
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.stablehlo", "a.stablehlo.json", "a.stablehlo.md"]
-    [example] = re.findall(r"```python\n(.*?)```", (tmp_path / "a.stablehlo.md").read_text(), re.DOTALL)
+    return output, sorted(path.name for path in folder.iterdir())
+
+
+def test_the_example_on_the_card_runs(tmp_path, monkeypatch, capsys):
+    _, files = exported("a.stablehlo", tmp_path, "--batch=1")
+    assert files == ["a.stablehlo", "a.stablehlo.json", "a.stablehlo.md"]
+    assert json.loads((tmp_path / "a.stablehlo.json").read_text())["classes"] == list("0123456789")
+    check_example(tmp_path / "a.stablehlo.md", monkeypatch, capsys)
+    again = refused(f"--workdir={digits_run()}", f"--out={tmp_path}/a.stablehlo", module="common.export")
+    assert "a.stablehlo' exists; choose another --out" in again
+
+
+@pytest.mark.parity
+def test_an_onnx_file_of_8_bits_tells_its_loss(onnx_installed, tmp_path, monkeypatch, capsys):
+    output, files = exported("a.onnx", tmp_path, "--quantize=int8")
+    assert files == ["a.onnx", "a.onnx.md"]
+    assert re.search(r"8 bits: error \d+\.\d+% before and \d+\.\d+% after, on 17\d test images", output)
+    check_example(tmp_path / "a.onnx.md", monkeypatch, capsys)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("option", ["--nopreprocess", "--dtype=bfloat16"])
+def test_a_program_of_logits_or_of_another_type(option, tmp_path):
+    exported("a.stablehlo", tmp_path, option)
+
+
+def check_example(card, monkeypatch, capsys):
+    [example] = re.findall(r"```python\n(.*?)```", card.read_text(), re.DOTALL)
     assert len(example.splitlines()) == 5
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(card.parent)
     capsys.readouterr()
     exec(example, {})
     assert re.fullmatch(r"\[\d\]\n", capsys.readouterr().out)
