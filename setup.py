@@ -36,6 +36,7 @@ setup(
         "optax",
         "orbax-checkpoint",
         "pillow",
+        "safetensors",
         "scikit-learn",
         "tensorboardX",
         "tensorflow-datasets",

@@ -60,6 +60,7 @@ def base(model: ConfigDict) -> ConfigDict:
 
     config.init = init = ConfigDict()
     init.checkpoint = ""  # weights to start from: a trained run's workdir, or a file of published ones; '' is none
+    init.entry = ""  # of a PyTorch file with several networks, as 'state_dict_ema'; '' is the one that was trained
     init.new_head = False  # start with an untrained classification head, as other classes need it
     # Take each class's weights in the head from the class of that name in the given run; classes that it does not know
     # start untrained.

@@ -90,7 +90,7 @@ def given_weights(config: ConfigDict, classifier: Classifier) -> Given:
             f"config.init.checkpoint is '{path}', which does not exist; expected the workdir of a trained run, or a "
             "file of weights (.npz, .safetensors, .pth)"
         )
-    return _from_file(path, config.model.family, classifier)
+    return _from_file(path, config.init.entry, config.model.family, classifier)
 
 
 def initial_arrays(
@@ -174,8 +174,8 @@ def _from_run(folder: pathlib.Path, family: str) -> Given:
     return Given(jax.tree.map(np.asarray, run.variables), origin, run.classifier, run.info.class_names)
 
 
-def _from_file(path: pathlib.Path, family: str, classifier: Classifier) -> Given:
-    weights, arrays = models.optional_module(family, "weights"), weight_files.read(path)
+def _from_file(path: pathlib.Path, entry: str, family: str, classifier: Classifier) -> Given:
+    weights, arrays = models.optional_module(family, "weights"), weight_files.read(path, entry)
     ours = _flatten(shapes(classifier.module, classifier))
     if weights is None or not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
         return Given(traverse_util.unflatten_dict(arrays, sep="/"), str(path), None)

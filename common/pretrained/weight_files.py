@@ -1,107 +1,198 @@
-"""Files of weights, which hold arrays by name: .npz, .safetensors and PyTorch's .pth."""
+"""Files of weights, which hold arrays by name: .npz, .safetensors and PyTorch's .pth.
 
-import json
+The content tells the format of a file that is read, its ending that of one that is written.
+"""
+
 import pathlib
 import zipfile
-from collections.abc import Mapping
-from types import ModuleType
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import safetensors
+import safetensors.numpy
 
-from common.errors import UserError, unknown, user_path, whole_file
+from common.errors import UserError, listed, unknown, user_path, whole_file
+from common.pretrained import torch_files
+from common.pretrained.torch_pickles import Tensor
 
-_SAFETENSORS = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
-
-# A compressed file may unpack to so many times its size; those of trained weights hardly shrink.
+# A file may hold arrays of so many times its size, or of so many bytes; those of trained weights hardly shrink.
 _LARGEST_RATIO, _ANY_RATIO_BYTES = 100, 2**26
 
-_PICKLED = (b"PK", b"\x80")  # first bytes of PyTorch's files: a zip archive, or in old ones a pickle
+_EXPECTED = "expected .npz, .safetensors or PyTorch's .pth"
+_OTHER_FILES = {  # by their first bytes
+    b"version https://git-lfs": "it is a pointer of Git LFS, without the file it stands for",
+    b"<": "it is a web page or XML",
+    b"\x1f\x8b": "it is packed by gzip; unpack it",
+    b"\x89HDF": "it is an HDF5 file",
+    b"\x93NUMPY": "it is a single .npy array, without a name",
+    b"\x80": "it is a pickle, but not PyTorch's",
+}
+_SAFETENSORS = frozenset(
+    ("F64", "F32", "F16", "BF16", "BOOL", *(f"{sign}{bits}" for sign in "IU" for bits in (8, 16, 32, 64)))
+)
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "params")  # names of the network in a file
+_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # of DataParallel, torch.compile, Lightning and others
 
 
-def read(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+def read(path: str | pathlib.Path, entry: str = "") -> dict[str, np.ndarray]:
     """The arrays of a file, by the names they have there.
 
-    A PyTorch checkpoint (.pth, .pt, .th; needs torch) may hold more than the network, which is then its `state_dict`,
-    and may come from several GPUs (`module.` before each name). UserError when the file is missing or cannot be read.
+    A PyTorch file may hold more than the network, and several versions of it, such as averaged parameters. `entry`
+    names the one to take, as 'state_dict_ema'; '' is the network as it was trained, and the others are printed. A
+    prefix that every name has (`module.`, `_orig_mod.`, `model.`, `net.`) is left out. UserError when the file is
+    missing or cannot be read, and for arrays that hold NaN, infinite values or negative variances.
     """
     path = user_path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint '{path}'")
-    reader = {".npz": _read_npz, ".safetensors": _read_safetensors}.get(path.suffix, _read_torch)
+    kind = ""
     try:
-        arrays = reader(path)
+        kind, reader = _format(path)
+        arrays = reader(path, entry)
         _check_numbers(arrays)
     except UserError:
         raise
     except Exception as error:  # readers promise no class for a file that was cut short, changed, or is of another kind
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise UserError(f"'{path}' is not a checkpoint of arrays: {reason}") from error
-    return {name.removeprefix("module."): array for name, array in arrays.items()}
+        raise UserError(f"'{path}' is not a checkpoint of arrays: {reason}{kind and f' (read as {kind})'}") from error
+    _check_values(path, arrays)
+    return _without_prefixes(arrays)
 
 
-def _check_numbers(arrays: Mapping[str, np.ndarray]) -> None:
-    """ValueError for an array of anything but real numbers."""
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiub" and array.dtype != ml_dtypes.bfloat16:
-            raise ValueError(f"'{name}' is of type {array.dtype}, not of real numbers")
+def _format(path: pathlib.Path) -> tuple[str, Callable[[pathlib.Path, str], dict[str, np.ndarray]]]:
+    """The format of a file and its reader."""
+    with path.open("rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ValueError(f"it is empty; {_EXPECTED}")
+    if start.startswith(b"PK"):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if torch_files.is_archive(names):
+            return "a PyTorch file", _read_torch
+        if all(name.endswith(".npy") for name in names):
+            return "an .npz file", _read_npz
+        raise ValueError(f"it is a zip archive of {listed(names)}; {_EXPECTED}")
+    if torch_files.is_legacy(start):
+        return "a PyTorch file", _read_torch
+    if path.suffix.lower() == ".safetensors" or start[8:9] == b"{" and start[5:8] == b"\0\0\0":
+        return "a .safetensors file", _read_safetensors
+    known = [what for first, what in _OTHER_FILES.items() if start.startswith(first)]
+    raise ValueError(f"{known[0] if known else 'its content is of no known format'}; {_EXPECTED}")
 
 
-def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _read_npz(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
+    _check_no_entry(path, entry)
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > max(_ANY_RATIO_BYTES, _LARGEST_RATIO * path.stat().st_size):
-        raise ValueError(f"it would unpack to {unpacked / 1e6:,.0f} MB, {_LARGEST_RATIO} times its size and more")
+        _check_size(path, (member.file_size for member in archive.infolist()))
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
 
-def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file: eight bytes with the length of a JSON header, the header, and the data."""
-    content = path.read_bytes()
-    start = 8 + int.from_bytes(content[:8], "little")
-    data = memoryview(content)[start:]
-    arrays = {}
-    for name, entry in json.loads(content[8:start]).items():
-        if name != "__metadata__":
-            first, last = entry["data_offsets"]
-            if not 0 <= first <= last <= len(data) or min(entry["shape"], default=0) < 0:
-                raise ValueError(f"'{name}' does not lie in the file")
-            arrays[name] = np.frombuffer(data[first:last], _SAFETENSORS[entry["dtype"]]).reshape(entry["shape"])
+def _read_safetensors(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
+    _check_no_entry(path, entry)
+    with safetensors.safe_open(path, framework="np") as file:
+        arrays = {}
+        for name in file.keys():  # noqa: SIM118 - it is no dict
+            dtype = file.get_slice(name).get_dtype()
+            if dtype not in _SAFETENSORS:
+                raise ValueError(f"'{name}' is of type {dtype}, which is not read")
+            arrays[name] = file.get_tensor(name)
     return arrays
 
 
-def _torch(what: str) -> ModuleType:
-    try:
-        import torch
-    except ImportError as error:
-        raise UserError(f"{what} needs PyTorch: pip install torch==2.13.0, or use .npz") from error
-    return torch
+def _read_torch(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
+    with torch_files.opened(path) as (content, array):
+        found = _entries(content)
+        if not found:
+            raise ValueError(f"it holds no arrays by name, as a state_dict does, but {_described(content)}")
+        chosen = _chosen(path, found, entry)
+        for name, tensor in found[chosen].items():
+            if tensor.kind.dtype is None:
+                raise ValueError(f"'{name}' is of type {tensor.kind.name}, which is not read")
+        _check_size(path, (tensor.nbytes for tensor in found[chosen].values()))
+        return {name: array(tensor) for name, tensor in found[chosen].items()}
 
 
-def _read_torch(path: pathlib.Path) -> dict[str, np.ndarray]:
-    with path.open("rb") as file:
-        if not file.read(4).startswith(_PICKLED):  # whether or not PyTorch is installed
-            raise ValueError("it is no .npz, .safetensors or PyTorch file")
-    torch = _torch(f"reading '{path}'")
-    content = torch.load(path, map_location="cpu", weights_only=True)
-    state = content.get("state_dict", content) if isinstance(content, dict) else {}
-    arrays = {name: value.numpy() for name, value in state.items() if isinstance(value, torch.Tensor)}
+def _entries(content: Any) -> dict[str, dict[str, Tensor]]:
+    """The dicts of arrays in a PyTorch file, by their name there; '' is the file itself."""
+    if not isinstance(content, dict):
+        return {}
+    dicts = {name: value for name, value in {**content, "": content}.items() if isinstance(value, dict)}
+    found = {
+        name: {key: tensor for key, tensor in value.items() if isinstance(tensor, Tensor)}
+        for name, value in dicts.items()
+    }
+    return {name: tensors for name, tensors in found.items() if tensors}
+
+
+def _chosen(path: pathlib.Path, found: Mapping[str, Any], entry: str) -> str:
+    """The entry to read; prints those that are left."""
+    named = sorted(name for name in found if name)
+    if entry and entry not in named:
+        raise unknown(f"entry of '{path}' in config.init.entry", entry, named)
+    by_default = [name for name in (*_WRAPPERS, "") if name in found] or named
+    if not entry and by_default == named and len(named) > 1:
+        raise UserError(f"'{path}' holds several networks: {listed(named, 9)}; choose one by config.init.entry")
+    chosen = entry or by_default[0]
+    if others := [name for name in named if name != chosen]:
+        taken = f"'{chosen}'" if chosen else "the arrays at its top"
+        print(f"{path}: {taken} is read, {listed(others, 9)} is not; config.init.entry chooses")
+    return chosen
+
+
+def _described(content: Any) -> str:
+    """The kind of an object, and what it holds where it is a dict."""
+    names = [f"{name} ({type(value).__name__})" for name, value in content.items()] if isinstance(content, dict) else []
+    return type(content).__name__.lower() + (f" of {listed(names)}" if names else "")
+
+
+def _without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays without the prefixes that all names share, in whatever order they come."""
+    while shared := [prefix for prefix in _PREFIXES if all(name.startswith(prefix) for name in arrays)]:
+        arrays = {name.removeprefix(shared[0]): array for name, array in arrays.items()}
+    return arrays
+
+
+def _check_no_entry(path: pathlib.Path, entry: str) -> None:
+    if entry:
+        raise UserError(f"config.init.entry is '{entry}', but '{path}' is no PyTorch file, and has no entries")
+
+
+def _check_size(path: pathlib.Path, sizes: Iterable[int]) -> None:
+    """ValueError for arrays that would take far more memory than the file, before any is read."""
+    if (unpacked := sum(sizes)) > max(_ANY_RATIO_BYTES, _LARGEST_RATIO * path.stat().st_size):
+        raise ValueError(f"it would unpack to {unpacked / 1e6:,.0f} MB, {_LARGEST_RATIO} times its size and more")
+
+
+def _check_numbers(arrays: Mapping[str, Any]) -> None:
+    """ValueError for anything but arrays of real numbers."""
     if not arrays:
-        raise ValueError("it holds no state_dict")
-    return arrays
+        raise ValueError("it holds no arrays")
+    for name, array in arrays.items():
+        if not _is_float(array) and array.dtype.kind not in "iub":
+            raise ValueError(f"'{name}' is of type {array.dtype}, not of real numbers")
+
+
+def _check_values(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """UserError for values that no trained network has."""
+    infinite = [name for name, array in arrays.items() if _is_float(array) and not np.isfinite(array).all()]
+    if infinite:
+        raise UserError(f"'{path}' holds NaN or infinite values: in {listed(infinite)}")
+    negative = [name for name, array in arrays.items() if _is_variance(name) and (array < 0).any()]
+    if negative:
+        raise UserError(f"'{path}' holds negative variances: in {listed(negative)}")
+
+
+def _is_float(array: np.ndarray) -> bool:
+    return array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16
+
+
+def _is_variance(name: str) -> bool:
+    """Tells the running variances of batch normalisation by PyTorch's names and ours."""
+    return name.endswith("running_var") or ("batch_stats/" in name and name.endswith("/var"))
 
 
 def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -112,38 +203,27 @@ def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     path = user_path(path)
     check_format(path)
     with whole_file(path) as fresh:
-        WRITERS[path.suffix](fresh, arrays)
+        WRITERS[path.suffix.lower()](fresh, arrays)
 
 
 def check_format(path: pathlib.Path) -> None:
     """UserError unless the file's ending is a format that can be written."""
-    if path.suffix not in WRITERS:
+    if path.suffix.lower() not in WRITERS:
         raise unknown(f"ending of '{path}'", path.suffix, WRITERS)
 
 
 def _write_npz(path: pathlib.Path, arrays: Mapping[str, Any]) -> None:
-    np.savez(path, **arrays)
+    with path.open("wb") as file:  # NumPy appends .npz to other names, such as net.NPZ
+        np.savez(file, **arrays)
 
 
 def _write_safetensors(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    kinds = {np.dtype(kind): name for name, kind in _SAFETENSORS.items()}
-    header, end = {}, 0
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
-        header[name] = {"dtype": kinds[array.dtype], "shape": list(array.shape), "data_offsets": [start, end]}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)  # so that the arrays are aligned
-    content = (np.ascontiguousarray(array).tobytes() for array in arrays.values())
-    path.write_bytes(b"".join([len(text).to_bytes(8, "little"), text, *content]))
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    safetensors.numpy.save_file(contiguous, path)
 
 
-def _write_torch(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    torch = _torch(f"writing '{path}'")
-    torch.save({name: torch.tensor(array) for name, array in arrays.items()}, path)
-
-
-WRITERS = {
+WRITERS: dict[str, Callable[[pathlib.Path, Mapping[str, np.ndarray]], None]] = {
     ".npz": _write_npz,
     ".safetensors": _write_safetensors,
-    **dict.fromkeys((".pth", ".pt", ".th"), _write_torch),
+    **dict.fromkeys((".pth", ".pt", ".th"), torch_files.write),
 }

@@ -49,13 +49,15 @@ def safetensors(header, data=b""):
 @functools.cache
 def valid():
     with tempfile.TemporaryDirectory() as folder:
-        path = pathlib.Path(folder, "a.safetensors")
-        weight_files.write(path, {name: np.asarray(array) for name, array in ARRAYS.items()})
-        tensors = path.read_bytes()
+        written = {}
+        for suffix in (".safetensors", ".pth"):
+            path = pathlib.Path(folder, f"a{suffix}")
+            weight_files.write(path, {name: np.asarray(array) for name, array in ARRAYS.items()})
+            written[suffix] = path.read_bytes()
     return {
         ".npz": (npz(ARRAYS), npz(ARRAYS, compressed=True), npz({})),
-        ".safetensors": (tensors, safetensors({})),
-        ".pth": (npz(ARRAYS), pickle.dumps({"state_dict": ARRAYS}), pickle.dumps([1, 2])),
+        ".safetensors": (written[".safetensors"], safetensors({})),
+        ".pth": (written[".pth"], pickle.dumps({"state_dict": ARRAYS}), pickle.dumps([1, 2])),
     }
 
 
