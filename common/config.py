@@ -16,6 +16,7 @@ from common import models
 from common.data import augment, datasets, normalize, preparation
 from common.errors import UserError, unknown
 from common.optim import optimizers, plan, registry, schedules
+from common.pretrained import sources
 
 
 def base(model: ConfigDict) -> ConfigDict:
@@ -60,6 +61,9 @@ def base(model: ConfigDict) -> ConfigDict:
 
     config.init = init = ConfigDict()
     init.checkpoint = ""  # weights to start from: a trained run's workdir, or a file of published ones; '' is none
+    # Publisher of a file of weights, whose conventions the network must share (see docs/weights.md): 'auto' goes by the
+    # file's names, 'own' compares nothing; 'torchvision', 'timm', 'huggingface', 'google', 'cifar'.
+    init.source = "auto"
     init.new_head = False  # start with an untrained classification head, as other classes need it
     # Take each class's weights in the head from the class of that name in the given run; classes that it does not know
     # start untrained.
@@ -219,7 +223,7 @@ def validate(config: ConfigDict) -> None:
             "config.evaluate.test is False, but without config.data.validation the test set is what training watches; "
             "set config.data.validation, as '15%'"
         )
-    options = [name for name in config.init if name != "checkpoint" and config.init[name]]
+    options = [name for name in config.init if name != "checkpoint" and config.init[name] not in ("auto", False, ())]
     if not config.init.checkpoint and options:
         raise UserError(f"config.init.checkpoint is empty, but config.init.{' and '.join(options)} is set: from what?")
     if config.init.new_head and config.init.match_classes:
@@ -267,6 +271,7 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
 
 
 _CHOICES = {
+    "init.source": sources.SOURCES,
     "data.shuffle": ("epoch", "once", "none"),
     "data.sampling": ("uniform", "balanced"),
     "train.class_weights": ("", "balanced"),
