@@ -61,6 +61,9 @@ def base(model: ConfigDict) -> ConfigDict:
     config.init = init = ConfigDict()
     init.checkpoint = ""  # weights to start from: a trained run's workdir, or a file of published ones; '' is none
     init.entry = ""  # of a PyTorch file with several networks, as 'state_dict_ema'; '' is the one that was trained
+    # Publisher of a file of weights, whose conventions the network must share (see docs/weights.md): 'auto' goes by the
+    # file's names, 'own' compares nothing; 'torchvision', 'timm', 'huggingface', 'google', 'cifar'.
+    init.source = "auto"
     init.new_head = False  # start with an untrained classification head, as other classes need it
     # Take each class's weights in the head from the class of that name in the given run; classes that it does not know
     # start untrained.
@@ -220,7 +223,8 @@ def validate(config: ConfigDict) -> None:
             "config.evaluate.test is False, but without config.data.validation the test set is what training watches; "
             "set config.data.validation, as '15%'"
         )
-    options = [name for name in config.init if name != "checkpoint" and config.init[name]]
+    unset = ("auto", "", False, ())
+    options = [name for name in config.init if name != "checkpoint" and config.init[name] not in unset]
     if not config.init.checkpoint and options:
         raise UserError(f"config.init.checkpoint is empty, but config.init.{' and '.join(options)} is set: from what?")
     if config.init.new_head and config.init.match_classes:
@@ -268,6 +272,7 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
 
 
 _CHOICES = {
+    "init.source": ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own"),
     "data.shuffle": ("epoch", "once", "none"),
     "data.sampling": ("uniform", "balanced"),
     "train.class_weights": ("", "balanced"),

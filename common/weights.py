@@ -5,7 +5,8 @@
 
 `import` needs the config of the network and of the data to test it on. It leaves a checkpoint at step 0 in DIR
 (default runs/NAME, NAME being the file's), which every tool with a --workdir takes and `common.main` trains on from.
-The config scales the pixels, so `config.data.normalize` must be what the weights expect.
+FILE may be a folder of Hugging Face's transformers. The config scales the pixels, so `config.data.normalize` must be
+what the weights expect. --config.init.source names the publisher where the file's names do not (docs/weights.md).
 
 `export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
 have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). The file's
@@ -42,7 +43,9 @@ def main(action: str = "", file: str = "", *more: str) -> None:
         return
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_cifar10.py:resnet20")
-    if not path.is_file():
+    from common.pretrained import sources  # a slow import, after the flags are known to be right
+
+    if not path.is_file() and not sources.is_folder(path):
         raise UserError(f"no file '{path}'")
     import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
@@ -61,7 +64,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     from common import models
     from common.data import datasets, pixel_statistics
     from common.optim.optimizers import make_optimizer
-    from common.pretrained import initial
+    from common.pretrained import initial, sources, weight_files
     from common.run import lock, workdir
     from common.run.checkpoints import Checkpoints
     from common.training.state import create_state
@@ -70,6 +73,9 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     config_lib.validate(config)
     if any(folder.glob("checkpoints/[0-9]*")):
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
+    weight_files.read(
+        sources.file_of(path), config.init.entry
+    )  # a file that cannot be read is refused before any dataset is opened
     data = config.data.copy_and_resolve_references()
     if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at

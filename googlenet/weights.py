@@ -2,9 +2,12 @@
 
 from collections.abc import Mapping
 
+import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from common.errors import listed
+from common.models import Classifier
 from common.pretrained import torch_layout
 from common.pretrained.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
@@ -49,10 +52,33 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: GoogLeNet, like: P
     """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
 
     The published weights expect RGB from -1 to 1. A checkpoint's auxiliary classifiers are dropped if the network has
-    none. UserError names an array that is missing, left over or of the wrong shape.
+    none; a network's start untrained if the checkpoint has none, as its shapes in the variables say. UserError names an
+    array that is missing, left over or of the wrong shape.
     """
     unused = () if module.auxiliary else ("aux",)
-    return torch_layout.to_ours(state, entries(module, like), like, unused)
+    if not module.auxiliary or any(name.startswith("aux") for name in state):
+        return torch_layout.to_ours(state, entries(module, like), like, unused)
+    untrained = {head: like["params"][head] for head in AUXILIARY.values() if head in like["params"]}
+    taken = torch_layout.to_ours(state, entries(module.clone(auxiliary=False), like), like)
+    return {**taken, "params": {**taken["params"], **untrained}, **_statistics(taken, like)}
+
+
+def _statistics(taken: PyTree, like: PyTree) -> PyTree:
+    """The batch statistics taken, and the shapes of the auxiliary classifiers'."""
+    heads = {name: layer for name, layer in like.get("batch_stats", {}).items() if name in AUXILIARY.values()}
+    return {"batch_stats": {**taken["batch_stats"], **heads}} if "batch_stats" in taken else {}
+
+
+def fitted(
+    given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
+) -> tuple[PyTree, list[str]]:
+    """The given variables, and a sentence about auxiliary classifiers that start untrained."""
+    untrained = [
+        head
+        for head in AUXILIARY.values()
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(given["params"].get(head, {})))
+    ]
+    return given, [f"the file has no auxiliary classifiers: {listed(untrained)} start untrained"] if untrained else []
 
 
 def to_torchvision(variables: PyTree, module: GoogLeNet) -> dict[str, np.ndarray]:

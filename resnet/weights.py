@@ -1,7 +1,8 @@
 """Converts ResNet's variables to and from the names of PyTorch checkpoints, and stacks and unstacks scanned blocks.
 
-Two namings are in use: torchvision's for the ImageNet networks (`layer1.0.downsample.0`, `fc`) and that of the common
-port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). Both are read; the stem decides which one is written.
+Three namings are read: torchvision's for the ImageNet networks (`layer1.0.downsample.0`, `fc`), which timm shares,
+Hugging Face's, and that of the common port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). The stem decides which
+of the first and the last is written.
 """
 
 import re
@@ -14,19 +15,21 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import PyTree
 
+from common.errors import listed
 from common.models import Classifier
 from common.pretrained import torch_layout
 from common.pretrained.torch_layout import Entry
 from common.pretrained.weight_files import read
-from resnet.model import ResNet, stacked
+from resnet.model import VARIANTS, ResNet, stacked
 
 __all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "to_published", "unstack"]
 
-HEAD_BIAS = ("fc.bias", "linear.bias")  # see `common.pretrained.initial`
+HEAD_BIAS = ("fc.bias", "linear.bias", "classifier.1.bias")  # see `common.pretrained.initial`
 _BLOCK = re.compile(r"conv(\d+)_(\d+)")
 _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
 _CIFAR_NAMES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # torchvision's -> the CIFAR port's
+_HUGGING_FACE = "resnet.embedder.embedder.convolution.weight"  # the first array's name
 
 
 def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
@@ -36,6 +39,8 @@ def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
     0.406), divided by (0.229, 0.224, 0.225). The common CIFAR-10 weights expect the same, with shortcuts of option A.
     UserError names an array that is missing, left over or of another shape.
     """
+    if _HUGGING_FACE in state:
+        state = {_from_hugging_face(name): array for name, array in state.items()}
     state = {_renamed(name, {theirs: ours for ours, theirs in _CIFAR_NAMES.items()}): a for name, a in state.items()}
     channels = state["conv1.weight"].shape[1] if "conv1.weight" in state else 3
     images = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
@@ -46,6 +51,69 @@ def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
 def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree) -> PyTree:
     """`import_torch`, for `common.pretrained.initial`."""
     return import_torch(state, module)
+
+
+def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The sources whose names the arrays have; timm's are torchvision's, and its networks too."""
+    if _HUGGING_FACE in arrays:
+        return ("huggingface",)
+    if "linear.weight" in arrays:
+        return ("cifar",)
+    return ("torchvision", "timm") if "fc.weight" in arrays else ()
+
+
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: ResNet) -> str:
+    """The difference between the source's networks and `module` that neither names nor shapes show, or ''."""
+    said = ""
+    if source == "cifar":
+        if module.shortcut == "none":
+            said = f"the CIFAR port's networks are residual: use {_twin(module, shortcut='A')}"
+    elif module.shortcut in ("A", "none"):
+        said = f"{source}'s networks have shortcuts with projections: use {_twin(module, shortcut='B')}"
+    elif module.block == "bottleneck" and module.stride_in != "3x3":
+        said = f"{source}'s bottlenecks have their stride in the 3x3 convolution: use {_twin(module, stride_in='3x3')}"
+    if not said:
+        return ""
+    return f"{said}; of this repository's variants, {listed(_fitting(module))} fit by names and shapes"
+
+
+def _fitting(module: ResNet) -> list[str]:
+    """The variants whose arrays have the names and shapes of the module's."""
+    same = ("stage_sizes", "block", "width", "stem")
+    kinds = {"A": 0, "none": 0}
+    return [
+        name
+        for name, fields in VARIANTS.items()
+        if all(fields[field] == getattr(module, field) for field in same)
+        and kinds.get(fields["shortcut"], fields["shortcut"]) == kinds.get(module.shortcut, module.shortcut)
+    ]
+
+
+def _twin(module: ResNet, **fields: str) -> str:
+    """The variant that differs from the module in these fields alone, or else the options that make it so."""
+    same = {name: getattr(module, name) for name in ("stage_sizes", "block", "width", "stem")} | fields
+    found = [name for name, has in VARIANTS.items() if all(has.get(field) == value for field, value in same.items())]
+    return found[0] if found else " and ".join(f"config.model.{name}={value}" for name, value in fields.items())
+
+
+def _from_hugging_face(name: str) -> str:
+    """Torchvision's name of an array: 'resnet.encoder.stages.0.layers.1.layer.2...' is 'layer1.1.conv3...'."""
+    name = name.replace("resnet.embedder.embedder.convolution.", "conv1.")
+    name = name.replace("resnet.embedder.embedder.normalization.", "bn1.").replace("classifier.1.", "fc.")
+    kinds = {"convolution": "conv", "normalization": "bn"}
+    if found := re.fullmatch(r"resnet\.encoder\.stages\.(\d+)\.layers\.(\d+)\.(.*)", name):
+        inside = (
+            found[3]
+            .replace("shortcut.convolution.", "downsample.0.")
+            .replace("shortcut.normalization.", "downsample.1.")
+        )
+        inside = re.sub(
+            r"^layer\.(\d+)\.(convolution|normalization)\.",
+            lambda layer: f"{kinds[layer[2]]}{int(layer[1]) + 1}.",
+            inside,
+        )
+        return f"layer{int(found[1]) + 1}.{found[2]}.{inside}"
+    return name
 
 
 def to_published(variables: PyTree, module: ResNet) -> dict[str, np.ndarray]:

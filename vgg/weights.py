@@ -1,4 +1,4 @@
-"""Converts VGG's variables to and from torchvision's names, and starts deeper nets from a trained shallow one."""
+"""Converts VGG's variables from torchvision's and timm's names, and starts deeper nets from a trained shallow one."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,8 @@ from common.pretrained.torch_layout import Entry
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
 
 # `common.pretrained.initial` reads these names of the last bias, and `from_published`, `to_published` and `fitted`.
-HEAD_BIAS = ("classifier.6.bias",)
+HEAD_BIAS = ("classifier.6.bias", "head.fc.bias")
+_TIMM = {"pre_logits.fc1.": "classifier.0.", "pre_logits.fc2.": "classifier.3.", "head.fc.": "classifier.6."}
 # Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. A's second to
 # fourth convolutions do not have the shapes of the second to fourth in B to E, so layers are matched by name.
 FROM_A = ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc6", "fc7", "fc8")
@@ -74,7 +75,36 @@ def _normalised(name: str) -> str:
     return name.replace("bn", "conv")
 
 
-from_published, to_published = from_torchvision, to_torchvision
+def from_published(state: Mapping[str, np.ndarray], module: VGG, like: PyTree) -> PyTree:
+    """`from_torchvision`, also of timm's names, whose fc6 and fc7 are convolutions over the whole map."""
+    return from_torchvision(_from_timm(state), module, like)
+
+
+to_published = to_torchvision
+
+
+def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The sources whose names the arrays have."""
+    return ("timm",) if "head.fc.weight" in arrays else ("torchvision",)
+
+
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: VGG) -> str:
+    """The difference between the source's networks and `module` that no array shows, or ''."""
+    if not module.lrn:
+        return ""
+    return f"{source}'s VGG has no local response normalisation: use vgg11, or set config.model.lrn=False"
+
+
+def _from_timm(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    renamed = {}
+    for name, array in state.items():
+        theirs = next((old for old in _TIMM if name.startswith(old)), None)
+        if theirs is None:
+            renamed[name] = array
+        else:
+            flat = array.reshape(len(array), -1) if array.ndim == 4 and array.size else array
+            renamed[_TIMM[theirs] + name.removeprefix(theirs)] = flat
+    return renamed
 
 
 def fitted(

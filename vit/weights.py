@@ -1,6 +1,7 @@
 """Converts published checkpoints to our parameters, and back.
 
-A checkpoint is an .npz file of arrays under '/'-joined names. Two namings are in use, 'original' (the paper's files)
+Torch-format files (timm, torchvision, Hugging Face) are told by their names and converted by `torch_names.py`. The
+paper's are .npz files of arrays under '/'-joined names. Two namings of these are in use, 'original' (the paper's files)
 and 'linen' (later ones, and our parameter tree with `scan=False`); names may have a prefix, group-norm parameters may
 have extra axes, and position embeddings may be at the root, without an entry for the class token. `read` gives all of
 them our names; `write` writes either naming.
@@ -18,13 +19,29 @@ from jaxtyping import PyTree
 
 from common.errors import UserError, unknown
 from common.pretrained import weight_files
+from vit import torch_names
 from vit.blocks import Arrays, flatten, to_tree, unstack_blocks
 from vit.embeddings import Grid
 from vit.transfer import POSITIONS, adapt, fitted
 
-__all__ = ["HEAD_BIAS", "canonical", "fitted", "from_published", "load", "read", "to_published", "write"]
+__all__ = [
+    "HEAD_BIAS",
+    "canonical",
+    "fitted",
+    "from_published",
+    "load",
+    "mismatch",
+    "read",
+    "sources",
+    "to_published",
+    "write",
+]
 
-HEAD_BIAS = ("head/bias", "opt/target/head/bias", "params/head/bias")  # see `common.pretrained.initial`
+# See `common.pretrained.initial`.
+HEAD_BIAS = (
+    *("head/bias", "opt/target/head/bias", "params/head/bias"),
+    *(f"{names.layers['head']}.bias" for names in torch_names.NAMES.values()),
+)
 _PREFIXES = ("opt/target/", "optimizer/target/", "target/", "params/")
 # Module names inside a block: original -> linen.
 _ORIGINAL = {
@@ -86,9 +103,29 @@ def canonical(arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 def from_published(arrays: Mapping[str, np.ndarray], module: nn.Module, like: PyTree) -> PyTree:
     """The variables of a published file, with separate blocks even if `module` scans over stacked ones."""
+    if source := torch_names.source_of(arrays):
+        named = torch_names.to_ours(arrays, source, module.num_heads)
+        return {"params": to_tree({name: _float32(array) for name, array in named.items()})}
     arrays = canonical(arrays)
     _check_family(arrays)
     return {"params": to_tree(arrays)}
+
+
+def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The source whose names the arrays have: this library of PyTorch's, or 'google' with the paper's files."""
+    return (torch_names.source_of(arrays) or "google",)
+
+
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module) -> str:
+    """The difference between the source's networks and `module` that no array shows, or ''.
+
+    The paper's code approximates GELU by a tanh; the three libraries compute it exactly.
+    """
+    gelu = "tanh" if source == "google" else "exact"
+    if module.gelu == gelu:
+        return ""
+    said = "approximate GELU by a tanh" if gelu == "tanh" else "compute the exact GELU"
+    return f"{source}'s Vision Transformers {said}: set config.model.gelu={gelu}"
 
 
 def _check_family(arrays: Arrays) -> None:

@@ -4,6 +4,7 @@ Arrays are copied by name, and every one has to fit. A file may have our own nam
 particular to a family and stands in its `weights.py`, which may have
 
     HEAD_BIAS: tuple[str, ...]                        names that published files give the last layer's bias
+    sources, mismatch                                 see `common.pretrained.sources`
     from_published(arrays, module, like) -> variables the arrays of a published file, as variables of `module`
     to_published(variables, module) -> arrays or None the inverse; None for a network that nobody published
     fitted(given, like, new_head=..., network=..., given_network=..., **options) -> (variables, changes)
@@ -30,7 +31,7 @@ from common import models
 from common.devices import mesh
 from common.errors import UserError, listed, user_path
 from common.models import Classifier
-from common.pretrained import weight_files
+from common.pretrained import sources, weight_files
 from common.run import trained
 from common.training.state import TrainState
 
@@ -38,12 +39,16 @@ Flat = dict[str, Any]  # arrays, or their shapes, by name: 'params/conv1/kernel'
 
 
 class Given(NamedTuple):
-    """Trained variables (arrays by collection) and their origin in words; of a run its network and its class names."""
+    """Trained variables (arrays by collection) and their origin in words; of a run its network and its class names.
+
+    `notes` are sentences to print.
+    """
 
     variables: PyTree
     origin: str
     classifier: Classifier | None
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Matched(NamedTuple):
@@ -76,21 +81,21 @@ def start(state: TrainState, classifier: Classifier, config: ConfigDict, class_n
     if not (config.init.new_head or config.init.match_classes) and given.class_names and class_names:
         _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
-    print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in changes)]))
+    print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in (*given.notes, *changes))]))
     return _replace(state, flat)
 
 
 def given_weights(config: ConfigDict, classifier: Classifier) -> Given:
     """The trained variables that `config.init.checkpoint` names; UserError where there are none."""
     path = user_path(config.init.checkpoint)
-    if path.is_dir():
+    if path.is_dir() and not sources.is_folder(path):
         return _from_run(path, config.model.family)
     if not path.exists():
         raise UserError(
             f"config.init.checkpoint is '{path}', which does not exist; expected the workdir of a trained run, or a "
             "file of weights (.npz, .safetensors, .pth)"
         )
-    return _from_file(path, config.init.entry, config.model.family, classifier)
+    return _from_file(path, config.init, config.model.family, classifier)
 
 
 def initial_arrays(
@@ -174,14 +179,17 @@ def _from_run(folder: pathlib.Path, family: str) -> Given:
     return Given(jax.tree.map(np.asarray, run.variables), origin, run.classifier, run.info.class_names)
 
 
-def _from_file(path: pathlib.Path, entry: str, family: str, classifier: Classifier) -> Given:
-    weights, arrays = models.optional_module(family, "weights"), weight_files.read(path, entry)
+def _from_file(path: pathlib.Path, init: ConfigDict, family: str, classifier: Classifier) -> Given:
+    weights = models.optional_module(family, "weights")
+    arrays = weight_files.read(sources.file_of(path), init.entry)
+    notes = tuple(sources.folder_notes(path))
     ours = _flatten(shapes(classifier.module, classifier))
     if weights is None or not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
         return Given(traverse_util.unflatten_dict(arrays, sep="/"), str(path), None)
+    sources.check(weights, arrays, classifier.module, init.source, path)
     found = [arrays[name].size for name in weights.HEAD_BIAS if name in arrays and arrays[name].size]
     module = classifier.module.clone(num_classes=found[0]) if found else classifier.module
-    return Given(weights.from_published(arrays, module, shapes(module, classifier)), str(path), None)
+    return Given(weights.from_published(arrays, module, shapes(module, classifier)), str(path), None, notes=notes)
 
 
 def _fitted(given: Given, like: PyTree, classifier: Classifier, config: ConfigDict) -> tuple[PyTree, list[str]]:

@@ -1,0 +1,164 @@
+"""Files of other libraries: their names are read, their logits are ours, and the wrong network is refused."""
+
+import json
+import types
+
+import jax
+import numpy as np
+import pytest
+
+from common import config as config_lib
+from common import models
+from common.errors import UserError
+from common.pretrained import initial, weight_files
+from vit import torch_names
+
+VIT = {"hidden_size": 16, "mlp_dim": 24, "num_heads": 2, "depth": 2, "patch_size": 4, "gelu": "exact"}
+RESNET = {"stage_sizes": (1, 2), "width": 8}
+
+
+def classifier(family, variant, image=(32, 32, 3), **changes):
+    section = models.section(family, variant, **changes)
+    info = types.SimpleNamespace(num_classes=5, class_names=(), image_shape=image)
+    return section, models.make_classifier(section, info)
+
+
+def loaded(path, family, variant, source="auto", **changes):
+    """The network of a file, and its variables as a run would start from them."""
+    section, network = classifier(family, variant, **changes)
+    config = config_lib.base(section)
+    config.init.checkpoint, config.init.source = str(path), source
+    given = initial.given_weights(config, network)
+    flat, changes = initial.initial_arrays(given, network, config)
+    tree = {}
+    for name, array in flat.items():
+        *folders, leaf = name.split("/")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[leaf] = array
+    return network, tree, (*given.notes, *changes)
+
+
+def random_variables(network):
+    rng = np.random.default_rng(0)
+    like = initial.shapes(network.module, network)
+    return jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype), like)
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("timm", ("blocks.1.attn.qkv.weight", "patch_embed.proj.bias", "norm.weight", "blocks.0.mlp.fc1.bias")),
+        ("torchvision", ("conv_proj.weight", "encoder.layers.encoder_layer_1.self_attention.in_proj_weight")),
+        ("huggingface", ("vit.encoder.layer.1.attention.attention.query.weight", "vit.layernorm.bias")),
+    ],
+)
+def test_a_vision_transformer_goes_out_and_in_unchanged_under_each_librarys_names(source, names, tmp_path):
+    _, network = classifier("vit", "nano4", **VIT)
+    variables = random_variables(network)
+    arrays = torch_names.to_theirs(variables["params"], source)
+    assert set(names) <= arrays.keys()
+    assert torch_names.source_of(arrays) == source
+    weight_files.write(tmp_path / "net.safetensors", arrays)
+    _, found, _ = loaded(tmp_path / "net.safetensors", "vit", "nano4", **VIT)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+    with pytest.raises(UserError, match=f"{source}'s Vision .* exact GELU: set config.model.gelu=exact"):
+        loaded(tmp_path / "net.safetensors", "vit", "nano4", **{**VIT, "gelu": "tanh"})
+    del arrays[names[1]]
+    weight_files.write(tmp_path / "net.safetensors", {**arrays, "dist_token": np.zeros(3, np.float32)})
+    with pytest.raises(UserError, match=f"lacks '{names[1]}' and has 'dist_token' besides"):
+        loaded(tmp_path / "net.safetensors", "vit", "nano4", **VIT)
+
+
+def published_resnet(path, variant, **changes):
+    _, network = classifier("resnet", variant, **changes)
+    arrays, _ = initial.published("resnet", random_variables(network), network.module)
+    weight_files.write(path, arrays)
+
+
+def test_what_no_array_shows_is_asked_for(tmp_path):
+    path = tmp_path / "net.npz"
+    published_resnet(path, "resnet50_modern", **RESNET)
+    loaded(path, "resnet", "resnet50_modern", **RESNET)
+    with pytest.raises(UserError, match="stride in the 3x3 convolution: use config.model.stride_in=3x3"):
+        loaded(path, "resnet", "resnet50", **RESNET)
+    loaded(path, "resnet", "resnet50", "own", **RESNET)
+    with pytest.raises(UserError, match="not the names of config.init.source 'huggingface', but those of 'torchvision"):
+        loaded(path, "resnet", "resnet50", "huggingface", **RESNET)
+    published_resnet(path, "resnet20")
+    with pytest.raises(UserError, match="are residual: use resnet20; .* 'resnet20', 'plain20' fit by names and shapes"):
+        loaded(path, "resnet", "plain20")
+
+
+def test_a_googlenet_saved_without_auxiliary_classifiers_is_read(tmp_path):
+    changes = {"width": 0.0625, "auxiliary": True}
+    _, network = classifier("googlenet", "googlenet_small", **changes)
+    variables = random_variables(network)
+    arrays, _ = initial.published("googlenet", variables, network.module)
+    kept = {name: array for name, array in arrays.items() if not name.startswith("aux")}
+    assert len(kept) < len(arrays)
+    weight_files.write(tmp_path / "net.npz", kept)
+    _, found, changes = loaded(tmp_path / "net.npz", "googlenet", "googlenet_small", **changes)
+    assert "no auxiliary classifiers: 'aux1', 'aux2' start untrained" in " ".join(changes)
+    np.testing.assert_array_equal(found["params"]["linear"]["kernel"], variables["params"]["linear"]["kernel"])
+
+
+def peer(name):
+    """A small network of another library, with random weights and batch statistics, and our network for it."""
+    torch = pytest.importorskip("torch")
+    torch.manual_seed(0)
+    library, _, kind = name.partition(" ")
+    module = pytest.importorskip("transformers" if library == "huggingface" else library)
+    sizes = {"depths": [1, 2], "hidden_sizes": [32, 64], "embedding_size": 8, "num_labels": 5}
+    if name == "timm vit":
+        size = {"embed_dim": 16, "depth": 2, "num_heads": 2, "mlp_ratio": 1.5, "patch_size": 4}
+        net = module.create_model("vit_tiny_patch16_224", img_size=32, num_classes=5, **size)
+    elif name == "torchvision vit":
+        net = module.models.VisionTransformer(32, 4, 2, 2, 16, 24, num_classes=5)
+    elif name == "huggingface vit":
+        size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+        net = module.ViTForImageClassification(module.ViTConfig(image_size=32, patch_size=4, num_labels=5, **size))
+    elif name == "huggingface resnet":
+        net = module.ResNetForImageClassification(module.ResNetConfig(**sizes))
+    elif name == "timm vgg":
+        net = module.create_model("vgg11_bn", num_classes=5)
+    else:
+        net = module.create_model("resnet18", num_classes=5)
+    with torch.no_grad():
+        for array in net.state_dict().values():
+            if array.is_floating_point() and array.ndim < 2:
+                array.copy_(torch.rand(array.shape) + 0.5)
+            elif array.is_floating_point() and "vit" in kind:
+                array.copy_(torch.randn(array.shape) * 0.3)
+    return net.eval()
+
+
+OURS = {
+    "timm vit": ("vit", "nano4", VIT),
+    "torchvision vit": ("vit", "nano4", VIT),
+    "huggingface vit": ("vit", "nano4", VIT),
+    "huggingface resnet": ("resnet", "resnet50_modern", RESNET),
+    "timm resnet": ("resnet", "resnet18_modern", {}),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_logits_are_the_other_librarys(name, tmp_path):
+    torch = pytest.importorskip("torch")
+    net, (family, variant, changes) = peer(name), OURS[name]
+    if name.startswith("huggingface"):
+        net.save_pretrained(tmp_path)
+        assert json.loads((tmp_path / "config.json").read_text())["model_type"] in name
+        path = tmp_path
+    else:
+        path = tmp_path / "net.safetensors"
+        weight_files.write(path, {key: array.numpy() for key, array in net.state_dict().items()})
+    ours, variables, _ = loaded(path, family, variant, **changes)
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = net(torch.tensor(images).permute(0, 3, 1, 2))
+    expected = getattr(expected, "logits", expected).numpy()
+    with jax.default_matmul_precision("highest"):
+        found = ours.module.apply(variables, images)
+    assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-5
