@@ -89,6 +89,8 @@ def given_weights(config: ConfigDict, classifier: Classifier) -> Given:
     """The trained variables that `config.init.checkpoint` names; UserError where there are none."""
     path = user_path(config.init.checkpoint)
     if path.is_dir() and not sources.is_folder(path):
+        if config.init.entry:
+            raise UserError(f"config.init.entry is '{config.init.entry}', but {path} is a run, not a file")
         return _from_run(path, config.model.family)
     if not path.exists():
         raise UserError(
@@ -186,10 +188,11 @@ def _from_file(path: pathlib.Path, init: ConfigDict, family: str, classifier: Cl
     ours = _flatten(shapes(classifier.module, classifier))
     if weights is None or not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
         return Given(traverse_util.unflatten_dict(arrays, sep="/"), str(path), None)
-    sources.check(weights, arrays, classifier.module, init.source, path)
     found = [arrays[name].size for name in weights.HEAD_BIAS if name in arrays and arrays[name].size]
     module = classifier.module.clone(num_classes=found[0]) if found else classifier.module
-    return Given(weights.from_published(arrays, module, shapes(module, classifier)), str(path), None, notes=notes)
+    variables = weights.from_published(arrays, module, shapes(module, classifier))
+    sources.check(weights, arrays, classifier.module, init.source, path)  # no array shows these
+    return Given(variables, str(path), None, notes=notes)
 
 
 def _fitted(given: Given, like: PyTree, classifier: Classifier, config: ConfigDict) -> tuple[PyTree, list[str]]:

@@ -5,9 +5,11 @@ built, functions are called only from a fixed table, and everything else is refu
 object is dropped. Dicts keep the entries under text alone: hashing a deep tuple may take forever.
 """
 
+import io
+import mmap
 import pickletools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import IO, Any, cast
 
 MOST_OPERATIONS = 2**22  # about ten seconds; a checkpoint of a thousand arrays takes fifty thousand
 
@@ -18,15 +20,15 @@ class Inert:
     def __init__(self, *_: Any) -> None: ...
 
 
-def load(stream: Any, known: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
-    """The object of the pickle at the place of `stream`, a file or a memory map, which is left behind the pickle.
+def load(stream: io.BytesIO | mmap.mmap, known: Mapping[str, Any], persistent: Callable[[Any], Any]) -> Any:
+    """The object of the pickle at the place of `stream`, which is left behind the pickle.
 
     known: by 'module.name', the functions that may be called and the values that may be named. persistent: turns the
     identity of an outside object into the object. ValueError for a pickle that asks for anything else, is damaged, or
     has more than `MOST_OPERATIONS`.
     """
     machine = _Machine(known, persistent)
-    for count, (operation, argument, _) in enumerate(pickletools.genops(stream)):
+    for count, (operation, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
         if count >= MOST_OPERATIONS:
             raise ValueError(f"its pickle has more than {MOST_OPERATIONS:,} operations")
         try:

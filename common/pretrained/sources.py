@@ -24,7 +24,11 @@ FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # of a Hugging Face f
 def check(
     weights: ModuleType, arrays: Mapping[str, np.ndarray], module: nn.Module, source: str, path: pathlib.Path
 ) -> None:
-    """UserError for a file that has not the names of `source`, or whose publisher's network differs from `module`."""
+    """UserError for a file that has not the names of `source`, or whose publisher's network differs from `module`.
+
+    source: `config.init.source`. 'auto' goes by the names; 'own' is a file of the config's very network, whose
+    conventions are not compared.
+    """
     if source == "own" or not hasattr(weights, "sources"):
         return
     found = weights.sources(arrays)

@@ -88,7 +88,12 @@ def _read_npz(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         _check_size(path, (member.file_size for member in archive.infolist()))
     with np.load(path, allow_pickle=False) as file:
-        return dict(file)
+        arrays = dict(file)
+    # NumPy stores bfloat16 as two bytes without a type.
+    two_bytes = {name: array.dtype == np.dtype("V2") for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    if stray := [name for name in arrays if name not in two_bytes]:
+        raise ValueError(f"its member {listed(stray)} is no array")
+    return {name: array.view(ml_dtypes.bfloat16) if two_bytes[name] else array for name, array in arrays.items()}
 
 
 def _read_safetensors(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:

@@ -5,6 +5,7 @@ import io
 import json
 import pathlib
 import pickle
+import pickletools
 import tempfile
 import types
 import zipfile
@@ -46,18 +47,35 @@ def safetensors(header, data=b""):
     return len(text).to_bytes(8, "little") + text + data
 
 
+def legacy():
+    """An old PyTorch file of one array."""
+    tensor = (
+        b"ctorch._utils\n_rebuild_tensor_v2\n((U\x07storagectorch\nFloatStorage\nU\x01kU\x03cpuK\x03NtQ"
+        b"K\x00K\x03\x85K\x01\x85\x89}tR"
+    )
+    begin = [pickle.dumps(value, protocol=2) for value in (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})]
+    arrays = b"\x80\x02}U\x01a" + tensor + b"s."
+    numbers = np.arange(3, dtype=np.float32).tobytes()
+    return b"".join([*begin, arrays, pickle.dumps(["k"], protocol=2), (3).to_bytes(8, "little"), numbers])
+
+
+def test_the_sound_pytorch_files_are_read():
+    for content in valid()[".pth"][:2]:
+        assert read(".pth", content)
+
+
 @functools.cache
 def valid():
     with tempfile.TemporaryDirectory() as folder:
-        written = {}
-        for suffix in (".safetensors", ".pth"):
-            path = pathlib.Path(folder, f"a{suffix}")
-            weight_files.write(path, {name: np.asarray(array) for name, array in ARRAYS.items()})
-            written[suffix] = path.read_bytes()
+        path = pathlib.Path(folder, "a.safetensors")
+        weight_files.write(path, {name: np.asarray(array) for name, array in ARRAYS.items()})
+        tensors = path.read_bytes()
+        weight_files.write(path.with_suffix(".pth"), {name: np.asarray(array) for name, array in ARRAYS.items()})
+        torch = path.with_suffix(".pth").read_bytes()
     return {
         ".npz": (npz(ARRAYS), npz(ARRAYS, compressed=True), npz({})),
-        ".safetensors": (written[".safetensors"], safetensors({})),
-        ".pth": (written[".pth"], pickle.dumps({"state_dict": ARRAYS}), pickle.dumps([1, 2])),
+        ".safetensors": (tensors, safetensors({})),
+        ".pth": (torch, legacy(), npz(ARRAYS), pickle.dumps({"state_dict": ARRAYS}), pickle.dumps([1, 2])),
     }
 
 
@@ -72,6 +90,23 @@ def read(suffix, content):
 @given(st.data(), st.sampled_from([".npz", ".safetensors", ".pth"]))
 def test_a_damaged_file_is_read_or_refused(data, suffix):
     read(suffix, data.draw(damaged(valid()[suffix])))
+
+
+OPERATIONS = st.one_of(
+    st.sampled_from([bytes([operation.code.encode("latin-1")[0]]) for operation in pickletools.opcodes]),
+    st.sampled_from([b"U\x01a", b"K\x02", b"q\x00", b"h\x00", b"cos\nsystem\n", b"ctorch\nFloatStorage\n"]),
+    st.sampled_from([b"ctorch._utils\n_rebuild_tensor_v2\n", b"ccollections\nOrderedDict\n", b")R", b"}", b"(", b"Q"]),
+)
+
+
+@tried(60)
+@given(st.lists(OPERATIONS, max_size=30))
+def test_any_pickle_of_a_pytorch_file_is_read_or_refused(operations):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a/data.pkl", b"\x80\x02" + b"".join(operations) + b".")
+        archive.writestr("a/data/a", b"\0" * 8)
+    read(".pth", file.getvalue())
 
 
 JSON = st.recursive(

@@ -4,6 +4,7 @@ import json
 import types
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -23,9 +24,9 @@ def classifier(family, variant, image=(32, 32, 3), **changes):
     return section, models.make_classifier(section, info)
 
 
-def loaded(path, family, variant, source="auto", **changes):
+def loaded(path, family, variant, source="auto", image=(32, 32, 3), **changes):
     """The network of a file, and its variables as a run would start from them."""
-    section, network = classifier(family, variant, **changes)
+    section, network = classifier(family, variant, image, **changes)
     config = config_lib.base(section)
     config.init.checkpoint, config.init.source = str(path), source
     given = initial.given_weights(config, network)
@@ -104,6 +105,21 @@ def test_a_googlenet_saved_without_auxiliary_classifiers_is_read(tmp_path):
     np.testing.assert_array_equal(found["params"]["linear"]["kernel"], variables["params"]["linear"]["kernel"])
 
 
+def test_a_vgg_whose_dense_layers_are_timms_convolutions_is_read(tmp_path):
+    changes = {"width": 1, "fc_width": 4, "image": (64, 64, 3)}  # fc6 reads a map of 2x2
+    _, network = classifier("vgg", "vgg11", **changes)
+    variables = random_variables(network)
+    arrays, _ = initial.published("vgg", variables, network.module)
+    for ours, theirs, side in (("classifier.0", "pre_logits.fc1", 2), ("classifier.3", "pre_logits.fc2", 1)):
+        arrays[f"{theirs}.weight"] = arrays.pop(f"{ours}.weight").reshape(4, -1, side, side)
+        arrays[f"{theirs}.bias"] = arrays.pop(f"{ours}.bias")
+    for leaf in ("weight", "bias"):
+        arrays[f"head.fc.{leaf}"] = arrays.pop(f"classifier.6.{leaf}")
+    weight_files.write(tmp_path / "net.npz", arrays)
+    _, found, _ = loaded(tmp_path / "net.npz", "vgg", "vgg11", **changes)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+
 def peer(name):
     """A small network of another library, with random weights and batch statistics, and our network for it."""
     torch = pytest.importorskip("torch")
@@ -121,8 +137,6 @@ def peer(name):
         net = module.ViTForImageClassification(module.ViTConfig(image_size=32, patch_size=4, num_labels=5, **size))
     elif name == "huggingface resnet":
         net = module.ResNetForImageClassification(module.ResNetConfig(**sizes))
-    elif name == "timm vgg":
-        net = module.create_model("vgg11_bn", num_classes=5)
     else:
         net = module.create_model("resnet18", num_classes=5)
     with torch.no_grad():
@@ -160,5 +174,5 @@ def test_logits_are_the_other_librarys(name, tmp_path):
         expected = net(torch.tensor(images).permute(0, 3, 1, 2))
     expected = getattr(expected, "logits", expected).numpy()
     with jax.default_matmul_precision("highest"):
-        found = ours.module.apply(variables, images)
+        found = ours.module.apply(jax.tree.map(jnp.asarray, variables), jnp.asarray(images))
     assert np.abs(found - expected).max() / np.abs(expected).max() < 1e-5

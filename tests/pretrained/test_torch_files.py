@@ -147,6 +147,31 @@ def test_what_is_no_network_is_one_line(content, said, tmp_path):
         weight_files.read(tmp_path / "net.pth")
 
 
+@pytest.mark.parametrize(
+    ("pickled", "said"),
+    [
+        (b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n}X\x01\0\0\0a]sb.", "holds no arrays"),  # state of a function
+        (b"\x80\x02}q\0X\x0a\0\0\0state_dicth\0s.", "holds no arrays"),  # a dict that holds itself
+        (b"\x80\x04\x8d" + b"\xff" * 7 + b"\x3f.", "is not a checkpoint"),  # a text of many exabytes
+    ],
+)
+def test_a_hostile_pickle_takes_no_time_and_no_memory(pickled, said, tmp_path):
+    (tmp_path / "net.pth").write_bytes(archive(pickled))
+    with pytest.raises(UserError, match=said):
+        weight_files.read(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth"])
+def test_the_content_tells_the_format(ending, tmp_path):
+    arrays = {**ARRAYS, "brain": np.array([1, 2.5], ml_dtypes.bfloat16)}
+    weight_files.write(tmp_path / f"net{ending}", arrays)
+    found = weight_files.read((tmp_path / f"net{ending}").rename(tmp_path / "net"))
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+
+
 def test_other_files_are_named(tmp_path):
     for content, said in ((b"", "it is empty"), (b"<html>", "a web page"), (b"version https://git-lfs.x", "Git LFS")):
         (tmp_path / "net.pth").write_bytes(content)
