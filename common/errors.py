@@ -38,6 +38,12 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
+def difference(missing: Sequence[str], extra: Sequence[str]) -> str:
+    """The names that something lacks and those that it has besides the wanted ones, in words."""
+    faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
+    return " and ".join(faults)
+
+
 def user_path(name: str | os.PathLike[str]) -> pathlib.Path:
     """A path that a user has given, with ~ as their home; `~name` of a user who does not exist stays as it is."""
     return pathlib.Path(os.path.expanduser(name))

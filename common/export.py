@@ -66,9 +66,9 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
         if _QUANTIZE.value:
             more, labels = program.examples(test, _TESTED)
             more = program.inputs(made, more)
-            before = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
+            before = program.error(made, form.read(fresh), more, labels)
             form.quantize(fresh, fresh)
-            after = (program.outputs(made, form.read(fresh), more).argmax(-1) != labels).mean()
+            after = program.error(made, form.read(fresh), more, labels)
             line += f"; 8 bits: error {before:.2%} before and {after:.2%} after, on {len(more):,} test images"
     if kind == "stablehlo":
         workdir.write_json(beside(path, ".json"), facts)

@@ -73,9 +73,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     config_lib.validate(config)
     if any(folder.glob("checkpoints/[0-9]*")):
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
-    weight_files.read(
-        sources.file_of(path), config.init.entry
-    )  # a file that cannot be read is refused before any dataset is opened
+    arrays = weight_files.read(sources.file_of(path), config.init.entry)  # before any dataset is opened
     data = config.data.copy_and_resolve_references()
     if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at
@@ -84,7 +82,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     optimizer, _ = make_optimizer(config, len(dataset.train))
     averaged = config.optimizer.ema > 0
     state = jax.jit(functools.partial(create_state, classifier, optimizer, config.seed, averaged))()
-    state = initial.start(state, classifier, config)
+    state = initial.start(state, classifier, config, arrays=arrays)
     with lock.held(folder):
         workdir.open_workdir(folder, config, dataset.info)
         pixel_statistics.for_run(config, folder, dataset.train)

@@ -61,6 +61,21 @@ _comparison = functools.partial(
     short=_SHORT,
     setting=_NORMALISED,
 )
+
+
+def _over_dense(protocol: str, id: str, where: str, says: str) -> Claim:
+    """A claim that a test protocol has a lower error than dense evaluation at the same scales."""
+    return _comparison(
+        id=id,
+        where=where,
+        says=says,
+        runs={"gain": _JITTERED},
+        measure=functools.partial(views.gain, protocol=protocol, over="multi_scale"),
+        rules=(Less(0.0, "gain"),),
+        keeps=True,
+    )
+
+
 _normalisation = functools.partial(
     Claim,
     seeds=3,
@@ -117,23 +132,17 @@ CLAIMS = [
         rules=(Less("256 to 512", "256"), Less("256 to 512", "384")),
         keeps=True,
     ),
-    _comparison(
+    _over_dense(
+        "multi_crop",
         id="vgg-multicrop",
         where="Simonyan & Zisserman 2014, Table 5 (24.8% dense, 24.6% crops)",
         says="150 crops have a lower error than dense evaluation at the same three scales",
-        runs={"gain": _JITTERED},
-        measure=functools.partial(views.gain, protocol="multi_crop", over="multi_scale"),
-        rules=(Less(0.0, "gain"),),
-        keeps=True,
     ),
-    _comparison(
+    _over_dense(
+        "combined",
         id="vgg-multicrop-and-dense",
         where="Simonyan & Zisserman 2014, Table 5 (24.8% dense, 24.4% both)",
         says="crops and dense evaluation together have a lower error than dense evaluation alone",
-        runs={"gain": _JITTERED},
-        measure=functools.partial(views.gain, protocol="combined", over="multi_scale"),
-        rules=(Less(0.0, "gain"),),
-        keeps=True,
     ),
     _comparison(
         id="vgg-lrn-useless",

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from common.errors import UserError, listed
+from common.errors import UserError, difference
 from vit.blocks import Arrays, flatten, unstack_blocks
 from vit.transfer import POSITIONS
 
@@ -112,6 +112,7 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
     pre_logits = "pre_logits" in names.layers and f"{names.layers['pre_logits']}.weight" in arrays
     ours: Arrays = {}
     used: set[str] = set()
+    missing: list[str] = []
     for our_names, theirs, back, _ in _entries(names, depth, num_heads, pre_logits):
         if theirs in arrays:
             used.add(theirs)
@@ -124,11 +125,12 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
                     f"{num_heads} heads"
                 ) from error
         elif theirs not in names.arrays.values():  # without a token, or positions: `fitted` says so if they are needed
-            used.add(f"!{theirs}")
-    missing, extra = [name[1:] for name in sorted(used) if name[0] == "!"], sorted(arrays.keys() - used)
+            missing.append(theirs)
+    extra = sorted(arrays.keys() - used)
     if missing or extra:
-        faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
-        raise UserError(f"the checkpoint is another network than {source}'s ViT: it {' and '.join(faults)}")
+        raise UserError(
+            f"the checkpoint is another network than {source}'s ViT: it {difference(sorted(missing), extra)}"
+        )
     return ours
 
 

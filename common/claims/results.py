@@ -25,11 +25,12 @@ def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
     """The result of a claim from its finished runs. scale: 'paper', or 'quick' for the claim's short schedule."""
     values = {name: _numbers(claim, found) for name, found in folders.items()}
     bounds = {name: any(map(claim.bound, found)) for name, found in folders.items()}
-    summaries = [summary.read(folder) for found in folders.values() for folder in found]
+    read = {name: [summary.read(folder) for folder in found] for name, found in folders.items()}
+    summaries = [found for several in read.values() for found in several]
     first = next(iter(folders.values()))
     return {
         **of_values(claim, values, bounds, workdir.load_info(first[0]).name, scale),
-        **({"costs": {name: _costs(found) for name, found in folders.items()}} if claim.costs else {}),
+        **({"costs": {name: _costs(found) for name, found in read.items()}} if claim.costs else {}),
         "images_per_second": statistics.median(found["images_per_second"] for found in summaries),
         "peak_memory_bytes": max(found["peak_memory_bytes"] for found in summaries),
         "run_seconds": sum(sum(found["seconds"].values()) for found in summaries),
@@ -38,9 +39,8 @@ def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
     }
 
 
-def _costs(folders: Sequence[pathlib.Path]) -> dict[str, float]:
-    """The parameters and the mean training time, in seconds, of the finished runs of one experiment."""
-    summaries = [summary.read(folder) for folder in folders]
+def _costs(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The parameters and the mean training time, in seconds, of one experiment, from its runs' summaries."""
     return {
         "parameters": summaries[0]["parameters"],
         "train_seconds": statistics.fmean(map(summary.training_seconds, summaries)),

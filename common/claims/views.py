@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from common.protocols import catalogue, measure
 from common.run import trained
+from common.run.trained import Run
 
 
 def error(folder: pathlib.Path, protocol: str) -> float:
@@ -12,8 +13,7 @@ def error(folder: pathlib.Path, protocol: str) -> float:
 
     Reads the run's checkpoint. UserError for a protocol that the network cannot do.
     """
-    run = trained.load(folder)
-    return measure.errors(measure.score(run, catalogue.passes(run, protocol)))["top1_error"]
+    return _error(trained.load(folder), protocol)
 
 
 def gain(folder: pathlib.Path, protocol: str, over: str = "single") -> float:
@@ -21,7 +21,12 @@ def gain(folder: pathlib.Path, protocol: str, over: str = "single") -> float:
 
     Reads the run's checkpoint. UserError for a protocol that the network cannot do.
     """
-    return error(folder, over) - error(folder, protocol)
+    run = trained.load(folder)
+    return _error(run, over) - _error(run, protocol)
+
+
+def _error(run: Run, protocol: str) -> float:
+    return measure.errors(measure.score(run, catalogue.passes(run, protocol)))["top1_error"]
 
 
 def ensemble_gain(folders: Sequence[pathlib.Path]) -> float:

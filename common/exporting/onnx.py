@@ -13,7 +13,6 @@ from common.errors import UserError
 from common.exporting import primitives
 from common.exporting.program import INPUT, Numpy, Program
 
-ENDING = ".onnx"
 _OPSET = 21  # of 2024; the lowest version that runtimes must have
 
 

@@ -148,6 +148,11 @@ def check(program: Program, function: Numpy, images: np.ndarray) -> float:
     return difference
 
 
+def error(program: Program, function: Numpy, images: np.ndarray, labels: np.ndarray) -> float:
+    """The share of images that a program which was read back from its file puts into another class than their own."""
+    return float((outputs(program, function, images).argmax(-1) != labels).mean())
+
+
 def examples(test: Source, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Images and labels of `count` test examples, evenly spread over the set: a folder's come class by class."""
     chosen = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(int))

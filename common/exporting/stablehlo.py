@@ -11,7 +11,6 @@ from common.devices import compilation
 from common.errors import UserError
 from common.exporting.program import Numpy, Program
 
-ENDING = ".stablehlo"
 _ALL_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 

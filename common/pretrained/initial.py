@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.devices import mesh
-from common.errors import UserError, listed, user_path
+from common.errors import UserError, difference, listed, user_path
 from common.models import Classifier
 from common.pretrained import sources, weight_files
 from common.run import trained
@@ -67,17 +67,23 @@ class Matched(NamedTuple):
         return self.values.shape
 
 
-def start(state: TrainState, classifier: Classifier, config: ConfigDict, class_names: Sequence[str] = ()) -> TrainState:
+def start(
+    state: TrainState,
+    classifier: Classifier,
+    config: ConfigDict,
+    class_names: Sequence[str] = (),
+    arrays: Mapping[str, np.ndarray] | None = None,
+) -> TrainState:
     """A fresh state with the weights that `config.init` names, or as it is where it names none.
 
     Parameters, batch statistics and their averages are replaced; the optimizer starts fresh. It prints the origin of
     the weights and every change. UserError for arrays that are missing, left over or of another shape, and for a head
     that was trained on other classes than `class_names`, the dataset's, even if they are as many, unless `config.init`
-    asks for a new head or for its classes by name.
+    asks for a new head or for its classes by name. arrays: those of the file, if it has been read already.
     """
     if not config.init.checkpoint:
         return state
-    given = given_weights(config, classifier)
+    given = given_weights(config, classifier, arrays)
     if not (config.init.new_head or config.init.match_classes) and given.class_names and class_names:
         _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
@@ -85,8 +91,11 @@ def start(state: TrainState, classifier: Classifier, config: ConfigDict, class_n
     return _replace(state, flat)
 
 
-def given_weights(config: ConfigDict, classifier: Classifier) -> Given:
-    """The trained variables that `config.init.checkpoint` names; UserError where there are none."""
+def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[str, np.ndarray] | None = None) -> Given:
+    """The trained variables that `config.init.checkpoint` names; UserError where there are none.
+
+    arrays: those of the file, if it has been read already.
+    """
     path = user_path(config.init.checkpoint)
     if path.is_dir() and not sources.is_folder(path):
         if config.init.entry:
@@ -97,7 +106,9 @@ def given_weights(config: ConfigDict, classifier: Classifier) -> Given:
             f"config.init.checkpoint is '{path}', which does not exist; expected the workdir of a trained run, or a "
             "file of weights (.npz, .safetensors, .pth)"
         )
-    return _from_file(path, config.init, config.model.family, classifier)
+    if arrays is None:
+        arrays = weight_files.read(sources.file_of(path), config.init.entry)
+    return _from_file(path, arrays, config.init.source, config.model.family, classifier)
 
 
 def initial_arrays(
@@ -181,9 +192,10 @@ def _from_run(folder: pathlib.Path, family: str) -> Given:
     return Given(jax.tree.map(np.asarray, run.variables), origin, run.classifier, run.info.class_names)
 
 
-def _from_file(path: pathlib.Path, init: ConfigDict, family: str, classifier: Classifier) -> Given:
+def _from_file(
+    path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str, family: str, classifier: Classifier
+) -> Given:
     weights = models.optional_module(family, "weights")
-    arrays = weight_files.read(sources.file_of(path), init.entry)
     notes = tuple(sources.folder_notes(path))
     ours = _flatten(shapes(classifier.module, classifier))
     if weights is None or not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
@@ -191,7 +203,7 @@ def _from_file(path: pathlib.Path, init: ConfigDict, family: str, classifier: Cl
     found = [arrays[name].size for name in weights.HEAD_BIAS if name in arrays and arrays[name].size]
     module = classifier.module.clone(num_classes=found[0]) if found else classifier.module
     variables = weights.from_published(arrays, module, shapes(module, classifier))
-    sources.check(weights, arrays, classifier.module, init.source, path)  # no array shows these
+    sources.check(weights, arrays, classifier.module, source, path)  # no array shows these
     return Given(variables, str(path), None, notes=notes)
 
 
@@ -272,8 +284,9 @@ def _check(flat: Flat, wanted: Flat, origin: str) -> None:
     """UserError unless the names are the wanted ones and every array, or shape of an untrained one, fits."""
     missing, extra = sorted(set(wanted) - set(flat)), sorted(set(flat) - set(wanted))
     if missing or extra:
-        faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
-        raise UserError(f"{origin} is another network: it {' and '.join(faults)}; choose its config.model.variant")
+        raise UserError(
+            f"{origin} is another network: it {difference(missing, extra)}; choose its config.model.variant"
+        )
     for name, array in wanted.items():
         if flat[name].shape != array.shape:
             raise UserError(f"{origin} is another network: '{name}' is {flat[name].shape}, expected {array.shape}")

@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import PyTree
 
-from common.errors import UserError, listed
+from common.errors import UserError, difference
 
 State = Mapping[str, np.ndarray]
 
@@ -70,8 +70,7 @@ def to_ours(state: State, entries: Sequence[Entry], like: PyTree, unused: Iterab
     extra = [name for name in sorted(set(state) - theirs) if not name.startswith(tuple(unused))]
     extra = [name for name in extra if "num_batches_tracked" not in name]
     if missing or extra:
-        faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
-        raise UserError(f"the checkpoint is another network's: it {' and '.join(faults)}; choose its variant")
+        raise UserError(f"the checkpoint is another network's: it {difference(missing, extra)}; choose its variant")
     arrays = {}
     for entry in entries:
         array, shape = np.asarray(state[entry.theirs]), shapes[entry.ours].shape
