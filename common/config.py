@@ -94,7 +94,7 @@ def base(model: ConfigDict) -> ConfigDict:
     # Split each batch into this many parts, to save memory. The update is the same, but with batch normalisation: then
     # it is exactly that of model.ghost_batches with this number, and only 1 has the whole batch's statistics.
     train.accumulate = 1
-    train.steps_per_call = 1  # updates in one compiled call; raise it where a step takes less time than its dispatch
+    train.steps_per_call = 0  # updates in one compiled call; 0: 1 on CPU and for streamed data, 50 elsewhere
     train.label_smoothing = 0.0  # for cross-entropy losses
     # Factors of the training losses: '' (none), or 'balanced': each class by the inverse of its number of images, with
     # mean 1 over the training set. Blended images blend them as they blend labels; tests have none.
@@ -286,11 +286,12 @@ _CHOICES = {
 }
 _LOWEST = {
     1: (
-        *("train.batch_size", "train.accumulate", "train.steps_per_call", "evaluate.batch_size", "checkpoint.keep"),
+        *("train.batch_size", "train.accumulate", "evaluate.batch_size", "checkpoint.keep"),
         *("optimizer.curvature_examples", "mesh.start_timeout", "mesh.heartbeat_timeout"),
     ),
     0: (
-        *("seed", "train.patience", "mesh.hang_timeout", "mesh.devices", "profile.start", "profile.steps"),
+        *("seed", "train.patience", "train.steps_per_call", "mesh.hang_timeout", "mesh.devices"),
+        *("profile.start", "profile.steps"),
         *("data.limit", "data.resize", "data.crop", "data.pad", "data.resize_max", "data.workers"),
         *("augment.randaugment_layers", "augment.mixup"),
         *("optimizer.eps", "optimizer.mu", "optimizer.weight_decay", "optimizer.clip_norm"),

@@ -44,6 +44,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
+    plan = plan.on_device(pipeline.resident(dataset.train))
 
     with (
         lock.held(folder, primary),
@@ -83,16 +84,15 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             workers=config.data.workers,
             classes=order.by_class(datasets.labels(dataset.train)) if config.data.sampling == "balanced" else None,
         )
-        weights = None
-        if config.train.class_weights:
-            weights = balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
         update = compile_update(
             feed.select,
             mesh,
             classifier=classifier,
             optimizer=optimizer,
             transform=transform,
-            class_weights=weights,
+            class_weights=balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
+            if config.train.class_weights
+            else None,
             **recipe(config),
         )
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)

@@ -19,7 +19,7 @@ from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.batch_norm import BatchNorm
-from common.nn.layers import identity
+from common.nn.layers import identity, max_pool
 from common.nn.losses import cross_entropy
 from resnet.layers import BasicBlock, Block, Bottleneck, Fan, Images, Maps, convolution
 
@@ -64,7 +64,7 @@ class ResNet(nn.Module):
         x = conv(self.width, kernel_size, strides, name="conv1")(images.astype(self.dtype))
         x = nn.relu(norm(name="bn1")(x, train))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))  # pads with -inf
+            x = max_pool(x, window=3, stride=2, padding=((1, 1), (1, 1)))
         options: dict[str, Any] = {"stride_in": self.stride_in} if self.block == "bottleneck" else {}
         for i, size in enumerate(self.stage_sizes):
             block = functools.partial(

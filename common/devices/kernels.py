@@ -22,8 +22,22 @@ def attention(query: Heads, key: Heads, value: Heads) -> Heads:
     """softmax(Q K^T / sqrt(d)) V, with scores and softmax in float32 or better (Vaswani et al. 2017, section 3.2)."""
     if compilation.on_cpu():
         return _divided_last(query, key, value)
-    fused = has_cudnn_attention(str(query.dtype), query.shape[-1])
-    return jax.nn.dot_product_attention(query, key, value, implementation="cudnn" if fused else "xla")
+    if has_cudnn_attention(str(query.dtype), query.shape[-1]):
+        return _even(query, key, value, functools.partial(jax.nn.dot_product_attention, implementation="cudnn"))
+    return jax.nn.dot_product_attention(query, key, value, implementation="xla")
+
+
+def _even(query: Heads, key: Heads, value: Heads, attend: Callable[..., Heads]) -> Heads:
+    """attend(query, key, value), with a masked token appended where their number is odd.
+
+    JAX refuses the gradient of cuDNN's attention for odd numbers, such as a ViT's 196 patches and class token.
+    """
+    batch, tokens = query.shape[:2]
+    if tokens % 2 == 0:
+        return attend(query, key, value)
+    lengths = jnp.full((batch,), tokens, jnp.int32)
+    query, key, value = (jnp.pad(x, [(0, 0), (0, 1), (0, 0), (0, 0)]) for x in (query, key, value))
+    return attend(query, key, value, key_value_seq_lengths=lengths)[:, :tokens]
 
 
 def attention_scores(query: Heads, key: Heads) -> Float[Array, "batch heads tokens tokens"]:

@@ -4,15 +4,19 @@ import dataclasses
 
 from ml_collections import ConfigDict
 
+from common.devices import compilation
 from common.errors import UserError
 from common.optim import duration
+
+_UPDATES_IN_A_CALL = 50
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """Lengths in updates. `epoch` is a pass over the training set, which need not be a whole number of batches.
 
-    per_call: updates in one compiled call. keep_every: checkpoints at multiples of it are kept for good; 0 is none.
+    per_call: updates in one compiled call, 0 being as many as suit the device. keep_every: checkpoints at multiples of
+    it are kept for good; 0 is none.
     may_stop: the run may end after any evaluation, before which training numbers are then recorded.
     """
 
@@ -24,6 +28,15 @@ class Plan:
     per_call: int
     keep_every: int = 0
     may_stop: bool = False
+
+    def on_device(self, resident: bool) -> "Plan":
+        """The plan with its number of updates in a call, if it has none.
+
+        resident: whether the training set is on the device. There one call of an accelerator makes many updates, which
+        hides the time that a call takes; CPUs are slow at convolutions inside loops, and streamed batches take memory.
+        """
+        many = resident and not compilation.on_cpu()
+        return dataclasses.replace(self, per_call=self.per_call or (_UPDATES_IN_A_CALL if many else 1))
 
     def logs_after(self, step: int) -> bool:
         """True if training numbers are recorded after `step` updates."""

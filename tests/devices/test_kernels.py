@@ -1,11 +1,13 @@
-"""The fused attention kernel is chosen where it runs."""
+"""The fused attention kernel is chosen where it runs, and given what it takes."""
 
 import types
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from common.devices import kernels
+from common.devices import compilation, kernels
 
 
 @pytest.fixture
@@ -39,3 +41,25 @@ def test_cudnn_attention_needs_a_recent_gpu_16_bit_types_and_small_heads(
 ):
     monkeypatch.setattr(jax, "devices", lambda: [found])
     assert has_cudnn_attention(dtype, head_size) is expected
+
+
+@pytest.mark.parametrize("tokens", [5, 6])
+def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens):
+    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, tokens, 2, 8))
+
+    def loss(*heads):
+        return jnp.sum(kernels.attention(*heads) ** 3)
+
+    expected = jax.value_and_grad(loss, (0, 1, 2))(query, key, value)
+    plain = jax.nn.dot_product_attention
+
+    def cudnn(query, key, value, *, implementation, **options):
+        assert implementation == "cudnn"
+        assert query.shape[1] % 2 == key.shape[1] % 2 == 0  # JAX refuses the gradient for others
+        return plain(query, key, value, implementation="xla", **options)
+
+    monkeypatch.setattr(compilation, "on_cpu", lambda: False)
+    monkeypatch.setattr(kernels, "has_cudnn_attention", lambda *_: True)
+    monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
+    found = jax.value_and_grad(loss, (0, 1, 2))(query, key, value)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)

@@ -1,9 +1,12 @@
 """The steps at which a run logs, evaluates and saves, and its compiled calls."""
 
+import dataclasses
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common.devices import compilation
 from common.errors import UserError
 from common.optim import duration
 from common.optim.plan import Plan
@@ -30,6 +33,14 @@ def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, p
     assert plan.logs_after(total)
     assert plan.evaluates_after(total)
     assert plan.saves_after(total)
+
+
+@pytest.mark.parametrize(("on_cpu", "resident", "many"), [(True, True, 0), (False, False, 0), (False, True, 1)])
+def test_a_call_makes_many_updates_where_that_is_faster(monkeypatch, on_cpu, resident, many):
+    monkeypatch.setattr(compilation, "on_cpu", lambda: on_cpu)
+    plan = Plan(1000, 100.0, 100, 100, 100, per_call=0)
+    assert (plan.on_device(resident).per_call > 1) == many
+    assert dataclasses.replace(plan, per_call=7).on_device(resident).per_call == 7
 
 
 def test_durations_in_epochs_round_to_the_nearest_update():
