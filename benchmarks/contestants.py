@@ -1,6 +1,6 @@
 """The contestants of `benchmarks.throughput`: training steps to be timed, each in its own process.
 
-A contestant is a function (spec) -> (step, peak_memory). step() makes one update and returns when it is done;
+A contestant is a function (spec) -> (updates, peak_memory). updates(n) makes n updates and returns when they are done;
 peak_memory() returns bytes. `serve` runs one behind a pipe, so that contestants share neither memory nor threads.
 """
 
@@ -16,40 +16,68 @@ from typing import Any
 from benchmarks import networks
 from benchmarks.networks import CLASSES
 
-Step = Callable[[], None]
+Updates = Callable[[int], None]
+PeakMemory = Callable[[], int]
+
+# timm's names of our variants.
+TIMM = {
+    "resnet18_modern": "resnet18",
+    "resnet34_modern": "resnet34",
+    "resnet50_modern": "resnet50",
+    "resnet101_modern": "resnet101",
+    "vgg16": "vgg16",
+    "vgg16_bn": "vgg16_bn",
+    "s16": "vit_small_patch16_224",
+    "b16": "vit_base_patch16_224",
+    "l16": "vit_large_patch16_224",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
-    """A race: the network `family:variant`, images in a batch, their side in pixels, precision of the computation."""
+    """A race: the network `family:variant`, images in a batch, their side in pixels, precision of the computation.
+
+    per_call: our updates in one compiled call, as `train.steps_per_call`.
+    """
 
     family: str
     variant: str
     batch_size: int
     image_size: int
     dtype: str
+    per_call: int = 1
+
+    @property
+    def name(self) -> str:
+        """The network and the race's conditions."""
+        calls = f", {self.per_call} updates a call" if self.per_call > 1 else ""
+        return f"{self.family} {self.variant}, batch {self.batch_size} at {self.image_size}, {self.dtype}{calls}"
 
 
-def serve(connection: Connection, contestant: str, spec: Spec) -> None:
+def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = "") -> None:
     """Builds a contestant and sends the seconds that took; then makes n updates for each n received and sends seconds.
 
-    An untimed update precedes the n, because other contestants have used memory and caches meanwhile. For None it sends
-    the peak memory in bytes and ends. It sends an exception in place of an answer.
+    candidate: of `benchmarks.candidates`, a formulation to replace first. Untimed updates precede the n, because other
+    contestants have used memory and caches meanwhile. For None it sends the peak memory in bytes and ends. It sends an
+    exception in place of an answer.
     """
     try:
+        if candidate:
+            from benchmarks import candidates
+
+            candidates.CANDIDATES[candidate]()
         started = time.perf_counter()
-        step, peak_memory = CONTESTANTS[contestant](spec)
-        step()
+        updates, peak_memory = CONTESTANTS[contestant](spec)
+        updates(spec.per_call)
         connection.send(time.perf_counter() - started)
         while (count := connection.recv()) is not None:
-            step()
+            updates(spec.per_call)
             started = time.perf_counter()
-            for _ in range(count):
-                step()
+            updates(count)
             connection.send(time.perf_counter() - started)
         connection.send(peak_memory())
     except Exception as error:  # noqa: BLE001  the parent reports it
-        connection.send(error)
+        connection.send(RuntimeError(f"{contestant}: {type(error).__name__}: {error}"))
 
 
 def module_of(spec: Spec) -> tuple[Any, Any]:
@@ -57,87 +85,115 @@ def module_of(spec: Spec) -> tuple[Any, Any]:
     return networks.of(spec.family, spec.variant, spec.image_size, dtype=spec.dtype)
 
 
-def _ours(spec: Spec) -> tuple[Step, Callable[[], int]]:
-    """Our update (`common.training.steps`), compiled, with its state donated; SGD with momentum, as in PyTorch's."""
+def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
+    """Our update as the training loop compiles it, its state donated; SGD with momentum, as in PyTorch's."""
     import jax
     import jax.numpy as jnp
     import numpy as np
     import optax
 
     from common.config import base
-    from common.devices import compilation
+    from common.data.pipeline import ResidentFeed
+    from common.devices import mesh as mesh_lib
     from common.training.state import create_state
-    from common.training.steps import train_step
+    from common.training.steps import compile_update
+    from common.training.totals import no_totals
 
     model, classifier = module_of(spec)
     config, optimizer = base(model), optax.sgd(0.01, momentum=0.9)
-    compiled = compilation.jit(
-        functools.partial(train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images),
-        donate_argnums=0,
-    )
+    mesh = mesh_lib.make_mesh(config.mesh)
     rng = np.random.default_rng(0)
-    images = jnp.asarray(rng.normal(size=(spec.batch_size, spec.image_size, spec.image_size, 3)), jnp.float32)
+    shape = (spec.batch_size, *networks.image_shape(spec.family, spec.image_size))
+    images = jnp.asarray(rng.normal(size=shape), jnp.float32)
     labels = jnp.asarray(rng.integers(CLASSES, size=spec.batch_size), jnp.int32)
-    state = create_state(classifier, optimizer, config.seed)
+    rows = jnp.tile(jnp.arange(spec.batch_size, dtype=jnp.int32), (spec.per_call, 1))
+    batches = mesh_lib.replicate((images, labels, rows), mesh)
+    # One update in a call has its batch; more pick theirs from the images, as where a dataset is on the device.
+    select = ResidentFeed.select if spec.per_call > 1 else lambda batch, _: batch[:2]
+    compiled = compile_update(
+        select, mesh, classifier=classifier, optimizer=optimizer, transform=lambda _, batch: batch
+    )
+    carry = mesh_lib.replicate((create_state(classifier, optimizer, config.seed), no_totals()), mesh)
 
-    def step() -> None:
-        nonlocal state
-        state, _ = compiled(state, images, labels)
-        jax.block_until_ready(state)
+    def updates(count: int) -> None:
+        nonlocal carry
+        for _ in range(count // spec.per_call):
+            carry = compiled(*carry, batches, spec.per_call)
+        jax.block_until_ready(carry)
 
-    return step, functools.partial(_peak_memory, jax.devices()[0].memory_stats())
+    return updates, functools.partial(_peak_memory, jax.devices()[0].memory_stats())
 
 
-def _torch(spec: Spec) -> tuple[Step, Callable[[], int]]:
-    """PyTorch's update, channels last, which makes its convolutions faster; compiled where there is a GPU."""
-    import torch
-
+def _torch(spec: Spec) -> tuple[Updates, PeakMemory]:
+    """The update of the same network in PyTorch."""
     from benchmarks import torch_networks
+
+    _, classifier = module_of(spec)
+    return _in_torch(torch_networks.torch_network(classifier.module, spec.image_size), spec)
+
+
+def _timm(spec: Spec) -> tuple[Updates, PeakMemory]:
+    """The update of timm's module of that name."""
+    import timm
+
+    sizes = {"img_size": spec.image_size} if spec.family == "vit" else {}
+    return _in_torch(timm.create_model(TIMM[spec.variant], num_classes=CLASSES, **sizes), spec)
+
+
+def _in_torch(network: Any, spec: Spec) -> tuple[Updates, PeakMemory]:
+    """PyTorch's update: channels last, and on a GPU compiled and with a fused optimizer."""
+    import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32, as in JAX by default
-    _, classifier = module_of(spec)
-    network = torch_networks.torch_network(classifier.module, spec.image_size).to(device)
-    network = network.to(memory_format=torch.channels_last)
+    network = network.to(device).to(memory_format=torch.channels_last)
     forward = torch.compile(network) if device == "cuda" else network
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9)
-    images = torch.randn(spec.batch_size, 3, spec.image_size, spec.image_size, device=device)
+    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, fused=device == "cuda")
+    height, width, channels = networks.image_shape(spec.family, spec.image_size)
+    images = torch.randn(spec.batch_size, channels, height, width, device=device)
     images = images.to(memory_format=torch.channels_last)
     labels = torch.randint(CLASSES, (spec.batch_size,), device=device)
 
-    def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with torch.autocast(device, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
-            outputs = forward(images)
-            main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
-            loss = torch.nn.functional.cross_entropy(main, labels)
-            for logits in auxiliary:
-                loss = loss + 0.3 * torch.nn.functional.cross_entropy(logits, labels)
-        loss.backward()
-        optimizer.step()
+    def updates(count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad(set_to_none=True)
+            with torch.autocast(device, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
+                outputs = forward(images)
+                main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
+                loss = torch.nn.functional.cross_entropy(main, labels)
+                for logits in auxiliary:
+                    loss = loss + 0.3 * torch.nn.functional.cross_entropy(logits, labels)
+            loss.backward()
+            optimizer.step()
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return step, torch.cuda.max_memory_allocated if device == "cuda" else functools.partial(_peak_memory, None)
+    return updates, torch.cuda.max_memory_allocated if device == "cuda" else functools.partial(_peak_memory, None)
 
 
-def _products(spec: Spec) -> tuple[Step, Callable[[], int]]:
-    """Products of square matrices, ten in a step: the best rate of arithmetic on this machine."""
+def _products(spec: Spec) -> tuple[Updates, PeakMemory]:
+    """Products of square matrices, ten in an update: the best rate of arithmetic on this machine."""
     import jax
-    import jax.numpy as jnp
+    import numpy as np
 
     size = product_size()
-    left = jnp.full((size, size), 1.0 / size, spec.dtype)
+    # Random numbers: a GPU is faster at multiplying zeros or equal numbers, with which fewer of its switches move.
+    left = jax.numpy.asarray(np.random.default_rng(0).normal(size=(size, size)) / np.sqrt(size), spec.dtype)
 
     @jax.jit
     def chain(right: jax.Array) -> jax.Array:
         return jax.lax.fori_loop(0, PRODUCTS, lambda _, product: left @ product, right)
 
-    return lambda: jax.block_until_ready(chain(left)), functools.partial(_peak_memory, None)
+    def updates(count: int) -> None:
+        for _ in range(count // spec.per_call):
+            result = chain(left)
+        jax.block_until_ready(result)
+
+    return updates, functools.partial(_peak_memory, None)
 
 
-PRODUCTS = 10  # in a step of the product contestant
+PRODUCTS = 10  # in an update of the product contestant
 
 
 def product_size() -> int:
@@ -157,4 +213,4 @@ def _peak_memory(device_stats: dict[str, int] | None) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-CONTESTANTS = {"ours": _ours, "torch": _torch, "products": _products}
+CONTESTANTS = {"ours": _ours, "torch": _torch, "timm": _timm, "products": _products}

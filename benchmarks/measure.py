@@ -13,6 +13,13 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
+def device_name() -> str:
+    """The kind of this machine's devices, for a file's name."""
+    from common.run import workdir  # slow imports
+
+    return workdir.environment()["devices"].rpartition(" x ")[2].replace(" ", "_")
+
+
 def record(path: pathlib.Path, benchmark: str, measured: Measured, command: str, **facts: Any) -> None:
     """Prints a result and writes it to `path`, where `python -m common.tables` finds it."""
     from common.run import workdir  # slow imports

@@ -1,125 +1,97 @@
-"""Training speed of networks: `python -m benchmarks.throughput --models=resnet:resnet50,vit:s16 [--peer=torch]`.
+"""Training speed of networks: `python -m benchmarks.throughput --models=resnet:resnet50,vit:s16 [--peers=torch,timm]`.
 
-Times one update (forward, backward, momentum) on a batch that is already on the device: ours, and the same network's in
+Times updates (forward, backward, momentum) on a batch that is already on the device: ours, and the same network's in
 PyTorch. Each has its own process, and they take turns within one run. A chain of matrix products takes turns with them,
 so that the share of the machine's rate that a network reaches is measured in the same minutes. Writes medians and
-spreads to results/benchmark_throughput*.json; `python -m common.tables` makes the table.
+spreads to results/benchmark_throughput*.json, each when its network has been timed; `python -m common.tables` makes the
+table.
 """
 
-import contextlib
-import multiprocessing
 import pathlib
-from collections.abc import Iterator
-from multiprocessing.connection import Connection
 
 from absl import flags
 
-from benchmarks.contestants import PRODUCTS, Spec, module_of, product_size, serve
-from benchmarks.measure import Measured, record, spread
+from benchmarks import race
+from benchmarks.contestants import TIMM, Spec, module_of
+from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.race import Entry, Racer
 from common import launch
-from common.errors import UserError
+from common.errors import UserError, unknown
 
 _MODELS = flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT")
-_PEER = flags.DEFINE_enum("peer", "none", ["none", "torch"], "library to race against")
+_PEERS = flags.DEFINE_list("peers", [], "libraries to race against: torch, timm")
 _BATCH = flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
 _SIZE = flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
 _DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "precision of the computation")
-_STEPS = flags.DEFINE_integer("steps", 2, "updates in one measurement", lower_bound=1)
+_PER_CALL = flags.DEFINE_integer("per_call", 1, "our updates in a compiled call: train.steps_per_call", lower_bound=1)
+_TOGETHER = flags.DEFINE_integer("together", 1, "networks that are built at once and share memory", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each contestant", lower_bound=2)
+_SECONDS = flags.DEFINE_float("seconds", 0.5, "least time that a measurement of ours takes", lower_bound=0.0)
 _OUT = flags.DEFINE_string("out", "results", "folder of the results")
+
+LIBRARIES = ("torch", "timm")
 
 
 def main() -> None:
     """Times every network that the flags name."""
     if not _MODELS.value:
         raise UserError("--models is empty; for example --models=resnet:resnet50,vit:s16")
+    for peer in _PEERS.value:
+        if peer not in LIBRARIES:
+            raise unknown("library", peer, LIBRARIES)
     specs = [_spec(name) for name in _MODELS.value]
     for spec in specs:
         module_of(spec)  # refuses what does not exist before anything is timed
-    for spec in specs:
-        _record(spec, race(spec))
+    for start in range(0, len(specs), _TOGETHER.value):
+        _races(specs[start : start + _TOGETHER.value])
 
 
 def _spec(name: str) -> Spec:
     family, _, variant = name.partition(":")
-    return Spec(family, variant, _BATCH.value, _SIZE.value, _DTYPE.value)
+    return Spec(family, variant, _BATCH.value, _SIZE.value, _DTYPE.value, _PER_CALL.value)
 
 
-def race(spec: Spec) -> Measured:
+def _races(specs: list[Spec]) -> None:
+    """Builds all contestants of these networks side by side, then times one network after the other."""
+    entries = {(spec, name): Entry(name, spec) for spec in specs for name in _names(spec)}
+    with race.started({f"{spec.name}: {name}": entry for (spec, name), entry in entries.items()}) as racers:
+        for spec in specs:
+            _record(spec, measured(spec, {name: racers[f"{spec.name}: {name}"] for name in _names(spec)}))
+
+
+def _names(spec: Spec) -> list[str]:
+    peers = [peer for peer in _PEERS.value if peer != "timm" or spec.variant in TIMM]
+    return ["ours", *peers, "products"]
+
+
+def measured(spec: Spec, racers: dict[str, Racer]) -> Measured:
     """The results for a network by name, with median, lowest and highest: images/s, ratios, shares, GB, seconds."""
-    names = ["ours", "products", *([_PEER.value] if _PEER.value != "none" else [])]
-    with contextlib.ExitStack() as stack:
-        sides = {name: stack.enter_context(_contestant(name, spec)) for name in names}
-        builds = {name: _answer(side) for name, side in sides.items()}
-        rounds = [{name: _ask(side, _STEPS.value) for name, side in sides.items()} for _ in range(_ROUNDS.value)]
-        memory = {name: _ask(side, None) for name, side in sides.items()}
-    images = _STEPS.value * spec.batch_size
-    rates = [_STEPS.value * PRODUCTS * 2 * product_size() ** 3 / seconds["products"] for seconds in rounds]
-    shares = [
-        images * training_flops(spec) / seconds["ours"] / rate for seconds, rate in zip(rounds, rates, strict=True)
-    ]
+    for racer in racers.values():
+        if racer.failure:
+            raise UserError(racer.failure)
+    count = race.enough_updates(racers["ours"], _SECONDS.value)
+    rounds = race.take_turns(racers, count, _ROUNDS.value)
+    memory = {name: racer.peak_memory() for name, racer in racers.items()}
+    images = count * spec.batch_size
     found = {"ours, images/s": spread([images / seconds["ours"] for seconds in rounds])}
-    if (peer := names[-1]) != "products":
+    for peer in racers.keys() - {"ours", "products"}:
         found[f"{peer}, images/s"] = spread([images / seconds[peer] for seconds in rounds])
         found[f"ours over {peer}"] = spread([seconds[peer] / seconds["ours"] for seconds in rounds])
         found[f"{peer}, peak memory, GB"] = spread([memory[peer] / 1e9])
-    found["ours, share of the rate of matrix products"] = spread(shares)
-    found["matrix products, TFLOP/s"] = spread([rate / 1e12 for rate in rates])
+        found[f"{peer}, first update with compilation, s"] = spread([racers[peer].build or 0.0])
+    found |= race.shares(spec, count, rounds)
     found["ours, peak memory, GB"] = spread([memory["ours"] / 1e9])
-    found["ours, first step with compilation, s"] = spread([builds["ours"]])
+    found["ours, first update with compilation, s"] = spread([racers["ours"].build or 0.0])
     return found
 
 
-def training_flops(spec: Spec) -> float:
-    """Floating-point operations of an update for one image: once forwards, twice backwards, two a multiply-add."""
-    from common.anatomy import layer_table
-
-    _, classifier = module_of(spec)
-    network = layer_table.rows(classifier.module, classifier.input_shape)[0]
-    return 3 * 2 * network.multiply_adds
-
-
-@contextlib.contextmanager
-def _contestant(name: str, spec: Spec) -> Iterator[Connection]:
-    """The pipe to a contestant, whose process ends with the context."""
-    spawn = multiprocessing.get_context("spawn")  # a fork would share the parent's runtime
-    ours, theirs = spawn.Pipe()
-    process = spawn.Process(target=serve, args=(theirs, name, spec), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        ours.close()
-        process.terminate()
-        process.join()
-
-
-def _ask(side: Connection, question: int | None) -> float:
-    side.send(question)
-    return _answer(side)
-
-
-def _answer(side: Connection) -> float:
-    try:
-        answer = side.recv()
-    except EOFError as error:
-        raise UserError("a contestant's process has died, perhaps for want of memory: lower --batch_size") from error
-    if isinstance(answer, Exception):
-        raise UserError(f"a contestant has failed: {type(answer).__name__}: {str(answer).splitlines()[0]}")
-    return answer
-
-
 def _record(spec: Spec, found: Measured) -> None:
-    from common.run import workdir
-
-    name = f"{spec.family} {spec.variant}, batch {spec.batch_size} at {spec.image_size}, {spec.dtype}"
-    options = [f"--models={spec.family}:{spec.variant}", f"--peer={_PEER.value}", f"--batch_size={spec.batch_size}"]
-    options += [f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
-    device = workdir.environment()["devices"].rpartition(" x ")[2].replace(" ", "_")
-    file = f"benchmark_throughput_{spec.family}_{spec.variant}_{spec.dtype}_{device}.json"
+    options = [f"--models={spec.family}:{spec.variant}", f"--peers={','.join(_PEERS.value)}"]
+    options += [f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
+    options += [f"--per_call={spec.per_call}"] if spec.per_call > 1 else []
+    file = f"benchmark_throughput_{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}.json"
     command = " ".join(["python -m benchmarks.throughput", *options])
-    record(pathlib.Path(_OUT.value) / file, f"throughput, {name}", found, command)
+    record(pathlib.Path(_OUT.value) / file, f"throughput, {spec.name}", found, command)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from alexnet.model import AlexNet
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
+from lenet.model import LeNet5
 from resnet.model import ResNet
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
 from vit.model import VisionTransformer
@@ -215,4 +216,21 @@ class _ViT(nn.Module):
         return self.head(self.encoder(x)[:, 0])
 
 
-_NETWORKS = {AlexNet: _alexnet, VGG: _vgg, GoogLeNet: _GoogLeNet, ResNet: _resnet, VisionTransformer: _ViT}
+def _lenet5(module: LeNet5, image_size: int) -> nn.Module:
+    """Today's LeNet-5: ReLU, max pooling, a full C3, logits. KeyError for a network with the paper's parts."""
+    del image_size
+    if (module.activation, module.pooling, module.c3, module.output) != ("relu", "max", "full", "softmax"):
+        raise KeyError("PyTorch's LeNet-5 is the variant lenet5_modern")
+    layers = [nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Conv2d(16, 120, 5), nn.ReLU(), nn.Flatten(), nn.Linear(120, 84), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(84, module.num_classes))
+
+
+_NETWORKS = {
+    LeNet5: _lenet5,
+    AlexNet: _alexnet,
+    VGG: _vgg,
+    GoogLeNet: _GoogLeNet,
+    ResNet: _resnet,
+    VisionTransformer: _ViT,
+}

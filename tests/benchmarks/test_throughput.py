@@ -39,7 +39,7 @@ def _meta(torch, torch_networks, module):
 @pytest.mark.slow  # a benchmark from end to end
 @pytest.mark.timeout(240)
 def test_a_race_on_small_images(tmp_path):
-    peer = "none"
+    peer = ""
     try:
         import torch  # noqa: F401
 
@@ -47,8 +47,8 @@ def test_a_race_on_small_images(tmp_path):
     except ImportError:
         pass
     code, output, errors = run(
-        *("--models=resnet:resnet20", f"--peer={peer}", "--batch_size=4", "--image_size=32", "--rounds=2"),
-        *("--steps=1", f"--out={tmp_path}"),
+        *("--models=resnet:resnet20", f"--peers={peer}", "--batch_size=4", "--image_size=32", "--rounds=2"),
+        *("--seconds=0", f"--out={tmp_path}"),
         module="benchmarks.throughput",
     )
     assert code == 0, errors

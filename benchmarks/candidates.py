@@ -1,0 +1,209 @@
+"""Formulations that accelerators may be faster with, until `benchmarks.formulations` has measured them on one.
+
+A candidate is a function that replaces a formulation of ours, in this process, before a network is made. The result
+stays the same, to rounding, which the tests check on CPU. One that wins becomes the code's, and leaves this module.
+"""
+
+import functools
+import os
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+from jaxtyping import Array, Float
+
+from common.devices import kernels
+from common.nn import batch_norm
+from resnet import layers as resnet_layers
+from resnet import model as resnet_model
+from vit import model as vit_model
+
+Images = Float[Array, "batch height width channels"]
+Kernel = Float[Array, "kernel_height kernel_width in_channels features"]
+Channels = Float[Array, " channels"]
+
+
+def space_to_depth() -> None:
+    """ResNet's first convolution over blocks of 2x2 pixels: matrix units compute with eight channels or more."""
+    resnet_layers.nn = _linen(Conv=functools.partial(nn.Conv, conv_general_dilated=_blockwise))
+
+
+def _blockwise(
+    images: Images, kernel: Kernel, strides: Sequence[int], padding: Sequence[tuple[int, int]], **options: Any
+) -> Images:
+    """A convolution of few channels and of a stride by `space_to_depth_convolution`, any other as it is."""
+    if max(strides) == 1 or images.shape[-1] > 4:
+        return lax.conv_general_dilated(images, kernel, strides, padding, **options)
+    plain = functools.partial(lax.conv_general_dilated, dimension_numbers=options["dimension_numbers"])
+    return space_to_depth_convolution(images, kernel, strides, padding, plain)
+
+
+def space_to_depth_convolution(
+    images: Images,
+    kernel: Kernel,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    plain: Callable[..., Array],
+) -> Images:
+    """A strided convolution as one of stride 1 over blocks of `strides` pixels, whose pixels become channels.
+
+    plain: lax.conv_general_dilated with the options that remain. The kernel is padded with zeros to whole blocks.
+    """
+    ends = []
+    for size, length, stride, (low, high) in zip(images.shape[1:], kernel.shape, strides, padding, strict=False):
+        count = (size + low + high - length) // stride + 1
+        ends.append((count - 1 - (-length // stride)) * stride - size - low)  # to the last window's end; may crop
+    edges = [(low, end, 0) for (low, _), end in zip(padding, ends, strict=True)]
+    padded = lax.pad(images, jnp.zeros((), images.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+    short = [(0, -size % stride) for size, stride in zip(kernel.shape, strides, strict=False)]
+    kernel = jnp.pad(kernel, [*short, (0, 0), (0, 0)])
+    kernel = jnp.moveaxis(_blocks(jnp.moveaxis(kernel, -1, 0), strides), 0, -1)
+    return plain(_blocks(padded, strides), kernel, (1, 1), ((0, 0), (0, 0)))
+
+
+def _blocks(images: Images, block: Sequence[int]) -> Images:
+    """Images whose pixels are blocks, with a channel for each channel of each of a block's pixels."""
+    batch, height, width, channels = images.shape
+    rows, columns = block
+    parts = images.reshape(batch, height // rows, rows, width // columns, columns, channels)
+    return parts.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // rows, width // columns, -1)
+
+
+def rectified_gradient() -> None:
+    """The ReLU's mask inside the gradient of batch normalisation, computed twice rather than written and read twice."""
+    resnet_model.BLOCKS["bottleneck"] = _Bottleneck
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4,))
+def rectified(
+    x: Images, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
+) -> tuple[Images, Channels, Channels]:
+    """relu(BN(x)) over the whole batch, and the mean and variance, through which no gradient flows.
+
+    shift: see `batch_norm.group_statistics`. Differentiable in reverse mode only.
+    """
+    mean, var = (values[0, 0] for values in batch_norm.group_statistics(x[None, :, None], shift))
+    return nn.relu((x - mean) * (lax.rsqrt(var + epsilon) * gamma) + beta), mean, var
+
+
+def _rectified_forward(
+    x: Images, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
+) -> tuple[tuple[Images, Channels, Channels], tuple]:
+    y, mean, var = rectified(x, gamma, beta, shift, epsilon)
+    return (y, mean, var), (x, gamma, beta, mean, var)
+
+
+def _rectified_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple[Array, Array, Array, Array]:
+    """As `batch_norm.normalised`'s, of a gradient that is masked in the sums and in the pass.
+
+    The mask has two expressions, because XLA would write a shared one to memory.
+    """
+    x, gamma, beta, mean, var = kept
+    centred, scale = x - mean, gamma * lax.rsqrt(var + epsilon)
+    summed = jnp.where(centred * scale + beta > 0, gradients[0], 0)
+    passed = jnp.where(x * scale > mean * scale - beta, gradients[0], 0)
+    axes, count = (0, 1, 2), x.size // x.shape[-1]
+    sums, products = jnp.sum(summed, axes), jnp.sum(summed * centred, axes)
+    to_x = (passed - sums / count - centred * (products / (count * (var + epsilon)))) * scale
+    return to_x, products * lax.rsqrt(var + epsilon), sums, jnp.zeros_like(gamma)
+
+
+rectified.defvjp(_rectified_forward, _rectified_backward)
+
+
+class _RectifiedBatchNorm(nn.Module):
+    """The training of `BatchNorm` and a ReLU; same parameters and statistics."""
+
+    momentum: float
+    epsilon: float
+    dtype: str
+
+    @nn.compact
+    def __call__(self, images: Images) -> Images:
+        channels = (images.shape[-1],)
+        gamma = self.param("scale", nn.initializers.ones, channels)
+        beta = self.param("bias", nn.initializers.zeros, channels)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+        x = images.astype(jnp.promote_types(images.dtype, jnp.float32))
+        y, mean, var = rectified(x, gamma, beta, running_mean.value, self.epsilon)
+        if not self.is_initializing():
+            running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
+            running_var.value = self.momentum * running_var.value + (1 - self.momentum) * var
+        return y.astype(self.dtype)
+
+
+class _Bottleneck(resnet_layers.Bottleneck):
+    """The bottleneck with its first two normalisations and ReLUs as `rectified`."""
+
+    @nn.compact
+    def __call__(self, images: Images, train: bool) -> Images:
+        del train  # for timing updates only
+        first, second = (self.strides, 1) if self.stride_in == "1x1" else (1, self.strides)
+        momentum, epsilon, *_ = self.norm.args
+        norm = functools.partial(_RectifiedBatchNorm, momentum, epsilon, self.norm.keywords["dtype"])
+        x = norm(name="bn1")(self.conv(self.features, 1, first, name="conv1")(images))
+        x = norm(name="bn2")(self.conv(self.features, 3, second, name="conv2")(x))
+        x = self.conv(4 * self.features, 1, name="conv3")(x)
+        return self.join(images, self.norm(zero_gamma=self.zero_gamma, name="bn3")(x, True), True)
+
+
+def windowed_pooling() -> None:
+    """XLA's windowed reduction for ResNet's max pooling, which was ours until it was profiled."""
+
+    def pool(images: Images, window: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Images:
+        return nn.max_pool(images, (window, window), (stride, stride), padding)
+
+    resnet_model.max_pool = pool
+
+
+def plain_attention() -> None:
+    """XLA's own attention in place of cuDNN's."""
+    kernels.has_cudnn_attention = lambda *_: False
+
+
+def repeated_blocks() -> None:
+    """A ViT's blocks one after the other in the program, which is compiled longer, in place of a loop."""
+
+    def scan(*args: Any, **options: Any) -> Any:
+        return nn.scan(*args, **{**options, "unroll": options["length"]})
+
+    vit_model.nn = _linen(scan=scan)
+
+
+def _linen(**replaced: Any) -> Any:
+    """flax.linen with some of its names replaced."""
+    return SimpleNamespace(**{**vars(nn), **replaced})
+
+
+def no_command_buffers() -> None:
+    """Kernels that are started one by one, not as CUDA graphs."""
+    _xla_flag("--xla_gpu_enable_command_buffer=")
+
+
+def loops_in_command_buffers() -> None:
+    """Whole loops, such as that over updates, as CUDA graphs."""
+    _xla_flag("--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE")
+
+
+def no_autotuning() -> None:
+    """The first algorithm for each product and convolution, without trying others."""
+    _xla_flag("--xla_gpu_autotune_level=0")
+
+
+def _xla_flag(flag: str) -> None:
+    """Adds a flag that XLA reads when the first program is compiled."""
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+
+CANDIDATES: dict[str, Callable[[], None]] = {
+    candidate.__name__: candidate
+    for candidate in (
+        *(space_to_depth, rectified_gradient, windowed_pooling, plain_attention, repeated_blocks),
+        *(no_command_buffers, loops_in_command_buffers, no_autotuning),
+    )
+}

@@ -1,0 +1,118 @@
+"""Races: contestants in their own processes, built side by side and timed in turns within one run."""
+
+import contextlib
+import dataclasses
+import math
+import multiprocessing
+import os
+from collections.abc import Iterator, Mapping
+from multiprocessing.connection import Connection
+
+from benchmarks.contestants import PRODUCTS, Spec, module_of, product_size, serve
+from benchmarks.measure import Measured, spread
+from common.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A contestant of a race (`contestants.CONTESTANTS`), with a candidate's formulation in place of ours, if named."""
+
+    contestant: str
+    spec: Spec
+    candidate: str = ""
+
+
+class Racer:
+    """A contestant in its process. `build` is the seconds it took to its first update; None if it has failed."""
+
+    def __init__(self, entry: Entry, connection: Connection):
+        self.entry, self._connection = entry, connection
+        self.build: float | None = None
+        self.failure = ""
+
+    def wait(self) -> None:
+        """Waits until it is built."""
+        try:
+            self.build = self._answer()
+        except UserError as error:
+            self.failure = str(error)
+
+    def seconds(self, count: int) -> float:
+        """The time of `count` updates."""
+        self._connection.send(count)
+        return self._answer()
+
+    def peak_memory(self) -> float:
+        """Bytes; its process ends."""
+        self._connection.send(None)
+        return self._answer()
+
+    def _answer(self) -> float:
+        try:
+            answer = self._connection.recv()
+        except EOFError as error:
+            raise UserError(
+                "a contestant's process has died, perhaps for want of memory: lower --batch_size"
+            ) from error
+        if isinstance(answer, Exception):
+            raise UserError(f"a contestant has failed: {str(answer).splitlines()[0]}")
+        return answer
+
+
+@contextlib.contextmanager
+def started(entries: Mapping[str, Entry]) -> Iterator[dict[str, Racer]]:
+    """The contestants by name, all built or failed; their processes end with the context."""
+    # Several processes share the device, none of which may take it all.
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    with contextlib.ExitStack() as stack:
+        racers = {name: stack.enter_context(_process(entry)) for name, entry in entries.items()}
+        for racer in racers.values():
+            racer.wait()
+        yield racers
+
+
+@contextlib.contextmanager
+def _process(entry: Entry) -> Iterator[Racer]:
+    spawn = multiprocessing.get_context("spawn")  # a fork would share the parent's runtime
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=serve, args=(theirs, entry.contestant, entry.spec, entry.candidate))
+    process.start()
+    theirs.close()
+    try:
+        yield Racer(entry, ours)
+    finally:
+        ours.close()
+        process.terminate()
+        process.join()
+
+
+def enough_updates(racer: Racer, seconds: float) -> int:
+    """A number of updates, in whole calls, that takes the contestant that long."""
+    per_call = racer.entry.spec.per_call
+    return per_call * max(math.ceil(seconds / racer.seconds(per_call)), 1)
+
+
+def take_turns(racers: Mapping[str, Racer], count: int, rounds: int) -> list[dict[str, float]]:
+    """Seconds of `count` updates of each contestant, for each round."""
+    return [{name: racer.seconds(count) for name, racer in racers.items()} for _ in range(rounds)]
+
+
+def training_flops(spec: Spec) -> float:
+    """Floating-point operations of an update for one image: once forwards, twice backwards, two a multiply-add."""
+    from common.anatomy import layer_table
+
+    _, classifier = module_of(spec)
+    network = layer_table.rows(classifier.module, classifier.input_shape)[0]
+    return 3 * 2 * network.multiply_adds
+
+
+def shares(spec: Spec, count: int, rounds: list[dict[str, float]]) -> Measured:
+    """The rate of the contestant 'products', and the share of it that 'ours' reaches."""
+    products = count // spec.per_call * PRODUCTS
+    rates = [products * 2 * product_size() ** 3 / seconds["products"] for seconds in rounds]
+    flops = count * spec.batch_size * training_flops(spec)
+    reached = [flops / seconds["ours"] / rate for seconds, rate in zip(rounds, rates, strict=True)]
+    return {
+        "ours, share of the rate of matrix products": spread(reached),
+        "matrix products, TFLOP/s": spread([rate / 1e12 for rate in rates]),
+    }

@@ -1,0 +1,45 @@
+"""Each candidate formulation computes what ours does."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+from benchmarks import candidates
+from common.nn.batch_norm import BatchNorm
+
+
+@pytest.mark.parametrize(
+    ("side", "kernel", "stride", "padding"),
+    [(32, 7, 2, 3), (35, 11, 4, 0), (33, 7, 2, 3), (32, 3, 2, 1), (31, 5, 3, 2)],  # ResNet's, AlexNet's, others
+)
+def test_a_convolution_of_blocks_is_the_strided_convolution(side, kernel, stride, padding):
+    rng = np.random.default_rng(0)
+    images = jnp.asarray(rng.normal(size=(2, side, side - 2, 3)), jnp.float32)
+    weights = jnp.asarray(rng.normal(size=(kernel, kernel, 3, 5)), jnp.float32)
+    plain = functools.partial(jax.lax.conv_general_dilated, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    options = (stride, stride), ((padding, padding), (padding, padding))
+    expected = plain(images, weights, *options)
+    found = candidates.space_to_depth_convolution(images, weights, *options, plain)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_rectified_gradient_is_that_of_the_two_layers():
+    rng = np.random.default_rng(1)
+    x, weights = (jnp.asarray(rng.normal(size=(8, 4, 4, 3)), jnp.float32) for _ in range(2))
+    params = {"scale": jnp.asarray([1.0, -2.0, 0.5]), "bias": jnp.asarray([0.1, 0.2, -0.3])}
+    statistics = {"mean": jnp.zeros(3), "var": jnp.ones(3)}
+
+    def ours(params, x):
+        y, _ = BatchNorm().apply({"params": params, "batch_stats": statistics}, x, True, mutable="batch_stats")
+        return jnp.sum(weights * nn.relu(y) ** 2)
+
+    def candidate(params, x):
+        y, _, _ = candidates.rectified(x, params["scale"], params["bias"], statistics["mean"], 1e-5)
+        return jnp.sum(weights * y**2)
+
+    expected, found = (jax.value_and_grad(loss, (0, 1))(params, x) for loss in (ours, candidate))
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
