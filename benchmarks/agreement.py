@@ -90,6 +90,7 @@ _COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive
 
 _ALEXNET = {"widths": (32, 64, 64, 64, 32), "fc_width": 128, "weight_init": "he_normal"}
 _VGG = {"width": 16, "fc_width": 128, "weight_init": "glorot"}
+_VIT = {"depth": 3, "dropout": 0.1}
 NETWORKS = {
     "lenet5": Network("lenet", "lenet5", (32, 32, 1), SMOOTH),
     "lenet1989": Network("lenet", "lenet1989", (16, 16, 1), SMOOTH),
@@ -101,8 +102,8 @@ NETWORKS = {
     "resnet20": Network("resnet", "resnet20", (32, 32, 3)),
     "plain20": Network("resnet", "plain20", (32, 32, 3)),
     "resnet50_modern": Network("resnet", "resnet50_modern", (64, 64, 3), changes={"width": 16}),
-    "vit ti16, 17 tokens": Network("vit", "ti16", (64, 64, 3), SMOOTH, {"dropout": 0.1}),
-    "vit ti16, 16 tokens": Network("vit", "ti16", (64, 64, 3), SMOOTH, {"dropout": 0.1, "pooling": "average"}),
+    "vit ti16, 17 tokens": Network("vit", "ti16", (64, 64, 3), SMOOTH, _VIT),
+    "vit ti16, 16 tokens": Network("vit", "ti16", (64, 64, 3), SMOOTH, {**_VIT, "pooling": "average"}),
 }
 BATCH, CLASSES = 8, 10
 # The type of the computation, and `jax.default_matmul_precision`.
@@ -165,19 +166,18 @@ def relative(found: Any, wanted: Any) -> float:
 def reference_of(network: Network) -> Reference:
     """The reference of a network, on the device that JAX has in this process."""
     import jax
-    import jax.numpy as jnp
 
     from common.training.state import create_state
 
-    def start(key: Any, array: Any) -> Any:
-        """An initial array. Constant ones, and those so small that the layers below learn little, get noise."""
-        return array + 0.1 * jax.random.normal(key, array.shape) if jnp.std(array) < 0.015 else array
-
-    state = create_state(_classifier(network, "float32"), _keep_gradient(), seed=0)
-    leaves, tree = jax.tree.flatten(state.params)
-    leaves = map(start, jax.random.split(jax.random.key(1), len(leaves)), leaves)
-    state = jax.device_get(state.replace(params=jax.tree.unflatten(tree, leaves)))
     rng = np.random.default_rng(0)
+
+    def start(array: np.ndarray) -> np.ndarray:
+        """An initial array. Constant ones, and those so small that the layers below learn little, get noise."""
+        noise = 0.1 * rng.normal(size=array.shape).astype(np.float32)
+        return array + noise if array.std() < 0.015 else array
+
+    state = jax.device_get(create_state(_classifier(network, "float32"), _keep_gradient(), seed=0))
+    state = state.replace(params=jax.tree.map(start, state.params))
     images = rng.normal(size=(BATCH, *network.image_shape)).astype(np.float32)
     labels = rng.integers(CLASSES, size=BATCH).astype(np.int32)
     batch = Reference(state, images, labels, math.nan, np.zeros(0), {})
