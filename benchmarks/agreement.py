@@ -43,8 +43,8 @@ _ANEW = flags.DEFINE_bool("anew", False, "measure again what the result has alre
 
 # The limit is this many times the distance that roundings cause on CPU, since networks amplify these differently. It is
 # at least `LEAST`: of float32, a hundred times that of sums in another order, which still shows TF32 (1e-3); of
-# bfloat16, five roundings. It is at most `MOST`: a gradient that is 1% too long in float32 is always seen. Float32 at the device's
-# default precision has the limit of bfloat16, since no device rounds more.
+# bfloat16, five roundings. It is at most `MOST`, so that a gradient of float32 that is one per cent too long is seen.
+# Float32 at the device's default precision has the limit of bfloat16, since no device rounds more.
 TIMES = 3.0
 LEAST = {"float32": 1e-4, "bfloat16": 1e-2}
 MOST = {"float32": 9e-3, "bfloat16": 0.5}
