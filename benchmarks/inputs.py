@@ -26,14 +26,6 @@ from common.errors import UserError
 if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
 
-_IMAGES = flags.DEFINE_integer("images", 2000, "JPEGs that are written", lower_bound=200)
-_WORKERS = flags.DEFINE_list("workers", [], "numbers of threads; default: 1, 4, 8, 16, ... up to the number of cores")
-_BATCH = flags.DEFINE_integer("batch_size", 128, "images in a batch", lower_bound=2)
-_TRAIN = flags.DEFINE_bool("train", False, "also time a run of ResNet-50 in bfloat16, and its update alone")
-_UPDATES = flags.DEFINE_integer("updates", 100, "updates of the run that are timed, after as many", lower_bound=1)
-_MINUTES = flags.DEFINE_float("minutes", 10.0, "time after which no further measurement begins", lower_bound=0.0)
-_OUT = flags.DEFINE_string("out", "results", "folder of the results")
-
 WIDTH, HEIGHT = 500, 375  # pixels, of a typical image of ImageNet
 QUALITY = 93  # of the JPEGs, with which they have 110 kB, as ImageNet's
 CLASSES = 10
@@ -41,25 +33,36 @@ GROUPS = 3  # measurements of each number of threads
 VARIANT = "resnet50_modern"  # that --train trains
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("images", 2000, "JPEGs that are written", lower_bound=200)
+    flags.DEFINE_list("workers", [], "numbers of threads; default: 1, 4, 8, 16, ... up to the number of cores")
+    flags.DEFINE_integer("batch_size", 128, "images in a batch", lower_bound=2)
+    flags.DEFINE_bool("train", False, "also time a run of ResNet-50 in bfloat16, and its update alone")
+    flags.DEFINE_integer("updates", 100, "updates of the run that are timed, after as many", lower_bound=1)
+    flags.DEFINE_float("minutes", 10.0, "time after which no further measurement begins", lower_bound=0.0)
+    flags.DEFINE_string("out", "results", "folder of the results")
+
+
 def main() -> None:
     """Writes the images, and measures what the flags ask for until the time is up."""
     from common.run import workdir
 
-    ends = time.monotonic() + 60 * _MINUTES.value
+    ends = time.monotonic() + 60 * flags.FLAGS.minutes
     facts = workdir.environment()
     counts = _counts(facts["cpu_cores"])
     device = facts["devices"].rpartition(" x ")[2].replace(" ", "_")
-    path = pathlib.Path(_OUT.value) / f"benchmark_inputs_{device}.json"
-    command = f"python -m benchmarks.inputs --images={_IMAGES.value} --batch_size={_BATCH.value}"
-    command += f" --workers={','.join(map(str, counts))}{' --train' * _TRAIN.value}"
+    path = pathlib.Path(flags.FLAGS.out) / f"benchmark_inputs_{device}.json"
+    command = f"python -m benchmarks.inputs --images={flags.FLAGS.images} --batch_size={flags.FLAGS.batch_size}"
+    command += f" --workers={','.join(map(str, counts))}{' --train' * flags.FLAGS.train}"
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
-        size = write_images(root, _IMAGES.value) / _IMAGES.value
-        print(f"{_IMAGES.value} JPEGs of {size / 1e3:.0f} kB, {WIDTH} x {HEIGHT} pixels, {facts['cpu_cores']} cores")
-        config = config_of(root, _BATCH.value)
+        size = write_images(root, flags.FLAGS.images) / flags.FLAGS.images
+        print(f"{flags.FLAGS.images} JPEGs of {size / 1e3:.0f} kB, {WIDTH} x {HEIGHT} pixels")
+        config = config_of(root, flags.FLAGS.batch_size)
         tasks = [functools.partial(_fed, config, count, facts["cpu_cores"]) for count in counts]
-        if _TRAIN.value:
+        if flags.FLAGS.train:
             tasks.append(functools.partial(_trained, config, counts[-1]))
         for number, task in enumerate(tasks):
             if time.monotonic() >= ends:
@@ -71,12 +74,12 @@ def main() -> None:
 
 def _counts(cores: int) -> list[int]:
     """The numbers of threads to measure."""
-    if not _WORKERS.value:
+    if not flags.FLAGS.workers:
         return sorted({count for count in (1, 4, 8, 16, 32, 64) if count <= cores} | {cores})
-    for text in _WORKERS.value:
+    for text in flags.FLAGS.workers:
         if not text.isdecimal() or not int(text):
             raise UserError(f"--workers has '{text}'; expected numbers of threads, as in --workers=1,4,8")
-    return sorted(map(int, _WORKERS.value))
+    return sorted(map(int, flags.FLAGS.workers))
 
 
 def write_images(root: pathlib.Path, count: int) -> int:
@@ -152,7 +155,7 @@ def _trained(config: "ConfigDict", workers: int) -> Measured:
     """The speed of a run that reads the images, and that of the same network's update alone."""
     from benchmarks import sweep
 
-    loop = whole_loop(config, workers, _UPDATES.value)
+    loop = whole_loop(config, workers, flags.FLAGS.updates)
     point = sweep.Point("resnet", VARIANT, config.train.batch_size, config.data.crop)
     return {
         f"whole loop of {VARIANT}, {workers} threads, images/s": spread([loop["images_per_second"]]),
@@ -179,4 +182,5 @@ def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, An
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

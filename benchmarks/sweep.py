@@ -23,10 +23,8 @@ from common import launch
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import jax
+    from matplotlib.figure import Figure
 
-_SCALE = flags.DEFINE_enum("scale", "full", ["smoke", "full"], "size of the networks; smoke is for a test on a CPU")
-_MINUTES = flags.DEFINE_float("minutes", 60.0, "time after which no further point begins", lower_bound=0.0)
-_OUT = flags.DEFINE_string("out", "results", "folder of the results")
 
 GROUPS = 3  # measurements of a point
 SECONDS = {"full": 0.5, "smoke": 0.02}  # that one of them takes, about
@@ -96,19 +94,26 @@ def by_worth(axes: Axes) -> list[Point]:
     return list(dict.fromkeys(point for line in lines for point in (*line[::2], *line[1::2])))
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_enum("scale", "full", ["smoke", "full"], "size of the networks; smoke is for a test on a CPU")
+    flags.DEFINE_float("minutes", 60.0, "time after which no further point begins", lower_bound=0.0)
+    flags.DEFINE_string("out", "results", "folder of the results")
+
+
 def main() -> None:
     """Measures what the results lack, within the time that the flags allow, and draws the picture."""
     import jax
 
     from common.run import workdir
 
-    ends = time.monotonic() + 60 * _MINUTES.value
+    ends = time.monotonic() + 60 * flags.FLAGS.minutes
     device = workdir.environment()["devices"].rpartition(" x ")[2].replace(" ", "_")
-    smoke = "smoke_" if _SCALE.value == "smoke" else ""
-    path = pathlib.Path(_OUT.value) / f"benchmark_sweep_{smoke}{device}.json"
-    axes = axes_of(_SCALE.value, jax.local_device_count())
-    measure = functools.partial(images_per_second, group_seconds=SECONDS[_SCALE.value])
-    result = sweep(axes, path, measure, ends, f"python -m benchmarks.sweep --scale={_SCALE.value}")
+    smoke = "smoke_" if flags.FLAGS.scale == "smoke" else ""
+    path = pathlib.Path(flags.FLAGS.out) / f"benchmark_sweep_{smoke}{device}.json"
+    axes = axes_of(flags.FLAGS.scale, jax.local_device_count())
+    measure = functools.partial(images_per_second, group_seconds=SECONDS[flags.FLAGS.scale])
+    result = sweep(axes, path, measure, ends, f"python -m benchmarks.sweep --scale={flags.FLAGS.scale}")
     if result["measured"]:
         draw(axes, result, path.with_suffix(".png"))
 
@@ -228,9 +233,10 @@ def _update(point: Point) -> tuple[Callable, Any, "jax.Array", "jax.Array"]:
     return compilation.jit(update, donate_argnums=0), state, images, jnp.asarray(labels, jnp.int32)
 
 
-def draw(axes: Axes, result: dict[str, Any], path: pathlib.Path) -> None:
-    """Draws a panel for each axis, with the medians in the result and, where they can be seen, the spreads."""
+def draw(axes: Axes, result: dict[str, Any], path: pathlib.Path) -> "Figure":
+    """Draws and writes a panel for each axis, with the medians and spreads in the result; returns the figure."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
     from common.errors import whole_file
 
@@ -244,14 +250,18 @@ def draw(axes: Axes, result: dict[str, Any], path: pathlib.Path) -> None:
         else:
             panel.set(xlabel=LABELS[axis], xscale="log")
             panel.set_xticks(*[sorted({_place(axis, point) for line in lines for point in line})] * 2)
-            panel.set_xticks([], minor=True)
-        panel.grid(True, which="both", color="#e6e6e6", lw=0.6)
+            panel.xaxis.set_minor_locator(NullLocator())
+        panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        panel.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        panel.yaxis.set_minor_locator(NullLocator())
+        panel.grid(True, color="#e6e6e6", lw=0.6)
         panel.spines[["top", "right"]].set_visible(False)
         panel.legend(frameon=False, fontsize=8)
     figure.suptitle(f"{result['benchmark']} on {result['environment']['devices']}")
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         figure.savefig(file, format="png", dpi=110)
+    return figure
 
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito's
@@ -285,4 +295,5 @@ def _draw_line(panel: Any, axis: str, line: list[Point], result: dict[str, Any],
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)
