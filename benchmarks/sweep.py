@@ -2,7 +2,8 @@
 
 Measures the images a second of an update (forward, backward, momentum; bfloat16) whose batch is already on the device.
 The points that say most come first, and each result is written when it is there. The same command continues a sweep
-that has stopped, be it for `--minutes`. Writes results/benchmark_sweep_DEVICE.json and a picture of the same name.
+that has stopped, for example because its `--minutes` were over. Writes results/benchmark_sweep_DEVICE.json and a
+picture of the same name.
 """
 
 import contextlib
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from benchmarks import networks
-from benchmarks.measure import record, spread
+from benchmarks.measure import Measured, record, spread
 from common import launch
 
 if TYPE_CHECKING:  # slow imports come after the flags
@@ -48,7 +49,12 @@ class Point:
     def name(self) -> str:
         """Its name among the results."""
         layout = f" on {self.devices} devices, {self.layout}" if self.devices > 1 else ""
-        return f"{self.variant}, batch {self.batch} at {self.side}{layout}, images/s"
+        return f"{self.network}, batch {self.batch} at {self.side}{layout}, images/s"
+
+    @property
+    def network(self) -> str:
+        """The variant's name, after that of its family unless it begins so."""
+        return self.variant if self.variant.startswith(self.family) else f"{self.family} {self.variant}"
 
     @property
     def layout(self) -> str:
@@ -146,10 +152,10 @@ def sweep(
         jax.clear_caches()
         slowest = max(slowest, time.monotonic() - started)
         print(f"{point.name}: {said}, after {time.monotonic() - started:.1f} s", flush=True)
-        facts = {key: result[key] for key in ("measured", "does_not_fit", "failed")}
-        facts["local_devices"] = jax.local_device_count()
+        facts = {key: result[key] for key in ("does_not_fit", "failed")} | {"local_devices": jax.local_device_count()}
+        measured = _in_order(axes, result["measured"])
         with contextlib.redirect_stdout(io.StringIO()):  # it prints all results, every time
-            record(path, "training speed in bfloat16", command=command, **facts)
+            record(path, "training speed in bfloat16", measured, command, **facts)
         result = workdir.read_json(path)
     return result
 
@@ -168,6 +174,12 @@ def _add(result: dict[str, Any], point: Point, measure: Callable[[Point], dict[s
         result["failed"][point.name] = reason = str(error).strip().splitlines()[0][:200]
         return f"failed ({reason})"
     return f"{found['median']:,.0f} ({found['low']:,.0f} to {found['high']:,.0f})"
+
+
+def _in_order(axes: Axes, measured: Measured) -> Measured:
+    """The measurements in the order of the axes, and then those of points that are no longer in them."""
+    names = [point.name for lines in axes.values() for line in lines for point in line]
+    return {name: measured[name] for name in (*names, *measured) if name in measured}
 
 
 def images_per_second(point: Point, group_seconds: float = 0.5) -> dict[str, float]:
@@ -191,9 +203,9 @@ def images_per_second(point: Point, group_seconds: float = 0.5) -> dict[str, flo
 
     with sharding.split_activations(_mesh(point)):
         seconds(1)  # compiles it
-    seconds(2)
-    count = max(1, round(group_seconds / (seconds(2) / 2)))
-    return spread([count * point.batch / seconds(count) for _ in range(GROUPS)])
+        seconds(2)
+        count = max(1, round(group_seconds / (seconds(2) / 2)))
+        return spread([count * point.batch / seconds(count) for _ in range(GROUPS)])
 
 
 def _mesh(point: Point) -> "jax.sharding.Mesh":
@@ -287,7 +299,8 @@ def _draw_line(panel: Any, axis: str, line: list[Point], result: dict[str, Any],
     found = [result["measured"][point.name] for point in done]
     medians = [one["median"] for one in found]
     spans = [[one["median"] - one["low"] for one in found], [one["high"] - one["median"] for one in found]]
-    label = {"depth": line[0].family, "devices": f"{line[0].variant}, {line[-1].layout}"}.get(axis, line[0].variant)
+    network = line[0].network
+    label = {"depth": line[0].family, "devices": f"{network}, {line[-1].layout}"}.get(axis, network)
     if over := [str(_place(axis, point)) for point in line if point.name in result["does_not_fit"]]:
         label += f" ({', '.join(over)} does not fit)"
     places = [_place(axis, point) for point in done]
