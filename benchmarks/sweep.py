@@ -258,7 +258,7 @@ def draw(axes: Axes, result: dict[str, Any], path: pathlib.Path) -> "Figure":
         for line, colour in zip(lines, COLOURS, strict=False):
             _draw_line(panel, axis, line, result, colour)
         if axis == "depth":
-            panel.tick_params("x", rotation=45)
+            panel.tick_params("x", rotation=90)
         else:
             panel.set(xlabel=LABELS[axis], xscale="log")
             panel.set_xticks(*[sorted({_place(axis, point) for line in lines for point in line})] * 2)
