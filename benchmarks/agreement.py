@@ -1,0 +1,212 @@
+"""Losses and gradients on this device against those on CPU: `python -m benchmarks.agreement [--families=resnet,vit]`.
+
+Each network makes one training step, at a small size, from the same parameters, batch and random key on both. The
+reference is computed by another process, on CPU in float32; there JAX also chooses other formulations of several
+layers, so that these are compared too. Two more checks need this device alone: fused attention against a plain one, and
+a run that is stopped and continued against one that is not. Every distance has its limit, which was set before any was
+measured. The result is written after each check, and the same command continues where it was stopped.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import io
+import json
+import math
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+from absl import flags
+
+from benchmarks.measure import record, spread
+from benchmarks.references import (
+    NETWORKS,
+    PRECISIONS,
+    Network,
+    Reference,
+    distances,
+    references,
+    relative,
+    training_step,
+)
+from common import launch
+from common.errors import unknown
+
+_FAMILIES = flags.DEFINE_list("families", [], "families of networks, 'attention' or 'resume' to check; default: all")
+_OUT = flags.DEFINE_string("out", "results", "folder of the result")
+_ANEW = flags.DEFINE_bool("anew", False, "measure again what the result has already")
+
+# The limit is this many times the distance that roundings cause on CPU, since networks amplify these differently. It is
+# at least `LEAST`: of float32, a hundred times that of sums in another order, which still shows TF32 (1e-3); of
+# bfloat16, five roundings. It is at most `MOST`, so that a gradient of float32 that is one per cent too long is seen.
+# Float32 at the device's default precision has the limit of bfloat16, since no device rounds more.
+TIMES = 3.0
+LEAST = {"float32": 1e-4, "bfloat16": 1e-2}
+MOST = {"float32": 9e-3, "bfloat16": 0.5}
+ATTENTION = 2e-2  # ten roundings of bfloat16: of scores, weights, their products and sums
+RESUMED = 1e-5  # of the largest parameter; 0 where the device adds in a fixed order
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+    """A distance from the reference, relative to it, and its limit."""
+
+    distance: float
+    limit: float
+
+    @property
+    def verdict(self) -> str:
+        """Agreement within the limit; a distance that is not a number does not agree."""
+        return "agrees" if self.distance <= self.limit else "does not agree"
+
+
+Lines = dict[str, Line]  # name of a quantity -> its line
+
+TOKENS = (197, 196, 64, 50)  # of the attention check
+
+
+def main() -> None:
+    """Makes the checks that the flags name and the result lacks."""
+    chosen = _chosen(_FAMILIES.value)
+    path, device = _result()
+    done = {} if _ANEW.value else _read(path)
+    missing = [name for name in chosen if not any(line.startswith(f"{name}: ") for line in done)]
+    with references([NETWORKS[name] for name in missing if name in NETWORKS]) as wanted:
+        for name in missing:
+            found = OTHERS[name]() if name in OTHERS else compare(NETWORKS[name], next(wanted))
+            found = {f"{name}: {quantity}": line for quantity, line in found.items()}
+            done |= found
+            _write(path, device, done)
+            for quantity, line in found.items():
+                print(f"  {quantity:60} {line.distance:8.1e} of {line.limit:7.1e}  {line.verdict}", flush=True)
+    wrong = [name for name, line in done.items() if line.verdict != "agrees"]
+    print(f"{len(done) - len(wrong)} of {len(done)} agree on {device}: {path}")
+    for name in wrong:
+        print(f"does not agree: {name}")
+
+
+def compare(network: Network, reference: Reference) -> Lines:
+    """The loss and the gradient on this device against the reference, in each of `PRECISIONS`."""
+    with ThreadPoolExecutor() as pool:  # the programs are compiled side by side
+        computed = pool.map(lambda precision: training_step(network, precision)(reference), PRECISIONS)
+    return {
+        f"{precision}, {quantity}": Line(distance, limit(reference, precision, quantity))
+        for precision, (loss, gradient) in zip(PRECISIONS, computed, strict=True)
+        for quantity, distance in distances(reference, loss, gradient).items()
+    }
+
+
+def limit(reference: Reference, precision: str, quantity: str) -> float:
+    """The largest distance of the 'loss' or the 'gradient' at which a precision agrees with the reference."""
+    kind = "float32" if precision == "float32 highest" else "bfloat16"
+    return min(max(TIMES * reference.on_cpu[kind][quantity], LEAST[kind]), MOST[kind])
+
+
+def attention() -> Lines:
+    """The attention of `common.devices.kernels` in bfloat16, and its gradients, against a plain one in float32."""
+    import jax
+    import jax.numpy as jnp
+
+    from common.devices import kernels
+
+    def plain(query: Any, key: Any, value: Any) -> Any:
+        scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
+        return jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores), value)
+
+    def with_gradients(function: Callable, heads: Any, cotangent: Any) -> Any:
+        output, pullback = jax.vjp(function, *heads)
+        return output, *pullback(cotangent)
+
+    lines = {}
+    for tokens in TOKENS:
+        keys = jax.random.split(jax.random.key(tokens), 4)
+        *heads, cotangent = (jax.random.normal(key, (4, tokens, 4, 64), jnp.bfloat16) for key in keys)
+        found = jax.jit(functools.partial(with_gradients, kernels.attention))(heads, cotangent)
+        heads, cotangent = jax.tree.map(lambda array: array.astype(jnp.float32), (heads, cotangent))
+        with jax.default_matmul_precision("highest"):
+            wanted = jax.jit(functools.partial(with_gradients, plain))(heads, cotangent)
+        names = ("output", "gradient of queries", "gradient of keys", "gradient of values")
+        for name, *pair in zip(names, found, wanted, strict=True):
+            lines[f"{tokens} tokens, {name}"] = Line(relative(*pair), ATTENTION)
+    return lines
+
+
+def resume() -> Lines:
+    """The parameters of a run that goes on from its middle checkpoint against those of the undisturbed run.
+
+    LeNet-5 on distorted digits, with curvatures. The largest difference counts, over the largest parameter.
+    """
+    from common import train
+    from configs import lenet5_digits
+
+    config = lenet5_digits.get_config()
+    config.train.update({"length": "40 steps", "batch_size": 8, "steps_per_call": 10})
+    config.data.limit, config.optimizer.curvature_examples = 160, 50  # an epoch, and so a new curvature, is 20 steps
+    config.checkpoint.update({"every": "10 steps", "keep": 4})
+    config.evaluate.every = config.train.length
+    with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
+        undisturbed, continued = pathlib.Path(name, "undisturbed"), pathlib.Path(name, "continued")
+        train.fit(config, undisturbed)
+        shutil.copytree(undisturbed, continued)
+        (continued / "summary.json").unlink()
+        for step in ("30", "40"):
+            shutil.rmtree(continued / "checkpoints" / step)
+        train.fit(config, continued)
+        wanted, found = _last_parameters(undisturbed), _last_parameters(continued)
+    return {"parameters": Line(float(np.abs(found - wanted).max() / np.abs(wanted).max()), RESUMED)}
+
+
+def _last_parameters(folder: pathlib.Path) -> np.ndarray:
+    import jax
+
+    from common.run import trained
+
+    leaves = jax.device_get(jax.tree.leaves(trained.load(folder, "last").variables["params"]))
+    return np.concatenate([np.ravel(leaf) for leaf in leaves])
+
+
+OTHERS: dict[str, Callable[[], Lines]] = {"attention": attention, "resume": resume}
+
+
+def _chosen(families: list[str]) -> list[str]:
+    """The names of the checks of these families, or of all; UserError for a family that does not exist."""
+    # The others first: meanwhile the references are computed.
+    family_of = {name: name for name in OTHERS} | {name: network.family for name, network in NETWORKS.items()}
+    for family in families:
+        if family not in family_of.values():
+            raise unknown("family", family, set(family_of.values()))
+    return [name for name, family in family_of.items() if not families or family in families]
+
+
+def _result() -> tuple[pathlib.Path, str]:
+    """The path of the result, and the device's name."""
+    from common.run import workdir
+
+    device = workdir.environment()["devices"].rpartition(" x ")[2]
+    return pathlib.Path(_OUT.value) / f"benchmark_agreement_{device.replace(' ', '_')}.json", device
+
+
+def _read(path: pathlib.Path) -> Lines:
+    """The lines of a result that an earlier command has written, if it has."""
+    if not path.exists():
+        return {}
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return {name: Line(found["median"], result["limits"][name]) for name, found in result["measured"].items()}
+
+
+def _write(path: pathlib.Path, device: str, lines: Lines) -> None:
+    measured = {name: spread([line.distance]) for name, line in lines.items()}
+    limits = {name: line.limit for name, line in lines.items()}
+    verdicts = {name: line.verdict for name, line in lines.items()}
+    facts: dict[str, Any] = {"limits": limits, "verdicts": verdicts}
+    with contextlib.redirect_stdout(io.StringIO()):  # every line, each time; `main` prints the new ones
+        record(path, f"agreement of {device} with CPU", measured, "python -m benchmarks.agreement", **facts)
+
+
+if __name__ == "__main__":
+    launch.run(main)

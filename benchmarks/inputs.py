@@ -1,0 +1,186 @@
+"""Speed of the input pipeline with JPEGs of ImageNet's size: `python -m benchmarks.inputs [--train]`.
+
+Writes synthetic JPEGs into a temporary folder, opens it with the preparation of `configs/resnet_imagenet_modern.py`,
+and times the feed of a run alone, for several numbers of threads: reading, decoding, random crops, resizing, stacking
+and the copy to the device. The files were just written, so the disk counts little. With --train it also times a run of
+ResNet-50 on these files, and its update alone. Writes results/benchmark_inputs_DEVICE.json after each measurement.
+"""
+
+import functools
+import io
+import os
+import pathlib
+import tempfile
+import time
+from concurrent import futures
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from benchmarks.measure import Measured, record, spread
+from common import launch
+from common.errors import UserError
+
+if TYPE_CHECKING:  # slow imports come after the flags
+    from ml_collections import ConfigDict
+
+WIDTH, HEIGHT = 500, 375  # pixels, of a typical image of ImageNet
+QUALITY = 93  # of the JPEGs, with which they have 110 kB, as ImageNet's
+CLASSES = 10
+GROUPS = 3  # measurements of each number of threads
+VARIANT = "resnet50_modern"  # that --train trains
+
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("images", 2000, "JPEGs that are written", lower_bound=200)
+    flags.DEFINE_list("workers", [], "numbers of threads; default: 1, 4, 8, 16, ... up to the number of cores")
+    flags.DEFINE_integer("batch_size", 128, "images in a batch", lower_bound=2)
+    flags.DEFINE_bool("train", False, "also time a run of ResNet-50 in bfloat16, and its update alone")
+    flags.DEFINE_integer("updates", 100, "updates of the run that are timed, after as many", lower_bound=1)
+    flags.DEFINE_float("minutes", 10.0, "time after which no further measurement begins", lower_bound=0.0)
+    flags.DEFINE_string("out", "results", "folder of the results")
+
+
+def main() -> None:
+    """Writes the images, and measures what the flags ask for until the time is up."""
+    from common.run import workdir
+
+    ends = time.monotonic() + 60 * flags.FLAGS.minutes
+    facts = workdir.environment()
+    counts = _counts(facts["cpu_cores"])
+    device = facts["devices"].rpartition(" x ")[2].replace(" ", "_")
+    path = pathlib.Path(flags.FLAGS.out) / f"benchmark_inputs_{device}.json"
+    command = f"python -m benchmarks.inputs --images={flags.FLAGS.images} --batch_size={flags.FLAGS.batch_size}"
+    command += f" --workers={','.join(map(str, counts))}{' --train' * flags.FLAGS.train}"
+    measured: Measured = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root = pathlib.Path(folder)
+        size = write_images(root, flags.FLAGS.images) / flags.FLAGS.images
+        print(f"{flags.FLAGS.images} JPEGs of {size / 1e3:.0f} kB, {WIDTH} x {HEIGHT} pixels")
+        config = config_of(root, flags.FLAGS.batch_size)
+        tasks = [functools.partial(_fed, config, count, facts["cpu_cores"]) for count in counts]
+        if flags.FLAGS.train:
+            tasks.append(functools.partial(_trained, config, counts[-1]))
+        for number, task in enumerate(tasks):
+            if time.monotonic() >= ends:
+                print(f"time is up; {len(tasks) - number} of {len(tasks)} measurements are left out")
+                break
+            measured |= task()
+            record(path, f"input pipeline, JPEGs of {size / 1e3:.0f} kB", measured, command)
+
+
+def _counts(cores: int) -> list[int]:
+    """The numbers of threads to measure."""
+    if not flags.FLAGS.workers:
+        return sorted({count for count in (1, 4, 8, 16, 32, 64) if count <= cores} | {cores})
+    for text in flags.FLAGS.workers:
+        if not text.isdecimal() or not int(text):
+            raise UserError(f"--workers has '{text}'; expected numbers of threads, as in --workers=1,4,8")
+    return sorted(map(int, flags.FLAGS.workers))
+
+
+def write_images(root: pathlib.Path, count: int) -> int:
+    """Writes JPEGs, the same every time, into ROOT/<class>/; returns their bytes. The classes have equal sizes."""
+    for label in range(CLASSES):
+        (root / f"class{label}").mkdir()
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        return sum(pool.map(functools.partial(_write_image, root), range(count)))
+
+
+def _write_image(root: pathlib.Path, number: int) -> int:
+    """Writes an image of random colours that change smoothly, with finer detail and noise; returns its bytes."""
+    rng = np.random.default_rng(number)
+    scene = _smooth(rng, 8, 6, 60.0) + 0.5 * _smooth(rng, 64, 48, 40.0) - 64.0
+    scene += 16.0 * rng.standard_normal(scene.shape, np.float32)
+    stored = io.BytesIO()
+    Image.fromarray(scene.clip(0, 255).astype(np.uint8)).save(stored, "JPEG", quality=QUALITY)
+    return (root / f"class{number % CLASSES}" / f"{number}.jpg").write_bytes(stored.getvalue())
+
+
+def _smooth(rng: np.random.Generator, columns: int, rows: int, deviation: float) -> np.ndarray:
+    """An image of the full size, interpolated between a few random colours with mean 128."""
+    colours = rng.normal(128.0, deviation, (rows, columns, 3)).clip(0, 255).astype(np.uint8)
+    large = Image.fromarray(colours).resize((WIDTH, HEIGHT), Image.Resampling.BICUBIC)
+    return np.asarray(large, np.float32)
+
+
+def config_of(root: pathlib.Path, batch_size: int) -> "ConfigDict":
+    """The recipe for ImageNet, with the images in a folder and this batch."""
+    from configs import resnet_imagenet_modern
+
+    config = resnet_imagenet_modern.get_config(VARIANT)
+    config.data.source = f"folder:{root}"
+    config.data.holdout = 0.01  # one or two images of a class, which are not measured
+    config.train.batch_size = batch_size
+    return config
+
+
+def images_per_second(config: "ConfigDict", workers: int) -> dict[str, float]:
+    """The median, lowest and highest images a second with which the feed of a run fills the device's memory."""
+    import jax
+
+    from common.data import datasets, pipeline
+    from common.devices import mesh as mesh_lib
+
+    options = {"batch_size": config.train.batch_size, "seed": config.seed, "shuffle": config.data.shuffle}
+    source, mesh = datasets.open_dataset(config.data).train, mesh_lib.make_mesh(config.mesh)
+    feed = pipeline.train_feed(source, mesh, 0, workers=workers, **options)
+    step = 0
+
+    def seconds(batches: int) -> float:
+        nonlocal step
+        started = time.perf_counter()
+        for _ in range(batches):
+            jax.block_until_ready(feed.take(step, 1, 1))
+            step += 1
+        return time.perf_counter() - started
+
+    # Each thread makes a whole batch, so batches come in bursts of as many as there are threads.
+    seconds(2 * workers)
+    return spread([2 * workers * config.train.batch_size / seconds(2 * workers) for _ in range(GROUPS)])
+
+
+def _fed(config: "ConfigDict", workers: int, cores: int) -> Measured:
+    """The speed of the feed, of all threads and of a core."""
+    found = images_per_second(config, workers)
+    used = min(workers, cores)
+    name = f"feed alone, {workers} thread{'s' * (workers > 1)}, images/s"
+    return {name: found, f"{name} a core": {key: value / used for key, value in found.items()}}
+
+
+def _trained(config: "ConfigDict", workers: int) -> Measured:
+    """The speed of a run that reads the images, and that of the same network's update alone."""
+    from benchmarks import sweep
+
+    loop = whole_loop(config, workers, flags.FLAGS.updates)
+    point = sweep.Point("resnet", VARIANT, config.train.batch_size, config.data.crop)
+    return {
+        f"whole loop of {VARIANT}, {workers} threads, images/s": spread([loop["images_per_second"]]),
+        f"whole loop of {VARIANT}, share of the time spent waiting for data": spread([loop["data_wait"]]),
+        f"update of {VARIANT} alone, images/s": sweep.images_per_second(point),
+    }
+
+
+def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, Any]:
+    """The last training record of a run of twice as many updates: it is about the second half, without compilation."""
+    from common import train
+    from common.run import metrics
+
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.data.workers = workers
+        config.train.length = f"{2 * updates} steps"
+        config.train.log_every = f"{updates} steps"
+        config.evaluate.every = config.checkpoint.every = config.train.length
+        config.schedule.warmup = "0 steps"
+    with tempfile.TemporaryDirectory() as folder:
+        train.fit(config, pathlib.Path(folder))
+        return metrics.read(pathlib.Path(folder), "train")[-1]
+
+
+if __name__ == "__main__":
+    _define_flags()
+    launch.run(main)

@@ -1,0 +1,93 @@
+"""The sweep over batches, sizes and devices: its points, its results, and how it goes on after a stop."""
+
+import time
+
+import jax
+import pytest
+
+from benchmarks import sweep
+from benchmarks.sweep import Point
+from common.run import workdir
+from tests.runs import run
+
+AXES = {
+    "batch": [[Point("resnet", "resnet20", batch, 16) for batch in (4, 8, 512)]],
+    "image size": [[Point("resnet", "resnet20", 4, side) for side in (16, 24)]],
+}
+SPEED = {"median": 2.0, "low": 1.0, "high": 3.0}
+LATER = float("inf")
+
+
+class Measuring:
+    """Notes what is measured; a batch of 512 does not fit, and one of 8 fails the first time."""
+
+    def __init__(self):
+        self.points = []
+
+    def __call__(self, point):
+        failed_before = point in self.points
+        self.points.append(point)
+        if point.batch == 512:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
+        if point.batch == 8 and not failed_before:
+            raise jax.errors.JaxRuntimeError("INTERNAL: the link fell off")
+        return SPEED
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path):
+    path, measure = tmp_path / "sweep.json", Measuring()
+    first = sweep.sweep(AXES, path, measure, LATER, "command")
+    assert [point.batch for point in measure.points] == [4, 512, 8, 4]  # a point of two axes is measured once
+    names = [point.name for point in sweep.by_worth(AXES)]
+    assert first == workdir.read_json(path)
+    assert first["measured"] == {names[0]: SPEED, names[3]: SPEED}
+    assert first["does_not_fit"] == [names[1]]
+    assert first["failed"] == {names[2]: "INTERNAL: the link fell off"}
+    second = sweep.sweep(AXES, path, measure, LATER, "command")
+    assert len(measure.points) == 5  # only what had failed
+    assert set(second["measured"]) == {names[0], names[2], names[3]}
+    assert not second["failed"]
+    third = sweep.sweep(AXES, path, measure, LATER, "command")
+    assert (len(measure.points), third) == (5, second)
+
+
+def test_no_point_begins_when_the_time_is_up(tmp_path):
+    measure = Measuring()
+    result = sweep.sweep(AXES, tmp_path / "sweep.json", measure, time.monotonic(), "command")
+    assert not measure.points
+    assert not result["measured"]
+
+
+def test_the_picture_names_what_does_not_fit_and_needs_not_all_points(tmp_path):
+    path = tmp_path / "sweep.json"
+    result = sweep.sweep(AXES, path, Measuring(), LATER, "command")
+    figure = sweep.draw(AXES, result, path.with_suffix(".png"))
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert [panel.get_legend().get_texts()[0].get_text() for panel in figure.axes] == [
+        "resnet20 (512 does not fit)",
+        "resnet20",
+    ]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "full"])
+def test_every_point_splits_over_its_devices_and_has_one_name(scale):
+    assert "devices" not in sweep.axes_of(scale, 1)
+    points = sweep.by_worth(sweep.axes_of(scale, 6))
+    assert len({point.name for point in points}) == len(points)
+    assert {point.devices for point in points} == {1, 2, 4, 6}
+    assert all(point.batch % point.devices == 0 for point in points)
+
+
+@pytest.mark.slow  # measures small networks on simulated devices
+@pytest.mark.timeout(400)
+def test_a_sweep_on_two_devices(tmp_path):
+    code, output, errors = run(
+        *("--scale=smoke", f"--out={tmp_path}"), module="benchmarks.sweep", devices=2, timeout=360
+    )
+    assert code == 0, errors
+    result = workdir.read_json(next(tmp_path.glob("*.json")))
+    points = sweep.by_worth(sweep.axes_of("smoke", 2))
+    assert set(result["measured"]) == {point.name for point in points}
+    assert all(0 < found["low"] <= found["median"] <= found["high"] for found in result["measured"].values())
+    assert f"0 of {len(points)} points are there; 2 local devices" in output
+    assert len(list(tmp_path.glob("*.png"))) == 1
