@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.measure import Measured, record, spread
+from benchmarks.measure import Measured, device_name, record, spread
 from common import launch
 from common.errors import UserError
 
@@ -51,7 +51,7 @@ def main() -> None:
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
     facts = workdir.environment()
     counts = _counts(facts["cpu_cores"])
-    device = facts["devices"].rpartition(" x ")[2].replace(" ", "_")
+    device = device_name()
     path = pathlib.Path(flags.FLAGS.out) / f"benchmark_inputs_{device}.json"
     command = f"python -m benchmarks.inputs --images={flags.FLAGS.images} --batch_size={flags.FLAGS.batch_size}"
     command += f" --workers={','.join(map(str, counts))}{' --train' * flags.FLAGS.train}"

@@ -2,25 +2,26 @@
 
     python -m benchmarks.loop --config=configs/lenet5_mnist_modern.py --config.data.directory=DIR
 
-The bare step runs on one batch that is already on the device. Both are measured in turn, several times. The ratio
-compares neighbouring measurements, so that slow minutes affect both alike. Writes results/benchmark_loop.json.
+The bare step runs on one batch that is already on the device, in calls of as many updates as the loop's. Both are
+measured in turn, several times. The ratio compares neighbouring measurements, so that slow minutes affect both alike.
+Writes results/benchmark_loop*.json.
 """
 
-import functools
 import pathlib
+import sys
 import tempfile
 import time
 from collections.abc import Callable
 
 from absl import flags
 
-from benchmarks.measure import record, spread
+from benchmarks.measure import device_name, record, spread
 from common import launch
 
 _CONFIG = launch.define_config()
 _STEPS = flags.DEFINE_integer("steps", 469, "updates in one measurement; default: a pass over MNIST", lower_bound=1)
 _ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each side", lower_bound=2)
-_OUT = flags.DEFINE_string("out", "results/benchmark_loop.json", "file of the result")
+_OUT = flags.DEFINE_string("out", "results", "folder of the result")
 
 
 def main() -> None:
@@ -37,38 +38,50 @@ def main() -> None:
         "whole loop, images/s": spread(loop_speeds),
         "whole loop over bare step": spread(ratios),
     }
-    command = f"python -m benchmarks.loop --config=configs/{launch.config_name()}.py"
+    command = f"python -m benchmarks.loop --config={launch.given(sys.argv, 'config')}"
+    file = f"benchmark_loop_{launch.config_name()}_{device_name()}.json"
     name = f"loop, {launch.config_name()}, batch {config.train.batch_size}"
-    record(pathlib.Path(_OUT.value), name, measured, command)
+    record(pathlib.Path(_OUT.value) / file, name, measured, command)
 
 
 def _bare_step(config) -> Callable[[], float]:
     """A function that times the compiled update on one resident batch, in images per second."""
     import jax
+    import numpy as np
 
     from common import models
-    from common.data import augment, datasets, pipeline
-    from common.devices import compilation
+    from common.data import augment, datasets, pipeline, pixel_statistics
+    from common.devices import mesh as mesh_lib
     from common.optim.optimizers import make_optimizer
+    from common.optim.plan import make_plan
     from common.training.state import create_state
-    from common.training.steps import recipe, train_step
+    from common.training.steps import compile_update, recipe
+    from common.training.totals import no_totals
 
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = make_optimizer(config, len(dataset.train))
-    transform = augment.make_input_transform(config.data, config.augment)
+    mesh = mesh_lib.make_mesh(config.mesh)
+    needed = pixel_statistics.needs_statistics(config)
+    statistics = pixel_statistics.measure(dataset.train) if needed else None
+    transform = augment.make_input_transform(config.data, config.augment, statistics)
+    many = make_plan(config, len(dataset.train)).on_device(pipeline.resident(dataset.train)).per_call
+    size = config.train.batch_size
+    images, labels = pipeline.gather(dataset.train, np.arange(size))
+    batches = mesh_lib.replicate((images, labels, np.tile(np.arange(size, dtype=np.int32), (many, 1))), mesh)
     fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
-    step = compilation.jit(functools.partial(train_step, **fixed), donate_argnums=0)
-    images, labels = jax.device_put(pipeline.gather(dataset.train, list(range(config.train.batch_size))))
+    step = compile_update(pipeline.ResidentFeed.select, mesh, **fixed)
 
     def measure() -> float:
-        state, _ = step(create_state(classifier, optimizer, config.seed, config.optimizer.ema > 0), images, labels)
-        jax.block_until_ready(state)
+        state = create_state(classifier, optimizer, config.seed, config.optimizer.ema > 0)
+        carry = step(*mesh_lib.replicate((state, no_totals()), mesh), batches, many)
+        jax.block_until_ready(carry)
+        calls = -(-_STEPS.value // many)
         started = time.perf_counter()
-        for _ in range(_STEPS.value):
-            state, _ = step(state, images, labels)
-        jax.block_until_ready(state)
-        return _STEPS.value * config.train.batch_size / (time.perf_counter() - started)
+        for _ in range(calls):
+            carry = step(*carry, batches, many)
+        jax.block_until_ready(carry)
+        return calls * many * size / (time.perf_counter() - started)
 
     return measure
 

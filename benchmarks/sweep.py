@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from benchmarks import networks
-from benchmarks.measure import Measured, record, spread
+from benchmarks.measure import Measured, device_name, record, spread
 from common import launch
 
 if TYPE_CHECKING:  # slow imports come after the flags
@@ -111,10 +111,8 @@ def main() -> None:
     """Measures what the results lack, within the time that the flags allow, and draws the picture."""
     import jax
 
-    from common.run import workdir
-
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
-    device = workdir.environment()["devices"].rpartition(" x ")[2].replace(" ", "_")
+    device = device_name()
     smoke = "smoke_" if flags.FLAGS.scale == "smoke" else ""
     path = pathlib.Path(flags.FLAGS.out) / f"benchmark_sweep_{smoke}{device}.json"
     axes = axes_of(flags.FLAGS.scale, jax.local_device_count())

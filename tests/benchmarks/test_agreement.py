@@ -17,7 +17,9 @@ VIT = dataclasses.replace(
 )
 
 
-@pytest.fixture(scope="module", params=[NETWORKS["lenet5"], VIT], ids=["lenet5", "vit"])
+@pytest.fixture(
+    scope="module", params=[NETWORKS["lenet5"], pytest.param(VIT, marks=pytest.mark.slow)], ids=["lenet5", "vit"]
+)
 def compared(request):
     """A network, its reference, and its comparison on this very device."""
     reference = references.reference_of(request.param)

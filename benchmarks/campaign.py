@@ -1,0 +1,214 @@
+"""Everything that is worth knowing of an accelerator, in one command: `python -m benchmarks.campaign --minutes=25`.
+
+Makes the measurements of `benchmarks/plan.py` in the order of their worth, each by a command of its own, until the time
+is up. A measurement that is cut off has kept what it had, and the same command goes on with it. Results, logs and runs
+are written to --out, and `campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes
+every measurement with tiny networks on a CPU, to show beforehand that none is broken.
+"""
+
+import dataclasses
+import importlib.util
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import flags
+from PIL import Image
+
+from benchmarks.plan import MEASUREMENTS, Measurement
+from common import launch
+from common.errors import UserError, unknown
+
+STATE = "campaign.json"
+_GRACE = 20.0  # seconds that a measurement has to save its state and end
+
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by a test."""
+    flags.DEFINE_float("minutes", 25.0, "time for all measurements", lower_bound=0.0)
+    flags.DEFINE_string("out", "results/campaign", "folder of results, logs and runs")
+    flags.DEFINE_list("only", [], "names of measurements; default: all")
+    flags.DEFINE_string("source", "", "CIFAR-10, as folder:PATH")
+    flags.DEFINE_string("data_dir", "", "folder of prepared datasets, for MNIST and USPS")
+    flags.DEFINE_enum("scale", "full", ["smoke", "full"], "smoke: tiny networks, to test the commands on a CPU")
+    flags.DEFINE_boolean("dry_run", False, "print the plan and do nothing")
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """The folders that commands name: of results, of CIFAR-10's images (folder:PATH) and of prepared datasets."""
+
+    out: pathlib.Path
+    source: str
+    data: str
+
+
+def main() -> None:
+    """Prints the plan, or makes the measurements that it has time for."""
+    given = flags.FLAGS
+    smoke = given.scale == "smoke"
+    names = [measurement.name for measurement in MEASUREMENTS]
+    for name in given.only:
+        if name not in names:
+            raise unknown("measurement", name, names)
+    wanted = [measurement for measurement in MEASUREMENTS if not given.only or measurement.name in given.only]
+    places = Places(pathlib.Path(given.out), given.source, given.data_dir)
+    if given.dry_run:
+        print(plan(wanted, places, given.minutes))
+        return
+    ends = time.monotonic() + 60 * given.minutes
+    with tempfile.TemporaryDirectory() as folder:
+        if smoke:
+            write_images(pathlib.Path(folder))
+            places = dataclasses.replace(places, source=f"folder:{folder}")
+        run(wanted, places, ends, smoke)
+    print(table(wanted, read(places.out)))
+
+
+def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
+    """The measurements with their expected minutes, as a table; a line under those that the time is enough for."""
+    state, lines, total, fits = read(places.out), [], 0.0, True
+    for measurement in wanted:
+        said = _status(state, measurement)
+        if lack := missing(measurement, places):
+            said = f"needs {', '.join(lack)}"
+        elif said != "done":
+            total += measurement.minutes
+        if fits and total > minutes:
+            lines.append(f"---- {minutes:g} minutes end about here ----")
+            fits = False
+        lines.append(f"{measurement.name:26} {measurement.minutes:6.1f} min  {said:28} {measurement.worth}")
+    lines.append(f"{total:.0f} minutes in all; expected on one H100 or H200")
+    return "\n".join(lines)
+
+
+def missing(measurement: Measurement, places: Places) -> list[str]:
+    """The flags and packages that a measurement lacks here."""
+    given = {"cifar10": ("--source", places.source), "data": ("--data_dir", places.data)}
+    flags_lacking = [flag for need, (flag, value) in given.items() if need in measurement.needs and not value]
+    packages = [need for need in measurement.needs if need not in given]
+    return flags_lacking + [name for name in packages if importlib.util.find_spec(name) is None]
+
+
+def run(wanted: Sequence[Measurement], places: Places, ends: float, smoke: bool) -> None:
+    """Makes the measurements that are not done, one after the other, until the time `ends` (of `time.monotonic`)."""
+    for measurement in wanted:
+        state = read(places.out)
+        if _status(state, measurement) == "done":
+            continue
+        lack = [] if smoke else missing(measurement, places)
+        left = ends - time.monotonic()
+        if lack or left <= 0:
+            print(
+                f"{measurement.name}: left out, {'needs ' + ', '.join(lack) if lack else 'the time is up'}", flush=True
+            )
+            continue
+        print(f"{measurement.name}: {measurement.worth}", flush=True)
+        started = time.monotonic()
+        status = _make(measurement, places, left, smoke)
+        seconds = round(time.monotonic() - started, 1)
+        before = state.get(measurement.name, {}).get("seconds", 0.0)
+        _write(places.out, {**state, measurement.name: {"status": status, "seconds": round(before + seconds, 1)}})
+        print(f"{measurement.name}: {status} after {seconds:.0f} s", flush=True)
+
+
+def command(measurement: Measurement, places: Places, smoke: bool) -> list[str]:
+    """The command line of a measurement."""
+    module, *arguments = measurement.command
+    arguments = [*measurement.smoke, "--out={out}"] if smoke else arguments
+    if module == "common.reproduce":
+        arguments = [argument for argument in arguments if argument != "--out={out}"]
+    filled = [text.format(out=places.out, source=places.source, data=places.data) for text in arguments]
+    return [sys.executable, "-m", module, *filled]
+
+
+def _make(measurement: Measurement, places: Places, seconds: float, smoke: bool) -> str:
+    """Runs a measurement's command, its output in a log; returns 'done', 'failed' or 'cut off'."""
+    log = places.out / "logs" / f"{measurement.name}.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, **measurement.environment, "PYTHONUNBUFFERED": "1"}
+    line = command(measurement, places, smoke)
+    with log.open("a") as file:
+        print(f"$ {' '.join(line)}", file=file, flush=True)
+        # A session of its own, so that what it has started ends with it.
+        process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
+        try:
+            code = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return _end(process)
+        except BaseException:
+            _end(process)
+            raise
+    if code:
+        print(f"  {log.read_text().strip().splitlines()[-1][:200]} ({log})")
+    return "failed" if code else "done"
+
+
+def _end(process: subprocess.Popen) -> str:
+    """Asks a measurement and all that it has started to save and stop, and then makes them."""
+    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(patience)
+            break
+        except subprocess.TimeoutExpired:
+            continue
+        except ProcessLookupError:
+            break
+    return "cut off"
+
+
+def table(wanted: Sequence[Measurement], state: dict[str, Any]) -> str:
+    """A line for each measurement: its state, and the time it has taken."""
+    lines = []
+    for measurement in wanted:
+        seconds = state.get(measurement.name, {}).get("seconds")
+        took = "" if seconds is None else f"{seconds / 60:.1f} of {measurement.minutes:.1f} min"
+        lines.append(f"{measurement.name:26} {_status(state, measurement):10} {took}".rstrip())
+    return "\n".join(lines)
+
+
+def _status(state: dict[str, Any], measurement: Measurement) -> str:
+    return state.get(measurement.name, {}).get("status", "to do")
+
+
+def read(out: pathlib.Path) -> dict[str, Any]:
+    """The state of a campaign: the status and the seconds of each measurement that has begun."""
+    from common.run import workdir
+
+    path = out / STATE
+    return workdir.read_json(path) if path.exists() else {}
+
+
+def _write(out: pathlib.Path, state: dict[str, Any]) -> None:
+    from common.run import workdir
+
+    workdir.write_json(out / STATE, state)
+
+
+def write_images(folder: pathlib.Path, images_of_a_class: int = 20) -> None:
+    """Writes a folder of images in two parts, train and test: ten classes of random ones, with MNIST's 28x28 pixels.
+
+    UserError if it exists and is not empty.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} is not empty")
+    rng = np.random.default_rng(0)
+    for part in ("train", "test"):
+        for label in range(10):
+            (folder / part / f"class{label}").mkdir(parents=True)
+            for number in range(images_of_a_class):
+                pixels = rng.integers(0, 256, (28, 28), np.uint8)
+                Image.fromarray(pixels).save(folder / part / f"class{label}" / f"{number}.png")
+
+
+if __name__ == "__main__":
+    _define_flags()
+    launch.run(main)

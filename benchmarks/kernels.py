@@ -1,0 +1,120 @@
+"""The time of each kind of kernel in an update: `python -m benchmarks.kernels --model=resnet:resnet50_modern`.
+
+Traces three updates on a batch that is on the device, adds up the device's time by kind of kernel, and keeps the trace
+for TensorBoard or Perfetto. Writes results/benchmark_kernels*.json, and the trace to --traces.
+"""
+
+import collections
+import gzip
+import json
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from absl import flags
+
+from benchmarks.contestants import CONTESTANTS, Spec, module_of
+from benchmarks.measure import device_name, record, spread
+from common import launch
+from common.errors import UserError
+
+_MODEL = flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
+_BATCH = flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
+_SIZE = flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
+_DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "precision of the computation")
+_PER_CALL = flags.DEFINE_integer("per_call", 1, "updates in a compiled call", lower_bound=1)
+_OUT = flags.DEFINE_string("out", "results", "folder of the results")
+_TRACES = flags.DEFINE_string("traces", "", "folder that the trace is kept in; default: it is not kept")
+
+UPDATES = 3
+LISTED = 12  # kernels with names in the result
+
+# A kernel's kind is the first that has one of these in the kernel's name, or in that of the operation it computes.
+KINDS = {
+    "convolutions: gradients of weights": ("bw-filter", "wgrad"),
+    "convolutions: gradients of inputs": ("bw-input", "dgrad"),
+    "attention": ("fmha", "attention", "flash"),
+    "convolutions": ("conv",),
+    "matrix products": ("gemm", "dot", "nvjet", "cublas", "xmma"),
+    "max pooling": ("scatter", "reduce_window", "select_and_scatter"),
+    "sums and means": ("reduce",),
+    "copies and layouts": ("memcpy", "memset", "copy", "transpose"),
+}
+REST = "element by element"
+
+Event = Mapping[str, Any]
+
+
+def main() -> None:
+    """Traces the network that the flags name and writes the result."""
+    if not _MODEL.value:
+        raise UserError("--model is empty; for example --model=resnet:resnet50_modern")
+    import jax
+
+    family, _, variant = _MODEL.value.partition(":")
+    spec = Spec(family, variant, _BATCH.value, _SIZE.value, _DTYPE.value, _PER_CALL.value)
+    module_of(spec)
+    updates, _ = CONTESTANTS["ours"](spec)
+    updates(spec.per_call)
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            updates(UPDATES * spec.per_call)
+        trace = next(pathlib.Path(folder).rglob("*.trace.json.gz"))
+        events = device_events(json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"])
+        name = f"{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}"
+        if _TRACES.value:
+            pathlib.Path(_TRACES.value).mkdir(parents=True, exist_ok=True)
+            shutil.copy(trace, pathlib.Path(_TRACES.value) / f"{name}.trace.json.gz")
+    count = UPDATES * spec.per_call
+    found = {f"{kind}, ms an update": spread([1e-3 * time / count]) for kind, time in by_kind(events).items()}
+    found |= {f"kernel {text}, ms an update": spread([1e-3 * time / count]) for text, time in longest(events)}
+    found["kernels in an update"] = spread([len(events) / count])
+    options = [f"--model={_MODEL.value}", f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}"]
+    options += [f"--dtype={spec.dtype}", f"--per_call={spec.per_call}"]
+    command = " ".join(["python -m benchmarks.kernels", *options])
+    record(pathlib.Path(_OUT.value) / f"benchmark_kernels_{name}.json", f"kernels, {spec.name}", found, command)
+
+
+def device_events(events: Iterable[Event]) -> list[Event]:
+    """The events of a trace that are work of an accelerator, or else operations of a compiled program on CPU."""
+    events = list(events)
+    processes = {
+        event["pid"]: event["args"]["name"]
+        for event in events
+        if event.get("ph") == "M" and event.get("name") == "process_name"
+    }
+    devices = {number for number, name in processes.items() if "GPU" in name.upper() or "TPU" in name.upper()}
+    timed = [event for event in events if event.get("ph") == "X" and event.get("dur")]
+    if devices:
+        return [event for event in timed if event["pid"] in devices]
+    # On CPU a loop is an event too, beside those of what it repeats.
+    operations = [event for event in timed if "hlo_op" in event.get("args", {})]
+    return [event for event in operations if not event["args"]["hlo_op"].startswith(("while", "call", "conditional"))]
+
+
+def kind_of(event: Event) -> str:
+    """The kind of a kernel by its name and by the operation it belongs to."""
+    text = f"{event['name']} {event.get('args', {}).get('hlo_op', '')}".lower()
+    return next((kind for kind, words in KINDS.items() if any(word in text for word in words)), REST)
+
+
+def by_kind(events: Iterable[Event]) -> dict[str, float]:
+    """Microseconds of each kind of kernel, the longest first."""
+    sums: collections.Counter[str] = collections.Counter()
+    for event in events:
+        sums[kind_of(event)] += event["dur"]
+    return dict(sums.most_common())
+
+
+def longest(events: Iterable[Event]) -> list[tuple[str, float]]:
+    """The kernels that take most, by operation, and their microseconds."""
+    sums: collections.Counter[str] = collections.Counter()
+    for event in events:
+        sums[event.get("args", {}).get("hlo_op") or event["name"][:60]] += event["dur"]
+    return sums.most_common(LISTED)
+
+
+if __name__ == "__main__":
+    launch.run(main)

@@ -1,0 +1,68 @@
+"""The campaign makes what is worth most first, survives interruptions, and knows what it lacks."""
+
+import pathlib
+import time
+
+import pytest
+
+from benchmarks import campaign
+from benchmarks.campaign import Places
+from benchmarks.plan import MEASUREMENTS, Measurement
+from common.claims.claim import all_claims
+from tests.runs import refused, run
+
+QUICK = Measurement("quick", "ends at once", 1.0, ("timeit", "-n1", "-r1", "pass"), ())
+WRONG = Measurement("wrong", "fails", 2.0, ("timeit", "-n1", "-r1", "1/0"), ())
+LONG = Measurement("long", "takes an hour", 60.0, ("timeit", "-n1", "-r1", "import time; time.sleep(3600)"), ())
+NEEDY = Measurement("needy", "lacks its data", 1.0, ("timeit", "pass"), (), needs=("cifar10", "no_such_package"))
+
+
+@pytest.fixture
+def places(tmp_path):
+    return Places(tmp_path, "", "")
+
+
+def status(places):
+    return {name: entry["status"] for name, entry in campaign.read(places.out).items()}
+
+
+def test_what_is_done_is_not_made_again_and_what_was_cut_off_is(places, capsys):
+    campaign.run([QUICK, WRONG, LONG, NEEDY], places, time.monotonic() + 4, smoke=False)
+    assert status(places) == {"quick": "done", "wrong": "failed", "long": "cut off"}
+    said = capsys.readouterr().out
+    assert "ZeroDivisionError" in said
+    assert "needy: left out, needs --source, no_such_package" in said
+    campaign.run([QUICK, WRONG], places, time.monotonic() + 4, smoke=False)
+    assert "quick: done" not in (again := capsys.readouterr().out)
+    assert "wrong: failed" in again
+
+
+def test_the_plan_shows_what_the_time_is_enough_for(places):
+    lines = campaign.plan([QUICK, WRONG, LONG, NEEDY], places, minutes=3).splitlines()
+    assert [line.split()[0] for line in lines] == ["quick", "wrong", "----", "long", "needy", "63"]
+    assert "needs --source, no_such_package" in lines[4]
+
+
+def test_every_measurement_can_be_asked_for(places):
+    names = [measurement.name for measurement in MEASUREMENTS]
+    assert len(set(names)) == len(names)
+    claims = all_claims()
+    for measurement in MEASUREMENTS:
+        module, *arguments = campaign.command(measurement, Places(pathlib.Path("OUT"), "folder:C", "D"), False)[2:]
+        assert pathlib.Path(*module.split(".")).with_suffix(".py").exists()
+        assert not any("{" in argument for argument in arguments)
+        for argument in arguments:
+            if argument.startswith("--claims="):
+                assert not set(argument.removeprefix("--claims=").split(",")) - claims.keys()
+
+
+def test_an_unknown_measurement_is_refused_with_the_nearest():
+    assert "did you mean 'scaling'" in refused("--only=scalin", module="benchmarks.campaign")
+
+
+@pytest.mark.slow  # every command of the campaign, with tiny networks
+@pytest.mark.timeout(1200)
+def test_every_measurement_runs_at_the_smoke_scale(tmp_path):
+    code, output, errors = run("--scale=smoke", "--minutes=18", f"--out={tmp_path}", module="benchmarks.campaign")
+    assert code == 0, errors
+    assert set(status(Places(tmp_path, "", "")).values()) == {"done"}, output
