@@ -33,7 +33,8 @@ DEVICES = (8, 256, 4096)
 class Machine:
     """NVIDIA DGX H100, from its data sheet; numbers are for one GPU, in bfloat16 without sparsity.
 
-    peak: operations a second. utilisation: the share of them that training reaches, an assumption. near, far: bytes a
+    peak: operations a second. utilisation: the share of them that training is assumed to reach, for networks that have
+    not been timed on such a device. near, far: bytes a
     second in one direction, over NVLink inside a node and over InfiniBand (400 Gb/s) between nodes. latency: seconds
     for a message between nodes, an assumption.
     """
@@ -48,25 +49,36 @@ class Machine:
 
     def __str__(self) -> str:
         return (
-            f"{self.name} nodes of {self.per_node}: {self.peak / 1e12:,.0f} TFLOP/s each, of which training reaches "
-            f"{self.utilisation:.0%}; {self.near / 1e9:,.0f} GB/s inside a node and {self.far / 1e9:,.0f} GB/s between "
+            f"{self.name} nodes of {self.per_node}: {self.peak / 1e12:,.0f} TFLOP/s each; "
+            f"{self.near / 1e9:,.0f} GB/s inside a node and {self.far / 1e9:,.0f} GB/s between "
             f"nodes; {self.latency * 1e6:.0f} microseconds a message"
         )
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network in the model: its parameters, the multiply-adds of one image forwards, and the batch of a device."""
+    """A network in the model: its parameters, the multiply-adds of one image forwards, and the batch of a device.
+
+    rate: images a second that one device trains, where that has been measured; else 0.
+    """
 
     name: str
     parameters: int
     multiply_adds: int
     batch: int  # images on one device
+    rate: float = 0.0
 
 
 def compute_seconds(network: Network, machine: Machine) -> float:
     """Seconds of an update's arithmetic on a device: once forwards, twice backwards, two operations a multiply-add."""
-    return 3 * 2 * network.multiply_adds * network.batch / (machine.peak * machine.utilisation)
+    return 3 * 2 * network.multiply_adds * network.batch / (machine.peak * utilisation(network, machine))
+
+
+def utilisation(network: Network, machine: Machine) -> float:
+    """The share of a device's peak that a network's training reaches, measured or assumed."""
+    if not network.rate:
+        return machine.utilisation
+    return 3 * 2 * network.multiply_adds * network.rate / machine.peak
 
 
 def exchange_seconds(size: float, devices: int, machine: Machine) -> float:
@@ -93,6 +105,7 @@ def row(network: Network, devices: int, machine: Machine) -> list[str]:
         network.name,
         f"{devices:,}",
         f"{network.batch * devices:,}",
+        f"{utilisation(network, machine):.0%} {'measured' if network.rate else 'assumed'}",
         f"{1e3 * compute:.1f}",
         f"{2 * (devices - 1) / devices * gradients / 1e6:,.0f}",
         f"{1e3 * data:.1f}",
@@ -108,6 +121,7 @@ HEADINGS = (
     "network",
     "devices",
     "global batch",
+    "share of the peak",
     "compute, ms",
     "all-reduce sends, MB",
     "all-reduce, ms",
@@ -119,10 +133,26 @@ HEADINGS = (
 )
 
 
-def studied() -> list[Network]:
-    """The three networks of the tables, counted from their modules."""
-    chosen = (("resnet", "resnet50", 128), ("vit", "l16", 64), ("vit", "h14", 32))
-    return [network(family, variant, batch) for family, variant, batch in chosen]
+def studied(results: pathlib.Path = pathlib.Path("results")) -> list[Network]:
+    """The three networks of the tables, counted from their modules, with their rates where `results` has them."""
+    chosen = (("resnet", "resnet50_modern", 128), ("vit", "l16", 64), ("vit", "h14", 32))
+    return [
+        dataclasses.replace(network(family, variant, batch), rate=measured_rate(results, family, variant))
+        for family, variant, batch in chosen
+    ]
+
+
+def measured_rate(results: pathlib.Path, family: str, variant: str) -> float:
+    """Images a second that `benchmarks.throughput` has recorded for bfloat16 on an H100, or on an H200, else 0.
+
+    Both have the same arithmetic; the H200's memory is faster.
+    """
+    from common.run import workdir
+
+    for device in ("NVIDIA_H100", "NVIDIA_H200"):
+        for path in sorted(results.glob(f"benchmark_throughput_{family}_{variant}_bfloat16_{device}*.json")):
+            return workdir.read_json(path)["measured"]["ours, images/s"]["median"]
+    return 0.0
 
 
 def network(family: str, variant: str, batch: int, side: int = 224, **changes: Any) -> Network:
