@@ -138,18 +138,17 @@ class _RectifiedBatchNorm(nn.Module):
 
 
 class _Bottleneck(resnet_layers.Bottleneck):
-    """The bottleneck with its first two normalisations and ReLUs as `rectified`."""
+    """The bottleneck with its first two normalisations and ReLUs as `rectified`, which always train."""
 
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Images:
-        del train  # for timing updates only
         first, second = (self.strides, 1) if self.stride_in == "1x1" else (1, self.strides)
         momentum, epsilon, *_ = self.norm.args
         norm = functools.partial(_RectifiedBatchNorm, momentum, epsilon, self.norm.keywords["dtype"])
         x = norm(name="bn1")(self.conv(self.features, 1, first, name="conv1")(images))
         x = norm(name="bn2")(self.conv(self.features, 3, second, name="conv2")(x))
         x = self.conv(4 * self.features, 1, name="conv3")(x)
-        return self.join(images, self.norm(zero_gamma=self.zero_gamma, name="bn3")(x, True), True)
+        return self.join(images, self.norm(zero_gamma=self.zero_gamma, name="bn3")(x, train), train)
 
 
 def windowed_pooling() -> None:

@@ -7,10 +7,13 @@ import pytest
 
 from benchmarks import campaign
 from benchmarks.campaign import Places
+from benchmarks.candidates import CANDIDATES
 from benchmarks.plan import MEASUREMENTS, Measurement
+from common import models
 from common.claims.claim import all_claims
 from tests.runs import refused, run
 
+NETWORKS = {f"{family}:{variant}" for family in models.families() for variant in models.family_module(family).VARIANTS}
 QUICK = Measurement("quick", "ends at once", 1.0, ("timeit", "-n1", "-r1", "pass"), ())
 WRONG = Measurement("wrong", "fails", 2.0, ("timeit", "-n1", "-r1", "1/0"), ())
 LONG = Measurement("long", "takes an hour", 60.0, ("timeit", "-n1", "-r1", "import time; time.sleep(3600)"), ())
@@ -51,9 +54,12 @@ def test_every_measurement_can_be_asked_for(places):
         module, *arguments = campaign.command(measurement, Places(pathlib.Path("OUT"), "folder:C", "D"), False)[2:]
         assert pathlib.Path(*module.split(".")).with_suffix(".py").exists()
         assert not any("{" in argument for argument in arguments)
+        source = pathlib.Path(*module.split(".")).with_suffix(".py").read_text()
         for argument in arguments:
-            if argument.startswith("--claims="):
-                assert not set(argument.removeprefix("--claims=").split(",")) - claims.keys()
+            flag, _, values = argument.partition("=")
+            assert flag.startswith("--config") or f'"{flag[2:]}"' in source
+            known = {"--claims": claims, "--candidates": CANDIDATES, "--models": NETWORKS, "--model": NETWORKS}
+            assert not set(values.split(",")) - set(known.get(flag, values.split(",")))
 
 
 def test_an_unknown_measurement_is_refused_with_the_nearest():

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from benchmarks import candidates
+from benchmarks import candidates, networks
 from common.nn.batch_norm import BatchNorm
+from resnet import layers as resnet_layers
+from resnet import model as resnet_model
 
 
 @pytest.mark.parametrize(
@@ -43,3 +45,28 @@ def test_the_rectified_gradient_is_that_of_the_two_layers():
 
     expected, found = (jax.value_and_grad(loss, (0, 1))(params, x) for loss in (ours, candidate))
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
+
+
+@pytest.mark.slow  # only the benchmark of formulations runs these
+def test_networks_with_candidates_compute_the_same(monkeypatch):
+    """The first convolution over blocks, and the rectified gradient, in a ResNet in training."""
+    monkeypatch.setattr(resnet_layers, "nn", resnet_layers.nn)
+    monkeypatch.setitem(resnet_model.BLOCKS, "bottleneck", resnet_model.BLOCKS["bottleneck"])
+    images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
+    changes = {"stage_sizes": (1, 1), "width": 4}
+
+    def gradients():
+        module = networks.of("resnet", "resnet50_modern", 16, **changes)[1].module
+        variables = module.init(jax.random.key(1), images)
+
+        def loss(params):
+            logits, state = module.apply({**variables, "params": params}, images, train=True, mutable="batch_stats")
+            return jnp.sum(jnp.sin(logits)), state
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    expected = gradients()
+    for replace in (candidates.space_to_depth, candidates.rectified_gradient):
+        replace()
+        found = gradients()
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4), found, expected)
