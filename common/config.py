@@ -114,6 +114,8 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.weight_decay = 0.0
     optimizer.decay = "coupled"  # added to the gradient (L2 penalty), or 'decoupled' from it (AdamW)
     optimizer.decay_mask = "all"  # parameters that decay: 'all', or only those named 'kernel' ('kernels')
+    # Factors of the learning rate by the names of arrays, as ('conv1*=0', 'fc*=10'); 0 freezes: see optim/factors.py.
+    optimizer.factors = ()
     optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0 is no clipping
     optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none.
     # After t updates it is at most (1 + t) / (10 + t)
@@ -259,10 +261,10 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
     for path, default in flat(defaults).items():
         value = _get(config, path)
         if isinstance(default, list):
-            texts = path == "schedule.boundaries"
+            texts = _TEXTS.get(path)
             for element in value:
-                if isinstance(element, str) != texts or not isinstance(element, str | int | float):
-                    expected = "durations such as '2 epochs'" if texts else "numbers"
+                if isinstance(element, str) != bool(texts) or not isinstance(element, str | int | float):
+                    expected = texts or "numbers"
                     raise UserError(f"config.{path} holds {element!r}; expected {expected}")
         for number in value if isinstance(default, list) else (value,):
             if isinstance(number, float) and not math.isfinite(number):
@@ -271,6 +273,8 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
                 raise UserError(f"config.{path} is {number:.3e}; expected a whole number of at most 64 bits")
 
 
+# Options that are tuples of texts, and what these are.
+_TEXTS = {"schedule.boundaries": "durations such as '2 epochs'", "optimizer.factors": "texts such as 'conv1*=0'"}
 _CHOICES = {
     "init.source": ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own"),
     "data.shuffle": ("epoch", "once", "none"),

@@ -1,6 +1,6 @@
 """Optimizers by name, as optax chains that read like the papers' update equations.
 
-Every chain is: clip -> (coupled decay) -> direction -> (decoupled decay) -> learning rate -> (velocity).
+Every chain is: clip -> (coupled decay) -> direction -> (decoupled decay) -> learning rate -> (velocity) -> (factors).
 'momentum' keeps the learning rate *inside* the velocity, as AlexNet's section 5 and Caffe write it,
 
     v <- momentum * v - decay * rate * w - rate * gradient;    w <- w + v
@@ -17,11 +17,11 @@ from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common.errors import UserError
-from common.optim import plan, schedules
+from common.optim import factors, plan, schedules
 from common.optim.levenberg_marquardt import scale_by_diagonal_levenberg_marquardt
 from common.optim.registry import Entry
 
-SHARED_KEYS = ("weight_decay", "decay", "decay_mask", "clip_norm", "ema")
+SHARED_KEYS = ("weight_decay", "decay", "decay_mask", "clip_norm", "ema", "factors")
 
 
 class PlateauState(NamedTuple):
@@ -43,13 +43,14 @@ def check(section: ConfigDict) -> None:
         raise UserError("config.optimizer.decay is 'coupled'; 'adamw' needs 'decoupled' (or use 'adam')")
     if uses_curvature(section) and section.mu <= 0:
         raise UserError(f"config.optimizer.mu is {section.mu}; expected above 0: steps are divided by mu + curvature")
+    factors.parse(section.factors)
 
 
 def make_chain(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> optax.GradientTransformation:
     """The chain of a config's `optimizer` section; `plateau` adds the factor that `observe` lowers."""
     before, after = OPTIMIZERS[config.name].build(config)
     decay = [_weight_decay(config)] if config.weight_decay else []
-    return optax.chain(
+    chain = optax.chain(
         *([optax.clip_by_global_norm(config.clip_norm)] if config.clip_norm else []),
         *(decay if config.decay == "coupled" else []),
         *before,
@@ -58,6 +59,7 @@ def make_chain(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> o
         *([_scale_by_plateau()] if plateau else []),
         *after,
     )
+    return factors.by_name(chain, factors.parse(config.factors)) if config.factors else chain
 
 
 def uses_curvature(config: ConfigDict) -> bool:

@@ -17,7 +17,7 @@ from common.data.datasets import Dataset
 from common.devices import sharding
 from common.errors import UserError
 from common.models import Classifier
-from common.optim import duration, schedules
+from common.optim import duration, factors, schedules
 from common.optim.plan import Plan
 from common.run import metrics, workdir
 from common.training.state import TrainState, num_parameters
@@ -41,6 +41,7 @@ def opening(
     validation = f", {info.validation_size:,} validation" if info.validation_size else ""
     lines = [
         f"{model.family} {model.variant}: {num_parameters(state.params):,} parameters",
+        *_frozen(config, state),
         *([classifier.remark] if classifier.remark else []),
         f"{info.name}: {info.train_size:,} training{validation} and {info.test_size:,} test images of {shape}, "
         f"{info.num_classes} classes",
@@ -55,6 +56,12 @@ def opening(
     if mesh.size > 1:
         lines.append(sharding.table(state, mesh))
     return "\n".join(lines)
+
+
+def _frozen(config: ConfigDict, state: TrainState) -> list[str]:
+    """A line where some parameters stay as they are."""
+    count = factors.frozen(state.params, factors.parse(config.optimizer.factors))
+    return [f"{count:,} of them are frozen"] if count else []
 
 
 def _accumulation(parts: int, state: TrainState) -> list[str]:

@@ -1,0 +1,78 @@
+"""Learning rates that depend on the parameter: factors of the rate by name, of which 0 freezes.
+
+A factor is written PATTERN=NUMBER, with a shell's pattern for the names of arrays: 'conv1*=0' freezes the first layer
+of a ResNet, 'fc*=10' makes its head learn ten times as fast. The first pattern that an array's name matches decides;
+other arrays have the factor 1. Batch statistics of frozen layers still follow the batches.
+"""
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+
+import jax
+import optax
+from jaxtyping import PyTree
+
+from common.errors import UserError, unknown
+
+_LABELS = {True: "trained", False: "frozen"}
+
+
+def parse(texts: Sequence[str]) -> dict[str, float]:
+    """Factors by pattern, of texts such as 'conv1*=0'; UserError for others."""
+    found = {}
+    for text in texts:
+        pattern, separator, number = text.partition("=")
+        try:
+            factor = float(number)
+        except ValueError:
+            factor = -1.0
+        if not (pattern and separator and 0 <= factor < float("inf")):
+            raise UserError(
+                f"config.optimizer.factors has {text!r}; expected PATTERN=NUMBER with a number of at least 0, such as "
+                "'conv1*=0' or 'fc*=10'"
+            )
+        found[pattern] = factor
+    return found
+
+
+def by_name(chain: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
+    """The chain with each array's updates multiplied by its factor. Frozen arrays have no state, gradient or decay.
+
+    `init` raises UserError for a pattern that no array's name matches.
+    """
+
+    def scale(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:
+        return jax.tree.map_with_path(lambda path, update: _factor(path, factors) * update, updates), state
+
+    def labels(params: PyTree) -> PyTree:
+        _check(params, factors)
+        return jax.tree.map_with_path(lambda path, _: _LABELS[_factor(path, factors) > 0], params)
+
+    scaled = optax.chain(chain, optax.GradientTransformation(lambda params: optax.EmptyState(), scale))
+    return optax.partition({"trained": scaled, "frozen": optax.set_to_zero()}, labels)
+
+
+def frozen(params: PyTree, factors: Mapping[str, float]) -> int:
+    """The number of parameters, counted as numbers, that stay as they are."""
+    sizes = [(_factor(path, factors), leaf.size) for path, leaf in jax.tree.leaves_with_path(params)]
+    return sum(size for factor, size in sizes if factor == 0)
+
+
+def _factor(path: tuple, factors: Mapping[str, float]) -> float:
+    name = _name(path)
+    return next((factor for pattern, factor in factors.items() if fnmatch.fnmatchcase(name, pattern)), 1.0)
+
+
+def _name(path: tuple) -> str:
+    """The name of an array, such as 'conv2_1/bn1/scale'."""
+    return "/".join(key.key for key in path)
+
+
+def _check(params: PyTree, factors: Mapping[str, float]) -> None:
+    names = [_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+    for pattern in factors:
+        if not fnmatch.filter(names, pattern):
+            layers = list(dict.fromkeys(name.partition("/")[0] for name in names))
+            raise unknown("pattern of config.optimizer.factors", pattern, [f"{layer}*" for layer in layers])
+    if all(_factor(path, factors) == 0 for path, _ in jax.tree.leaves_with_path(params)):
+        raise UserError("config.optimizer.factors freezes every parameter; leave one to train, such as the head")

@@ -1,0 +1,60 @@
+"""A published network, fine-tuned on a folder of your own images: FOLDER/train/<class>/*, FOLDER/test/<class>/*.
+
+Command: python -m common.main --config=configs/finetune.py:FAMILY:VARIANT:FOLDER --config.init.checkpoint=FILE
+as configs/finetune.py:resnet:resnet50_modern:pets with torchvision's resnet50.pth
+The head starts anew, with the folder's classes. FILE may also be the workdir of a run.
+
+Recipes, of 20 epochs with batch 32, a cosine schedule and one epoch of warm-up:
+- ResNet: Nesterov momentum (Kornblith et al. 2019, appendix A.5); the head learns ten times as fast.
+- VGG, AlexNet, GoogLeNet: a tenth of the rate of their training, the head ten times that (Girshick et al. 2014, 2.3).
+- ViT: AdamW, the rate of each block 0.75 times that of the next (He et al. 2022, appendix A.1).
+Freeze layers with --config.optimizer.factors="('conv1*=0', 'bn1*=0', 'fc*=10')": see common/optim/factors.py.
+
+Pixels are scaled as torchvision's and timm's CNNs expect them, with ImageNet's means and deviations. ViTs of Google,
+timm and Hugging Face expect -1 to 1, which is the ViT's default here; for torchvision's say --config.data.mean="(0.485,
+0.456, 0.406)" --config.data.std="(0.229, 0.224, 0.225)".
+"""
+
+from configs import folder
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # means and deviations of torchvision's networks
+HEADS = {"resnet": "fc*", "vgg": "fc8*", "alexnet": "fc8*", "googlenet": "linear*", "vit": "head*", "lenet": "Output*"}
+DECAY = 0.75  # of the rate, from a block of a ViT to the one before
+
+
+def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
+    family, variant, path = folder.parts(argument)
+    fields = {"scan": False} if family == "vit" else {}  # blocks with names of their own
+    config = folder.prepared(family, variant, path, **fields)
+    config.init.checkpoint = "FILE"
+    config.init.new_head = True
+    config.data.mean, config.data.std = IMAGENET if family != "vit" else ((0.5,) * 3, (0.5,) * 3)
+    if family == "lenet":
+        config.data.mean, config.data.std = (), ()
+    config.train.batch_size = 32
+    config.train.length = "20 epochs"
+    config.train.label_smoothing = 0.1
+    config.schedule.name = "cosine"
+    config.schedule.warmup = "1 epoch"
+    config.optimizer.decay_mask = "kernels"
+    if family == "vit":
+        config.optimizer.name = "adamw"
+        config.optimizer.decay = "decoupled"
+        config.optimizer.weight_decay = 0.05
+        config.optimizer.clip_norm = 1.0
+        config.schedule.learning_rate = 1e-4
+        config.optimizer.factors = layerwise(config.model.depth)
+    else:
+        config.optimizer.name = "nesterov"
+        config.optimizer.momentum = 0.9
+        config.optimizer.weight_decay = 1e-4
+        config.schedule.learning_rate = 0.01 if family == "resnet" else 1e-3
+        config.optimizer.factors = (f"{HEADS[family]}=10",)
+    return config
+
+
+def layerwise(depth: int) -> tuple[str, ...]:
+    """Factors of a ViT's rates: 1 for the head, and DECAY to the power of the blocks between for everything below."""
+    blocks = (f"Transformer/encoderblock_{i}/*={DECAY ** (depth - i):.4g}" for i in range(depth))
+    embeddings = ("Transformer/posembed_input/*", "embedding/*", "cls")
+    return (*blocks, *(f"{name}={DECAY ** (depth + 1):.4g}" for name in embeddings))

@@ -1,0 +1,86 @@
+"""Any network on a folder of your own images, from scratch: FOLDER/train/<class>/*, FOLDER/test/<class>/*.
+
+Command: python -m common.main --config=configs/folder.py:FAMILY:VARIANT:FOLDER
+as configs/folder.py:resnet:resnet18:pets
+The sub-folders are the classes. Without test/ a fifth of each class is held out. Networks for ImageNet see 224x224
+pixels, those for CIFAR-10 and digits 32x32; LeNet-5 sees grey ones.
+Recipe: ours, for some thousand images: random areas and mirror images, batch 32, 60 epochs, a cosine schedule with a
+warm-up. Convolutional networks: momentum and weight decay; ViTs: AdamW and clipped gradients. With few images start
+from published weights: configs/finetune.py.
+"""
+
+from ml_collections import ConfigDict
+
+from common import models
+from common.config import base
+from common.errors import UserError
+
+SMALL = 32  # pixels, of the networks for CIFAR-10 and digits
+
+
+def get_config(argument: str = "resnet:resnet18:FOLDER"):
+    family, variant, folder = parts(argument)
+    config = prepared(family, variant, folder)
+    config.train.batch_size = 32
+    config.train.length = "60 epochs"
+    config.schedule.name = "cosine"
+    config.schedule.warmup = "3 epochs"
+    if family == "vit":
+        config.optimizer.name = "adamw"
+        config.optimizer.decay = "decoupled"
+        config.optimizer.weight_decay = 0.05
+        config.optimizer.clip_norm = 1.0
+        config.schedule.learning_rate = 5e-4
+    else:
+        config.optimizer.name = "nesterov"
+        config.optimizer.momentum = 0.9
+        config.optimizer.weight_decay = 5e-4
+        # Networks without batch normalisation diverge at higher rates.
+        config.schedule.learning_rate = 0.02 if family == "resnet" or "_bn" in variant else 0.005
+    config.optimizer.decay_mask = "kernels"
+    return config
+
+
+def parts(argument: str) -> tuple[str, str, str]:
+    """The family, the variant and the folder of FAMILY:VARIANT:FOLDER; UserError without the first two."""
+    family, _, rest = argument.partition(":")
+    variant, _, folder = rest.partition(":")
+    if not variant:
+        raise UserError(
+            f"the config's argument is '{argument}'; expected FAMILY:VARIANT:FOLDER, as resnet:resnet18:pets"
+        )
+    return family, variant, folder
+
+
+def prepared(family: str, variant: str, folder: str, **fields: object) -> ConfigDict:
+    """The config of a variant with these fields, and of the images in a folder as it takes them."""
+    config = base(models.section(family, variant, **fields))
+    config.data.source = f"folder:{folder}"
+    config.data.normalize = "channels"
+    config.augment.mirror = True
+    if is_small(config.model):
+        config.data.resize = SMALL
+        config.augment.crop_pad = 4
+    else:
+        config.data.resize = 256
+        config.data.crop = 224
+        config.data.train_crop = "area"
+        config.data.area = (0.25, 1.0)
+    if family == "lenet":
+        config.data.channels = 1
+        config.augment.mirror = False
+        config.augment.crop_pad = 2
+    config.data.workers = 8
+    config.evaluate.batch_size = 100
+    config.mesh.devices = 1  # small batches
+    return config
+
+
+def is_small(model: ConfigDict) -> bool:
+    """True for networks that were made for images of about 32x32 pixels."""
+    return (
+        model.family == "lenet"
+        or "cifar" in model.variant
+        or model.get("stem") == "cifar"
+        or model.get("patch_size", 16) < 8
+    )

@@ -1,0 +1,65 @@
+"""Learning rates by the names of arrays: what is frozen stays, the rest moves in proportion."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from common import models
+from common.config import base
+from common.errors import UserError
+from common.optim import factors, optimizers
+
+PARAMS = {"conv1": {"kernel": jnp.ones(3)}, "conv2": {"kernel": jnp.ones(3)}, "fc": {"kernel": jnp.ones(3)}}
+GRADIENTS = jax.tree.map(lambda array: 0.1 * array, PARAMS)
+
+
+def chain(**options):
+    section = base(models.section("lenet", "lenet5_modern")).optimizer
+    section.update(options)
+    return optimizers.make_chain(section, optax.constant_schedule(0.1), plateau=False)
+
+
+@pytest.mark.parametrize(
+    "options", [{"name": "momentum", "weight_decay": 0.1}, {"name": "adamw", "decay": "decoupled", "weight_decay": 0.1}]
+)
+def test_frozen_arrays_stay_and_have_no_state_and_others_move_in_proportion(options):
+    plain, by_name = chain(**options), chain(**options, factors=("conv1*=0", "fc*=10"))
+    states, moved = (plain.init(PARAMS), by_name.init(PARAMS)), []
+    for _ in range(3):
+        updates = [one.update(GRADIENTS, state, PARAMS) for one, state in zip((plain, by_name), states, strict=True)]
+        moved, states = [found for found, _ in updates], [state for _, state in updates]
+    (expected, found), (before, after) = moved, states
+    assert not np.any(found["conv1"]["kernel"])
+    np.testing.assert_allclose(found["conv2"]["kernel"], expected["conv2"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(found["fc"]["kernel"], 10 * expected["fc"]["kernel"], rtol=1e-6)
+    arrays = [sum(leaf.ndim for leaf in jax.tree.leaves(state)) for state in (before, after)]
+    assert 3 * arrays[1] == 2 * arrays[0]
+
+
+def test_clipping_counts_the_arrays_that_train():
+    updates, _ = chain(name="sgd", clip_norm=1.0, factors=("conv*=0",)).update(
+        {**PARAMS, "conv1": {"kernel": jnp.full(3, 1e6)}},
+        chain(name="sgd", clip_norm=1.0, factors=("conv*=0",)).init(PARAMS),
+        PARAMS,
+    )
+    np.testing.assert_allclose(jnp.linalg.norm(updates["fc"]["kernel"]), 0.1, rtol=1e-6)
+
+
+def test_the_first_pattern_decides():
+    assert factors.frozen(PARAMS, factors.parse(("conv1*=0", "conv*=1", "fc*=0"))) == 6
+
+
+@pytest.mark.parametrize("text", ["conv1*", "=0", "conv1*=-1", "conv1*=fast", "conv1*=nan", "conv1*=inf"])
+def test_a_text_that_is_no_factor_is_refused(text):
+    with pytest.raises(UserError, match="expected PATTERN=NUMBER"):
+        factors.parse([text])
+
+
+@pytest.mark.parametrize(
+    ("patterns", "said"), [(("conf2*=0",), r"did you mean 'conv2\*'"), (("*=0",), "freezes every")]
+)
+def test_patterns_that_make_no_sense_are_refused(patterns, said):
+    with pytest.raises(UserError, match=said):
+        chain(name="sgd", factors=patterns).init(PARAMS)
