@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from alexnet.model import AlexNet
 from common.errors import UserError
 from common.pretrained import torch_layout
+from common.pretrained.identify import Candidate
 from common.pretrained.torch_layout import Entry
 
 _CONVOLUTIONS = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
@@ -40,6 +41,26 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: AlexNet, like: PyT
 def to_torchvision(variables: PyTree, module: AlexNet) -> dict[str, np.ndarray]:
     """The state dictionary of these variables."""
     return torch_layout.to_theirs(variables, entries(module))
+
+
+def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The publisher of such files, for `common.pretrained.sources`."""
+    return ("torchvision",) if "features.0.weight" in arrays else ()
+
+
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module) -> str:
+    """The difference between the source's network and `module` that no array shows, or ''."""
+    if not getattr(module, "lrn", False):
+        return ""
+    return f"{source}'s AlexNet has no local response normalisation: set config.model.lrn=False"
+
+
+def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+    """The network of torchvision, if the first convolution is AlexNet's; see `common.pretrained.identify`."""
+    first = arrays.get("features.0.weight")
+    if first is None or first.shape[1:] != (3, 11, 11):
+        return []
+    return [Candidate("one_column", {"adaptive_pool": 6}, 224)]
 
 
 def from_published(state: Mapping[str, np.ndarray], module: nn.Module, like: PyTree) -> PyTree:

@@ -1,12 +1,13 @@
 """Turns a published file of weights into a run, and a run into a file of weights.
 
-    python -m common.weights import FILE --config=CONFIG [--workdir=DIR] [--config.SECTION.OPTION=VALUE ...]
+    python -m common.weights import FILE [--workdir=DIR] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
     python -m common.weights export FILE --workdir=DIR
 
-`import` needs the config of the network and of the data to test it on. It leaves a checkpoint at step 0 in DIR
-(default runs/NAME, NAME being the file's), which every tool with a --workdir takes and `common.main` trains on from.
-FILE may be a folder of Hugging Face's transformers. The config scales the pixels, so `config.data.normalize` must be
-what the weights expect. --config.init.source names the publisher where the file's names do not (docs/weights.md).
+`import` leaves a checkpoint at step 0 in DIR (default runs/NAME, NAME being the file's), which every tool with a
+--workdir takes and `common.main` trains on from. FILE may be a folder of Hugging Face's transformers. The arrays of a
+published file tell the network, the pixels' scale and often the classes; no dataset is needed. For other files, and for
+data to test them on, give a config of both; then `config.data.normalize` must be what the weights expect, and
+--config.init.source names the publisher where the file's names do not (docs/weights.md).
 
 `export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
 have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). The file's
@@ -15,12 +16,20 @@ ending chooses the format: .npz, .safetensors, or .pth for PyTorch's `load_state
 
 import functools
 import pathlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import ConfigDict
 
 from common import launch
 from common.errors import UserError, unknown, user_path
+
+if TYPE_CHECKING:  # slow imports come after the flags
+    import numpy as np
+
+    from common.data.datasets import Info
+    from common.data.sources import Source
 
 TAKES_ARGUMENTS = True
 
@@ -41,15 +50,30 @@ def main(action: str = "", file: str = "", *more: str) -> None:
             raise UserError("--workdir is missing: expected the folder of the run to export")
         print(export_file(path, folder, _CHECKPOINT.value or ""))
         return
-    if _CONFIG.value is None:
-        raise UserError("--config is missing; for example --config=configs/resnet_cifar10.py:resnet20")
     from common.pretrained import sources  # a slow import, after the flags are known to be right
 
     if not path.is_file() and not sources.is_folder(path):
         raise UserError(f"no file '{path}'")
+    if _CONFIG.value is None:
+        print("\n".join(import_published(path, folder)))
+        print(f"use it: python -m common.predict --workdir={folder} PHOTO")
+        return
     import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
     print(f"test it: python -m common.main --mode=evaluate --workdir={folder}")
+
+
+def import_published(path: pathlib.Path, folder: pathlib.Path) -> list[str]:
+    """Makes a run of a published file, whose arrays tell the network; returns lines about it. It needs no dataset.
+
+    UserError for a file of no published network, and for a folder with checkpoints in it.
+    """
+    from common.pretrained import identify, sources, weight_files
+
+    arrays = weight_files.read(sources.file_of(path))
+    found = identify.identify(path, arrays)
+    _write_run(found.config, folder, arrays, found.info)
+    return [f"{folder}: {path.name} at step 0", *found.notes]
 
 
 def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) -> None:
@@ -58,34 +82,50 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     Training with `config.init.checkpoint` set to the file starts from the same state. UserError for a file that does
     not fit the network, and for a folder with checkpoints in it.
     """
-    import jax
-
     from common import config as config_lib
-    from common import models
     from common.data import datasets, pixel_statistics
-    from common.optim.optimizers import make_optimizer
-    from common.pretrained import initial, sources, weight_files
-    from common.run import lock, workdir
-    from common.run.checkpoints import Checkpoints
-    from common.training.state import create_state
+    from common.pretrained import sources, weight_files
 
     config.init.checkpoint = str(path)
     config_lib.validate(config)
-    if any(folder.glob("checkpoints/[0-9]*")):
-        raise UserError(f"there is a run in {folder} already; choose another --workdir")
     arrays = weight_files.read(sources.file_of(path), config.init.entry)  # before any dataset is opened
     data = config.data.copy_and_resolve_references()
     if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at
     dataset = datasets.load(data)
-    classifier = models.make_classifier(config.model, dataset.info)
-    optimizer, _ = make_optimizer(config, len(dataset.train))
+    _write_run(config, folder, arrays, dataset.info, dataset.train)
+
+
+def _write_run(
+    config: ConfigDict,
+    folder: pathlib.Path,
+    arrays: Mapping[str, "np.ndarray"],
+    info: "Info",
+    train: "Source | None" = None,
+) -> None:
+    """Writes the checkpoint of step 0. train: gives the statistics of its pixels, where the config needs them."""
+    from common import models
+    from common.data import pixel_statistics
+    from common.devices import mesh as mesh_lib
+    from common.devices import sharding
+    from common.optim.optimizers import make_optimizer
+    from common.pretrained import initial
+    from common.run import lock, workdir
+    from common.run.checkpoints import Checkpoints
+    from common.training.state import create_state
+
+    if any(folder.glob("checkpoints/[0-9]*")):
+        raise UserError(f"there is a run in {folder} already; choose another --workdir")
+    classifier = models.make_classifier(config.model, info)
+    optimizer, _ = make_optimizer(config, info.train_size)
     averaged = config.optimizer.ema > 0
-    state = jax.jit(functools.partial(create_state, classifier, optimizer, config.seed, averaged))()
+    fresh = functools.partial(create_state, classifier, optimizer, config.seed, averaged)
+    state = sharding.make_sharded(fresh, mesh_lib.available(config.mesh))
     state = initial.start(state, classifier, config, arrays=arrays)
     with lock.held(folder):
-        workdir.open_workdir(folder, config, dataset.info)
-        pixel_statistics.for_run(config, folder, dataset.train)
+        workdir.open_workdir(folder, config, info)
+        if train is not None:
+            pixel_statistics.for_run(config, folder, train)
         with Checkpoints(folder) as checkpoints:
             checkpoints.save(0, state, None)
 

@@ -11,13 +11,14 @@ Recipes, of 20 epochs with batch 32, a cosine schedule and one epoch of warm-up:
 Freeze layers with --config.optimizer.factors="('conv1*=0', 'bn1*=0', 'fc*=10')": see common/optim/factors.py.
 
 Pixels are scaled as torchvision's and timm's CNNs expect them, with ImageNet's means and deviations. ViTs of Google,
-timm and Hugging Face expect -1 to 1, which is the ViT's default here; for torchvision's say --config.data.mean="(0.485,
-0.456, 0.406)" --config.data.std="(0.229, 0.224, 0.225)".
+timm and Hugging Face expect -1 to 1, which they get here; for torchvision's ViTs say --config.data.normalize=channels
+--config.data.mean="(123.675, 116.28, 103.53)" --config.data.std="(58.395, 57.12, 57.375)".
 """
 
 from configs import folder
 
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # means and deviations of torchvision's networks
+# The means and deviations that torchvision's networks expect, in grey levels: 0.485, 0.456, 0.406; 0.229, 0.224, 0.225.
+IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 HEADS = {"resnet": "fc*", "vgg": "fc8*", "alexnet": "fc8*", "googlenet": "linear*", "vit": "head*", "lenet": "Output*"}
 DECAY = 0.75  # of the rate, from a block of a ViT to the one before
 
@@ -28,9 +29,11 @@ def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
     config = folder.prepared(family, variant, path, **fields)
     config.init.checkpoint = "FILE"
     config.init.new_head = True
-    config.data.mean, config.data.std = IMAGENET if family != "vit" else ((0.5,) * 3, (0.5,) * 3)
-    if family == "lenet":
-        config.data.mean, config.data.std = (), ()
+    if family == "vit":
+        config.data.normalize = "range"
+        config.data.pixel_range = (-1.0, 1.0)
+    elif family != "lenet":
+        config.data.mean, config.data.std = IMAGENET
     config.train.batch_size = 32
     config.train.length = "20 epochs"
     config.train.label_smoothing = 0.1

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 from common.errors import listed
 from common.models import Classifier
 from common.pretrained import torch_layout
+from common.pretrained.identify import Candidate
 from common.pretrained.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
 
@@ -87,3 +88,18 @@ def to_torchvision(variables: PyTree, module: GoogLeNet) -> dict[str, np.ndarray
 
 
 from_published, to_published = from_torchvision, to_torchvision
+
+
+def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
+    """The publisher of such files, for `common.pretrained.sources`."""
+    return ("torchvision",) if "inception3a.branch1.conv.weight" in arrays else ()
+
+
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: GoogLeNet) -> str:
+    """The difference between the source's network and `module` that no array shows, or ''; shapes show them all."""
+    return ""
+
+
+def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+    """The network of torchvision, if the arrays have its modules' names; see `common.pretrained.identify`."""
+    return [Candidate("googlenet_torchvision", {}, 224)] if sources(arrays) else []

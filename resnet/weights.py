@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from common.errors import listed
 from common.models import Classifier
 from common.pretrained import torch_layout
+from common.pretrained.identify import Candidate
 from common.pretrained.torch_layout import Entry
 from common.pretrained.weight_files import read
 from resnet.model import VARIANTS, ResNet, stacked
@@ -75,6 +76,27 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: ResNet) -> s
     if not said:
         return ""
     return f"{said}; of this repository's variants, {listed(_fitting(module))} fit by names and shapes"
+
+
+def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+    """The variants with as many blocks in each stage, of the same kind and width; see `common.pretrained.identify`."""
+    named = {_from_hugging_face(name): array for name, array in arrays.items()}
+    stem = named.get("conv1.weight")
+    sizes = [len({name.split(".")[1] for name in named if name.startswith(f"layer{k}.")}) for k in range(1, 5)]
+    if stem is None or stem.ndim != 4 or not sizes[0]:
+        return []
+    same = {
+        "stage_sizes": tuple(size for size in sizes if size),
+        "block": "bottleneck" if "layer1.0.conv3.weight" in named else "basic",
+        "width": stem.shape[0],
+        "stem": "cifar" if stem.shape[-1] == 3 else "imagenet",
+    }
+    side = 32 if same["stem"] == "cifar" else 224
+    return [
+        Candidate(name, {}, side)
+        for name, fields in VARIANTS.items()
+        if all(fields[field] == value for field, value in same.items())
+    ]
 
 
 def _fitting(module: ResNet) -> list[str]:

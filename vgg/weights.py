@@ -8,8 +8,9 @@ from jaxtyping import PyTree
 from common.errors import UserError
 from common.models import Classifier
 from common.pretrained import torch_layout
+from common.pretrained.identify import Candidate
 from common.pretrained.torch_layout import Entry
-from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VGG
+from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VARIANTS, VGG
 
 # `common.pretrained.initial` reads these names of the last bias, and `from_published`, `to_published` and `fitted`.
 HEAD_BIAS = ("classifier.6.bias", "head.fc.bias")
@@ -86,6 +87,21 @@ to_published = to_torchvision
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """The sources whose names the arrays have."""
     return ("timm",) if "head.fc.weight" in arrays else ("torchvision",)
+
+
+def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+    """The variants with as many convolutions, and normalisations or none; see `common.pretrained.identify`."""
+    kernels = [array for name, array in arrays.items() if name.startswith("features.") and array.ndim == 4]
+    if not kernels or kernels[0].shape[1:] != (3, 3, 3):
+        return []
+    normalised = any(name.startswith("features.") and name.endswith("running_mean") for name in arrays)
+    return [
+        Candidate(name, {"adaptive_pool": 7}, 224)
+        for name, fields in VARIANTS.items()
+        if sum(map(len, CONFIGURATIONS[fields["configuration"]])) == len(kernels)
+        and fields["batch_norm"] == normalised
+        and not fields["lrn"]
+    ]
 
 
 def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: VGG) -> str:

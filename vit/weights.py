@@ -19,9 +19,11 @@ from jaxtyping import PyTree
 
 from common.errors import UserError, unknown
 from common.pretrained import weight_files
+from common.pretrained.identify import SIGNED, Candidate, grid_side
 from vit import torch_names
 from vit.blocks import Arrays, flatten, to_tree, unstack_blocks
 from vit.embeddings import Grid
+from vit.model import VARIANTS
 from vit.transfer import POSITIONS, adapt, fitted
 
 __all__ = [
@@ -126,6 +128,30 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module) -
         return ""
     said = "approximate GELU by a tanh" if gelu == "tanh" else "compute the exact GELU"
     return f"{source}'s Vision Transformers {said}: set config.model.gelu={gelu}"
+
+
+# Pixels from -1 to 1, but for torchvision's networks (`common.pretrained.identify`).
+PREPROCESSING = {"google": SIGNED, "timm": SIGNED, "huggingface": SIGNED}
+
+
+def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+    """The variants of the same size, with the publisher's GELU; see `common.pretrained.identify`."""
+    source = torch_names.source_of(arrays) or "google"
+    if source == "google":
+        named = canonical(arrays)
+    else:
+        named = {name: np.asarray(array) for name, array in torch_names.to_ours(arrays, source, 1).items()}
+    if "embedding/kernel" not in named or POSITIONS not in named:
+        return []
+    patch, hidden = named["embedding/kernel"].shape[0], named["embedding/kernel"].shape[-1]
+    depth = len({name.split("/")[1] for name in named if name.startswith("Transformer/encoderblock_")})
+    side = grid_side(named[POSITIONS].shape[1], patch)
+    fields = {"gelu": "tanh" if source == "google" else "exact"}
+    return [
+        Candidate(name, fields, side)
+        for name, has in VARIANTS.items()
+        if (has["hidden_size"], has["patch_size"], has["depth"]) == (hidden, patch, depth) and has.get("stages") is None
+    ]
 
 
 def _check_family(arrays: Arrays) -> None:

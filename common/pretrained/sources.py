@@ -12,6 +12,7 @@ import json
 import pathlib
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from flax import linen as nn
@@ -51,15 +52,29 @@ def file_of(path: pathlib.Path) -> pathlib.Path:
     return next((path / name for name in FOLDER_FILES if (path / name).is_file()), path)
 
 
+def folder_classes(path: pathlib.Path) -> tuple[str, ...]:
+    """The names of a Hugging Face folder's classes in their order; none without a config.json that has them."""
+    names = (_facts(path).get("id2label") or {}) if is_folder(path) else {}
+    return tuple(str(names[key]) for key in sorted(names, key=int))
+
+
 def folder_notes(path: pathlib.Path) -> list[str]:
     """Sentences about a Hugging Face folder's images and classes, from its config.json; none without one."""
-    if not is_folder(path) or not (path / "config.json").is_file():
+    if not is_folder(path):
         return []
-    try:
-        facts = json.loads((path / "config.json").read_text())
-        names = list((facts.get("id2label") or {}).values())
-        size = facts.get("image_size")
-    except (ValueError, AttributeError) as error:
-        raise UserError(f"{path / 'config.json'} is not a network's description in JSON") from error
+    names, size = folder_classes(path), _facts(path).get("image_size")
     said = [f"config.json: images of {size} pixels a side"] if size else []
-    return said + ([f"config.json: {len(names):,} classes, {listed([str(name) for name in names])}"] if names else [])
+    return said + ([f"config.json: {len(names):,} classes, {listed(names)}"] if names else [])
+
+
+def _facts(path: pathlib.Path) -> dict[str, Any]:
+    """The content of a Hugging Face folder's config.json, {} without one."""
+    file = path / "config.json"
+    if not file.is_file():
+        return {}
+    try:
+        facts = json.loads(file.read_text())
+        dict(facts, id2label={int(key): name for key, name in (facts.get("id2label") or {}).items()})
+    except (ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{file} is not a network's description in JSON") from error
+    return facts

@@ -132,7 +132,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path):
         (("export", "net.npz"), "--workdir is missing"),
         (("export", "net.onnx", "--workdir=nowhere"), "unknown ending of 'net.onnx' '.onnx'"),
         (("export", "net.npz", "--workdir=nowhere"), "no run in nowhere"),
-        (("import", "net.npz"), "--config is missing"),
+        (("import", "net.npz"), "no file 'net.npz'"),
         (("import", "net.npz", "--config=configs/resnet_digits.py"), "no file 'net.npz'"),
     ],
 )

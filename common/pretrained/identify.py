@@ -1,0 +1,140 @@
+"""The network, the preprocessing and the classes of a published file of weights, told by its arrays.
+
+A family's `weights.py` may have
+
+    candidates(arrays) -> list[Candidate]    the variants that a file with these arrays may be of; none for another's
+    PREPROCESSING: dict[str, Options]        options of the `data` section that a publisher's networks expect, by
+                                             source; for others `IMAGENET`
+"""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from common import config as config_lib
+from common import models
+from common.data.datasets import Info
+from common.errors import UserError, listed
+from common.pretrained import initial, sources
+
+Options = Mapping[str, Any]  # of a config's `data` section
+
+# Means and deviations 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of pixels from 0 to 1, in grey levels.
+IMAGENET: Options = {"normalize": "channels", "mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
+SIGNED: Options = {"normalize": "range", "pixel_range": (-1.0, 1.0)}
+_CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+
+
+class Candidate(NamedTuple):
+    """A variant with the fields in which the file's network differs from it, and the side of its images in pixels."""
+
+    variant: str
+    fields: Mapping[str, Any]
+    side: int
+
+
+class Identified(NamedTuple):
+    """The config of a file's network and of its images, the facts of its classes, and sentences about both."""
+
+    config: ConfigDict
+    info: Info
+    notes: list[str]
+
+
+def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str = "auto") -> Identified:
+    """The network of a published file; UserError where no variant, or more than one, has these arrays.
+
+    source: `config.init.source`; 'auto' goes by the names.
+    """
+    found = [one for family in models.families() for one in _of_family(path, family, arrays, source)]
+    if not found:
+        raise UserError(
+            f"{path}: no published network of this repository has these arrays, as {listed(sorted(arrays)[:3])}; name "
+            "the network with --config, and --config.init.source=own if it is your own"
+        )
+    if len(found) > 1:
+        names = listed([f"{family} {candidate.variant}" for family, candidate, _, _ in found])
+        raise UserError(f"{path} may be {names}, which its arrays do not tell apart; name the network with --config")
+    family, candidate, publisher, classes = found[0]
+    config = config_lib.base(models.section(family, candidate.variant, **candidate.fields))
+    config.init.checkpoint, config.init.source = str(path), publisher
+    weights = models.optional_module(family, "weights")
+    config.data.update(getattr(weights, "PREPROCESSING", {}).get(publisher, IMAGENET))
+    config.data.resize = candidate.side if candidate.side < 64 else round(candidate.side * 8 / 7)
+    config.data.crop, config.data.channels = candidate.side, 3
+    names, origin = class_names(path, classes, publisher)
+    config.data.source = {1000: "tfds:imagenet2012", 10: "tfds:cifar10"}.get(classes, "folder:FOLDER")
+    if classes == 1000:
+        config.data.test_split = "validation"
+    info = Info(publisher, classes, names, (candidate.side, candidate.side, 3), 1, 1)
+    notes = [
+        f"{family} {candidate.variant} of {publisher}",
+        f"images: {_in_words(config.data)}",
+        f"classes: {classes:,}, {origin}",
+    ]
+    return Identified(config, info, notes)
+
+
+def _of_family(
+    path: pathlib.Path, family: str, arrays: Mapping[str, np.ndarray], source: str
+) -> list[tuple[str, Candidate, str, int]]:
+    """The candidates of a family that have exactly these arrays: family, candidate, publisher, number of classes."""
+    weights = models.optional_module(family, "weights")
+    if weights is None or not hasattr(weights, "candidates"):
+        return []
+    classes = next((arrays[name].size for name in weights.HEAD_BIAS if name in arrays), 0)
+    found = []
+    for candidate in weights.candidates(arrays) if classes else ():
+        facts = SimpleNamespace(num_classes=classes, class_names=(), image_shape=(candidate.side, candidate.side, 3))
+        section = models.section(family, candidate.variant, **candidate.fields)
+        classifier = models.make_classifier(section, facts)
+        config = config_lib.base(section)
+        config.init.checkpoint, config.init.source = str(path), source
+        try:
+            given = initial.given_weights(config, classifier, arrays)
+            initial.initial_arrays(given, classifier, config)
+        except UserError:
+            continue
+        publisher = source if source not in ("auto", "own") else weights.sources(arrays)[0]
+        found.append((family, candidate, publisher, classes))
+    return found
+
+
+def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[str, ...], str]:
+    """The names of a file's classes, and their origin in words; numbers where nothing tells them.
+
+    ImageNet's are those of TensorFlow Datasets, in the order that all publishers share.
+    """
+    if given := sources.folder_classes(path):
+        return given, "named in config.json"
+    if count == 10 and publisher == "cifar":
+        return _CIFAR10, "CIFAR-10's"
+    if count == 1000:
+        from tensorflow_datasets.datasets.siscore import labels  # slow to import
+
+        full: list[str] = labels.IMAGENET_LABELS_LIST
+        short = [name.partition(",")[0] for name in full]
+        # Two kinds of crane and of maillot have the same first name.
+        return tuple(
+            one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True)
+        ), "ImageNet's"
+    digits = len(str(count - 1))
+    return tuple(f"class {number:0{digits}}" for number in range(count)), "whose NAMES NOTHING TELLS: they are numbers"
+
+
+def _in_words(data: ConfigDict) -> str:
+    size = f"{data.crop} x {data.crop} pixels, from a shorter side of {data.resize}"
+    if data.normalize == "range":
+        return f"{size}, from {data.pixel_range[0]:g} to {data.pixel_range[1]:g}"
+    mean, std = (", ".join(f"{value / 255:.3f}" for value in values) for values in (data.mean, data.std))
+    return f"{size}, minus ({mean}) and divided by ({std}) as pixels from 0 to 1"
+
+
+def grid_side(tokens: int, patch: int) -> int:
+    """The side in pixels of square images with so many patches, with or without a class token."""
+    return math.isqrt(tokens) * patch
