@@ -92,7 +92,7 @@ def _is_network(stored: Mapping[str, Any] | ConfigDict) -> bool:
 def load_config(workdir: pathlib.Path) -> ConfigDict:
     """The config a run was started with, with the options of this version."""
     stored = ConfigDict(_read_json(workdir, CONFIG))
-    if not _is_network(stored):
+    if "data" in stored and not _is_network(stored):
         raise UserError(f"workdir {workdir} holds a run that is no network's; open it with the tools that made it")
     try:
         return config_lib.upgraded(stored)
