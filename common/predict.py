@@ -1,142 +1,151 @@
-"""Classifies images with a trained run: `python -m common.predict --workdir=DIR IMAGE [IMAGE ...]`.
+"""Classifies images with a trained run: `python -m common.predict --workdir=DIR PATH [PATH ...]`.
 
-Each image is prepared as test images are (channels, inversion, size, centre, padding: the run's `config.data`). One
-line gives its likeliest class, the probability of that class, and the next classes. Probabilities are the softmax of
-the logits; the logits of a network with penalties are the negative penalties.
+A path is an image file or a folder, with all files in it and in its sub-folders. Each image is prepared as test images
+are (channels, inversion, size, centre, padding: the run's `config.data`). One line gives its likeliest class, the
+probability of that class, and the next classes; `--json` and `--csv` print the same for programs. Probabilities are the
+softmax of the logits; the logits of a network with penalties are the negative penalties.
+
+`--embeddings=FILE.npz` keeps the output of a layer (`--layer`) for each image, and the names of the files beside it.
+`--explain=FOLDER` draws which parts of each image speak for its likeliest class.
+
+A file that cannot be read is one line on standard error, and the others go on. The exit code is then 1, or 2 if no file
+could be read.
 """
 
-import dataclasses
-import json
-import os
-from collections.abc import Sequence
+import io
+import sys
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from absl import flags
-from jaxtyping import UInt8
-from PIL import Image, ImageOps
 
-from common import launch
-from common.data import decode, preparation
-from common.data.preparation import Preparation
-from common.data.sources import ArraySource
+from common import errors, launch
+from common.data.preparation import PreparedPixels
+from common.devices import compilation
 from common.errors import UserError, user_path
+from common.prediction import heat_maps, images, layers, network, output
+from common.prediction.embeddings import Embeddings
+from common.prediction.images import Prepared
+from common.prediction.network import Found
+from common.prediction.output import Prediction
 from common.run import trained
-from common.run.trained import Run, Trained
+from common.run.trained import Trained
 
 TAKES_ARGUMENTS = True
-WHITE = 255
+EXIT_SOME_UNREAD = 1
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()
 _TOP = flags.DEFINE_integer("top", 3, "number of classes to show after the likeliest", lower_bound=0)
 _JSON = flags.DEFINE_boolean("json", False, "print one JSON object for each image")
+_CSV = flags.DEFINE_boolean("csv", False, "print a CSV table with a row for each image")
 _INVERT = flags.DEFINE_boolean(
     "invert",
     False,
     "swap black and white: for images that are negatives of what the run was trained on, such as photographs of dark "
     "ink on light paper where the training digits are bright on black",
 )
+_EMBEDDINGS = flags.DEFINE_string("embeddings", None, "file (.npz) for the output of --layer for each image")
+_LAYER = flags.DEFINE_string(
+    "layer", None, "layer for --embeddings, named as by its parameters; default: what the classifier reads"
+)
+_EXPLAIN = flags.DEFINE_string(
+    "explain", None, "folder for pictures of the parts of each image that speak for its likeliest class"
+)
+OF_NETWORKS = ("embeddings", "layer", "explain")  # options that need a network
+
+Compute = Callable[[Sequence[PreparedPixels]], Found]
+Keep = Callable[[Sequence[Prepared], Found, Sequence[Prediction]], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Prediction:
-    """The classes of one image.
-
-    ranking: (class name, probability) of every class, the likeliest first. note: a remark on anything that was done
-    to the image and not to training images, or ''.
-    """
-
-    file: str
-    ranking: tuple[tuple[str, float], ...]
-    note: str = ""
-
-
-def main(*files: str) -> None:
+def main(*paths: str) -> None:
     """Prints a line for each image that the command line names."""
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
-    if not files:
-        raise UserError("no image given; expected python -m common.predict --workdir=DIR IMAGE [IMAGE ...]")
-    run = trained.load(user_path(_WORKDIR.value), _CHECKPOINT.value or "")
-    predictions = predict(run, files, _INVERT.value)
-    lines = as_json(predictions, _TOP.value) if _JSON.value else as_text(predictions, _TOP.value)
-    print("\n".join(lines))
+    check_options(paths, "common.predict")
+    folder = user_path(_WORKDIR.value)
+    compilation.keep_in(folder)
+    run = trained.load(folder, _CHECKPOINT.value or "")
+    tap, method, keep = None, None, []
+    if _EMBEDDINGS.value:
+        shapes = layers.output_shapes(run.classifier.module, run.variables, run.classifier.input_shape)
+        tap = layers.named(shapes, _LAYER.value) if _LAYER.value else layers.features(shapes)
+        embeddings = Embeddings(_EMBEDDINGS.value, str(tap))
+        keep.append(lambda batch, found, _: embeddings.add(batch, found.features))
+    if _EXPLAIN.value:
+        method = heat_maps.method(run)
+        keep.append(_pictures(_EXPLAIN.value, method.name))
+
+    def start(files: int) -> tuple[int, Compute]:
+        size = network.batch_size(run, files, method is not None)
+        return size, network.compiled(run, size, tap, method and method.explain)
+
+    code = show(run, paths, start, keep)
+    if _EMBEDDINGS.value and code != errors.EXIT_USER_ERROR:
+        embeddings.write()
+    sys.exit(code)
 
 
-def predict(run: Run, files: Sequence[str | os.PathLike], invert: bool = False) -> list[Prediction]:
-    """The run's predictions for image files; UserError names a file that holds no image.
+def _pictures(folder: str, method: str) -> Keep:
+    """The function that draws heat maps into a folder."""
+    from common.prediction.pictures import Pictures  # Matplotlib is slow to import
 
-    invert: swap black and white, in addition to what the run's config does.
+    pictures = Pictures(folder, method)
+    return lambda batch, found, predictions: pictures.add(
+        batch, np.asarray(found.heat), [one.ranking[0] for one in predictions]
+    )
+
+
+def check_options(paths: Sequence[str], tool: str) -> None:
+    """UserError for a command line without paths, or with options that contradict each other."""
+    if not paths:
+        raise UserError(f"no image given; expected python -m {tool} --workdir=DIR PATH [PATH ...]")
+    if _JSON.value and _CSV.value:
+        raise UserError("--json and --csv are both given; choose one")
+    if _LAYER.value and not _EMBEDDINGS.value:
+        raise UserError(f"--layer is '{_LAYER.value}', but nothing is kept of it; add --embeddings=FILE.npz")
+
+
+def show(
+    run: Trained, paths: Sequence[str], start: Callable[[int], tuple[int, Compute]], keep: Sequence[Keep] = ()
+) -> int:
+    """Prints the predictions for the images at some paths, batch by batch, and returns the tool's exit code.
+
+    start: number of files -> the size of batches, and the function from a batch to its results. keep: called with each
+    batch. A file that cannot be read is reported on standard error and makes the exit code 1; it is 2 if there is no
+    other file.
     """
-    prepared = [read_input(run, file, invert) for file in files]
-    images = np.stack([image for image, _ in prepared])
-    no_labels = np.zeros(len(images), np.int32)
-    log_probabilities = trained.predictions(run, ArraySource(images, no_labels)).log_probabilities
-    order = np.argsort(-log_probabilities, axis=-1, kind="stable")
-    return [
-        Prediction(str(file), tuple((run.info.class_names[i], float(np.exp(row[i]))) for i in ranks), note)
-        for file, row, ranks, (_, note) in zip(files, log_probabilities, order, prepared, strict=True)
-    ]
+    unread, some_read = [], False
+
+    def report(error: UserError) -> None:
+        unread.append(error)
+        print(f"error: {errors.one_line(error)}", file=sys.stderr)
+
+    files = images.find(paths, report)
+    size, compute = start(len(files))
+    print_lines = _printer(run.info.num_classes)
+    for batch in images.batches(run, files, size, _INVERT.value, report):
+        some_read = True
+        found = compute([image.pixels for image in batch])
+        predictions = output.ranked(batch, np.asarray(found.log_probabilities), run.info.class_names)
+        print_lines(predictions)
+        for function in keep:
+            function(batch, found, predictions)
+    if not some_read:
+        return errors.EXIT_USER_ERROR
+    return EXIT_SOME_UNREAD if unread else 0
 
 
-def read_input(
-    run: Trained, file: str | os.PathLike, invert: bool
-) -> tuple[UInt8[np.ndarray, "height width channels"], str]:
-    """The image in a file as the run's dataset would hold it, and a note on steps that are not in the run's config."""
-    data, (height, width, channels) = run.config.data, run.info.image_shape
-    # config.data.channels is 0 for a dataset whose images are used as stored, grey or in colour.
-    as_tested = dataclasses.replace(Preparation.from_config(data), channels=channels, invert=data.invert != invert)
-    image, notes = decode.read(file, channels), []
-    content = (height - 2 * data.pad, width - 2 * data.pad)
-    if not as_tested.side and image.shape[:2] != content:
-        notes.append(f"resized from {_size(image.shape)} to {_size(content)}")
-        image = _fit(image, content)
-    prepared = preparation.prepare_image(image, as_tested, name=str(file))
-    if data.pad and _edge(prepared, data.pad) > WHITE / 2:
-        notes.append("bright at its edges, where training images are black: perhaps --invert")
-    return prepared, "; ".join(notes)
-
-
-def _edge(image: UInt8[np.ndarray, "height width channels"], pad: int) -> float:
-    """The median of the outermost pixels inside an image's padding."""
-    inner = image[pad:-pad, pad:-pad]
-    return float(np.median(np.concatenate([inner[0], inner[-1], inner[:, 0], inner[:, -1]])))
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}x{shape[0]}"
-
-
-def _fit(image: UInt8[np.ndarray, "_ _ channels"], size: tuple[int, int]) -> UInt8[np.ndarray, "_ _ channels"]:
-    """The image cut around its centre to the proportions of `size` (height, width) and resized to it."""
-    picture = Image.fromarray(image[:, :, 0] if image.shape[-1] == 1 else image)
-    fitted = np.array(ImageOps.fit(picture, size[::-1], Image.Resampling.BILINEAR))
-    return fitted.reshape(*size, image.shape[-1])
-
-
-def as_text(predictions: Sequence[Prediction], top: int) -> list[str]:
-    """Lines for a person: file, class, probability, then the `top` classes that follow."""
-    width = max(len(prediction.file) for prediction in predictions)
-    class_width = max(len(prediction.ranking[0][0]) for prediction in predictions)
-    lines = []
-    for prediction in predictions:
-        (name, probability), *others = prediction.ranking
-        line = f"{prediction.file:<{width}}  {name:<{class_width}}  {probability:6.1%}"
-        if others[:top]:
-            line += "  then " + ", ".join(f"{name} {probability:.1%}" for name, probability in others[:top])
-        lines.append(line + (f"  ({prediction.note})" if prediction.note else ""))
-    return lines
-
-
-def as_json(predictions: Sequence[Prediction], top: int) -> list[str]:
-    """Lines for a program: `file`, `class`, `probability`, `others` (the `top` classes that follow) and `note`."""
-    lines = []
-    for prediction in predictions:
-        likeliest, *others = ({"class": name, "probability": chance} for name, chance in prediction.ranking)
-        lines.append(
-            json.dumps({"file": prediction.file, **likeliest, "others": others[:top], "note": prediction.note})
-        )
-    return lines
+def _printer(num_classes: int) -> Callable[[Sequence[Prediction]], None]:
+    """The function that prints predictions as the options say; it has printed the header of a table."""
+    # Names of files may be any bytes, and come out as they went in.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")
+    top = min(_TOP.value, num_classes - 1)
+    if _CSV.value:
+        print(output.csv_header(top))
+    form = output.as_csv if _CSV.value else output.as_json if _JSON.value else output.as_text
+    return lambda predictions: print("\n".join(form(predictions, top)), flush=True)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,14 @@ def read(source: pathlib.Path, *, missing: bool = False) -> Listing:
     return _from_table(source, missing) if source.is_file() else _from_folders(source)
 
 
+def files_below(folder: str | os.PathLike[str]) -> list[str]:
+    """The files in a folder and in its sub-folders, by name, but for hidden ones and what file managers leave.
+
+    UserError for a folder that cannot be read, and for a link to a folder that it is in.
+    """
+    return list(_files_below(os.fspath(folder), "", ()))
+
+
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
     """Class names in alphabetical order, or in the order of their numbers if all are numbers."""
     names = sorted(names)
@@ -115,7 +123,7 @@ def _image_folder(table: pathlib.Path, image: str) -> tuple[pathlib.Path, dict[s
     root, split = table.parent, table.stem
     folders = [folder for folder in (root / split, root / f"{split}_images", root) if folder.is_dir()]
     for folder in folders:
-        files = list(_files_below(str(folder), "", ()))
+        files = files_below(folder)
         # Names without suffix are last, so that they never hide a file of that name.
         known = {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
         if image in known:

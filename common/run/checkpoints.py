@@ -200,6 +200,7 @@ def _bit_sums(state: PyTree) -> PyTree:
     return jax.tree.map(_bit_sum, state)
 
 
+@jax.jit  # so that arrays of one shape, of which networks have many, are traced once
 def _bit_sum(array: Array) -> Array:
     """The sum of the array's words, each times an odd number of its own, modulo 2^32: exact in any order."""
     kind = jnp.dtype(f"uint{8 * array.dtype.itemsize}")

@@ -7,7 +7,7 @@ import os
 import pathlib
 import platform
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -84,7 +84,7 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
     return before
 
 
-def _is_network(stored: dict[str, Any]) -> bool:
+def _is_network(stored: Mapping[str, Any] | ConfigDict) -> bool:
     """True for the config of a network, which has a section on its model."""
     return "model" in stored
 
@@ -92,6 +92,8 @@ def _is_network(stored: dict[str, Any]) -> bool:
 def load_config(workdir: pathlib.Path) -> ConfigDict:
     """The config a run was started with, with the options of this version."""
     stored = ConfigDict(_read_json(workdir, CONFIG))
+    if "data" in stored and not _is_network(stored):
+        raise UserError(f"workdir {workdir} holds a run that is no network's; open it with the tools that made it")
     try:
         return config_lib.upgraded(stored)
     except (AttributeError, KeyError, TypeError) as error:

@@ -25,7 +25,7 @@ FLOORS = (
     ("training",),
     ("run",),
     ("pretrained",),
-    ("protocols", "report", "claims", "tuning", "exporting"),
+    ("protocols", "report", "claims", "tuning", "exporting", "prediction"),
     ("train",),
     ("main", "predict", "export", "prepare", "statistics", "weights", "inspect", "reproduce", "tables", "tune"),
 )

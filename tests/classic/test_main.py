@@ -171,6 +171,22 @@ def test_another_experiment_in_a_folder_is_refused(output, folder, tmp_path):
     assert "holds a network's run" in refused(*DIGITS, f"--workdir={tmp_path}", module=MAIN)
 
 
+def test_a_folder_with_a_bad_file_is_predicted(output, folder, tmp_path):
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_text("not an image")
+    code, printed, errors = run(f"--workdir={folder}", "--csv", "--top=1", tmp_path, module=PREDICT)
+    assert code == 1, errors
+    assert errors == f"error: '{tmp_path}/b.png' is not an image that Pillow can read\n"
+    header, line = printed.splitlines()
+    assert header == "file,class,probability,class_2,probability_2,note"
+    assert line.startswith(f"{tmp_path}/a.png,")
+
+
+def test_what_needs_a_network_is_refused(output, folder):
+    assert "--explain needs a network" in refused(f"--workdir={folder}", "--explain=/tmp/no", "a.png", module=PREDICT)
+    assert "no network's" in refused(f"--workdir={folder}", "a.png", module="common.predict")
+
+
 def test_predicting_needs_a_run_and_knows_no_checkpoint(output, folder):
     assert "no fitted pipeline in /tmp/no-such-run" in refused("--workdir=/tmp/no-such-run", "a.png", module=PREDICT)
     assert "has no checkpoints" in refused(f"--workdir={folder}", "--checkpoint=best", "a.png", module=PREDICT)

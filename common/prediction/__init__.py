@@ -1,0 +1,1 @@
+"""Images of one's own through a trained run: read, classified, embedded and explained."""

@@ -1,0 +1,83 @@
+"""Predictions as text for people, and as JSON or CSV for programs."""
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from common.prediction.images import Prepared
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """The classes of one image.
+
+    ranking: (class name, probability) of every class, the likeliest first. note: a remark on anything that was done
+    to the image and not to training images, or ''.
+    """
+
+    file: str
+    ranking: tuple[tuple[str, float], ...]
+    note: str = ""
+
+
+def ranked(
+    images: Sequence[Prepared], log_probabilities: Float[np.ndarray, "images classes"], class_names: Sequence[str]
+) -> list[Prediction]:
+    """The predictions for some images; classes whose probability is too small for a float are ranked, too."""
+    order = np.argsort(-log_probabilities, axis=-1, kind="stable")
+    return [
+        Prediction(image.file.path, tuple((class_names[i], float(np.exp(row[i]))) for i in ranks), image.note)
+        for image, row, ranks in zip(images, log_probabilities, order, strict=True)
+    ]
+
+
+def as_text(predictions: Sequence[Prediction], top: int) -> list[str]:
+    """Lines for a person: file, class, probability, then the `top` classes that follow."""
+    width = max(len(prediction.file) for prediction in predictions)
+    class_width = max(len(prediction.ranking[0][0]) for prediction in predictions)
+    lines = []
+    for prediction in predictions:
+        (name, probability), *others = prediction.ranking
+        line = f"{prediction.file:<{width}}  {name:<{class_width}}  {probability:6.1%}"
+        if others[:top]:
+            line += "  then " + ", ".join(f"{name} {probability:.1%}" for name, probability in others[:top])
+        lines.append(line + (f"  ({prediction.note})" if prediction.note else ""))
+    return lines
+
+
+def as_json(predictions: Sequence[Prediction], top: int) -> list[str]:
+    """Lines for a program: `file`, `class`, `probability`, `others` (the `top` classes that follow) and `note`."""
+    lines = []
+    for prediction in predictions:
+        likeliest, *others = ({"class": name, "probability": chance} for name, chance in prediction.ranking)
+        lines.append(
+            json.dumps({"file": prediction.file, **likeliest, "others": others[:top], "note": prediction.note})
+        )
+    return lines
+
+
+def csv_header(top: int) -> str:
+    """The first line of a CSV table: file, class, probability, class_2, probability_2, ..., note."""
+    following = [f"{column}_{rank}" for rank in range(2, top + 2) for column in ("class", "probability")]
+    return _csv_line(["file", "class", "probability", *following, "note"])
+
+
+def as_csv(predictions: Sequence[Prediction], top: int) -> list[str]:
+    """Lines of a CSV table (RFC 4180) under `csv_header`; there are more than `top` classes."""
+    lines = []
+    for prediction in predictions:
+        cells = [cell for pair in prediction.ranking[: top + 1] for cell in pair]
+        lines.append(_csv_line([prediction.file, *cells, prediction.note]))
+    return lines
+
+
+def _csv_line(cells: Sequence[object]) -> str:
+    """A line that ends in a carriage return, to which printing adds the line feed."""
+    text = io.StringIO()
+    csv.writer(text).writerow(cells)
+    return text.getvalue().removesuffix("\n")

@@ -1,0 +1,69 @@
+"""Pictures of images under their heat maps."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
+
+from common.data.preparation import PreparedPixels
+from common.errors import user_path, whole_file, writing
+from common.prediction.images import Prepared
+from common.report.figures import INK, shortened, show_image
+
+SUFFIX = ".heat.png"  # so that pictures never take the place of images
+
+
+class Pictures:
+    """A folder of pictures, one for each image: the image as the network sees it, under its heat map."""
+
+    def __init__(self, folder: str, method: str):
+        """UserError if the folder cannot be made, before anything is computed."""
+        self.folder, self.method = user_path(folder), method
+        with writing(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+        self._taken: set[str] = set()
+
+    def add(
+        self,
+        images: Sequence[Prepared],
+        heat: Float[np.ndarray, "images rows columns"],
+        best: Sequence[tuple[str, float]],
+    ) -> None:
+        """Writes NAME.heat.png for each image file NAME.*; where a name comes again, it gets a number.
+
+        best: the likeliest class of each image and its probability.
+        """
+        for image, values, (name, probability) in zip(images, heat, best, strict=True):
+            title = f"{shortened(name)}, {probability:.1%}\n{self.method}"
+            with whole_file(self.folder / self._free(image.file.name)) as fresh:
+                figure(image.pixels, values, title).savefig(fresh, dpi=100)
+
+    def _free(self, name: str) -> str:
+        stem, _ = os.path.splitext(name)
+        number, free = 1, stem + SUFFIX
+        while free in self._taken:
+            number += 1
+            free = f"{stem}_{number}{SUFFIX}"
+        self._taken.add(free)
+        return free
+
+
+def figure(pixels: PreparedPixels, heat: Float[np.ndarray, "rows columns"], title: str) -> Figure:
+    """The image with its heat map over it, enlarged bilinearly, from nothing (dark) to the map's largest value."""
+    height, width = pixels.shape[:2]
+    drawn = Figure(figsize=(3.6, 3.6 * height / width + 0.5), layout="constrained")
+    axes = drawn.subplots()
+    show_image(axes, pixels)
+    axes.imshow(
+        heat,
+        cmap="inferno",
+        alpha=0.55,
+        vmin=0,
+        vmax=float(heat.max()) or 1.0,
+        interpolation="bilinear",
+        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
+    )
+    axes.set_title(title, fontsize=10, color=INK, parse_math=False)
+    return drawn
