@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import models
+from common import models, weights
 from common.data.normalize import make_normalize
 from common.errors import UserError
 from common.pretrained import identify, initial
@@ -48,7 +48,7 @@ def path(tmp_path):
         ("resnet", "resnet50_modern", {}),
         ("resnet", "resnet56", {"side": 32, "classes": 10}),
         ("alexnet", "one_column", {"adaptive_pool": 6}),
-        ("vgg", "vgg11_bn", {}),
+        pytest.param("vgg", "vgg11_bn", {}, marks=pytest.mark.slow),
         ("googlenet", "googlenet_torchvision", {}),
         ("vit", "ti16", {"side": 384, "classes": 21843}),
     ],
@@ -101,9 +101,7 @@ def test_arrays_of_no_published_network_are_refused(path):
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published checkpoint")
 def test_a_file_is_imported_without_a_config_and_predicts(tmp_path):
     folder = tmp_path / "run"
-    code, output, errors = run("import", str(PUBLISHED), f"--workdir={folder}", module="common.weights")
-    assert code == 0, errors
-    assert "resnet resnet20 of cifar" in output
+    assert "resnet resnet20 of cifar" in weights.import_published(PUBLISHED, folder)
     with tarfile.open(IMAGES, "r|gz") as archive:
         image = next(member for member in archive if member.isfile())
         archive.extract(image, tmp_path, filter="data")
