@@ -1,7 +1,7 @@
 """Turns a published file of weights into a run, and a run into a file of weights.
 
     python -m common.weights import FILE [--workdir=DIR] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
-    python -m common.weights export FILE --workdir=DIR
+    python -m common.weights export FILE --workdir=DIR [--source=torchvision|timm|huggingface|google]
 
 `import` leaves a checkpoint at step 0 in DIR (default runs/NAME, NAME being the file's), which every tool with a
 --workdir takes and `common.main` trains on from. FILE may be a folder of Hugging Face's transformers. The arrays of a
@@ -10,8 +10,9 @@ data to test them on, give a config of both; then `config.data.normalize` must b
 --config.init.source names the publisher where the file's names do not (docs/weights.md).
 
 `export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
-have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). The file's
-ending chooses the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
+have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). --source
+chooses a library's names instead, and what its network does otherwise by default is said. The file's ending chooses
+the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
 
 import functools
@@ -35,6 +36,7 @@ TAKES_ARGUMENTS = True
 
 _CONFIG = launch.define_config()
 _CHECKPOINT = launch.define_checkpoint()
+_SOURCE = flags.DEFINE_string("source", "", "library whose names an exported file has; '' is the family's own files'")
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to make, or to write out", allow_override=True)
 
 
@@ -48,7 +50,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
-        print(export_file(path, folder, _CHECKPOINT.value or ""))
+        print(export_file(path, folder, _CHECKPOINT.value or "", _SOURCE.value))
         return
     from common.pretrained import sources  # a slow import, after the flags are known to be right
 
@@ -130,20 +132,25 @@ def _write_run(
             checkpoints.save(0, state, None)
 
 
-def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "") -> str:
-    """Writes the weights of the run in `folder` to a file; returns a line about it."""
+def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", library: str = "") -> str:
+    """Writes the weights of the run in `folder` to a file, under a library's names if one is given; returns lines."""
     import jax
     import numpy as np
 
-    from common.pretrained import initial, weight_files
+    from common.pretrained import initial, libraries, weight_files
     from common.run import trained
 
     weight_files.check_format(path)
     run = trained.load(folder, checkpoint)
     variables = jax.tree.map(np.asarray, run.variables)
-    arrays, names = initial.published(run.config.model.family, variables, run.classifier.module)
+    family, module, differs = run.config.model.family, run.classifier.module, ""
+    if library:
+        (arrays, differs), names = libraries.for_library(family, variables, module, library), f"{library}'s"
+    else:
+        arrays, names = initial.published(family, variables, module)
     weight_files.write(path, arrays)
-    return f"{path}: {len(arrays):,} arrays of {run.config.model.variant} at step {run.step:,}, under {names} names"
+    line = f"{path}: {len(arrays):,} arrays of {run.config.model.variant} at step {run.step:,}, under {names} names"
+    return f"{line}\nNOT THE SAME THERE: {differs}" if differs else line
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Converts VGG's variables from torchvision's and timm's names, and starts deeper nets from a trained shallow one."""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -82,6 +83,22 @@ def from_published(state: Mapping[str, np.ndarray], module: VGG, like: PyTree) -
 
 
 to_published = to_torchvision
+
+
+def to_library(variables: PyTree, module: VGG, library: str) -> dict[str, np.ndarray]:
+    """The arrays under timm's names, or under torchvision's for any other name."""
+    arrays = to_torchvision(variables, module)
+    if library != "timm":
+        return arrays
+    renamed = {}
+    for name, array in arrays.items():
+        theirs = next((new for new, old in _TIMM.items() if name.startswith(old)), None)
+        renamed[name if theirs is None else theirs + name.removeprefix(_TIMM[theirs])] = array
+    # timm's first two fully connected layers are convolutions, of the whole map (7x7 pixels) and of one pixel.
+    side = math.isqrt(arrays["classifier.0.weight"].shape[1] // (STAGE_WIDTHS[-1] * module.width))
+    for name, window in (("pre_logits.fc1.weight", side), ("pre_logits.fc2.weight", 1)):
+        renamed[name] = renamed[name].reshape(len(renamed[name]), -1, window, window)
+    return renamed
 
 
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:

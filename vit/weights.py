@@ -90,6 +90,13 @@ def to_published(variables: PyTree, module: nn.Module) -> Arrays:
     return _original(variables["params"])
 
 
+def to_library(variables: PyTree, module: nn.Module, library: str) -> Arrays:
+    """The arrays under the names of a library of PyTorch's, or of the paper's files for any other name."""
+    if library in torch_names.NAMES:
+        return torch_names.to_theirs(variables["params"], library)
+    return to_published(variables, module)
+
+
 def _original(params: PyTree) -> Arrays:
     linen = flatten(unstack_blocks(params))
     return {_rename(name, {new: old for old, new in _ORIGINAL.items()}): array for name, array in linen.items()}

@@ -7,6 +7,7 @@ particular to a family and stands in its `weights.py`, which may have
     sources, mismatch                                 see `common.pretrained.sources`
     from_published(arrays, module, like) -> variables the arrays of a published file, as variables of `module`
     to_published(variables, module) -> arrays or None the inverse; None for a network that nobody published
+    to_library(variables, module, library) -> arrays  the same under the names of a library's networks
     fitted(given, like, new_head=..., network=..., given_network=..., **options) -> (variables, changes)
 
 `like` are variables or their shapes. `fitted` turns the variables of one network into those of another, as far as the

@@ -11,7 +11,7 @@ import pytest
 from common import config as config_lib
 from common import models
 from common.errors import UserError
-from common.pretrained import initial, weight_files
+from common.pretrained import initial, libraries, weight_files
 from vit import torch_names
 
 VIT = {"hidden_size": 16, "mlp_dim": 24, "num_heads": 2, "depth": 2, "patch_size": 4, "gelu": "exact"}
@@ -109,15 +109,35 @@ def test_a_vgg_whose_dense_layers_are_timms_convolutions_is_read(tmp_path):
     changes = {"width": 1, "fc_width": 4, "image": (64, 64, 3)}  # fc6 reads a map of 2x2
     _, network = classifier("vgg", "vgg11", **changes)
     variables = random_variables(network)
-    arrays, _ = initial.published("vgg", variables, network.module)
-    for ours, theirs, side in (("classifier.0", "pre_logits.fc1", 2), ("classifier.3", "pre_logits.fc2", 1)):
-        arrays[f"{theirs}.weight"] = arrays.pop(f"{ours}.weight").reshape(4, -1, side, side)
-        arrays[f"{theirs}.bias"] = arrays.pop(f"{ours}.bias")
-    for leaf in ("weight", "bias"):
-        arrays[f"head.fc.{leaf}"] = arrays.pop(f"classifier.6.{leaf}")
+    arrays, differs = libraries.for_library("vgg", variables, network.module, "timm")
+    assert (arrays["pre_logits.fc1.weight"].shape, differs) == ((4, 8, 2, 2), "")
     weight_files.write(tmp_path / "net.npz", arrays)
     _, found, _ = loaded(tmp_path / "net.npz", "vgg", "vgg11", **changes)
     jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+
+@pytest.mark.parametrize("library", ["timm", "huggingface", "torchvision"])
+def test_a_vit_comes_back_from_a_librarys_names(tmp_path, library):
+    _, network = classifier("vit", "ti16", **VIT)
+    variables = random_variables(network)
+    arrays, differs = libraries.for_library("vit", variables, network.module, library)
+    assert differs == ""
+    weight_files.write(tmp_path / "net.npz", arrays)
+    _, found, _ = loaded(tmp_path / "net.npz", "vit", "ti16", library, **VIT)
+    jax.tree.map(np.testing.assert_array_equal, found, variables)
+
+
+def test_what_a_library_does_otherwise_is_said_and_one_without_such_networks_refused():
+    _, network = classifier("vit", "ti16", **VIT | {"gelu": "tanh"})
+    variables = random_variables(network)
+    _, differs = libraries.for_library("vit", variables, network.module, "timm")
+    assert differs == "timm's Vision Transformers compute the exact GELU"
+    _, network = classifier("resnet", "resnet50_modern", (64, 64, 3), **RESNET)
+    with pytest.raises(UserError, match="expected 'torchvision', 'timm'"):
+        libraries.for_library("resnet", random_variables(network), network.module, "google")
+    _, network = classifier("lenet", "lenet5_modern", (32, 32, 1))
+    with pytest.raises(UserError, match="cannot have"):
+        libraries.for_library("lenet", random_variables(network), network.module, "timm")
 
 
 def peer(name):
