@@ -1,6 +1,7 @@
 """Annotations are checked while tests run: shapes and types of every function's arguments and results."""
 
 import atexit
+import gc
 import inspect
 import os
 import pathlib
@@ -33,6 +34,14 @@ install_import_hook(["common", "classic", *FAMILIES], "tests.checker.check")
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(_number, signal.SIG_DFL)
+
+# JAX makes many small objects that live long: at the usual thresholds the search for cycles takes some 5% of the time.
+gc.set_threshold(100_000, 10, 10)
+
+
+def pytest_collection_finish():
+    """Leaves the modules and the tests out of every later search for cycles."""
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items):

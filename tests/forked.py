@@ -63,6 +63,7 @@ def import_libraries():
         import classic.train  # noqa: F401
 
     gc.collect()
+    gc.set_threshold(100_000, 10, 10)  # as in tests/conftest.py
     gc.freeze()  # otherwise a child spends half a second at its end on a search through all these objects
 
 

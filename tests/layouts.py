@@ -32,7 +32,7 @@ def main(root, layouts):
     fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
     like = jax.eval_shape(fresh)
     grids = {layout: mesh.make_mesh(ConfigDict({"devices": layout[0], "fsdp": layout[1]})) for layout in layouts}
-    start = fresh()
+    start = jax.jit(fresh)()
     expected = jax.device_get(start)
     wrong = []
     for saved, grid in grids.items():

@@ -1,7 +1,3 @@
-import pathlib
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,8 +6,7 @@ from flax import linen as nn
 
 from common.anatomy import layer_table
 from common.anatomy.layer_table import Row
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.runs import refused, run
 
 
 class Convolutions(nn.Module):
@@ -303,24 +298,18 @@ def test_no_line_is_longer_than_a_terminal():
     assert max(map(len, lines)) == 100
 
 
-def run_inspect(*arguments):
-    command = [sys.executable, "-m", "common.inspect", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_inspecting_lenet5_shows_the_papers_totals():
-    done = run_inspect("--config=configs/lenet5_digits.py")
-    assert done.returncode == 0, done.stderr
-    total = next(line for line in done.stdout.splitlines() if line.startswith("total"))
+    code, output, errors = run("--config=configs/lenet5_digits.py", module="common.inspect")
+    assert code == 0, errors
+    total = next(line for line in output.splitlines() if line.startswith("total"))
     # LeCun 1998, section II-B: 60,000 parameters and 340,908 connections.
     assert total.split() == ["total", "LeNet5", "10", "32", "60,000", "=", "415,680", "340,908", "="]
-    rows = [line.split() for line in done.stdout.splitlines() if line]
+    rows = [line.split() for line in output.splitlines() if line]
     fields = {row[0]: row[3] for row in rows if row[0] in ("C1", "S2", "C3", "S4", "C5")}
     assert fields == {"C1": "5", "S2": "6", "C3": "14", "S4": "16", "C5": "32"}
-    assert max(map(len, done.stdout.splitlines())) <= 100
+    assert max(map(len, output.splitlines())) <= 100
 
 
 def test_inspecting_without_a_config_is_one_line():
-    done = run_inspect()
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == ["error: --config is missing; for example --config=configs/lenet5_digits.py"]
+    line = "error: --config is missing; for example --config=configs/lenet5_digits.py"
+    assert refused(module="common.inspect") == line

@@ -65,7 +65,8 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     monkeypatch.setattr(reproduce, "all_facts", dict)
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()
-    for name, value in (("runs", str(tmp_path / "runs")), ("results", str(tmp_path / "results"))):
+    given = {"runs": str(tmp_path / "runs"), "results": str(tmp_path / "results"), "jobs": "1"}
+    for name, value in given.items():  # one run after the other: the second finds what the first has compiled
         monkeypatch.setattr(flags.FLAGS[name], "value", value)
     monkeypatch.chdir(ROOT)
     reproduce.main()

@@ -1,13 +1,11 @@
 """One device and eight simulated ones give the same losses; evaluation counts every example once."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from common.run import metrics
-from tests.runs import ROOT, environment, run
+from tests.runs import run
 
 MODERN = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", "--config.mesh.devices=0")
 SHORT = (
@@ -35,34 +33,11 @@ def test_eight_devices_learn_as_one_does(tmp_path, memory):
     assert one[-1]["examples"] == 359
 
 
-COUNT = """
-import json
-from common import models
-from common.devices import mesh
-from common.config import base
-from common.data import datasets
-from common.training.evaluate import compile_eval_step, evaluate
-from configs import lenet5_folder
-import jax, jax.numpy as jnp
-config = lenet5_folder.get_config()
-config.data.source = "digits"
-dataset = datasets.load(config.data)
-classifier = models.make_classifier(config.model, dataset.info)
-variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))
-step = compile_eval_step(classifier, config.data)
-config.mesh.devices = 0
-devices = mesh.make_mesh(config.mesh)
-tested = (evaluate(step, variables, dataset.test, size, devices) for size in (1000, 100, 7))
-print(json.dumps([{**values, "classes": counts.tolist()} for values, counts in tested]))
-"""
-
-
 def test_evaluation_counts_every_example_once_at_any_batch_size():
-    done = subprocess.run(
-        [sys.executable, "-c", COUNT], cwd=ROOT, env=environment(8), capture_output=True, text=True, timeout=240
-    )
-    assert done.returncode == 0, done.stderr
-    results = json.loads(done.stdout.strip().splitlines()[-1])
+    code, output, errors = run(module="tests.evaluated", devices=8)
+    assert code == 0, errors
+    results = json.loads(output.strip().splitlines()[-1])
+    assert len(results) == 3
     for values in results:
         assert values["examples"] == 359
         assert values["loss"] == pytest.approx(results[0]["loss"], rel=1e-4)

@@ -1,8 +1,6 @@
 """The layout of arrays: it changes no loss, and devices exchange what the model of docs/scaling.md predicts."""
 
 import json
-import subprocess
-import sys
 
 import jax
 import pytest
@@ -11,7 +9,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from benchmarks import collectives, scaling
 from common.devices import sharding
 from tests.modes import MODES, NETWORKS
-from tests.runs import ROOT, environment, run
+from tests.runs import run
 from tests.slow import rest_slow
 
 
@@ -96,19 +94,8 @@ def test_checkpoints_of_any_layout_restore_on_any_other_and_the_chosen_are_kept(
     assert found["kept"] == [3, 4, 8, 9, 10]  # the best, multiples of four, the last two
 
 
-COUNT = """
-import json
-from benchmarks import scaling
-wide = {"hidden_size": 128, "mlp_dim": 512, "depth": 4}
-print(json.dumps({fsdp: scaling.passes("vit", "nano4", 16, fsdp, **wide) for fsdp in (1, 8)}))
-"""
-
-
 def test_data_parallel_sends_the_parameters_twice_round():
-    command = [sys.executable, "-c", COUNT]
-    done = subprocess.run(command, cwd=ROOT, env=environment(8), capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    found = printed(module="tests.passes")
     assert sum(found["1"].values()) == pytest.approx(2, rel=0.05)
     assert found["8"]["all-gather"] == pytest.approx(2, rel=0.3)
 

@@ -1,5 +1,6 @@
 """GoogLeNet's facts: parameters, map sizes, multiply-adds; auxiliary classifiers; the loss."""
 
+import functools
 import math
 import types
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from common import models
-from common.anatomy import layer_table, networks
+from common.anatomy import layer_table
 from common.errors import UserError
 from common.nn.losses import cross_entropy
 from googlenet import model, paper
@@ -188,9 +189,12 @@ def test_smallest_image(variant, changes, smallest):
 
 @pytest.mark.parametrize(("side", "positions"), [(79, 5), (78, 4)])
 def test_one_pixel_less_would_not_fill_the_auxiliary_window_of_5x5(side, positions):
-    rows = networks.rows("googlenet", "googlenet", side, auxiliary=False)
+    module = _classifier("googlenet", side, 5, auxiliary=False).module
+    init = functools.partial(module.init_with_output, mutable=True, capture_intermediates=True)
+    _, variables = jax.eval_shape(init, KEY, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
     for name in model.AUXILIARY:
-        assert rows[f"inception_{name}"].output_shape[:2] == (positions, positions)
+        [maps] = variables["intermediates"][f"inception_{name}"]["__call__"]
+        assert maps.shape[1:3] == (positions, positions)
 
 
 def test_wrong_fields_are_one_line():

@@ -38,7 +38,8 @@ def images():
 def test_penalties_are_squared_distances_of_the_drawings_from_the_bitmaps(network, images):
     drawn = pictures.features(network, images).astype(np.float64)
     penalties = ((drawn[:, None] - CENTRES) ** 2).sum(-1)
-    outputs = network.classifier.module.apply(network.variables, trained.network_input(network, jnp.asarray(images)))
+    apply = jax.jit(network.classifier.module.apply)
+    outputs = apply(network.variables, trained.network_input(network, jnp.asarray(images)))
     np.testing.assert_allclose(penalties, outputs, rtol=1e-4)
 
 

@@ -1,10 +1,5 @@
 """Batch normalisation over the whole batch and over groups of it, on one device and on eight."""
 
-import os
-import pathlib
-import subprocess
-import sys
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,16 +8,14 @@ from batch_norm_reference import GROUPS, ours, reference
 
 from common.errors import UserError
 from common.nn.batch_norm import BatchNorm, group_statistics
-
-HERE = pathlib.Path(__file__).parent
+from tests.runs import run
 
 
 @pytest.fixture(scope="module")
 def on_eight_devices(tmp_path_factory):
     path = tmp_path_factory.mktemp("devices") / "results.npz"
-    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
-    environment = {**os.environ, **flags, "PYTHONPATH": str(HERE.parents[1])}
-    subprocess.run([sys.executable, str(HERE / "batch_norm_reference.py"), str(path)], env=environment, check=True)
+    code, _, errors = run(path, module="tests.nn.batch_norm_reference", devices=8)
+    assert code == 0, errors
     with np.load(path) as file:
         return dict(file)
 

@@ -18,11 +18,11 @@ from common import config as config_lib
 from common import models, train, weights
 from common.errors import UserError
 from common.pretrained import initial, weight_files
-from common.run import trained
+from common.run import trained, workdir
 from configs import vgg_digits, vit_digits
 from tests import networks
 from tests.networks import facts as info
-from tests.runs import refused, run
+from tests.runs import run
 from tests.slow import rest_slow
 from vgg import weights as vgg_weights
 from vit import weights as vit_weights
@@ -72,17 +72,13 @@ def shapes_folder(tmp_path_factory):
     return root
 
 
-def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, shapes_folder, tmp_path):
+def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, shapes_folder, tmp_path, capsys):
     start = shutil.copytree(pretrained, tmp_path / "start")
     work, data = tmp_path / "work", f"--config.data.source=folder:{shapes_folder}"
     length = ("--config.train.batch_size=8", "--config.schedule.warmup=0 steps", "--config.train.length=1 epoch")
     length = (*length, "--config.evaluate.every=1 epoch", "--config.checkpoint.every=1 epoch")
     given = (*FLAGS, data, *length, f"--config.init.checkpoint={start}")
-    line = refused(*given, f"--workdir={tmp_path / 'refused'}")
-    assert "tells 10 classes apart and the dataset has 3: set config.init.match_classes=True to keep the" in line
-    assert "or config.init.new_head=True to start with a new head" in line
-    given = (*given, "--config.init.new_head=True", f"--workdir={work}")
-    code, output, errors = run(*given)
+    code, output, errors = run(*given, "--config.init.new_head=True", f"--workdir={work}")
     assert code == 0, errors
     assert "NEW HEAD: 'head' for 3 classes starts untrained; the head for 10 classes is DROPPED" in output
     assert "position embeddings interpolated from 2x2 to 4x4 patches" in output
@@ -91,11 +87,19 @@ def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, s
     moved = np.abs(tuned["embedding/kernel"] - before["embedding/kernel"]).max()
     assert 0 < moved < 0.05
 
+    made = workdir.load_config(work)
+    made.init.new_head = False
+    with pytest.raises(UserError, match="tells 10 classes apart and the dataset has 3: set config.init") as error:
+        train.fit(made, tmp_path / "refused")
+    assert "init.match_classes=True to keep the" in str(error.value)
+    assert "or config.init.new_head=True to start with a new head" in str(error.value)
+
     shutil.rmtree(start)  # a run that goes on needs what it started from no more
-    code, output, errors = run(*given, "--config.train.length=2 epochs")
-    assert code == 0, errors
-    assert "NEW HEAD" not in output
-    assert json.loads((work / "summary.json").read_text())["resumed_from"] > 0
+    made.init.new_head, made.train.length = True, "2 epochs"
+    capsys.readouterr()
+    summary = train.fit(made, work)
+    assert "NEW HEAD" not in capsys.readouterr().out
+    assert summary["resumed_from"] > 0
 
 
 def test_everything_of_a_run_but_the_optimizer_is_taken_over(pretrained):

@@ -13,7 +13,7 @@ from common import models, weights
 from common.errors import UserError
 from common.pretrained import initial, weight_files
 from common.protocols import measure
-from common.run import trained
+from common.run import trained, workdir
 from configs import resnet_digits
 from resnet import weights as resnet_weights
 from tests.digits_run import digits_run
@@ -107,7 +107,8 @@ def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
     assert found["members"][0]["step"] == 0
     for name in ("top1_error", "cross_entropy"):
         assert found[name] == expected[name]
-    assert "there is a run in" in refused(*given, module="common.weights")
+    with pytest.raises(UserError, match="there is a run in"):
+        weights.import_file(file, workdir.load_config(copy), copy)
 
 
 def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path):

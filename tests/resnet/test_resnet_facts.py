@@ -123,7 +123,8 @@ def test_parameters_of_each_stage(variant, stages):
     ],
 )
 def test_multiply_adds(variant, expected):
-    assert multiply_adds(variant) == expected
+    # One of the scanned blocks is traced; the facts in tests/claims/test_facts.py count all blocks one by one.
+    assert multiply_adds(variant, scan="on") == expected
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common import train
+from common.errors import UserError
+from configs import lenet5_folder
 from tests.runs import refused, run, start
 
 DIGITS = ("--config=configs/alexnet_digits.py",)
@@ -29,24 +32,20 @@ def folder(tmp_path_factory):
     return root
 
 
-def options(folder):
-    """The options of a run that takes no time."""
-    changes = {
-        "train.length": "4 steps",
-        "train.batch_size": 4,
-        "evaluate.every": "2 steps",
-        "schedule.warmup": "0 steps",
-    }
-    flags = [f"--config.{name}={value}" for name, value in changes.items()]
-    return f"--config=configs/lenet5_folder.py:{folder}", *flags
+# A run that takes no time.
+SHORT = {"train.length": "4 steps", "train.batch_size": 4, "evaluate.every": "2 steps", "schedule.warmup": "0 steps"}
 
 
 def test_the_test_set_is_never_read(folder, tmp_path):
     """The same folder stops a run that reads its test images."""
-    message = refused(*options(folder), "--config.data.validation=20%", f"--workdir={tmp_path / 'run'}")
-    assert str(folder / "test") in message
+    reads = lenet5_folder.get_config(str(folder))
+    reads.update_from_flattened_dict({**SHORT, "data.validation": "20%"})
+    with pytest.raises(UserError) as error:
+        train.fit(reads, tmp_path / "run")
+    assert str(folder / "test") in str(error.value)
     code, output, errors = run(
-        *options(folder),
+        f"--config=configs/lenet5_folder.py:{folder}",
+        *(f"--config.{name}={value}" for name, value in SHORT.items()),
         "--search=schedule.learning_rate=1e-4|1e-3",
         "--sampler=grid",
         "--trials=1",
