@@ -36,7 +36,7 @@ TAKES_ARGUMENTS = True
 
 _CONFIG = launch.define_config()
 _CHECKPOINT = launch.define_checkpoint()
-_SOURCE = flags.DEFINE_string("source", "", "library whose names an exported file has; '' is the family's own files'")
+_SOURCE = flags.DEFINE_string("source", "", "library whose names an exported file has", allow_override=True)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to make, or to write out", allow_override=True)
 
 

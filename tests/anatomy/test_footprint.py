@@ -88,5 +88,5 @@ def test_resnet_152_at_batch_256_fits_a_gpu_of_40_gb_only_when_rematerialised():
         variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
         return activation_bytes(classifier, variables.pop("params"), variables, 256) / 1e9
 
-    assert 59 < gigabytes() < 60
+    assert 61 < gigabytes() < 62
     assert gigabytes(remat=True) < 20
