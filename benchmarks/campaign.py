@@ -1,7 +1,8 @@
 """Everything that is worth knowing of an accelerator, in one command: `python -m benchmarks.campaign --minutes=25`.
 
 Makes the measurements of `benchmarks/plan.py` in the order of their worth, each by a command of its own, until the time
-is up. A measurement that is cut off has kept what it had, and the same command goes on with it. Results, logs and runs
+is up. One that the time is not enough for waits until the others are made. If it is then cut off it has kept what it
+had, and the same command goes on with it. Results, logs and runs
 are written to --out, and `campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes
 every measurement with tiny networks on a CPU, to show beforehand that none is broken.
 """
@@ -73,20 +74,31 @@ def main() -> None:
 
 
 def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
-    """The measurements with their expected minutes, as a table; a line under those that the time is enough for."""
-    state, lines, total, fits = read(places.out), [], 0.0, True
+    """The measurements with their expected minutes, as a table in the order in which they will be made."""
+    state, left, lines, total = read(places.out), minutes, [], 0.0
+    waiting = [one for one in wanted if _status(state, one) != "done" and not missing(one, places)]
     for measurement in wanted:
-        said = _status(state, measurement)
-        if lack := missing(measurement, places):
-            said = f"needs {', '.join(lack)}"
-        elif said != "done":
-            total += measurement.minutes
-        if fits and total > minutes:
-            lines.append(f"---- {minutes:g} minutes end about here ----")
-            fits = False
-        lines.append(f"{measurement.name:26} {measurement.minutes:6.1f} min  {said:28} {measurement.worth}")
-    lines.append(f"{total:.0f} minutes in all; expected on one H100 or H200")
+        if measurement not in waiting:
+            lack = missing(measurement, places)
+            lines.append(_planned(measurement, "done" if not lack else f"needs {', '.join(lack)}"))
+    while waiting:
+        measurement = following(waiting, 60 * left)
+        waiting.remove(measurement)
+        whole = measurement.minutes <= left
+        said = _status(state, measurement) if whole else "begun" if left > 0 else "no time"
+        lines.append(_planned(measurement, said))
+        left, total = max(left - measurement.minutes, 0.0), total + measurement.minutes
+    lines.append(f"{total:.0f} minutes in all, of which {minutes:g} are given; expected on one H100 or H200")
     return "\n".join(lines)
+
+
+def _planned(measurement: Measurement, said: str) -> str:
+    return f"{measurement.name:30} {measurement.minutes:6.1f} min  {said:28} {measurement.worth}"
+
+
+def following(waiting: Sequence[Measurement], seconds: float) -> Measurement:
+    """The next measurement: the first that the time is enough for, or else the first of all, which will be cut off."""
+    return next((one for one in waiting if 60 * one.minutes <= seconds), waiting[0])
 
 
 def missing(measurement: Measurement, places: Places) -> list[str]:
@@ -99,24 +111,26 @@ def missing(measurement: Measurement, places: Places) -> list[str]:
 
 def run(wanted: Sequence[Measurement], places: Places, ends: float, smoke: bool) -> None:
     """Makes the measurements that are not done, one after the other, until the time `ends` (of `time.monotonic`)."""
+    state, waiting = read(places.out), []
     for measurement in wanted:
-        state = read(places.out)
-        if _status(state, measurement) == "done":
-            continue
         lack = [] if smoke else missing(measurement, places)
-        left = ends - time.monotonic()
-        if lack or left <= 0:
-            print(
-                f"{measurement.name}: left out, {'needs ' + ', '.join(lack) if lack else 'the time is up'}", flush=True
-            )
-            continue
+        if lack:
+            print(f"{measurement.name}: left out, needs {', '.join(lack)}", flush=True)
+        elif _status(state, measurement) != "done":
+            waiting.append(measurement)
+    while waiting and (left := ends - time.monotonic()) > 0:
+        measurement = waiting[0] if smoke else following(waiting, left)
+        waiting.remove(measurement)
         print(f"{measurement.name}: {measurement.worth}", flush=True)
         started = time.monotonic()
         status = _make(measurement, places, left, smoke)
         seconds = round(time.monotonic() - started, 1)
         before = state.get(measurement.name, {}).get("seconds", 0.0)
-        _write(places.out, {**state, measurement.name: {"status": status, "seconds": round(before + seconds, 1)}})
+        state[measurement.name] = {"status": status, "seconds": round(before + seconds, 1)}
+        _write(places.out, state)
         print(f"{measurement.name}: {status} after {seconds:.0f} s", flush=True)
+    for measurement in waiting:
+        print(f"{measurement.name}: left out, the time is up", flush=True)
 
 
 def command(measurement: Measurement, places: Places, smoke: bool) -> list[str]:
@@ -171,7 +185,7 @@ def table(wanted: Sequence[Measurement], state: dict[str, Any]) -> str:
     for measurement in wanted:
         seconds = state.get(measurement.name, {}).get("seconds")
         took = "" if seconds is None else f"{seconds / 60:.1f} of {measurement.minutes:.1f} min"
-        lines.append(f"{measurement.name:26} {_status(state, measurement):10} {took}".rstrip())
+        lines.append(f"{measurement.name:30} {_status(state, measurement):10} {took}".rstrip())
     return "\n".join(lines)
 
 
