@@ -1,18 +1,21 @@
 """The configs for one's own images: every family from scratch and from published weights."""
 
 import functools
+import shutil
 import types
 
 import jax
+import numpy as np
 import pytest
 
 from common import config as config_lib
-from common import models
+from common import models, train
 from common.errors import UserError
 from common.optim import factors
 from common.optim.optimizers import make_optimizer
+from common.run import trained
 from common.training.state import create_state
-from configs import finetune, folder
+from configs import finetune, folder, resnet_digits
 
 NETWORKS = [
     *("lenet:lenet5_modern", "alexnet:one_column", "vgg:vgg16", "vgg:vgg11_bn", "googlenet:googlenet_bn"),
@@ -45,3 +48,22 @@ def test_the_rates_of_a_vits_blocks_fall_towards_the_image():
 def test_an_argument_without_a_variant_is_refused():
     with pytest.raises(UserError, match="expected FAMILY:VARIANT:FOLDER"):
         finetune.get_config("resnet")
+
+
+def test_a_run_with_frozen_layers_goes_on_from_its_checkpoint(tmp_path):
+    config = resnet_digits.get_config()
+    config.model.stage_sizes, config.model.width, config.data.limit = (1,), 4, 64
+    config.optimizer.factors = ("conv1*=0", "fc*=10")
+    config.train.update({"length": "4 steps", "batch_size": 16})
+    config.schedule.warmup = "0 steps"
+    config.checkpoint.every, config.evaluate.every = "2 steps", "4 steps"
+    train.fit(config, tmp_path)
+    undisturbed = trained.load(tmp_path).variables["params"]
+    shutil.rmtree(tmp_path / "checkpoints" / "4")
+    (tmp_path / "summary.json").unlink()
+    train.fit(config, tmp_path)
+    continued = trained.load(tmp_path).variables["params"]
+    start = trained.load(tmp_path, "2").variables["params"]
+    jax.tree.map(np.testing.assert_array_equal, continued, undisturbed)
+    np.testing.assert_array_equal(start["conv1"]["kernel"], continued["conv1"]["kernel"])
+    assert not np.array_equal(start["fc"]["kernel"], continued["fc"]["kernel"])
