@@ -7,6 +7,7 @@ import itertools
 import os
 import pathlib
 import re
+import signal
 import sys
 import threading
 import time
@@ -120,6 +121,12 @@ def _unless_abandoned(unraisable: "sys.UnraisableHookArgs") -> None:
     """Ignores writes of a checkpoint that end after another has failed, which is reported, and closed their loop."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
+
+
+def end_with_pipe() -> None:
+    """Lets `| head` end this program as it ends others, without a traceback."""
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def config_name() -> str:

@@ -63,6 +63,8 @@ def main(*paths: str) -> None:
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     check_options(paths, "common.predict")
+    if not (_EMBEDDINGS.value or _EXPLAIN.value):  # which are finished without a reader
+        launch.end_with_pipe()
     folder = user_path(_WORKDIR.value)
     compilation.keep_in(folder)
     run = trained.load(folder, _CHECKPOINT.value or "")

@@ -11,7 +11,6 @@ Seeds do not reproduce bit for bit between kinds of processors; the interval ove
 
 import pathlib
 import shlex
-import signal
 import sys
 from typing import Any
 
@@ -52,8 +51,7 @@ def main() -> None:
     measured = [claims[name] for name in wanted if name in claims]
     exact = [facts[name] for name in wanted if name in facts]
     if _LIST.value:
-        if hasattr(signal, "SIGPIPE"):
-            signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # `| head` ends this program as it ends others
+        launch.end_with_pipe()
         print("\n".join([*map(_listed_fact, exact), *map(_listed, measured)]))
         return
     if _SCALE.value == "quick":
