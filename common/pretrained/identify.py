@@ -63,7 +63,7 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
     family, candidate, publisher, classes = found[0]
     config = config_lib.base(models.section(family, candidate.variant, **candidate.fields))
     config.init.checkpoint, config.init.source = str(path), publisher
-    weights = models.optional_module(family, "weights")
+    weights: Any = models.optional_module(family, "weights")
     config.data.update(getattr(weights, "PREPROCESSING", {}).get(publisher, IMAGENET))
     config.data.resize = candidate.side if candidate.side < 64 else round(candidate.side * 8 / 7)
     config.data.crop, config.data.channels = candidate.side, 3
@@ -73,7 +73,7 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
         config.data.test_split = "validation"
     info = Info(publisher, classes, names, (candidate.side, candidate.side, 3), 1, 1)
     notes = [
-        f"{family} {candidate.variant} of {publisher}",
+        f"{family} {candidate.variant} of {publisher if source != 'auto' else ' or '.join(weights.sources(arrays))}",
         f"images: {_in_words(config.data)}",
         f"classes: {classes:,}, {origin}",
     ]
