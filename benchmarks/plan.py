@@ -106,7 +106,7 @@ MEASUREMENTS = (
         ("--families=resume,attention",),
     ),
     _speed("convolutions", 2.5, "resnet:resnet50_modern,googlenet:googlenet", 256),
-    _speed("attention", 2.5, "vit:b16,vit:l16", 128),
+    _speed("attention", 2.5, "vit:b16,vit:l16", 64),
     _formulations(
         "resnet:resnet50_modern",
         1.5,
