@@ -2,7 +2,8 @@
 
 Layers have the names of the published checkpoints. With `scan`, the parameters of all blocks are stacked along a
 leading axis under the one name `encoderblock`. On CPU the blocks then run as a loop, and compile time hardly grows with
-depth; on accelerators they are repeated in the program, which is faster. Without it the blocks are encoderblock_0, encoderblock_1, ...; `blocks.py` converts between the two.
+depth; on accelerators they are repeated in the program, which is faster. Without it the blocks are encoderblock_0,
+encoderblock_1, ...; `blocks.py` converts between the two.
 """
 
 import functools
@@ -144,7 +145,7 @@ class VisionTransformer(nn.Module):
     dropout: float = 0.0  # after position embeddings and each dense layer except Q, K and V (appendix B.1)
     gelu: str = "tanh"  # the approximation that the published weights were trained with; or 'exact'
     dtype: str = "float32"  # of the computation; parameters are float32
-    scan: bool = True  # run the blocks as one loop over stacked parameters
+    scan: bool = True  # stack the blocks' parameters, for a loop where that is faster
     remat: str = "auto"  # the values that the backward pass recomputes: see `rematerialised`
     stages: tuple[int, ...] | None = None  # hybrids: blocks in each stage of the ResNet below; None: no ResNet
 
