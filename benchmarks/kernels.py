@@ -109,10 +109,14 @@ def by_kind(events: Iterable[Event]) -> dict[str, float]:
 
 
 def longest(events: Iterable[Event]) -> list[tuple[str, float]]:
-    """The kernels that take most, by operation, and their microseconds."""
+    """The kernels that take most, by operation where it is known, and their microseconds."""
     sums: collections.Counter[str] = collections.Counter()
     for event in events:
-        sums[event.get("args", {}).get("hlo_op") or event["name"][:60]] += event["dur"]
+        operation = event.get("args", {}).get("hlo_op", "")
+        # A CUDA graph hides the operations of its kernels.
+        sums[event["name"][:60] if operation.startswith("command_buffer") or not operation else operation] += event[
+            "dur"
+        ]
     return sums.most_common(LISTED)
 
 
