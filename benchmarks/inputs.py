@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.measure import Measured, device_name, record, second_half, spread
 from common import launch
 from common.errors import UserError
 
@@ -165,20 +165,11 @@ def _trained(config: "ConfigDict", workers: int) -> Measured:
 
 
 def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, Any]:
-    """The last training record of a run of twice as many updates: it is about the second half, without compilation."""
-    from common import train
-    from common.run import metrics
-
+    """The record of `updates` updates of a run with so many threads, after as many that include compilation."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.workers = workers
-        config.train.length = f"{2 * updates} steps"
-        config.train.log_every = f"{updates} steps"
-        config.evaluate.every = config.checkpoint.every = config.train.length
-        config.schedule.warmup = "0 steps"
-    with tempfile.TemporaryDirectory() as folder:
-        train.fit(config, pathlib.Path(folder))
-        return metrics.read(pathlib.Path(folder), "train")[-1]
+    return second_half(config, updates)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ Writes results/benchmark_loop*.json.
 
 import pathlib
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 
 from absl import flags
 
-from benchmarks.measure import device_name, record, spread
+from benchmarks.measure import device_name, record, second_half, spread
 from common import launch
 
 _CONFIG = launch.define_config()
@@ -31,7 +30,7 @@ def main() -> None:
     bare = _bare_step(config)
     for _ in range(_ROUNDS.value):
         bare_speeds.append(bare())
-        loop_speeds.append(_whole_loop(config))
+        loop_speeds.append(second_half(config, _STEPS.value)["images_per_second"])
     ratios = [loop / bare for loop, bare in zip(loop_speeds, bare_speeds, strict=True)]
     measured = {
         "bare compiled step, images/s": spread(bare_speeds),
@@ -84,22 +83,6 @@ def _bare_step(config) -> Callable[[], float]:
         return calls * many * size / (time.perf_counter() - started)
 
     return measure
-
-
-def _whole_loop(config) -> float:
-    """Images per second that `fit` reports for its second half (the first includes compilation)."""
-    from common import train
-    from common.run import metrics
-
-    config = config.copy_and_resolve_references()
-    with config.unlocked():
-        config.train.length = f"{2 * _STEPS.value} steps"
-        config.train.log_every = f"{_STEPS.value} steps"
-        config.evaluate.every = config.checkpoint.every = config.train.length
-        config.schedule.warmup = "0 steps"
-    with tempfile.TemporaryDirectory() as folder:
-        train.fit(config, pathlib.Path(folder))
-        return metrics.read(pathlib.Path(folder), "train")[-1]["images_per_second"]
 
 
 if __name__ == "__main__":

@@ -3,7 +3,11 @@
 import datetime
 import pathlib
 import statistics
-from typing import Any
+import tempfile
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowest and highest value
 
@@ -11,6 +15,22 @@ Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowe
 def spread(values: list[float]) -> dict[str, float]:
     """The median, lowest and highest of repeated measurements."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
+
+
+def second_half(config: "ConfigDict", updates: int) -> dict[str, Any]:
+    """The training record of `updates` updates of a run, after as many that include compilation; no warm-up."""
+    from common import train  # slow imports
+    from common.run import metrics
+
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.train.length = f"{2 * updates} steps"
+        config.train.log_every = f"{updates} steps"
+        config.evaluate.every = config.checkpoint.every = config.train.length
+        config.schedule.warmup = "0 steps"
+    with tempfile.TemporaryDirectory() as folder:
+        train.fit(config, pathlib.Path(folder))
+        return metrics.read(pathlib.Path(folder), "train")[-1]
 
 
 def device_name() -> str:
