@@ -71,6 +71,8 @@ def test_an_unknown_measurement_is_refused_with_the_nearest():
 @pytest.mark.slow  # every command of the campaign, with tiny networks
 @pytest.mark.timeout(1200)
 def test_every_measurement_runs_at_the_smoke_scale(tmp_path):
-    code, output, errors = run("--scale=smoke", "--minutes=18", f"--out={tmp_path}", module="benchmarks.campaign")
+    code, output, errors = run(
+        "--scale=smoke", "--minutes=18", f"--out={tmp_path}", module="benchmarks.campaign", timeout=1150
+    )
     assert code == 0, errors
     assert set(status(Places(tmp_path, "", "")).values()) == {"done"}, output
