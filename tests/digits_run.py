@@ -16,9 +16,9 @@ def digits_run() -> pathlib.Path:
     config = lenet5_mnist_modern.get_config()
     config.data.source = "digits"
     config.data.resize = 28
-    config.data.limit = 600
+    config.data.limit = 300
     config.data.holdout = 0.1
-    config.train.batch_size = 32
+    config.train.batch_size = 16
     config.train.length = "2 epochs"
     config.schedule.warmup = "0 steps"
     config.augment.probability = 0.0

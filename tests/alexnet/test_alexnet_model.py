@@ -85,6 +85,7 @@ def test_the_columns_meet_in_conv3_only(narrow):
     module, variables, images = narrow
     module = module.clone(lrn=False)  # it mixes maps near the border between the columns
 
+    @jax.jit
     def maps(variables):
         _, state = module.apply(variables, images, capture_intermediates=True, mutable="intermediates")
         return {name: values["__call__"][0] for name, values in state["intermediates"].items() if name != "__call__"}

@@ -48,7 +48,8 @@ def test_unknown_claims_get_the_nearest():
 
 def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, capsys):
     experiment = claims.Experiment(
-        "configs/lenet5_folder.py", {"data.source": "digits", "train.length": "40 steps", "schedule.warmup": "0 steps"}
+        "configs/lenet5_folder.py",
+        {"data.source": "digits", "train.length": "40 steps", "train.batch_size": 8, "schedule.warmup": "0 steps"},
     )
     claim = claims.Claim(
         figure=curves.error_curves,

@@ -16,7 +16,10 @@ from lecture import identities
 from tests.runs import ROOT
 
 # The networks' own tests count the same layers.
-LONG = {"vit-sequence-length", "resnet-shortcuts-are-free", "resnet-t6-parameters", "vgg-depth-of-networks"}
+LONG = {
+    *("vit-sequence-length", "resnet-shortcuts-are-free", "resnet-t6-parameters", "vgg-depth-of-networks"),
+    *("googlenet-table1-ops", "vit-t6-exaflops", "resnet-t1-50", "resnet-t1-101", "resnet-t1-152", "vgg-dense-layers"),
+}
 
 
 def number(value, expected, tolerance=0.0):

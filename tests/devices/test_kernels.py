@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from common.devices import compilation, kernels
+from tests.slow import rest_slow
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_cudnn_attention_needs_a_recent_gpu_16_bit_types_and_small_heads(
     assert has_cudnn_attention(dtype, head_size) is expected
 
 
-@pytest.mark.parametrize("tokens", [5, 6])
+@pytest.mark.parametrize("tokens", rest_slow([5, 6]))
 def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens):
     query, key, value = jax.random.normal(jax.random.key(0), (3, 2, tokens, 2, 8))
 

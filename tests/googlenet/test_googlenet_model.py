@@ -14,6 +14,7 @@ from common.anatomy import layer_table
 from common.errors import UserError
 from common.nn.losses import cross_entropy
 from googlenet import model, paper
+from tests.slow import marked
 
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
 IMAGENET = (224, 224, 3)
@@ -50,7 +51,7 @@ def small():
     ("variant", "changes", "main", "with_auxiliary"),
     [
         ("googlenet", {}, 6_998_552, 13_378_280),
-        ("googlenet_bn", {}, 7_005_832, 13_385_816),
+        marked(("googlenet_bn", {}, 7_005_832, 13_385_816)),
         ("googlenet_torchvision", {}, 6_624_904, 13_004_888),
     ],
 )
@@ -92,11 +93,10 @@ def test_maps_of_the_auxiliary_classifiers():
 
 def test_inference_does_not_depend_on_the_auxiliary_classifiers(small):
     module, variables, images, _ = small
-    apply = jax.jit(module.apply)
     main = {name: tree for name, tree in variables["params"].items() if not name.startswith("aux")}
-    outputs = apply({"params": main}, images)  # without their parameters
+    outputs = jax.eval_shape(module.apply, {"params": main}, images)  # there is nothing that they could depend on
     assert outputs.auxiliary == ()
-    np.testing.assert_array_equal(apply(variables, images).logits, outputs.logits)
+    assert outputs.logits.shape == (3, 5)
     without = jax.eval_shape(module.clone(auxiliary=False).init, KEY, images)["params"]
     assert jax.tree.structure(without) == jax.tree.structure(main)
 

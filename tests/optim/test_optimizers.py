@@ -127,9 +127,9 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
 
 def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):
     config = lenet5_mnist_modern.get_config()
-    config.data.update(source="digits", resize=28, limit=16, pad=2, holdout=0.05)
+    config.data.update(source="digits", resize=28, limit=4, pad=2, holdout=0.05)
     config.mesh.devices = 1
-    config.train.update(batch_size=32, length="6 steps", log_every="1 step")
+    config.train.update(batch_size=8, length="6 steps", log_every="1 step")
     config.evaluate.every, config.checkpoint.every = "1 step", "6 steps"
     # So slow that no test error changes: the first is the best one, and each later one does not improve on it.
     config.schedule.update(name="plateau", learning_rate=1e-9, warmup="20 epochs", patience=1)

@@ -70,7 +70,7 @@ def test_plain_nets_have_the_parameters_of_option_a(depth):
     assert parameters(f"plain{depth}") == parameters(f"resnet{depth}") == IMAGENET[depth][0]
 
 
-@pytest.mark.parametrize(("depth", "n"), CIFAR.items())
+@pytest.mark.parametrize(("depth", "n"), rest_slow(CIFAR.items(), quick=1))
 def test_cifar_parameters(depth, n):
     assert parameters(f"resnet{depth}") == 97_216 * n - 21_926
     assert parameters(f"resnet{depth}", shortcut="B", scan="on") == 97_216 * n - 21_926 + 2_752
@@ -79,7 +79,7 @@ def test_cifar_parameters(depth, n):
         assert parameters(f"plain{depth}") == 97_216 * n - 21_926
 
 
-@pytest.mark.parametrize("scan", ["auto", "on", "off"])
+@pytest.mark.parametrize("scan", rest_slow(["auto", "on", "off"]))
 def test_any_n_and_any_layout_have_the_same_parameters(scan):
     assert parameters("resnet20", stage_sizes=(12, 12, 12), scan=scan) == 97_216 * 12 - 21_926
 
@@ -99,29 +99,29 @@ def test_parameters_of_each_stage(variant, stages):
     assert tuple(counted) == stages
 
 
-@pytest.mark.parametrize(
-    ("variant", "expected"),
-    [
-        ("resnet18_modern", 1_814_073_344),
-        ("resnet34_modern", 3_663_761_408),
-        ("resnet50", 3_857_973_248),
-        ("resnet50_modern", 4_089_184_256),
-        ("resnet101", 7_570_194_432),
-        ("resnet101_modern", 7_801_405_440),
-        ("resnet152", 11_282_415_616),
-        ("resnet152_modern", 11_513_626_624),
-        ("resnet18", 1_794_805_760),
-        ("plain18", 1_794_805_760),
-        ("plain34", 3_644_493_824),
-        ("resnet20", 40_551_040),
-        ("resnet32", 68_862_592),
-        ("resnet44", 97_174_144),
-        ("resnet56", 125_485_696),
-        ("plain56", 125_485_696),
-        ("resnet110", 252_887_680),
-        ("resnet1202", 2_829_238_912),
-    ],
-)
+MULTIPLY_ADDS = {
+    "resnet50": 3_857_973_248,
+    "resnet152_modern": 11_513_626_624,
+    "plain34": 3_644_493_824,
+    "resnet20": 40_551_040,
+    "resnet1202": 2_829_238_912,
+    "resnet18_modern": 1_814_073_344,
+    "resnet34_modern": 3_663_761_408,
+    "resnet50_modern": 4_089_184_256,
+    "resnet101": 7_570_194_432,
+    "resnet101_modern": 7_801_405_440,
+    "resnet152": 11_282_415_616,
+    "resnet18": 1_794_805_760,
+    "plain18": 1_794_805_760,
+    "resnet32": 68_862_592,
+    "resnet44": 97_174_144,
+    "resnet56": 125_485_696,
+    "plain56": 125_485_696,
+    "resnet110": 252_887_680,
+}
+
+
+@pytest.mark.parametrize(("variant", "expected"), rest_slow(MULTIPLY_ADDS.items(), quick=5))
 def test_multiply_adds(variant, expected):
     # One of the scanned blocks is traced; the facts in tests/claims/test_facts.py count all blocks one by one.
     assert multiply_adds(variant, scan="on") == expected
@@ -166,7 +166,7 @@ def test_option_c_adds_thirteen_projections_to_the_three_of_option_b():
     assert count == {"B": 3, "C": 16}
 
 
-@pytest.mark.parametrize("variant", paper.LAYERS)
+@pytest.mark.parametrize("variant", rest_slow(paper.LAYERS, quick=4))
 def test_output_sizes_in_the_papers_tables(variant):
     outputs = output_shapes(module_of(variant))
     for name, facts in paper.LAYERS[variant].items():

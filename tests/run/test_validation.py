@@ -17,7 +17,8 @@ from tests.digits_run import digits_run
 def config(**changes):
     result = workdir.load_config(digits_run())
     result.data.validation, result.evaluate.train_set = "10%", False
-    result.train.length, result.evaluate.every, result.checkpoint.every = "60 steps", "10 steps", "30 steps"
+    result.train.batch_size = 8
+    result.train.length, result.evaluate.every, result.checkpoint.every = "40 steps", "10 steps", "20 steps"
     result.update_from_flattened_dict(changes)
     return result
 
@@ -34,9 +35,9 @@ def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch,
     result = train.fit(validated, tmp_path)
     info = workdir.load_info(tmp_path)
     assert info.validation_size > 0
-    assert read == [info.validation_size] * 6 + [info.test_size]
+    assert read == [info.validation_size] * 4 + [info.test_size]
     validation, test = metrics.read(tmp_path, "validation"), metrics.read(tmp_path, "test")
-    assert [record["step"] for record in validation] == [10, 20, 30, 40, 50, 60]
+    assert [record["step"] for record in validation] == [10, 20, 30, 40]
     lowest = min(record["error"] for record in validation)
     assert result["best_validation"]["error"] == lowest
     assert len(test) == 1
@@ -109,9 +110,9 @@ def test_without_a_validation_set_the_last_checkpoint_is_tested(tmp_path):
     plain = config(**{"data.validation": ""})
     result = train.fit(plain, tmp_path)
     assert "best_validation" not in result
-    assert trained.load(tmp_path).step == 60
+    assert trained.load(tmp_path).step == 40
     assert trained.load(tmp_path, "best").step == result["best_test"]["step"]
-    assert trained.load(tmp_path, "60").step == 60
+    assert trained.load(tmp_path, "40").step == 40
     (tmp_path / workdir.SUMMARY).unlink()  # as if the run had stopped before it wrote that
     assert train.fit(plain, tmp_path)["class_errors"] == result["class_errors"]
 

@@ -12,6 +12,7 @@ from common import models
 from common.anatomy import layer_table
 from common.errors import UserError
 from tests.pools import pool_as_a_row
+from tests.slow import rest_slow
 from vgg import model, paper, weights
 
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
@@ -40,14 +41,17 @@ def _variables(module, size):
 
 @pytest.mark.parametrize(
     ("variant", "parameters", "normalised", "multiply_adds", "convolutions", "activations"),
-    [
-        ("vgg11", 132_863_336, 132_868_840, 7_609_090_048, 8, 7_426_048),
-        ("vgg11_lrn", 132_863_336, 132_868_840, 7_609_090_048, 8, 7_426_048),
-        ("vgg13", 133_047_848, 133_053_736, 11_308_466_176, 10, 12_242_944),
-        ("vgg16_c", 133_638_952, 133_647_400, 11_770_888_192, 13, None),
-        ("vgg16", 138_357_544, 138_365_992, 15_470_264_320, 13, 13_547_520),
-        ("vgg19", 143_667_240, 143_678_248, 19_632_062_464, 16, 14_852_096),
-    ],
+    rest_slow(
+        [
+            ("vgg11", 132_863_336, 132_868_840, 7_609_090_048, 8, 7_426_048),
+            ("vgg19", 143_667_240, 143_678_248, 19_632_062_464, 16, 14_852_096),
+            ("vgg16_c", 133_638_952, 133_647_400, 11_770_888_192, 13, None),
+            ("vgg11_lrn", 132_863_336, 132_868_840, 7_609_090_048, 8, 7_426_048),
+            ("vgg13", 133_047_848, 133_053_736, 11_308_466_176, 10, 12_242_944),
+            ("vgg16", 138_357_544, 138_365_992, 15_470_264_320, 13, 13_547_520),
+        ],
+        quick=3,
+    ),
 )
 def test_every_layer_and_the_totals(variant, parameters, normalised, multiply_adds, convolutions, activations):
     rows = _rows(_module(variant))
@@ -79,7 +83,9 @@ def test_receptive_fields_of_d(monkeypatch):
     assert [row.receptive_field for row in rows if row.type == "Pool"] == [6, 16, 44, 100, 212]
 
 
-@pytest.mark.parametrize(("variant", "field"), [("vgg11", 150), ("vgg13", 156), ("vgg16_c", 156), ("vgg19", 268)])
+@pytest.mark.parametrize(
+    ("variant", "field"), rest_slow([("vgg16_c", 156), ("vgg11", 150), ("vgg13", 156), ("vgg19", 268)])
+)
 def test_receptive_fields_of_pool5(monkeypatch, variant, field):
     monkeypatch.setattr(model, "max_pool", pool_as_a_row)
     rows = _rows(_module(variant, 480, **NARROW), 480)
@@ -162,7 +168,7 @@ def test_he_initialisation_counts_outputs():
     assert float(jnp.std(params["fc6"]["kernel"])) == pytest.approx(0.01, rel=0.02)
 
 
-@pytest.mark.parametrize("variant", ["vgg13", "vgg16_c", "vgg16", "vgg19"])
+@pytest.mark.parametrize("variant", rest_slow(["vgg13", "vgg16_c", "vgg16", "vgg19"]))
 def test_a_deeper_net_starts_from_a_trained_a(variant):
     trained = _variables(_module("vgg11", 32, 5, **NARROW), 32)["params"]
     fresh = jax.tree.map(jnp.zeros_like, _variables(_module(variant, 32, 5, **NARROW), 32)["params"])

@@ -9,6 +9,7 @@ import pytest
 
 from common import models
 from common.anatomy import layer_table
+from tests.slow import rest_slow
 from vit import paper
 
 
@@ -25,18 +26,18 @@ def parameters(variant, size=224, **changes):
 
 # Parameters at 224 pixels and 1000 classes; without class token; at 384 (H/14: 518) pixels; with 10 classes.
 TOTALS = {
+    "b16": (86_567_656, 86_566_120, 86_859_496, 85_806_346),
     "ti16": (5_717_416, 5_717_032, 5_790_376, 5_526_346),
     "s32": (22_878_952, 22_878_184, 22_915_432, 22_497_802),
     "s16": (22_050_664, 22_049_896, 22_196_584, 21_669_514),
     "b32": (88_224_232, 88_222_696, 88_297_192, 87_462_922),
-    "b16": (86_567_656, 86_566_120, 86_859_496, 85_806_346),
     "l32": (306_535_400, 306_533_352, 306_632_680, 305_520_650),
     "l16": (304_326_632, 304_324_584, 304_715_752, 303_311_882),
     "h14": (632_045_800, 632_043_240, 633_470_440, 630_777_610),
 }
 
 
-@pytest.mark.parametrize("variant", TOTALS)
+@pytest.mark.parametrize("variant", rest_slow(TOTALS, quick=2))
 def test_parameters(variant):
     larger = 518 if variant == "h14" else 384
     assert (
@@ -47,16 +48,16 @@ def test_parameters(variant):
     ) == TOTALS[variant]
 
 
-@pytest.mark.parametrize(
-    ("variant", "expected"),
-    [
-        ("r_ti16", 6_337_704),
-        ("r26_s32", 36_431_912),
-        ("r26_b32", 101_383_976),
-        ("r50_b16", 98_659_112),
-        ("r50_l32", 328_994_856),
-    ],
-)
+HYBRIDS = {
+    "r50_b16": 98_659_112,
+    "r_ti16": 6_337_704,
+    "r26_s32": 36_431_912,
+    "r26_b32": 101_383_976,
+    "r50_l32": 328_994_856,
+}
+
+
+@pytest.mark.parametrize(("variant", "expected"), rest_slow(HYBRIDS.items(), quick=2))
 def test_parameters_of_hybrids(variant, expected):
     assert parameters(variant) == expected
 
@@ -91,7 +92,7 @@ def multiply_adds(variant, size):
     return sum(layer_table.multiply_adds(module.apply, variables, images).values())
 
 
-@pytest.mark.parametrize("variant", WORK)
+@pytest.mark.parametrize("variant", rest_slow(WORK, quick=2))
 def test_multiply_adds(variant):
     assert tuple(round(multiply_adds(variant, size) / 1e9, 4) for size in (224, 384)) == WORK[variant]
 
@@ -100,22 +101,22 @@ def test_multiply_adds_of_the_largest():
     assert round(multiply_adds("h14", 224) / 1e9, 4) == 167.2951
 
 
-@pytest.mark.parametrize(
-    ("variant", "size", "tokens"),
-    [
-        ("b16", 224, 197),
-        ("b16", 384, 577),
-        ("l16", 512, 1025),
-        ("b32", 224, 50),
-        ("b32", 384, 145),
-        ("h14", 224, 257),
-        ("h14", 518, 1370),
-        ("r_ti16", 224, 50),
-        ("r26_s32", 224, 50),
-        ("r50_b16", 224, 197),
-        ("r50_l32", 384, 145),
-    ],
-)
+TOKENS = [
+    ("b16", 384, 577),
+    ("h14", 518, 1370),
+    ("r_ti16", 224, 50),
+    ("b16", 224, 197),
+    ("l16", 512, 1025),
+    ("b32", 224, 50),
+    ("b32", 384, 145),
+    ("h14", 224, 257),
+    ("r26_s32", 224, 50),
+    ("r50_b16", 224, 197),
+    ("r50_l32", 384, 145),
+]
+
+
+@pytest.mark.parametrize(("variant", "size", "tokens"), rest_slow(TOKENS, quick=3))
 def test_numbers_of_tokens(variant, size, tokens):
     module = network(variant, size)
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
