@@ -37,10 +37,6 @@ from benchmarks.references import (
 from common import launch
 from common.errors import unknown
 
-_FAMILIES = flags.DEFINE_list("families", [], "families of networks, 'attention' or 'resume' to check; default: all")
-_OUT = flags.DEFINE_string("out", "results", "folder of the result")
-_ANEW = flags.DEFINE_bool("anew", False, "measure again what the result has already")
-
 # The limit is this many times the distance that roundings cause on CPU, since networks amplify these differently. It is
 # at least `LEAST`: of float32, a hundred times that of sums in another order, which still shows TF32 (1e-3); of
 # bfloat16, five roundings. It is at most `MOST`, so that a gradient of float32 that is one per cent too long is seen.
@@ -70,11 +66,18 @@ Lines = dict[str, Line]  # name of a quantity -> its line
 TOKENS = (197, 196, 64, 50)  # of the attention check
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_list("families", [], "families of networks, 'attention' or 'resume' to check; default: all")
+    flags.DEFINE_string("out", "results", "folder of the result")
+    flags.DEFINE_bool("anew", False, "measure again what the result has already")
+
+
 def main() -> None:
     """Makes the checks that the flags name and the result lacks."""
-    chosen = _chosen(_FAMILIES.value)
+    chosen = _chosen(flags.FLAGS.families)
     path, device = _result()
-    done = {} if _ANEW.value else _read(path)
+    done = {} if flags.FLAGS.anew else _read(path)
     missing = [name for name in chosen if not any(line.startswith(f"{name}: ") for line in done)]
     with references([NETWORKS[name] for name in missing if name in NETWORKS]) as wanted:
         for name in missing:
@@ -188,7 +191,7 @@ def _result() -> tuple[pathlib.Path, str]:
     from common.run import workdir
 
     device = workdir.environment()["devices"].rpartition(" x ")[2]
-    return pathlib.Path(_OUT.value) / f"benchmark_agreement_{device.replace(' ', '_')}.json", device
+    return pathlib.Path(flags.FLAGS.out) / f"benchmark_agreement_{device.replace(' ', '_')}.json", device
 
 
 def _read(path: pathlib.Path) -> Lines:
@@ -209,4 +212,5 @@ def _write(path: pathlib.Path, device: str, lines: Lines) -> None:
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

@@ -35,11 +35,6 @@ from benchmarks.measure import record, spread
 from common import launch
 from common.errors import UserError
 
-_EVERY = flags.DEFINE_integer("every", 1, "try every N-th damage only", lower_bound=1)
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the bits that flip")
-_FOLDER = flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on")
-_OUT = flags.DEFINE_string("out", "results/benchmark_damages.json", "file of the result", allow_override=True)
-
 Damage = Callable[[pathlib.Path, np.random.Generator], None]
 STEPS, LONGER = (2, 4), 6  # updates after which the run was saved, and after which it is trained no more
 SAVED, ONE_LINE = "a state that was saved", "one line"
@@ -260,18 +255,26 @@ def _train(folder: pathlib.Path, steps: int) -> None:
     train.fit(_config(steps), folder)
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("every", 1, "try every N-th damage only", lower_bound=1)
+    flags.DEFINE_integer("seed", 0, "seed of the bits that flip")
+    flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on")
+    flags.DEFINE_string("out", "results/benchmark_damages.json", "file of the result")
+
+
 def main() -> None:
     """Counts how evaluation and training end after each damage."""
     import jax
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="damages-") as fresh:
-        root = pathlib.Path(_FOLDER.value or fresh).absolute()
+        root = pathlib.Path(flags.FLAGS.folder or fresh).absolute()
         root.mkdir(parents=True, exist_ok=True)
         # Every start of training traces its programs again; none is compiled twice.
         jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        outcomes = campaign(root, _EVERY.value, _SEED.value)
+        outcomes = campaign(root, flags.FLAGS.every, flags.FLAGS.seed)
     bad = [f"{one.damage}, {one.use}: {one.end}: {one.detail}" for one in outcomes if one.end in BAD]
     print("\n".join(bad))
     counts = collections.Counter(f"{one.use}: {one.end}" for one in outcomes)
@@ -279,9 +282,10 @@ def main() -> None:
     measured = {name: spread([float(count)]) for name, count in sorted(counts.items())}
     for name in (f"{use}: {end}" for use in ("evaluated", "trained on") for end in BAD):
         measured.setdefault(name, spread([0.0]))
-    command = f"python -m benchmarks.damages --every={_EVERY.value} --seed={_SEED.value}"
-    record(pathlib.Path(_OUT.value), "damages of a workdir", measured, command, bad=bad)
+    command = f"python -m benchmarks.damages --every={flags.FLAGS.every} --seed={flags.FLAGS.seed}"
+    record(pathlib.Path(flags.FLAGS.out), "damages of a workdir", measured, command, bad=bad)
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

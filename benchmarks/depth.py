@@ -18,9 +18,6 @@ from benchmarks import networks
 from benchmarks.measure import record, spread
 from common import launch
 
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each network", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "results/benchmark_depth.json", "file of the result")
-
 # Family, deep variant, shallow variant, changed fields, side of the images.
 PAIRS = [
     ("resnet", "resnet1202", "resnet110", {"scan": "on"}, 32),
@@ -29,6 +26,12 @@ PAIRS = [
 ]
 # Family, variant, batch; values of `remat` that keep everything, and only each block's input.
 FOOTPRINTS = [("resnet", "resnet152", 256, (False, True)), ("vit", "b16", 256, ("none", "blocks"))]
+
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("rounds", 3, "measurements of each network", lower_bound=1)
+    flags.DEFINE_string("out", "results/benchmark_depth.json", "file of the result")
 
 
 def main() -> None:
@@ -40,12 +43,12 @@ def main() -> None:
         for remat, what in zip(remats, ("everything kept", "rematerialised"), strict=True):
             name = f"{variant}, batch {batch_size} at 224, {what}"
             measured[f"{name}: activations, GB"] = spread([_footprint(family, variant, batch_size, remat) / 1e9])
-    record(pathlib.Path(_OUT.value), "depth", measured, "python -m benchmarks.depth")
+    record(pathlib.Path(flags.FLAGS.out), "depth", measured, "python -m benchmarks.depth")
 
 
 def _compile_times(family: str, deep: str, shallow: str, fields: dict[str, Any], size: int) -> dict[str, Any]:
     seconds = {deep: [], shallow: []}
-    for _ in range(_ROUNDS.value):
+    for _ in range(flags.FLAGS.rounds):
         for variant, found in seconds.items():
             found.append(compile_seconds(family, variant, fields, size))
             print(f"{variant} compiles in {found[-1]:.1f} CPU-seconds", flush=True)
@@ -88,4 +91,5 @@ def _footprint(family: str, variant: str, batch_size: int, remat: bool | str) ->
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

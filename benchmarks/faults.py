@@ -35,13 +35,6 @@ from benchmarks.fault_counts import PHASES, Fault, Outcome, earlier, keep, missi
 from benchmarks.measure import record
 from common import launch
 
-_KILLS = flags.DEFINE_integer("kills", 200, "least number of faults", lower_bound=1)
-_EACH = flags.DEFINE_integer("each", 20, "least number of faults in each phase, with each number of processes")
-_SIZES = flags.DEFINE_list("processes", ["1", "2"], "numbers of processes in a group, taken in turn")
-_SEED = flags.DEFINE_integer("seed", 0, "seed of the phases, moments and signals")
-_FOLDER = flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on; '' is a new one")
-_OUT = flags.DEFINE_string("out", "results/benchmark_faults.json", "file of the result", allow_override=True)
-
 STEPS, FAULTS_PER_RUN, PATIENCE = 200, 10, 90.0
 POLL_SECONDS = 0.002
 LONGEST_DELAY = {"start": 4.0, "restore": 0.3, "train": 0.05, "evaluate": 0.05, "save": 0.03}  # seconds in a phase
@@ -224,15 +217,16 @@ def campaign(root: pathlib.Path, sizes: Sequence[int], out: pathlib.Path) -> Non
     outcomes = earlier(root / "runs.jsonl")
     for size in sizes:
         undisturbed(root / f"calm{size}", size, root / "compiled")
-    command = f"python -m benchmarks.faults --each={_EACH.value} --kills={_KILLS.value} --seed={_SEED.value}"
+    given = flags.FLAGS
+    command = f"python -m benchmarks.faults --each={given.each} --kills={given.kills} --seed={given.seed}"
     while True:
-        short = missing(outcomes, sizes, _EACH.value)
+        short = missing(outcomes, sizes, flags.FLAGS.each)
         # The number of processes that lacks most comes first; in turn, where none lacks any.
         size = max(sizes, key=lambda size: (sum(max(0, n) for n in short[size].values()), -_runs(outcomes, size)))
-        enough = sum(len(run.faults) for run in outcomes) >= _KILLS.value
+        enough = sum(len(run.faults) for run in outcomes) >= flags.FLAGS.kills
         if enough and all(count <= 0 for counts in short.values() for count in counts.values()):
             break
-        found = one_run(root, len(outcomes), size, short[size], _SEED.value)
+        found = one_run(root, len(outcomes), size, short[size], flags.FLAGS.seed)
         outcomes.append(found)
         keep(root / "runs.jsonl", found)
         record(out, "faults", summarised(outcomes), command)
@@ -243,13 +237,24 @@ def _runs(outcomes: Sequence[Outcome], size: int) -> int:
     return sum(run.processes == size for run in outcomes)
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("kills", 200, "least number of faults", lower_bound=1)
+    flags.DEFINE_integer("each", 20, "least number of faults in each phase, with each number of processes")
+    flags.DEFINE_list("processes", ["1", "2"], "numbers of processes in a group, taken in turn")
+    flags.DEFINE_integer("seed", 0, "seed of the phases, moments and signals")
+    flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on; '' is a new one")
+    flags.DEFINE_string("out", "results/benchmark_faults.json", "file of the result")
+
+
 def main() -> None:
     """Runs the campaign in its folder."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sizes = [int(size) for size in _SIZES.value]
+    sizes = [int(size) for size in flags.FLAGS.processes]
     with tempfile.TemporaryDirectory(prefix="faults-") as fresh:
-        campaign(pathlib.Path(_FOLDER.value or fresh).absolute(), sizes, pathlib.Path(_OUT.value))
+        campaign(pathlib.Path(flags.FLAGS.folder or fresh).absolute(), sizes, pathlib.Path(flags.FLAGS.out))
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

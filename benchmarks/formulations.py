@@ -15,26 +15,29 @@ from benchmarks.race import Entry
 from common import launch
 from common.errors import UserError, unknown
 
-_MODEL = flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
-_CANDIDATES = flags.DEFINE_list("candidates", [], "formulations to try, of benchmarks/candidates.py; default: all")
-_BATCH = flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
-_SIZE = flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
-_DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "precision of the computation")
-_CALLS = flags.DEFINE_list("per_call", ["1"], "updates in a compiled call; the candidates are timed with the first")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each formulation", lower_bound=2)
-_SECONDS = flags.DEFINE_float("seconds", 0.5, "least time that a measurement takes", lower_bound=0.0)
-_OUT = flags.DEFINE_string("out", "results", "folder of the results")
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
+    flags.DEFINE_list("candidates", [], "formulations to try, of benchmarks/candidates.py; default: all")
+    flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
+    flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
+    flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "precision of the computation")
+    flags.DEFINE_list("per_call", ["1"], "updates in a compiled call; the candidates are timed with the first")
+    flags.DEFINE_integer("rounds", 5, "measurements of each formulation", lower_bound=2)
+    flags.DEFINE_float("seconds", 0.5, "least time that a measurement takes", lower_bound=0.0)
+    flags.DEFINE_string("out", "results", "folder of the results")
 
 
 def main() -> None:
     """Times the candidates that the flags name."""
-    if not _MODEL.value:
+    if not flags.FLAGS.model:
         raise UserError("--model is empty; for example --model=resnet:resnet50_modern")
-    names = _CANDIDATES.value or list(candidates.CANDIDATES)
+    names = flags.FLAGS.candidates or list(candidates.CANDIDATES)
     for name in names:
         if name not in candidates.CANDIDATES:
             raise unknown("candidate", name, candidates.CANDIDATES)
-    specs = [_spec(text) for text in _CALLS.value]
+    specs = [_spec(text) for text in flags.FLAGS.per_call]
     module_of(specs[0])
     entries = {"as it is": Entry("ours", specs[0])}
     entries |= {name.replace("_", " "): Entry("ours", specs[0], name) for name in names}
@@ -45,8 +48,8 @@ def main() -> None:
             raise UserError(failed["as it is"])
         running = {name: racer for name, racer in racers.items() if name not in failed}
         # Whole calls of each.
-        count = max(race.enough_updates(racers["as it is"], _SECONDS.value), *(spec.per_call for spec in specs))
-        rounds = race.take_turns(running, count, _ROUNDS.value)
+        count = max(race.enough_updates(racers["as it is"], flags.FLAGS.seconds), *(spec.per_call for spec in specs))
+        rounds = race.take_turns(running, count, flags.FLAGS.rounds)
         memory = {name: racer.peak_memory() for name, racer in running.items()}
     spec = specs[0]
     found = {"as it is, milliseconds an update": spread([1e3 * seconds["as it is"] / count for seconds in rounds])}
@@ -55,19 +58,20 @@ def main() -> None:
             found[f"speed with {name}"] = spread([seconds["as it is"] / seconds[name] for seconds in rounds])
             found[f"memory with {name}"] = spread([memory[name] / memory["as it is"]])
     options = [f"--model={spec.family}:{spec.variant}", f"--batch_size={spec.batch_size}"]
-    options += [f"--image_size={spec.image_size}", f"--dtype={spec.dtype}", f"--per_call={','.join(_CALLS.value)}"]
-    options += [f"--candidates={','.join(names)}"]
+    options += [f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
+    options += [f"--per_call={','.join(flags.FLAGS.per_call)}", f"--candidates={','.join(names)}"]
     file = f"benchmark_formulations_{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}.json"
     command = " ".join(["python -m benchmarks.formulations", *options])
-    record(pathlib.Path(_OUT.value) / file, f"formulations, {spec.name}", found, command, failed=failed)
+    record(pathlib.Path(flags.FLAGS.out) / file, f"formulations, {spec.name}", found, command, failed=failed)
 
 
 def _spec(per_call: str) -> Spec:
     if not per_call.isdecimal() or int(per_call) < 1:
         raise UserError(f"--per_call has {per_call!r}; expected numbers of at least 1, such as 1,50")
-    family, _, variant = _MODEL.value.partition(":")
-    return Spec(family, variant, _BATCH.value, _SIZE.value, _DTYPE.value, int(per_call))
+    family, _, variant = flags.FLAGS.model.partition(":")
+    return Spec(family, variant, flags.FLAGS.batch_size, flags.FLAGS.image_size, flags.FLAGS.dtype, int(per_call))
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

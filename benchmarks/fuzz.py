@@ -17,8 +17,11 @@ from benchmarks.groups import ROOT
 from benchmarks.measure import record, spread
 from common import launch
 
-_TIMES = flags.DEFINE_integer("times", 4, "inputs of each test, as a multiple of those in `make test`", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "results/benchmark_fuzz.json", "file of the result", allow_override=True)
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("times", 4, "inputs of each test, as a multiple of those in `make test`", lower_bound=1)
+    flags.DEFINE_string("out", "results/benchmark_fuzz.json", "file of the result")
 
 
 def main() -> None:
@@ -27,7 +30,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         ends = pathlib.Path(folder, "ends.jsonl")
-        environment = {**os.environ, "LINEAGE_FUZZ": str(_TIMES.value), "LINEAGE_FUZZ_RECORD": str(ends)}
+        environment = {**os.environ, "LINEAGE_FUZZ": str(flags.FLAGS.times), "LINEAGE_FUZZ_RECORD": str(ends)}
         command = [sys.executable, "-m", "pytest", "--timeout=0", "-p", "no:cacheprovider", "tests/fuzz"]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         counts, bad = endings.counts(ends)
@@ -38,14 +41,15 @@ def main() -> None:
     measured = {name: spread([count]) for name, count in found.items()}
     seed = "derived from each test's name"
     record(
-        pathlib.Path(_OUT.value),
+        pathlib.Path(flags.FLAGS.out),
         "random inputs",
         measured,
-        f"python -m benchmarks.fuzz --times={_TIMES.value}",
+        f"python -m benchmarks.fuzz --times={flags.FLAGS.times}",
         seed=seed,
         bad=bad,
     )
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

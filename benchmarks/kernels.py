@@ -20,14 +20,6 @@ from benchmarks.measure import device_name, record, spread
 from common import launch
 from common.errors import UserError
 
-_MODEL = flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
-_BATCH = flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
-_SIZE = flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
-_DTYPE = flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "precision of the computation")
-_PER_CALL = flags.DEFINE_integer("per_call", 1, "updates in a compiled call", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "results", "folder of the results")
-_TRACES = flags.DEFINE_string("traces", "", "folder that the trace is kept in; default: it is not kept")
-
 UPDATES = 3
 LISTED = 12  # kernels with names in the result
 
@@ -47,14 +39,26 @@ REST = "element by element"
 Event = Mapping[str, Any]
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
+    flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
+    flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
+    flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "precision of the computation")
+    flags.DEFINE_integer("per_call", 1, "updates in a compiled call", lower_bound=1)
+    flags.DEFINE_string("out", "results", "folder of the results")
+    flags.DEFINE_string("traces", "", "folder that the trace is kept in; default: it is not kept")
+
+
 def main() -> None:
     """Traces the network that the flags name and writes the result."""
-    if not _MODEL.value:
+    if not flags.FLAGS.model:
         raise UserError("--model is empty; for example --model=resnet:resnet50_modern")
     import jax
 
-    family, _, variant = _MODEL.value.partition(":")
-    spec = Spec(family, variant, _BATCH.value, _SIZE.value, _DTYPE.value, _PER_CALL.value)
+    family, _, variant = flags.FLAGS.model.partition(":")
+    given = flags.FLAGS
+    spec = Spec(family, variant, given.batch_size, given.image_size, given.dtype, given.per_call)
     module_of(spec)
     updates, _ = CONTESTANTS["ours"](spec)
     updates(spec.per_call)
@@ -64,17 +68,17 @@ def main() -> None:
         trace = next(pathlib.Path(folder).rglob("*.trace.json.gz"))
         events = device_events(json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"])
         name = f"{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}"
-        if _TRACES.value:
-            pathlib.Path(_TRACES.value).mkdir(parents=True, exist_ok=True)
-            shutil.copy(trace, pathlib.Path(_TRACES.value) / f"{name}.trace.json.gz")
+        if flags.FLAGS.traces:
+            pathlib.Path(flags.FLAGS.traces).mkdir(parents=True, exist_ok=True)
+            shutil.copy(trace, pathlib.Path(flags.FLAGS.traces) / f"{name}.trace.json.gz")
     count = UPDATES * spec.per_call
     found = {f"{kind}, ms an update": spread([1e-3 * time / count]) for kind, time in by_kind(events).items()}
     found |= {f"kernel {text}, ms an update": spread([1e-3 * time / count]) for text, time in longest(events)}
     found["kernels in an update"] = spread([len(events) / count])
-    options = [f"--model={_MODEL.value}", f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}"]
+    options = [f"--model={flags.FLAGS.model}", f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}"]
     options += [f"--dtype={spec.dtype}", f"--per_call={spec.per_call}"]
     command = " ".join(["python -m benchmarks.kernels", *options])
-    record(pathlib.Path(_OUT.value) / f"benchmark_kernels_{name}.json", f"kernels, {spec.name}", found, command)
+    record(pathlib.Path(flags.FLAGS.out) / f"benchmark_kernels_{name}.json", f"kernels, {spec.name}", found, command)
 
 
 def device_events(events: Iterable[Event]) -> list[Event]:
@@ -121,4 +125,5 @@ def longest(events: Iterable[Event]) -> list[tuple[str, float]]:
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

@@ -20,10 +20,6 @@ from benchmarks.measure import Measured, record, spread
 from common import launch
 from common.nn.layers import local_response_norm
 
-_BATCH = flags.DEFINE_integer("batch", 16, "images in a batch", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 15, "measurements of each candidate", lower_bound=2)
-_OUT = flags.DEFINE_string("out", "results/benchmark_local_response_norm.json", "file of the result")
-
 MAPS = {"conv1": (55, 55, 96), "conv2": (27, 27, 256)}
 
 
@@ -100,12 +96,20 @@ def _both(function: Callable[[Array], Array], x: Array, cotangent: Array) -> tup
     return outputs, pullback(cotangent)[0]
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("batch", 16, "images in a batch", lower_bound=1)
+    flags.DEFINE_integer("rounds", 15, "measurements of each candidate", lower_bound=2)
+    flags.DEFINE_string("out", "results/benchmark_local_response_norm.json", "file of the result")
+
+
 def main() -> None:
     """Measures and writes the result."""
-    measured = measure(_BATCH.value, _ROUNDS.value)
-    name = f"local response normalisation, {_BATCH.value} images"
-    record(pathlib.Path(_OUT.value), name, measured, "python -m benchmarks.local_response_norm")
+    measured = measure(flags.FLAGS.batch, flags.FLAGS.rounds)
+    name = f"local response normalisation, {flags.FLAGS.batch} images"
+    record(pathlib.Path(flags.FLAGS.out), name, measured, "python -m benchmarks.local_response_norm")
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

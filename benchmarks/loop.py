@@ -17,20 +17,23 @@ from absl import flags
 from benchmarks.measure import device_name, record, second_half, spread
 from common import launch
 
-_CONFIG = launch.define_config()
-_STEPS = flags.DEFINE_integer("steps", 469, "updates in one measurement; default: a pass over MNIST", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each side", lower_bound=2)
-_OUT = flags.DEFINE_string("out", "results", "folder of the result")
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    launch.define_config()
+    flags.DEFINE_integer("steps", 469, "updates in one measurement; default: a pass over MNIST", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "measurements of each side", lower_bound=2)
+    flags.DEFINE_string("out", "results", "folder of the result")
 
 
 def main() -> None:
     """Measures both in turn and writes the result."""
-    config = _CONFIG.value
+    config = flags.FLAGS.config
     bare_speeds, loop_speeds = [], []
     bare = _bare_step(config)
-    for _ in range(_ROUNDS.value):
+    for _ in range(flags.FLAGS.rounds):
         bare_speeds.append(bare())
-        loop_speeds.append(second_half(config, _STEPS.value)["images_per_second"])
+        loop_speeds.append(second_half(config, flags.FLAGS.steps)["images_per_second"])
     ratios = [loop / bare for loop, bare in zip(loop_speeds, bare_speeds, strict=True)]
     measured = {
         "bare compiled step, images/s": spread(bare_speeds),
@@ -40,7 +43,7 @@ def main() -> None:
     command = f"python -m benchmarks.loop --config={launch.given(sys.argv, 'config')}"
     file = f"benchmark_loop_{launch.config_name()}_{device_name()}.json"
     name = f"loop, {launch.config_name()}, batch {config.train.batch_size}"
-    record(pathlib.Path(_OUT.value) / file, name, measured, command)
+    record(pathlib.Path(flags.FLAGS.out) / file, name, measured, command)
 
 
 def _bare_step(config) -> Callable[[], float]:
@@ -75,7 +78,7 @@ def _bare_step(config) -> Callable[[], float]:
         state = create_state(classifier, optimizer, config.seed, config.optimizer.ema > 0)
         carry = step(*mesh_lib.replicate((state, no_totals()), mesh), batches, many)
         jax.block_until_ready(carry)
-        calls = -(-_STEPS.value // many)
+        calls = -(-flags.FLAGS.steps // many)
         started = time.perf_counter()
         for _ in range(calls):
             carry = step(*carry, batches, many)
@@ -86,4 +89,5 @@ def _bare_step(config) -> Callable[[], float]:
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

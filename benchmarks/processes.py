@@ -16,9 +16,6 @@ from benchmarks.measure import record, spread
 from common import launch
 from common.errors import UserError
 
-_SIZES = flags.DEFINE_list("sizes", ["2", "4"], "processes in a group")
-_OUT = flags.DEFINE_string("out", "results/benchmark_processes.json", "file of the result")
-
 STEPS = 6
 # A small learning rate: rounding errors grow with every update and with the rate.
 RUN = (
@@ -45,6 +42,12 @@ NETWORKS = {
 }
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_list("sizes", ["2", "4"], "processes in a group")
+    flags.DEFINE_string("out", "results/benchmark_processes.json", "file of the result")
+
+
 def main() -> None:
     """Trains every network in groups of every size, and writes how much the losses differ."""
     measured = {}
@@ -52,11 +55,11 @@ def main() -> None:
         root = pathlib.Path(name)
         for network, (config, *options) in NETWORKS.items():
             one = _losses(1, root / network / "1", root / "compiled", config, *options)
-            for size in map(int, _SIZES.value):
+            for size in map(int, flags.FLAGS.sizes):
                 several = _losses(size, root / network / str(size), root / "compiled", config, *options)
                 apart = [abs(a - b) / abs(a) for a, b in zip(one, several, strict=True)]
                 measured[f"{network}: losses of {size} processes against one's, relative difference"] = spread(apart)
-                record(pathlib.Path(_OUT.value), "processes", measured, "python -m benchmarks.processes")
+                record(pathlib.Path(flags.FLAGS.out), "processes", measured, "python -m benchmarks.processes")
 
 
 def _losses(size: int, folder: pathlib.Path, cache: pathlib.Path, config: str, *options: str) -> list[float]:
@@ -71,4 +74,5 @@ def _losses(size: int, folder: pathlib.Path, cache: pathlib.Path, config: str, *
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

@@ -61,8 +61,10 @@ class Cost:
         return "arithmetic" if self.operations / device.peak > self.traffic / device.bandwidth else "memory"
 
 
-_OUT = flags.DEFINE_string("out", "docs/performance.md", "page whose table is rewritten")
-_RESULTS = flags.DEFINE_string("results", "results", "folder of the measurements")
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_string("out", "docs/performance.md", "page whose table is rewritten")
+    flags.DEFINE_string("results", "results", "folder of the measurements")
 
 
 def main() -> None:
@@ -70,13 +72,13 @@ def main() -> None:
     device = Device()
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     for family, variant, side, changes in STUDIED:
-        rate = measured(pathlib.Path(_RESULTS.value), family, variant, device)
+        rate = measured(pathlib.Path(flags.FLAGS.results), family, variant, device)
         cells = row(f"{family} {variant}", side, cost(family, variant, side, **changes), rate, device)
         lines.append("| " + " | ".join(cells) + " |")
     sheet = f"{device.peak / 1e12:.0f} TFLOP/s in bfloat16 and {device.bandwidth / 1e12:.1f} TB/s"
     written = f"`python -m benchmarks.roofline`, {datetime.date.today().isoformat()}"
     lines.append(f"\nWritten by {written}, for the data sheet of the {device.name.replace('_', ' ')}: {sheet}.")
-    page = pathlib.Path(_OUT.value)
+    page = pathlib.Path(flags.FLAGS.out)
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
     print("\n".join(lines))
@@ -111,4 +113,5 @@ def row(name: str, side: int, cost: Cost, rate: float, device: Device) -> list[s
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

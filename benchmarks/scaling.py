@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # slow imports come after the flags
     from jax.sharding import Mesh
     from jaxtyping import PyTree
 
-_CHECK = flags.DEFINE_bool("check", False, "compare with what compiled updates send, instead of writing the tables")
-_OUT = flags.DEFINE_string("out", "docs/scaling.md", "page whose tables are rewritten")
 
 BEGIN, END = "<!-- scaling: -->", "<!-- /scaling -->"
 CHECKED_ON = 8  # simulated devices
@@ -215,9 +213,15 @@ def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: i
         return update.lower(sharding.sharded_structs(shapes, mesh), images, labels).compile().as_text()
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_bool("check", False, "compare with what compiled updates send, instead of writing the tables")
+    flags.DEFINE_string("out", "docs/scaling.md", "page whose tables are rewritten")
+
+
 def main() -> None:
     """Writes the tables, or compares with compiled programs."""
-    if _CHECK.value:
+    if flags.FLAGS.check:
         _compare()
         return
     machine = Machine()
@@ -225,7 +229,7 @@ def main() -> None:
     for one in studied():
         lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
     lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.")
-    page = pathlib.Path(_OUT.value)
+    page = pathlib.Path(flags.FLAGS.out)
     before, _, rest = page.read_text().partition(BEGIN)
     page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
     print("\n".join(lines))
@@ -254,4 +258,5 @@ def passes(family: str, variant: str, side: int, fsdp: int, **changes: Any) -> d
 
 if __name__ == "__main__":
     os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={CHECKED_ON}")
+    _define_flags()
     launch.run(main)

@@ -20,18 +20,21 @@ from benchmarks.measure import record, spread
 from common import launch
 from common.errors import UserError
 
-_ROUNDS = flags.DEFINE_integer("rounds", 3, "measurements of each command", lower_bound=1)
-_OUT = flags.DEFINE_string("out", "results/benchmark_startup.json", "file of the result")
-
 KILLED = "configs/vit_digits.py"  # compiles longest among the networks for digits
 PATIENCE = 600.0  # seconds within which a run must progress
 
 
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_integer("rounds", 3, "measurements of each command", lower_bound=1)
+    flags.DEFINE_string("out", "results/benchmark_startup.json", "file of the result")
+
+
 def main() -> None:
     """Measures and writes the result."""
-    helps = [_seconds("common.main", "--help") for _ in range(_ROUNDS.value)]
+    helps = [_seconds("common.main", "--help") for _ in range(flags.FLAGS.rounds)]
     trains, reports, kept, anew = [], [], [], []
-    for _ in range(_ROUNDS.value):
+    for _ in range(flags.FLAGS.rounds):
         with tempfile.TemporaryDirectory() as folder:
             trains.append(_seconds("common.main", "--config=configs/lenet5_digits.py", f"--workdir={folder}"))
             reports.append(_seconds("common.report", f"--workdir={folder}"))
@@ -47,7 +50,7 @@ def main() -> None:
         "ViT on digits, killed and started again, seconds to the first update": spread(kept),
         "the same without the compiled programs, seconds": spread(anew),
     }
-    record(pathlib.Path(_OUT.value), "startup", measured, "python -m benchmarks.startup")
+    record(pathlib.Path(flags.FLAGS.out), "startup", measured, "python -m benchmarks.startup")
 
 
 def _seconds(module: str, *arguments: str) -> float:
@@ -99,4 +102,5 @@ def _saved(folder: pathlib.Path) -> int:
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

@@ -18,37 +18,41 @@ from benchmarks.race import Entry, Racer
 from common import launch
 from common.errors import UserError, unknown
 
-_MODELS = flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT")
-_PEERS = flags.DEFINE_list("peers", [], "libraries to race against: torch, timm")
-_BATCH = flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
-_SIZE = flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
-_DTYPE = flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "precision of the computation")
-_PER_CALL = flags.DEFINE_integer("per_call", 1, "our updates in a compiled call: train.steps_per_call", lower_bound=1)
-_TOGETHER = flags.DEFINE_integer("together", 1, "networks that are built at once and share memory", lower_bound=1)
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "measurements of each contestant", lower_bound=2)
-_SECONDS = flags.DEFINE_float("seconds", 0.5, "least time that a measurement of ours takes", lower_bound=0.0)
-_OUT = flags.DEFINE_string("out", "results", "folder of the results")
-
 LIBRARIES = ("torch", "timm")
+
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT")
+    flags.DEFINE_list("peers", [], "libraries to race against: torch, timm")
+    flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
+    flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
+    flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "precision of the computation")
+    flags.DEFINE_integer("per_call", 1, "our updates in a compiled call: train.steps_per_call", lower_bound=1)
+    flags.DEFINE_integer("together", 1, "networks that are built at once and share memory", lower_bound=1)
+    flags.DEFINE_integer("rounds", 5, "measurements of each contestant", lower_bound=2)
+    flags.DEFINE_float("seconds", 0.5, "least time that a measurement of ours takes", lower_bound=0.0)
+    flags.DEFINE_string("out", "results", "folder of the results")
 
 
 def main() -> None:
     """Times every network that the flags name."""
-    if not _MODELS.value:
+    if not flags.FLAGS.models:
         raise UserError("--models is empty; for example --models=resnet:resnet50,vit:s16")
-    for peer in _PEERS.value:
+    for peer in flags.FLAGS.peers:
         if peer not in LIBRARIES:
             raise unknown("library", peer, LIBRARIES)
-    specs = [_spec(name) for name in _MODELS.value]
+    specs = [_spec(name) for name in flags.FLAGS.models]
     for spec in specs:
         module_of(spec)  # refuses what does not exist before anything is timed
-    for start in range(0, len(specs), _TOGETHER.value):
-        _races(specs[start : start + _TOGETHER.value])
+    for start in range(0, len(specs), flags.FLAGS.together):
+        _races(specs[start : start + flags.FLAGS.together])
 
 
 def _spec(name: str) -> Spec:
     family, _, variant = name.partition(":")
-    return Spec(family, variant, _BATCH.value, _SIZE.value, _DTYPE.value, _PER_CALL.value)
+    given = flags.FLAGS
+    return Spec(family, variant, given.batch_size, given.image_size, given.dtype, given.per_call)
 
 
 def _races(specs: list[Spec]) -> None:
@@ -60,7 +64,7 @@ def _races(specs: list[Spec]) -> None:
 
 
 def _names(spec: Spec) -> list[str]:
-    peers = [peer for peer in _PEERS.value if peer != "timm" or spec.variant in TIMM]
+    peers = [peer for peer in flags.FLAGS.peers if peer != "timm" or spec.variant in TIMM]
     return ["ours", *peers, "products"]
 
 
@@ -69,8 +73,8 @@ def measured(spec: Spec, racers: dict[str, Racer]) -> Measured:
     for racer in racers.values():
         if racer.failure:
             raise UserError(racer.failure)
-    count = race.enough_updates(racers["ours"], _SECONDS.value)
-    rounds = race.take_turns(racers, count, _ROUNDS.value)
+    count = race.enough_updates(racers["ours"], flags.FLAGS.seconds)
+    rounds = race.take_turns(racers, count, flags.FLAGS.rounds)
     memory = {name: racer.peak_memory() for name, racer in racers.items()}
     images = count * spec.batch_size
     found = {"ours, images/s": spread([images / seconds["ours"] for seconds in rounds])}
@@ -86,13 +90,14 @@ def measured(spec: Spec, racers: dict[str, Racer]) -> Measured:
 
 
 def _record(spec: Spec, found: Measured) -> None:
-    options = [f"--models={spec.family}:{spec.variant}", f"--peers={','.join(_PEERS.value)}"]
+    options = [f"--models={spec.family}:{spec.variant}", f"--peers={','.join(flags.FLAGS.peers)}"]
     options += [f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
     options += [f"--per_call={spec.per_call}"] if spec.per_call > 1 else []
     file = f"benchmark_throughput_{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}.json"
     command = " ".join(["python -m benchmarks.throughput", *options])
-    record(pathlib.Path(_OUT.value) / file, f"throughput, {spec.name}", found, command)
+    record(pathlib.Path(flags.FLAGS.out) / file, f"throughput, {spec.name}", found, command)
 
 
 if __name__ == "__main__":
+    _define_flags()
     launch.run(main)

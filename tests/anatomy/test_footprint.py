@@ -4,6 +4,7 @@ import types
 
 import jax
 import jax.numpy as jnp
+import pytest
 from flax import linen as nn
 
 from common import models
@@ -81,6 +82,7 @@ def test_inspect_and_the_opening_lines_of_a_run_agree():
     assert 0 <= batch - 256 * memory(classifier).activations < 0.001 * batch
 
 
+@pytest.mark.slow  # tests/claims/test_facts.py traces as large a network
 def test_resnet_152_at_batch_256_fits_a_gpu_of_40_gb_only_when_rematerialised():
     def gigabytes(**changes):
         info = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(224, 224, 3))
