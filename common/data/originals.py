@@ -9,6 +9,7 @@ import http.client
 import math
 import pathlib
 import shutil
+import ssl
 import urllib.error
 import urllib.request
 import zlib
@@ -23,6 +24,7 @@ from common.errors import UserError, listed, writing
 _IDX_MAGIC = {"images-idx3": 2051, "labels-idx1": 2049}
 _READ_BYTES = 2**20
 _SILENCE_SECONDS = 30.0  # after which a server is given up
+_NETWORK = (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException)
 _RANGE_REFUSED = 416  # the HTTP status for a part that the server's file does not have
 
 
@@ -115,7 +117,7 @@ def _fetch(address: str, part: pathlib.Path) -> str:
                 return f"{error.code} {error.reason}"
             part.unlink()  # of another file, or of all of this one
             before = -1
-        except (urllib.error.URLError, TimeoutError, ConnectionError, http.client.HTTPException) as error:
+        except _NETWORK as error:
             fault = str(getattr(error, "reason", error)) or type(error).__name__
         except OSError as error:
             raise UserError(f"cannot write {part}: {error.strerror or error}") from error

@@ -85,14 +85,16 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     train, test, validation = _used_splits(root, files, config)
     found = read(root, files[train])
     class_names = _class_names(found, root, known)
-    others = (_labelled(read(root, files[split]), class_names, root) if split else None for split in (test, validation))
+    tested, validated = (
+        _labelled(read(root, files[split]), class_names, root) if split else None for split in (test, validation)
+    )
     notes = []
     if test in _VALIDATION and test != config.test_split:
         notes.append(f"tested on the split '{test}', as there is no test set")
     for split in _VALIDATION:
         if split in files.keys() - {train, test, validation}:
             notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
-    splits = (_labelled(found, class_names, root), *others)
+    splits = (_labelled(found, class_names, root), tested, validated)
     return labelled.as_splits(root.name, class_names, splits, config, notes)
 
 
