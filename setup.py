@@ -36,6 +36,7 @@ setup(
         "optax",
         "orbax-checkpoint",
         "pillow",
+        "pyarrow",
         "safetensors",
         "scikit-learn",
         "tensorboardX",

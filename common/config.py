@@ -25,7 +25,7 @@ def base(model: ConfigDict) -> ConfigDict:
     config.model = model  # family, variant and every hyper-parameter of the network
 
     config.data = data = ConfigDict()
-    data.source = "digits"  # 'digits' (bundled), 'tfds:NAME[/CONFIG]' or 'folder:PATH'
+    data.source = "digits"  # 'digits' (bundled), 'tfds:NAME[/CONFIG]', or 'folder:', 'parquet:', 'webdataset:' and PATH
     data.directory = ""  # where TFDS keeps prepared datasets; '' is TFDS's own default
     data.train_split = "train"  # TFDS split or slice, such as 'train[:90%]'
     data.test_split = "test"

@@ -1,39 +1,33 @@
-"""Prepares a TFDS dataset once, so that training can read it without TensorFlow and in any order.
+"""Prepares a dataset once, in the TFDS format, so that training can read it in any order.
 
     python -m common.prepare --dataset=mnist --data_dir=DIR [--manual_dir=DIR]
 
-Downloads what TFDS can download, takes from --manual_dir the files that are there already or have to be fetched by
-hand, and writes DIR/NAME/VERSION as ArrayRecord. Preparing TFDS's own datasets needs TensorFlow (`pip install -e
-.[prepare]`); training on them, and preparing ours, does not.
+Writes DIR/NAME/VERSION as ArrayRecord, from the files in --manual_dir or from downloads. MNIST, Fashion-MNIST,
+CIFAR-10, CIFAR-100 and USPS are read from their original files here (`common/data/builders`); TFDS prepares its other
+datasets, which needs TensorFlow (`pip install -e .[prepare]`). Training needs it for none.
 """
 
 import contextlib
 import fcntl
-import gzip
-import hashlib
 import importlib.util
-import math
 import os
 import pathlib
 import shutil
 import signal
 import sys
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import flags, logging
 
 from common import launch
+from common.data import originals
 from common.errors import UserError, user_path
 
-_DATASET = flags.DEFINE_string("dataset", None, "TFDS's name: NAME or NAME/CONFIG; or one of ours, such as usps.")
+_DATASET = flags.DEFINE_string("dataset", None, "TFDS's name, NAME or NAME/CONFIG, or usps.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's default.")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Folder with source files that are here already.")
 
-# The magic numbers of MNIST's idx files and of those named like them (Fashion-MNIST, KMNIST).
-_IDX_MAGIC = {"images-idx3": 2051, "labels-idx1": 2049}
-_READ_BYTES = 2**20
 _INCOMPLETE = "incomplete."  # the prefix of TFDS's unfinished folders, and of ours
 _NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it does not): pip install -e .[prepare]"
 
@@ -54,78 +48,71 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
     target = pathlib.Path(builder.data_dir)
     if target.exists():
         raise UserError(f"'{target}' is not a whole dataset; remove it, then prepare it again")
-    if manual_dir:
+    ours = tfds_source.is_ours(name)
+    manual = user_path(manual_dir) if manual_dir else None
+    if manual and ours:
+        _check_originals(manual, builder.ORIGINALS)
+    elif manual:
         known = [info for info in (builder.url_infos or {}).values() if info.filename]
-        check_manual_files(user_path(manual_dir), {info.filename: info.checksum for info in known})
-    elif builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+        check_manual_files(manual, {info.filename: f"sha256:{info.checksum}" for info in known})
+    elif builder.MANUAL_DOWNLOAD_INSTRUCTIONS and not ours:
         instructions = " ".join(builder.MANUAL_DOWNLOAD_INSTRUCTIONS.split())
         raise UserError(f"'{name}' has to be fetched by hand and given as --manual_dir: {instructions}")
-    if not tfds_source.is_ours(name) and importlib.util.find_spec("tensorflow") is None:
+    if not ours and importlib.util.find_spec("tensorflow") is None:
         raise UserError(_NEEDS_TENSORFLOW)
     with _alone_in(target.parent):
-        _generate(builder, manual_dir)
+        if ours and manual is None:
+            manual = _download(builder.ORIGINALS[0], target.parents[1] / "downloads" / builder.name)
+        _generate(builder, manual)
     return f"{builder.info.full_name} is prepared in {target}"
 
 
 def check_manual_files(folder: pathlib.Path, checksums: dict[str, str]) -> None:
     """UserError naming the first source file that is cut short or is not the file that its name promises.
 
-    checksums: SHA-256, by name, of the files that TFDS would download. TFDS downloads those that the folder lacks,
-    but it is an error if the folder has none of them.
+    checksums: by name, of the files that TFDS would download. TFDS downloads those that the folder lacks, but it is an
+    error if the folder has none of them.
     """
     if not folder.is_dir():
         raise UserError(f"no folder '{folder}' for --manual_dir")
     if checksums and not any((folder / name).exists() for name in checksums):
         raise UserError(f"'{folder}' (--manual_dir) has none of the files {', '.join(sorted(checksums))}")
-    for path in sorted(folder.glob("*.gz")):
-        _check_gzip(path)
-    for name, expected in checksums.items():
-        path = folder / name
-        if path.exists() and (checksum := _sha256(path)) != expected:
-            raise UserError(f"'{path}' is not the published file: its SHA-256 is {checksum}, expected {expected}")
+    found = {path.name for path in folder.glob("*.gz")} | {name for name in checksums if (folder / name).exists()}
+    for name in sorted(found):
+        originals.check(folder / name, checksums.get(name, ""))
 
 
-def _check_gzip(path: pathlib.Path) -> None:
+def _check_originals(folder: pathlib.Path, sets: Sequence[originals.Files]) -> None:
+    """UserError unless the folder has one of these sets of files, as it was published."""
+    if not folder.is_dir():
+        raise UserError(f"no folder '{folder}' for --manual_dir")
+    for file in originals.find(folder, sets):
+        originals.check(folder / file.name, file.checksum)
+
+
+def _download(files: originals.Files, folder: pathlib.Path) -> pathlib.Path:
+    """The folder, with these files. What is downloaded stays for the next attempt if a later file fails."""
     try:
-        with gzip.open(path, "rb") as file:
-            header = file.read(16)
-            size = len(header)
-            while chunk := file.read(_READ_BYTES):  # to the end, where gzip has its checksum
-                size += len(chunk)
-    except EOFError as error:
-        raise UserError(f"'{path}' is cut short: the gzip file ends too early") from error
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"'{path}' is not a sound gzip file: {error}") from error
-    _check_idx(path, header, size)
+        for file in files:
+            print(f"fetching {file.name}", flush=True)
+            originals.download(file, folder)
+    finally:
+        for place in (folder, folder.parent):
+            if place.is_dir() and not any(place.iterdir()):
+                place.rmdir()
+    return folder
 
 
-def _sha256(path: pathlib.Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _check_idx(path: pathlib.Path, header: bytes, size: int) -> None:
-    """UserError unless an idx file has the magic number of its name and the size that its header gives."""
-    for part, expected in _IDX_MAGIC.items():
-        if part not in path.name:
-            continue
-        magic = int.from_bytes(header[:4])
-        if magic != expected:
-            raise UserError(f"'{path}' starts with magic number {magic}, expected {expected}")
-        axes = 1 if expected == _IDX_MAGIC["labels-idx1"] else 3
-        shape = [int.from_bytes(header[4 * i : 4 * i + 4]) for i in range(1, axes + 1)]
-        if size != 4 + 4 * axes + math.prod(shape):
-            raise UserError(f"'{path}' has {size} bytes, expected {4 + 4 * axes + math.prod(shape)} for shape {shape}")
-
-
-def _generate(builder: Any, manual_dir: str) -> None:
+def _generate(builder: Any, manual_dir: pathlib.Path | None) -> None:
     """Downloads, extracts and writes the dataset; TFDS renames its folder once it is complete."""
     import tensorflow_datasets as tfds
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
     # TFDS reuses extracted files by name alone, and would not notice that a source file was replaced.
     extracted = pathlib.Path(builder.data_dir).parent / f"{_INCOMPLETE}extracted"
-    config = tfds.download.DownloadConfig(extract_dir=str(extracted), manual_dir=manual_dir or None)
+    config = tfds.download.DownloadConfig(extract_dir=str(extracted), manual_dir=manual_dir and str(manual_dir))
     try:
         builder.download_and_prepare(download_config=config)
     except ImportError as error:

@@ -1,4 +1,4 @@
-"""Datasets by the name of their source: bundled digits, prepared TFDS datasets, folders of images.
+"""Datasets by the name of their source: bundled digits, prepared TFDS datasets, folders of images, shards.
 
 Classes, sizes and names come from the data. Nothing here imports JAX. `config` is always the `data` section of a
 validated config.
@@ -78,7 +78,12 @@ class NotPreparedError(UserError):
 
 
 # Kinds of sources, by the module with their `open_dataset(name, config, ...) -> Dataset`, which decodes nothing.
-_KINDS = {"tfds": "common.data.tfds_source", "folder": "common.data.folder"}
+_KINDS = {
+    "tfds": "common.data.tfds_source",
+    "folder": "common.data.folder",
+    "parquet": "common.data.parquet",
+    "webdataset": "common.data.webdataset",
+}
 
 
 def load(config: ConfigDict, known: Info | None = None) -> Dataset[Source]:
@@ -324,7 +329,8 @@ def _parse(config: ConfigDict) -> tuple[str, str]:
     kind, _, name = config.source.partition(":")
     if (kind == "digits" and not name) or (kind in _KINDS and name):
         return kind, name
-    raise unknown("config.data.source", config.source, ("digits", "tfds:NAME", "folder:PATH"))
+    forms = ("digits", "tfds:NAME", "folder:PATH", "parquet:PATH", "webdataset:PATH")
+    raise unknown("config.data.source", config.source, forms)
 
 
 def _open(config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
@@ -333,7 +339,7 @@ def _open(config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]
     if kind == "digits":
         return _digits(config)
     module = importlib.import_module(_KINDS[kind])
-    return module.open_dataset(name, config, known) if kind == "folder" else module.open_dataset(name, config)
+    return module.open_dataset(name, config) if kind == "tfds" else module.open_dataset(name, config, known)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -58,9 +58,9 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
         return pixels(image, channels)
 
 
-def read_shape(path: str | os.PathLike) -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) that `read` gives, from the header of all but icons; errors as `read`."""
-    with named(path), open_image(path) as image:
+def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
+    """Height, width and channels (1 or 3) that `read` gives, from the header of all but icons; called like `read`."""
+    with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         if image.format in _ICONS:
             with _reading():
                 image.load()

@@ -9,29 +9,19 @@ if all are numbers. Examples have a fixed order that looks random.
 """
 
 import dataclasses
-import itertools
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from common.data import decode, listing
-from common.data.datasets import (
-    Dataset,
-    Info,
-    as_dataset,
-    fingerprint,
-    fixed_order,
-    held_out_note,
-    held_out_share,
-    hold_out,
-)
+from common.data import decode, labelled, listing
+from common.data.datasets import Dataset, Info, as_dataset, fixed_order, held_out_share
 from common.data.listing import Listing
 from common.data.sources import ImageSource, Record
-from common.errors import UserError, listed, user_path
+from common.errors import UserError, listed
 
 _VALIDATION = ("val", "valid", "validation")  # names for the same split
 _TEST = ("test", *_VALIDATION)  # the first that exists
@@ -61,6 +51,11 @@ class Files:
         path = self.root / self.files[index]
         return Record(path, self.labels[index], str(path))
 
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The files' names below the root."""
+        return self.files
+
     def subset(self, indices: Int[np.ndarray, " subset"]) -> "Files":
         """The files with these indices."""
         files, labels = (tuple(values[i] for i in indices) for values in (self.files, self.labels))
@@ -71,40 +66,22 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     """The training, test and validation images below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same.
-    The files' headers give what the config leaves open: with `channels` 0 images are grey if all training images are;
-    with `resize` and `crop` 0 all images must have one size. UserError names the folder or file that is wrong.
+    The files' headers give what the config leaves open, as in `labelled.as_splits`. UserError names the folder or file
+    that is wrong.
     """
-    root = _root(name)
+    root = listing.existing_folder(name)
     places = _find_splits(root, config)
     assert places.train is not None  # or `_find_splits` has refused the folder
     found = listing.read(places.train, missing=config.skip_bad)
     class_names = _class_names(found, root, config, known)
     train = _labelled(found, class_names)
     notes = [*_notes(root, places), *_nested_note(found)]
-    if places.test is not None:
-        test = _labelled(listing.read(places.test, missing=config.skip_bad), class_names)
-    else:
-        rest, held_out = hold_out(np.array(train.labels), class_names, config.holdout)
-        train, test = train.subset(rest), train.subset(held_out)
-        notes.append(held_out_note(config.holdout))
-    validation = None
-    if places.validation is not None:
-        validation = _labelled(listing.read(places.validation, missing=config.skip_bad), class_names)
-    elif share := held_out_share(config):
-        rest, held_out = hold_out(np.array(train.labels), class_names, share, "validation")
-        train, validation = train.subset(rest), train.subset(held_out)
-        notes.append(held_out_note(share, "validated"))
-    shape = _common_shape(train, [test, validation] if validation else [test], config)
-    facts = Info(root.name, len(class_names), class_names, shape, 0, 0)
-    splits = (("train", train), ("test", test), ("validation", validation))
-    kept = fingerprint(
-        f"{split}/{file} {class_names[label]}"
-        for split, files in splits
-        if files is not None
-        for file, label in zip(files.files, files.labels, strict=True)
+    others = (
+        None if place is None else _labelled(listing.read(place, missing=config.skip_bad), class_names)
+        for place in (places.test, places.validation)
     )
-    facts = dataclasses.replace(facts, fingerprint=kept)
-    return as_dataset(train, test, facts, config, validation, notes)
+    test, validation = others
+    return labelled.as_splits(root.name, class_names, (train, test, validation), config, notes)
 
 
 def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset[ImageSource]:
@@ -112,27 +89,15 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
 
     everything: of a folder without splits all images are for testing, else those that training holds out.
     """
-    root = _root(name)
+    root = listing.existing_folder(name)
     places = _find_splits(root, config, trains=False)
     if places.test is None and not (everything and places.train == root):
         return open_dataset(name, config, known)
     test = _labelled(listing.read(places.test or root, missing=config.skip_bad), known.class_names)
     train = Files(test.root, (), ())
-    height, width = (0, 0) if config.resize or config.crop else _one_size(test, [], config.skip_bad)
+    height, width = (0, 0) if config.resize or config.crop else labelled.one_size(test, [], config.skip_bad)
     facts = dataclasses.replace(known, name=root.name, image_shape=(height, width, known.image_shape[2]))
     return as_dataset(train, test, facts, config)
-
-
-def _root(name: str) -> pathlib.Path:
-    """The folder of that name; UserError if there is none."""
-    try:
-        root = user_path(name).absolute()
-        exists = root.is_dir()
-    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, an unknown ~user, a null character
-        raise UserError(f"no folder '{name[:100]}': {error}") from error
-    if not exists:
-        raise UserError(f"no folder '{root}'{decode.similar_name(root)}")
-    return root
 
 
 def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) -> Places:
@@ -219,42 +184,3 @@ def _nested_note(found: Listing) -> list[str]:
         return []
     nested = next((file for file in found.classes if file.count("/") > 1), None)
     return [f"images in sub-folders of a class, such as '{found.root / nested}', belong to it"] if nested else []
-
-
-def _common_shape(train: Files, others: Sequence[Files], config: ConfigDict) -> tuple[int, int, int]:
-    """Height, width and channels of the stored images; 0 where the config decides.
-
-    As few headers as possible are read; `skip_bad` passes over those that cannot be read.
-    """
-    channels, height, width = config.channels, 0, 0
-    if not channels:
-        # The first colour image decides, so that only grey datasets are read to the end.
-        channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
-    if not config.resize and not config.crop:
-        height, width = _one_size(train, others, config.skip_bad)
-    return height, width, channels
-
-
-def _one_size(train: Files, others: Sequence[Files], skip_bad: bool) -> tuple[int, int]:
-    """The common height and width of all images; UserError naming the first that differs."""
-    common = None
-    for path, shape in itertools.chain.from_iterable(_shapes(files, skip_bad) for files in (train, *others)):
-        common = common or shape[:2]
-        if shape[:2] != common:
-            raise UserError(
-                f"images differ in size: '{path}' has {shape[0]} x {shape[1]} pixels, others have "
-                f"{common[0]} x {common[1]}; set config.data.resize to one side for all"
-            )
-    if common is None:
-        raise UserError(f"none of the images in '{train.root}' can be read")
-    return common
-
-
-def _shapes(files: Files, skip_bad: bool) -> Iterator[tuple[pathlib.Path, tuple[int, int, int]]]:
-    """Each file with the shape in its header."""
-    for file in files.files:
-        try:
-            yield files.root / file, decode.read_shape(files.root / file)
-        except decode.BadImageError:
-            if not skip_bad:
-                raise

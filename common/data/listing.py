@@ -6,7 +6,8 @@ import os
 import pathlib
 from collections.abc import Iterable, Iterator
 
-from common.errors import UserError, listed
+from common.data import decode
+from common.errors import UserError, listed, user_path
 
 COLUMNS = ("image", "label")  # of a CSV file
 _JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # that Windows and macOS leave in folders
@@ -28,6 +29,18 @@ class Listing:
         if self.source == self.root:
             return f"class '{self.root / class_name}'"
         return f"class '{class_name}' in '{self.source}'"
+
+
+def existing_folder(name: str) -> pathlib.Path:
+    """The folder of that name; UserError if there is none."""
+    try:
+        root = user_path(name).absolute()
+        exists = root.is_dir()
+    except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, an unknown ~user, a null character
+        raise UserError(f"no folder '{name[:100]}': {error}") from error
+    if not exists:
+        raise UserError(f"no folder '{root}'{decode.similar_name(root)}")
+    return root
 
 
 def find(root: pathlib.Path, split: str) -> pathlib.Path | None:

@@ -7,9 +7,7 @@ prepared dataset. Nothing here needs the code that generated it.
 import collections
 import dataclasses
 import difflib
-import importlib
 import pathlib
-import pkgutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -148,12 +146,12 @@ def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
 def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.DatasetBuilder:
     """The builder that generates a dataset, TFDS's or ours; UserError for an unknown name, config or version."""
     base, _, config = name.partition(":")[0].partition("/")
-    if is_ours(base):
-        importlib.import_module(f"{builders.__name__}.{base}")  # importing it registers it with TFDS
     try:
-        configs = tfds.builder_cls(base).builder_configs
-        if config and config not in configs:
-            raise unknown(f"config of TFDS dataset '{base}'", config, configs)
+        builder_class = builders.builder_class(base) if is_ours(base) else tfds.builder_cls(base)
+        if config and config not in builder_class.builder_configs:
+            raise unknown(f"config of TFDS dataset '{base}'", config, builder_class.builder_configs)
+        if is_ours(base):
+            return builder_class(data_dir=_root(directory), version=name.partition(":")[2] or None, **options)
         return tfds.builder(name, data_dir=_root(directory), **options)
     except tfds.core.registered.DatasetNotFoundError as error:
         raise unknown("TFDS dataset", name, _nearby_names(name, directory)) from error
@@ -177,8 +175,8 @@ def prepare_command(name: str, directory: str) -> str:
 
 
 def is_ours(name: str) -> bool:
-    """True if the builder of that name is one of `common.data.builders`."""
-    return name in _our_names()
+    """True if the builder of NAME or NAME:VERSION is one of `common.data.builders`."""
+    return name.partition(":")[0] in builders.names()
 
 
 def _root(directory: str) -> pathlib.Path:
@@ -186,15 +184,11 @@ def _root(directory: str) -> pathlib.Path:
     return user_path(directory or tfds.core.constants.DATA_DIR)
 
 
-def _our_names() -> list[str]:
-    return [module.name for module in pkgutil.iter_modules(builders.__path__)]
-
-
 def _nearby_names(name: str, directory: str) -> list[str]:
     """Names of all prepared datasets, and names near this one that TFDS or we can prepare."""
     root = _root(directory)
     prepared = {path.relative_to(root).parts[0] for path in root.glob("*/**/features.json")}
-    close = difflib.get_close_matches(name, [*tfds.list_builders(with_community_datasets=False), *_our_names()])
+    close = difflib.get_close_matches(name, [*tfds.list_builders(with_community_datasets=False), *builders.names()])
     return sorted({*prepared, *close})
 
 

@@ -309,5 +309,5 @@ assert not any(name in sys.modules for name in ("tensorflow", "jax", "flax"))
 
 
 def test_our_builders_are_found_by_name():
-    assert tfds_source.is_ours("usps")
-    assert not tfds_source.is_ours("mnist")
+    assert all(map(tfds_source.is_ours, ("usps", "mnist", "cifar10:3.0.2")))
+    assert not tfds_source.is_ours("kmnist")

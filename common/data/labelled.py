@@ -1,0 +1,110 @@
+"""Labelled images as a dataset: what is held out of the training images, and the shape that all have in common."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from common.data import decode
+from common.data.datasets import Dataset, Info, as_dataset, fingerprint, held_out_note, held_out_share, hold_out
+from common.data.sources import ImageSource, Record
+from common.errors import UserError
+
+
+@runtime_checkable
+class Labelled(Protocol):
+    """Stored images, encoded, with their labels and keys: names that are the same on every machine."""
+
+    @property
+    def keys(self) -> Sequence[str]:
+        """The key of each image."""
+
+    @property
+    def labels(self) -> Sequence[int]:
+        """The index of each image's class."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def __getitem__(self, index: int) -> Record:
+        """The image at 0 <= index < len."""
+
+    def subset(self, indices: Int[np.ndarray, " subset"]) -> "Labelled":
+        """The images with these indices."""
+
+
+def as_splits(
+    name: str,
+    class_names: tuple[str, ...],
+    splits: tuple[Labelled, Labelled | None, Labelled | None],
+    config: ConfigDict,
+    notes: Sequence[str],
+) -> Dataset[ImageSource]:
+    """The dataset of training, test and validation images; those that are None are held out if the config asks for it.
+
+    The images' headers give what the config leaves open: with `channels` 0 images are grey if all training images are;
+    with `resize` and `crop` 0 all images must have one size. UserError names the image that differs.
+    """
+    train, test, validation = splits
+    notes = [*notes]
+    if test is None:
+        rest, held_out = hold_out(np.array(train.labels), class_names, config.holdout)
+        train, test = train.subset(rest), train.subset(held_out)
+        notes.append(held_out_note(config.holdout))
+    if validation is None and (share := held_out_share(config)):
+        rest, held_out = hold_out(np.array(train.labels), class_names, share, "validation")
+        train, validation = train.subset(rest), train.subset(held_out)
+        notes.append(held_out_note(share, "validated"))
+    shape = _common_shape(train, [test, validation] if validation else [test], config)
+    kept = fingerprint(
+        f"{split}/{key} {class_names[label]}"
+        for split, images in (("train", train), ("test", test), ("validation", validation))
+        if images is not None
+        for key, label in zip(images.keys, images.labels, strict=True)
+    )
+    facts = Info(name, len(class_names), class_names, shape, 0, 0, fingerprint=kept)
+    return as_dataset(train, test, facts, config, validation, notes)
+
+
+def one_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:
+    """The common height and width of all images; UserError naming the first that differs."""
+    common = None
+    for name, shape in itertools.chain.from_iterable(_shapes(images, skip_bad) for images in (train, *others)):
+        common = common or shape[:2]
+        if shape[:2] != common:
+            raise UserError(
+                f"images differ in size: '{name}' has {shape[0]} x {shape[1]} pixels, others have "
+                f"{common[0]} x {common[1]}; set config.data.resize to one side for all"
+            )
+    if common is None:
+        raise UserError(f"none of the images can be read; the first is '{train[0].name}'")
+    return common
+
+
+def _common_shape(train: Labelled, others: Sequence[Labelled], config: ConfigDict) -> tuple[int, int, int]:
+    """Height, width and channels of the stored images; 0 where the config decides.
+
+    As few headers as possible are read; `skip_bad` passes over those that cannot be read.
+    """
+    channels, height, width = config.channels, 0, 0
+    if not channels:
+        # The first colour image decides, so that only grey datasets are read to the end.
+        channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
+    if not config.resize and not config.crop:
+        height, width = one_size(train, others, config.skip_bad)
+    return height, width, channels
+
+
+def _shapes(images: Labelled, skip_bad: bool) -> Iterator[tuple[str, tuple[int, int, int]]]:
+    """The name of each image with the shape in its header."""
+    for index in range(len(images)):
+        record = images[index]
+        assert not isinstance(record.image, np.ndarray)  # they are encoded
+        try:
+            yield record.name, decode.read_shape(record.image, record.name)
+        except decode.BadImageError:
+            if not skip_bad:
+                raise

@@ -1,0 +1,147 @@
+"""Parquet files in the form of Hugging Face's image datasets: a column of encoded images and one of labels.
+
+An image is a struct of `bytes` and `path`, or plain bytes. A label is a number, which the ClassLabel in the schema's
+metadata names, or the name itself. Files are read by row group: all of a dataset's are kept in memory once read if they
+have up to 4 GiB, otherwise the latest few.
+"""
+
+import bisect
+import dataclasses
+import functools
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ml_collections import ConfigDict
+
+from common.data import shards
+from common.data.datasets import ARRAYS_BYTES, Dataset, Info
+from common.data.shards import Shards
+from common.data.sources import ImageSource
+from common.errors import UserError, listed
+
+_IMAGES = ("image", "img")  # names of the columns, the first that exists
+_LABELS = ("label", "labels", "fine_label", "class", "target")
+_LATEST = 16  # row groups that are kept of a large dataset
+
+
+class Group(NamedTuple):
+    """A row group of a file, and the index of its first image among all."""
+
+    file: pathlib.Path
+    number: int
+    start: int
+
+
+@dataclasses.dataclass(frozen=True)
+class ParquetImages:
+    """Images in a column of Parquet files."""
+
+    root: pathlib.Path
+    groups: tuple[Group, ...]
+    column: str
+    size: int  # images
+    kept: int  # row groups
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[bytes | pathlib.Path, str]:
+        place = bisect.bisect_right(self._starts, index) - 1
+        group = self.groups[place]
+        row = index - group.start
+        stored = self._read(place)[row].as_py()
+        content, path = (stored.get("bytes"), stored.get("path")) if isinstance(stored, dict) else (stored, None)
+        name = f"{group.file}, image {row} of row group {group.number}{f' ({path})' if path else ''}"
+        if content is None and path:
+            return self.root / path, name
+        return content or b"", name
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # not what was read
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        return [group.start for group in self.groups]
+
+    @functools.cached_property
+    def _read(self) -> Callable[[int], pa.ChunkedArray]:
+        """Reads a row group's images, or finds them among those that are kept."""
+        return functools.lru_cache(self.kept)(self._column)
+
+    def _column(self, place: int) -> pa.ChunkedArray:
+        group = self.groups[place]
+        try:
+            return pq.ParquetFile(group.file).read_row_group(group.number, columns=[self.column]).column(0)
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"'{group.file}' is missing or damaged: {error}") from error
+
+
+def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
+    """The images in the Parquet files below the folder `name`; see `shards.open_dataset`."""
+    return shards.open_dataset(name, config, known, ".parquet", read)
+
+
+def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
+    """The images of Parquet files and their labels.
+
+    UserError names a file that is damaged, has other columns than the first, or none for images or labels.
+    """
+    groups: list[Group] = []
+    keys: list[str] = []
+    labels: list[str] = []
+    schema, stored = None, 0
+    for path in files:
+        try:
+            file = pq.ParquetFile(path)
+            schema = schema or file.schema_arrow
+            if not file.schema_arrow.equals(schema):
+                raise UserError(f"'{path}' has other columns than '{files[0]}': are they of one dataset?")
+            image, label = (_column(path, schema, *wanted) for wanted in (("Image", _IMAGES), ("ClassLabel", _LABELS)))
+            column = file.read(columns=[label]).column(0).to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise UserError(f"'{path}' is not a sound Parquet file: {error}") from error
+        names = _features(schema).get(label, {}).get("names")
+        start = len(keys)
+        for number in range(file.num_row_groups):
+            facts = file.metadata.row_group(number)
+            groups.append(Group(path, number, start))
+            start, stored = start + facts.num_rows, stored + facts.total_byte_size
+        within = path.relative_to(root).as_posix()
+        keys += [f"{within}/{row}" for row in range(len(column))]
+        labels += [_class(value, names, f"{path}, row {row}") for row, value in enumerate(column)]
+    kept = len(groups) if stored <= ARRAYS_BYTES else _LATEST
+    images = ParquetImages(root, tuple(group for group in groups), image, len(keys), kept)
+    return Shards(images, keys, labels, tuple(names) if names else None)
+
+
+def _column(path: pathlib.Path, schema: pa.Schema, kind: str, usual: Sequence[str]) -> str:
+    """The column that is the only one of a kind of Hugging Face's features, or the first with a usual name."""
+    of_kind = [name for name, feature in _features(schema).items() if feature.get("_type") == kind]
+    if len(of_kind) == 1:
+        return of_kind[0]
+    for name in usual:
+        if name in schema.names:
+            return name
+    raise UserError(f"'{path}' has the columns {listed(schema.names, 10)}; expected {listed(usual, 10)} among them")
+
+
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Hugging Face's features by column, which the schema's metadata have; {} if they do not."""
+    stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = stored.get("info", {}).get("features", {})
+    return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+
+
+def _class(value: object, names: Sequence[str] | None, where: str) -> str:
+    """The name of a label's class."""
+    if names and isinstance(value, int):
+        if not 0 <= value < len(names):
+            raise UserError(f"'{where}' has label {value}; expected 0..{len(names) - 1}: is this split labelled?")
+        return names[value]
+    if value is None or not isinstance(value, int | str):
+        raise UserError(f"'{where}' has label {value!r}; expected a number or a name")
+    return str(value)

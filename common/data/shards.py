@@ -1,0 +1,161 @@
+"""Datasets in shards: files that hold many labelled images each, such as Parquet and tar files.
+
+A shard's name, or the name of a folder that it is in, tells its split: train-00000-of-00002.parquet, test/0.tar. Shards
+without the name of a split are for training. Where there is no test set, a fraction of each class (`holdout`) is held
+out. Examples have a fixed order that looks random, as stored ones are often sorted by class.
+"""
+
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Callable, Sequence, Set
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Int
+from ml_collections import ConfigDict
+
+from common.data import labelled, listing
+from common.data.datasets import Dataset, Info, fixed_order, held_out_share
+from common.data.sources import ImageSource, Record
+from common.errors import UserError, listed
+
+_VALIDATION = ("val", "valid", "validation")  # names for the same split
+_TEST = ("test", *_VALIDATION)  # the first that exists
+
+
+@runtime_checkable
+class Images(Protocol):
+    """Encoded images with random access from any thread; can be pickled."""
+
+    def __len__(self) -> int:
+        """The number of images."""
+
+    def __getitem__(self, index: int) -> tuple[bytes | os.PathLike, str]:
+        """The image at 0 <= index < len, and what errors call it."""
+
+
+class Shards(NamedTuple):
+    """The content of some shards.
+
+    keys: of each image, the same on every machine. labels: the name of each image's class. class_names: all classes in
+    their order, or None if the shards do not tell.
+    """
+
+    images: Images
+    keys: Sequence[str]
+    labels: Sequence[str]
+    class_names: tuple[str, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Examples:
+    """Some images of shards and their labels."""
+
+    images: Images
+    indices: Int[np.ndarray, " examples"]  # of the images
+    keys: tuple[str, ...]
+    labels: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> Record:
+        image, name = self.images[int(self.indices[index])]
+        return Record(image, self.labels[index], name)
+
+    def subset(self, indices: Int[np.ndarray, " subset"]) -> "Examples":
+        """The images with these indices."""
+        keys, labels = (tuple(values[i] for i in indices) for values in (self.keys, self.labels))
+        return Examples(self.images, self.indices[indices], keys, labels)
+
+
+Reader = Callable[[pathlib.Path, Sequence[pathlib.Path]], Shards]  # of the folder and some of its shards
+
+
+def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str, read: Reader) -> Dataset[ImageSource]:
+    """The training, test and validation images in the shards below the folder `name`; no pixel is decoded.
+
+    known: stored facts, whose order of classes is kept if the classes are the same. The images' headers give what the
+    config leaves open, as in `labelled.as_splits`. UserError names the folder, the shard or the image that is wrong.
+    """
+    root = listing.existing_folder(name)
+    files = _files_by_split(root, suffix, config)
+    train, test, validation = _used_splits(root, files, config)
+    found = read(root, files[train])
+    class_names = _class_names(found, root, known)
+    tested, validated = (
+        _labelled(read(root, files[split]), class_names, root) if split else None for split in (test, validation)
+    )
+    notes = []
+    if test in _VALIDATION and test != config.test_split:
+        notes.append(f"tested on the split '{test}', as there is no test set")
+    for split in _VALIDATION:
+        if split in files.keys() - {train, test, validation}:
+            notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
+    splits = (_labelled(found, class_names, root), tested, validated)
+    return labelled.as_splits(root.name, class_names, splits, config, notes)
+
+
+def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict[str, list[pathlib.Path]]:
+    """The shards below a folder by the split that their names tell; the others are for training."""
+    names = {config.train_split, config.test_split, config.validation, "train", *_TEST}
+    splits: dict[str, list[pathlib.Path]] = {}
+    for file in listing.files_below(root):
+        if file.lower().endswith(suffix):
+            splits.setdefault(_split_of(pathlib.PurePath(file), names) or "train", []).append(root / file)
+    if not splits:
+        raise UserError(f"'{root}' has no {suffix} files")
+    return splits
+
+
+def _used_splits(
+    root: pathlib.Path, files: dict[str, list[pathlib.Path]], config: ConfigDict
+) -> tuple[str, str | None, str | None]:
+    """The names of the splits to train, to test and to validate on; None for one that is held out or not wanted."""
+    train = config.train_split
+    wanted = "" if held_out_share(config) is not None else config.validation
+    validation = _first(files.keys(), wanted, _VALIDATION) if wanted else None
+    test = _first(files.keys() - {train, validation}, config.test_split, _TEST)
+    found = {"train_split": train in files, "validation": validation or not wanted}
+    found["test_split"] = test or config.test_split in _TEST
+    for option, is_there in found.items():
+        if not is_there:
+            raise UserError(
+                f"'{root}' has no shards of config.data.{option} '{config[option]}'; it has {listed(sorted(files))}"
+            )
+    return train, test, validation
+
+
+def _split_of(shard: pathlib.PurePath, names: set[str]) -> str | None:
+    """The one of these splits that a shard's name has as a word, or else that of the nearest folder that has one."""
+    for part in reversed(shard.parts):
+        found = names & set(re.split(r"[^a-z0-9]+", part.lower()))
+        if len(found) == 1:
+            return found.pop()
+    return None
+
+
+def _first(splits: Set[str], name: str, alternatives: Sequence[str]) -> str | None:
+    """The split of that name, or else the first of its alternatives, if it has some."""
+    names = (name, *alternatives) if name in alternatives else (name,)
+    return next((name for name in names if name in splits), None)
+
+
+def _class_names(found: Shards, root: pathlib.Path, known: Info | None) -> tuple[str, ...]:
+    names = found.class_names or listing.class_order(set(found.labels))
+    if len(names) < 2:
+        raise UserError(f"'{root}' should have at least two classes; it has {listed(names) or 'none'}")
+    return known.class_names if known and set(known.class_names) == set(names) else names
+
+
+def _labelled(found: Shards, class_names: tuple[str, ...], root: pathlib.Path) -> Examples:
+    """The images of shards in their fixed order, with the indices of their classes."""
+    indices = {name: i for i, name in enumerate(class_names)}
+    for name in sorted(set(found.labels) - indices.keys()):
+        index = found.labels.index(name)
+        raise UserError(f"'{found.keys[index]}' in '{root}' has label '{name}'; expected one of the training classes")
+    order = fixed_order(found.keys)
+    labels = tuple(indices[name] for name in found.labels)
+    return Examples(found.images, np.arange(len(labels)), tuple(found.keys), labels).subset(order)
