@@ -97,7 +97,7 @@ def as_text(rule: Mapping[str, Any], unit: str) -> str:
 
 
 def interval(rule: Mapping[str, Any], unit: str) -> str:
-    """The difference of a rule and its interval."""
+    """The difference of a rule and its interval, or the end of that which is known if it is only a bound."""
 
     def number(value: float | None) -> str:
         if value is None:
@@ -105,6 +105,8 @@ def interval(rule: Mapping[str, Any], unit: str) -> str:
         return f"{100 * value:+.2f}" if unit == "%" else f"{value:+.3g}"
 
     points = " points" if unit == "%" else f" {unit}"
+    if bound := rule.get("bound"):
+        return f"{bound} {number(rule['low' if bound == 'at least' else 'high'])}{points}"
     return f"{number(rule['difference'])} [{number(rule['low'])}, {number(rule['high'])}]{points}"
 
 

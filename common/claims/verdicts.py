@@ -24,7 +24,8 @@ class Judgement:
     """A rule's verdict on the numbers of `n` seeds.
 
     difference: the estimate; low, high: its interval at `level`. The interval of one seed is the whole line, as nothing
-    is known of the spread, unless nothing in the runs is random.
+    is known of the spread, unless nothing in the runs is random. bound: 'at least' or 'at most' if runs that ended too
+    soon make the difference only a bound, so that one end of the interval means nothing.
     """
 
     difference: float
@@ -33,6 +34,7 @@ class Judgement:
     level: float
     n: int
     verdict: str
+    bound: str = ""
 
 
 @runtime_checkable
@@ -89,7 +91,8 @@ class Agrees:
             verdict = "undecided"
         if bounds.get(self.run):
             verdict = "worse" if low > 0 else "undecided"
-        return Judgement(difference, low, high, level, len(differences), verdict)
+        bound = "at least" if bounds.get(self.run) else ""
+        return Judgement(difference, low, high, level, len(differences), verdict, bound)
 
     def text(self, unit: str) -> str:
         """The rule in words."""
@@ -116,9 +119,11 @@ class Less:
         difference, half = _mean_and_half_width(differences, level, random)
         low, high = difference - half, difference + half
         verdict = "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
-        if verdict == "holds" and bounds.get(str(self.less)) or verdict != "holds" and bounds.get(str(self.more)):
+        short_less, short_more = (bounds.get(str(side), False) for side in (self.less, self.more))
+        if verdict == "holds" and short_less or verdict != "holds" and short_more:
             verdict = "undecided"
-        return Judgement(difference, low, high, level, n, verdict)
+        bound = "" if short_less == short_more else "at least" if short_more else "at most"
+        return Judgement(difference, low, high, level, n, verdict, bound)
 
     def text(self, unit: str) -> str:
         """The rule in words."""

@@ -1,9 +1,12 @@
 """Verdicts as statements about intervals."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
+from common.claims import results
 from common.claims.verdicts import Agrees, Close, Less, combine, falling, judge
 
 
@@ -63,6 +66,21 @@ def test_a_lower_bound_is_evidence_on_its_own_side_only():
     assert judge([Less("ReLU", "tanh", factor=3)], values, {"tanh": True})[0].verdict == "holds"
     assert judge([Less("ReLU", "tanh", factor=8)], values, {"tanh": True})[0].verdict == "undecided"
     assert judge([Less("ReLU", "tanh", factor=3)], values, {"ReLU": True})[0].verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("bounds", "expected"),
+    [
+        ({}, "+22 [+21.3, +22.7] epochs"),
+        ({"tanh": True}, "at least +21.3 epochs"),
+        ({"ReLU": True}, "at most +22.7 epochs"),
+        ({"ReLU": True, "tanh": True}, "+22 [+21.3, +22.7] epochs"),
+    ],
+)
+def test_of_a_bound_the_end_that_is_known_is_printed(bounds, expected):
+    values = {"ReLU": [5.9, 6.0, 6.1], "tanh": [40.0, 40.0, 40.0]}
+    (found,) = judge([Less("ReLU", "tanh", factor=3)], values, bounds)
+    assert results.interval(dataclasses.asdict(found), "epochs") == expected
 
 
 def test_the_rules_of_a_claim_hold_together_at_95_per_cent():
