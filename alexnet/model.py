@@ -106,7 +106,8 @@ class AlexNet(nn.Module):
         return self._squash(layer(x))
 
     def _dense(self, name: str, x: Array, features: int) -> Array:
-        return nn.Dense(features, dtype=self.dtype, name=name, **self._initializers(name, x.shape[-1]))(x)
+        init = self._initializers(name, x.shape[-1])
+        return nn.Dense(features, dtype=self.dtype, dot_general=kernels.product, name=name, **init)(x)
 
     def _squash(self, x: Array) -> Array:
         return cifar.ACTIVATIONS[self.activation](x)

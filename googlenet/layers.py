@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.devices import kernels
 from common.nn.batch_norm import BatchNorm
 from common.nn.layers import adaptive_average_pool, max_pool
 
@@ -101,4 +102,5 @@ def dense(fields: dict[str, Any], name: str, x: Array, features: int, hidden: bo
     """A fully connected layer, initialised as the network's fields say."""
     bias = nn.initializers.constant(fields["hidden_bias"] if hidden else 0.0)
     init = WEIGHT_INITS[fields["weight_init"]]
-    return nn.Dense(features, kernel_init=init, bias_init=bias, dtype=fields["dtype"], name=name)(x)
+    dtype = fields["dtype"]
+    return nn.Dense(features, kernel_init=init, bias_init=bias, dtype=dtype, dot_general=kernels.product, name=name)(x)

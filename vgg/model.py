@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common import models
+from common.devices import kernels
 from common.errors import UserError
 from common.models import Classifier
 from common.nn import losses
@@ -100,7 +101,7 @@ class VGG(nn.Module):
         """A dense layer, or with `dense` a convolution whose window `dense_logits` has given its kernel."""
         init = WEIGHT_INITS["glorot" if self.weight_init == "glorot" else "gaussian"]
         if not self.dense:
-            return nn.Dense(features, kernel_init=init, dtype=self.dtype, name=name)(x)
+            return nn.Dense(features, kernel_init=init, dtype=self.dtype, dot_general=kernels.product, name=name)(x)
         kernel: Array = self.get_variable("params", name)["kernel"]
         return nn.Conv(features, kernel.shape[:2], padding=((0, 0), (0, 0)), dtype=self.dtype, name=name)(x)
 
@@ -121,8 +122,8 @@ def dense_logits(module: VGG, variables: PyTree, images: Images) -> Float[Array,
     side = trained_map_size(module, params)
     check_image_size("dense application", images.shape[1:], side * DOWNSAMPLING, "fc6 cannot read a smaller map")
     windows = {"fc6": side, "fc7": 1, "fc8": 1}
-    kernels = {name: _as_window(params[name]["kernel"], window) for name, window in windows.items()}
-    params = {**params, **{name: {**params[name], "kernel": kernel} for name, kernel in kernels.items()}}
+    windowed = {name: _as_window(params[name]["kernel"], window) for name, window in windows.items()}
+    params = {**params, **{name: {**params[name], "kernel": kernel} for name, kernel in windowed.items()}}
     logits: Any = module.clone(dense=True).apply({**variables, "params": params}, images)
     return logits
 

@@ -64,3 +64,30 @@ def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens)
     monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
     found = jax.value_and_grad(loss, (0, 1, 2))(query, key, value)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
+
+
+@pytest.mark.parametrize("shape", [(8, 1024, 512), (2000, 1024, 512), (8, 16, 4)])
+def test_a_product_and_its_gradients_are_as_exact_as_xlas(shape):
+    """Against NumPy in float64, whatever order the product is computed in."""
+    rows, inputs, outputs = shape
+    rng = np.random.default_rng(0)
+    x, w, g = (rng.normal(size=size) for size in ((rows, inputs), (inputs, outputs), (rows, outputs)))
+    dimensions = (((1,), (0,)), ((), ()))
+
+    def rounding(function):
+        result, pullback = jax.vjp(lambda x, w: function(x, w, dimensions, precision=None), *map(jnp.float32, (x, w)))
+        found = result, *pullback(jnp.float32(g))
+        return [np.sqrt(np.mean((a - b) ** 2)) / b.std() for a, b in zip(found, (x @ w, g @ w.T, x.T @ g), strict=True)]
+
+    for ours, theirs in zip(rounding(kernels.product), rounding(jax.lax.dot_general), strict=True):
+        assert ours < max(1.5 * theirs, 1e-7)
+
+
+def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
+    def program(platform):
+        monkeypatch.setattr(jax, "default_backend", lambda: platform)
+        loss = lambda x, w: jnp.sum(kernels.product(x, w, (((1,), (0,)), ((), ()))))  # noqa: E731
+        return str(jax.make_jaxpr(jax.grad(loss))(jnp.ones((8, 1024)), jnp.ones((1024, 512))))
+
+    assert "optimization_barrier" in program("cpu")
+    assert "optimization_barrier" not in program("gpu")
