@@ -50,13 +50,13 @@ def corners() -> Figure:
     titled(grid[0], "image")
     reach = 0.3
     for axes, (name, place) in zip(grid[1:], places.items(), strict=True):
-        y, x = np.unravel_index(place, response.shape)
+        y, x = divmod(int(place), image.shape[1])
         outline(grid[0], y - _WINDOW, x - _WINDOW, 2 * _WINDOW + 1, 2 * _WINDOW + 1)
         label = grid[0].text(x, y - _WINDOW - 4, name, color=MARK, fontsize=9, ha="center", weight="bold")
         label.set_path_effects([withStroke(linewidth=3, foreground="white")])
         window = gradients[y - _WINDOW : y + _WINDOW + 1, x - _WINDOW : x + _WINDOW + 1].reshape(-1, 2)
         axes.scatter(window[:, 1], window[:, 0], s=7, color=TEST, alpha=0.6, lw=0)
-        lengths, directions = np.linalg.eigh(np.cov(window.T, bias=True))
+        lengths, directions = np.linalg.eigh(window.T @ window / len(window))
         turn = np.degrees(np.arctan2(directions[0, 1], directions[1, 1]))
         axes.add_patch(Ellipse((0, 0), *(4 * np.sqrt(lengths[::-1])), angle=turn, fill=False, ec=MARK, lw=1.8))
         large, small = 1000 * values[y, x]
@@ -86,10 +86,9 @@ def convolution() -> Figure:
     numbers(grid[0], image)
     outline(grid[0], row, column, 3, 3)
     titled(grid[0], "image, 8×8")
-    signed = {"cmap": "RdBu_r", "vmin": -70, "vmax": 70}
     numbers(grid[1], _SOBEL, cmap="RdBu_r", vmin=-4, vmax=4)
     titled(grid[1], "kernel, 3×3")
-    numbers(grid[2], output, **signed)
+    numbers(grid[2], output, cmap="RdBu_r", vmin=-70, vmax=70)
     outline(grid[2], row, column, 1, 1)
     titled(grid[2], "map, 8 − 3 + 1 = 6 on each side")
     figure.supxlabel(f"{sum_of} = {output[row, column]:.0f}".replace("= -", "= \N{MINUS SIGN}"), fontsize=10)
@@ -135,7 +134,12 @@ def paths(depth: int) -> Int[np.ndarray, "9 9"]:
     """
     stack, image = facts.Stack((3,) * depth), jnp.zeros((1, 9, 9, 1))
     ones = jax.tree.map(jnp.ones_like, stack.init(jax.random.key(0), image))
-    gradient = jax.grad(lambda pixels: stack.apply(ones, pixels)[0, 4, 4, 0])(image)  # type: ignore[index]
+
+    def middle(pixels: Float[Array, "1 9 9 1"]) -> Float[Array, ""]:
+        maps: Any = stack.apply(ones, pixels)
+        return maps[0, 4, 4, 0]
+
+    gradient = jax.jit(jax.grad(middle))(image)
     return np.asarray(gradient[0, :, :, 0]).round().astype(int)
 
 
@@ -168,7 +172,7 @@ def influence(layer: nn.Module) -> Int[np.ndarray, "3 2 2 6"]:
     layer: a normalisation, as it is in training.
     """
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2, 6)), jnp.float32)
-    train = {"train": True} if isinstance(layer, batch_norm.BatchNorm) else {}
+    train: dict[str, Any] = {"train": True} if isinstance(layer, batch_norm.BatchNorm) else {}
 
     def output(x: Float[Array, "3 2 2 6"]) -> Float[Array, ""]:
         normalised: Any = layer.init_with_output(jax.random.key(0), x, **train)[0]

@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,8 @@ _RESULT = pathlib.Path(__file__).parents[2] / "results" / "alexnet-relu-vs-tanh.
 def rbf() -> Figure:
     """The bitmaps of LeNet-5's output layer, and the penalty that each has for a perfect drawing of another."""
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.15, 1])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1.15, 1])
+    left, right = parts
     for label, axes in enumerate(left.subplots(2, 5).flat):
         axes.imshow(CENTRES[label].reshape(HEIGHT, WIDTH), cmap="Greys", vmin=-1, vmax=1)
         axes.set(xticks=[], yticks=[])

@@ -1,6 +1,7 @@
 """Pictures of whole pipelines and networks, each of which is trained on digits first."""
 
 import pathlib
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -81,10 +82,11 @@ def attention(folder: pathlib.Path) -> Figure:
     images, labels = pipeline.gather(test, np.arange(60))
     chosen = vit_pictures.one_of_each(labels)[:_SHOWN]
     weights = analysis.attention_of_run(run, images[chosen])[-1]  # of the last block
-    grid = run.classifier.module.grid(images.shape[1:3])  # type: ignore[attr-defined]
+    grid = run.classifier.module.grid(images.shape[1:3])
     maps = np.asarray(analysis.pooled_attention(jnp.asarray(weights), grid))
     figure = Figure(figsize=(8.6, 5.2), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=[1.25, 1])
+    parts: Any = figure.subfigures(1, 2, width_ratios=[1.25, 1])
+    left, right = parts
     axes = left.subplots(_SHOWN, 1 + _HEADS)
     for row, image, heads in zip(axes, images[chosen], maps, strict=True):
         show_image(row[0], image)

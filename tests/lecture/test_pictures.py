@@ -8,6 +8,7 @@ from lecture.pictures import catalogue, layers, style
 from tests.runs import ROOT
 
 
+@pytest.mark.slow  # the fact vgg-stack-fields says how far they reach
 def test_paths_through_stacked_layers():
     paths = layers.paths(2)
     assert paths[4, 4] == 9
