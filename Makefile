@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test test-slow test-all test-parity test-newest fuzz lint hooks results clean
+.PHONY: train test test-slow test-all test-parity test-newest fuzz lint hooks results pictures clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
@@ -52,6 +52,10 @@ hooks: $(VENV)/installed-test
 results: $(VENV)/installed
 	$(RUN) -m common.reproduce --data_dir=$(DATA)
 	$(RUN) -m common.tables
+
+# The pictures of docs/lecture.md.
+pictures: $(VENV)/installed-test
+	$(RUN) -m lecture.pictures
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -20,7 +20,7 @@ _SPEEDS = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOT
 
 
 def main() -> None:
-    """Rewrites RESULTS.md and every README."""
+    """Rewrites RESULTS.md, the lecture and every README."""
     for path, text in written(pathlib.Path(), pathlib.Path(_RESULTS.value)).items():
         if text != path.read_text():
             with whole_file(path) as file:
@@ -31,7 +31,7 @@ def main() -> None:
 def written(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, str]:
     """Each document of a repository, and its text made from the results. folder: of these, relative to `root`."""
     found, benchmarks = evidence.read(root / folder), evidence.load(root / folder, "benchmark")
-    paths = sorted([*root.glob("*.md"), *root.glob("*/README.md")])
+    paths = sorted([*root.glob("*.md"), *root.glob("*/README.md"), root / "docs" / "lecture.md"])
     return {
         path: fill_speeds(pages.fill(path.read_text(), found, path.relative_to(root), folder), benchmarks)
         for path in paths

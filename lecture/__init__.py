@@ -1,1 +1,1 @@
-"""The lecture's identities and exercises, each checked against the layer, loss or optimizer that is it here."""
+"""The lecture: identities and exercises checked against the code that is them here, and pictures drawn with it."""

@@ -6,6 +6,7 @@ left out.
 
     <!-- claims: SELECTION --> ... <!-- /claims -->       every claim with its rules, picture, command and cost; facts
     <!-- results: SELECTION --> ... <!-- /results -->     a table of the claims, and how many facts agree
+    <!-- verdicts: ID ... --> ... <!-- /verdicts -->      a line for each recorded result of these claims and facts
     <!-- summary --> ... <!-- /summary -->                counts over everything, and the strongest verdicts
     <!-- costs --> ... <!-- /costs -->                    the time that all recorded runs took
 """
@@ -19,9 +20,11 @@ from common.claims import evidence as evidence_lib
 from common.claims import plan
 from common.claims.evidence import Evidence, Result
 from common.claims.results import as_text, interval
+from common.errors import unknown
 
 _BLOCK = re.compile(
-    r"(<!-- (?P<kind>claims|results|summary|costs)(: (?P<selection>[^>]*?))? -->\n).*?(<!-- /(?P=kind) -->)", re.DOTALL
+    r"(<!-- (?P<kind>claims|results|verdicts|summary|costs)(: (?P<selection>[^>]*?))? -->\n).*?(<!-- /(?P=kind) -->)",
+    re.DOTALL,
 )
 _STRONGEST = 7  # verdicts in a summary
 
@@ -35,10 +38,12 @@ def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pat
     everywhere = " ".join(match["selection"] or "" for match in _BLOCK.finditer(document)).split()
 
     def block(match: re.Match) -> str:
-        shown = _selected(evidence, (match["selection"] or "").split(), everywhere)
+        selection = (match["selection"] or "").split()
+        shown = _selected(evidence, selection, everywhere)
         text = {
             "claims": lambda: _in_full(shown, (up / folder).as_posix()),
             "results": lambda: _table(shown, (up / "RESULTS.md").as_posix()),
+            "verdicts": lambda: "".join(_verdicts(evidence, name) for name in selection),
             "summary": lambda: _summary(evidence),
             "costs": lambda: _all_costs(evidence),
         }[match["kind"]]()
@@ -72,15 +77,32 @@ def _selected(evidence: Evidence, selection: Sequence[str], everywhere: Sequence
     )
 
 
+def _verdicts(evidence: Evidence, name: str) -> str:
+    """A line for each recorded result of a claim or fact, or one that says that there is none."""
+    if name not in evidence.packages:
+        raise unknown("claim or fact", name, evidence.packages)
+    measured = [result for result in evidence.measured if result["claim"] == name]
+    facts = [fact for fact in evidence.facts if fact["fact"] == name]
+    lines = [
+        *map(_line, measured),
+        *(f"- **{fact['verdict']}**{_in_brackets(fact['note'])}: {fact['says']} (`{name}`)\n" for fact in facts),
+    ]
+    return "".join(lines) or f"- no runs are recorded yet: `{name}`\n"
+
+
+def _line(result: Result) -> str:
+    """The verdict of a measured claim in a line."""
+    return (
+        f"- **{result['verdict']}**{_in_brackets(_notes(result))}: {result['says']} (`{result['claim']}`: "
+        f"{_intervals(result)})\n"
+    )
+
+
 def _summary(evidence: Evidence) -> str:
     """Counts and a list of verdicts; at most ten lines."""
     counted = evidence_lib.counts(evidence)
     said = ", ".join(f"{words}: {number}" for words, number in counted.items())
-    lines = [
-        f"- **{result['verdict']}**{_in_brackets(_notes(result))}: {result['says']} (`{result['claim']}`: "
-        f"{_intervals(result)})\n"
-        for result in evidence_lib.strongest(evidence, _STRONGEST)
-    ]
+    lines = map(_line, evidence_lib.strongest(evidence, _STRONGEST))
     return (
         f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)}). The verdicts of the most runs:\n\n"

@@ -1,0 +1,33 @@
+"""Draws the lecture's pictures: `python -m lecture.pictures [NAME ...]`; all of them without a name.
+
+Nine need no training. For the other three it trains on digits, a few minutes in all; the runs stay in `runs/lecture`.
+"""
+
+from absl import flags
+
+from common import launch
+from common.errors import unknown, user_path
+
+TAKES_ARGUMENTS = True  # of `launch.run`: the names of pictures
+
+_OUT = flags.DEFINE_string("out", "docs/images", "folder of the pictures", allow_override=True)
+_RUNS = flags.DEFINE_string("runs", "runs/lecture", "folder of the runs that they show", allow_override=True)
+
+
+def main(*names: str) -> None:
+    """Draws the named pictures."""
+    from lecture.pictures import catalogue, style  # slow imports, after the flags are known to be right
+
+    for name in names:
+        if name not in catalogue.PICTURES:
+            raise unknown("picture", name, catalogue.PICTURES)
+    out, folder = user_path(_OUT.value), user_path(_RUNS.value)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in names or catalogue.PICTURES:
+        path = out / f"lecture_{name}.png"
+        style.save(catalogue.draw(name, folder), path)
+        print(path)
+
+
+if __name__ == "__main__":
+    launch.run(main)

@@ -1,0 +1,64 @@
+"""The short trainings on digits that the lecture's pictures and notebooks look at: minutes on a laptop."""
+
+import pathlib
+
+from ml_collections import ConfigDict
+
+from common import models, train
+from common.config import base
+from common.run import metrics, summary
+from resnet.model import weighted_layers
+
+COMPARED = (("plain", 2), ("plain", 6), ("residual", 6))  # kinds, and blocks in each of three stages
+_VARIANTS = {"plain": "plain20", "residual": "resnet20"}
+
+
+def name(kind: str, blocks: int) -> str:
+    """The kind of a network of COMPARED and its depth, in words."""
+    return f"{kind}, {weighted_layers(3 * (blocks,), 'basic')} layers"
+
+
+def twin(kind: str, blocks: int) -> ConfigDict:
+    """The config of a network of 6 `blocks` + 2 layers on digits of 8x8 pixels; kind: 'plain' or 'residual'.
+
+    They differ in the shortcuts alone, and both have batch normalisation (He et al. 2016, section 4.2).
+    """
+    # A stage's blocks are compiled once and looped over. In a run as short as this, compiling is most of the time.
+    config = base(models.section("resnet", _VARIANTS[kind], stage_sizes=3 * (blocks,), width=8, scan="on"))
+    config.model.bn_momentum = 0.5  # running averages that follow a run of a hundred updates
+    config.data.pixel_range = (-1.0, 1.0)
+    config.train.batch_size = 64
+    config.train.length = "4 epochs"
+    config.train.log_every = "8 steps"
+    config.optimizer.name = "momentum"
+    config.optimizer.weight_decay = 1e-4
+    config.schedule.name = "cosine"
+    config.schedule.learning_rate = 0.1
+    config.schedule.warmup = "1 epoch"
+    config.mesh.devices = 1  # small batches of a small network
+    return config
+
+
+def transformer() -> ConfigDict:
+    """The config of a small Vision Transformer on the digits, shorter than `configs/vit_digits.py`."""
+    from configs import vit_digits
+
+    config = vit_digits.get_config()
+    config.train.length = "20 epochs"
+    config.schedule.warmup = "2 epochs"
+    config.evaluate.every = "20 epochs"
+    config.checkpoint.every = "20 epochs"
+    return config
+
+
+def trained(config: ConfigDict, folder: pathlib.Path) -> pathlib.Path:
+    """The folder with the finished run of a config; a run that is there already is not repeated."""
+    if not summary.exists(folder):
+        train.fit(config, folder)
+    return folder
+
+
+def training_curve(folder: pathlib.Path) -> tuple[list[int], list[float]]:
+    """Updates, and the training error up to each of them since the one before, in per cent."""
+    records = metrics.read(folder, "train")
+    return [record["step"] for record in records], [100 * record["error"] for record in records]
