@@ -142,7 +142,7 @@ def confusion(run: Trained, predictions: Predictions) -> Section:
         wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
         chosen = np.sort(np.argsort(-wrong, kind="stable")[:_WORST_CLASSES])
         counts, names = counts[np.ix_(chosen, chosen)], [names[i] for i in chosen]
-        caption += f" Of {run.info.num_classes} classes, the {_WORST_CLASSES} with the most mistakes are shown."
+        caption += f" Of {run.info.num_classes} classes, the matrix has the {_WORST_CLASSES} with the most mistakes."
     parts = [Picture(error_figures.confusion(counts, names), "confusion matrix")]
     if told:
         parts.append(Picture(error_figures.confused_pairs(told), "the most confused pairs of classes"))
