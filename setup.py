@@ -52,6 +52,9 @@ setup(
         "classic": CLASSIC,
         # The search of common/tune.py.
         "tune": TUNE,
+        # Trackers beside TensorBoard, config.tracker.
+        "wandb": ["wandb"],
+        "mlflow": ["mlflow"],
         # The programs of common/export.py.
         "export": EXPORT,
         "test": [

@@ -1,8 +1,11 @@
-"""Writes a page about a fitted pipeline: `python -m classic.report --workdir=DIR [--out=FILE]`.
+"""Writes a page about a fitted pipeline: `python -m classic.report --workdir=DIR [--out=FILE] [--pictures=DIR]`.
 
 The page, by default DIR/report.html, is one self-contained file. It shows the errors, the cost of each stage, the
-confusion matrix, predictions and mistakes as a network's report does; and corners and keypoints of some images, the
-visual vocabulary, the parts of images that spoke for their classes, and the recipe.
+confusion matrix, the calibration, predictions and mistakes as a network's report does; and corners and keypoints of
+some images, the visual vocabulary, the parts of images that spoke for their classes, and the recipe. docs/report.md
+says how to read them.
+
+A line on standard error says what is being made. `--pictures` writes each picture into a folder as well.
 """
 
 import pathlib
@@ -21,17 +24,25 @@ from common.data import datasets
 from common.data import pipeline as reading
 from common.data.sources import Source
 from common.errors import UserError, user_path, whole_file
-from common.report import page, sample_figures, samples, sections
+from common.report import making, page, sample_figures, samples, sections
+from common.report.making import Folder, Progress, Step
+from common.report.page import Picture, Section
 from common.run import summary
 from common.run.trained import Predictions
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a fitted run", allow_override=True)
 _OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
 
+making.define_pictures()
+
 _SHOWN = 5  # images in a row
 _WORDS, _PATCHES = 16, 6  # of the vocabulary
 _SEARCHED = 200  # images in which patches for words are looked for
 _NEVER = ("data.directory",)  # options that a recipe does not list
+_SHARES = (
+    "Probabilities are the softmax of the decoder's scores here. Few decoders are fitted to give probabilities, and "
+    "the distance from the diagonal shows how far from them their scores are."
+)
 
 
 def main() -> None:
@@ -40,23 +51,36 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/classic_digits_fisher")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
-    content = report_html(folder)
+    content = report_html(folder, making.given_folder(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)
 
 
-def report_html(folder: pathlib.Path) -> str:
-    """The report of the run in `folder`, as HTML; UserError if there is no run or its data set is missing."""
+def report_html(folder: pathlib.Path, pictures: Folder | None = None, verbose: bool = False) -> str:
+    """The report of the run in `folder`, as HTML; UserError if there is no run or its data set is missing.
+
+    pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
+    """
+    progress = Progress(verbose)
+    progress.say("Predictions for the test set")
     fitted = saved.load(folder)
     done = summary.read(folder, train.result_line)
     test = datasets.load_test(fitted.config.data, known=fitted.info)
     predictions = pipeline.predictions(fitted, test)
-    parts = [results_first(fitted, done, predictions), costs(done)]
-    parts += [sections.confusion(fitted, predictions), sections.class_errors(fitted, predictions)]
-    parts += [top_predictions(fitted, test, predictions), sections.worst_mistakes(fitted, test, predictions)]
-    parts += [points(fitted, test, predictions), *vocabulary(fitted, test), spoke(fitted, test, predictions)]
-    parts += [what_was_run(fitted, done)]
+    steps: list[Step] = [
+        ("Cost of each stage", lambda: costs(done)),
+        ("Confusion matrix", lambda: sections.confusion(fitted, predictions)),
+        ("Error by class", lambda: sections.class_errors(fitted, predictions)),
+        ("Calibration", lambda: sections.calibrated(predictions, _SHARES)),
+        ("Top predictions", lambda: top_predictions(fitted, test, predictions)),
+        ("Worst mistakes", lambda: sections.worst_mistakes(fitted, test, predictions)),
+        ("Corners and keypoints", lambda: points(fitted, test, predictions)),
+        ("Visual vocabulary", lambda: vocabulary(fitted, test)),
+        ("Parts that spoke for a class", lambda: spoke(fitted, test, predictions)),
+        ("Recipe", lambda: what_was_run(fitted, done)),
+    ]
+    parts = [results_first(fitted, done, predictions), *making.sections(steps, progress, pictures)]
     return page.document(f"{pipeline.chain(fitted.config)} on {fitted.info.name}", parts)
 
 
@@ -76,7 +100,7 @@ def results_first(fitted: Pipeline, done: dict, predictions: Predictions) -> str
     return page.paragraph(text) + page.numbers(shown)
 
 
-def costs(done: dict) -> str:
+def costs(done: dict) -> Section:
     """The time that each stage took."""
     stages = done["stages"]
     speeds = [f", {s['images_per_second']:,.0f} images/s" if "images" in s else "" for s in stages.values()]
@@ -93,11 +117,11 @@ def costs(done: dict) -> str:
         "it, the features of each split, and the decoder."
     )
     parts = page.folded("parts of the stages", page.table(rows))
-    return page.section("costs", "Cost of each stage", caption, page.picture(figure, "time of each stage"), parts)
+    return Section("costs", "Cost of each stage", caption, [Picture(figure, "time of each stage"), parts])
 
 
-def top_predictions(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
-    """The top predictions for some images, and for those whose likeliest class is least certain."""
+def top_predictions(fitted: Pipeline, test: Source, predictions: Predictions) -> Section:
+    """The top predictions for some images, and for those whose top prediction is least certain."""
     chosen = [*samples.ordinary(predictions), *samples.hesitant(predictions)]
     images = [test[index]["image"] for index in chosen]
     caption = (
@@ -107,11 +131,10 @@ def top_predictions(fitted: Pipeline, test: Source, predictions: Predictions) ->
     )
     shares = np.exp(predictions.log_probabilities[chosen])
     figure = sample_figures.top_predictions(images, predictions.labels[chosen], shares, fitted.info.class_names)
-    picture = page.picture(figure, "top predictions for test images")
-    return page.section("predictions", "Top predictions", caption, picture)
+    return Section("predictions", "Top predictions", caption, [Picture(figure, "top predictions for test images")])
 
 
-def points(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
+def points(fitted: Pipeline, test: Source, predictions: Predictions) -> Section:
     """Corners, eigenvalues and keypoints of some test images, whatever the pipeline describes."""
     chosen = samples.ordinary(predictions)[:_SHOWN]
     images = [test[index]["image"] for index in chosen]
@@ -126,11 +149,11 @@ def points(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
         "flat region. Bottom: SIFT keypoints with their size and orientation."
     )
     names = [fitted.info.class_names[predictions.labels[index]] for index in chosen]
-    picture = page.picture(pictures.points(images, found, names), "corners and keypoints")
-    return page.section("points", "Corners and keypoints", caption, picture)
+    picture = Picture(pictures.points(images, found, names), "corners and keypoints")
+    return Section("points", "Corners and keypoints", caption, [picture])
 
 
-def vocabulary(fitted: Pipeline, test: Source) -> list[str]:
+def vocabulary(fitted: Pipeline, test: Source) -> list[Section]:
     """The most used words as patches of test images; empty for a pipeline without a vocabulary."""
     if not evidence.has_vocabulary(fitted):
         return []
@@ -140,17 +163,17 @@ def vocabulary(fitted: Pipeline, test: Source) -> list[str]:
         f"Each column is one of the {len(patches)} most used words of the vocabulary: the patches of "
         f"{len(chosen)} test images whose codes have the largest shares of it, at most one from an image."
     )
-    picture = page.picture(pictures.vocabulary(patches), "patches of words")
-    return [page.section("vocabulary", "Visual vocabulary", caption, picture)]
+    picture = Picture(pictures.vocabulary(patches), "patches of words")
+    return [Section("vocabulary", "Visual vocabulary", caption, [picture])]
 
 
-def spoke(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
-    """The parts of some correctly classified test images that spoke for their class."""
+def spoke(fitted: Pipeline, test: Source, predictions: Predictions) -> list[Section]:
+    """The parts of some correctly classified test images that spoke for their class; empty without such an image."""
     right = predictions.predicted == predictions.labels
     _, first = np.unique(np.where(right, predictions.labels, -1), return_index=True)
     chosen = [int(index) for index in first if right[index]][:_SHOWN]
     if not chosen:
-        return ""
+        return []
     images = [test[index]["image"] for index in chosen]
     labels = [int(predictions.labels[index]) for index in chosen]
     maps = [evidence.margins(fitted, image, label) for image, label in zip(images, labels, strict=True)]
@@ -162,20 +185,18 @@ def spoke(fitted: Pipeline, test: Source, predictions: Predictions) -> str:
         "below it."
     )
     names = [fitted.info.class_names[label] for label in labels]
-    picture = page.picture(pictures.evidence(images, maps, names), "maps of what spoke for a class")
-    return page.section("evidence", "Parts that spoke for a class", caption, picture)
+    picture = Picture(pictures.evidence(images, maps, names), "maps of what spoke for a class")
+    return [Section("evidence", "Parts that spoke for a class", caption, [picture])]
 
 
-def what_was_run(fitted: Pipeline, done: dict) -> str:
+def what_was_run(fitted: Pipeline, done: dict) -> Section:
     """The recipe, and the versions and hardware of the run."""
-    return page.section(
+    environment = page.table([(name, str(value)) for name, value in done["environment"].items()])
+    return Section(
         "recipe",
         "Recipe",
         "The pipeline's parts with their options, and every other option that differs from its default.",
-        page.table(recipe(fitted.config)),
-        page.folded(
-            "versions and hardware", page.table([(name, str(value)) for name, value in done["environment"].items()])
-        ),
+        [page.table(recipe(fitted.config)), page.folded("versions and hardware", environment)],
     )
 
 

@@ -14,7 +14,7 @@ from classic.stages import Stages
 from common import config as common_config
 from common.data import datasets
 from common.data.datasets import Dataset, Info
-from common.run import history, lock, metrics, summary
+from common.run import history, lock, metrics, provenance, summary
 from common.run import workdir as common_workdir
 from common.run.trained import Predictions
 from common.run.workdir import Before
@@ -47,7 +47,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         for split, source in pipeline.splits(dataset).items():
             values = pipeline.decoded(fitted, rows[split])
             found = pipeline.as_predictions(values, pipeline.labels_of(source))
-            records.append({"step": STEP, "split": split, **errors(found)})
+            elapsed = sum(cost.total for cost in done.costs.values())
+            records.append({"step": STEP, "split": split, "epoch": 1.0, "elapsed": elapsed, **errors(found)})
             _say(f"{split:<10}  loss {records[-1]['loss']:8.4f}  error {records[-1]['error']:7.2%}")
         return _write(folder, fitted, done, records, sorted(dataset.bad))
 
@@ -125,7 +126,7 @@ def _write(
     environment = common_workdir.environment()
     content = {
         "step": STEP,
-        **{record["split"]: {k: v for k, v in record.items() if k not in ("step", "split")} for record in records},
+        **{record["split"]: {k: v for k, v in record.items() if k not in metrics.COURSE} for record in records},
         "parameters": fitted.parameters,
         "stages": {name: cost.facts() for name, cost in done.costs.items()},
         "images_per_second": fitted.info.train_size / fitting,
@@ -134,6 +135,7 @@ def _write(
         "computed": done.computed,
         "skipped_images": skipped,
         "seed": fitted.config.seed,
+        **provenance.facts(),
         "date": datetime.date.today().isoformat(),
         "environment": {**environment, **{name: importlib.metadata.version(name) for name in _LIBRARIES}},
     }

@@ -22,6 +22,7 @@ def base(model: ConfigDict) -> ConfigDict:
     """The default experiment for a `models.section(...)`: every option that a run reads."""
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of examples, augmentation and dropout
+    config.tracker = ""  # gets the numbers, too, through its library: 'wandb' or 'mlflow'; see common/run/trackers.py
     config.model = model  # family, variant and every hyper-parameter of the network
 
     config.data = data = ConfigDict()
@@ -276,6 +277,7 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
 # Options that are tuples of texts, and what these are.
 _TEXTS = {"schedule.boundaries": "durations such as '2 epochs'", "optimizer.factors": "texts such as 'conv1*=0'"}
 _CHOICES = {
+    "tracker": ("", "wandb", "mlflow"),
     "init.source": ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own"),
     "data.shuffle": ("epoch", "once", "none"),
     "data.sampling": ("uniform", "balanced"),

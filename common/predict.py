@@ -90,7 +90,7 @@ def main(*paths: str) -> None:
 
 def _pictures(folder: str, method: str) -> Keep:
     """The function that draws heat maps into a folder."""
-    from common.prediction.pictures import Pictures  # Matplotlib is slow to import
+    from common.report.explained import Pictures  # Matplotlib is slow to import
 
     pictures = Pictures(folder, method)
     return lambda batch, found, predictions: pictures.add(

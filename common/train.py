@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from common.anatomy import layer_table
 from common.data import augment, datasets, order, pipeline, pixel_statistics
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
@@ -19,7 +20,7 @@ from common.pretrained import initial
 from common.processes import distributed
 from common.processes.preemption import Preempted, Watch
 from common.processes.watchdog import Watchdog
-from common.run import checkpoints, history, lock, metrics, summary, workdir
+from common.run import checkpoints, history, lock, metrics, summary, trackers, workdir
 from common.run.checkpoints import Checkpoints
 from common.run.metrics import Writer
 from common.training import curvature
@@ -41,6 +42,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
     classifier = make_classifier(config.model, dataset.info)
     check_support(config, classifier)
+    trackers.check(config.tracker)
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
@@ -73,6 +75,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             print(note)
         if primary:
             history.record(folder, step, before, config)
+        tracker = trackers.start(config, folder) if primary else None
 
         feed = pipeline.train_feed(
             dataset.train,
@@ -101,7 +104,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         sums, class_counts = mesh_lib.replicate(no_totals(), mesh), None
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
-            Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary) as writer,
+            Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker) as writer,
             Profiler(config.profile, folder) as profiler,
             distributed.noticing(),
         ):
@@ -146,4 +149,5 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         if not primary:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
-        return summary.write(folder, config, state.params, class_errors, seen, first, sorted(dataset.bad))
+        work = layer_table.of_one_image(classifier.module, like.variables(), classifier.input_shape)
+        return summary.write(folder, config, state.params, class_errors, seen, first, sorted(dataset.bad), work)

@@ -49,6 +49,7 @@ TOOLS = {
     "weights": "expected: import FILE --config=CONFIG [--workdir=DIR], or: export FILE --workdir=DIR",
     "inspect": "--config is missing; for example --config=configs/lenet5_digits.py",
     "report": "--workdir is missing; for example --workdir=runs/lenet5_digits",
+    "compare": "expected two or more folders of runs: python -m common.compare RUN RUN ...",
     "reproduce --no_such": "Unknown command line flag 'no_such'",
     "tables --no_such": "Unknown command line flag 'no_such'",
 }

@@ -5,12 +5,13 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from common.run import trained
 from common.run.trained import Run
-from vit.embeddings import Grid, cross_axes, sincos2d
-from vit.model import VisionTransformer
+from vit.embeddings import Grid, PatchEmbedding, cross_axes, sincos2d
+from vit.model import EncoderBlock, VisionTransformer
 
 AnyArray = Array | np.ndarray
 Attention = Float[AnyArray, "layers batch heads tokens tokens"]
@@ -29,6 +30,30 @@ def attention(
     if module.scan:
         return _kept(blocks["encoderblock"])
     return jnp.stack([_kept(blocks[f"encoderblock_{number}"]) for number in range(module.depth)])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def token_maps(
+    module: VisionTransformer, variables: PyTree, images: Float[AnyArray, "batch height width channels"]
+) -> Float[Array, "layers batch rows columns hidden"]:
+    """The patches' embeddings, then the output of every block for them, on their grid; `images` are as for the network.
+
+    The class token, if there is one, is left out.
+    """
+    _, state = module.apply(variables, images, capture_intermediates=_is_block, mutable=["intermediates"])
+    kept = state["intermediates"]
+    embedded, blocks = kept["embedding"]["__call__"][0], kept["Transformer"]
+    if module.scan:
+        outputs = blocks["encoderblock"]["__call__"][0]
+    else:
+        outputs = jnp.stack([blocks[f"encoderblock_{number}"]["__call__"][0] for number in range(module.depth)])
+    patches = embedded.shape[1] * embedded.shape[2]
+    outputs = outputs[:, :, -patches:].reshape(-1, *embedded.shape)
+    return jnp.concatenate([embedded[None], outputs]).astype(jnp.float32)
+
+
+def _is_block(module: nn.Module, method: str) -> bool:
+    return method == "__call__" and isinstance(module, EncoderBlock | PatchEmbedding)
 
 
 def _kept(block: PyTree) -> Array:

@@ -5,15 +5,14 @@
 """
 
 import pathlib
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
-from common.report.figures import pixels, show_image
+from common.data.preparation import Pixels
+from common.report.figures import finish_tiles, name_row, pixels, show_image, tile, tile_image
 from common.run import trained
 from common.run.trained import Run
 from vit import analysis
@@ -23,7 +22,9 @@ from vit.model import VisionTransformer
 
 Picture = tuple[str, str, Figure]  # title, caption, drawing
 
-_SHOWN, _HEADS_SHOWN = 6, 8  # images and heads in pictures of attention
+_SHOWN, _HEADS_SHOWN = 6, 8  # images of rollouts, and heads in pictures of attention
+_IMAGES_OF_HEADS = 4
+_MAP: dict[str, Any] = {"cmap": "inferno", "vmin": 0, "vmax": 1}
 
 
 def pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"]) -> list[Picture]:
@@ -42,14 +43,25 @@ def pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"]) -> list[
     return drawn
 
 
+def feature_maps(
+    run: Run, inputs: Float[AnyArray, "1 height width channels"]
+) -> list[tuple[str, Float[np.ndarray, "rows columns hidden"]]]:
+    """The patches' embeddings and the output of every block for an image, as maps on the grid of patches."""
+    maps = np.asarray(analysis.token_maps(run.classifier.module, run.variables, inputs))[:, 0]
+    return [("embedding" if number == 0 else f"block {number}", values) for number, values in enumerate(maps)]
+
+
 _HEADS = (
     "Attention of each head of the last layer to each patch, as the classifier reads it: the class token's row of the "
-    "attention matrix or, with average pooling, the mean of all rows. Colours are relative to each map's largest value."
+    "attention matrix or, with average pooling, the mean of all rows. The first row of an image has the attention on "
+    "its own grid of {rows}×{columns} patches, the second the same values smoothed to the image's size. Colours are "
+    "relative to each map's largest value."
 )
 _ROLLOUT = (
     "The share of each patch that reaches the classifier through all layers: heads averaged, half identity for the "
-    "residual connection, layers multiplied (attention rollout). Below, each image is dimmed where its rollout is low, "
-    "as in the paper's Figures 6 and 14."
+    "residual connection, layers multiplied (attention rollout). The second row has it on its own grid of "
+    "{rows}×{columns} patches, the third smoothed to the image's size. Below, each image is dimmed where its smoothed "
+    "rollout is low, as in the paper's Figures 6 and 14."
 )
 _DISTANCE = (
     "Distance in the image between a patch and those it attends to, weighted by the attention: one point for each head "
@@ -64,18 +76,18 @@ _COMPONENTS = "The first {count} principal components of the filters that embed 
 
 
 def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"], grid: Grid) -> list[Picture]:
-    module, size = cast(VisionTransformer, run.classifier.module), (images.shape[1], images.shape[2])
+    module = cast(VisionTransformer, run.classifier.module)
     chosen = one_of_each(np.asarray(labels))[:_SHOWN]
     shown, names = images[chosen], [run.info.class_names[label] for label in np.asarray(labels)[chosen]]
     weights = analysis.attention_of_run(run, shown)
-    heads = analysis.pooled_attention(weights[-1], grid).swapaxes(0, 1)[:_HEADS_SHOWN]
-    heads = np.stack([analysis.heat_map(maps, size) for maps in heads])
-    rolled = np.asarray(analysis.heat_map(analysis.pooled_attention(analysis.rollout(weights), grid), size))
+    heads = np.asarray(analysis.pooled_attention(weights[-1], grid))[:_IMAGES_OF_HEADS, :_HEADS_SHOWN]
+    rolled = np.asarray(analysis.pooled_attention(analysis.rollout(weights), grid))
+    facts = {"rows": grid[0], "columns": grid[1]}
     distance = analysis.measured_distance(run, images)
     everywhere = float(analysis.distances(grid, module.patch_pixels).mean())
     return [
-        ("Attention of the last layer", _HEADS, _heads_figure(shown, names, heads)),
-        ("Attention rollout", _ROLLOUT, _rollout_figure(shown, names, rolled)),
+        ("Attention of the last layer", _HEADS.format(**facts), _heads_figure(shown[: len(heads)], names, heads)),
+        ("Attention rollout", _ROLLOUT.format(**facts), _rollout_figure(shown, names, rolled)),
         (
             "Mean attention distance",
             _DISTANCE.format(count=min(len(images), MEASURED)),
@@ -90,41 +102,57 @@ def one_of_each(labels: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
     return np.concatenate([first, np.setdiff1d(np.arange(len(labels)), first)])
 
 
-def _heads_figure(images: Stored, names: list[str], heads: Float[np.ndarray, "heads batch height width"]) -> Figure:
-    """A row for each image: the image, then each head's attention."""
-    figure = Figure(figsize=(1.3 * (1 + len(heads)) + 0.8, 1.4 * len(images)), layout="constrained")
-    grid = figure.subplots(len(images), 1 + len(heads), squeeze=False)
-    for row, (image, name) in enumerate(zip(np.asarray(images), names, strict=True)):
-        show_image(grid[row, 0], image)
-        grid[row, 0].set_title(name, fontsize=9)
-        for axes, maps in zip(grid[row, 1:], heads, strict=True):
-            drawn = _show_map(axes, maps[row])
-    for number, axes in enumerate(grid[0, 1:]):
-        axes.set_title(f"head {number}", fontsize=9)
-    figure.colorbar(drawn, ax=grid, shrink=0.4, label="relative attention")
+def _heads_figure(images: Stored, names: list[str], heads: Float[np.ndarray, "batch heads rows columns"]) -> Figure:
+    """Two rows for each image: the image and each head's attention on its own grid, then the attention smoothed."""
+    count, between = heads.shape[1], 2.3  # rows from an image to the next, whose name needs room
+    ratio = images.shape[1] / images.shape[2]
+    figure = Figure(figsize=(1.3 * (1 + count) + 1.2, 1.25 * between * ratio * len(images) + 0.4), layout="constrained")
+    axes = figure.subplots()
+    for number, (image, name, maps) in enumerate(zip(np.asarray(images), names, heads, strict=False)):
+        own = between * number
+        tile_image(axes, own, 0, image)
+        axes.text(0.5, own * ratio, name, ha="center", va="bottom", fontsize=9)
+        for column, (values, smooth) in enumerate(zip(_relative(maps), _smoothed(maps, image), strict=True)):
+            tile(axes, own, 1.2 + column, values, ratio, **_MAP)
+            drawn = tile(axes, own + 1, 1.2 + column, smooth, ratio, **_MAP)
+        name_row(axes, own, 1.2, "own grid", ratio)
+        name_row(axes, own + 1, 1.2, "smoothed", ratio)
+    for number in range(count):
+        axes.text(1.7 + number, 0, f"head {number}", ha="center", va="bottom", fontsize=9)
+    finish_tiles(axes, between * len(images), 1.2 + count, ratio)
+    figure.colorbar(drawn, ax=axes, shrink=0.4, label="relative attention")
     return figure
 
 
-def _rollout_figure(images: Stored, names: list[str], rolled: Float[np.ndarray, "batch height width"]) -> Figure:
-    """A column for each image: the image, its rollout, and the image dimmed by its rollout."""
-    figure = Figure(figsize=(1.3 * len(images) + 0.8, 1.3 * 3 + 0.2), layout="constrained")
-    grid = figure.subplots(3, len(images), squeeze=False)
-    for column, image, name, share in zip(grid.T, np.asarray(images), names, rolled, strict=True):
-        show_image(column[0], image)
-        column[0].set_title(name, fontsize=9)
-        drawn = _show_map(column[1], share)
+def _rollout_figure(images: Stored, names: list[str], rolled: Float[np.ndarray, "batch rows columns"]) -> Figure:
+    """A column for each image: the image, its rollout on its own grid and smoothed, and the image dimmed by it."""
+    ratio = images.shape[1] / images.shape[2]
+    figure = Figure(figsize=(1.3 * len(images) + 1.2, 5.2 * ratio + 0.4), layout="constrained")
+    axes = figure.subplots()
+    for column, (image, name, share) in enumerate(zip(np.asarray(images), names, rolled, strict=True)):
+        tile_image(axes, 0, column, image)
+        axes.text(column + 0.5, 0, name, ha="center", va="bottom", fontsize=9)
+        tile(axes, 1, column, _relative(share[None])[0], ratio, **_MAP)
+        smooth = _smoothed(share[None], image)[0]
+        drawn = tile(axes, 2, column, smooth, ratio, **_MAP)
         shades = pixels(image)
-        share = share.reshape(share.shape + (1,) * (shades.ndim - 2))
-        column[2].imshow(np.uint8(shades * share), cmap="gray", vmin=0, vmax=255)
-        column[2].set_axis_off()
-    figure.colorbar(drawn, ax=grid[1], label="relative rollout")
+        dimmed = (shades * smooth.reshape(smooth.shape + (1,) * (shades.ndim - 2))).astype(np.uint8)
+        tile(axes, 3, column, dimmed, ratio, cmap="gray", vmin=0, vmax=255)
+    for row, text in enumerate(("image", "own grid", "smoothed", "dimmed")):
+        name_row(axes, row, 0, text, ratio)
+    finish_tiles(axes, 4, len(images), ratio)
+    figure.colorbar(drawn, ax=axes, label="relative rollout", shrink=0.5)
     return figure
 
 
-def _show_map(axes: Axes, values: Float[np.ndarray, "height width"]) -> AxesImage:
-    """Values from 0 to 1 as colours, without a frame."""
-    axes.set_axis_off()
-    return axes.imshow(values, cmap="inferno", vmin=0, vmax=1)
+def _relative(maps: Float[np.ndarray, "maps rows columns"]) -> Float[np.ndarray, "maps rows columns"]:
+    """Maps divided by their largest values."""
+    return maps / np.maximum(maps.max(axis=(1, 2), keepdims=True), 1e-12)
+
+
+def _smoothed(maps: Float[np.ndarray, "maps rows columns"], image: Pixels) -> Float[np.ndarray, "maps height width"]:
+    """Maps at the image's size, divided by their largest values."""
+    return np.asarray(analysis.heat_map(maps, (image.shape[0], image.shape[1])))
 
 
 def _distance_figure(distance: Float[np.ndarray, "layers heads"], everywhere: float) -> Figure:

@@ -83,6 +83,11 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
     return dict(_count(program.jaxpr))
 
 
+def of_one_image(module: nn.Module, variables: PyTree, input_shape: tuple[int, int, int]) -> int:
+    """The network's multiply-adds for one image, forwards; `variables` are arrays or their shapes."""
+    return sum(multiply_adds(module.apply, variables, _images(1, input_shape)).values())
+
+
 def variables(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
     """The shapes of all variables of the network."""
     init = functools.partial(module.init, train=train)

@@ -8,7 +8,6 @@ import math
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 
 from common import models
@@ -40,10 +39,8 @@ def multiply_adds(
     family: str, variant: str, side: int = 224, classes: int = 1000, channels: int = 3, **changes: Any
 ) -> int:
     """The multiply-adds of matrix products and convolutions for one image, forwards."""
-    module = _network(family, variant, classes, changes)
-    shapes = layer_table.variables(module, (side, side, channels))
-    images = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-    return sum(layer_table.multiply_adds(module.apply, shapes, images).values())
+    module, shape = _network(family, variant, classes, changes), (side, side, channels)
+    return layer_table.of_one_image(module, layer_table.variables(module, shape), shape)
 
 
 def _network(family: str, variant: str, classes: int, changes: dict[str, Any]) -> nn.Module:

@@ -78,7 +78,7 @@ class Agrees:
     def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
         """The rule's verdict: 'agrees', 'better', 'worse' or 'undecided'."""
         differences = [value - self.paper for value in values[self.run]]
-        difference, ours = _mean_and_half_width(differences, level, random)
+        difference, ours = mean_and_half_width(differences, level, random)
         half = math.hypot(ours, self._sampling(level))
         low, high = difference - half, difference + half
         if -self.margin <= low and high <= self.margin:
@@ -116,7 +116,7 @@ class Less:
         n = len(next(iter(values.values())))
         less, more = (values[side] if isinstance(side, str) else [side] * n for side in (self.less, self.more))
         differences = [high - self.factor * low for low, high in zip(less, more, strict=True)]
-        difference, half = _mean_and_half_width(differences, level, random)
+        difference, half = mean_and_half_width(differences, level, random)
         low, high = difference - half, difference + half
         verdict = "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
         short_less, short_more = (bounds.get(str(side), False) for side in (self.less, self.more))
@@ -143,7 +143,7 @@ class Close:
     def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
         """The rule's verdict: 'holds', 'does not hold' or 'undecided'."""
         differences = [b - a for a, b in zip(values[self.first], values[self.second], strict=True)]
-        difference, half = _mean_and_half_width(differences, level, random)
+        difference, half = mean_and_half_width(differences, level, random)
         low, high = difference - half, difference + half
         inside, outside = -self.margin < low and high < self.margin, low > self.margin or high < -self.margin
         verdict = "holds" if inside else "does not hold" if outside else "undecided"
@@ -179,7 +179,7 @@ def combine(verdicts: Sequence[str]) -> str:
     return "undecided" if "undecided" in verdicts else "holds"
 
 
-def _mean_and_half_width(values: Sequence[float], level: float, random: bool) -> tuple[float, float]:
+def mean_and_half_width(values: Sequence[float], level: float, random: bool) -> tuple[float, float]:
     """The mean and half of Student's interval around it: 0 if nothing is random, infinite for one seed."""
     mean, n = float(np.mean(values)), len(values)
     if not random:

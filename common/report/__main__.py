@@ -1,19 +1,24 @@
-"""Writes a page about a trained run: `python -m common.report --workdir=DIR [--out=FILE]`.
+"""Writes a page about a trained run: `python -m common.report --workdir=DIR [--out=FILE] [--pictures=DIR]`.
 
-The page, by default DIR/report.html, is one self-contained file. It shows the learning curves, the confusion matrix,
-the error by class, the top predictions, the worst mistakes, the first filters, one image on its way through the layers,
-the parts of an image that matter, the family's own pictures and the recipe.
+The page, by default DIR/report.html, is one self-contained file. It shows the learning curves and rates, the confusion
+matrix, the error by class, the calibration, the top predictions, the worst mistakes, the first filters, one image on
+its way through the layers, the parts of images that matter, the family's own pictures and the recipe. docs/report.md
+says how to read them.
+
+A line on standard error says what is being made. `--pictures` writes each picture into a folder as well.
 """
 
 from absl import flags
 
 from common import launch
+from common.devices import compilation
 from common.errors import UserError, user_path, whole_file
-from common.report import sections
+from common.report import making, sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()
 _OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
+making.define_pictures()
 
 
 def main() -> None:
@@ -22,7 +27,8 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
-    content = sections.report_html(folder, _CHECKPOINT.value or "")
+    compilation.keep_in(folder)
+    content = sections.report_html(folder, _CHECKPOINT.value or "", making.given_folder(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)

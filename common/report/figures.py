@@ -1,154 +1,33 @@
-"""The figures of a report: functions from data to a matplotlib `Figure`; nothing is shown on a screen.
+"""Figures of images, filters and feature maps: functions from data to a matplotlib `Figure`, shown on no screen.
 
 Colours are Okabe and Ito's, or scales of one or two hues, which people with any kind of colour vision can tell apart.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
-from matplotlib import colormaps
+from jaxtyping import Float, Int, Shaped, UInt8
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap, Normalize, PowerNorm
 from matplotlib.figure import Figure, FigureBase
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.image import AxesImage
+
+from common.data.preparation import Pixels
 
 INK, GREY = "#1a1a1a", "#6b6b6b"
 TRAIN, TEST = "#d55e00", "#0072b2"  # vermilion and blue
-COUNTED_CLASSES = 30  # the most classes for which a confusion matrix has room for counts
-NAMED_CLASSES = 100  # and for names on its axes
 FILTERS_SHOWN, MAPS_SHOWN, CLASSES_SHOWN = 96, 8, 10
 _NAME_LENGTH = 24
-
-# Blues without its palest quarter, so that a single mistake is visible.
-_MISTAKES = LinearSegmentedColormap.from_list("mistakes", colormaps["Blues"](np.linspace(0.25, 1.0, 64)))
+_LABEL = 1.5  # the width of a row's label, in tiles
+_GAP = 0.06  # between tiles, of their width
 
 
 class Maps(NamedTuple):
-    """The output of a layer for one image."""
+    """The output of a layer for one image; with `own_scales` each map is drawn on its own scale."""
 
     layer: str
     values: Float[np.ndarray, "height width maps"]
-
-
-def curves(
-    train: Sequence[dict[str, Any]],
-    watched: Sequence[dict[str, Any]],
-    split: str,
-    steps_per_epoch: float,
-    shown_step: int,
-) -> Figure:
-    """Loss and error over epochs, from records of `metrics.read`, whose errors are fractions.
-
-    watched: those of `split`, 'test' or 'validation'; the one at `shown_step` is marked. An axis is logarithmic where
-    its values span a factor of eight or more.
-    """
-    figure = Figure(figsize=(10, 3.9), layout=ConstrainedLayoutEngine(wspace=0.05))
-    left, right = figure.subplots(1, 2)
-    for axes, key, label, scale in ((left, "loss", "mean loss", 1), (right, "error", "error (% of images)", 100)):
-        for records, colour, name in ((train, TRAIN, "training"), (watched, TEST, split)):
-            epochs, values = _series(records, key, steps_per_epoch, scale)
-            axes.plot(epochs, values, color=colour, lw=1.8, marker="o" if len(epochs) <= 40 else "", ms=4, label=name)
-        at = _series([record for record in watched if record["step"] == shown_step], key, steps_per_epoch, scale)
-        axes.plot(*at, "o", ms=11, mfc="none", mec=INK, mew=1.3, label="checkpoint of this report")
-        _scale_values(axes, [scale * record[key] for record in (*train, *watched)])
-        axes.set(xlabel="epochs", ylabel=label, xlim=(0, None))
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(True, color="#e6e6e6", lw=0.8)
-        axes.spines[["top", "right"]].set_visible(False)
-    right.legend(frameon=False)
-    return figure
-
-
-def _series(
-    records: Sequence[dict[str, Any]], key: str, steps_per_epoch: float, scale: float
-) -> tuple[list[float], list[float]]:
-    return [record["step"] / steps_per_epoch for record in records], [scale * record[key] for record in records]
-
-
-def _scale_values(axes: Axes, values: Sequence[float]) -> None:
-    """Makes the axis logarithmic where small values would otherwise lie on it; zeros then run off the bottom."""
-    positive = [value for value in values if value > 0 and math.isfinite(value)]
-    if not positive or max(positive) < 8 * min(positive):
-        axes.set_ylim(bottom=0)
-        return
-    axes.set_yscale("log", nonpositive="clip")
-    axes.set_ylim(min(positive) / 1.3, max(positive) * 1.3)
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.yaxis.set_major_formatter(FuncFormatter(_plain_number))
-    axes.yaxis.set_minor_formatter(NullFormatter())
-
-
-def _plain_number(value: float, _: int) -> str:
-    return f"{value:g}"
-
-
-def confusion(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> Figure:
-    """Examples by true class (rows) and predicted class (columns).
-
-    Mistakes are coloured by their count. Correct predictions are grey, because their counts would drown the mistakes.
-    Counts are written for up to 30 classes, names for up to 100.
-    """
-    size = len(counts)
-    wrong = np.ma.masked_equal(counts - np.diag(np.diag(counts)), 0)
-    highest = int(wrong.max()) if wrong.count() else 1
-    side = float(np.clip(2.5 + 0.42 * size, 5.5, 14.0))
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    axes.imshow(np.ma.masked_equal(np.eye(size), 0), cmap="Greys", vmin=0, vmax=7)
-    # Colours follow the square root of the count, so that one frequent mistake does not leave the others pale.
-    norm = PowerNorm(0.5, vmin=min(1, highest - 1), vmax=highest)
-    shades = axes.imshow(wrong, cmap=_MISTAKES, norm=norm)
-    if size <= COUNTED_CLASSES:
-        _write_counts(axes, counts, norm, font_size=float(np.clip(130 / size, 7, 11)))
-    _name_classes(axes, class_names)
-    axes.set(xlabel="predicted class", ylabel="true class")
-    axes.set_xticks(np.arange(1, size) - 0.5, minor=True)
-    axes.set_yticks(np.arange(1, size) - 0.5, minor=True)
-    axes.grid(True, which="minor", color="#ececec", lw=0.6)
-    axes.tick_params(which="both", length=0)
-    axes.spines[:].set_color("#bdbdbd")
-    bar = figure.colorbar(shades, ax=axes, shrink=0.5, aspect=24, label="misclassified images")
-    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
-    bar.outline.set_visible(False)
-    return figure
-
-
-def _write_counts(axes: Axes, counts: Int[np.ndarray, "classes classes"], norm: Normalize, font_size: float) -> None:
-    for row, column in zip(*np.nonzero(counts), strict=True):
-        count = counts[row, column]
-        on_dark = row != column and norm(count) > 0.55
-        axes.text(
-            column, row, f"{count}", ha="center", va="center", fontsize=font_size, color="white" if on_dark else INK
-        )
-
-
-def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
-    names = [shortened(name) for name in class_names]
-    if len(names) > NAMED_CLASSES:
-        return
-    font_size = float(np.clip(620 / len(names), 6, 10))
-    upright = max(map(len, names)) > 3 or len(names) > COUNTED_CLASSES
-    axes.set_xticks(range(len(names)), names, rotation=90 if upright else 0, fontsize=font_size)
-    axes.set_yticks(range(len(names)), names, fontsize=font_size)
-
-
-def class_errors(
-    class_names: Sequence[str], examples: Int[np.ndarray, " classes"], errors: Float[np.ndarray, " classes"]
-) -> Figure:
-    """Bars of the error of each class, from top to bottom; `errors` are fractions of the numbers of `examples`."""
-    figure = Figure(figsize=(9.6, 0.27 * len(class_names) + 0.7), layout="constrained")
-    axes = figure.subplots()
-    axes.barh(range(len(class_names)), 100 * errors, color=TEST, height=0.7)
-    for place, (count, error) in enumerate(zip(examples, errors, strict=True)):
-        axes.text(100 * error, place, f" {error:.1%} of {count:,}", va="center", fontsize=9, color=INK)
-    axes.set_yticks(range(len(class_names)), [shortened(name) for name in class_names])
-    axes.set(xlabel="error (% of images)", xlim=(0, 120 * errors.max() or 1), ylim=(len(class_names) - 0.5, -0.5))
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure
+    own_scales: bool = False
 
 
 def shortened(name: str) -> str:
@@ -178,18 +57,16 @@ def filter_grid(count: int) -> tuple[int, int]:
 
 def draw_filters(figure: FigureBase, kernel: Float[np.ndarray, "height width channels filters"]) -> None:
     """Draws filters in rows on a figure or on a part of one."""
-    largest = float(np.abs(kernel).max()) or 1.0
-    grid = figure.subplots(*filter_grid(kernel.shape[-1]), squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    if kernel.shape[2] == 3:
-        for axes, picture in zip(grid.flat, coloured(kernel), strict=False):
-            axes.imshow(picture)
-        return
-    for axes, weights in zip(grid.flat, np.moveaxis(kernel, -1, 0), strict=False):
-        shades = axes.imshow(weights.mean(-1), cmap="RdBu_r", vmin=-largest, vmax=largest)
-    bar = figure.colorbar(shades, ax=grid, label="weight", aspect=14, shrink=0.9)
-    bar.outline.set_visible(False)
+    axes, (rows, columns) = figure.subplots(), filter_grid(kernel.shape[-1])
+    ratio, largest = kernel.shape[0] / kernel.shape[1], float(np.abs(kernel).max()) or 1.0
+    colours = kernel.shape[2] == 3
+    for number, weights in enumerate(coloured(kernel) if colours else np.moveaxis(kernel, -1, 0).mean(-1)):
+        place = divmod(number, columns)
+        shades = tile(axes, *place, weights, ratio, cmap="RdBu_r", vmin=-largest, vmax=largest)
+    finish_tiles(axes, rows, columns, ratio)
+    if not colours:
+        bar = figure.colorbar(shades, ax=axes, label="weight", aspect=14, shrink=0.9)
+        bar.outline.set_visible(False)
 
 
 def coloured(kernel: Float[np.ndarray, "height width 3 filters"]) -> Float[np.ndarray, "filters height width 3"]:
@@ -208,25 +85,30 @@ def through_the_network(
     probabilities: Float[np.ndarray, " classes"],
     class_names: Sequence[str],
 ) -> Figure:
-    """One image, the eight maps of each layer that vary most, and the probabilities of the ten likeliest classes.
+    """One image, the eight maps of each layer that vary most, and the probabilities of the top ten predictions.
 
-    Each layer has its own scale, from its smallest value (dark) to its largest (bright), which is written on the left.
+    Each layer, or with `own_scales` each map, has its own scale, from its smallest value (dark) to its largest
+    (bright). The layer's are written on the left.
     """
-    figure = Figure(figsize=(9.6, 1.12 * (len(layers) + 2) + 0.3), layout="constrained")
-    grid = figure.add_gridspec(len(layers) + 2, MAPS_SHOWN + 1, width_ratios=[1.5] + [1] * MAPS_SHOWN)
-    _row_label(figure.add_subplot(grid[0, 0]), "image", f"{image.shape[0]}×{image.shape[1]}")
-    show_image(figure.add_subplot(grid[0, 1]), image)
-    for row, (layer, values) in enumerate(layers, start=1):
+    ratio = image.shape[0] / image.shape[1]
+    figure = Figure(figsize=(9.6, 0.95 * ratio * (len(layers) + 1) + 1.5), layout="constrained")
+    heights = [0.95 * ratio * (len(layers) + 1), 1.2]
+    above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": heights})
+    tile_image(above, 0, _LABEL, image)
+    _row_label(above, 0.5 * ratio, "image", f"{image.shape[0]}×{image.shape[1]}")
+    for row, (layer, values, own_scales) in enumerate(layers, start=1):
         height, width, count = values.shape
         maps = "map" if count == 1 else "maps"
         details = f"{height}×{width}, {count} {maps}\n{values.min():.3g} to {values.max():.3g}"
-        _row_label(figure.add_subplot(grid[row, 0]), layer, details)
-        for column, index in enumerate(liveliest(values), start=1):
-            axes = figure.add_subplot(grid[row, column])
-            axes.imshow(values[..., index], cmap="cividis", vmin=values.min(), vmax=values.max())
-            axes.set_axis_off()
-    _row_label(figure.add_subplot(grid[-1, 0]), "probability", "")
-    _bars(figure.add_subplot(grid[-1, 1:]), probabilities, class_names)
+        _row_label(above, (row + 0.5) * ratio, layer, details)
+        for column, index in enumerate(liveliest(values)):
+            shown = values[..., index]
+            scale = shown if own_scales else values
+            colours: dict[str, Any] = {"cmap": "cividis", "vmin": scale.min(), "vmax": scale.max()}
+            tile(above, row, _LABEL + column, shown, ratio, **colours)
+    finish_tiles(above, len(layers) + 1, _LABEL + MAPS_SHOWN, ratio)
+    _bars(below, probabilities, class_names)
+    below.set_ylabel("probability")
     return figure
 
 
@@ -235,10 +117,9 @@ def liveliest(values: Float[np.ndarray, "height width maps"]) -> Int[np.ndarray,
     return np.sort(np.argsort(-values.std((0, 1)), kind="stable")[:MAPS_SHOWN])
 
 
-def _row_label(axes: Axes, title: str, details: str) -> None:
-    axes.set_axis_off()
-    axes.text(0, 0.62, title, fontsize=11, weight="bold", color=INK, va="center", transform=axes.transAxes)
-    axes.text(0, 0.5, details, fontsize=8.5, color=GREY, va="top", transform=axes.transAxes)
+def _row_label(axes: Axes, place: float, title: str, details: str) -> None:
+    axes.text(0, place, title, fontsize=10.5, weight="bold", color=INK, va="bottom")
+    axes.text(0, place, details, fontsize=8.5, color=GREY, va="top")
 
 
 def _bars(axes: Axes, probabilities: Float[np.ndarray, " classes"], class_names: Sequence[str]) -> None:
@@ -251,6 +132,40 @@ def _bars(axes: Axes, probabilities: Float[np.ndarray, " classes"], class_names:
     axes.set_xticks(range(len(shown)), names, **slanted)
     axes.set(ylim=(0, 1), yticks=(0, 1))
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def tile(
+    axes: Axes,
+    row: float,
+    column: float,
+    values: Shaped[np.ndarray, "height width *colours"],
+    ratio: float = 1.0,
+    **options: Any,
+) -> AxesImage:
+    """Draws a picture into a cell of a grid on one axes; an axes for each picture would take ten times as long.
+
+    ratio: of a cell's height to its width, which is 1. row: in heights of a cell, which may lie between two rows.
+    options: of matplotlib's `imshow`. `finish_tiles` comes last.
+    """
+    half = _GAP / 2
+    extent = (column + half, column + 1 - half, (row + 1) * ratio - half, row * ratio + half)
+    return axes.imshow(values, extent=extent, **options)
+
+
+def tile_image(axes: Axes, row: float, column: float, image: Pixels) -> None:
+    """Draws an image into a cell of its shape."""
+    tile(axes, row, column, pixels(image), image.shape[0] / image.shape[1], cmap="gray", vmin=0, vmax=255)
+
+
+def finish_tiles(axes: Axes, rows: float, columns: float, ratio: float = 1.0) -> None:
+    """Shows all cells of a grid, and no frame."""
+    axes.set(xlim=(0, columns), ylim=(rows * ratio, 0), aspect="equal")
+    axes.set_axis_off()
+
+
+def name_row(axes: Axes, row: float, column: float, text: str, ratio: float = 1.0) -> None:
+    """Writes the name of a row, upright, to the left of a cell."""
+    axes.text(column, (row + 0.5) * ratio, text, rotation=90, va="center", ha="right", fontsize=8.5, color=GREY)
 
 
 def show_image(

@@ -28,12 +28,18 @@ def class_errors(
     return examples, errors
 
 
+def confused_pairs(counts: Int[np.ndarray, "classes classes"], most: int) -> list[tuple[int, int, int]]:
+    """The most frequent mistakes as (true class, predicted class, number of images), the most frequent first."""
+    wrong = counts - np.diag(np.diag(counts))
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+    return [(int(true), int(said), int(wrong[true, said])) for true, said in pairs if wrong[true, said]]
+
+
 def most_confused(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> str:
     """A sentence on the most frequent mistakes."""
-    wrong = counts - np.diag(np.diag(counts))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:_PAIRS_SHOWN]
-    pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
-    told = [f"{class_names[r]} as {class_names[c]} ({wrong[r, c]})" for r, c in pairs if wrong[r, c]]
+    pairs = confused_pairs(counts, _PAIRS_SHOWN)
+    told = [f"{class_names[true]} as {class_names[said]} ({count})" for true, said, count in pairs]
     return f"Most often mistaken: {', '.join(told)}." if told else "There is no mistake."
 
 

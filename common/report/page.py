@@ -1,9 +1,12 @@
 """A page of text and pictures as one self-contained HTML file, with its styles and pictures inside."""
 
 import base64
+import dataclasses
+import functools
 import html
 import io
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -35,11 +38,57 @@ p { margin: .25rem 0 1rem; max-width: 52rem; }
 .table { columns: 20rem; column-gap: 2.5rem; margin: 0; font-size: .9rem; }
 .table div { display: flex; justify-content: space-between; gap: 1rem; padding: .2rem 0; border-bottom: 1px solid #eee;
              break-inside: avoid; }
+.cells { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
+.cells th { text-align: left; color: #555; font-weight: 600; }
+.cells th, .cells td { padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #eee; vertical-align: top; }
 dt { color: #555; }
 dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
 details { margin: 1rem 0; }
 summary { cursor: pointer; color: #00568a; }
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class Picture:
+    """A figure on a page, and its alternative text."""
+
+    figure: Figure
+    description: str
+
+    @functools.cached_property
+    def png(self) -> bytes:
+        """The figure as a PNG file."""
+        file = io.BytesIO()
+        self.figure.savefig(file, format="png", dpi=1.5 * _PIXELS_PER_INCH)
+        return file.getvalue()
+
+
+class Example(NamedTuple):
+    """A small image above two lines of text."""
+
+    image: UInt8[np.ndarray, "height width *colours"]
+    first: str
+    second: str
+
+
+class Gallery(NamedTuple):
+    """Small images in rows."""
+
+    examples: Sequence[Example]
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A part of a page under a heading.
+
+    name: its anchor, and the name of its pictures' files. caption: a few sentences as plain text. parts: what follows;
+    a text is HTML.
+    """
+
+    name: str
+    title: str
+    caption: str
+    parts: Sequence[str | Picture | Gallery] = ()
 
 
 def document(title: str, parts: Iterable[str]) -> str:
@@ -52,10 +101,16 @@ def document(title: str, parts: Iterable[str]) -> str:
     )
 
 
-def section(name: str, title: str, caption: str, *parts: str) -> str:
-    """A heading with the anchor `name`, a caption of a sentence or two as plain text, and parts as HTML."""
-    heading = f'<section id="{name}">\n<h2>{html.escape(title)}</h2>\n'
-    return heading + paragraph(caption) + "\n".join(parts) + "\n</section>"
+def section(content: Section) -> str:
+    """A section as HTML, with its pictures inside."""
+    heading = f'<section id="{content.name}">\n<h2>{html.escape(content.title)}</h2>\n'
+    return heading + paragraph(content.caption) + "\n".join(map(_part, content.parts)) + "\n</section>"
+
+
+def _part(part: str | Picture | Gallery) -> str:
+    if isinstance(part, str):
+        return part
+    return picture(part) if isinstance(part, Picture) else gallery(part)
 
 
 def paragraph(text: str) -> str:
@@ -75,24 +130,29 @@ def table(rows: Sequence[tuple[str, str]]) -> str:
     return f'<dl class="table">{"".join(cells)}</dl>'
 
 
+def cells(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table with a heading over each column, scrolled sideways where it is too wide."""
+    head = "".join(f"<th>{html.escape(text)}</th>" for text in heading)
+    body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)
+    return f'<div class="scroll"><table class="cells"><tr>{head}</tr>{body}</table></div>'
+
+
 def folded(title: str, content: str) -> str:
     """HTML that is hidden until the reader opens it."""
     return f"<details><summary>{html.escape(title)}</summary>{content}</details>"
 
 
-def picture(figure: Figure, description: str) -> str:
-    """A figure at its own size, or smaller on narrow screens; `description` is its alternative text."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=1.5 * _PIXELS_PER_INCH)
-    width = round(figure.get_figwidth() * _PIXELS_PER_INCH)
+def picture(content: Picture) -> str:
+    """A figure at its own size, or smaller on narrow screens."""
+    width = round(content.figure.get_figwidth() * _PIXELS_PER_INCH)
     style = f"width: 100%; max-width: {width}px; min-width: {min(width, _SMALLEST_WIDTH)}px"
-    return f'<div class="scroll">{_image(file.getvalue(), description, style)}</div>'
+    return f'<div class="scroll">{_image(content.png, content.description, style)}</div>'
 
 
-def examples(items: Sequence[tuple[UInt8[np.ndarray, "height width *colours"], str, str]]) -> str:
-    """A gallery of small images, each above two lines of text."""
+def gallery(content: Gallery) -> str:
+    """Small images, each above its two lines of text."""
     cells = []
-    for image, first, second in items:
+    for image, first, second in content.examples:
         file = io.BytesIO()
         Image.fromarray(image).save(file, format="PNG")
         text = f"<span><b>{html.escape(first)}</b><br>{html.escape(second)}</span>"

@@ -25,7 +25,7 @@ def top_predictions(
     probabilities: Float[np.ndarray, "images classes"],
     class_names: Sequence[str],
 ) -> Figure:
-    """Images with their true classes and bars of the five likeliest classes (Krizhevsky 2012, Figure 4, left)."""
+    """Images with their true classes and bars of the top five predictions (Krizhevsky 2012, Figure 4, left)."""
     rows = -(-len(images) // _COLUMNS)
     layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.12, hspace=0.02)
     figure = Figure(figsize=(9.6, 3.75 * rows), layout=layout)
@@ -40,7 +40,7 @@ def top_predictions(
 
 
 def _ranking(axes: Axes, probabilities: Float[np.ndarray, " classes"], label: int, class_names: Sequence[str]) -> None:
-    """Draws a bar for each likely class, the likeliest at the top, with its name; the true class is orange."""
+    """Draws a bar for each of the top predictions, the first at the top, with its name; the true class is orange."""
     shown = np.argsort(-probabilities, kind="stable")[:_BARS]
     colours = [_RIGHT if index == label else _OTHER for index in shown]
     axes.barh(range(len(shown)), [1.0] * len(shown), color="#f2f2f2", height=0.8)
@@ -57,7 +57,8 @@ def _ranking(axes: Axes, probabilities: Float[np.ndarray, " classes"], label: in
 def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str]) -> Figure:
     """Images above their occlusion maps; the square is drawn where it lowers the probability most.
 
-    A cell of a map is a position of the square's centre; its colour is the probability of the true class.
+    A cell of a map is a position of the square's centre; the brighter it is, the more the probability of the true class
+    falls. Where it rises, the cell is as dark as where nothing changes.
     """
     layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.03)
     figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.2), layout=layout)
@@ -71,7 +72,7 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
         if found.uncovered[number] - found.probabilities[number].min() > _HARM:
             above.add_patch(Rectangle(corner, found.side, found.side, fill=False, ec=TRAIN, lw=1.8))
         shades = _map(below, found, number, image.shape[:2])
-    bar = figure.colorbar(shades, ax=grid, label="probability of the true class", shrink=0.6, aspect=24)
+    bar = figure.colorbar(shades, ax=grid, label="fall in the probability of the true class", shrink=0.9, aspect=24)
     bar.outline.set_visible(False)
     return figure
 
@@ -81,14 +82,10 @@ def _map(axes: Axes, found: Sensitivity, number: int, size: tuple[int, int]) -> 
     half = np.diff(found.rows[:2]).sum() / 2, np.diff(found.columns[:2]).sum() / 2
     top, bottom = found.rows[0] - half[0], found.rows[-1] + half[0]
     left, right = found.columns[0] - half[1], found.columns[-1] + half[1]
-    shades = axes.imshow(
-        found.probabilities[number], cmap="cividis", vmin=0.0, vmax=1.0, extent=(left, right, bottom, top)
-    )
+    falls = found.uncovered[number] - found.probabilities[number]
+    shades = axes.imshow(falls, cmap="inferno", vmin=0.0, vmax=1.0, extent=(left, right, bottom, top))
     axes.set(xlim=(-0.5, size[1] - 0.5), ylim=(size[0] - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
-    axes.set_xlabel(
-        f"{found.uncovered[number]:.0%} uncovered\n{found.probabilities[number].min():.0%} at worst",
-        fontsize=8.5,
-        color=GREY,
-    )
+    worst = f"{found.uncovered[number]:.0%} uncovered\n{found.probabilities[number].min():.0%} at worst"
+    axes.set_xlabel(worst, fontsize=8.5, color=GREY)
     return shades

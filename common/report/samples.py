@@ -8,27 +8,33 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from common.data.sources import Source
+from common.errors import UserError
 from common.models import Classifier
-from common.report import occlusion, page, sample_figures
+from common.prediction import heat_maps
+from common.report import explained as explained_figures
+from common.report import mistakes, occlusion, sample_figures
+from common.report.figures import shortened
+from common.report.page import Picture, Section
 from common.run import trained
 from common.run.trained import Predictions, Run
 
 _IN_A_ROW, _COVERED = 4, 5
+_RIGHT, _WRONG = 5, 3  # images under heat maps
 _PLACES = 14  # about how many places the square takes along an axis
 
 
-def top_predictions(run: Run, test: Source, predictions: Predictions) -> str:
+def top_predictions(run: Run, test: Source, predictions: Predictions) -> Section:
     """The top predictions for some images, and for those that the network is least sure about."""
     chosen = [*ordinary(predictions), *hesitant(predictions)]
     images = [test[index]["image"] for index in chosen]
     caption = (
-        "Test images with their true class and the classes that the network finds likeliest; the true class is "
-        "orange. First come the first images of some classes, then the images whose top prediction is least certain."
+        "Test images with their true class above, and the five classes with the highest probabilities below; the true "
+        "class is orange. First come the first images of some classes, then the images whose top prediction is least "
+        "certain."
     )
     probabilities = np.exp(predictions.log_probabilities[chosen])
     figure = sample_figures.top_predictions(images, predictions.labels[chosen], probabilities, run.info.class_names)
-    picture = page.picture(figure, "top predictions for test images")
-    return page.section("predictions", "Top predictions", caption, picture)
+    return Section("predictions", "Top predictions", caption, [Picture(figure, "top predictions for test images")])
 
 
 def ordinary(predictions: Predictions) -> list[int]:
@@ -37,16 +43,59 @@ def ordinary(predictions: Predictions) -> list[int]:
 
 
 def hesitant(predictions: Predictions) -> list[int]:
-    """Indices of the images whose likeliest class has the smallest probability, without those of `ordinary`."""
+    """Indices of the images whose top prediction has the smallest probability, without those of `ordinary`."""
     order, shown = np.argsort(predictions.log_probabilities.max(-1), kind="stable"), ordinary(predictions)
     return [int(index) for index in order[: 2 * _IN_A_ROW] if index not in shown][:_IN_A_ROW]
 
 
-def covered(run: Run, test: Source, predictions: Predictions) -> str:
-    """The effect of covering a part of an image on the probability of its class."""
+def explained(run: Run, test: Source, predictions: Predictions) -> list[Section]:
+    """Grad-CAM of some images, right and wrong.
+
+    Empty for a network without maps of more than one pixel, and for a family with a method of its own, which draws it
+    among its own pictures.
+    """
+    try:
+        method = heat_maps.method(run)
+    except UserError:
+        return []
+    if method.name != heat_maps.GRAD_CAM:
+        return []
+    right = _first_of_classes(predictions, predictions.predicted == predictions.labels, _RIGHT)
+    chosen = [*right, *(int(index) for index in mistakes.worst(predictions)[:_WRONG])]
+    images, names = [test[index]["image"] for index in chosen], run.info.class_names
+    inputs = trained.network_input(run, jnp.asarray(np.stack(images)))
+    heat = np.asarray(jax.jit(functools.partial(_heat, run.classifier, method.explain))(run.variables, inputs))
+    titles = []
+    for index in chosen:
+        label, said = predictions.labels[index], predictions.predicted[index]
+        true = f"\nis {shortened(names[label])}" if label != said else ""
+        titles.append(f"{shortened(names[said])}, {np.exp(predictions.log_probabilities[index, said]):.0%}{true}")
+    rows, columns = heat.shape[1:]
+    caption = (
+        "The parts of an image that raise the logit of its top prediction (Grad-CAM, Selvaraju et al. 2017). Bright "
+        "places speak for the class named above; each image has its own scale from zero to its largest value. Middle: "
+        f"the map as it is, {rows}×{columns} values of the last layer that has maps. Bottom: the same map, smoothed, "
+        "over the image. First come images that are classified correctly, then the worst mistakes with their true "
+        "classes."
+    )
+    figure = explained_figures.heat_maps(images, heat, titles)
+    return [Section("grad-cam", "Parts that speak for the prediction", caption, [Picture(figure, "Grad-CAM")])]
+
+
+def _heat(
+    classifier: Classifier,
+    explain: heat_maps.Explain,
+    variables: PyTree,
+    inputs: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch rows columns"]:
+    return explain(classifier, variables, inputs, ())[2]
+
+
+def covered(run: Run, test: Source, predictions: Predictions) -> list[Section]:
+    """The effect of covering a part of an image on the probability of its class; empty without a right prediction."""
     chosen = _first_of_classes(predictions, predictions.predicted == predictions.labels, _COVERED)
     if not chosen:
-        return ""
+        return []
     images = [test[index]["image"] for index in chosen]
     inputs = np.asarray(trained.network_input(run, jnp.asarray(np.stack(images))), np.float32)
     side = max(min(run.classifier.input_shape[:2]) // 4, 1)
@@ -57,13 +106,13 @@ def covered(run: Run, test: Source, predictions: Predictions) -> str:
     )
     caption = (
         f"A square of {side}×{side} pixels in the images' mean colour slides over correctly classified images. A map "
-        "shows the probability of the true class for each position of the square's centre. Dark places are those that "
-        "the network needs to see. The square is drawn where it lowers the probability most, if it lowers it at all "
-        "(Zeiler and Fergus 2014, section 4.2)."
+        "shows by how much the probability of the true class falls while the square's centre is at a place. Bright "
+        "means that the network needs this part of the image, dark that it does without. The square is drawn where the "
+        "probability falls most, if it falls at all (Zeiler and Fergus 2014, section 4.2)."
     )
     names = [run.info.class_names[predictions.labels[index]] for index in chosen]
-    picture = page.picture(sample_figures.occlusion(images, found, names), "maps of sensitivity to occlusion")
-    return page.section("occlusion", "Effect of covering a part", caption, picture)
+    picture = Picture(sample_figures.occlusion(images, found, names), "maps of the effect of covering a part")
+    return [Section("occlusion", "Effect of covering a part", caption, [picture])]
 
 
 def _probabilities(

@@ -1,59 +1,63 @@
-"""The sections of a report on a trained run: text, numbers and pictures.
+"""The report on a trained run, and its sections on results: numbers, mistakes, confidence and the recipe."""
 
-A family's `pictures.py` may have
-
-    pictures(run, images, labels) -> [(title, caption, matplotlib Figure), ...]
-
-for a `trained.Run` and up to a thousand of its test images, as stored, evenly spaced over the test set.
-"""
-
-import functools
 import pathlib
-from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax import linen as nn
-from flax import traverse_util
-from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common import models
 from common.anatomy import layer_table
-from common.anatomy.layer_table import Row
-from common.data import datasets, pipeline
+from common.data import datasets
 from common.data.datasets import Source
-from common.data.preparation import Pixels
 from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
-from common.report import figures, mistakes, page, samples
-from common.run import metrics, summary, trained
+from common.report import calibration, error_figures, figures, inside, learning, making, mistakes, page, samples
+from common.report.making import Folder, Progress, Step
+from common.report.page import Example, Gallery, Picture, Section
+from common.run import summary, trained
 from common.run.trained import Predictions, Run, Trained
 from common.training.state import num_parameters
 
-_LAYERS_SHOWN, _SAMPLE = 8, 1000
 # The classes shown of a confusion matrix that has no room for the names of all.
 _WORST_CLASSES = 50
 _BARS = 30  # the most classes whose errors are drawn as bars
+_PAIRS = 20  # the most pairs of confused classes
 # Options that a recipe lists even at their defaults, and options that it never lists.
 _ALWAYS = ("train.length", "train.batch_size", "optimizer.name", "schedule.name", "seed")
-_NEVER = ("data.directory", "data.workers", "model.family", "model.variant")
+_NEVER = ("data.directory", "data.workers", "model.family", "model.variant", "tracker")
 
 
-def report_html(folder: pathlib.Path, checkpoint: str = "") -> str:
-    """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing."""
+def report_html(
+    folder: pathlib.Path, checkpoint: str = "", pictures: Folder | None = None, verbose: bool = False
+) -> str:
+    """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing.
+
+    pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
+    """
+    progress = Progress(verbose)
+    progress.say("Checkpoint and test images")
     run = trained.load(folder, checkpoint)
     test = datasets.load_test(run.config.data, known=run.info)
+    progress.say("Predictions for the test set")
     predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
-    parts = [*results_first(run, folder, predictions), *curves(run, folder)]
-    parts += [confusion(run, predictions), class_errors(run, predictions)]
-    parts += [samples.top_predictions(run, test, predictions), worst_mistakes(run, test, predictions)]
-    parts += [*first_filters(run, layers), example(run, test, predictions, layers)]
-    parts += [samples.covered(run, test, predictions), *family_pictures(run, test), what_was_run(run, folder)]
+    steps: list[Step] = [
+        ("Learning curves", lambda: learning.curves(run, folder)),
+        ("Learning rate", lambda: learning.learning_rate(run, folder)),
+        ("Confusion matrix", lambda: confusion(run, predictions)),
+        ("Error by class", lambda: class_errors(run, predictions)),
+        ("Calibration", lambda: calibrated(predictions)),
+        ("Top predictions", lambda: samples.top_predictions(run, test, predictions)),
+        ("Worst mistakes", lambda: worst_mistakes(run, test, predictions)),
+        ("First filters", lambda: inside.first_filters(run, layers)),
+        ("One image through the network", lambda: inside.example(run, test, predictions, layers)),
+        ("Grad-CAM", lambda: samples.explained(run, test, predictions)),
+        ("Effect of covering a part", lambda: samples.covered(run, test, predictions)),
+        ("Pictures of this family of networks", lambda: inside.family_pictures(run, test)),
+        ("Recipe", lambda: what_was_run(run, folder)),
+    ]
+    parts = [*results_first(run, folder, predictions), *making.sections(steps, progress, pictures)]
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
 
 
@@ -75,15 +79,17 @@ def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> l
     return [page.paragraph(text), page.numbers(shown)]
 
 
-def what_was_run(run: Run, folder: pathlib.Path) -> str:
+def what_was_run(run: Run, folder: pathlib.Path) -> Section:
     """The recipe, and the versions and hardware of the run."""
     versions = summary.read(folder)["environment"] if summary.exists(folder) else {}
-    return page.section(
+    return Section(
         "recipe",
         "Recipe",
         "The network's hyper-parameters, and every option that differs from its default in common/config.py.",
-        page.table(recipe(run.config)),
-        page.folded("versions and hardware", page.table([(name, str(value)) for name, value in versions.items()])),
+        [
+            page.table(recipe(run.config)),
+            page.folded("versions and hardware", page.table([(name, str(value)) for name, value in versions.items()])),
+        ],
     )
 
 
@@ -121,40 +127,29 @@ def recipe(config: ConfigDict) -> list[tuple[str, str]]:
     return rows
 
 
-def curves(run: Run, folder: pathlib.Path) -> list[str]:
-    """Loss and error over epochs; empty for a run without records."""
-    split = "validation" if run.info.validation_size else "test"
-    train, watched = metrics.read(folder, "train"), metrics.read(folder, split)
-    if not (train or watched):
-        return []
-    epoch = make_plan(run.config, run.info.train_size).epoch
-    caption = (
-        "Loss and error over passes through the training set. Training values are means over the updates since the "
-        "previous record, on images as they were fed, random distortions included. "
-        f"{split.capitalize()} values are of the whole {split} set at that moment. This is why training can lie above "
-        f"{split}."
-    )
-    figure = figures.curves(train, watched, split, epoch, run.step)
-    return [page.section("curves", "Learning curves", caption, page.picture(figure, "loss and error over epochs"))]
-
-
-def confusion(run: Trained, predictions: Predictions) -> str:
-    """The confusion matrix of the whole test set."""
+def confusion(run: Trained, predictions: Predictions) -> Section:
+    """The confusion matrix of the whole test set, and the most confused pairs where there is no room for its counts."""
     counts, names = mistakes.confusion_counts(predictions, run.info.num_classes), run.info.class_names
     caption = (
         f"Rows are the true classes of the {len(predictions.labels):,} test images, columns the predicted ones. "
         "Correct predictions are grey, on the diagonal; mistakes are blue. "
     ) + mistakes.most_confused(counts, names)
-    if len(names) > figures.NAMED_CLASSES:
+    pairs = mistakes.confused_pairs(counts, _PAIRS) if len(names) > error_figures.COUNTED_CLASSES else []
+    if pairs:
+        caption += f" The {len(pairs)} most frequent mistakes are also drawn as bars."
+    told = [(names[true], names[said], count) for true, said, count in pairs]
+    if len(names) > error_figures.NAMED_CLASSES:
         wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
         chosen = np.sort(np.argsort(-wrong, kind="stable")[:_WORST_CLASSES])
         counts, names = counts[np.ix_(chosen, chosen)], [names[i] for i in chosen]
-        caption += f" Of {run.info.num_classes} classes, the {_WORST_CLASSES} with the most mistakes are shown."
-    picture = page.picture(figures.confusion(counts, names), "confusion matrix")
-    return page.section("confusion", "Confusion matrix", caption, picture)
+        caption += f" Of {run.info.num_classes} classes, the matrix has the {_WORST_CLASSES} with the most mistakes."
+    parts = [Picture(error_figures.confusion(counts, names), "confusion matrix")]
+    if told:
+        parts.append(Picture(error_figures.confused_pairs(told), "the most confused pairs of classes"))
+    return Section("confusion", "Confusion matrix", caption, parts)
 
 
-def class_errors(run: Trained, predictions: Predictions) -> str:
+def class_errors(run: Trained, predictions: Predictions) -> Section:
     """The error on each class of the test set: bars for the worst classes, a table of all."""
     (examples, errors), names = mistakes.class_errors(predictions, run.info.num_classes), run.info.class_names
     order = np.argsort(-errors, kind="stable")[: np.count_nonzero(examples)]  # NaN comes last
@@ -164,13 +159,33 @@ def class_errors(run: Trained, predictions: Predictions) -> str:
         caption += f" The {len(drawn)} classes with the highest errors are drawn; the table lists all {len(order)}."
     if len(order) < len(examples):
         caption += f" The test set has no images of {len(examples) - len(order)} classes."
-    figure = figures.class_errors([names[index] for index in drawn], examples[drawn], errors[drawn])
+    figure = error_figures.class_errors([names[index] for index in drawn], examples[drawn], errors[drawn])
     rows = [(names[index], f"{errors[index]:.1%} of {examples[index]:,}") for index in order]
     every = page.folded("all classes", page.table(rows))
-    return page.section("classes", "Error by class", caption, page.picture(figure, "error of each class"), every)
+    return Section("classes", "Error by class", caption, [Picture(figure, "error of each class"), every])
 
 
-def worst_mistakes(run: Trained, test: Source, predictions: Predictions) -> str:
+def calibrated(predictions: Predictions, shares: str = "Probabilities are the softmax of the logits.") -> Section:
+    """The reliability diagram and the expected calibration error on the test set.
+
+    shares: a sentence on the origin of the probabilities.
+    """
+    found = calibration.calibration(predictions)
+    confidence = float((np.nan_to_num(found.confidences) * found.counts).sum() / found.counts.sum())
+    caption = (
+        "The confidence of a prediction, which is the probability of the top class, beside the fraction of such "
+        f"predictions that are right. {shares} The test images are put into {found.bins} bins of equal width by "
+        "confidence; a calibrated network has the accuracy of each bin (blue) at its mean confidence (orange mark). A "
+        "bar below the mark is overconfident, a bar above it underconfident. The expected calibration error is the "
+        f"mean distance between the two, weighted by the images of the bins (ECE, Guo et al. 2017): {found.error:.2%}. "
+        f"The mean confidence is {confidence:.2%}, the accuracy {1 - predictions.error:.2%}. Bins with few images are "
+        "noisy."
+    )
+    figure = error_figures.reliability(found)
+    return Section("calibration", "Calibration", caption, [Picture(figure, "reliability diagram")])
+
+
+def worst_mistakes(run: Trained, test: Source, predictions: Predictions) -> Section:
     """The mistakes with the largest losses, as pictures."""
     caption = (
         "The misclassified test images with the largest losses, the largest first. Under each is its true class, then "
@@ -180,86 +195,7 @@ def worst_mistakes(run: Trained, test: Source, predictions: Predictions) -> str:
     for index in mistakes.worst(predictions):
         predicted = predictions.predicted[index]
         said = f"as {names[predicted]}, {np.exp(predictions.log_probabilities[index, predicted]):.0%}"
-        items.append((figures.pixels(test[int(index)]["image"]), names[predictions.labels[index]], said))
+        items.append(Example(figures.pixels(test[int(index)]["image"]), names[predictions.labels[index]], said))
     if not items:
-        caption = "Every test image is classified correctly."
-    return page.section("mistakes", "Worst mistakes", caption, page.examples(items))
-
-
-def first_filters(run: Run, layers: Sequence[Row]) -> list[str]:
-    """The kernels of the first convolution that reads the image; empty for a network without one."""
-    parameters = traverse_util.flatten_dict(run.variables["params"], sep="/")
-    channels = run.classifier.input_shape[-1]
-    for row in layers:
-        kernel = parameters.get(f"{row.name}/kernel")
-        if kernel is not None and kernel.ndim == 4 and kernel.shape[2] == channels:
-            return [_filters(row.name, np.asarray(kernel, np.float32))]
-    return []
-
-
-def _filters(layer: str, kernel: Float[np.ndarray, "height width channels filters"]) -> str:
-    height, width, channels, count = kernel.shape
-    shown = f"the first {figures.FILTERS_SHOWN} of {count}" if count > figures.FILTERS_SHOWN else f"all {count}"
-    scale = (
-        "each has its own scale, on which zero is grey"
-        if channels == 3
-        else "red is positive, blue is negative, white is zero"
-    )
-    caption = f"Weights of {layer}, which reads the image: {shown} kernels of {height}×{width}; {scale}."
-    return page.section("filters", "First filters", caption, page.picture(figures.filters(kernel), "first filters"))
-
-
-def example(run: Run, test: Source, predictions: Predictions, layers: Sequence[Row]) -> str:
-    """The first test image on its way through the network."""
-    image, names = test[0]["image"], run.info.class_names
-    caption = (
-        f"The first test image, of class {names[predictions.labels[0]]}, and the outputs of layers for it: the "
-        f"{figures.MAPS_SHOWN} maps of each layer that vary most, from the layer's smallest value (dark) to its "
-        "largest (bright). At the bottom are the probabilities of the likeliest classes."
-    )
-    probabilities = np.exp(predictions.log_probabilities[0])
-    figure = figures.through_the_network(image, feature_maps(run, image, layers), probabilities, names)
-    return page.section("maps", "One image through the network", caption, page.picture(figure, "feature maps"))
-
-
-def feature_maps(run: Run, image: Pixels, layers: Sequence[Row]) -> list[figures.Maps]:
-    """The outputs of at most eight layers for one stored image, evenly spaced from the first to the last.
-
-    Layers are the outermost modules whose outputs are maps of more than one pixel.
-    """
-    inputs = trained.network_input(run, jnp.asarray(image)[None])
-    outputs = traverse_util.flatten_dict(_intermediates(run.classifier.module, run.variables, inputs), sep="/")
-    found = []
-    for row in layers:
-        key, shape = f"{row.name}/__call__", row.output_shape
-        if key in outputs and len(shape) == 3 and shape[0] * shape[1] > 1:
-            values = jax.tree.leaves(outputs[key])[0]
-            found.append(figures.Maps(row.name, np.asarray(values[0], np.float32)))
-    outermost = min((maps.layer.count("/") for maps in found), default=0)
-    found = [maps for maps in found if maps.layer.count("/") == outermost]
-    return [found[i] for i in _spread(len(found), _LAYERS_SHOWN)]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _intermediates(module: nn.Module, variables: PyTree, images: Array) -> PyTree:
-    """The output of every module, by its path."""
-    _, state = module.apply(variables, images, train=False, capture_intermediates=True, mutable=["intermediates"])
-    return state["intermediates"]
-
-
-def _spread(size: int, count: int) -> Int[np.ndarray, " chosen"]:
-    """At most `count` of `size` positions, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, size - 1, min(size, count)).round().astype(np.int64))
-
-
-def family_pictures(run: Run, test: Source) -> list[str]:
-    """Sections with the pictures of the family's `pictures.py`."""
-    family = run.config.model.family
-    draw = getattr(models.optional_module(family, "pictures"), "pictures", None)
-    if draw is None:
-        return []
-    drawn = draw(run, *pipeline.gather(test, _spread(len(test), _SAMPLE)))
-    return [
-        page.section(f"{family}-{number}", title, caption, page.picture(figure, title))
-        for number, (title, caption, figure) in enumerate(drawn, start=1)
-    ]
+        return Section("mistakes", "Worst mistakes", "Every test image is classified correctly.")
+    return Section("mistakes", "Worst mistakes", caption, [Gallery(items)])

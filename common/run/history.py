@@ -1,4 +1,4 @@
-"""The starts of a run, one JSON object a line in `history.jsonl`: date, step, versions, and options that changed."""
+"""The starts of a run, one JSON object a line in `history.jsonl`: date, step, command, commit, versions, changes."""
 
 import datetime
 import json
@@ -12,7 +12,7 @@ from common.data import datasets
 from common.data.datasets import Info
 from common.errors import writing
 from common.optim import optimizers
-from common.run import workdir
+from common.run import provenance, workdir
 from common.run.workdir import Before
 
 FILE = "history.jsonl"
@@ -48,6 +48,7 @@ def record(folder: pathlib.Path, step: int, before: Before | None, config: Confi
         "changed": {}
         if before is None
         else {path: list(values) for path, values in config_lib.differences(before.config, config).items()},
+        **provenance.facts(),
         "environment": workdir.environment(),
     }
     with writing(folder / FILE), (folder / FILE).open("ab+") as file:

@@ -1,7 +1,8 @@
 """The numbers of a run, on the terminal, in `metrics.jsonl` and in TensorBoard event files.
 
-`metrics.jsonl` has one JSON object a line: `step`, `split` ('train', 'validation' or 'test') and named values. Errors
-are fractions. Summaries, reports and claims are made from it.
+`metrics.jsonl` has one JSON object a line: `step`, `split` ('train', 'validation' or 'test'), `epoch`, `elapsed` and
+named values. `elapsed` is the time in seconds since the run began, without the time between its starts. Errors are
+fractions. Summaries, reports and claims are made from it.
 """
 
 import contextlib
@@ -16,9 +17,11 @@ from tqdm import tqdm
 
 from common.errors import UserError, whole_file, writing
 from common.optim.plan import Plan
+from common.run.trackers import Tracker
 from common.training.totals import NEVER, Totals, diverged, means
 
 FILE = "metrics.jsonl"
+COURSE = ("step", "split", "epoch", "elapsed")  # of a record, beside its values
 _NAMES = {"step", "split", "error"}  # of the values that every record has
 _PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left{postfix}"
 
@@ -34,14 +37,17 @@ class Writer:
         batch_size: int,
         num_classes: int,
         primary: bool = True,
+        tracker: Tracker | None = None,
     ):
         self._records = _Records(workdir, first_step) if primary else None
+        self._tracker = tracker if primary else None
         self._batch_size, self._epoch_steps = batch_size, plan.epoch
         self._left_out = {"top5_error"} if num_classes <= 5 else set()  # which is then always 0
         fields = {"bar_format": _PROGRESS, "disable": not primary or None, "leave": False, "dynamic_ncols": True}
         self._bar = tqdm(total=plan.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
         self._since = time.perf_counter()
+        self._began = self._since - (self._records.elapsed if self._records else 0.0)
         self._waited = 0.0
 
     def __enter__(self) -> "Writer":
@@ -53,6 +59,8 @@ class Writer:
         with contextlib.suppress(UserError) if kind else contextlib.nullcontext():
             if self._records:
                 self._records.close()
+        if self._tracker:
+            self._tracker.close(failed=kind is not None)
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -103,7 +111,10 @@ class Writer:
     def _write(self, step: int, split: str, values: dict[str, Any]) -> None:
         values = {name: value for name, value in values.items() if name not in self._left_out}
         if self._records:
-            self._records.write(step, split, values)
+            course = {"epoch": step / self._epoch_steps, "elapsed": time.perf_counter() - self._began}
+            self._records.write(step, split, values, course)
+        if self._tracker:
+            self._tracker.write(step, split, values)
         self.say(_line(step, step / self._epoch_steps, split, values))
 
 
@@ -111,8 +122,9 @@ def write(workdir: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes the numbers of a run that has them all at its end, in place of those that the folder held."""
     files = _Records(workdir, 0)
     for record in records:
-        values = {name: value for name, value in record.items() if name not in ("step", "split")}
-        files.write(record["step"], record["split"], values)
+        values = {name: value for name, value in record.items() if name not in COURSE}
+        course = {name: record[name] for name in ("epoch", "elapsed") if name in record}
+        files.write(record["step"], record["split"], values, course)
     files.close()
 
 
@@ -122,15 +134,17 @@ class _Records:
     def __init__(self, workdir: pathlib.Path, first_step: int):
         self._folder = workdir
         with writing(workdir):
-            self._file = _reopened(workdir / FILE, first_step)
+            self._file, kept = _reopened(workdir / FILE, first_step)
+            before = sum(record.get("seconds", 0.0) for record in kept)  # of an earlier version's run
+            self.elapsed = max((record["elapsed"] for record in kept if "elapsed" in record), default=before)
             # tensorboardX's SummaryWriter would write every two minutes, from a thread.
             self._board = _event_file(workdir / "events")
             self._board.write_event(_purge_from(first_step + 1))
             self._board.flush()
 
-    def write(self, step: int, split: str, values: dict[str, Any]) -> None:
+    def write(self, step: int, split: str, values: dict[str, Any], course: dict[str, float]) -> None:
         with writing(self._folder):
-            self._file.write(json.dumps({"step": step, "split": split, **values}) + "\n")
+            self._file.write(json.dumps({"step": step, "split": split, **course, **values}) + "\n")
             self._file.flush()
             self._board.write_event(_scalars(step, split, values))
             self._board.flush()
@@ -223,9 +237,9 @@ def _record(line: str) -> dict[str, Any] | None:
     return record if numbers and isinstance(record["step"], int) else None
 
 
-def _reopened(path: pathlib.Path, first_step: int) -> Any:
-    """The file opened for appending, without the records of steps that will be run again."""
+def _reopened(path: pathlib.Path, first_step: int) -> tuple[Any, list[dict[str, Any]]]:
+    """The file opened for appending, without the records of steps that will be run again, and those that it has."""
     kept = [record for record in read(path.parent) if record["step"] <= first_step]
     with whole_file(path) as fresh:
         fresh.write_text("".join(json.dumps(record) + "\n" for record in kept))
-    return path.open("a")
+    return path.open("a"), kept

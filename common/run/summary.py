@@ -19,7 +19,7 @@ from common.errors import UserError
 from common.models import Classifier
 from common.optim import duration, factors, schedules
 from common.optim.plan import Plan
-from common.run import metrics, workdir
+from common.run import metrics, provenance, workdir
 from common.training.state import TrainState, num_parameters
 
 
@@ -141,6 +141,7 @@ def write(
     train_set: dict[str, float],
     resumed_from: int,
     skipped: list[str],
+    multiply_adds: int | None = None,
 ) -> dict[str, Any]:
     """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
@@ -148,7 +149,8 @@ def write(
     of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once. A run
     that did not read the test set has neither `test` nor `class_errors`.
 
-    params: the network's parameters, of which the summary has the number. class_errors: each class's part of `test`,
+    params: the network's parameters, of which the summary has the number. multiply_adds: of one image, forwards; they
+    are left out where they are None. class_errors: each class's part of `test`,
     see the function of that name. train_set: loss and errors of the same network over the training set, {} if nobody
     asked; `train` is what was measured as it learned. skipped: a message for each training image that could not be
     read since step `resumed_from`.
@@ -169,12 +171,14 @@ def write(
         "train": {key: train[-1][key] for key in ("loss", "error")},
         **({"train_set": train_set} if train_set else {}),
         "parameters": num_parameters(params),
+        **({} if multiply_adds is None else {"multiply_adds": multiply_adds}),
         "images_per_second": speeds[len(speeds) // 2],
         "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
         "peak_memory_bytes": peak_memory(),
         "resumed_from": resumed_from,
         "skipped_images": skipped,
         "seed": config.seed,
+        **provenance.facts(),
         "environment": workdir.environment(),
         "date": datetime.date.today().isoformat(),
     }
@@ -201,7 +205,7 @@ def training_seconds(content: dict[str, Any]) -> float:
 
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in ("step", "split")}
+    return {key: value for key, value in record.items() if key not in metrics.COURSE}
 
 
 def peak_memory() -> int:

@@ -23,10 +23,8 @@ SCHEDULE_NUMBERS = (
 )
 CONFIG, DATASET, SUMMARY = "config.json", "dataset.json", "summary.json"
 
-# Options, and sections of them, that may differ when a run goes on (docs/resume.md). Those of the first row change the
-# updates from there on, which the run says and records; the others change no update.
-_MAY_CHANGE = (
-    *("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS)),
+# Options, and sections of them, that change no update.
+CHANGE_NO_UPDATE = (
     "train.log_every",
     "train.steps_per_call",
     "data.directory",
@@ -36,7 +34,10 @@ _MAY_CHANGE = (
     "checkpoint",
     "mesh",
     "profile",
+    "tracker",
 )
+# Those that may differ when a run goes on (docs/resume.md); a change of the others is said and recorded.
+_MAY_CHANGE = ("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *CHANGE_NO_UPDATE)
 _TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 # The differences between two experiments that say most; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")

@@ -25,9 +25,21 @@ FLOORS = (
     ("training",),
     ("run",),
     ("pretrained",),
-    ("protocols", "report", "claims", "tuning", "exporting", "prediction"),
+    ("protocols", "report", "claims", "tuning", "exporting", "prediction", "comparison"),
     ("train",),
-    ("main", "predict", "export", "prepare", "statistics", "weights", "inspect", "reproduce", "tables", "tune"),
+    (
+        "main",
+        "predict",
+        "export",
+        "prepare",
+        "statistics",
+        "weights",
+        "inspect",
+        "reproduce",
+        "tables",
+        "tune",
+        "compare",
+    ),
 )
 NO_FIRST_WORDS = ("What", "How", "Where", "Which", "Whether", "When", "That")
 

@@ -14,7 +14,10 @@ from common.data import datasets
 from common.errors import UserError
 from tests.runs import refused, run
 
-SECTIONS = ("costs", "confusion", "classes", "predictions", "mistakes", "points", "vocabulary", "evidence", "recipe")
+SECTIONS = (
+    *("costs", "confusion", "classes", "calibration", "predictions", "mistakes", "points", "vocabulary"),
+    *("evidence", "recipe"),
+)
 
 
 def fitted_in(folder, parts, changes):

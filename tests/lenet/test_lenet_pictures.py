@@ -60,5 +60,5 @@ def test_only_networks_with_bitmaps_have_pictures(network, images):
     [(title, caption, figure)] = pictures.pictures(network, images, labels)
     assert title
     assert "12 of the test set" in caption
-    assert page.picture(figure, title)
+    assert page.Picture(figure, title).png
     assert pictures.pictures(untrained(lenet5_mnist_modern.get_config()), images, labels) == []

@@ -14,7 +14,8 @@ from common.config import base
 from common.data.datasets import Info
 from common.devices import mesh
 from common.errors import UserError
-from common.prediction import embeddings, heat_maps, images, layers, network, pictures
+from common.prediction import embeddings, heat_maps, images, layers, network
+from common.report import explained
 from common.run import trained
 from resnet import weights
 from tests import networks
@@ -174,7 +175,7 @@ def test_pictures_take_no_images_place(tmp_path):
     batch = [images.Prepared(images.File(f"{folder}/a.png", "a.png"), pixels[0], "") for folder in "xy"]
     Image.fromarray(pixels[0]).save(tmp_path / "a.png")
     before = (tmp_path / "a.png").read_bytes()
-    pictures.Pictures(str(tmp_path), "Grad-CAM").add(batch, heat, [("a $dollar", 0.5), ("b", 0.25)])
+    explained.Pictures(str(tmp_path), "Grad-CAM").add(batch, heat, [("a $dollar", 0.5), ("b", 0.25)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.heat.png", "a.png", "a_2.heat.png"]
     assert (tmp_path / "a.png").read_bytes() == before
 

@@ -15,13 +15,30 @@ from PIL import Image
 from common.anatomy import layer_table
 from common.data import datasets
 from common.errors import UserError
-from common.report import figures, mistakes, page, sample_figures, samples, sections
+from common.report import (
+    calibration,
+    curve_figures,
+    error_figures,
+    explained,
+    figures,
+    inside,
+    learning,
+    making,
+    mistakes,
+    page,
+    sample_figures,
+    samples,
+    sections,
+)
 from common.run import metrics, trained
 from lenet import pictures
 from tests.digits_run import digits_run
 from tests.runs import run
 
-SECTIONS = ("curves", "confusion", "classes", "predictions", "mistakes", "filters", "maps", "occlusion", "recipe")
+SECTIONS = (
+    *("curves", "rate", "confusion", "classes", "calibration", "predictions", "mistakes", "filters", "maps"),
+    *("grad-cam", "occlusion", "recipe"),
+)
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +57,14 @@ def results(digits, examples):
 
 
 @pytest.fixture(scope="module")
-def html():
-    return sections.report_html(digits_run())
+def saved(tmp_path_factory):
+    """A folder for the pictures of the report."""
+    return tmp_path_factory.mktemp("pictures")
+
+
+@pytest.fixture(scope="module")
+def html(saved):
+    return sections.report_html(digits_run(), pictures=making.Folder(saved, "png"))
 
 
 def decoded_pictures(html):
@@ -57,7 +80,7 @@ def test_every_section_is_there_in_order(html):
 def test_every_picture_can_be_decoded_and_shows_something(html, results):
     drawn = decoded_pictures(html)
     wrong = int((results.predicted != results.labels).sum())
-    assert len(drawn) == html.count("<img ") == 7 + min(wrong, 24)
+    assert len(drawn) == html.count("<img ") == 10 + min(wrong, 24)
     for image in drawn:
         image.load()
         assert np.ptp(np.asarray(image)) > 0
@@ -120,7 +143,7 @@ def test_classes_are_listed_from_the_highest_error_to_the_lowest(digits, results
     predicted[np.flatnonzero(results.labels == 3)[0]] = 0
     info = dataclasses.replace(digits.info, num_classes=40, class_names=names)
     found = dataclasses.replace(results, predicted=predicted)
-    html = sections.class_errors(dataclasses.replace(digits, info=info), found)
+    html = page.section(sections.class_errors(dataclasses.replace(digits, info=info), found))
     sevens, threes = (int((results.labels == number).sum()) for number in (7, 3))
     rows = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", html)
     assert len(rows) == 10
@@ -131,7 +154,7 @@ def test_classes_are_listed_from_the_highest_error_to_the_lowest(digits, results
 
 def test_bars_show_the_error_of_each_class():
     for errors in (np.array([0.5, 0.25]), np.zeros(2)):
-        axes = figures.class_errors(["cat", "dog"], np.array([8, 1200]), errors).axes[0]
+        axes = error_figures.class_errors(["cat", "dog"], np.array([8, 1200]), errors).axes[0]
         assert [bar.get_width() for bar in axes.patches] == pytest.approx(100 * errors)
         assert [text.get_text() for text in axes.texts] == [f" {errors[0]:.1%} of 8", f" {errors[1]:.1%} of 1,200"]
         assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog"]
@@ -139,11 +162,11 @@ def test_bars_show_the_error_of_each_class():
 
 def test_of_many_classes_only_the_worst_have_bars(digits, results, monkeypatch):
     drawn = []
-    monkeypatch.setattr(figures, "class_errors", lambda names, *_: drawn.extend(names) or Figure(figsize=(1, 1)))
+    monkeypatch.setattr(error_figures, "class_errors", lambda names, *_: drawn.extend(names) or Figure(figsize=(1, 1)))
     info = dataclasses.replace(digits.info, num_classes=40, class_names=tuple(map(str, range(40))))
     labels = np.arange(len(results.labels)) % 40
     found = dataclasses.replace(results, labels=labels, predicted=np.where(labels == 39, 0, labels))
-    html = sections.class_errors(dataclasses.replace(digits, info=info), found)
+    html = page.section(sections.class_errors(dataclasses.replace(digits, info=info), found))
     assert drawn == ["39", *map(str, range(29))]
     assert "The 30 classes with the highest errors are drawn; the table lists all 40." in html
     assert html.count("<dt>") == 40
@@ -163,8 +186,8 @@ def test_worst_mistakes_have_the_largest_losses(results, examples):
 def test_no_mistakes(digits, results, examples):
     perfect = dataclasses.replace(results, predicted=results.labels)
     assert len(mistakes.worst(perfect)) == 0
-    assert "classified correctly" in sections.worst_mistakes(digits, examples, perfect)
-    assert "There is no mistake." in sections.confusion(digits, perfect)
+    assert "classified correctly" in sections.worst_mistakes(digits, examples, perfect).caption
+    assert "There is no mistake." in sections.confusion(digits, perfect).caption
 
 
 def test_most_confused_names_the_largest_counts_first():
@@ -203,18 +226,19 @@ def test_covered_images_are_classified_correctly(digits, examples, results, monk
         return Figure(figsize=(1, 1))
 
     monkeypatch.setattr(sample_figures, "occlusion", draw)
-    assert "A square of 8×8 pixels" in samples.covered(digits, examples, results)
+    [section] = samples.covered(digits, examples, results)
+    assert "A square of 8×8 pixels" in section.caption
     assert seen["titles"] == ["0", "2", "4", "7", "9"]
     assert (seen["found"].uncovered > 0.1).all()
     assert seen["found"].probabilities.shape == (5, 16, 16)
     wrong = dataclasses.replace(results, predicted=(results.labels + 1) % 10)
-    assert samples.covered(digits, examples, wrong) == ""
+    assert samples.covered(digits, examples, wrong) == []
 
 
 def test_feature_maps_are_the_layers_in_order(digits, examples):
     layers = layer_table.rows(digits.classifier.module, digits.classifier.input_shape)
-    maps = sections.feature_maps(digits, examples.images[0], layers)
-    shapes = [(layer, values.shape) for layer, values in maps]
+    maps = inside.feature_maps(digits, examples.images[0], layers)
+    shapes = [(one.layer, one.values.shape) for one in maps]
     assert shapes == [("C1", (28, 28, 6)), ("S2", (14, 14, 6)), ("C3", (10, 10, 16)), ("S4", (5, 5, 16))]
     # S2 is the largest of each four pixels of C1 in this variant.
     np.testing.assert_array_equal(maps[1].values, maps[0].values.reshape(14, 2, 14, 2, 6).max((1, 3)))
@@ -224,13 +248,14 @@ def test_a_run_that_was_interrupted_has_a_report(digits, results, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(digits_run(), folder)
     (folder / "summary.json").unlink()
-    parts = [*sections.results_first(digits, folder, results), *sections.curves(digits, folder)]  # what reads files
-    parts.append(sections.what_was_run(digits, folder))
+    parts = [*sections.results_first(digits, folder, results)]  # what reads files
+    for made in (*learning.curves(digits, folder), sections.what_was_run(digits, folder)):
+        parts.append(page.section(made))
     assert "The run is not finished" in "".join(parts)
 
 
 def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
-    assert sections.family_pictures(digits, examples) == []  # F6 draws nothing under a softmax
+    assert inside.family_pictures(digits, examples) == []  # F6 draws nothing under a softmax
     seen = []
 
     def draw(run, images, labels):
@@ -238,10 +263,10 @@ def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
         return [("A title", "A <caption>.", Figure(figsize=(1, 1)))]
 
     monkeypatch.setattr(pictures, "pictures", draw)
-    [section] = sections.family_pictures(digits, examples)
+    [section] = inside.family_pictures(digits, examples)
     assert seen == [((digits.info.test_size, 32, 32, 1), (digits.info.test_size,))]
-    assert "A title" in section
-    assert "A &lt;caption&gt;." in section
+    assert (section.name, section.title) == ("lenet-a-title", "A title")
+    assert "A &lt;caption&gt;." in page.section(section)
 
 
 def test_no_run(tmp_path):
@@ -262,7 +287,7 @@ def test_the_command_writes_where_it_says(tmp_path):
 def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_room(classes):
     counts = np.random.default_rng(0).integers(0, 3, (classes, classes))
     names = [f"class {number}" for number in range(classes)]
-    axes = figures.confusion(counts, names).axes[0]
+    axes = error_figures.confusion(counts, names).axes[0]
     assert [label.get_text() for label in axes.get_xticklabels()] == names
     assert [label.get_text() for label in axes.get_yticklabels()] == names
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= 30 else 0)
@@ -271,24 +296,114 @@ def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_roo
 def test_only_the_worst_of_very_many_classes_are_shown(digits, results):
     names = tuple(f"class {number}" for number in range(120))
     info = dataclasses.replace(digits.info, num_classes=120, class_names=names)
-    assert "the 50 with the most mistakes" in sections.confusion(dataclasses.replace(digits, info=info), results)
+    section = sections.confusion(dataclasses.replace(digits, info=info), results)
+    assert "the 50 with the most mistakes" in section.caption
+    counts = mistakes.confusion_counts(results, 120)
+    wrong = np.sort((counts - np.diag(np.diag(counts))).ravel())[::-1]
+    bars = section.parts[1].figure.axes[0].patches
+    assert [bar.get_width() for bar in bars] == [count for count in wrong[:20] if count]
 
 
 def test_curves_show_the_records():
     train = [{"step": step, "loss": 1 / step, "error": 0.5 / step} for step in (10, 20, 40)]
     test = [{"step": step, "loss": 0.1, "error": 0.0} for step in (20, 40)]
-    figure = figures.curves(train, test, "test", steps_per_epoch=10.0, shown_step=40)
+    figure = curve_figures.curves(train, test, "test", steps_per_epoch=10.0, shown_step=40)
     loss, error = figure.axes
     np.testing.assert_allclose(loss.lines[0].get_xydata(), [(1, 0.1), (2, 0.05), (4, 0.025)])
     np.testing.assert_allclose(error.lines[1].get_xydata(), [(2, 0), (4, 0)])
     np.testing.assert_allclose(error.lines[2].get_xydata(), [(4, 0)])
-    page.picture(figure, "curves of errors that are zero can be drawn")
+    assert page.Picture(figure, "curves of errors that are zero can be drawn").png
+
+
+def test_learning_rates_are_those_recorded_on_the_line_of_the_schedule(digits):
+    [section] = learning.learning_rate(digits, digits_run())
+    line, points = section.parts[0].figure.axes[0].lines
+    records = metrics.read(digits_run(), "train")
+    steps_per_epoch = digits.info.train_size / digits.config.train.batch_size
+    np.testing.assert_allclose(points.get_xdata(), [record["step"] / steps_per_epoch for record in records])
+    np.testing.assert_allclose(points.get_ydata(), [record["learning_rate"] for record in records])
+    on_line = np.interp(points.get_xdata(), line.get_xdata(), line.get_ydata())
+    np.testing.assert_allclose(on_line, points.get_ydata(), rtol=1e-5)
+    plateau = dataclasses.replace(digits, config=digits.config.copy_and_resolve_references())
+    plateau.config.schedule.name = "plateau"  # whose rates are the records' alone
+    [section] = learning.learning_rate(plateau, digits_run())
+    assert len(section.parts[0].figure.axes[0].lines[0].get_xdata()) == 0
+
+
+def test_a_lag_of_batch_normalisation_is_explained_where_it_shows(digits, tmp_path):
+    train = [{"step": step, "split": "train", "loss": 1.0, "error": 0.2} for step in (10, 20)]
+    for tested, lags in ((0.9, True), (0.31, True), (0.24, False)):
+        test = [{"step": step, "split": "test", "loss": 1.0, "error": tested} for step in (10, 20)]
+        assert learning.lags(train, test) == lags
+    records = [*train, {"step": 10, "split": "test", "loss": 1.0, "error": 0.9}]
+    (tmp_path / metrics.FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    normalised = dataclasses.replace(digits, variables={**digits.variables, "batch_stats": {}})
+    captions = [learning.curves(run_, tmp_path)[0].caption for run_ in (normalised, digits)]
+    assert ["batch normalisation" in caption for caption in captions] == [True, False]
+
+
+def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy():
+    """By hand, in two bins: confidences 0.3, 0.5 of which one is right, and 0.9, 1.0, 0.8 of which all are."""
+    confidence = np.array([0.3, 0.5, 0.9, 1.0, 0.8], np.float32)
+    rest = (1 - confidence)[:, None] / 4
+    with np.errstate(divide="ignore"):
+        logs = np.log(np.concatenate([confidence[:, None], np.repeat(rest, 4, axis=1)], axis=1))
+    said, labels = np.zeros(5, np.int32), np.array([1, 0, 0, 0, 0], np.int32)
+    found = calibration.calibration(trained.Predictions(labels, said, -logs[:, 0], logs.astype(np.float32)), bins=2)
+    np.testing.assert_array_equal(found.counts, [2, 3])  # 0.5 is in the lower bin
+    np.testing.assert_allclose(found.accuracies, [0.5, 1.0])
+    np.testing.assert_allclose(found.confidences, [0.4, 0.9], rtol=1e-6)
+    assert found.error == pytest.approx(2 / 5 * 0.1 + 3 / 5 * 0.1, rel=1e-5)
+
+
+def test_the_calibration_of_a_run_counts_every_image_once(results):
+    found = calibration.calibration(results)
+    assert (found.bins, found.counts.sum()) == (15, len(results.labels))
+    filled = found.counts > 0
+    assert (found.counts[filled] * found.accuracies[filled]).sum() / found.counts.sum() == pytest.approx(
+        1 - results.error
+    )
+    assert f"{found.error:.2%}" in sections.calibrated(results).caption
+
+
+def test_heat_maps_are_drawn_on_their_own_grid_and_smoothed():
+    images, heat = [np.zeros((8, 8, 1), np.uint8)] * 2, np.random.default_rng(0).random((2, 2, 4))
+    figure = explained.heat_maps(images, heat, ["cat", "dog"])
+    maps = [shown for shown in figure.axes[0].images if shown.get_array().shape == (2, 4)]
+    own, smooth = ([shown for shown in maps if (shown.get_interpolation() == "bilinear") == s] for s in (False, True))
+    for drawn in (own, smooth):
+        for shown, values in zip(drawn, heat, strict=True):
+            np.testing.assert_array_equal(shown.get_array(), values)
+    assert [shown.get_extent()[2] > 1.9 for shown in (*own, *smooth)] == [True] * 4
+    assert [shown.get_extent()[2] > 2.1 for shown in (*own, *smooth)] == [False, False, True, True]
+
+
+def test_each_picture_is_saved_under_the_name_of_its_section(html, saved, results, tmp_path):
+    files = {path.stem: path for path in saved.iterdir()}
+    mistaken = {"mistakes"} if (results.predicted != results.labels).any() else set()
+    assert files.keys() == {*SECTIONS} - {"recipe", "mistakes"} | mistaken
+    first = re.search(r'<section id="curves">.*?base64,([^"]+)"', html, re.DOTALL)[1]
+    assert files["curves"].read_bytes() == base64.b64decode(first)
+    figure = Figure(figsize=(1, 1))
+    section = page.Section("two", "", "", [page.Picture(figure, ""), "text", page.Picture(figure, "")])
+    making.Folder(tmp_path / "svg", "svg").add(section)
+    assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == ["two-2.svg", "two.svg"]
+    assert "<svg" in (tmp_path / "svg" / "two.svg").read_text()
+
+
+def test_progress_is_a_line_on_standard_error_for_each_section(capsys):
+    empty = page.Section("a", "A", "text")
+    parts = making.sections([("first", lambda: empty), ("second", lambda: [])], making.Progress())
+    output, errors = capsys.readouterr()
+    assert len(parts) == 1
+    assert output == ""
+    assert [line.split("s  ")[1] for line in errors.splitlines()] == ["first", "second"]
 
 
 @pytest.mark.parametrize(("channels", "count"), [(1, 6), (3, 64), (3, 130)])
 def test_filters_of_grey_and_colour_networks(channels, count):
     kernel = np.random.default_rng(0).normal(size=(5, 5, channels, count)).astype(np.float32)
-    drawn = [axes for axes in figures.filters(kernel).axes if axes.images]
+    drawn = figures.filters(kernel).axes[0].images
     assert len(drawn) == min(count, 96)
 
 
@@ -316,5 +431,9 @@ def test_float_images_are_stretched_over_the_greys():
 
 
 def test_text_is_not_markup():
-    text = page.section("name", "<i>", 'a & "b"') + page.table([("<k>", "<v>")]) + page.numbers([("<n>", "<1>")])
+    text = (
+        page.section(page.Section("name", "<i>", 'a & "b"'))
+        + page.table([("<k>", "<v>")])
+        + page.numbers([("<n>", "<1>")])
+    )
     assert re.findall(r"<(i|k|v|n|1)>", text) == []

@@ -1,6 +1,7 @@
 """What a run records can be read at once, here and by TensorBoard, and is forgotten where it is run again."""
 
 import io
+import json
 import os
 import struct
 import subprocess
@@ -50,6 +51,25 @@ def test_what_is_run_again_is_recorded_once(tmp_path):
     assert [(record["step"], record["loss"]) for record in metrics.read(tmp_path)] == [(100, 1.0), (200, 2.0)]
     restarts = [event.step for event in events(tmp_path) if event.session_log.status == event_pb2.SessionLog.START]
     assert restarts[-1] == 101  # from where TensorBoard forgets what it knew
+
+
+def test_records_have_the_epoch_and_the_time_over_all_starts(tmp_path):
+    for start in (0, 100):
+        with Writer(tmp_path, start, DUE, batch_size=10, num_classes=10) as writer:
+            writer.evaluated(start + 50, "test", {"loss": 1.0, "error": 1.0})
+            writer.evaluated(start + 100, "test", {"loss": 1.0, "error": 1.0})
+    records = metrics.read(tmp_path)
+    assert [record["epoch"] for record in records] == [0.5, 1.0, 1.5, 2.0]
+    times = [record["elapsed"] for record in records]
+    assert 0 < times[0] < times[1] < times[2] < times[3]
+
+
+def test_a_run_of_an_earlier_version_counts_its_seconds(tmp_path):
+    old = [{"step": step, "split": "test", "loss": 1.0, "error": 1.0, "seconds": 500.0} for step in (50, 100)]
+    (tmp_path / metrics.FILE).write_text("".join(json.dumps(record) + "\n" for record in old))
+    with Writer(tmp_path, 100, DUE, batch_size=10, num_classes=10) as writer:
+        writer.evaluated(200, "test", {"loss": 1.0, "error": 1.0})
+    assert 1000 < metrics.read(tmp_path)[-1]["elapsed"] < 1500
 
 
 class Terminal(io.StringIO):

@@ -35,6 +35,21 @@ def test_every_layers_attention_is_kept_on_request(scan):
     assert not np.allclose(weights[0], weights[1])
 
 
+@pytest.mark.parametrize("scan", [True, False])
+def test_every_blocks_output_is_a_map_on_the_grid(scan):
+    """The last block's, normalised, pooled and classified, is what the network says."""
+    network = module(scan=scan, pooling="average")
+    params = parameters(network)
+    maps = analysis.token_maps(network, {"params": params}, images())
+    assert maps.shape == (3, 2, 2, 3, 16)
+    norm = params["Transformer"]["encoder_norm"]
+    last = np.asarray(maps[-1], np.float64).reshape(2, 6, 16)
+    centred = last - last.mean(-1, keepdims=True)
+    scaled = centred / np.sqrt((centred**2).mean(-1, keepdims=True) + 1e-6) * norm["scale"] + norm["bias"]
+    expected = scaled.mean(1) @ params["head"]["kernel"] + params["head"]["bias"]
+    np.testing.assert_allclose(logits(network, params, images()), expected, rtol=1e-3, atol=1e-4)
+
+
 def test_looking_at_attention_changes_nothing():
     network = module()
     params = parameters(network)
@@ -160,6 +175,12 @@ def test_all_pictures_of_a_run_are_drawn(changes, titles):
     drawn = pictures.pictures(run, stored, np.arange(10) % 3)
     assert [title for title, _, _ in drawn] == ATTENTION + titles
     assert "10 images" in drawn[2][1]
+    rows, columns = run.classifier.module.grid(stored.shape[1:3])
+    own = [shown for shown in drawn[0][2].axes[0].images if shown.get_array().shape == (rows, columns)]
+    assert f"own grid of {rows}×{columns} patches" in drawn[0][1]
+    assert len(own) == 4 * 2  # images and heads
+    maps = pictures.feature_maps(run, np.zeros((1, *run.classifier.input_shape), np.float32))
+    assert [name for name, _ in maps] == ["embedding", *(f"block {n + 1}" for n in range(run.classifier.module.depth))]
     for _, _, figure in drawn:
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=20)

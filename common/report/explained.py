@@ -1,17 +1,20 @@
-"""Pictures of images under their heat maps."""
+"""Pictures of images under their heat maps: in a report, and as files of `python -m common.predict --explain`."""
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from common.data.preparation import PreparedPixels
+from common.data.preparation import Pixels, PreparedPixels
 from common.errors import user_path, whole_file, writing
 from common.prediction.images import Prepared
-from common.report.figures import INK, shortened, show_image
+from common.report.figures import INK, finish_tiles, name_row, shortened, show_image, tile, tile_image
 
+# A heat map over an image, enlarged bilinearly.
+_OVER: dict[str, Any] = {"alpha": 0.55, "interpolation": "bilinear"}
 SUFFIX = ".heat.png"  # so that pictures never take the place of images
 
 
@@ -50,20 +53,33 @@ class Pictures:
         return free
 
 
+def heat_maps(
+    images: Sequence[Pixels], heat: Float[np.ndarray, "images rows columns"], titles: Sequence[str]
+) -> Figure:
+    """Images, their heat maps on the maps' own grid, and the same maps smoothed over the images, in three rows."""
+    ratio, count = images[0].shape[0] / images[0].shape[1], len(images)
+    drawn = Figure(figsize=(0.5 + 1.3 * count, 0.6 + 3.9 * ratio), layout="constrained")
+    axes = drawn.subplots()
+    for column, (image, values, title) in enumerate(zip(images, heat, titles, strict=True)):
+        scale = {"cmap": "inferno", "vmin": 0, "vmax": float(values.max()) or 1.0}
+        tile_image(axes, 0, column, image)
+        tile(axes, 1, column, values, ratio, **scale)
+        tile_image(axes, 2, column, image)
+        tile(axes, 2, column, values, ratio, **scale, **_OVER)
+        axes.text(column + 0.5, -0.02, title, ha="center", va="bottom", fontsize=9, color=INK, parse_math=False)
+    for row, text in enumerate(("image", "own grid", "smoothed")):
+        name_row(axes, row, 0, text, ratio)
+    finish_tiles(axes, 3, count, ratio)
+    return drawn
+
+
 def figure(pixels: PreparedPixels, heat: Float[np.ndarray, "rows columns"], title: str) -> Figure:
     """The image with its heat map over it, enlarged bilinearly, from nothing (dark) to the map's largest value."""
     height, width = pixels.shape[:2]
     drawn = Figure(figsize=(3.6, 3.6 * height / width + 0.5), layout="constrained")
     axes = drawn.subplots()
     show_image(axes, pixels)
-    axes.imshow(
-        heat,
-        cmap="inferno",
-        alpha=0.55,
-        vmin=0,
-        vmax=float(heat.max()) or 1.0,
-        interpolation="bilinear",
-        extent=(-0.5, width - 0.5, height - 0.5, -0.5),
-    )
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    axes.imshow(heat, cmap="inferno", vmin=0, vmax=float(heat.max()) or 1.0, extent=extent, **_OVER)
     axes.set_title(title, fontsize=10, color=INK, parse_math=False)
     return drawn

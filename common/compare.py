@@ -1,0 +1,58 @@
+"""Compares runs on one page: `python -m common.compare RUN RUN ... [--out=FILE] [--pictures=DIR]`.
+
+RUN is the folder of a run, of a network or of a classic pipeline, finished or not. The page has the results with
+parameters and time, the learning curves together, and the options in which the runs differ. Runs whose configs differ
+only in the seed are one group, with the mean and its 95% interval. By default it is written into the folder that the
+runs are in together.
+"""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+from absl import flags
+
+from common import launch
+from common.comparison import page, runs
+from common.errors import user_path, whole_file
+from common.report import making
+from common.report.making import Folder
+
+TAKES_ARGUMENTS = True
+_FILE = "comparison.html"
+
+_OUT = flags.DEFINE_string(
+    "out", None, f"file to write; default {_FILE} in the folder that the runs share", allow_override=True
+)
+making.define_pictures()
+
+
+def main(*names: str) -> None:
+    """Writes the comparison of the runs that the command line names."""
+    print("\n".join(write(names, user_path(_OUT.value) if _OUT.value else None, making.given_folder())))
+
+
+def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: Folder | None = None) -> list[str]:
+    """Writes the comparison of the runs in some folders, and returns lines for the terminal.
+
+    out: the file; None is the default. pictures: where each picture is written as well. UserError for a folder that is
+    no run.
+    """
+    compared = runs.opened(names)
+    out = out or _shared(names) / _FILE
+    content = page.comparison_html(compared, pictures)
+    with whole_file(out) as file:
+        file.write_text(content, encoding="utf-8")
+    groups = runs.groups(compared)
+    return [*runs.notes(groups), *page.lines(groups), str(out)]
+
+
+def _shared(names: Sequence[str]) -> pathlib.Path:
+    """The folder that the runs are in together."""
+    parents = [str(user_path(name).absolute().parent) for name in names]
+    shared = pathlib.Path(os.path.commonpath(parents))
+    return shared.relative_to(pathlib.Path.cwd()) if shared.is_relative_to(pathlib.Path.cwd()) else shared
+
+
+if __name__ == "__main__":
+    launch.run(main)

@@ -1,0 +1,1 @@
+"""Several finished or unfinished runs beside each other on one page."""

@@ -1,0 +1,176 @@
+"""The page of a comparison: results, curves, and the options in which the runs differ."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from common.claims.verdicts import LEVEL, mean_and_half_width
+from common.comparison import figures, runs
+from common.comparison.runs import Compared, Group
+from common.report import making, page
+from common.report.making import Folder, Progress, Step
+from common.report.page import Picture, Section
+from common.run import summary
+
+_ABSENT = "–"
+
+
+def comparison_html(compared: Sequence[Compared], pictures: Folder | None = None) -> str:
+    """The comparison of these runs as HTML. pictures: where each picture is written as well."""
+    groups = runs.groups(compared)
+    steps: list[Step] = [
+        ("Results", lambda: results(groups)),
+        ("Learning curves", lambda: curves(groups)),
+        ("Differences between the configs", lambda: differences(groups)),
+        ("Each run", lambda: each_run(compared)),
+    ]
+    head = [page.paragraph(text) for text in runs.notes(groups)]
+    names = sorted({run.info.name for run in compared})
+    parts = [*head, *making.sections(steps, Progress(shown=False), pictures)]
+    return page.document(f"{len(compared)} runs on {', '.join(names)}", parts)
+
+
+def lines(groups: Sequence[Group]) -> list[str]:
+    """A line on each group for the terminal: its test error and, of several seeds, the interval of the mean."""
+    return [f"{group.name}: {_told(group)}" for group in groups]
+
+
+def _told(group: Group) -> str:
+    errors, split = errors_of(group)
+    if not errors:
+        return "no error is recorded yet"
+    seeds = f", {len(group.runs)} seeds" if len(group.runs) > 1 else ""
+    return f"{split} error {interval(errors)}{seeds}"
+
+
+def results(groups: Sequence[Group]) -> Section:
+    """The errors of the groups with their intervals, and what the runs cost."""
+    caption = (
+        "The error of each run's result, as its summary.json has it: on the test set or, where that was not read, the "
+        "lowest on the validation set. Runs whose configs differ in the seed alone are one row, with the mean and, in "
+        "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing of the spread. Multiply-adds are of "
+        "one image, forwards; the time is that of training."
+    )
+    measured = [(group.name, errors) for group in groups if (errors := errors_of(group)[0])]
+    parts: list[str | Picture] = []
+    if measured:
+        names, errors = zip(*measured, strict=True)
+        parts.append(Picture(figures.results(names, errors), "errors of the runs"))
+    heading = ("runs", "seeds", "error", "split", "training error", "parameters", "multiply-adds", "epochs", "time",
+               "images/s")  # fmt: skip
+    parts.append(page.cells(heading, map(_row, groups)))
+    return Section("results", "Results", caption, parts)
+
+
+def _row(group: Group) -> list[str]:
+    errors, split = errors_of(group)
+    first, done = group.runs[0], [run.summary for run in group.runs if run.summary]
+    last = max((record["step"] for run in group.runs for record in run.records), default=0)
+    return [
+        group.name,
+        f"{len(group.runs)}",
+        interval(errors) if errors else _ABSENT,
+        split,
+        interval([one["train"]["error"] for one in done]) if done else _ABSENT,
+        _count(first.parameters),
+        _count(first.multiply_adds),
+        f"{first.epochs(last):.3g}" if first.is_network else _ABSENT,
+        _mean_text([summary.training_seconds(one) for one in done], "{:,.0f} s"),
+        _mean_text([one["images_per_second"] for one in done], "{:,.0f}"),
+    ]
+
+
+def errors_of(group: Group) -> tuple[list[float], str]:
+    """The errors of a group's runs, fractions, and the split that they are of; runs without a result are left out.
+
+    The test error at the end; where the test set of a run was not read, or the run is not finished, the errors of all
+    are the lowest or last ones of the split that is watched.
+    """
+    tested = [run.summary["test"]["error"] for run in group.runs if run.summary and "test" in run.summary]
+    if len(tested) == len(group.runs):
+        return tested, "test"
+    split = group.runs[0].watched
+    found = [[record["error"] for record in run.records if record["split"] == split] for run in group.runs]
+    if split == "validation":
+        return [min(errors) for errors in found if errors], "validation"
+    return [errors[-1] for errors in found if errors], "test"
+
+
+def interval(errors: Sequence[float]) -> str:
+    """The mean of errors, fractions, and of several the ends of its 95% interval, which are not below 0."""
+    mean, half = mean_and_half_width(errors, LEVEL, random=True)
+    if len(errors) < 2:
+        return f"{mean:.2%}"
+    return f"{mean:.2%} [{max(mean - half, 0):.2%}, {mean + half:.2%}]"
+
+
+def _count(number: int | None) -> str:
+    return _ABSENT if number is None else f"{number:,}"
+
+
+def _mean_text(values: Sequence[float], form: str) -> str:
+    return form.format(sum(values) / len(values)) if values else _ABSENT
+
+
+def curves(groups: Sequence[Group]) -> list[Section]:
+    """The learning curves together; empty if nothing is recorded."""
+    if not any(run.records for group in groups for run in group.runs):
+        return []
+    caption = (
+        "Loss and error over passes through the training set: evaluations bold, training thin and dashed. The line of "
+        "several seeds is their mean at the steps that all of them have recorded, and the band its 95% interval. "
+        "Losses compare only where the networks have the same loss."
+    )
+    return [Section("curves", "Learning curves", caption, [Picture(figures.curves(groups), "curves of the runs")])]
+
+
+def differences(groups: Sequence[Group]) -> Section:
+    """The options that differ between the groups, as a table with a column for each."""
+    rows = [(path, *map(_text, values)) for path, values in differing(groups).items()]
+    if not rows:
+        return Section("options", "Differences between the configs", "The configs differ in nothing but their seeds.")
+    caption = (
+        "Options whose values differ between the runs; a dash is a run without the option. Options that change no "
+        "result, such as the number of devices, are left out."
+    )
+    table = page.cells(("option", *(group.name for group in groups)), rows)
+    return Section("options", "Differences between the configs", caption, [table])
+
+
+def differing(groups: Sequence[Group]) -> dict[str, list[Any]]:
+    """The options in which groups differ: path -> the value in each group, None where it lacks the option.
+
+    An option that is the same in all groups that have it counts only if it is a name, a family or a variant that some
+    lack.
+    """
+    configs = [{**group.runs[0].options, "seed": None} for group in groups]
+    found = {}
+    for path in dict.fromkeys(path for config in configs for path in config):
+        values = [config.get(path) for config in configs]
+        present = [config[path] for config in configs if path in config]
+        lacking = len(present) < len(configs) and path.rpartition(".")[2] in ("name", "family", "variant")
+        if lacking or any(value != present[0] for value in present):
+            found[path] = values
+    return found
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return _ABSENT
+    return (", ".join(map(str, value)) if isinstance(value, list) else str(value)) or "none"
+
+
+def each_run(compared: Sequence[Compared]) -> Section:
+    """Every run's own result, and the commit, command and date that made it."""
+    rows = []
+    for run in compared:
+        done = run.summary or {}
+        said = summary.test_error(done) if done else "not finished"
+        changed = " and changes" if done.get("uncommitted_changes") else ""
+        commit = f"{done['commit'][:10]}{changed}" if done.get("commit") else _ABSENT
+        rows.append((run.name, f"{run.seed}", said, done.get("date", _ABSENT), commit, done.get("command", _ABSENT)))
+    caption = (
+        "The runs one by one. The commit is that of the code when the run was started last, 'and changes' where files "
+        "differed from it. Runs of earlier versions lack some of this."
+    )
+    table = page.cells(("run", "seed", "result", "date", "commit", "command"), rows)
+    return Section("runs", "Each run", caption, [table])

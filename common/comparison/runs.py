@@ -1,0 +1,177 @@
+"""Runs opened for a comparison, and the groups of those that differ in nothing but their seed."""
+
+import dataclasses
+import difflib
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from common import config as config_lib
+from common import models
+from common.anatomy import layer_table
+from common.data.datasets import Info
+from common.errors import UserError
+from common.run import metrics, summary, workdir
+from common.training.state import num_parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Compared:
+    """A run of a network or of a classic pipeline.
+
+    options: of its config, by path, without those that change no result. records: of `metrics.jsonl`. summary: None of
+    a run that is not finished.
+    """
+
+    name: str
+    options: dict[str, Any]
+    info: Info
+    records: list[dict[str, Any]]
+    summary: dict[str, Any] | None
+    parameters: int | None
+    multiply_adds: int | None
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return self.options["seed"]
+
+    @property
+    def is_network(self) -> bool:
+        """False for a classic pipeline, which has no learning curve."""
+        return "model.family" in self.options
+
+    @property
+    def watched(self) -> str:
+        """The split that is evaluated while the run trains."""
+        return "validation" if self.info.validation_size else "test"
+
+    def epochs(self, step: int) -> float:
+        """The passes over the training set in `step` updates of a network."""
+        return step * self.options["train.batch_size"] / self.info.train_size
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Runs of one experiment with different seeds."""
+
+    name: str
+    runs: tuple[Compared, ...]
+
+
+def opened(names: Sequence[str]) -> list[Compared]:
+    """The runs in the folders that a command line names; UserError for fewer than two, and for a folder twice."""
+    if len(names) < 2:
+        raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
+    folders = [pathlib.Path(os.path.expanduser(name)) for name in names]
+    for number, folder in enumerate(folders):
+        if any(folder.resolve() == other.resolve() for other in folders[:number]):
+            raise UserError(f"the run in {folder} is given twice")
+    ends = [folder.resolve().name for folder in folders]
+    return [
+        _opened(folder, end if ends.count(end) == 1 else str(folder)) for folder, end in zip(folders, ends, strict=True)
+    ]
+
+
+def _opened(folder: pathlib.Path, name: str) -> Compared:
+    if not (folder / workdir.CONFIG).is_file():
+        raise UserError(f"no run in {folder}: {_hint(folder)}")
+    stored = workdir.read_json(folder / workdir.CONFIG)
+    config = workdir.load_config(folder) if "model" in stored else ConfigDict(stored)
+    if not isinstance(config.get("seed"), int) or "data" not in config:
+        raise UserError(f"{folder / workdir.CONFIG} is damaged: it is not the config of a run")
+    info, done = workdir.load_info(folder), summary.read(folder, _used) if summary.exists(folder) else None
+    parameters, multiply_adds = _size(done or {}, config, info)
+    options = {
+        path: value for path, value in config_lib.flat(config).items() if not path.startswith(workdir.CHANGE_NO_UPDATE)
+    }
+    return Compared(name, options, info, metrics.read(folder), done, parameters, multiply_adds)
+
+
+def _used(content: dict[str, Any]) -> str:
+    """The numbers of a summary that a comparison reads, as one text; KeyError or TypeError where one is missing."""
+    numbers = (content["train"]["error"], summary.training_seconds(content), content["images_per_second"])
+    return summary.test_error(content) + "".join(f", {number:g}" for number in numbers)
+
+
+def _hint(folder: pathlib.Path) -> str:
+    """A remark on a folder that holds no run, with the run that may be meant."""
+    if not folder.is_dir():
+        beside = _runs_in(folder.parent)
+        close = difflib.get_close_matches(folder.name, beside, n=1, cutoff=0.5)
+        return "there is no such folder" + (f"; did you mean '{folder.parent / close[0]}'?" if close else "")
+    inside = _runs_in(folder)
+    hint = f"; it has runs inside, as '{folder / inside[0]}'" if inside else ""
+    return f"{workdir.CONFIG} is missing{hint}"
+
+
+def _runs_in(folder: pathlib.Path) -> list[str]:
+    """The names of the runs in a folder."""
+    try:
+        return sorted(path.parent.name for path in folder.glob(f"*/{workdir.CONFIG}"))
+    except OSError:
+        return []
+
+
+def _size(done: dict[str, Any], config: ConfigDict, info: Info) -> tuple[int | None, int | None]:
+    """Parameters and multiply-adds, from the summary or, for a network whose summary lacks one, by tracing it."""
+    known = done.get("parameters"), done.get("multiply_adds")
+    if "model" not in config or None not in known:
+        return known
+    classifier = models.make_classifier(config.model, info)
+    shapes = layer_table.variables(classifier.module, classifier.input_shape)
+    work = layer_table.of_one_image(classifier.module, shapes, classifier.input_shape)
+    return num_parameters(shapes.get("params", {})), work
+
+
+def groups(runs: Sequence[Compared]) -> list[Group]:
+    """The runs by experiment, in the order of their first runs.
+
+    Two runs of one experiment with the same seed are not independent: the second starts a group of its own.
+    """
+    found: list[list[Compared]] = []
+    for run in runs:
+        for members in found:
+            if _experiment(run) == _experiment(members[0]) and run.seed not in [other.seed for other in members]:
+                members.append(run)
+                break
+        else:
+            found.append([run])
+    names = [_common_name([run.name for run in members]) for members in found]
+    return [
+        Group(name if names.count(name) == 1 else members[0].name, tuple(members))
+        for name, members in zip(names, found, strict=True)
+    ]
+
+
+def _experiment(run: Compared) -> tuple[Any, ...]:
+    """All that two runs which differ only in the seed have in common."""
+    info, options = run.info, {path: value for path, value in run.options.items() if path != "seed"}
+    return info.name, info.class_names, info.train_size, info.test_size, options
+
+
+def _common_name(names: Sequence[str]) -> str:
+    """The beginning that names of runs share, without the number or the word 'seed' at its end; one name as it is."""
+    if len(names) == 1:
+        return names[0]
+    shared = os.path.commonprefix(list(names)).rstrip("0123456789").rstrip("_-. ")
+    return shared.removesuffix("seed").rstrip("_-. ") or names[0]
+
+
+def notes(compared: Sequence[Group]) -> list[str]:
+    """Sentences on what a reader must know before comparing the errors of these groups."""
+    runs = [run for group in compared for run in group.runs]
+    said = []
+    tests = {(run.info.name, run.info.test_size, run.info.class_names): run.info for run in runs}
+    if len(tests) > 1:
+        sets = "; ".join(f"{i.name}, {i.test_size:,} test images, {i.num_classes} classes" for i in tests.values())
+        said.append(f"The runs are of different datasets ({sets}), so that their errors do not compare directly.")
+    if unfinished := [run.name for run in runs if run.summary is None]:
+        said.append(f"Not finished, and shown as far as recorded: {', '.join(unfinished)}.")
+    experiments = [_experiment(group.runs[0]) for group in compared]
+    if any(experiments.count(one) > 1 for one in experiments):
+        said.append("Some runs have the same config and the same seed, and are listed apart.")
+    return said

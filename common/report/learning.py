@@ -1,0 +1,86 @@
+"""Sections of a report on the course of a run: learning curves and learning rates."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from common.optim.optimizers import make_optimizer
+from common.optim.plan import make_plan
+from common.report import curve_figures
+from common.report.page import Picture, Section
+from common.run import metrics
+from common.run.trained import Run
+
+_SCHEDULE_POINTS = 500
+_FIRST = 3  # evaluations in which a lag of running averages is looked for
+_LAG = 1.5  # the least ratio of the errors that is one, beside five points between them
+_LAG_POINTS = 0.05
+
+
+def curves(run: Run, folder: pathlib.Path) -> list[Section]:
+    """Loss and error over epochs; empty for a run without records."""
+    split = "validation" if run.info.validation_size else "test"
+    train, watched = metrics.read(folder, "train"), metrics.read(folder, split)
+    if not (train or watched):
+        return []
+    epoch = make_plan(run.config, run.info.train_size).epoch
+    caption = (
+        "Loss and error over passes through the training set. Training values are means over the updates since the "
+        "previous record, on images as they were fed, random distortions included. "
+        f"{split.capitalize()} values are of the whole {split} set at that moment. This is why training can lie above "
+        f"{split}."
+    )
+    if "batch_stats" in run.variables and lags(train, watched):
+        caption += (
+            f" In the first epochs {split} lies far above training: batch normalisation trains with the mean and "
+            f"variance of each batch, but {split} images are normalised by running averages of them. These lag behind "
+            "while the weights change fast. The gap closes as the learning rate falls and the averages catch up."
+        )
+    figure = curve_figures.curves(train, watched, split, epoch, run.step)
+    return [Section("curves", "Learning curves", caption, [Picture(figure, "loss and error over epochs")])]
+
+
+def lags(train: Sequence[dict[str, Any]], watched: Sequence[dict[str, Any]]) -> bool:
+    """True if one of the first evaluations has an error far above that of the training record at its step.
+
+    Far is at least 1.5 times as large and five points more.
+    """
+    errors = {record["step"]: record["error"] for record in train}
+    pairs = [(record["error"], errors[record["step"]]) for record in watched[:_FIRST] if record["step"] in errors]
+    return any(tested >= max(_LAG * trained, trained + _LAG_POINTS) for tested, trained in pairs)
+
+
+def learning_rate(run: Run, folder: pathlib.Path) -> list[Section]:
+    """The learning rates of the run; empty for a run without records of them."""
+    records = [record for record in metrics.read(folder, "train") if "learning_rate" in record]
+    if not records:
+        return []
+    epoch = make_plan(run.config, run.info.train_size).epoch
+    recorded = [r["step"] / epoch for r in records], [r["learning_rate"] for r in records]
+    planned = _planned(run.config, run.info.train_size, records[-1]["step"])
+    name, caption = run.config.schedule.name, "The learning rate of the last update before each record, as points."
+    if name == "plateau":
+        caption += " The schedule is 'plateau', which lowers the rate when the watched error has stopped falling."
+    else:
+        caption += (
+            f" The line is the schedule of the config, '{name}', update by update; points beside it come from a part "
+            "of the run that had another schedule."
+        )
+    figure = curve_figures.learning_rate(recorded, ([step / epoch for step in planned[0]], planned[1]))
+    return [Section("rate", "Learning rate", caption, [Picture(figure, "learning rate over epochs")])]
+
+
+def _planned(config: ConfigDict, train_size: int, last: int) -> tuple[list[float], list[float]]:
+    """Steps up to the last one and the schedule's rates of the updates that lead to them.
+
+    None of 'plateau', which depends on the run's errors.
+    """
+    if config.schedule.name == "plateau":
+        return [], []
+    steps = np.unique(np.linspace(1, last, min(last, _SCHEDULE_POINTS)).round().astype(np.int32))
+    rates = np.broadcast_to(jax.vmap(make_optimizer(config, train_size)[1])(steps - 1), steps.shape)
+    return [float(step) for step in steps], [float(rate) for rate in rates]

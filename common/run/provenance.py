@@ -1,0 +1,45 @@
+"""The command and the commit that made a run."""
+
+import functools
+import pathlib
+import shlex
+import subprocess
+import sys
+from typing import Any
+
+_CODE = pathlib.Path(__file__).parents[2]
+_PATIENCE = 10  # seconds for git
+
+
+def facts() -> dict[str, Any]:
+    """The command line of this process, the commit of its code, and whether files differed from that commit.
+
+    The commit is None, and `uncommitted_changes` too, where the code is no checkout of git.
+    """
+    commit, changed = _checkout()
+    return {"command": command(), "commit": commit, "uncommitted_changes": changed}
+
+
+def command() -> str:
+    """The command line of this process, as a shell takes it, with `python` for the path of the interpreter."""
+    return shlex.join(["python", *sys.orig_argv[1:]])
+
+
+@functools.cache
+def _checkout() -> tuple[str | None, bool | None]:
+    """The commit of the code when it was first asked for, and whether tracked files differed from it."""
+    top, _, commit = (_git("rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")
+    if not commit or pathlib.Path(top) != _CODE.resolve():  # installed inside the checkout of something else
+        return None, None
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return commit, None if changes is None else bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    """The output of a git command in the folder of the code; None where it fails or git is missing."""
+    command = ["git", "-C", str(_CODE), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

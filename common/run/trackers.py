@@ -1,0 +1,141 @@
+"""A run's numbers in Weights & Biases or MLflow, through their own libraries, beside TensorBoard.
+
+`config.tracker` chooses one. Its server, keys and project are the library's own settings, such as WANDB_MODE=offline or
+MLFLOW_TRACKING_URI. The workdir keeps the identifier of the tracked run, in which a resumed run goes on.
+"""
+
+import importlib.util
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from ml_collections import ConfigDict
+
+from common import config as config_lib
+from common.errors import UserError, one_line
+from common.run import workdir
+
+FILE = "tracker.json"  # tracker's name -> identifier of the tracked run
+_PROJECT = "lineage"
+_PARAMETERS_AT_ONCE = 100  # the most that a server of MLflow takes
+
+Options = dict[str, Any]
+
+
+class Library(Protocol):
+    """A tracked run in one library."""
+
+    @property
+    def identifier(self) -> str:
+        """The library's name for the run."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Writes values by name."""
+
+    def close(self, failed: bool) -> None:
+        """Ends the tracked run."""
+
+
+class _WandB:
+    """A run of Weights & Biases. Steps are a value of their own, since a resumed run may write some again."""
+
+    def __init__(self, folder: pathlib.Path, options: Options, identifier: str | None):
+        import wandb
+
+        self._run = wandb.init(
+            project=os.environ.get("WANDB_PROJECT", _PROJECT),
+            name=folder.absolute().name,
+            id=identifier,
+            resume="allow",
+            dir=str(folder),
+            config=options,
+            allow_val_change=True,
+            settings=wandb.Settings(console="off", silent=True),
+        )
+        self._run.define_metric("*", step_metric="step")
+        self.identifier = self._run.id
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log({"step": step, **values})
+
+    def close(self, failed: bool) -> None:
+        self._run.finish(exit_code=int(failed))
+
+
+class _MLflow:
+    """A run of MLflow, whose parameters are the options of its first start."""
+
+    def __init__(self, folder: pathlib.Path, options: Options, identifier: str | None):
+        import mlflow
+
+        mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT))
+        run = mlflow.start_run(run_id=identifier, run_name=folder.absolute().name)
+        self._mlflow, self.identifier = mlflow, run.info.run_id
+        names = list(options) if identifier is None else []
+        for first in range(0, len(names), _PARAMETERS_AT_ONCE):
+            mlflow.log_params({name: options[name] for name in names[first : first + _PARAMETERS_AT_ONCE]})
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._mlflow.log_metrics(dict(values), step=step)
+
+    def close(self, failed: bool) -> None:
+        self._mlflow.end_run("FAILED" if failed else "FINISHED")
+
+
+class _Entry(NamedTuple):
+    start: Callable[[pathlib.Path, Options, str | None], Library]
+    module: str
+    package: str
+
+
+_LIBRARIES = {"wandb": _Entry(_WandB, "wandb", "wandb"), "mlflow": _Entry(_MLflow, "mlflow", "mlflow")}
+
+
+class Tracker:
+    """Writes a run's numbers into its tracked run. Where the library fails it says so once and the run goes on."""
+
+    def __init__(self, name: str, folder: pathlib.Path, config: ConfigDict):
+        """Starts the tracked run, or goes on in that of the workdir; UserError where the library cannot."""
+        self._name, self._failed = name, False
+        path = folder / FILE
+        known = workdir.read_json(path) if path.exists() else {}
+        try:
+            self._library = _LIBRARIES[name].start(folder, config_lib.flat(config), known.get(name))
+        except Exception as error:  # libraries have errors of many kinds: no key, no server, no such run
+            raise UserError(f"config.tracker: {name} cannot start a run: {_said(error)}") from error
+        workdir.write_json(path, {**known, name: self._library.identifier})
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Writes named values of a split."""
+        self._try(lambda: self._library.write(step, {f"{split}/{name}": value for name, value in values.items()}))
+
+    def close(self, failed: bool) -> None:
+        """Ends the tracked run. failed: the run has ended before its time."""
+        self._try(lambda: self._library.close(failed))
+
+    def _try(self, call: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001  the run is worth more than a copy of its numbers
+            self._failed = True
+            print(f"warning: {self._name} gets no more numbers: {_said(error)}", file=sys.stderr)
+
+
+def check(name: str) -> None:
+    """UserError with the command that installs it, where the library of `config.tracker` is missing."""
+    if name and importlib.util.find_spec(_LIBRARIES[name].module) is None:
+        package = _LIBRARIES[name].package
+        raise UserError(f"config.tracker is '{name}', but its library is not installed: pip install {package}")
+
+
+def start(config: ConfigDict, folder: pathlib.Path) -> Tracker | None:
+    """The tracker of a config, started; None where it names none."""
+    return Tracker(config.tracker, folder, config) if config.tracker else None
+
+
+def _said(error: Exception) -> str:
+    return one_line(UserError(str(error) or type(error).__name__))

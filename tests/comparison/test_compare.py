@@ -1,0 +1,197 @@
+"""A comparison groups runs by seed, gives their interval, and says in what they differ and what does not compare."""
+
+import dataclasses
+import json
+import math
+import re
+import shutil
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from classic.config import base as classic_base
+from common import compare
+from common.comparison import figures, page, runs
+from common.data.datasets import Info
+from common.errors import UserError
+from common.report import making
+from common.run import history, metrics, summary, workdir
+from configs import lenet5_digits, resnet_digits
+from tests.digits_run import digits_run
+
+INFO = Info("digits", 10, tuple("0123456789"), (32, 32, 1), 1000, 359)
+
+
+def make_run(folder, config, errors=(0.4, 0.2), info=INFO, finished=True):
+    """The folder of a network's run with these test errors, one at the end of each epoch."""
+    folder.mkdir(parents=True)
+    workdir.write_json(folder / workdir.CONFIG, config.to_dict())
+    workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
+    epoch = info.train_size // config.train.batch_size
+    records = [
+        {"step": (number + 1) * epoch, "split": split, "loss": 2 * error, "error": error, "seconds": 3.0,
+         "images_per_second": 50.0}
+        for number, error in enumerate(errors)
+        for split in ("train", "test")
+    ]  # fmt: skip
+    (folder / metrics.FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    if finished:
+        summary.write(folder, config, {"kernel": np.zeros((2, 3))}, {"0": {}}, {}, 0, [], multiply_adds=77)
+    return folder
+
+
+def changed(config, **options):
+    config.update_from_flattened_dict(options)
+    return config
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three seeds of LeNet-5, one run with ReLU, an unfinished one of a ResNet, and a classic pipeline."""
+    folder = tmp_path_factory.mktemp("runs")
+    for seed, last in enumerate((0.10, 0.12, 0.17)):
+        make_run(folder / f"lenet_seed{seed}", changed(lenet5_digits.get_config(), seed=seed), (0.4 + seed / 10, last))
+    relu = {"seed": 0, "model.activation": "relu", "mesh.devices": 4}
+    make_run(folder / "relu", changed(lenet5_digits.get_config(), **relu), (0.5, 0.25))
+    make_run(folder / "resnet", resnet_digits.get_config(), (0.9,), finished=False)
+    classic = folder / "words"
+    classic.mkdir()
+    workdir.write_json(classic / workdir.CONFIG, classic_base("bow").to_dict())
+    workdir.write_json(classic / workdir.DATASET, dataclasses.asdict(INFO))
+    errors = {split: {"loss": 1.0, "error": error} for split, error in (("train", 0.0), ("test", 0.3))}
+    done = {**errors, "step": 1, "parameters": 500, "seconds": {"fit": 4.0, "test": 1.0}, "images_per_second": 250.0}
+    workdir.write_json(classic / workdir.SUMMARY, done)
+    metrics.write(classic, [{"step": 1, "split": split, **values} for split, values in errors.items()])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def groups(folder):
+    names = ["lenet_seed0", "relu", "lenet_seed2", "lenet_seed1", "resnet", "words"]
+    return runs.groups(runs.opened([str(folder / name) for name in names]))
+
+
+def test_runs_that_differ_only_in_the_seed_are_one_group(groups):
+    assert [group.name for group in groups] == ["lenet", "relu", "resnet", "words"]
+    assert [run.seed for run in groups[0].runs] == [0, 2, 1]
+
+
+def test_the_interval_of_seeds_is_students(groups):
+    errors, split = page.errors_of(groups[0])
+    assert (sorted(errors), split) == ([0.10, 0.12, 0.17], "test")
+    mean, half = np.mean(errors), stats.t.ppf(0.975, 2) * np.std(errors, ddof=1) / math.sqrt(3)
+    assert page.interval(errors) == f"{mean:.2%} [{mean - half:.2%}, {mean + half:.2%}]"
+    assert page.interval([0.25]) == "25.00%"
+
+
+def test_curves_are_means_at_the_steps_that_all_seeds_have(groups):
+    epochs, means, halves = figures.mean_curve(groups[0].runs, "test", "error")
+    np.testing.assert_allclose(epochs, [1, 2])
+    np.testing.assert_allclose(means, [0.5, 0.13])
+    np.testing.assert_allclose(halves[0], stats.t.ppf(0.975, 2) * 0.1 / math.sqrt(3))
+    _, error = figures.curves(groups).axes
+    drawn = {line.get_label(): line for line in error.lines}
+    np.testing.assert_allclose(drawn["lenet (3 seeds)"].get_ydata(), [50, 13])
+    np.testing.assert_allclose(drawn["words, fitted once"].get_ydata(), [30, 30])
+
+
+def test_only_options_that_differ_are_listed(groups):
+    networks = page.differing(groups[:2])
+    assert networks == {"model.activation": ["scaled_tanh", "relu"]}  # not the devices, nor the seed
+    every = page.differing(groups)
+    assert every["model.family"] == ["lenet", "lenet", "resnet", None]
+    assert every["model.activation"] == ["scaled_tanh", "relu", None, None]
+    assert every["encode.name"] == [None, None, None, "words"]
+    assert "optimizer.momentum" not in every  # the same wherever it is
+
+
+def test_the_page_says_what_the_runs_are(folder, tmp_path, capsys):
+    names = [str(folder / name) for name in ("lenet_seed0", "lenet_seed1", "relu", "words", "resnet")]
+    compared = runs.opened(names)
+    assert [run.multiply_adds for run in compared[:4]] == [77, 77, 77, None]
+    assert compared[4].parameters == 269_434  # counted, since the run has no summary yet
+    html = page.comparison_html(compared, making.Folder(tmp_path, "png"))
+    assert sorted(path.stem for path in tmp_path.iterdir()) == ["curves", "results"]
+    for text in ("Not finished, and shown as far as recorded: resnet.", "<td>77</td>", "<td>500</td>", "relu"):
+        assert text in html
+    assert not re.search(r'(src|href)="(?!data:)', html)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_page_is_written_beside_the_runs(folder, monkeypatch):
+    monkeypatch.setattr(page, "comparison_html", lambda *_: "<html>")
+    lines = compare.write([str(folder / "relu"), str(folder / "words")])
+    out = folder / "comparison.html"
+    assert out.read_text() == "<html>"
+    assert lines == ["relu: test error 25.00%", "words: test error 30.00%", str(out)]
+
+
+def test_different_datasets_are_compared_and_it_is_said(folder, tmp_path):
+    other = dataclasses.replace(INFO, name="mnist", test_size=10_000)
+    make_run(tmp_path / "mnist", lenet5_digits.get_config(), info=other)
+    found = runs.groups(runs.opened([str(folder / "lenet_seed0"), str(tmp_path / "mnist")]))
+    assert len(found) == 2
+    [said] = runs.notes(found)
+    assert "different datasets" in said
+    assert "mnist, 10,000 test images" in said
+
+
+def test_the_same_seed_twice_is_no_second_measurement(folder, tmp_path):
+    shutil.copytree(folder / "relu", tmp_path / "again")
+    found = runs.groups(runs.opened([str(folder / "relu"), str(tmp_path / "again")]))
+    assert [len(group.runs) for group in found] == [1, 1]
+    assert "same seed" in runs.notes(found)[0]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        ([], "expected two or more folders"),
+        (["relu"], "expected two or more folders"),
+        (["relu", "./relu"], "is given twice"),
+        (["relu", "resnte"], "no such folder; did you mean '.*resnet'"),
+        (["relu", ""], "config.json is missing; it has runs inside, as '.*lenet_seed0'"),
+    ],
+)
+def test_a_folder_that_is_no_run_is_one_line(folder, names, expected):
+    with pytest.raises(UserError, match=expected):
+        runs.opened([f"{folder}/{name}" for name in names])
+
+
+@pytest.mark.parametrize("name", ["config.json", "dataset.json", "summary.json"])
+def test_a_damaged_run_is_one_line(folder, tmp_path, name):
+    shutil.copytree(folder / "relu", tmp_path / "run")
+    (tmp_path / "run" / name).write_text("{")
+    with pytest.raises(UserError, match=name):
+        runs.opened([str(folder / "words"), str(tmp_path / "run")])
+
+
+def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
+    """Whose config lacks options, whose records lack epochs and whose summary lacks the numbers of today's."""
+    today, earlier = digits_run(), tmp_path / "earlier"
+    earlier.mkdir()
+    for name in (workdir.DATASET, workdir.CONFIG):
+        content = json.loads((today / name).read_text())
+        content.pop("tracker", None)
+        (earlier / name).write_text(json.dumps(content))
+    records = [{k: r[k] for k in ("step", "split", "loss", "error")} for r in metrics.read(today)]
+    (earlier / metrics.FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
+    done = json.loads((today / workdir.SUMMARY).read_text())
+    new = ("parameters", "multiply_adds", "command", "commit", "uncommitted_changes", "date", "class_errors")
+    (earlier / workdir.SUMMARY).write_text(json.dumps({k: v for k, v in done.items() if k not in new}))
+    new_run, old_run = runs.opened([str(today), str(earlier)])
+    assert (new_run.parameters, new_run.multiply_adds) == (done["parameters"], done["multiply_adds"])
+    assert (old_run.parameters, old_run.multiply_adds) == (done["parameters"], done["multiply_adds"])
+    assert page.differing(runs.groups([new_run, old_run])) == {}
+    assert page.each_run([new_run, old_run]).parts
+
+
+def test_a_run_says_who_made_it():
+    """The summary and the history have the command and the commit of the code; git is asked itself."""
+    done = json.loads((digits_run() / workdir.SUMMARY).read_text())
+    start = json.loads((digits_run() / history.FILE).read_text().splitlines()[0])
+    assert done["command"] == start["command"]
+    assert done["command"].startswith("python ")
+    assert done["commit"] == start["commit"]
+    assert (done["multiply_adds"], done["parameters"]) == (416_520, 61_706)
