@@ -7,7 +7,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from common.anatomy import layer_table
 from common.data import augment, datasets, order, pipeline, pixel_statistics
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
@@ -71,10 +70,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
                 return done
-        for note in history.notes(before, config, dataset.info, step):
-            print(note)
-        if primary:
-            history.record(folder, step, before, config)
+        history.begin(folder, step, before, config, dataset.info, write=primary)
         tracker = trackers.start(config, folder) if primary else None
 
         feed = pipeline.train_feed(
@@ -149,5 +145,5 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         if not primary:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
-        work = layer_table.of_one_image(classifier.module, like.variables(), classifier.input_shape)
-        return summary.write(folder, config, state.params, class_errors, seen, first, sorted(dataset.bad), work)
+        size = summary.size(classifier, state)
+        return summary.write(folder, config, size, class_errors, seen, first, sorted(dataset.bad))

@@ -30,8 +30,10 @@ def commands(page):
 
 
 def source_of(module):
+    """The text of a command's module, with all modules of its package if it is one."""
     path = ROOT / module.replace(".", "/")
-    return (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+    paths = [path / "__main__.py", *path.glob("*.py")] if path.is_dir() else [path.with_suffix(".py")]
+    return "".join(path.read_text() for path in paths)
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -59,6 +61,8 @@ def applied(module, options):
     if any(word in argument for word in ("FAMILY", "PIPELINE", "VARIANT")):
         return
     config = get_config(*([argument] if argument else []))
+    if module == "common.weights":
+        config.init.checkpoint = "FILE"  # that is imported
     changes = {name.removeprefix("config."): value for name, value in options.items() if name.startswith("config.")}
     for name, value in changes.items():
         section = config

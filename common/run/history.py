@@ -18,6 +18,14 @@ from common.run.workdir import Before
 FILE = "history.jsonl"
 
 
+def begin(folder: pathlib.Path, step: int, before: Before | None, config: ConfigDict, info: Info, write: bool) -> None:
+    """Says what a resumed run changes, and appends this start to the run's history if `write` is set."""
+    for note in notes(before, config, info, step):
+        print(note)
+    if write:
+        record(folder, step, before, config)
+
+
 def notes(before: Before | None, config: ConfigDict, info: Info, step: int) -> list[str]:
     """Lines on what a resumed run changes: its dataset, its length and its schedule, and with them the learning rate.
 

@@ -4,14 +4,15 @@ import datetime
 import pathlib
 import resource
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int, PyTree
+from jaxtyping import Int
 from ml_collections import ConfigDict
 
+from common.anatomy import layer_table
 from common.anatomy.footprint import activation_bytes
 from common.data.datasets import Dataset
 from common.devices import sharding
@@ -133,15 +134,20 @@ def class_errors(
     return {name: {"examples": n, "error": wrong / n if n else None} for name, n, wrong in triples}
 
 
+def size(classifier: Classifier, state: TrainState) -> dict[str, int]:
+    """The numbers of parameters and, for one image forwards, of multiply-adds."""
+    work = layer_table.of_one_image(classifier.module, state.variables(), classifier.input_shape)
+    return {"parameters": num_parameters(state.params), "multiply_adds": work}
+
+
 def write(
     folder: pathlib.Path,
     config: ConfigDict,
-    params: PyTree,
+    size: Mapping[str, int],
     class_errors: dict[str, Any],
     train_set: dict[str, float],
     resumed_from: int,
     skipped: list[str],
-    multiply_adds: int | None = None,
 ) -> dict[str, Any]:
     """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
@@ -149,11 +155,10 @@ def write(
     of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once. A run
     that did not read the test set has neither `test` nor `class_errors`.
 
-    params: the network's parameters, of which the summary has the number. multiply_adds: of one image, forwards; they
-    are left out where they are None. class_errors: each class's part of `test`,
-    see the function of that name. train_set: loss and errors of the same network over the training set, {} if nobody
-    asked; `train` is what was measured as it learned. skipped: a message for each training image that could not be
-    read since step `resumed_from`.
+    size: see the function of that name. class_errors: each class's part of `test`, see the function of that name.
+    train_set: loss and errors of the same network over the training set, {} if nobody asked; `train` is what was
+    measured as it learned. skipped: a message for each training image that could not be read since step
+    `resumed_from`.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
@@ -170,8 +175,7 @@ def write(
         **({"class_errors": class_errors} if class_errors else {}),
         "train": {key: train[-1][key] for key in ("loss", "error")},
         **({"train_set": train_set} if train_set else {}),
-        "parameters": num_parameters(params),
-        **({} if multiply_adds is None else {"multiply_adds": multiply_adds}),
+        **size,
         "images_per_second": speeds[len(speeds) // 2],
         "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
         "peak_memory_bytes": peak_memory(),

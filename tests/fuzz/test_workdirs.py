@@ -6,7 +6,6 @@ import pathlib
 import shutil
 import tempfile
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +42,7 @@ def contents():
         (folder / metrics.FILE).write_text("".join(json.dumps(record) + "\n" for record in records))
         history.record(folder, 0, None, config)
         tested = {"0": {"examples": 10, "error": 0.5}}
-        summary.write(folder, config, {"kernel": np.zeros((2, 3))}, tested, {"loss": 1.0, "error": 0.5}, 0, [])
+        summary.write(folder, config, {"parameters": 6}, tested, {"loss": 1.0, "error": 0.5}, 0, [])
         return {name: (folder / name).read_bytes() for name in TEXTS}
 
 
