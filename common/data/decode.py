@@ -55,7 +55,7 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
     cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
     with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
-        return pixels(image, channels)
+        return as_array(upright(image, channels))
 
 
 def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
@@ -104,8 +104,8 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
         return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
 
 
-def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8[np.ndarray, "height width channels"]:
-    """The pixels of an opened file, upright, opaque, and grey or RGB as for `read`; BadImageError if it is damaged.
+def upright(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> Image.Image:
+    """An opened file's image, upright, opaque, and grey or RGB as for `read`; BadImageError if it is damaged.
 
     shrinks: the least factor by which the caller will shrink the image. A JPEG is then decoded at 1/2, 1/4 or 1/8 of
     its size, as long as that leaves `DRAFT_MARGIN` times the size needed.
@@ -114,8 +114,15 @@ def pixels(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> UInt8
     with _reading():
         if reduction > 1:
             image.draft(None, (max(image.width // reduction, 1), max(image.height // reduction, 1)))
-        array = np.asarray(_decode(image))
-    return change_channels(array[:, :, None] if array.ndim == 2 else array, channels)
+        decoded = _decode(image)
+    mode = {0: decoded.mode, 1: "L", 3: "RGB"}[channels]
+    return decoded if decoded.mode == mode else decoded.convert(mode)
+
+
+def as_array(image: Image.Image) -> UInt8[np.ndarray, "height width channels"]:
+    """The pixels of a grey (mode L) or RGB image."""
+    array = np.asarray(image)
+    return array[:, :, None] if array.ndim == 2 else array
 
 
 def change_channels(image: np.ndarray, channels: int) -> np.ndarray:

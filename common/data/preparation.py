@@ -22,6 +22,8 @@ PreparedPixels = (
 )
 
 _AREA_ATTEMPTS = 10
+# Pillow's bilinear filter widens as the image shrinks, so that it averages pixels instead of skipping them.
+_FILTER = Image.Resampling.BILINEAR
 
 
 class View(NamedTuple):
@@ -121,12 +123,16 @@ def _prepare_file(
     with decode.open_image(file) as image:
         height, width = decode.upright_size(image)
         view = view_of(preparation, height, width, rng)
-        pixels = decode.pixels(image, preparation.channels, shrinks=view.shrinks(height, width) if rng else 1.0)
-    if view.box and pixels.shape[:2] != (height, width):
-        across, down = pixels.shape[1] / width, pixels.shape[0] / height
+        picture = decode.upright(image, preparation.channels, shrinks=view.shrinks(height, width) if rng else 1.0)
+    if view.box and picture.size != (width, height):
+        across, down = picture.width / width, picture.height / height
         left, top, right, bottom = view.box
         view = view._replace(box=(left * across, top * down, right * across, bottom * down))
-    return _finish(pixels, view, preparation)
+    if _is_resized(view, (picture.height, picture.width)) and not preparation.invert:
+        # Not in `_finish`, where all pixels are copied twice first: this reads 1.4 to 2 times the images a second.
+        picture = picture.resize(view.size[::-1], _FILTER, view.box)
+        view = view._replace(box=None)
+    return _finish(decode.as_array(picture), view, preparation)
 
 
 def view_of(preparation: Preparation, height: int, width: int, rng: np.random.Generator | None = None) -> View:
@@ -206,7 +212,7 @@ def _finish(image: Pixels, view: View, preparation: Preparation) -> PreparedPixe
 
 def cut(image: Pixels, view: View) -> PreparedPixels:
     """The part of a decoded image that a view keeps, at the view's size."""
-    if view.box is not None or view.size != image.shape[:2]:
+    if _is_resized(view, image.shape[:2]):
         image = _resize(image, view.size, view.box)
     if view.crop == image.shape[:2]:
         return image
@@ -214,10 +220,13 @@ def cut(image: Pixels, view: View) -> PreparedPixels:
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
+def _is_resized(view: View, size: tuple[int, ...]) -> bool:
+    return view.box is not None or view.size != size
+
+
 def _resize(image: Pixels, size: tuple[int, int], box: tuple[float, float, float, float] | None) -> PreparedPixels:
     """The `box` of the image (None for all of it) resized to `size` (height, width)."""
-    # Pillow's bilinear filter widens as the image shrinks, so that it averages pixels instead of skipping them.
-    how: dict[str, Any] = {"size": size[::-1], "resample": Image.Resampling.BILINEAR, "box": box}
+    how: dict[str, Any] = {"size": size[::-1], "resample": _FILTER, "box": box}
     if image.dtype == np.uint8 and image.shape[-1] == 3:
         return np.asarray(Image.fromarray(image).resize(**how))
     planes = [np.asarray(Image.fromarray(image[:, :, channel]).resize(**how)) for channel in range(image.shape[-1])]

@@ -167,7 +167,7 @@ def test_a_jpeg_that_will_shrink_much_is_decoded_small_and_looks_the_same(tmp_pa
         assert np.abs(small.astype(int) - full).mean() < 1
     with decode.open_image(path) as image:
         monkeypatch.setattr(decode, "DRAFT_MARGIN", 2.0)
-        assert decode.pixels(image, shrinks=8.0).shape == (300, 400, 3)
+        assert decode.upright(image, shrinks=8.0).size == (400, 300)
 
 
 def test_a_prediction_is_prepared_like_training(tmp_path, data_config):
@@ -206,3 +206,18 @@ def test_contradictions_are_refused(changes, says):
     whole.data.update(changes)
     with pytest.raises(UserError, match=says):
         config.validate(whole)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
+@pytest.mark.parametrize("channels", [0, 1, 3])
+def test_a_file_is_prepared_as_its_pixels_are(tmp_path, mode, channels):
+    """A file is resized before it becomes an array, which saves two copies of it."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 256, (40, 52, 4), np.uint8), "RGBA").convert(mode).save(tmp_path / "a.png")
+    stored = decode.read(tmp_path / "a.png", channels)
+    areas = RandomView("area", (0.3, 1.0), (0.75, 1.25), 0)
+    for given in (Preparation(channels, resize=20, crop=16, random=areas), Preparation(channels, True, resize=60)):
+        ours, expected = (
+            preparation.prepare_image(image, given, np.random.default_rng(1)) for image in (tmp_path / "a.png", stored)
+        )
+        np.testing.assert_array_equal(ours, expected)
