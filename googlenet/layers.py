@@ -46,6 +46,7 @@ class Unit(nn.Module, kw_only=True):
             kernel_init=WEIGHT_INITS[self.weight_init],
             bias_init=nn.initializers.constant(self.hidden_bias),
             dtype=self.dtype,
+            conv_general_dilated=kernels.convolution,
             name="conv",
         )(x)
         if self.batch_norm:

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.devices import kernels
+
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch out_height out_width features"]  # a layer's output
 Fan = Literal["fan_in", "fan_out"]
@@ -31,6 +33,7 @@ def convolution(
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, init_fan, "normal"),
         dtype=jnp.dtype(dtype),
+        conv_general_dilated=kernels.convolution,
         name=name,
     )
 

@@ -90,6 +90,7 @@ class VGG(nn.Module):
             padding=(padding, padding),
             kernel_init=functools.partial(_scaled, WEIGHT_INITS[self.weight_init], self.init_scale),
             dtype=self.dtype,
+            conv_general_dilated=kernels.convolution,
             name=f"conv{name}",
         )(x)
         if self.batch_norm:

@@ -10,7 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from common.devices import compilation
+from common.devices import compilation, winograd
+
+_EXACT = ("high", "highest", "float32", "tensorfloat32", "bfloat16_3x")  # JAX's names
 
 Heads = Float[Array, "batch tokens heads head_size"]
 Images = Float[Array, "batch height width channels"]
@@ -85,8 +87,12 @@ def convolution(
     """The result of lax.conv_general_dilated; for the argument `conv_general_dilated` of flax.linen.Conv.
 
     Images and kernels have Flax's layout: NHWC and HWIO. On CPU, where XLA's grouped convolution leaves most cores
-    idle, each group is a convolution of its own.
+    idle, each group is a convolution of its own. Where `winograd.is_faster`, and neither `precision` nor
+    `jax.default_matmul_precision` asks for 'high' or 'highest', 3x3 convolutions in float32 are Winograd's.
     """
+    whole = feature_group_count == 1
+    if compilation.on_cpu() and whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
+        return winograd.convolution(lhs, rhs)
     plain: Callable[..., Array] = functools.partial(
         lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
     )
@@ -94,6 +100,13 @@ def convolution(
         return plain(lhs, rhs, feature_group_count=feature_group_count)
     inputs, kernels = (jnp.split(array, feature_group_count, axis=-1) for array in (lhs, rhs))
     return jnp.concatenate([plain(x, kernel) for x, kernel in zip(inputs, kernels, strict=True)], axis=-1)
+
+
+def _suits_winograd(lhs: Array, rhs: Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:
+    exact = options.get("precision") or getattr(jax.config, "jax_default_matmul_precision", None) in _EXACT
+    dilated = any(set(options.get(f"{side}_dilation") or [1]) != {1} for side in ("lhs", "rhs"))
+    plain = tuple(strides) == (1, 1) and tuple(map(tuple, padding)) == ((1, 1), (1, 1)) and not dilated and not exact
+    return plain and lhs.dtype == rhs.dtype == jnp.float32 and winograd.is_faster(lhs.shape, rhs.shape)
 
 
 def product(

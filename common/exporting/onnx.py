@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jax import export
 
+from common.devices import winograd
 from common.errors import UserError
 from common.exporting import primitives
 from common.exporting.program import INPUT, Numpy, Program
@@ -35,14 +36,15 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
     size = "batch" if program.batch is None else str(program.batch)
     shape = export.symbolic_shape(f"{size}, {', '.join(map(str, program.image_shape))}")
     images = jax.ShapeDtypeStruct(shape, program.input_type)
-    model = to_onnx(
-        primitives.flattened(program.function, images),
-        [images],
-        model_name=program.run.config.model.variant,
-        opset=_OPSET,
-        input_names=[INPUT],
-        output_names=[program.output],
-    )
+    with winograd.excluded():
+        model = to_onnx(
+            primitives.flattened(program.function, images),
+            [images],
+            model_name=program.run.config.model.variant,
+            opset=_OPSET,
+            input_names=[INPUT],
+            output_names=[program.output],
+        )
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in facts.items()}
     onnx.helper.set_model_props(model, texts)
     onnx.save(model, path)
