@@ -1,4 +1,4 @@
-"""Formulations that accelerators may be faster with, until `benchmarks.formulations` has measured them on one.
+"""Formulations that a device may be faster with, until `benchmarks.formulations` has measured them on one.
 
 A candidate is a function that replaces a formulation of ours, in this process, before a network is made. The result
 stays the same, to rounding, which the tests check on CPU. One that wins becomes the code's, and leaves this module.
@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from common.devices import kernels
+from common.devices import kernels, winograd
 from common.nn import batch_norm
 from resnet import layers as resnet_layers
 from resnet import model as resnet_model
@@ -29,7 +29,7 @@ Channels = Float[Array, " channels"]
 
 def space_to_depth() -> None:
     """ResNet's first convolution over blocks of 2x2 pixels: matrix units compute with eight channels or more."""
-    resnet_layers.nn = _linen(Conv=functools.partial(nn.Conv, conv_general_dilated=_blockwise))
+    resnet_layers.kernels = SimpleNamespace(**{**vars(kernels), "convolution": _blockwise})
 
 
 def _blockwise(
@@ -37,7 +37,7 @@ def _blockwise(
 ) -> Images:
     """A convolution of few channels and of a stride by `space_to_depth_convolution`, any other as it is."""
     if max(strides) == 1 or images.shape[-1] > 4:
-        return lax.conv_general_dilated(images, kernel, strides, padding, **options)
+        return kernels.convolution(images, kernel, strides, padding, **options)
     plain = functools.partial(lax.conv_general_dilated, dimension_numbers=options["dimension_numbers"])
     return space_to_depth_convolution(images, kernel, strides, padding, plain)
 
@@ -165,6 +165,20 @@ def plain_attention() -> None:
     kernels.has_cudnn_attention = lambda *_: False
 
 
+def direct_convolutions() -> None:
+    """XLA's 3x3 convolutions on a CPU in place of Winograd's, which they were until these were timed."""
+    winograd.is_faster = lambda *_: False
+
+
+def plain_products() -> None:
+    """XLA's gradients of dense layers on a CPU, which were ours until they were profiled."""
+
+    def product(inputs: Array, kernel: Array, dimension_numbers: lax.DotDimensionNumbers, **options: Any) -> Array:
+        return lax.dot_general(inputs, kernel, dimension_numbers, **options)
+
+    kernels.product = product
+
+
 def looped_blocks() -> None:
     """A ViT's blocks as a loop, which was ours until it was timed: it compiles sooner and copies its activations."""
 
@@ -203,6 +217,7 @@ CANDIDATES: dict[str, Callable[[], None]] = {
     candidate.__name__: candidate
     for candidate in (
         *(space_to_depth, rectified_gradient, windowed_pooling, plain_attention, looped_blocks),
+        *(direct_convolutions, plain_products),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),
     )
 }
