@@ -188,7 +188,9 @@ def input_lines(program: Program) -> Iterator[str]:
         return
     yield "0..255, " + ("grey" if channels == 1 else "RGB")
     if data.resize:
-        yield f"decoded images whose shorter side was resized to {data.resize} pixels (bilinear, with antialiasing)"
+        side = "sides were" if data.stretch else "shorter side was"
+        how = f"{data.interpolation}, with antialiasing"
+        yield f"decoded images whose {side} resized to {data.resize} pixels ({how})"
     if data.resize or data.crop:
         yield f"the centre square of {data.crop or data.resize} pixels"
 
