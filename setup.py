@@ -22,6 +22,7 @@ setup(
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
     ],
+    package_data={"common.pretrained": ["*.txt"]},
     packages=find_packages(exclude=("tests", "tests.*", "runs", "results")),
     install_requires=[
         "absl-py",
