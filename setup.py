@@ -68,5 +68,6 @@ setup(
         ],
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0", *EXPORT],
+        "peers": ["timm==1.0.31", "torchvision==0.28.0", "transformers==5.24.0"],  # of torch 2.13
     },
 )

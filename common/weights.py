@@ -16,9 +16,7 @@ chooses a library's names instead, and what its network does otherwise by defaul
 the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
 
-import functools
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -109,29 +107,27 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
 def _write_run(
     config: ConfigDict,
     folder: pathlib.Path,
-    arrays: Mapping[str, "np.ndarray"],
+    arrays: dict[str, "np.ndarray"],
     info: "Info",
     train: "Source | None" = None,
 ) -> None:
-    """Writes the checkpoint of step 0. train: gives the statistics of its pixels, where the config needs them."""
+    """Writes the checkpoint of step 0, with arrays that are taken out of the dictionary.
+
+    train: gives the statistics of its pixels, where the config needs them.
+    """
     from common import models
     from common.data import pixel_statistics
     from common.devices import mesh as mesh_lib
-    from common.devices import sharding
     from common.optim.optimizers import make_optimizer
-    from common.pretrained import initial
+    from common.pretrained import started
     from common.run import lock, workdir
     from common.run.checkpoints import Checkpoints
-    from common.training.state import create_state
 
     if any(folder.glob("checkpoints/[0-9]*")):
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)
-    averaged = config.optimizer.ema > 0
-    fresh = functools.partial(create_state, classifier, optimizer, config.seed, averaged)
-    state = sharding.make_sharded(fresh, mesh_lib.available(config.mesh))
-    state = initial.start(state, classifier, config, arrays=arrays)
+    state = started.started(classifier, optimizer, config, mesh_lib.available(config.mesh), arrays)
     with lock.held(folder):
         workdir.open_workdir(folder, config, info)
         if train is not None:

@@ -225,4 +225,4 @@ def _float32(array: np.ndarray) -> np.ndarray:
     """The array in float32; numpy stores bfloat16 as two bytes without a type."""
     if array.dtype == np.dtype("V2"):
         array = array.view(ml_dtypes.bfloat16)
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)

@@ -66,6 +66,7 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
     options, told = preprocessing.find(path, weights, publisher, arrays, candidate.side)
     config.data.update(options)
     config.data.channels = 3
+    config.optimizer.name = "sgd"  # whose state takes no memory
     names, origin = class_names(path, classes, publisher)
     config.data.source = {1000: "tfds:imagenet2012", 10: "tfds:cifar10"}.get(classes, "folder:FOLDER")
     if classes == 1000:

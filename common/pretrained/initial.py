@@ -89,8 +89,13 @@ def start(
     if not (config.init.new_head or config.init.match_classes) and given.class_names and class_names:
         _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
+    say(given, changes)
+    return replace(state, flat)
+
+
+def say(given: Given, changes: Sequence[str]) -> None:
+    """Prints the origin of the weights and every change."""
     print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in (*given.notes, *changes))]))
-    return _replace(state, flat)
 
 
 def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[str, np.ndarray] | None = None) -> Given:
@@ -299,25 +304,26 @@ def _check(flat: Flat, wanted: Flat, origin: str) -> None:
             raise UserError(f"{origin} is another network: '{name}' is {flat[name].shape}, expected {array.shape}")
 
 
-def _replace(state: TrainState, flat: Flat) -> TrainState:
+def replace(state: TrainState, flat: Flat) -> TrainState:
     """The state with these arrays, laid out as its own; arrays that start untrained stay."""
 
     def put(tree: PyTree) -> PyTree:
         mine = traverse_util.flatten_dict(tree, sep="/")
-        return traverse_util.unflatten_dict({name: _placed(flat[name], leaf) for name, leaf in mine.items()}, sep="/")
+        return traverse_util.unflatten_dict({name: placed(flat[name], leaf) for name, leaf in mine.items()}, sep="/")
 
     variables = put({"params": state.params, **state.model_state})
     params = variables.pop("params")
     return state.replace(params=params, model_state=variables, ema=None if state.ema is None else put(state.ema))
 
 
-def _placed(array: Any, leaf: jax.Array) -> jax.Array:
+def placed(array: Any, leaf: Any) -> jax.Array:
+    """An array of `initial_arrays` with the type and the layout of `leaf`, which an untrained one leaves as it is."""
     if isinstance(array, jax.ShapeDtypeStruct):
         return leaf
     if isinstance(array, Matched):
         known = np.expand_dims(array.known, [axis for axis in range(leaf.ndim) if axis != array.axis])
         return jnp.where(known, mesh.place(np.array(array.values, leaf.dtype), leaf.sharding), leaf)
-    return mesh.place(np.array(array, leaf.dtype), leaf.sharding)
+    return mesh.place(np.asarray(array, leaf.dtype), leaf.sharding)
 
 
 def _flatten(tree: PyTree) -> Flat:

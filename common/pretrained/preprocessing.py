@@ -60,23 +60,16 @@ def find(
     usual = {**IMAGENET, **cropped(side), "interpolation": "bilinear", "stretch": False}
     if hasattr(weights, "preprocessing"):
         usual |= weights.preprocessing(publisher, side, arrays, path.name)
-    for told, name in (
-        (hugging_face.processor(path), hugging_face.PROCESSOR),
-        (hugging_face.timm(path), hugging_face.CONFIG),
-    ):
-        if told:
+    processor = (hugging_face.PROCESSOR, hugging_face.processor, _of_processor)
+    for name, read, options in (processor, (hugging_face.CONFIG, hugging_face.timm, _of_timm)):
+        if told := read(path):
             try:
-                return usual | (_of_processor if name == hugging_face.PROCESSOR else _of_timm)(
-                    told, side
-                ), f"as {name} says"
+                return usual | options(told, side), f"as {name} says"
             except (TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError) as error:
                 raise UserError(f"the preprocessing in {path}'s {name} is not read: {error!r}; use --config") from error
-    known = getattr(weights, "FILES", {})
-    if (
-        known
-        and hugging_face.file_of(path).is_file()
-        and (found := known.get(_digits(hugging_face.file_of(path)))) is not None
-    ):
+    known, file = getattr(weights, "FILES", {}), hugging_face.file_of(path)
+    hashed = known and file.is_file() and file.suffix not in (".npz", ".safetensors")  # PyTorch's hub has no such files
+    if hashed and (found := known.get(_digits(file))) is not None:
         return usual | found, "as this very file was tested"
     return usual, f"as {publisher} {USUAL}"
 
