@@ -56,7 +56,8 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     from common.pretrained import hugging_face  # a slow import, after the flags are known to be right
 
     if not path.is_file() and not hugging_face.is_folder(path):
-        raise UserError(f"no file '{path}'")
+        expected = f"; a folder needs {' or '.join(hugging_face.FOLDER_FILES)}" if path.is_dir() else ""
+        raise UserError(f"no file '{path}'{expected}")
     if _CONFIG.value is None:
         print("\n".join(import_published(path, folder, _SOURCE.value or "auto")))
         print(f"use it: python -m common.predict --workdir={folder} PHOTO")

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from common import models
-from common.data.preparation import Preparation
+from common.data.preparation import Preparation, prepare_image
 from common.data.sources import ArraySource, Source
 from common.errors import UserError
 from common.run import trained
@@ -158,6 +158,19 @@ def examples(test: Source, count: int) -> tuple[np.ndarray, np.ndarray]:
     chosen = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(int))
     found = [test[int(index)] for index in chosen]
     return np.stack([example["image"] for example in found]), np.array([example["label"] for example in found])
+
+
+def photographs(run: Run, count: int) -> UInt8[np.ndarray, "batch height width channels"]:
+    """Parts of scikit-learn's two photographs, as a dataset of the run would hold them."""
+    from sklearn.datasets import load_sample_images
+
+    height, width, channels = run.info.image_shape
+    preparation = dataclasses.replace(Preparation.from_config(run.config.data), channels=channels)
+    if not preparation.side:
+        preparation = dataclasses.replace(preparation, resize=min(height, width) - 2 * preparation.pad, stretch=True)
+    photos = load_sample_images().images
+    chosen = [photos[number % 2][20 * number :, 30 * number :] for number in range(count)]
+    return np.stack([prepare_image(np.ascontiguousarray(photo), preparation) for photo in chosen])
 
 
 def facts(program: Program, name: str) -> dict[str, Any]:
