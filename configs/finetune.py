@@ -11,9 +11,10 @@ Recipes, of 20 epochs with batch 32, a cosine schedule and one epoch of warm-up:
 Freeze layers with --config.optimizer.factors="('conv1*=0', 'bn1*=0', 'fc*=10')": see common/optim/factors.py.
 
 Pixels are scaled as torchvision's and timm's CNNs expect them, with ImageNet's means and deviations. torchvision's
-GoogLeNet and ViTs of Google, timm and Hugging Face expect -1 to 1, which they get here; for torchvision's ViTs say
---config.data.normalize=channels --config.data.mean="(123.675, 116.28, 103.53)" --config.data.std="(58.395, 57.12, 57.375)".
-ViTs of other publishers than Google need --config.model.gelu=exact, Hugging Face's --config.model.ln_epsilon=1e-12, too.
+GoogLeNet and ViTs of Google, timm and Hugging Face expect -1 to 1, which they get here; torchvision's ViTs need
+--config.data.normalize=channels --config.data.mean="(123.675, 116.28, 103.53)" and
+--config.data.std="(58.395, 57.12, 57.375)". ViTs of other publishers than Google need --config.model.gelu=exact, and
+Hugging Face's --config.model.ln_epsilon=1e-12.
 """
 
 from configs import folder

@@ -101,5 +101,5 @@ def test_logits_are_the_librarys(library, name, tmp_path):
         expected = net(torch.tensor(images).permute(0, 3, 1, 2))
     expected = getattr(expected, "logits", expected).numpy()
     with jax.default_matmul_precision("highest"):
-        logits = ours.module.apply(variables, jnp.asarray(images))
+        logits = ours.logits(ours.module.apply(variables, jnp.asarray(images), train=False))
     assert np.abs(logits - expected).max() / np.abs(expected).max() < 1e-5
