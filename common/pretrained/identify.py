@@ -156,6 +156,21 @@ def _in_words(data: ConfigDict) -> str:
     return f"{size}, minus ({mean}) and divided by ({std}) as pixels from 0 to 1"
 
 
+def advice(path: pathlib.Path, arrays: Mapping[str, np.ndarray], config: ConfigDict, side: int) -> str:
+    """A sentence on the preprocessing that a published file expects, where the config's is another; else ''.
+
+    side: of the images that the network is fed.
+    """
+    weights: Any = models.optional_module(config.model.family, "weights")
+    ours = all(name.partition("/")[0] in ("params", "batch_stats") for name in arrays)
+    if config.init.source == "own" or ours or not hasattr(weights, "sources") or not weights.sources(arrays):
+        return ""
+    source = config.init.source if config.init.source != "auto" else _publisher(path, weights.sources(arrays))
+    expected, told = preprocessing.find(path, weights, source, arrays, side)
+    wanted = " ".join(preprocessing.differences(config.data, expected))
+    return f"OTHER PREPROCESSING than the file expects, {told}: {wanted}" if wanted else ""
+
+
 def grid_side(tokens: int, patch: int) -> int:
     """The side in pixels of square images with so many patches, with or without a class token."""
     return math.isqrt(tokens) * patch

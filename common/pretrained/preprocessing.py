@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from common.errors import UserError
 from common.pretrained import hugging_face
@@ -72,6 +73,19 @@ def find(
     if hashed and (found := known.get(_digits(file))) is not None:
         return usual | found, "as this very file was tested"
     return usual, f"as {publisher} {USUAL}"
+
+
+def differences(data: ConfigDict, expected: Options) -> list[str]:
+    """The options by which a `data` section would do as a file expects, as 'config.data.resize=256'."""
+    scale = ("pixel_range",) if expected["normalize"] == "range" else ("mean", "std")
+    names = ("normalize", *scale, *(("resize", "crop", "stretch", "interpolation") if data.resize else ()))
+    return [f"config.data.{name}={expected[name]}" for name in names if not _same(data[name], expected[name])]
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, tuple | list):
+        return len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=0.01)
+    return ours == theirs
 
 
 def _digits(path: pathlib.Path) -> str:

@@ -74,7 +74,7 @@ def test_stored_images_are_undone_and_made_again():
 
 
 def test_photographs_stand_for_the_test_images_of_an_imported_network():
-    made = run_of("alexnet")
+    made = run_of("lenet")
     images = program.photographs(made, 4)
     assert (images.shape, images.dtype) == ((4, *made.info.image_shape), np.uint8)
     assert len({image.tobytes() for image in images}) == 4
