@@ -4,10 +4,14 @@ import hashlib
 import json
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
+from common.config import base
+from common.data.normalize import make_normalize
 from common.data.preparation import Preparation, prepare_image
 from common.errors import UserError
 from common.pretrained import preprocessing
@@ -77,3 +81,17 @@ def test_images_are_those_of_timm_and_torchvision(share, interpolation):
     expected = transform(Image.fromarray(image)).permute(1, 2, 0).numpy() * 255
     ours = prepare_image(image, Preparation(**preprocessing.cropped(64, share), interpolation=interpolation))
     np.testing.assert_allclose(ours, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["ViT", "ConvNext", "DeiT"])
+def test_images_are_those_of_hugging_faces_processors(name, tmp_path):
+    pytest.importorskip("torch")
+    processor = getattr(pytest.importorskip("transformers"), f"{name}ImageProcessorPil")()
+    processor.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    image = np.random.default_rng(0).integers(0, 256, (441, 507, 3), np.uint8)
+    expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
+    data = base(ConfigDict()).data
+    data.update(found(tmp_path)[0])
+    ours = make_normalize(data)(jnp.asarray(prepare_image(image, Preparation.from_config(data)))[None])[0]
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
