@@ -43,7 +43,7 @@ def network(library, name):
     module = pytest.importorskip("transformers" if library == "huggingface" else library)
     torch.manual_seed(0)
     if library == "timm":
-        net = module.create_model(name)
+        net = module.create_model(name, num_classes=1000)
     elif library == "torchvision":
         options = {"transform_input": False, "init_weights": True} if name == "googlenet" else {}
         net = module.models.get_model(name, **options)
