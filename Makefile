@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test test-slow test-all test-parity test-newest fuzz lint hooks results pictures clean
+.PHONY: train test test-slow test-all test-parity parity-all test-newest fuzz lint hooks results pictures clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
@@ -27,6 +27,11 @@ test-all: $(VENV)/installed-test
 # The tests that compare with PyTorch, of which a CPU build is enough, and with ONNX Runtime.
 test-parity: $(VENV)/installed-parity
 	$(RUN) $(PYTEST) -m parity $(TESTS)
+
+# Every published network against torchvision, timm and transformers (an hour; ViT-H takes 12 GB of memory).
+parity-all: $(VENV)/installed-parity
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[peers]'
+	$(RUN) -m pytest -v tests/pretrained/every_variant.py
 
 # The same tests with the newest release of everything, in an environment that is made anew each time.
 test-newest:

@@ -22,6 +22,7 @@ setup(
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
     ],
+    package_data={"common.pretrained": ["*.txt"]},
     packages=find_packages(exclude=("tests", "tests.*", "runs", "results")),
     install_requires=[
         "absl-py",
@@ -74,5 +75,6 @@ setup(
         ],
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0", *EXPORT],
+        "peers": ["timm==1.0.31", "torchvision==0.28.0", "transformers==5.24.0"],  # of torch 2.13
     },
 )

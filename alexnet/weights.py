@@ -1,6 +1,7 @@
 """Conversion of AlexNet's variables to the names of torchvision's `alexnet`, and back."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flax import linen as nn
@@ -48,14 +49,14 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return ("torchvision",) if "features.0.weight" in arrays else ()
 
 
-def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module) -> str:
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, facts: Mapping[str, Any]) -> str:
     """The difference between the source's network and `module` that no array shows, or ''."""
     if not getattr(module, "lrn", False):
         return ""
     return f"{source}'s AlexNet has no local response normalisation: set config.model.lrn=False"
 
 
-def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:
     """The network of torchvision, if the first convolution is AlexNet's; see `common.pretrained.identify`."""
     first = arrays.get("features.0.weight")
     if first is None or first.shape[1:] != (3, 11, 11):

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from classic import config as config_lib
 from classic import stages
 from classic.pipeline import Pipeline
+from common import config as common_config
 from common.data.datasets import Info
 from common.errors import UserError
 from common.run import workdir
@@ -68,7 +69,10 @@ def load(folder: pathlib.Path) -> Pipeline:
 
 def as_config(stored: dict[str, Any]) -> ConfigDict:
     """The config that a JSON file holds: lists are tuples again; UserError if no pipeline has such a config."""
-    config = ConfigDict(json.loads(json.dumps(stored), object_hook=_with_tuples)).lock()
+    content = json.loads(json.dumps(stored), object_hook=_with_tuples)
+    if isinstance(content.get("data"), dict):  # options of images that came later have their defaults
+        content["data"] = {**common_config.base(ConfigDict()).data.to_dict(), **content["data"]}
+    config = ConfigDict(content).lock()
     config_lib.validate(config)
     return config
 

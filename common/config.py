@@ -17,6 +17,8 @@ from common.data import augment, datasets, normalize, preparation
 from common.errors import UserError, unknown
 from common.optim import optimizers, plan, registry, schedules
 
+SOURCES = ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own")  # of `init.source`
+
 
 def base(model: ConfigDict) -> ConfigDict:
     """The default experiment for a `models.section(...)`: every option that a run reads."""
@@ -38,6 +40,8 @@ def base(model: ConfigDict) -> ConfigDict:
     data.channels = 0  # 1 (grey), 3 (colour), or 0: as the data has it
     data.invert = False  # swap black and white
     data.resize = 0  # pixels of the shorter side that images are resized to; 0 leaves them
+    data.stretch = False  # both sides become `resize`, whatever the image's proportions
+    data.interpolation = "bilinear"  # of resizing, or 'bicubic'; either averages where an image shrinks
     data.crop = 0  # side of the square fed to the network, the centre in testing; 0 is all that `resize` gives
     data.pad = 0  # pixels of background added at each side, after cropping
     data.train_crop = "centre"  # part that training keeps: 'centre', a square at a 'random' place, or an 'area'
@@ -278,7 +282,7 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
 _TEXTS = {"schedule.boundaries": "durations such as '2 epochs'", "optimizer.factors": "texts such as 'conv1*=0'"}
 _CHOICES = {
     "tracker": ("", "wandb", "mlflow"),
-    "init.source": ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own"),
+    "init.source": SOURCES,
     "data.shuffle": ("epoch", "once", "none"),
     "data.sampling": ("uniform", "balanced"),
     "train.class_weights": ("", "balanced"),
@@ -286,6 +290,7 @@ _CHOICES = {
     "data.channels": (0, 1, 3),
     "data.train_crop": ("centre", "random", "area"),
     "data.normalize": ("range", "channels", "pixels"),
+    "data.interpolation": tuple(preparation.INTERPOLATIONS),
     "optimizer.moment_dtype": ("float32", "bfloat16"),
     "optimizer.decay": ("coupled", "decoupled"),
     "optimizer.decay_mask": ("all", "kernels"),

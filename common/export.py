@@ -2,7 +2,7 @@
 
 The file's ending, or --format, chooses StableHLO (.stablehlo) or ONNX (.onnx). The program takes decoded, resized and
 cropped uint8 images and gives the probabilities of `common.predict`. It is read back and compared with the run on its
-test images before the file is kept. See docs/export.md.
+test images, or on photographs where it has none here, before the file is kept. See docs/export.md.
 """
 
 import pathlib
@@ -55,14 +55,20 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
     form = importlib.import_module(f"common.exporting.{kind}")
     form.check_installed()
     made = program.make(trained.load(folder, _CHECKPOINT.value or ""), _PREPROCESS.value, batch, _DTYPE.value)
-    test = datasets.load_test(made.run.config.data, known=made.run.info)
-    images, _ = program.examples(test, _CHECKED)
+    images, where = None, "test images"
+    try:
+        test = datasets.load_test(made.run.config.data, known=made.run.info)
+        images, _ = program.examples(test, _CHECKED)
+    except UserError:
+        if made.run.step or _QUANTIZE.value:  # only an imported network needs no dataset
+            raise
+        images, where = program.photographs(made.run, _CHECKED), "parts of scikit-learn's photographs"
     inputs = program.inputs(made, images)
     facts = program.facts(made, folder.name)
     with whole_file(path) as fresh:
         form.write(made, fresh, facts)
         difference = program.check(made, form.read(fresh), inputs)
-        line = f"largest difference from the run: {difference:.1e}, on {len(images)} test images"
+        line = f"largest difference from the run: {difference:.1e}, on {len(images)} {where}"
         if _QUANTIZE.value:
             more, labels = program.examples(test, _TESTED)
             more = program.inputs(made, more)

@@ -1,6 +1,7 @@
 """Turns a published file of weights into a run, and a run into a file of weights.
 
-    python -m common.weights import FILE [--workdir=DIR] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
+    python -m common.weights import FILE [--workdir=DIR] [--source=torchvision|timm|huggingface|google|cifar|own]
+                                    [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
     python -m common.weights export FILE --workdir=DIR [--source=torchvision|timm|huggingface|google]
 
 `import` leaves a checkpoint at step 0 in DIR (default runs/NAME, NAME being the file's), which every tool with a
@@ -15,9 +16,7 @@ chooses a library's names instead, and what its network does otherwise by defaul
 the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
 
-import functools
 import pathlib
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -36,7 +35,9 @@ TAKES_ARGUMENTS = True
 
 _CONFIG = launch.define_config()
 _CHECKPOINT = launch.define_checkpoint()
-_SOURCE = flags.DEFINE_string("source", "", "library whose names an exported file has", allow_override=True)
+_SOURCE = flags.DEFINE_string(
+    "source", "", "publisher of an imported file, or of an exported one's names", allow_override=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to make, or to write out", allow_override=True)
 
 
@@ -52,28 +53,34 @@ def main(action: str = "", file: str = "", *more: str) -> None:
             raise UserError("--workdir is missing: expected the folder of the run to export")
         print(export_file(path, folder, _CHECKPOINT.value or "", _SOURCE.value))
         return
-    from common.pretrained import sources  # a slow import, after the flags are known to be right
+    from common.pretrained import hugging_face  # a slow import, after the flags are known to be right
 
-    if not path.is_file() and not sources.is_folder(path):
-        raise UserError(f"no file '{path}'")
+    if not path.is_file() and not hugging_face.is_folder(path):
+        expected = f"; a folder needs {' or '.join(hugging_face.FOLDER_FILES)}" if path.is_dir() else ""
+        raise UserError(f"no file '{path}'{expected}")
     if _CONFIG.value is None:
-        print("\n".join(import_published(path, folder)))
+        print("\n".join(import_published(path, folder, _SOURCE.value or "auto")))
         print(f"use it: python -m common.predict --workdir={folder} PHOTO")
         return
+    if _SOURCE.value:
+        _CONFIG.value.init.source = _SOURCE.value
     import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
     print(f"test it: python -m common.main --mode=evaluate --workdir={folder}")
 
 
-def import_published(path: pathlib.Path, folder: pathlib.Path) -> list[str]:
+def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "auto") -> list[str]:
     """Makes a run of a published file, whose arrays tell the network; returns lines about it. It needs no dataset.
 
     UserError for a file of no published network, and for a folder with checkpoints in it.
     """
-    from common.pretrained import identify, sources, weight_files
+    from common.config import SOURCES
+    from common.pretrained import hugging_face, identify, weight_files
 
-    arrays = weight_files.read(sources.file_of(path))
-    found = identify.identify(path, arrays)
+    if source not in SOURCES:
+        raise unknown("--source", source, SOURCES)
+    arrays = weight_files.read(hugging_face.file_of(path))
+    found = identify.identify(path, arrays, source)
     _write_run(found.config, folder, arrays, found.info)
     return [f"{folder}: {path.name} at step 0", *found.notes]
 
@@ -86,44 +93,44 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     """
     from common import config as config_lib
     from common.data import datasets, pixel_statistics
-    from common.pretrained import sources, weight_files
+    from common.pretrained import hugging_face, identify, weight_files
 
     config.init.checkpoint = str(path)
     config_lib.validate(config)
-    arrays = weight_files.read(sources.file_of(path), config.init.entry)  # before any dataset is opened
+    arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)  # before any dataset is opened
     data = config.data.copy_and_resolve_references()
     if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at
     dataset = datasets.load(data)
+    if advice := identify.advice(path, arrays, config, dataset.info.image_shape[0]):
+        print(advice)
     _write_run(config, folder, arrays, dataset.info, dataset.train)
 
 
 def _write_run(
     config: ConfigDict,
     folder: pathlib.Path,
-    arrays: Mapping[str, "np.ndarray"],
+    arrays: dict[str, "np.ndarray"],
     info: "Info",
     train: "Source | None" = None,
 ) -> None:
-    """Writes the checkpoint of step 0. train: gives the statistics of its pixels, where the config needs them."""
+    """Writes the checkpoint of step 0, with arrays that are taken out of the dictionary.
+
+    train: gives the statistics of its pixels, where the config needs them.
+    """
     from common import models
     from common.data import pixel_statistics
     from common.devices import mesh as mesh_lib
-    from common.devices import sharding
     from common.optim.optimizers import make_optimizer
-    from common.pretrained import initial
+    from common.pretrained import started
     from common.run import lock, workdir
     from common.run.checkpoints import Checkpoints
-    from common.training.state import create_state
 
     if any(folder.glob("checkpoints/[0-9]*")):
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)
-    averaged = config.optimizer.ema > 0
-    fresh = functools.partial(create_state, classifier, optimizer, config.seed, averaged)
-    state = sharding.make_sharded(fresh, mesh_lib.available(config.mesh))
-    state = initial.start(state, classifier, config, arrays=arrays)
+    state = started.started(classifier, optimizer, config, mesh_lib.available(config.mesh), arrays)
     with lock.held(folder):
         workdir.open_workdir(folder, config, info)
         if train is not None:

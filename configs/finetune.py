@@ -10,9 +10,11 @@ Recipes, of 20 epochs with batch 32, a cosine schedule and one epoch of warm-up:
 - ViT: AdamW, the rate of each block 0.75 times that of the next (He et al. 2022, appendix A.1).
 Freeze layers with --config.optimizer.factors="('conv1*=0', 'bn1*=0', 'fc*=10')": see common/optim/factors.py.
 
-Pixels are scaled as torchvision's and timm's CNNs expect them, with ImageNet's means and deviations. ViTs of Google,
-timm and Hugging Face expect -1 to 1, which they get here; for torchvision's ViTs say --config.data.normalize=channels
---config.data.mean="(123.675, 116.28, 103.53)" --config.data.std="(58.395, 57.12, 57.375)".
+Pixels are scaled as torchvision's and timm's CNNs expect them, with ImageNet's means and deviations. torchvision's
+GoogLeNet and ViTs of Google, timm and Hugging Face expect -1 to 1, which they get here; torchvision's ViTs need
+--config.data.normalize=channels --config.data.mean="(123.675, 116.28, 103.53)" and
+--config.data.std="(58.395, 57.12, 57.375)". ViTs of other publishers than Google need --config.model.gelu=exact, and
+Hugging Face's --config.model.ln_epsilon=1e-12.
 """
 
 from configs import folder
@@ -29,7 +31,7 @@ def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
     config = folder.prepared(family, variant, path, **fields)
     config.init.checkpoint = "FILE"
     config.init.new_head = True
-    if family == "vit":
+    if family in ("vit", "googlenet"):
         config.data.normalize = "range"
         config.data.pixel_range = (-1.0, 1.0)
     elif family != "lenet":

@@ -1,6 +1,7 @@
 """Conversion of GoogLeNet's variables to the names of torchvision's `googlenet`, and back."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -10,6 +11,7 @@ from common.errors import listed
 from common.models import Classifier
 from common.pretrained import torch_layout
 from common.pretrained.identify import Candidate
+from common.pretrained.preprocessing import SIGNED, Options
 from common.pretrained.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
 
@@ -95,11 +97,16 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return ("torchvision",) if "inception3a.branch1.conv.weight" in arrays else ()
 
 
-def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: GoogLeNet) -> str:
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: GoogLeNet, facts: Mapping[str, Any]) -> str:
     """The difference between the source's network and `module` that no array shows, or ''; shapes show them all."""
     return ""
 
 
-def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:
     """The network of torchvision, if the arrays have its modules' names; see `common.pretrained.identify`."""
     return [Candidate("googlenet_torchvision", {}, 224)] if sources(arrays) else []
+
+
+def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
+    """Pixels from -1 to 1, which torchvision's network makes of normalised ones itself (its `transform_input`)."""
+    return dict(SIGNED)

@@ -38,18 +38,22 @@ def convolution(
     )
 
 
-def zero_padded(images: Images, features: int, strides: int) -> Maps:
-    """Option A: every `strides`-th pixel, with channels of zeros before and after the image's, `features` in all."""
+def zero_padded(images: Images, features: int, strides: int, pad: str = "both") -> Maps:
+    """Option A: every `strides`-th pixel, with channels of zeros on both sides of the image's or at the end.
+
+    features: channels in all. pad: 'both' or 'end'.
+    """
     images = images[:, ::strides, ::strides]
     missing = features - images.shape[-1]
-    return jnp.pad(images, ((0, 0), (0, 0), (0, 0), (missing // 2, missing - missing // 2)))
+    before = missing // 2 if pad == "both" else 0
+    return jnp.pad(images, ((0, 0), (0, 0), (0, 0), (before, missing - before)))
 
 
 class Shortcut(nn.Module):
     """The connection around a block, to `features` channels (section 4.1, 'Identity vs. projection shortcuts').
 
     option: where the shape changes, 'A' pads with zeros and 'B' projects; elsewhere both are the identity. 'C'
-    projects everywhere. conv, norm: make a convolution and a batch normalisation.
+    projects everywhere. conv, norm: make a convolution and a batch normalisation. pad: see `zero_padded`.
     """
 
     option: str
@@ -57,6 +61,7 @@ class Shortcut(nn.Module):
     strides: int
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
+    pad: str = "both"
 
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Maps:
@@ -65,7 +70,7 @@ class Shortcut(nn.Module):
         if self.option == "C" or (self.option == "B" and not same):
             projected = self.conv(self.features, 1, self.strides, name="conv")(images)
             return self.norm(name="bn")(projected, train)
-        return images if same else zero_padded(images, self.features, self.strides)
+        return images if same else zero_padded(images, self.features, self.strides, self.pad)
 
 
 class Block(nn.Module):
@@ -73,6 +78,7 @@ class Block(nn.Module):
 
     features: width of the 3x3 convolutions. strides: of the block. shortcut: 'A', 'B', 'C', or 'none' for a plain
     net. zero_gamma: the last normalisation starts at zero. conv, norm: make a convolution and a normalisation.
+    shortcut_pad: the side of option A's zeros, see `zero_padded`.
     """
 
     features: int
@@ -81,13 +87,14 @@ class Block(nn.Module):
     zero_gamma: bool
     conv: Callable[..., nn.Module]
     norm: Callable[..., nn.Module]
+    shortcut_pad: str = "both"
 
     def join(self, images: Images, residual: Maps, train: bool) -> Maps:
         """The end of a block: addition, then ReLU."""
         if self.shortcut != "none":
             features = residual.shape[-1]
-            shortcut = Shortcut(self.shortcut, features, self.strides, self.conv, self.norm, name="shortcut")
-            residual += shortcut(images, train)
+            fields = (self.shortcut, features, self.strides, self.conv, self.norm, self.shortcut_pad)
+            residual += Shortcut(*fields, name="shortcut")(images, train)
         # Every later block reads this sum; without the barrier XLA's CPU backend would recompute the chain for each.
         return jax.lax.optimization_barrier(nn.relu(residual))
 

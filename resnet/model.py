@@ -42,6 +42,9 @@ class ResNet(nn.Module):
     width: int = 64  # of the stem and of conv2_x's 3x3 convolutions
     stem: str = "imagenet"  # 7x7/2 and 3x3/2 max pooling; 'cifar' (section 4.2): 3x3
     shortcut: str = "B"  # section 4.1: projections where shapes change; 'A': zeros; 'C': all; 'none': a plain net
+    shortcut_pad: str = (
+        "both"  # sides of the channels that option A's zeros lie on; 'end': all follow. Not in the paper
+    )
     stride_in: str = "1x1"  # the bottleneck's strided convolution; '3x3' is the common choice ("v1.5")
     zero_gamma: bool = False  # start each block as its shortcut (Goyal et al. 2017, section 5.1); not in the paper
     init_fan: Fan = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
@@ -71,6 +74,7 @@ class ResNet(nn.Module):
                 BLOCKS[self.block],
                 features=self.width * 2**i,
                 shortcut=self.shortcut,
+                shortcut_pad=self.shortcut_pad,
                 zero_gamma=self.zero_gamma,
                 conv=conv,
                 norm=norm,
@@ -175,6 +179,7 @@ CHOICES = {
     "block": tuple(BLOCKS),
     "stem": ("imagenet", "cifar"),
     "shortcut": ("A", "B", "C", "none"),
+    "shortcut_pad": ("both", "end"),
     "stride_in": ("1x1", "3x3"),
     "init_fan": ("fan_in", "fan_out"),
     "fc_init": tuple(FC_INITS),

@@ -1,8 +1,9 @@
 """Converts ResNet's variables to and from the names of PyTorch checkpoints, and stacks and unstacks scanned blocks.
 
-Three namings are read: torchvision's for the ImageNet networks (`layer1.0.downsample.0`, `fc`), which timm shares,
-Hugging Face's, and that of the common port of the CIFAR ones (`layer1.0.shortcut.0`, `linear`). The stem decides which
-of the first and the last is written.
+Three namings are read: torchvision's (`layer1.0.downsample.0`, `fc`), which timm shares, Hugging Face's, and that of
+the common port of the CIFAR networks (`layer1.0.shortcut.0`, `linear`), github.com/akamaster/pytorch_resnet_cifar10.
+The stem decides which of the first and the last is written. CIFAR networks with torchvision's names are known, too,
+and have projections: github.com/chenyaofo/pytorch-cifar-models.
 """
 
 import re
@@ -19,6 +20,7 @@ from common.errors import listed
 from common.models import Classifier
 from common.pretrained import torch_layout
 from common.pretrained.identify import Candidate
+from common.pretrained.preprocessing import IMAGENET, Options, cropped, scaled
 from common.pretrained.torch_layout import Entry
 from common.pretrained.weight_files import read
 from resnet.model import VARIANTS, ResNet, stacked
@@ -31,54 +33,65 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runni
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
 _CIFAR_NAMES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # torchvision's -> the CIFAR port's
 _HUGGING_FACE = "resnet.embedder.embedder.convolution.weight"  # the first array's name
+# torchvision's second weights of ResNet-50, 101 and 152, see `common.pretrained.preprocessing`.
+FILES: dict[str, Options] = {digits: {"resize": 232} for digits in ("11ad3fa6", "cd907fc2", "f82ba261")}
 
 
-def import_torch(state: Mapping[str, np.ndarray], module: ResNet) -> PyTree:
+def import_torch(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree | None = None) -> PyTree:
     """Variables (`params` and `batch_stats`) for `module` from a state dictionary with either naming.
 
     torchvision's ImageNet weights are for the `_modern` variants and expect RGB from 0 to 1, minus (0.485, 0.456,
     0.406), divided by (0.229, 0.224, 0.225). The common CIFAR-10 weights expect the same, with shortcuts of option A.
+    like: the module's variables or their shapes, where they are known.
     UserError names an array that is missing, left over or of another shape.
     """
     if _HUGGING_FACE in state:
         state = {_from_hugging_face(name): array for name, array in state.items()}
     state = {_renamed(name, {theirs: ours for ours, theirs in _CIFAR_NAMES.items()}): a for name, a in state.items()}
-    channels = state["conv1.weight"].shape[1] if "conv1.weight" in state else 3
-    images = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
-    like = jax.eval_shape(module.clone(scan="off").init, jax.random.key(0), images)
+    if like is None or any(stacked(module.scan, size) for size in module.stage_sizes):
+        channels = state["conv1.weight"].shape[1] if "conv1.weight" in state else 3
+        images = jax.ShapeDtypeStruct((1, 32, 32, channels), jnp.float32)
+        like = jax.eval_shape(module.clone(scan="off").init, jax.random.key(0), images)
     return stack(torch_layout.to_ours(state, entries(like), like), module)
 
 
 def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree) -> PyTree:
     """`import_torch`, for `common.pretrained.initial`."""
-    return import_torch(state, module)
+    return import_torch(state, module, like)
 
 
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """The sources whose names the arrays have; timm's are torchvision's, and its networks too."""
     if _HUGGING_FACE in arrays:
         return ("huggingface",)
-    if "linear.weight" in arrays:
+    if "linear.weight" in arrays or _is_cifar(arrays):
         return ("cifar",)
     return ("torchvision", "timm") if "fc.weight" in arrays else ()
 
 
-def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: ResNet) -> str:
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: ResNet, facts: Mapping[str, Any]) -> str:
     """The difference between the source's networks and `module` that neither names nor shapes show, or ''."""
-    said = ""
+    said, stride_in = "", "3x3"
+    if source == "huggingface":
+        stride_in = "1x1" if facts.get("downsample_in_bottleneck") else "3x3"
+        if facts.get("downsample_in_first_stage") or facts.get("hidden_act", "relu") != "relu":
+            return "config.json tells of a stride in the first stage or another activation: no network here has these"
     if source == "cifar":
         if module.shortcut == "none":
             said = f"the CIFAR port's networks are residual: use {_twin(module, shortcut='A')}"
+        elif module.shortcut == "A" and module.shortcut_pad != "both":
+            said = "the CIFAR port pads the channels of shortcuts on both sides: use config.model.shortcut_pad=both"
     elif module.shortcut in ("A", "none"):
         said = f"{source}'s networks have shortcuts with projections: use {_twin(module, shortcut='B')}"
-    elif module.block == "bottleneck" and module.stride_in != "3x3":
-        said = f"{source}'s bottlenecks have their stride in the 3x3 convolution: use {_twin(module, stride_in='3x3')}"
+    elif module.block == "bottleneck" and module.stride_in != stride_in:
+        use = _twin(module, stride_in=stride_in)
+        said = f"{source}'s bottlenecks have their stride in the {stride_in} convolution: use {use}"
     if not said:
         return ""
     return f"{said}; of this repository's variants, {listed(_fitting(module))} fit by names and shapes"
 
 
-def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:
     """The variants with as many blocks in each stage, of the same kind and width; see `common.pretrained.identify`."""
     named = {_from_hugging_face(name): array for name, array in arrays.items()}
     stem = named.get("conv1.weight")
@@ -91,12 +104,35 @@ def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
         "width": stem.shape[0],
         "stem": "cifar" if stem.shape[-1] == 3 else "imagenet",
     }
-    side = 32 if same["stem"] == "cifar" else 224
+    is_cifar = same["stem"] == "cifar"
+    projected = is_cifar and any(".downsample." in name or ".shortcut." in name for name in named)
+    changes = {"shortcut": "B"} if projected else {}
     return [
-        Candidate(name, {}, side)
+        Candidate(name, changes, 32 if is_cifar else 224)
         for name, fields in VARIANTS.items()
         if all(fields[field] == value for field, value in same.items())
+        and not (projected and fields["shortcut"] == "none")
     ]
+
+
+def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
+    """The options with which a source tests its networks; timm's vary, and these are of its own recipes (`a1`)."""
+    if source == "timm":
+        return {**cropped(side, 0.95), "interpolation": "bicubic"}
+    if source == "huggingface":
+        return {"interpolation": "bicubic"}
+    if source != "cifar":
+        return {}
+    if "linear.weight" in arrays:
+        return {**IMAGENET, **cropped(side, 1)}
+    if len(arrays["fc.bias"]) == 100:
+        return {**scaled((0.5070, 0.4865, 0.4409), (0.2673, 0.2564, 0.2761)), **cropped(side, 1)}
+    return {**scaled((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)), **cropped(side, 1)}
+
+
+def _is_cifar(arrays: Mapping[str, np.ndarray]) -> bool:
+    """True for networks without the pooling stem, which end after the third stage."""
+    return "fc.weight" in arrays and "layer3.0.conv1.weight" in arrays and "layer4.0.conv1.weight" not in arrays
 
 
 def _fitting(module: ResNet) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from jaxtyping import PyTree
@@ -106,7 +107,7 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return ("timm",) if "head.fc.weight" in arrays else ("torchvision",)
 
 
-def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
+def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:
     """The variants with as many convolutions, and normalisations or none; see `common.pretrained.identify`."""
     kernels = [array for name, array in arrays.items() if name.startswith("features.") and array.ndim == 4]
     if not kernels or kernels[0].shape[1:] != (3, 3, 3):
@@ -121,7 +122,7 @@ def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
     ]
 
 
-def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: VGG) -> str:
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: VGG, facts: Mapping[str, Any]) -> str:
     """The difference between the source's networks and `module` that no array shows, or ''."""
     if not module.lrn:
         return ""

@@ -57,20 +57,22 @@ class EncoderBlock(nn.Module):
     dropout: float = 0.0
     gelu: str = "tanh"
     dtype: str = "float32"
+    ln_epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, tokens: Tokens, train: bool = False) -> Tokens:
         """One layer of the Transformer."""
+        norm = functools.partial(layer_norm, self.dtype, epsilon=self.ln_epsilon)
         attend = MultiHeadDotProductAttention(self.num_heads, self.dtype, name="MultiHeadDotProductAttention_0")
-        x = attend(layer_norm(self.dtype, "LayerNorm_0")(tokens))
+        x = attend(norm("LayerNorm_0")(tokens))
         tokens = tokens + nn.Dropout(self.dropout, deterministic=not train)(x)
         mlp = MlpBlock(self.mlp_dim, self.dropout, self.gelu, self.dtype, name="MlpBlock_0")
-        return tokens + mlp(layer_norm(self.dtype, "LayerNorm_1")(tokens), train=train)
+        return tokens + mlp(norm("LayerNorm_1")(tokens), train=train)
 
 
-def layer_norm(dtype: str, name: str) -> nn.LayerNorm:
-    """(x - mean) / sqrt(var + 1e-6), scaled and shifted, over the hidden axis; statistics in float32 or better."""
-    return nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=dtype, name=name)
+def layer_norm(dtype: str, name: str, epsilon: float = 1e-6) -> nn.LayerNorm:
+    """(x - mean) / sqrt(var + epsilon), scaled and shifted, over the hidden axis; statistics in float32 or better."""
+    return nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, dtype=dtype, name=name)
 
 
 class Encoder(nn.Module):
@@ -85,13 +87,15 @@ class Encoder(nn.Module):
     dtype: str = "float32"
     scan: bool = True
     remat: str = "auto"
+    ln_epsilon: float = 1e-6
 
     @nn.compact
     def __call__(self, tokens: Tokens, grid: Grid, train: bool = False) -> Tokens:
         """Tokens after all blocks; the last ones are the patches of the `grid` in raster order."""
         x = PositionEmbedding(self.position, name="posembed_input")(tokens, grid)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        block = functools.partial(EncoderBlock, self.mlp_dim, self.num_heads, self.dropout, self.gelu, self.dtype)
+        fields = (self.mlp_dim, self.num_heads, self.dropout, self.gelu, self.dtype, self.ln_epsilon)
+        block = functools.partial(EncoderBlock, *fields)
         apply = functools.partial(_apply_block, train=train)
         if (remat := rematerialised(self.remat)) != "none":
             policy = {"cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "blocks": None}[remat]
@@ -111,7 +115,7 @@ class Encoder(nn.Module):
                 x, _ = apply(block(name=f"encoderblock_{number}"), x, None)
                 # Every later block reads this sum; without the barrier XLA's CPU backend would recompute it for each.
                 x = jax.lax.optimization_barrier(x)
-        return layer_norm(self.dtype, "encoder_norm")(x)
+        return layer_norm(self.dtype, "encoder_norm", self.ln_epsilon)(x)
 
 
 def rematerialised(remat: str) -> str:
@@ -144,6 +148,7 @@ class VisionTransformer(nn.Module):
     representation_size: int = 0  # pre-training: units of a tanh layer before the head; 0: the head alone
     dropout: float = 0.0  # after position embeddings and each dense layer except Q, K and V (appendix B.1)
     gelu: str = "tanh"  # the approximation that the published weights were trained with; or 'exact'
+    ln_epsilon: float = 1e-6  # of the layer norms; Hugging Face's networks have 1e-12
     dtype: str = "float32"  # of the computation; parameters are float32
     scan: bool = True  # stack the blocks' parameters, for a loop where that is faster
     remat: str = "auto"  # the values that the backward pass recomputes: see `rematerialised`
@@ -161,7 +166,7 @@ class VisionTransformer(nn.Module):
         if self.pooling == "token":
             token = self.param("cls", nn.initializers.zeros, (1, 1, self.hidden_size))
             x = jnp.concatenate([jnp.tile(token.astype(x.dtype), (batch, 1, 1)), x], axis=1)
-        names = ("depth", "mlp_dim", "num_heads", "position", "dropout", "gelu", "dtype", "scan", "remat")
+        names = ("depth", "mlp_dim", "num_heads", "position", "dropout", "gelu", "dtype", "scan", "remat", "ln_epsilon")
         encoder = Encoder(**{name: getattr(self, name) for name in names}, name="Transformer")
         x = encoder(x, grid=(rows, columns), train=train)
         x = x[:, 0] if self.pooling == "token" else x.mean(axis=1)
@@ -226,6 +231,7 @@ INIT_OPTIONS = {"old_grid": ()}
 RANGES = {
     **dict.fromkeys(("patch_size", "hidden_size", "mlp_dim", "num_heads", "depth", "stages"), models.COUNT),
     "representation_size": models.SIZE,
+    "ln_epsilon": models.SIZE,
     "dropout": models.SHARE,
 }
 

@@ -174,11 +174,11 @@ def _layer(ours: str, theirs: str, num_heads: int) -> Iterator[tuple[tuple[str, 
         if last in ("query", "key", "value"):
             back, there = _projection(leaf, num_heads)
         elif last == "out" and leaf == "kernel":
-            back, there = lambda a: _heads(a.T, num_heads, 0), lambda a: np.ascontiguousarray(_joined(a, 0).T)
+            back, there = lambda a: _heads(a.T, num_heads, 0), lambda a: _contiguous(_joined(a, 0).T)
         elif last == "embedding" and leaf == "kernel":
-            back, there = _from_convolution, _to_convolution
+            back, there = lambda a: a.transpose(2, 3, 1, 0), lambda a: _contiguous(a.transpose(3, 2, 0, 1))
         elif leaf == "kernel":
-            back = there = _transposed
+            back, there = lambda a: a.T, lambda a: _contiguous(a.T)
         yield (f"{ours}/{leaf}",), f"{theirs}.{suffix}", back, there
 
 
@@ -186,12 +186,12 @@ def _projection(leaf: str, num_heads: int) -> tuple[Convert, Convert]:
     """Conversions of a projection to heads: its kernel [hidden, heads, size], its bias [heads, size]."""
     if leaf == "bias":
         return lambda a: _heads(a, num_heads, 0), lambda a: _joined(a, 0)
-    return lambda a: _heads(a.T, num_heads, 1), lambda a: np.ascontiguousarray(_joined(a, 1).T)
+    return lambda a: _heads(a.T, num_heads, 1), lambda a: _contiguous(_joined(a, 1).T)
 
 
 def _heads(array: np.ndarray, num_heads: int, axis: int) -> np.ndarray:
     shape = (*array.shape[:axis], num_heads, -1, *array.shape[axis + 1 :])
-    return np.ascontiguousarray(array).reshape(shape)
+    return array.reshape(shape)
 
 
 def _joined(array: np.ndarray, axis: int) -> np.ndarray:
@@ -202,16 +202,9 @@ def _same(array: np.ndarray) -> np.ndarray:
     return array
 
 
-def _transposed(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array.T)
-
-
-def _from_convolution(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
-
-
-def _to_convolution(array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
+def _contiguous(array: np.ndarray) -> np.ndarray:
+    """The array in the order of a file; those that are read stay views of the file's, which saves memory."""
+    return np.ascontiguousarray(array)
 
 
 def _usual(name: str) -> str:

@@ -10,6 +10,7 @@ them our names; `write` writes either naming.
 import pathlib
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -17,10 +18,11 @@ from absl import logging
 from flax import linen as nn
 from jaxtyping import PyTree
 
-from common.errors import UserError, unknown
-from common.pretrained import weight_files
-from common.pretrained.identify import SIGNED, Candidate, grid_side
-from vit import torch_names
+from common.errors import UserError, listed, unknown
+from common.pretrained import hugging_face, weight_files
+from common.pretrained.identify import Candidate, grid_side
+from common.pretrained.preprocessing import IMAGENET, SIGNED, Options, cropped, stretched
+from vit import hybrid, torch_names
 from vit.blocks import Arrays, flatten, to_tree, unstack_blocks
 from vit.embeddings import Grid
 from vit.model import VARIANTS
@@ -125,24 +127,63 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     return (torch_names.source_of(arrays) or "google",)
 
 
-def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module) -> str:
-    """The difference between the source's networks and `module` that no array shows, or ''.
-
-    The paper's code approximates GELU by a tanh; the three libraries compute it exactly.
-    """
-    gelu = "tanh" if source == "google" else "exact"
-    if module.gelu == gelu:
+def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, facts: Mapping[str, Any]) -> str:
+    """The difference between the source's networks and `module` that no array shows, or ''."""
+    theirs = _conventions(source, facts)
+    wrong = {field: value for field, value in theirs.items() if getattr(module, field) != value}
+    if not wrong:
         return ""
-    said = "approximate GELU by a tanh" if gelu == "tanh" else "compute the exact GELU"
-    return f"{source}'s Vision Transformers {said}: set config.model.gelu={gelu}"
+    said = {
+        "gelu": "approximate GELU by a tanh" if theirs["gelu"] == "tanh" else "compute the exact GELU",
+        "ln_epsilon": f"have layer norms of epsilon {theirs['ln_epsilon']:g}",
+        "num_heads": f"have {theirs.get('num_heads')} heads",
+    }
+    differs = " and ".join(said[field] for field in wrong)
+    use = " and ".join(f"config.model.{field}={value}" for field, value in wrong.items())
+    return f"{source}'s Vision Transformers {differs}: set {use}"
 
 
-# Pixels from -1 to 1, but for torchvision's networks (`common.pretrained.identify`).
-PREPROCESSING = {"google": SIGNED, "timm": SIGNED, "huggingface": SIGNED}
+def _conventions(source: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a source's networks that no array shows.
+
+    The paper's code approximates GELU by a tanh; the three libraries compute it exactly, but for what config.json says.
+    """
+    if source != "huggingface":
+        return {"gelu": "tanh" if source == "google" else "exact", "ln_epsilon": 1e-6}
+    gelu = {"gelu": "exact", **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "tanh")}
+    activation = str(facts.get("hidden_act", "gelu"))
+    if activation not in gelu:
+        raise UserError(f"config.json's hidden_act is '{activation}'; expected {listed(list(gelu))}")
+    fields = {"gelu": gelu[activation], "ln_epsilon": hugging_face.number(facts, "layer_norm_eps", 1e-12)}
+    heads = int(hugging_face.number(facts, "num_attention_heads", 0))
+    return fields | ({"num_heads": heads} if heads else {})
 
 
-def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
-    """The variants of the same size, with the publisher's GELU; see `common.pretrained.identify`."""
+# torchvision's weights from SWAG and of ViT-L/16, and DeiT's; see `common.pretrained.preprocessing`.
+FILES: dict[str, Options] = {
+    "852ce7e3": {"resize": 242},
+    **{
+        digits: {"resize": side, "crop": side, "interpolation": "bicubic"}
+        for side, names in ((224, ("4e70ced5", "4d563306", "c1eb923e")), (384, ("9ac1b537",)), (512, ("4f3808c9",)))
+        for digits in names
+    },
+    "80465313": {"resize": 518, "crop": 518, "interpolation": "bicubic"},
+    **dict.fromkeys(("a1311bcf", "cd65a155", "b5f2ef4d", "8de9b5d1"), IMAGENET),
+}
+
+
+def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
+    """The options with which a source tests its networks; timm's DeiTs are told by their names."""
+    if source == "torchvision":
+        return {}
+    if source == "timm":
+        share = 0.9 if side == 224 else 1.0
+        return {**(IMAGENET if "deit" in name.lower() else SIGNED), **cropped(side, share), "interpolation": "bicubic"}
+    return {**SIGNED, **stretched(side)}
+
+
+def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:
+    """The variants of the same size, with the publisher's conventions; see `common.pretrained.identify`."""
     source = torch_names.source_of(arrays) or "google"
     if source == "google":
         named = canonical(arrays)
@@ -152,13 +193,22 @@ def candidates(arrays: Mapping[str, np.ndarray]) -> list[Candidate]:
         return []
     patch, hidden = named["embedding/kernel"].shape[0], named["embedding/kernel"].shape[-1]
     depth = len({name.split("/")[1] for name in named if name.startswith("Transformer/encoderblock_")})
-    side = grid_side(named[POSITIONS].shape[1], patch)
-    fields = {"gelu": "tanh" if source == "google" else "exact"}
+    stages = _stages(named)
+    side = grid_side(named[POSITIONS].shape[1], patch if stages is None else patch * hybrid.stride(stages))
     return [
-        Candidate(name, fields, side)
+        Candidate(name, _conventions(source, facts), side)
         for name, has in VARIANTS.items()
-        if (has["hidden_size"], has["patch_size"], has["depth"]) == (hidden, patch, depth) and has.get("stages") is None
+        if (has["hidden_size"], has["patch_size"], has["depth"], has.get("stages")) == (hidden, patch, depth, stages)
     ]
+
+
+def _stages(named: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
+    """The blocks in each stage of a hybrid's ResNet; None for a network without one."""
+    if "conv_root/kernel" not in named:
+        return None
+    units = {tuple(name.split("/")[:2]) for name in named if re.match(r"block\d+/unit\d+/", name)}
+    stages = sorted({stage for stage, _ in units})
+    return tuple(sum(1 for stage, _ in units if stage == one) for one in stages)
 
 
 def _check_family(arrays: Arrays) -> None:
@@ -175,4 +225,4 @@ def _float32(array: np.ndarray) -> np.ndarray:
     """The array in float32; numpy stores bfloat16 as two bytes without a type."""
     if array.dtype == np.dtype("V2"):
         array = array.view(ml_dtypes.bfloat16)
-    return array.astype(np.float32)
+    return array.astype(np.float32, copy=False)

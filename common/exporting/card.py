@@ -26,7 +26,7 @@ def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: st
 
     checked: what was measured of the file.
     """
-    facts, config = programs.facts(program, folder.name), program.run.config
+    facts = programs.facts(program, folder.name)
     example = (_ONNX if path.suffix == ".onnx" else _STABLEHLO).format(
         file=path.name,
         shape=(program.batch or 1, *program.image_shape),
@@ -38,8 +38,7 @@ def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: st
         "data": facts["dataset"],
         "error": _error(folder),
         "checkpoint": f"step {program.run.step:,}",
-        "recipe": f"{config.optimizer.name}, learning rate {config.schedule.learning_rate:g} ({config.schedule.name}), "
-        f"batch {config.train.batch_size}, {config.train.length}",
+        "recipe": _recipe(program),
         "input": facts["input"],
         "preprocessing in the program": facts["preprocessing"],
         "output": facts["output"],
@@ -49,6 +48,18 @@ def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: st
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
     classes = ", ".join(program.run.info.class_names)
     return f"# {path.name}\n\n| | |\n|---|---|\n{table}\n\n```python\n{example}\n```\n\nClasses, in order: {classes}\n"
+
+
+def _recipe(program: Program) -> str:
+    """The training in words; of a network that was only imported, its origin."""
+    config = program.run.config
+    started = f"weights of {config.init.checkpoint} ({config.init.source})" if config.init.checkpoint else ""
+    if started and not program.run.step:
+        return f"{started}, not trained here"
+    return (
+        f"{started and f'from {started}: '}{config.optimizer.name}, learning rate {config.schedule.learning_rate:g} "
+        f"({config.schedule.name}), batch {config.train.batch_size}, {config.train.length}"
+    )
 
 
 def _error(folder: pathlib.Path) -> str:

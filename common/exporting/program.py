@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
 from common import models
-from common.data.preparation import Preparation
+from common.data.preparation import Preparation, prepare_image
 from common.data.sources import ArraySource, Source
 from common.errors import UserError
 from common.run import trained
@@ -160,6 +160,19 @@ def examples(test: Source, count: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([example["image"] for example in found]), np.array([example["label"] for example in found])
 
 
+def photographs(run: Run, count: int) -> UInt8[np.ndarray, "batch height width channels"]:
+    """Parts of scikit-learn's two photographs, as a dataset of the run would hold them."""
+    from sklearn.datasets import load_sample_images
+
+    height, width, channels = run.info.image_shape
+    preparation = dataclasses.replace(Preparation.from_config(run.config.data), channels=channels)
+    if not preparation.side:
+        preparation = dataclasses.replace(preparation, resize=min(height, width) - 2 * preparation.pad, stretch=True)
+    photos = load_sample_images().images
+    chosen = [photos[number % 2][20 * number :, 30 * number :] for number in range(count)]
+    return np.stack([prepare_image(np.ascontiguousarray(photo), preparation) for photo in chosen])
+
+
 def facts(program: Program, name: str) -> dict[str, Any]:
     """The metadata of a program. name: of the run."""
     model, info = program.run.config.model, program.run.info
@@ -188,7 +201,9 @@ def input_lines(program: Program) -> Iterator[str]:
         return
     yield "0..255, " + ("grey" if channels == 1 else "RGB")
     if data.resize:
-        yield f"decoded images whose shorter side was resized to {data.resize} pixels (bilinear, with antialiasing)"
+        side = "sides were" if data.stretch else "shorter side was"
+        how = f"{data.interpolation}, with antialiasing"
+        yield f"decoded images whose {side} resized to {data.resize} pixels ({how})"
     if data.resize or data.crop:
         yield f"the centre square of {data.crop or data.resize} pixels"
 

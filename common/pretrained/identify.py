@@ -2,14 +2,13 @@
 
 A family's `weights.py` may have
 
-    candidates(arrays) -> list[Candidate]    the variants that a file with these arrays may be of; none for another's
-    PREPROCESSING: dict[str, Options]        options of the `data` section that a publisher's networks expect, by
-                                             source; for others `IMAGENET`
+    candidates(arrays, facts) -> list[Candidate]    the variants that a file with these arrays may be of; none for
+                                                    another's. facts: see `common.pretrained.sources`
 """
 
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -20,13 +19,10 @@ from common import config as config_lib
 from common import models
 from common.data.datasets import Info
 from common.errors import UserError, listed
-from common.pretrained import initial, sources
+from common.pretrained import hugging_face, initial, preprocessing, sources
 
-Options = Mapping[str, Any]  # of a config's `data` section
-
-# Means and deviations 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of pixels from 0 to 1, in grey levels.
-IMAGENET: Options = {"normalize": "channels", "mean": (123.675, 116.28, 103.53), "std": (58.395, 57.12, 57.375)}
-SIGNED: Options = {"normalize": "range", "pixel_range": (-1.0, 1.0)}
+# ImageNet-21k as released in the fall of 2011 has so many classes; Google's networks have two more, at these places.
+_FULL, _MISSING = 21_841, (9205, 15027)
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -51,7 +47,10 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
 
     source: `config.init.source`; 'auto' goes by the names.
     """
-    found = [one for family in models.families() for one in _of_family(path, family, arrays, source)]
+    reasons: list[UserError] = []
+    found = [one for family in models.families() for one in _of_family(path, family, arrays, source, reasons)]
+    if not found and reasons and source != "auto":  # the user knows the publisher, and should know what differs
+        raise reasons[-1]
     if not found:
         raise UserError(
             f"{path}: no published network of this repository has these arrays, as {listed(sorted(arrays)[:3])}; name "
@@ -64,45 +63,61 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
     config = config_lib.base(models.section(family, candidate.variant, **candidate.fields))
     config.init.checkpoint, config.init.source = str(path), publisher
     weights: Any = models.optional_module(family, "weights")
-    config.data.update(getattr(weights, "PREPROCESSING", {}).get(publisher, IMAGENET))
-    config.data.resize = candidate.side if candidate.side < 64 else round(candidate.side * 8 / 7)
-    config.data.crop, config.data.channels = candidate.side, 3
+    options, told = preprocessing.find(path, weights, publisher, arrays, candidate.side)
+    config.data.update(options)
+    config.data.channels = 3
+    config.optimizer.name = "sgd"  # whose state takes no memory
     names, origin = class_names(path, classes, publisher)
     config.data.source = {1000: "tfds:imagenet2012", 10: "tfds:cifar10"}.get(classes, "folder:FOLDER")
     if classes == 1000:
         config.data.test_split = "validation"
-    info = Info(publisher, classes, names, (candidate.side, candidate.side, 3), 1, 1)
+    info = Info(publisher, classes, names, (config.data.crop, config.data.crop, 3), 1, 1)
+    others = (
+        [name for name in weights.sources(arrays) if name != publisher] if told.endswith(preprocessing.USUAL) else []
+    )
     notes = [
-        f"{family} {candidate.variant} of {publisher if source != 'auto' else ' or '.join(weights.sources(arrays))}",
-        f"images: {_in_words(config.data)}",
+        f"{family} {candidate.variant} of {publisher}",
+        f"images: {_in_words(config.data)}, {told}"
+        + "".join(f"; --source={name} if it is {name}'s" for name in others),
         f"classes: {classes:,}, {origin}",
     ]
     return Identified(config, info, notes)
 
 
 def _of_family(
-    path: pathlib.Path, family: str, arrays: Mapping[str, np.ndarray], source: str
+    path: pathlib.Path, family: str, arrays: Mapping[str, np.ndarray], source: str, reasons: list[UserError]
 ) -> list[tuple[str, Candidate, str, int]]:
-    """The candidates of a family that have exactly these arrays: family, candidate, publisher, number of classes."""
+    """The candidates of a family that have exactly these arrays: family, candidate, publisher, number of classes.
+
+    reasons: of the others, to which those of this family are added.
+    """
     weights = models.optional_module(family, "weights")
     if weights is None or not hasattr(weights, "candidates"):
         return []
     classes = next((arrays[name].size for name in weights.HEAD_BIAS if name in arrays), 0)
     found = []
-    for candidate in weights.candidates(arrays) if classes else ():
-        facts = SimpleNamespace(num_classes=classes, class_names=(), image_shape=(candidate.side, candidate.side, 3))
+    facts = hugging_face.facts(path)
+    for candidate in weights.candidates(arrays, facts) if classes else ():
+        images = SimpleNamespace(num_classes=classes, class_names=(), image_shape=(candidate.side, candidate.side, 3))
         section = models.section(family, candidate.variant, **candidate.fields)
-        classifier = models.make_classifier(section, facts)
+        classifier = models.make_classifier(section, images)
         config = config_lib.base(section)
         config.init.checkpoint, config.init.source = str(path), source
         try:
+            sources.check(weights, arrays, classifier.module, source, path)  # before the network is traced
             given = initial.given_weights(config, classifier, arrays)
             initial.initial_arrays(given, classifier, config)
-        except UserError:
+        except UserError as error:
+            reasons.append(error)
             continue
-        publisher = source if source not in ("auto", "own") else weights.sources(arrays)[0]
+        publisher = source if source not in ("auto", "own") else _publisher(path, weights.sources(arrays))
         found.append((family, candidate, publisher, classes))
     return found
+
+
+def _publisher(path: pathlib.Path, found: Sequence[str]) -> str:
+    """The publisher of a file whose names are those of one or more."""
+    return "timm" if "timm" in found and hugging_face.timm(path) else found[0]
 
 
 def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[str, ...], str]:
@@ -110,7 +125,7 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
 
     ImageNet's are those of TensorFlow Datasets, in the order that all publishers share.
     """
-    if given := sources.folder_classes(path):
+    if len(given := hugging_face.classes(path)) == count:
         return given, "named in config.json"
     if count == 10 and publisher == "cifar":
         return _CIFAR10, "CIFAR-10's"
@@ -123,16 +138,37 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
         return tuple(
             one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True)
         ), "ImageNet's"
+    if count in (len(_MISSING) + _FULL, _FULL):
+        lines = pathlib.Path(__file__).with_name("imagenet21k.txt").read_text(encoding="utf-8").splitlines()
+        full = [line for line in lines if not line.startswith("#")]
+        missing = _MISSING if count == _FULL else ()
+        return tuple(name for place, name in enumerate(full) if place not in missing), "ImageNet-21k's"
     digits = len(str(count - 1))
     return tuple(f"class {number:0{digits}}" for number in range(count)), "whose NAMES NOTHING TELLS: they are numbers"
 
 
 def _in_words(data: ConfigDict) -> str:
-    size = f"{data.crop} x {data.crop} pixels, from a shorter side of {data.resize}"
+    side = "sides" if data.stretch else "a shorter side"
+    size = f"{data.crop} x {data.crop} pixels, from {side} of {data.resize}, {data.interpolation}"
     if data.normalize == "range":
         return f"{size}, from {data.pixel_range[0]:g} to {data.pixel_range[1]:g}"
     mean, std = (", ".join(f"{value / 255:.3f}" for value in values) for values in (data.mean, data.std))
     return f"{size}, minus ({mean}) and divided by ({std}) as pixels from 0 to 1"
+
+
+def advice(path: pathlib.Path, arrays: Mapping[str, np.ndarray], config: ConfigDict, side: int) -> str:
+    """A sentence on the preprocessing that a published file expects, where the config's is another; else ''.
+
+    side: of the images that the network is fed.
+    """
+    weights: Any = models.optional_module(config.model.family, "weights")
+    ours = all(name.partition("/")[0] in ("params", "batch_stats") for name in arrays)
+    if config.init.source == "own" or ours or not hasattr(weights, "sources") or not weights.sources(arrays):
+        return ""
+    source = config.init.source if config.init.source != "auto" else _publisher(path, weights.sources(arrays))
+    expected, told = preprocessing.find(path, weights, source, arrays, side)
+    wanted = " ".join(preprocessing.differences(config.data, expected))
+    return f"OTHER PREPROCESSING than the file expects, {told}: {wanted}" if wanted else ""
 
 
 def grid_side(tokens: int, patch: int) -> int:

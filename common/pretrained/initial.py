@@ -16,6 +16,7 @@ starts untrained, returns a sentence about each change, and raises UserError for
 `given_network` are Classifiers, the second None for a file. The options are those of `models.init_options`.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -32,7 +33,7 @@ from common import models
 from common.devices import mesh
 from common.errors import UserError, difference, listed, user_path
 from common.models import Classifier
-from common.pretrained import sources, weight_files
+from common.pretrained import hugging_face, sources, weight_files
 from common.run import trained
 from common.training.state import TrainState
 
@@ -88,8 +89,13 @@ def start(
     if not (config.init.new_head or config.init.match_classes) and given.class_names and class_names:
         _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
+    say(given, changes)
+    return replace(state, flat)
+
+
+def say(given: Given, changes: Sequence[str]) -> None:
+    """Prints the origin of the weights and every change."""
     print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in (*given.notes, *changes))]))
-    return _replace(state, flat)
 
 
 def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[str, np.ndarray] | None = None) -> Given:
@@ -98,7 +104,7 @@ def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[st
     arrays: those of the file, if it has been read already.
     """
     path = user_path(config.init.checkpoint)
-    if path.is_dir() and not sources.is_folder(path):
+    if path.is_dir() and not hugging_face.is_folder(path):
         if config.init.entry:
             raise UserError(f"config.init.entry is '{config.init.entry}', but {path} is a run, not a file")
         return _from_run(path, config.model.family)
@@ -108,7 +114,7 @@ def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[st
             "file of weights (.npz, .safetensors, .pth)"
         )
     if arrays is None:
-        arrays = weight_files.read(sources.file_of(path), config.init.entry)
+        arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)
     return _from_file(path, arrays, config.init.source, config.model.family, classifier)
 
 
@@ -142,7 +148,12 @@ def initial_arrays(
 
 def shapes(module: nn.Module, classifier: Classifier) -> PyTree:
     """The shapes of a module's variables on the classifier's images."""
-    images = jax.ShapeDtypeStruct((1, *classifier.input_shape), jnp.float32)
+    return jax.tree.map(lambda shape: shape, _shapes(module, tuple(classifier.input_shape)))  # a tree of its own
+
+
+@functools.lru_cache(8)  # tracing a deep network takes a second
+def _shapes(module: nn.Module, image_shape: tuple[int, ...]) -> PyTree:
+    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     return jax.eval_shape(lambda key, images: module.init(key, images, train=False), jax.random.key(0), images)
 
 
@@ -197,7 +208,7 @@ def _from_file(
     path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str, family: str, classifier: Classifier
 ) -> Given:
     weights = models.optional_module(family, "weights")
-    notes = tuple(sources.folder_notes(path))
+    notes = tuple(hugging_face.notes(path))
     ours = _flatten(shapes(classifier.module, classifier))
     if weights is None or not hasattr(weights, "from_published") or arrays.keys() == ours.keys():
         return Given(traverse_util.unflatten_dict(arrays, sep="/"), str(path), None)
@@ -293,25 +304,26 @@ def _check(flat: Flat, wanted: Flat, origin: str) -> None:
             raise UserError(f"{origin} is another network: '{name}' is {flat[name].shape}, expected {array.shape}")
 
 
-def _replace(state: TrainState, flat: Flat) -> TrainState:
+def replace(state: TrainState, flat: Flat) -> TrainState:
     """The state with these arrays, laid out as its own; arrays that start untrained stay."""
 
     def put(tree: PyTree) -> PyTree:
         mine = traverse_util.flatten_dict(tree, sep="/")
-        return traverse_util.unflatten_dict({name: _placed(flat[name], leaf) for name, leaf in mine.items()}, sep="/")
+        return traverse_util.unflatten_dict({name: placed(flat[name], leaf) for name, leaf in mine.items()}, sep="/")
 
     variables = put({"params": state.params, **state.model_state})
     params = variables.pop("params")
     return state.replace(params=params, model_state=variables, ema=None if state.ema is None else put(state.ema))
 
 
-def _placed(array: Any, leaf: jax.Array) -> jax.Array:
+def placed(array: Any, leaf: Any) -> jax.Array:
+    """An array of `initial_arrays` with the type and the layout of `leaf`, which an untrained one leaves as it is."""
     if isinstance(array, jax.ShapeDtypeStruct):
         return leaf
     if isinstance(array, Matched):
         known = np.expand_dims(array.known, [axis for axis in range(leaf.ndim) if axis != array.axis])
         return jnp.where(known, mesh.place(np.array(array.values, leaf.dtype), leaf.sharding), leaf)
-    return mesh.place(np.array(array, leaf.dtype), leaf.sharding)
+    return mesh.place(np.asarray(array, leaf.dtype), leaf.sharding)
 
 
 def _flatten(tree: PyTree) -> Flat:

@@ -24,4 +24,4 @@ def for_library(family: str, variables: PyTree, module: nn.Module, library: str)
             f"--source is '{library}', whose names {family}'s networks cannot have here; expected "
             f"{listed(known) if known else 'none, which writes our own names'}"
         )
-    return arrays, weights.mismatch(library, arrays, module).partition(": ")[0]
+    return arrays, weights.mismatch(library, arrays, module, {}).partition(": ")[0]

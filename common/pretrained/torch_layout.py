@@ -90,15 +90,16 @@ def to_theirs(variables: PyTree, entries: Sequence[Entry]) -> dict[str, np.ndarr
 
 
 def _to_ours(array: np.ndarray, entry: Entry) -> np.ndarray:
+    """A view of the array wherever that is possible, to save memory."""
     if entry.layout == "convolution":
-        return np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+        return array.transpose(2, 3, 1, 0)
     if entry.layout == "same":
         return array
     if entry.map_channels:
         side = _side(array.shape[1], entry)
         maps = array.reshape(-1, entry.map_channels, side, side)
         array = maps.transpose(0, 2, 3, 1).reshape(len(array), -1)
-    return np.ascontiguousarray(array.T)
+    return array.T
 
 
 def _to_theirs(array: np.ndarray, entry: Entry) -> np.ndarray:

@@ -88,7 +88,12 @@ def _read_npz(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
     with zipfile.ZipFile(path) as archive:
         _check_size(path, (member.file_size for member in archive.infolist()))
     with np.load(path, allow_pickle=False) as file:
-        arrays = dict(file)
+        try:
+            arrays = dict(file)
+        except ValueError as error:
+            if "allow_pickle" in str(error):  # advice that nobody should follow
+                raise ValueError("it holds arrays of Python objects, which are not read") from None
+            raise
     # NumPy stores bfloat16 as two bytes without a type.
     two_bytes = {name: array.dtype == np.dtype("V2") for name, array in arrays.items() if isinstance(array, np.ndarray)}
     if stray := [name for name in arrays if name not in two_bytes]:

@@ -54,6 +54,10 @@ def test_the_crop_is_the_centre_of_what_was_resized():
     np.testing.assert_array_equal(prepare(image, resize=32, crop=20), resized[6:26, 14:34])
     np.testing.assert_array_equal(prepare(image, crop=20), image[10:30, 20:40])
     np.testing.assert_array_equal(prepare(image, resize=32, crop=20, whole=True), resized)
+    stretched = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BICUBIC))
+    np.testing.assert_array_equal(
+        prepare(image, resize=32, crop=20, stretch=True, interpolation="bicubic"), stretched[6:26, 6:26]
+    )
 
 
 def test_a_crop_that_the_image_is_too_small_for_names_the_file(tmp_path):

@@ -73,6 +73,13 @@ def test_stored_images_are_undone_and_made_again():
     np.testing.assert_array_equal(program.bytes_of(stored, data).ravel(), np.arange(16))
 
 
+def test_photographs_stand_for_the_test_images_of_an_imported_network():
+    made = run_of("lenet")
+    images = program.photographs(made, 4)
+    assert (images.shape, images.dtype) == ((4, *made.info.image_shape), np.uint8)
+    assert len({image.tobytes() for image in images}) == 4
+
+
 def test_a_program_that_differs_from_its_run_is_no_export(tmp_path):
     made = program.make(run_of("lenet"))
     images = np.zeros((2, *made.image_shape), np.uint8)

@@ -58,7 +58,8 @@ def test_arrays_tell_their_variant(path, family, variant, options):
     assert (found.config.model.family, found.config.model.variant) == (family, variant)
     assert found.info.num_classes == options.get("classes", 1000)
     assert found.info.image_shape[0] == found.config.data.crop == options.get("side", 224)
-    assert ("NOTHING TELLS" in found.notes[-1]) == (found.info.num_classes == 21843)
+    assert len(set(found.info.class_names)) == found.info.num_classes
+    assert ("ImageNet-21k's" in found.notes[-1]) == (found.info.num_classes == 21843)
 
 
 def test_black_is_what_the_publisher_makes_of_it(path):
@@ -67,14 +68,63 @@ def test_black_is_what_the_publisher_makes_of_it(path):
     np.testing.assert_allclose(
         make_normalize(torchvision)(black)[0, 0, 0], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], rtol=1e-5
     )
-    google = identify.identify(path, published("vit", "ti16")).config.data
-    np.testing.assert_array_equal(make_normalize(google)(black), -1)
+    # torchvision's GoogLeNet scales normalised pixels to this range itself.
+    for network in (("googlenet", "googlenet_torchvision"), ("vit", "ti16")):
+        np.testing.assert_array_equal(
+            make_normalize(identify.identify(path, published(*network)).config.data)(black), -1
+        )
 
 
-def test_a_vit_of_another_publisher_has_its_gelu(path):
-    _, variables = ones("vit", "ti16", gelu="exact")
-    found = identify.identify(path, torch_names.to_theirs(variables["params"], "timm"))
-    assert (found.config.init.source, found.config.model.gelu) == ("timm", "exact")
+def test_the_publisher_that_the_user_names_decides_what_no_array_shows(path):
+    arrays = published("resnet", "resnet18_modern")
+    found = identify.identify(path, arrays)
+    assert "--source=timm if it is timm's" in found.notes[1]
+    assert (found.config.data.resize, found.config.data.interpolation) == (256, "bilinear")
+    timms = identify.identify(path, arrays, "timm").config.data
+    assert (timms.resize, timms.crop, timms.interpolation) == (235, 224, "bicubic")
+    with pytest.raises(UserError, match="not the names of config.init.source 'google', but those of 'torchvision'"):
+        identify.identify(path, arrays, "google")
+
+
+def test_a_cifar_network_with_projections_is_told(path):
+    _, variables = ones("resnet", "resnet20", side=32, classes=100, shortcut="B")
+    arrays = initial.published("resnet", variables, ones("resnet", "resnet20", side=32, shortcut="B")[0])[0]
+    arrays = {name.replace("linear", "fc").replace("shortcut", "downsample"): array for name, array in arrays.items()}
+    found = identify.identify(path, arrays)
+    model = found.config.model
+    assert (model.variant, model.shortcut, found.config.init.source) == ("resnet20", "B", "cifar")
+    assert (found.config.data.resize, found.config.data.crop) == (32, 32)
+    np.testing.assert_allclose(found.config.data.mean, 255 * np.array([0.507, 0.4865, 0.4409]), atol=1e-3)
+
+
+def test_a_hybrid_is_told(path):
+    found = identify.identify(path, published("vit", "r_ti16"))
+    assert (found.config.model.variant, found.config.data.crop, found.config.data.stretch) == ("r_ti16", 224, True)
+
+
+@pytest.mark.parametrize(
+    ("facts", "fields"),
+    [
+        ({}, {"gelu": "exact", "ln_epsilon": 1e-12, "num_heads": 3}),
+        ({"layer_norm_eps": 1e-6, "hidden_act": "gelu_new", "num_attention_heads": 6}, None),
+    ],
+)
+def test_a_vit_of_hugging_face_is_as_its_config_says(tmp_path, facts, fields):
+    fields = fields or {"gelu": "tanh", "ln_epsilon": 1e-6, "num_heads": 6}
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    _, variables = ones("vit", "ti16", **fields)
+    found = identify.identify(tmp_path, torch_names.to_theirs(variables["params"], "huggingface"))
+    assert {name: found.config.model[name] for name in fields} == fields
+    (tmp_path / "config.json").write_text(json.dumps({"layer_norm_eps": "small"}))
+    with pytest.raises(UserError, match="layer_norm_eps is 'small'; expected a number"):
+        identify.identify(tmp_path, torch_names.to_theirs(variables["params"], "huggingface"))
+
+
+def test_imagenet_21ks_classes_are_in_the_order_of_the_networks(path):
+    all_names, smaller = (identify.class_names(path, count, "google")[0] for count in (21843, 21841))
+    assert [all_names[place] for place in (0, 9205, 15027, 21842)] == ["organism", "picture", "bleacher", "knothole"]
+    assert set(all_names) - set(smaller) == {"picture", "bleacher"}
 
 
 def test_imagenets_names_are_distinct_and_in_order(path):

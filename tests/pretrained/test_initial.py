@@ -16,9 +16,11 @@ from PIL import Image
 
 from common import config as config_lib
 from common import models, train, weights
+from common.devices import mesh
 from common.errors import UserError
-from common.pretrained import initial, weight_files
+from common.pretrained import initial, started, weight_files
 from common.run import trained, workdir
+from common.training.state import create_state
 from configs import vgg_digits, vit_digits
 from tests import networks
 from tests.networks import facts as info
@@ -123,6 +125,19 @@ def test_without_a_checkpoint_nothing_changes():
     made = config("lenet", "lenet5_modern" if "lenet5_modern" in models.family_module("lenet").VARIANTS else "lenet5")
     classifier, state = fresh(made, info(10, (32, 32, 1)))
     assert initial.start(state, classifier, made) is state
+
+
+def test_an_import_starts_the_state_that_training_from_the_file_does(tmp_path):
+    facts, path = info(7, (8, 8, 3)), tmp_path / "vit.npz"
+    vit_weights.write(path, fresh(config("vit", "nano4", TINY), facts)[1].params)
+    made = config("vit", "nano4", TINY, checkpoint=str(path))
+    made.optimizer.ema = 0.9
+    classifier, optimizer = models.make_classifier(made.model, facts), optax.sgd(0.1, momentum=0.9)
+    expected = initial.start(create_state(classifier, optimizer, made.seed, True), classifier, made)
+    arrays = weight_files.read(path)
+    found = started.started(classifier, optimizer, made, mesh.available(made.mesh), arrays)
+    assert not arrays  # whose memory is free
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_a_vision_transformers_file_with_another_grid_and_a_new_head(tmp_path, capsys):

@@ -15,6 +15,7 @@ from common.pretrained import initial, libraries, weight_files
 from vit import torch_names
 
 VIT = {"hidden_size": 16, "mlp_dim": 24, "num_heads": 2, "depth": 2, "patch_size": 4, "gelu": "exact"}
+EPSILON = {"huggingface": {"ln_epsilon": 1e-12}}  # of other layer norms than 1e-6
 RESNET = {"stage_sizes": (1, 2), "width": 8}
 
 
@@ -56,20 +57,21 @@ def random_variables(network):
     ],
 )
 def test_a_vision_transformer_goes_out_and_in_unchanged_under_each_librarys_names(source, names, tmp_path):
-    _, network = classifier("vit", "nano4", **VIT)
+    fields = VIT | EPSILON.get(source, {})
+    _, network = classifier("vit", "nano4", **fields)
     variables = random_variables(network)
     arrays = torch_names.to_theirs(variables["params"], source)
     assert set(names) <= arrays.keys()
     assert torch_names.source_of(arrays) == source
     weight_files.write(tmp_path / "net.safetensors", arrays)
-    _, found, _ = loaded(tmp_path / "net.safetensors", "vit", "nano4", **VIT)
+    _, found, _ = loaded(tmp_path / "net.safetensors", "vit", "nano4", **fields)
     jax.tree.map(np.testing.assert_array_equal, found, variables)
     with pytest.raises(UserError, match=f"{source}'s Vision .* exact GELU: set config.model.gelu=exact"):
-        loaded(tmp_path / "net.safetensors", "vit", "nano4", **{**VIT, "gelu": "tanh"})
+        loaded(tmp_path / "net.safetensors", "vit", "nano4", **{**fields, "gelu": "tanh"})
     del arrays[names[1]]
     weight_files.write(tmp_path / "net.safetensors", {**arrays, "dist_token": np.zeros(3, np.float32)})
     with pytest.raises(UserError, match=f"lacks '{names[1]}' and has 'dist_token' besides"):
-        loaded(tmp_path / "net.safetensors", "vit", "nano4", **VIT)
+        loaded(tmp_path / "net.safetensors", "vit", "nano4", **fields)
 
 
 def published_resnet(path, variant, **changes):
@@ -90,6 +92,9 @@ def test_what_no_array_shows_is_asked_for(tmp_path):
     published_resnet(path, "resnet20")
     with pytest.raises(UserError, match="are residual: use resnet20; .* 'resnet20', 'plain20' fit by names and shapes"):
         loaded(path, "resnet", "plain20")
+    with pytest.raises(UserError, match="pads the channels .* on both sides: use config.model.shortcut_pad=both"):
+        loaded(path, "resnet", "resnet20", shortcut_pad="end")
+    loaded(path, "resnet", "resnet20", "own", shortcut_pad="end")
 
 
 def test_a_googlenet_saved_without_auxiliary_classifiers_is_read(tmp_path):
@@ -118,12 +123,13 @@ def test_a_vgg_whose_dense_layers_are_timms_convolutions_is_read(tmp_path):
 
 @pytest.mark.parametrize("library", ["timm", "huggingface", "torchvision"])
 def test_a_vit_comes_back_from_a_librarys_names(tmp_path, library):
-    _, network = classifier("vit", "ti16", **VIT)
+    fields = VIT | EPSILON.get(library, {})
+    _, network = classifier("vit", "ti16", **fields)
     variables = random_variables(network)
     arrays, differs = libraries.for_library("vit", variables, network.module, library)
     assert differs == ""
     weight_files.write(tmp_path / "net.npz", arrays)
-    _, found, _ = loaded(tmp_path / "net.npz", "vit", "ti16", library, **VIT)
+    _, found, _ = loaded(tmp_path / "net.npz", "vit", "ti16", library, **fields)
     jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
@@ -155,8 +161,9 @@ def peer(name):
     elif name == "huggingface vit":
         size = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
         net = module.ViTForImageClassification(module.ViTConfig(image_size=32, patch_size=4, num_labels=5, **size))
-    elif name == "huggingface resnet":
-        net = module.ResNetForImageClassification(module.ResNetConfig(**sizes))
+    elif name.startswith("huggingface resnet"):
+        config = module.ResNetConfig(**sizes, downsample_in_bottleneck="first" in kind)
+        net = module.ResNetForImageClassification(config)
     else:
         net = module.create_model("resnet18", num_classes=5)
     with torch.no_grad():
@@ -171,8 +178,9 @@ def peer(name):
 OURS = {
     "timm vit": ("vit", "nano4", VIT),
     "torchvision vit": ("vit", "nano4", VIT),
-    "huggingface vit": ("vit", "nano4", VIT),
+    "huggingface vit": ("vit", "nano4", VIT | EPSILON["huggingface"]),
     "huggingface resnet": ("resnet", "resnet50_modern", RESNET),
+    "huggingface resnet with strides in the first layers": ("resnet", "resnet50", RESNET),
     "timm resnet": ("resnet", "resnet18_modern", {}),
 }
 
@@ -184,6 +192,9 @@ def test_logits_are_the_other_librarys(name, tmp_path):
     if name.startswith("huggingface"):
         net.save_pretrained(tmp_path)
         assert json.loads((tmp_path / "config.json").read_text())["model_type"] in name
+        if family == "resnet":
+            with pytest.raises(UserError, match="bottlenecks have their stride in the"):
+                loaded(tmp_path, family, {"resnet50": "resnet50_modern"}.get(variant, "resnet50"), **changes)
         path = tmp_path
     else:
         path = tmp_path / "net.safetensors"

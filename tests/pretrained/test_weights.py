@@ -111,7 +111,7 @@ def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
         weights.import_file(file, workdir.load_config(copy), copy)
 
 
-def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path):
+def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, capsys):
     config = resnet_digits.get_config()
     config.model.update({"stage_sizes": (1, 1, 1), "width": 4})
     config.data.normalize, config.data.pixel_range = "pixels", (0.0, 1.0)  # the mean image is the training set's
@@ -119,6 +119,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path):
     variables = random_variables(classifier.module, classifier)
     weight_files.write(tmp_path / "net.npz", resnet_weights.export_torch(variables))
     weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
+    assert "as cifar tests most of its networks: config.data.normalize=channels" in capsys.readouterr().out
     found = trained.load(tmp_path / "run")
     assert found.statistics is not None
     jax.tree.map(np.testing.assert_array_equal, found.variables, variables)

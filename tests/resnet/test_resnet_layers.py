@@ -13,6 +13,8 @@ def test_option_a_subsamples_and_pads_with_zeros():
     np.testing.assert_array_equal(y[..., 2:5], x[:, ::2, ::2])
     np.testing.assert_array_equal(y[..., :2], 0)
     np.testing.assert_array_equal(y[..., 5:], 0)
+    np.testing.assert_array_equal(zero_padded(x, 8, 2, "end")[..., 3:], 0)
+    np.testing.assert_array_equal(zero_padded(x, 8, 2, "end")[..., :3], x[:, ::2, ::2])
 
 
 @pytest.mark.parametrize(("fan", "units"), [("fan_in", 9 * 32), ("fan_out", 9 * 128)])

@@ -1,0 +1,136 @@
+"""The preprocessing that a published network expects, as options of the `data` section.
+
+It is told by the files beside the weights (Hugging Face's preprocessor_config.json, the config.json of timm's folders),
+by the file itself where it is a known one, or else by its publisher. A family's `weights.py` may have
+
+    preprocessing(source, side, arrays, name) -> Options    the publisher's usual options, where they are not `usual`'s;
+                                                            name: of the file
+    FILES: dict[str, Options]       options of known files by the first eight digits of their SHA-256, with which
+                                    PyTorch's hub names them
+"""
+
+import hashlib
+import math
+import pathlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from common.errors import UserError
+from common.pretrained import hugging_face
+
+Options = dict[str, Any]
+
+USUAL = "tests most of its networks"
+_RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+_TIMM = {"bilinear": "bilinear", "bicubic": "bicubic", "random": "bilinear"}
+
+
+def scaled(mean: Sequence[float], std: Sequence[float]) -> Options:
+    """Pixels from 0 to 1, minus the mean and divided by the deviation of each colour."""
+    if set(mean) == set(std) == {0.5}:
+        return {"normalize": "range", "pixel_range": (-1.0, 1.0), "mean": (), "std": ()}
+    grey = [tuple(round(255 * float(value), 4) for value in values) for values in (mean, std)]
+    return {"normalize": "channels", "mean": grey[0], "std": grey[1]}
+
+
+IMAGENET = scaled((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+SIGNED = scaled((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # from -1 to 1
+
+
+def cropped(side: int, share: float = 0.875) -> Options:
+    """The centre square of `side` pixels, from a shorter side of which it is this share."""
+    return {"resize": math.floor(side / share), "crop": side}
+
+
+def stretched(side: int) -> Options:
+    """The whole image, resized to a square."""
+    return {"resize": side, "crop": side, "stretch": True}
+
+
+def find(
+    path: pathlib.Path, weights: ModuleType, publisher: str, arrays: Mapping[str, np.ndarray], side: int
+) -> tuple[Options, str]:
+    """The options for a file, and their origin in words.
+
+    side: of the network's images. UserError for a description that cannot be read.
+    """
+    usual = {**IMAGENET, **cropped(side), "interpolation": "bilinear", "stretch": False}
+    if hasattr(weights, "preprocessing"):
+        usual |= weights.preprocessing(publisher, side, arrays, path.name)
+    processor = (hugging_face.PROCESSOR, hugging_face.processor, _of_processor)
+    for name, read, options in (processor, (hugging_face.CONFIG, hugging_face.timm, _of_timm)):
+        if told := read(path):
+            try:
+                return usual | options(told, side), f"as {name} says"
+            except (TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError) as error:
+                raise UserError(f"the preprocessing in {path}'s {name} is not read: {error!r}; use --config") from error
+    known, file = getattr(weights, "FILES", {}), hugging_face.file_of(path)
+    hashed = known and file.is_file() and file.suffix not in (".npz", ".safetensors")  # PyTorch's hub has no such files
+    if hashed and (found := known.get(_digits(file))) is not None:
+        return usual | found, "as this very file was tested"
+    return usual, f"as {publisher} {USUAL}"
+
+
+def differences(data: ConfigDict, expected: Options) -> list[str]:
+    """The options by which a `data` section would do as a file expects, as 'config.data.resize=256'."""
+    scale = ("pixel_range",) if expected["normalize"] == "range" else ("mean", "std")
+    names = ("normalize", *scale, *(("resize", "crop", "stretch", "interpolation") if data.resize else ()))
+    return [f"config.data.{name}={expected[name]}" for name in names if not _same(data[name], expected[name])]
+
+
+def _same(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, tuple | list):
+        return len(ours) == len(theirs) and np.allclose(ours, theirs, rtol=0.01)
+    return ours == theirs
+
+
+def _digits(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
+
+
+def _of_processor(told: Mapping[str, Any], side: int) -> Options:
+    """The options of a Hugging Face image processor."""
+    size = told.get("size", side)
+    shorter = isinstance(size, Mapping) and "shortest_edge" in size
+    options: Options = {"interpolation": _named(_RESAMPLE, told["resample"])} if "resample" in told else {}
+    length = _length(size)
+    kind = str(told.get("image_processor_type") or told.get("feature_extractor_type"))
+    if "crop_pct" in told or kind.startswith("ConvNext"):
+        options |= cropped(length, told.get("crop_pct") or 0.875) if length < 384 else stretched(length)
+    else:
+        crop = _length(told.get("crop_size", length)) if told.get("do_center_crop") else length
+        options |= {"resize": length, "crop": crop, "stretch": not shorter}
+    if not told.get("do_normalize", True):
+        return {**options, "normalize": "range", "pixel_range": (0.0, 1.0)}
+    return options | (scaled(told["image_mean"], told["image_std"]) if "image_mean" in told else {})
+
+
+def _of_timm(told: Mapping[str, Any], side: int) -> Options:
+    """The options of timm's `pretrained_cfg`."""
+    options = cropped(int(told.get("input_size", (3, side, side))[-1]), told.get("crop_pct") or 0.875)
+    options["stretch"] = told.get("crop_mode") == "squash"
+    if "interpolation" in told:
+        options["interpolation"] = _named(_TIMM, told["interpolation"])
+    return options | (scaled(told["mean"], told["std"]) if "mean" in told else {})
+
+
+def _length(size: Any) -> int:
+    """The length of a square's sides, or of the shorter one."""
+    if not isinstance(size, Mapping):
+        return int(size)
+    if "shortest_edge" in size:
+        return int(size["shortest_edge"])
+    if size["height"] != size["width"]:
+        raise ValueError(f"images of {size['height']} x {size['width']} pixels are no squares")
+    return int(size["height"])
+
+
+def _named(names: Mapping[Any, str], kind: Any) -> str:
+    if kind not in names:
+        raise ValueError(f"interpolation {kind!r} is not {' or '.join(map(repr, names))}")
+    return names[kind]

@@ -1,0 +1,55 @@
+"""The state of step 0 with the weights of a file, in little more memory than twice the file's size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import traverse_util
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from common.devices import sharding
+from common.models import Classifier
+from common.pretrained import initial
+from common.training.state import TrainState, create_state
+
+
+def started(
+    classifier: Classifier,
+    optimizer: optax.GradientTransformation,
+    config: ConfigDict,
+    mesh: Mesh,
+    arrays: dict[str, np.ndarray],
+) -> TrainState:
+    """The state that `initial.start` makes of a fresh one, whose parameters are drawn only if some start untrained.
+
+    arrays: of the file that `config.init` names; they are taken out of the dictionary. Errors as those of
+    `initial.start`.
+    """
+    averaged = config.optimizer.ema > 0
+
+    def fresh() -> TrainState:
+        return create_state(classifier, optimizer, config.seed, averaged)
+
+    given = initial.given_weights(config, classifier, arrays)
+    flat, changes = initial.initial_arrays(given, classifier, config)
+    initial.say(given, changes)
+    if not all(isinstance(array, np.ndarray) for array in flat.values()):
+        return initial.replace(sharding.make_sharded(fresh, mesh), flat)
+    del given
+    arrays.clear()
+    like = sharding.sharded_structs(jax.eval_shape(fresh), mesh)
+    leaves = traverse_util.flatten_dict({"params": like.params, **like.model_state}, sep="/")
+    variables = {name: initial.placed(flat.pop(name), leaf) for name, leaf in leaves.items()}
+    tree = traverse_util.unflatten_dict(variables, sep="/")
+    params = tree.pop("params")
+    layout = sharding.shardings(like, mesh)
+    run_key = jax.random.split(jax.random.key(config.seed))[1]  # as in `create_state`
+    return TrainState(
+        step=jax.device_put(jnp.zeros((), jnp.int32), layout.step),
+        params=params,
+        model_state=tree,
+        opt_state=jax.jit(optimizer.init, out_shardings=layout.opt_state)(params),
+        ema=jax.tree.map(jnp.copy, {"params": params, **tree}) if averaged else None,
+        key=jax.device_put(jax.random.key_data(run_key), layout.key),
+    )
