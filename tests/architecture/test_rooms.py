@@ -25,9 +25,9 @@ FLOORS = (
     ("training",),
     ("run",),
     ("pretrained",),
-    ("protocols", "report", "claims", "tuning", "exporting", "prediction"),
+    ("protocols", "report", "claims", "tuning", "exporting", "prediction", "templates"),
     ("train",),
-    ("main", "predict", "export", "prepare", "statistics", "weights", "inspect", "reproduce", "tables", "tune"),
+    ("main", "predict", "export", "prepare", "statistics", "weights", "inspect", "reproduce", "tables", "tune", "new"),
 )
 NO_FIRST_WORDS = ("What", "How", "Where", "Which", "Whether", "When", "That")
 
