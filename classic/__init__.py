@@ -7,7 +7,7 @@ import contextlib
 import importlib.util
 import sys
 
-from common import errors
+from common import commands, errors
 
 
 def _check_libraries() -> None:
@@ -20,5 +20,7 @@ def _check_libraries() -> None:
 
 # `python -m classic.NAME` imports the package before any code of the command can report an error; Python documents
 # that sys.argv[0] is '-m' at that moment.
+with errors.reported():
+    commands.check_start("classic")
 with errors.reported() if sys.argv[:1] == ["-m"] else contextlib.nullcontext():
     _check_libraries()

@@ -16,7 +16,6 @@ import tempfile
 from common import errors, launch
 from common.errors import UserError
 
-TAKES_ARGUMENTS = True
 _ROOT = pathlib.Path(__file__).parents[1]
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"  # laid out as the files of a checkout
 _WORD = "skeleton"  # stands for the family's name in the templates, and `Skeleton` for its class
