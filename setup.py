@@ -1,4 +1,7 @@
-"""Lineage: the image classifiers of a first deep-learning lecture, in JAX and Flax."""
+"""Lineage: the image classifiers of a first deep-learning lecture, in JAX and Flax.
+
+A checkout is installed with `pip install -e .` and in no other way: .ci/checkout_only.py refuses the rest in one line.
+"""
 
 import pathlib
 

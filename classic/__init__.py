@@ -15,7 +15,7 @@ def _check_libraries() -> None:
     packages = {"cv2": "OpenCV", "skimage": "scikit-image"}
     missing = [title for module, title in packages.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise errors.UserError(f"classic needs {' and '.join(missing)}: pip install '.[classic]'")
+        raise errors.UserError(f"classic needs {' and '.join(missing)}: pip install -e '.[classic]'")
 
 
 # `python -m classic.NAME` imports the package before any code of the command can report an error; Python documents
