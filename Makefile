@@ -41,7 +41,7 @@ lint: $(VENV)/installed-test
 
 # The documentation site: site/index.html. A broken link or reference is an error.
 docs: $(VENV)/installed-docs
-	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
 
 # Random options, command lines, files and folders, twenty times as many as in `make test`.
 fuzz: $(VENV)/installed-test

@@ -68,7 +68,7 @@ setup(
             "pytest-xdist",
             "ruff",
         ],
-        "docs": ["mkdocs-material", "mkdocstrings[python]"],
+        "docs": ["mkdocs-material", "mkdocstrings[python]", "ruff"],
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0", *EXPORT],
     },
