@@ -9,7 +9,6 @@ from absl import flags
 
 from common import launch
 from common.errors import UserError, user_path, whole_file
-from common.report import sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()
@@ -22,6 +21,8 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
+    from common.report import sections  # slow, once the flags are known to be right
+
     content = sections.report_html(folder, _CHECKPOINT.value or "")
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
