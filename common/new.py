@@ -6,12 +6,14 @@ else a family may have.
 """
 
 import contextlib
+import functools
 import importlib.util
 import keyword
 import pathlib
 import re
 import shutil
 import tempfile
+import tokenize
 
 from common import errors, launch
 from common.errors import UserError
@@ -63,6 +65,21 @@ def check_name(family: str) -> None:
         raise UserError(f"'{family}' is a word of Python; choose another name")
     if importlib.util.find_spec(family) is not None:
         raise UserError(f"'{family}' is the name of another module or folder; choose another name")
+    if family in _words_of_common():
+        raise UserError(f"'{family}' is a word in the code of common, which names no family; choose another name")
+
+
+@functools.cache
+def _words_of_common() -> frozenset[str]:
+    """The words of all identifiers in common, and of strings that may be one."""
+    words: set[str] = set()
+    for path in _TEMPLATES.parent.rglob("*.py"):
+        if _TEMPLATES not in path.parents:
+            with path.open(encoding="utf-8") as file:
+                tokens = [token for token in tokenize.generate_tokens(file.readline) if " " not in token.string]
+            named = [token.string.lower() for token in tokens if token.type in (tokenize.NAME, tokenize.STRING)]
+            words.update(word for name in named for word in re.split(r"[\W\d_]+", name))
+    return frozenset(words)
 
 
 def _fill(family: str, folder: pathlib.Path) -> list[pathlib.Path]:

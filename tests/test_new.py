@@ -69,6 +69,7 @@ def test_a_new_family_makes_classifiers():
         ("tests", "the name of another module"),
         ("lenet", "the name of another module"),
         ("json", "the name of another module"),
+        ("model", "a word in the code of common"),
     ],
 )
 def test_a_name_that_cannot_be_writes_nothing(name, said, tmp_path):
