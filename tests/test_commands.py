@@ -1,28 +1,20 @@
 """Every command says what it takes, and answers a wrong name, folder or kind of run in one line."""
 
-import importlib
 import importlib.util
 import json
-import sys
 
 import pytest
 from absl import flags
 
-from common import commands, config_files, launch, usage
+from common import commands, config_files
 from common.errors import UserError
 from tests.fuzz.test_command_line import forget, taken
-from tests.runs import ROOT, refusal, refused, start
-from tests.slow import marked, rest_slow
+from tests.runs import ROOT, refusal, refused, run, start
+from tests.slow import rest_slow
 
 LINES, COLUMNS = 40, 80
 PACKAGES = ["common", *(["classic"] if importlib.util.find_spec("cv2") else [])]
 NAMES = {f"{package}.{name}" for package in PACKAGES for name in commands.names(package)}
-
-
-def module(command):
-    """The module of a command: of a package, its `__main__`."""
-    found = importlib.import_module(command)
-    return importlib.import_module(f"{command}.__main__") if hasattr(found, "__path__") else found
 
 
 def test_every_command_is_found():
@@ -30,26 +22,27 @@ def test_every_command_is_found():
     assert not {"common.train", "common.config", "common.templates"} & NAMES
 
 
-@pytest.mark.parametrize("command", [name if "common" in name else marked(name) for name in sorted(NAMES)])
-def test_the_help_of_a_command_fits_a_screen(command):
-    text = usage.text(module(command))
-    lines = text.splitlines()
-    assert len(lines) <= LINES
-    assert max(map(len, lines)) <= COLUMNS
-    assert f"python -m {command}" in " ".join(text.split())
-    assert {flag.name for flag in usage.options(module(command).__name__)} == {
-        line.split()[0].partition("=")[0].strip("-:").removeprefix("[no]") for line in lines if line.startswith("  --")
-    }
+@pytest.mark.parametrize("package", rest_slow(PACKAGES))
+def test_the_help_of_each_command_fits_a_screen(package):
+    commands_of = sorted(name for name in NAMES if name.startswith(package))
+    code, output, errors = run(*commands_of, module="tests.helps")
+    assert (code, errors) == (0, "")
+    helps = json.loads(output)
+    assert helps.keys() == set(commands_of)
+    for command, found in helps.items():
+        lines = found["text"].splitlines()
+        assert len(lines) <= LINES, command
+        assert max(map(len, lines)) <= COLUMNS, command
+        assert f"python -m {command}" in " ".join(found["text"].split())
+        shown = [line.split()[0].partition("=")[0].strip("-:") for line in lines if line.startswith("  --")]
+        assert [name.removeprefix("[no]") for name in shown] == found["options"]
 
 
-def test_help_says_what_a_command_takes_and_is_no_mistake(capsys, monkeypatch):
-    main = module("common.main")
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    with pytest.raises(SystemExit) as stopped:
-        launch.parse(["common.main", "--config=configs/none.py", "--help"])
-    assert stopped.value.code == 0
-    assert capsys.readouterr().out.strip() == usage.text(main)
-    assert "--mode=train|evaluate: train, or evaluate a trained run (default train)" in usage.text(main)
+def test_help_says_what_a_command_takes_and_is_no_mistake():
+    code, output, errors = run("--config=configs/none.py", "--help")
+    assert (code, errors) == (0, "")
+    assert "  --mode=train|evaluate: train, or evaluate a trained run (default train)\n" in output
+    assert "  --config: config file, such as configs/lenet5_digits.py;" in output
 
 
 @pytest.mark.parametrize(
