@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 LEFT_OUT = ("tests/", "common/templates/", ".")
 # The order of the navigation; folders that are not here follow.
 FIRST = ("README.md", "docs/", "RESULTS.md", "lenet/", "alexnet/", "vgg/", "googlenet/", "resnet/", "vit/", "classic/")
-LINK = re.compile(r"(\]\([^)#\s]+)\.py(#L\d+(-L\d+)?)?(?=[)#])")  # GitHub's links to lines lead to the whole module
+LINK = re.compile(r"(\]\([^)#\s]+)\.py(?:#([\w.-]+))?(?=\))")  # with the name of a function, or GitHub's line
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -45,9 +45,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """A document whose links to modules lead to their pages."""
 
     def to_page(match: re.Match[str]) -> str:
-        target = posixpath.join(posixpath.dirname(page.file.src_uri), match[1].removeprefix("]("))
-        there = files.get_file_from_path(f"{posixpath.normpath(target)}.md")
-        return f"{match[1]}.md" if there else match[0]
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(page.file.src_uri), match[1].removeprefix("](")))
+        if not files.get_file_from_path(f"{target}.md"):
+            return match[0]
+        name = match[2] or ""
+        is_shown = name and not name.startswith("_") and not re.fullmatch(r"L\d+(-L\d+)?", name)
+        return f"{match[1]}.md" + (f"#{target.replace('/', '.')}.{name}" if is_shown else "")
 
     return LINK.sub(to_page, markdown)
 
