@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test test-slow test-all test-parity parity-all test-newest fuzz lint hooks results pictures clean
+.PHONY: train test test-slow test-all test-parity parity-all test-newest fuzz lint docs hooks results pictures clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
@@ -44,6 +44,10 @@ lint: $(VENV)/installed-test
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# The documentation site: site/index.html. A broken link or reference is an error.
+docs: $(VENV)/installed-docs
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict
+
 # Random options, command lines, files and folders, twenty times as many as in `make test`.
 fuzz: $(VENV)/installed-test
 	LINEAGE_FUZZ=20 $(RUN) $(PYTEST) --timeout=0 tests/fuzz
@@ -73,9 +77,13 @@ $(VENV)/installed-test: $(VENV)/installed
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[test]'
 	touch $@
 
+$(VENV)/installed-docs: $(VENV)/installed
+	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
 $(VENV)/installed-parity: $(VENV)/installed-test
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[parity]'
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(NEWEST) build *.egg-info
+	rm -rf $(VENV) $(NEWEST) build site *.egg-info

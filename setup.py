@@ -1,4 +1,7 @@
-"""Lineage: the image classifiers of a first deep-learning lecture, in JAX and Flax."""
+"""Lineage: the image classifiers of a first deep-learning lecture, in JAX and Flax.
+
+A checkout is installed with `pip install -e .` and in no other way: .ci/checkout_only.py refuses the rest in one line.
+"""
 
 import pathlib
 
@@ -73,6 +76,7 @@ setup(
             "pytest-xdist",
             "ruff",
         ],
+        "docs": ["mkdocs-material", "mkdocstrings[python]", "ruff"],
         "hooks": ["pre-commit", "pre-commit-hooks"],
         "parity": ["torch==2.13.0", *EXPORT],
         "peers": ["timm==1.0.31", "torchvision==0.28.0", "transformers==5.24.0"],  # of torch 2.13

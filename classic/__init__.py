@@ -7,7 +7,7 @@ import contextlib
 import importlib.util
 import sys
 
-from common import errors
+from common import commands, errors
 
 
 def _check_libraries() -> None:
@@ -15,10 +15,12 @@ def _check_libraries() -> None:
     packages = {"cv2": "OpenCV", "skimage": "scikit-image"}
     missing = [title for module, title in packages.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise errors.UserError(f"classic needs {' and '.join(missing)}: pip install '.[classic]'")
+        raise errors.UserError(f"classic needs {' and '.join(missing)}: pip install -e '.[classic]'")
 
 
 # `python -m classic.NAME` imports the package before any code of the command can report an error; Python documents
 # that sys.argv[0] is '-m' at that moment.
+with errors.reported():
+    commands.check_start("classic")
 with errors.reported() if sys.argv[:1] == ["-m"] else contextlib.nullcontext():
     _check_libraries()

@@ -137,6 +137,8 @@ def section(kind: str, name: str) -> ConfigDict:
 def validate(config: ConfigDict) -> None:
     """UserError for values that are out of range or contradict each other, before anything is loaded."""
     defaults = base()
+    if "model" in config:
+        raise UserError("the config is a network's: it has a section 'model'; python -m common.main takes it")
     for path in ("seed", "data", "pool", "evaluate", *PARTS):
         if path not in config:
             raise UserError(f"the config has no {path}; a config file of a pipeline starts from classic.config.base()")

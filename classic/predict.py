@@ -17,8 +17,6 @@ from common.errors import UserError, user_path
 from common.predict import OF_NETWORKS, Compute, check_options, show
 from common.prediction.network import Found
 
-TAKES_ARGUMENTS = True
-
 for _name in ("workdir", "top", "json", "csv", "invert"):  # of common.predict
     flags.declare_key_flag(_name)
 

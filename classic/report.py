@@ -33,7 +33,7 @@ from common.run.trained import Predictions
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a fitted run", allow_override=True)
 _OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
 
-making.define_pictures()
+launch.define_pictures()
 
 _SHOWN = 5  # images in a row
 _WORDS, _PATCHES = 16, 6  # of the vocabulary

@@ -44,6 +44,8 @@ def save(folder: pathlib.Path, pipeline: Pipeline) -> None:
 def load(folder: pathlib.Path) -> Pipeline:
     """The pipeline in a folder; UserError where there is none, or files that are damaged or hold Python objects."""
     if not exists(folder):
+        if (folder / "checkpoints").is_dir():
+            raise UserError(f"{folder} holds a network's run; open it with the commands of common, not of classic")
         raise UserError(
             f"no fitted pipeline in {folder}: {DESCRIPTION} is missing; fit one first with python -m classic.main"
         )

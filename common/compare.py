@@ -9,35 +9,39 @@ runs are in together.
 import os
 import pathlib
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from common import launch
-from common.comparison import page, runs
 from common.errors import user_path, whole_file
-from common.report import making
-from common.report.making import Folder
 
-TAKES_ARGUMENTS = True
+if TYPE_CHECKING:
+    from common.report.making import Folder
+
 _FILE = "comparison.html"
 
 _OUT = flags.DEFINE_string(
     "out", None, f"file to write; default {_FILE} in the folder that the runs share", allow_override=True
 )
-making.define_pictures()
+launch.define_pictures()
 
 
 def main(*names: str) -> None:
     """Writes the comparison of the runs that the command line names."""
+    from common.report import making  # slow, once the flags are known to be right
+
     print("\n".join(write(names, user_path(_OUT.value) if _OUT.value else None, making.given_folder())))
 
 
-def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: Folder | None = None) -> list[str]:
+def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "Folder | None" = None) -> list[str]:
     """Writes the comparison of the runs in some folders, and returns lines for the terminal.
 
     out: the file; None is the default. pictures: where each picture is written as well. UserError for a folder that is
     no run.
     """
+    from common.comparison import page, runs
+
     compared = runs.opened(names)
     out = out or _shared(names) / _FILE
     content = page.comparison_html(compared, pictures)

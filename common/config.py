@@ -202,6 +202,10 @@ def upgraded(stored: ConfigDict) -> ConfigDict:
 
 def validate(config: ConfigDict) -> None:
     """UserError for values that are out of range or contradict each other, before anything is loaded."""
+    if "data" in config and "model" not in config:
+        raise UserError(
+            "the config is no network's: it has no section 'model'; python -m classic.main takes those of pipelines"
+        )
     defaults = base(config.model.copy_and_resolve_references() if "model" in config else ConfigDict())
     check_options(config, defaults)
     if config.mesh.fsdp < 1 and config.mesh.fsdp != -1:

@@ -11,6 +11,8 @@ A family's `paper.py` has
     connections(config.model, params) -> dict[layer, int]      optional: our connections, counted as in the paper
 """
 
+import shutil
+import textwrap
 from typing import Any
 
 from absl import flags
@@ -34,30 +36,36 @@ def main() -> None:
 
     config_lib.validate(_CONFIG.value)
     classifier = models.make_classifier(_CONFIG.value.model, datasets.load_info(_CONFIG.value.data))
-    print(describe(classifier, _CONFIG.value.model, _DEPTH.value))
+    width = min(shutil.get_terminal_size((layer_table.WIDTH, 0)).columns, layer_table.WIDTH)
+    print(describe(classifier, _CONFIG.value.model, _DEPTH.value, width))
 
 
-def describe(classifier: Classifier, model: ConfigDict, depth: int | None = None) -> str:
-    """The layer table and memory of a classifier, as text of at most 100 columns.
+def describe(
+    classifier: Classifier, model: ConfigDict, depth: int | None = None, width: int = layer_table.WIDTH
+) -> str:
+    """The layer table and memory of a classifier, as text of at most `width` columns.
 
     model: the config section from which it was made. depth: levels of nested modules to show; None is all.
     """
     layers = layer_table.rows(classifier.module, classifier.input_shape)
     variables = layer_table.variables(classifier.module, classifier.input_shape)
     paper, connections = paper_facts(model, variables.get("params", {}))
-    table = layer_table.format_table(layers, paper, connections, depth)
+    table = layer_table.format_table(layers, paper, connections, depth, width)
     shape = "x".join(map(str, classifier.input_shape))
     memory = footprint.memory(classifier)
+    described = (
+        "sees: rows of the image that one position of the output depends on, at most",
+        "multiply-adds: of matrix products and convolutions, for one image, forwards",
+        f"memory: parameters {_bytes(memory.parameters)}, other variables {_bytes(memory.state)}, "
+        f"kept for the backward pass {_bytes(memory.activations)} an image",
+    )
     return "\n".join(
         [
             f"{model.family} {model.variant}: images of {shape}, {classifier.num_classes} classes",
             "",
             table,
             "",
-            "sees: rows of the image that one position of the output depends on, at most",
-            "multiply-adds: of matrix products and convolutions, for one image, forwards",
-            f"memory: parameters {_bytes(memory.parameters)}, other variables {_bytes(memory.state)}, "
-            f"kept for the backward pass {_bytes(memory.activations)} an image",
+            *(textwrap.fill(line, width, subsequent_indent="  ") for line in described),
         ]
     )
 

@@ -3,6 +3,8 @@
 import contextlib
 import difflib
 import errno
+import functools
+import inspect
 import itertools
 import os
 import pathlib
@@ -17,7 +19,7 @@ from logging import ERROR, LogRecord
 
 from absl import app, flags, logging
 
-from common import errors
+from common import config_files, errors, usage
 from common.devices import large_pages
 from common.errors import UserError
 
@@ -39,8 +41,7 @@ def define_config() -> flags.Flag:
     if "config" not in flags.FLAGS:  # another tool's module may have been imported in the same process
         text = "config file, such as configs/lenet5_digits.py; --config.SECTION.OPTION=VALUE changes one of its options"
         config_flags.DEFINE_config_file("config", None, f"{text}, which common/config.py lists")
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["config"])  # so that --help shows it
-    return flags.FLAGS["config"]
+    return _key_flag("config")
 
 
 def define_checkpoint() -> flags.Flag:
@@ -48,8 +49,23 @@ def define_checkpoint() -> flags.Flag:
     if "checkpoint" not in flags.FLAGS:  # another tool's module may have been imported in the same process
         text = "checkpoint of the run: best (lowest error), last, or a step; default: best if the run has a validation "
         flags.DEFINE_string("checkpoint", "", f"{text}set, else last", allow_override=True)
-    flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS["checkpoint"])
-    return flags.FLAGS["checkpoint"]
+    return _key_flag("checkpoint")
+
+
+def _key_flag(name: str) -> flags.Flag:
+    """A flag that is defined, as one of the command whose module asks for it two calls from here: --help shows it."""
+    module = sys._getframe(2).f_globals["__name__"]
+    flags.FLAGS.register_key_flag_for_module(usage.flags_of(module), flags.FLAGS[name])
+    return flags.FLAGS[name]
+
+
+def define_pictures() -> None:
+    """Defines the flags `--pictures=DIR` and `--picture_format=png|svg` of the tools that write pages."""
+    if "pictures" not in flags.FLAGS:  # another tool's module may have been imported in the same process
+        flags.DEFINE_string("pictures", None, "folder for the page's pictures, a file for each; default: none")
+        flags.DEFINE_enum("picture_format", "png", ["png", "svg"], "format of the files in --pictures")
+    for name in ("pictures", "picture_format"):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])  # so that --help shows it
 
 
 def run(main: Callable[..., None]) -> None:
@@ -64,7 +80,8 @@ def run(main: Callable[..., None]) -> None:
     with _without_stuck_threads():
         try:
             with errors.reported(), _limits():
-                app.run(lambda argv: main(*argv[1:]), flags_parser=parse)
+                names = bool(inspect.signature(main).parameters)
+                app.run(lambda argv: main(*argv[1:]), flags_parser=functools.partial(parse, takes_names=names))
         except KeyboardInterrupt:  # before a run watches for it, or a second one
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
@@ -150,40 +167,48 @@ def given_number(arguments: Sequence[str], name: str) -> int | None:
     return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
 
-def parse(argv: Sequence[str]) -> list[str]:
-    """Sets the flags from a command line; returns its other arguments after the program. UserError for a mistake."""
+def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
+    """Sets the flags from a command line; returns its other arguments after the program. UserError for a mistake.
+
+    takes_names: whether the command reads names after its flags. `--help` prints the command's and exits.
+    """
     from ml_collections import ConfigDict
 
+    if usage.wanted(argv):
+        end_with_pipe()
+        print(usage.text(sys.modules["__main__"]))
+        sys.exit(0)
     config = given(argv, "config")
-    path = pathlib.Path((config or "").partition(":")[0])
-    if config is not None and not os.path.isfile(path):  # ml_collections would take it for an empty config
-        raise _no_config_file(path)
+    path = config_files.find(config) if config is not None else pathlib.Path()
     try:
-        rest = flags.FLAGS(argv)
+        rest = flags.FLAGS(_with_config(argv, config or "", path))
     except UserError:
         raise
+    except SystemExit:  # --helpfull, which is no mistake
+        sys.exit(0)
     except Exception as error:
         raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
     if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
         raise UserError(f"{path}: get_config() returns no ConfigDict; start from common.config.base()")
-    if len(rest) > 1 and not _takes_arguments():
+    if len(rest) > 1 and not takes_names:
         raise UserError(f"unexpected argument '{rest[1]}'; options are given as --name=value")
     return rest
 
 
-def _takes_arguments() -> bool:
-    """True if the tool reads names after its flags: its module says `TAKES_ARGUMENTS = True`."""
-    return getattr(sys.modules["__main__"], "TAKES_ARGUMENTS", False)
-
-
-def _no_config_file(path: pathlib.Path) -> UserError:
-    known = sorted(str(path) for path in pathlib.Path("configs").glob("[!_]*.py") if path.is_file())
-    close = difflib.get_close_matches(str(path), known, n=1, cutoff=0.5)
-    return UserError(f"no config file '{path}'" + (f"; did you mean '{close[0]}'?" if close else ""))
+def _with_config(argv: Sequence[str], config: str, path: pathlib.Path) -> list[str]:
+    """The command line with the path of its config file in place of the name that was given."""
+    name, colon, rest = config.partition(":")
+    if path == pathlib.Path(name):
+        return list(argv)
+    found = f"{path}{colon}{rest}"
+    others = {f"--config={config}": f"--config={found}", f"-config={config}": f"--config={found}", config: found}
+    return [argv[0], *(others.get(argument, argument) for argument in argv[1:])]
 
 
 def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
     """The mistake and its line if the config file raised this error or its cause; None otherwise."""
+    if "get_config() takes 0 positional arguments" in str(error):
+        return f"{path} takes no argument, got '{(given(sys.argv, 'config') or '').partition(':')[2]}'"
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
@@ -197,6 +222,8 @@ def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
 def _on_command_line(argv: Sequence[str], error: Exception) -> str:
     """The mistake in a flag, or in an option that is given as a flag."""
     text = str(error)
+    if isinstance(error, flags.UnrecognizedFlagError):
+        return _unknown_flag(error.flagname)
     if not isinstance(error, AttributeError | KeyError):
         return _plain(text)
     if "get_config" in text:
@@ -205,6 +232,17 @@ def _on_command_line(argv: Sequence[str], error: Exception) -> str:
     name = found[1] if found else text
     flag = next((a.partition("=")[0] for a in argv if f".{name}" in a.partition("=")[0]), name)
     return _unknown_option(error, flag) or f"unknown option '{flag}'; common/config.py lists every option"
+
+
+def _unknown_flag(name: str) -> str:
+    """The line on a flag that the command does not have, with the nearest that it has."""
+    known = [flag.name for flag in usage.options("__main__")]
+    first, dot, rest = name.partition(".")
+    if first == "config" and dot:
+        return f"unknown option '--{name}'" + ("; give --config=FILE before it" if "config" in known else "")
+    close = difflib.get_close_matches(first, known, n=1)
+    hint = f"did you mean '--{close[0]}{dot}{rest}'?" if close else "--help lists the options"
+    return f"unknown option '--{name}'; {hint}"
 
 
 def _unknown_option(error: BaseException, name: str = "") -> str | None:

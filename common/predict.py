@@ -31,7 +31,6 @@ from common.prediction.output import Prediction
 from common.run import trained
 from common.run.trained import Trained
 
-TAKES_ARGUMENTS = True
 EXIT_SOME_UNREAD = 1
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)

@@ -109,7 +109,7 @@ def _generate(builder: Any, manual_dir: pathlib.Path | None) -> None:
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
+        tfds.disable_progress_bar()  # which would fill a log
     # TFDS reuses extracted files by name alone, and would not notice that a source file was replaced.
     extracted = pathlib.Path(builder.data_dir).parent / f"{_INCOMPLETE}extracted"
     config = tfds.download.DownloadConfig(extract_dir=str(extracted), manual_dir=manual_dir and str(manual_dir))

@@ -12,7 +12,7 @@ from absl import flags
 
 from common import launch
 from common.claims import evidence, pages
-from common.errors import whole_file
+from common.errors import UserError, whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
@@ -21,6 +21,8 @@ _SPEEDS = re.compile(r"(<!-- benchmarks -->\n).*?(<!-- /benchmarks -->)", re.DOT
 
 def main() -> None:
     """Rewrites RESULTS.md, the lecture and every README."""
+    if not any(pathlib.Path(_RESULTS.value).glob("*.json")):  # without results, every table would become empty
+        raise UserError(f"no results in '{_RESULTS.value}' (--results); python -m common.reproduce records some")
     for path, text in written(pathlib.Path(), pathlib.Path(_RESULTS.value)).items():
         if text != path.read_text():
             with whole_file(path) as file:

@@ -47,7 +47,7 @@ def main() -> None:
     if not _SEARCH.value:
         raise UserError("--search is missing; for example --search='optimizer.momentum=0..0.99'")
     if importlib.util.find_spec("optuna") is None:
-        raise UserError("the search needs Optuna: pip install '.[tune]'")
+        raise UserError("the search needs Optuna: pip install -e '.[tune]'")
     from common.run import lock  # slow imports, after the flags are known to be right
     from common.tuning import results
 

@@ -31,8 +31,6 @@ if TYPE_CHECKING:  # slow imports come after the flags
     from common.data.datasets import Info
     from common.data.sources import Source
 
-TAKES_ARGUMENTS = True
-
 _CONFIG = launch.define_config()
 _CHECKPOINT = launch.define_checkpoint()
 _SOURCE = flags.DEFINE_string(

@@ -10,7 +10,6 @@ from jaxtyping import Float, Int
 from common.data import augment, datasets
 from common.data.sources import ArraySource
 from common.run import trained
-from lenet import pictures
 from lenet.bitmaps import CENTRES
 
 _BATCH = 1000
@@ -31,6 +30,8 @@ def noisy_test_error(folder: pathlib.Path) -> float:
 
 def wrong_pixels(folder: pathlib.Path) -> float:
     """The fraction of F6's 84 outputs whose sign is not that of the true class's bitmap, over the test set."""
+    from lenet import pictures  # which draws: Matplotlib is slow to import
+
     run = trained.load(folder)
     test = datasets.to_arrays(datasets.load_test(run.config.data, known=run.info))
     starts = range(0, len(test), _BATCH)

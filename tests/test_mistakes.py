@@ -50,8 +50,8 @@ TOOLS = {
     "inspect": "--config is missing; for example --config=configs/lenet5_digits.py",
     "report": "--workdir is missing; for example --workdir=runs/lenet5_digits",
     "compare": "expected two or more folders of runs: python -m common.compare RUN RUN ...",
-    "reproduce --no_such": "Unknown command line flag 'no_such'",
-    "tables --no_such": "Unknown command line flag 'no_such'",
+    "reproduce --no_such": "unknown option '--no_such'; --help lists the options",
+    "tables --no_such": "unknown option '--no_such'; --help lists the options",
 }
 
 
@@ -72,7 +72,7 @@ def test_every_tool_starts_by_itself(command):
         (["--config=" + "x" * 4000], "no config file"),
         (["--mode=evaluate", "--workdir=" + "x" * 4000], "is too long"),
         (["--config=configs/lenet5_digit.py"], "did you mean 'configs/lenet5_digits.py'"),
-        ([*DIGITS, "--confg.seed=1"], "Unknown command line flag 'confg.seed'"),
+        ([*DIGITS, "--confg.seed=1"], "unknown option '--confg.seed'; did you mean '--config.seed'?"),
         ([*DIGITS, "--config.train.lenght=3epochs"], "--config.train.lenght'; did you mean 'length'"),
         ([*DIGITS, "--config.train.batch_size=many"], "--config.train.batch_size=many: expected a whole number"),
         ([*DIGITS, "--config.schedule.rates=(1,'a')"], "config.schedule.rates holds 'a'; expected numbers"),

@@ -193,7 +193,7 @@ _COLUMNS = {
     "multiply_adds": "multiply-adds",
     "connections": "connections",
 }
-_WIDTH = 100  # columns of a terminal
+WIDTH = 100  # columns of a terminal
 
 
 def format_table(
@@ -201,8 +201,9 @@ def format_table(
     paper: Mapping[str, Mapping[str, Any]] | None = None,
     connections: Mapping[str, int] | None = None,
     depth: int | None = None,
+    width: int = WIDTH,
 ) -> str:
-    """The result of `rows` as text of at most 100 columns, nested modules indented and the whole network last.
+    """The result of `rows` as text of `width` columns at most, nested modules indented and the whole network last.
 
     paper: layer -> column (a field of `Row` or 'connections') -> the paper's value. It is shown beside ours: '='
         where they agree, with a star where they differ. The layer 'total' is the whole network. A number that the
@@ -212,7 +213,7 @@ def format_table(
     """
     paper, connections = paper or {}, connections or {}
     shown = [row for row in layers[1:] if depth is None or row.name.count("/") < depth] + layers[:1]
-    lines = _aligned(_columns(shown, paper, connections))
+    lines = _aligned(_columns(shown, paper, connections), width)
     if paper:
         lines.append("paper: = as ours, * differs; a rounded number is compared as rounded")
     if absent := [name for name in paper if name not in {row.name or "total" for row in layers}]:
@@ -252,15 +253,22 @@ def _beside(ours: Any, theirs: Any) -> str:
     return text if rounded else f"{text}*"
 
 
-def _aligned(columns: list[tuple[str, list[str]]]) -> list[str]:
-    """Lines of text with names flush left and values flush right; types are cut where a line would be too long."""
+def _aligned(columns: list[tuple[str, list[str]]], width: int) -> list[str]:
+    """Lines of text with names flush left and values flush right.
+
+    Types, the second column, are cut where a line would be too long. Where they have no room at all they are left out,
+    and names are cut if that is not enough.
+    """
     widths = [max(map(len, [heading, *cells])) for heading, cells in columns]
-    widths[1] = max(len("type"), widths[1] - max(sum(widths) + 2 * (len(widths) - 1) - _WIDTH, 0))
+    widths[1] -= max(sum(widths) + 2 * (len(widths) - 1) - width, 0)
+    if widths[1] < len("type"):
+        columns, widths = [columns[0], *columns[2:]], [widths[0], *widths[2:]]
+        widths[0] = max(widths[0] - max(sum(widths) + 2 * (len(widths) - 1) - width, 0), len("layer"))
     lines = []
     for line in zip(*([heading, *cells] for heading, cells in columns), strict=True):
         cells = [
-            cell[:width].ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            cell[:size].ljust(size) if heading in ("layer", "type") else cell.rjust(size)
+            for cell, size, (heading, _) in zip(line, widths, columns, strict=True)
         ]
         lines.append("  ".join(cells).rstrip())
     rule = "-" * max(map(len, lines))

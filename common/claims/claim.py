@@ -7,15 +7,16 @@ import dataclasses
 import pathlib
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, cast
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, Any, cast
 
 from common.claims import statement
 from common.claims.statement import Statement
 from common.claims.verdicts import Agrees, Rule
 from common.errors import UserError
 from common.run import summary
+
+if TYPE_CHECKING:
+    import matplotlib.figure  # slow, and only some claims are drawn
 
 _LONGEST = 255  # characters in a file's name
 
@@ -88,7 +89,7 @@ class Claim(Statement):
     setting: str = ""
     quick: Mapping[str, Any] | None = None
     short: str = ""
-    figure: Callable[[Folders], Figure] | None = None
+    figure: Callable[[Folders], "matplotlib.figure.Figure"] | None = None
     shows: str = ""
     bound: Callable[[pathlib.Path], bool] = lambda folder: False
     keeps: bool = False

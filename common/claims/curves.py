@@ -2,28 +2,33 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
 from jaxtyping import Float
-from matplotlib.figure import Figure
 
 from common.run import metrics, workdir
+
+if TYPE_CHECKING:
+    import matplotlib.figure  # slow: claims are listed and decided without it
 
 _SMOOTHED = 5  # training records in the moving average
 
 
-def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> Figure:
+def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> "matplotlib.figure.Figure":
     """The mean error curves of each experiment: training thin and dashed, test bold.
 
     folders: experiment name -> the folders of its runs (one for each seed), as `Claim.figure` receives them. Drawn
     like Figure 6 of He 2016, over updates or, where batch sizes differ, over epochs.
     """
+    from matplotlib import colormaps
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(8, 4.6), layout="constrained")
     axes = figure.subplots()
     in_epochs = len({workdir.load_config(found[0]).train.batch_size for found in folders.values()}) > 1
     for number, (name, found) in enumerate(folders.items()):
-        colour = matplotlib.colormaps["tab10"](number)
+        colour = colormaps["tab10"](number)
         scale = _updates_to_epochs(found[0]) if in_epochs else 1.0
         steps, errors = _mean_curve(found, "train")
         axes.plot(steps * scale, _smooth(errors), color=colour, lw=1.1, ls="--")

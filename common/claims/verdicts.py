@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 LEVEL = 0.95
 
@@ -73,7 +73,7 @@ class Agrees:
     def _sampling(self, level: float) -> float:
         """Half of the paper's interval."""
         variance = self.paper * (1 - self.paper) / self.examples if self.examples else 0.0
-        return float(stats.norm.ppf((1 + level) / 2)) * math.sqrt(variance)
+        return float(special.ndtri((1 + level) / 2)) * math.sqrt(variance)
 
     def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
         """The rule's verdict: 'agrees', 'better', 'worse' or 'undecided'."""
@@ -186,7 +186,7 @@ def mean_and_half_width(values: Sequence[float], level: float, random: bool) -> 
         return mean, 0.0
     if n < 2:
         return mean, math.inf
-    quantile = float(stats.t.ppf((1 + level) / 2, n - 1))
+    quantile = float(special.stdtrit(n - 1, (1 + level) / 2))
     return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 

@@ -25,7 +25,7 @@ def check_installed() -> None:
 
         del jax2onnx, onnxruntime
     except ImportError as error:
-        raise UserError(f"ONNX files need {error.name}: pip install '.[export]'") from error
+        raise UserError(f"ONNX files need {error.name}: pip install -e '.[export]'") from error
 
 
 def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:

@@ -11,14 +11,12 @@ A line on standard error says what is being made. `--pictures` writes each pictu
 from absl import flags
 
 from common import launch
-from common.devices import compilation
 from common.errors import UserError, user_path, whole_file
-from common.report import making, sections
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()
 _OUT = flags.DEFINE_string("out", None, "file to write; default WORKDIR/report.html", allow_override=True)
-making.define_pictures()
+launch.define_pictures()
 
 
 def main() -> None:
@@ -27,6 +25,9 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
+    from common.devices import compilation  # slow, and so imported once the flags are known to be right
+    from common.report import making, sections
+
     compilation.keep_in(folder)
     content = sections.report_html(folder, _CHECKPOINT.value or "", making.given_folder(), verbose=True)
     with whole_file(out) as file:

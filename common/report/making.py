@@ -13,24 +13,14 @@ from common.report import page
 from common.report.figures import finish_tiles, tile_image
 from common.report.page import Gallery, Picture, Section
 
-FORMATS = ("png", "svg")
 _COLUMNS = 8  # of a gallery
 
 # The title of a section, or of several, and the function that makes it; it may find that there is nothing to show.
 Step = tuple[str, Callable[[], Section | Sequence[Section]]]
 
 
-def define_pictures() -> None:
-    """Defines the flags `--pictures=DIR` and `--picture_format=png|svg` of the tools that write pages."""
-    if "pictures" not in flags.FLAGS:  # another tool's module may have been imported in the same process
-        flags.DEFINE_string("pictures", None, "folder for the page's pictures, a file for each; default: none")
-        flags.DEFINE_enum("picture_format", "png", FORMATS, "format of the files in --pictures")
-    for name in ("pictures", "picture_format"):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])  # so that --help shows it
-
-
 def given_folder() -> "Folder | None":
-    """The folder of `--pictures`; None without it."""
+    """The folder of `--pictures` (`launch.define_pictures`); None without it."""
     name = flags.FLAGS.pictures
     return Folder(user_path(name), flags.FLAGS.picture_format) if name else None
 
@@ -51,7 +41,7 @@ class Folder:
     """A folder for the pictures of a report, one file for each, under the name of its section."""
 
     def __init__(self, folder: pathlib.Path, form: str):
-        """Makes the folder; UserError where that fails. form: one of FORMATS."""
+        """Makes the folder; UserError where that fails. form: png or svg."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._form = folder, form

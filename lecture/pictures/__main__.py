@@ -8,8 +8,6 @@ from absl import flags
 from common import launch
 from common.errors import unknown, user_path
 
-TAKES_ARGUMENTS = True  # of `launch.run`: the names of pictures
-
 _OUT = flags.DEFINE_string("out", "docs/images", "folder of the pictures", allow_override=True)
 _RUNS = flags.DEFINE_string("runs", "runs/lecture", "folder of the runs that they show", allow_override=True)
 

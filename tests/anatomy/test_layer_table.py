@@ -296,6 +296,9 @@ def test_no_line_is_longer_than_a_terminal():
     long = [Row("a" * 40, "B" * 60, (224, 224, 64), 3, 10**8, 10**10, True)]
     lines = layer_table.format_table(LAYERS[:1] + long).splitlines()
     assert max(map(len, lines)) == 100
+    narrow = layer_table.format_table(LAYERS[:1] + long, width=60).splitlines()
+    assert max(map(len, narrow)) == 60
+    assert (narrow[0].split()[:2], narrow[2].split()[-1]) == (["layer", "output"], "10,000,000,000")
 
 
 def test_inspecting_lenet5_shows_the_papers_totals():

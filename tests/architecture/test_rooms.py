@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 # From the bottom up. A room imports what is below it or on its own floor; a name is a folder or file of `common`.
 FLOORS = (
-    ("errors",),
+    ("errors", "commands", "config_files", "usage"),
     ("devices",),
     ("launch",),
     ("nn", "processes", "data"),
@@ -25,7 +25,7 @@ FLOORS = (
     ("training",),
     ("run",),
     ("pretrained",),
-    ("protocols", "report", "claims", "tuning", "exporting", "prediction", "comparison"),
+    ("protocols", "report", "claims", "tuning", "exporting", "prediction", "comparison", "templates"),
     ("train",),
     (
         "main",
@@ -39,6 +39,7 @@ FLOORS = (
         "tables",
         "tune",
         "compare",
+        "new",
     ),
 )
 NO_FIRST_WORDS = ("What", "How", "Where", "Which", "Whether", "When", "That")

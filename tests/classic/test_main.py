@@ -125,7 +125,10 @@ def test_a_folder_of_images_is_fitted_and_a_damaged_one_is_named(tmp_path):
         ([], "--config is missing; for example --config=configs/classic_digits.py:fisher"),
         (["--config=configs/classic_digits.py:fischer"], "unknown pipeline 'fischer'; did you mean 'fisher'?"),
         ([DIGITS[0], "--config.decode.name=knn"], "--config=FILE:PIPELINE+knn"),
-        (["--config=configs/lenet5_digits.py"], "starts from classic.config.base()"),
+        (
+            ["--config=configs/lenet5_digits.py"],
+            "the config is a network's: it has a section 'model'; python -m common.main",
+        ),
         (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no fitted pipeline in /tmp/no-such-run"),
     ],
 )

@@ -40,9 +40,10 @@ def run(*flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command(*flags), cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
-def test_usps_is_prepared_and_read_without_tensorflow(tmp_path, data_config):
+def test_usps_is_prepared_and_read_without_tensorflow(tmp_path, data_config, capfd):
     manual = usps_files(tmp_path / "manual")
     done = prepare.prepare_dataset("usps", str(tmp_path / "tfds"), str(manual))
+    assert capfd.readouterr().err == ""  # no progress bar, since it is no terminal
     assert done == f"usps/1.0.0 is prepared in {tmp_path}/tfds/usps/1.0.0"
     dataset = datasets.load(data_config(source="tfds:usps", directory=str(tmp_path / "tfds")))
     assert (dataset.info.train_size, dataset.info.test_size, dataset.info.image_shape) == (12, 5, (16, 16, 1))

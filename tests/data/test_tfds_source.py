@@ -299,8 +299,8 @@ import sys
 from ml_collections import ConfigDict
 from common.data import datasets
 config = ConfigDict(dict(source="tfds:pictures", directory={str(prepared)!r}, train_split="train", test_split="test",
-    validation="", limit=0, channels=0, invert=False, resize=0, crop=0, pad=0, train_crop="centre", resize_max=0, stretch=False, interpolation="bilinear",
-    shuffle="epoch", sampling="uniform", skip_bad=False, memory="arrays"))
+    validation="", limit=0, channels=0, invert=False, resize=0, crop=0, pad=0, train_crop="centre", resize_max=0,
+    stretch=False, interpolation="bilinear", shuffle="epoch", sampling="uniform", skip_bad=False, memory="arrays"))
 assert len(datasets.load(config).train) == 20
 assert not any(name in sys.modules for name in ("tensorflow", "jax", "flax"))
 """

@@ -1,0 +1,48 @@
+"""The config file that a command line names, and the nearest one for a name that is none."""
+
+import difflib
+import os
+import pathlib
+
+from common.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[1]
+_FOLDER = "configs"
+
+
+def find(argument: str) -> pathlib.Path:
+    """The path of the file in `FILE[:ARGUMENT]`: relative to the current folder or, if it is not there, to Lineage's.
+
+    UserError with the nearest config for a file that does not exist.
+    """
+    path = pathlib.Path(argument.partition(":")[0])
+    for candidate in (path, ROOT / path):
+        if os.path.isfile(candidate):
+            return candidate
+    raise UserError(f"no config file '{path}'" + _hint(path))
+
+
+def _hint(path: pathlib.Path) -> str:
+    known = {
+        file.stem for folder in (pathlib.Path(), ROOT) for file in (folder / _FOLDER).glob("[!_]*.py") if file.is_file()
+    }
+    close = nearest(path.stem, known)
+    return f"; did you mean '{_FOLDER}/{close}.py'?" if close else ""
+
+
+def nearest(name: str, known: set[str]) -> str | None:
+    """The config whose name is most like another; None if none is.
+
+    Its first word, the network, counts as much as the whole: 'resnet_folder' is more like 'resnet_digits' than like
+    'lenet5_folder'.
+    """
+
+    def likeness(other: str) -> float:
+        return _ratio(name, other) + _ratio(name.partition("_")[0], other.partition("_")[0])
+
+    best = max(sorted(known), key=likeness, default="")
+    return best if likeness(best) >= 1.2 else None
+
+
+def _ratio(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one[:200], other).ratio()

@@ -1,0 +1,3 @@
+"""Skeleton: a small convolutional network to begin with."""
+
+IS_FAMILY = True

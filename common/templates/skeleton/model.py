@@ -1,0 +1,63 @@
+"""Skeleton: two convolutions, two poolings and a fully connected layer.
+
+Paper: name it here. Layers carry the paper's names. Shapes in comments are height x width x maps for images of 16x16
+pixels.
+"""
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float
+from ml_collections import ConfigDict
+
+from common import models
+from common.models import Classifier
+from common.nn.layers import check_image_size, identity, max_pool
+from common.nn.losses import cross_entropy
+
+SMALLEST = 4  # pixels of an image's side, which two poolings leave one of
+
+
+class Skeleton(nn.Module):
+    """Each stage is a 3x3 convolution, an activation and a 2x2 pooling; one layer reads the last maps."""
+
+    num_classes: int = 10
+    widths: tuple[int, int] = (16, 32)  # maps of conv1 and of conv2
+    activation: str = "relu"  # or 'tanh', the historic one
+    dtype: str = "float32"  # of the computation; parameters are float32
+
+    @nn.compact
+    def __call__(
+        self, images: Float[Array, "batch height width channels"], train: bool = False
+    ) -> Float[Array, "batch classes"]:
+        """Logits."""
+        del train  # for layers that differ in training, such as dropout
+        activation = {"relu": nn.relu, "tanh": jnp.tanh}[self.activation]
+        x = images.astype(self.dtype)
+        for number, width in enumerate(self.widths, start=1):
+            x = nn.Conv(width, (3, 3), padding=((1, 1), (1, 1)), dtype=self.dtype, name=f"conv{number}")(x)
+            x = max_pool(activation(x), window=2, stride=2)  # 8x8x16, 4x4x32
+        x = x.reshape(x.shape[0], -1)
+        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+
+
+VARIANTS = models.variants(Skeleton, {"small": {}, "wide": {"widths": (64, 128)}})
+CHOICES = {"activation": ("relu", "tanh"), "dtype": ("float32", "bfloat16")}
+RANGES = {"widths": models.COUNT}
+
+
+def network(section: ConfigDict, num_classes: int) -> Skeleton:
+    """The module that a `model` section describes; UserError for unknown names and numbers out of range."""
+    return Skeleton(num_classes=num_classes, **models.hyper_parameters(section, VARIANTS, CHOICES, RANGES))
+
+
+def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
+    """The classifier of a `model` section for a dataset with these facts; UserError for images that are too small."""
+    check_image_size(f"skeleton {section.variant}", info.image_shape, SMALLEST, "raise config.data.resize")
+    return Classifier(
+        module=network(section, info.num_classes),
+        loss=cross_entropy,
+        logits=identity,
+        input_shape=info.image_shape,
+        num_classes=info.num_classes,
+        soft_labels=True,
+    )

@@ -1,0 +1,122 @@
+"""A family that `common.new` begins works as it is, and a wrong name writes nothing."""
+
+import ast
+import json
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from common import models, new
+from common.anatomy import layer_table
+from common.errors import UserError
+from tests.networks import classifier
+from tests.runs import ROOT, environment
+
+
+def files(folder):
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
+
+
+def test_a_family_is_written_under_its_name(tmp_path):
+    written = new.begin("tiny_net", tmp_path)
+    assert sorted(tmp_path / path for path in written) == files(tmp_path)
+    assert {str(path) for path in written} == {
+        *(f"tiny_net/{name}" for name in ("__init__.py", "model.py", "paper.py", "README.md")),
+        "configs/tiny_net_digits.py",
+        "tests/tiny_net/test_tiny_net_model.py",
+    }
+    texts = {path: (tmp_path / path).read_text() for path in written}
+    assert not [path for path, text in texts.items() if "skeleton" in text.lower()]
+    names = {
+        node.name for node in ast.walk(ast.parse(texts[pathlib.Path("tiny_net/model.py")])) if hasattr(node, "name")
+    }
+    assert "TinyNet" in names
+
+
+@pytest.fixture
+def imported(tmp_path, monkeypatch):
+    """A new family `tiny_net` as a package that `common.models` finds."""
+    new.begin("tiny_net", tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(models, "families", lambda: ["tiny_net"])
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "tiny_net"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("imported")
+def test_a_new_family_makes_classifiers():
+    of = classifier("tiny_net", "wide", image=(16, 16, 1))
+    assert {row.name: row.parameters for row in layer_table.rows(of.module, of.input_shape)}[""] == 94_986
+    with pytest.raises(UserError, match="did you mean 'relu'"):
+        classifier("tiny_net", "small", activation="relo")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "no name for a family"),
+        ("My-Net", "no name for a family"),
+        ("../net", "no name for a family"),
+        ("n" * 41, "no name for a family"),
+        ("class", "a word of Python"),
+        ("match", "a word of Python"),
+        ("jax", "the name of another module"),
+        ("tests", "the name of another module"),
+        ("lenet", "the name of another module"),
+        ("json", "the name of another module"),
+        ("model", "a word in the code of common"),
+    ],
+)
+def test_a_name_that_cannot_be_writes_nothing(name, said, tmp_path):
+    with pytest.raises(UserError, match=said):
+        new.begin(name, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("taken", ["tiny_net/notes.txt", "configs/tiny_net_digits.py", "tests/tiny_net/test_more.py"])
+def test_nothing_takes_the_place_of_a_file(taken, tmp_path):
+    (tmp_path / taken).parent.mkdir(parents=True)
+    (tmp_path / taken).write_text("mine")
+    with pytest.raises(UserError, match="exists; choose another name"):
+        new.begin("tiny_net", tmp_path)
+    assert files(tmp_path) == [tmp_path / taken]
+
+
+def test_a_family_that_cannot_be_finished_is_not_begun(tmp_path):
+    (tmp_path / "tests").write_text("no folder")
+    with pytest.raises(UserError, match="cannot write"):
+        new.begin("tiny_net", tmp_path)
+    assert [path for path in files(tmp_path) if path.name != "tests"] == []
+
+
+def test_one_name_is_expected():
+    for names in ((), ("one", "two")):
+        with pytest.raises(UserError, match=r"expected one name .* python -m common\.new mynet"):
+            new.main(*names)
+
+
+@pytest.mark.slow  # the tests above: this one starts six commands
+def test_the_recipe_of_contributing_md(tmp_path):
+    """Its commands, one by one, in a copy of the code; the run ends after a few updates."""
+    for name in ("common", "configs", "tests", "pyproject.toml"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        copy(ROOT / name, tmp_path / name)
+    recipe = re.search(
+        r"## Adding an architecture\n.*?```\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL
+    )
+    commands = [line.partition("#")[0].split() for line in recipe[1].splitlines() if line]
+    assert [command[:3] for command in commands] == [
+        ["python", "-m", name] for name in ("common.new", "pytest", "common.inspect", "common.main")
+    ]
+    own = {**environment(), "PYTHONPATH": str(tmp_path)}
+    for command in commands:
+        short = ["--config.train.length=3 steps", "--config.schedule.warmup=0 steps"] * (command[2] == "common.main")
+        arguments = [sys.executable, *command[1:], *short]
+        done = subprocess.run(arguments, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert json.loads((tmp_path / "runs" / "mynet_digits" / "summary.json").read_text())["step"] == 3
