@@ -11,7 +11,9 @@ Seeds do not reproduce bit for bit between kinds of processors; the interval ove
 
 import pathlib
 import shlex
+import shutil
 import sys
+import textwrap
 from typing import Any
 
 from absl import flags
@@ -149,19 +151,28 @@ def _seeds(claim: Claim) -> range:
 
 
 def _listed(claim: Claim) -> str:
-    """A claim's line in the list: its seeds and data, what it says, and the recorded verdicts with their costs."""
+    """A claim in the list: its seeds and data, what it says, and the recorded verdicts with their costs."""
     folder = pathlib.Path(_RESULTS.value)
     found = [result for scale in plan.SUFFIXES if (result := plan.recorded(folder, claim, scale))]
     said = "; ".join(map(_verdict, found)) or "not recorded"
     seeds = f"{claim.seeds} seeds" if claim.random else "not random"
     data = {plan.data_section(experiment, _given()).source.removeprefix("tfds:") for experiment in claim.runs.values()}
-    return f"{claim.id:38} {seeds:10} {','.join(sorted(data)):12} {claim.where}: {claim.says} [{said}]"
+    return _entry(claim.id, seeds, ",".join(sorted(data)), f"{claim.where}: {claim.says} [{said}]")
 
 
 def _listed_fact(one: Fact) -> str:
     path = fact.path_of(pathlib.Path(_RESULTS.value), one.id)
     said = workdir.read_json(path)["verdict"] if path.exists() else "not recorded"
-    return f"{one.id:38} {'exact':10} {'':12} {one.where}: {one.says} [{said}]"
+    return _entry(one.id, "exact", "", f"{one.where}: {one.says} [{said}]")
+
+
+def _entry(name: str, kind: str, data: str, text: str) -> str:
+    """One line, which can be searched, in a file or a pipe; on a terminal a line with the text below it."""
+    head = f"{name:38} {kind:10} {data:12}"
+    if not sys.stdout.isatty():
+        return f"{head} {text}"
+    columns = shutil.get_terminal_size().columns
+    return f"{head.rstrip()}\n{textwrap.fill(text, columns, initial_indent='    ', subsequent_indent='    ')}"
 
 
 def _verdict(result: dict[str, Any]) -> str:
