@@ -21,9 +21,10 @@ DIGITS = ("--config=configs/lenet5_digits.py", "--config.optimizer.curvature_exa
 
 
 def environment(devices=1):
-    """The environment with this many simulated devices."""
+    """The environment with this many simulated devices, and without the size of the terminal that pytest runs in."""
     flags = f"--xla_force_host_platform_device_count={devices} {COMPILE_FAST}"
-    return {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
+    given = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    return {**given, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
 
 
 def start(*arguments, module="common.main", devices=1):
