@@ -22,7 +22,7 @@ from jaxtyping import Array, PyTree
 
 from common.anatomy.printed import rounded_like
 from common.anatomy.receptive_field import called_programs, receptive_fields, shape_of
-from common.devices import winograd
+from common.devices import compilation
 
 _MARK = "module:"
 
@@ -51,7 +51,7 @@ class Row:
 def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> list[Row]:
     """Rows for one image of `input_shape` (height, width, channels): the whole network, then its modules as called."""
     marks = _Marks()
-    with nn.intercept_methods(marks), winograd.excluded():
+    with nn.intercept_methods(marks), compilation.portable():
         shapes = variables(module, input_shape, train)
         apply = functools.partial(_apply, module, train=train)
         program = jax.make_jaxpr(apply)(shapes, _images(1, input_shape))
@@ -79,7 +79,7 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
     `args` may be `jax.ShapeDtypeStruct`s. Every step of a scan counts. A conditional counts as its most expensive
     branch. The body of a while loop, whose length is not known, counts once, with a warning.
     """
-    with nn.intercept_methods(_Marks()), winograd.excluded():
+    with nn.intercept_methods(_Marks()), compilation.portable():
         program = jax.make_jaxpr(function)(*args)
     return dict(_count(program.jaxpr))
 

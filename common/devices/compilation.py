@@ -8,11 +8,13 @@ of ResNet-20 takes less than half the time.
 oneDNN would be faster still for products, but programs that use it cannot be cached (jaxlib 0.10.2).
 """
 
+import contextlib
+import contextvars
 import functools
 import os
 import pathlib
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -28,6 +30,24 @@ CPU_OPTIONS = {
 def on_cpu() -> bool:
     """True where programs run on XLA's CPU backend, which some formulations are written for."""
     return jax.default_backend() == "cpu"
+
+
+_portable = contextvars.ContextVar("portable", default=False)
+
+
+@contextlib.contextmanager
+def portable() -> Iterator[None]:
+    """Within it `tuned_for_cpu` is false: for programs whose operations are counted, or that will run elsewhere."""
+    token = _portable.set(True)
+    try:
+        yield
+    finally:
+        _portable.reset(token)
+
+
+def tuned_for_cpu() -> bool:
+    """True where a formulation may be chosen that is for XLA's CPU backend alone."""
+    return on_cpu() and not _portable.get()
 
 
 def jit(function: Callable, **options: Any) -> Callable:

@@ -91,7 +91,7 @@ def convolution(
     `jax.default_matmul_precision` asks for 'high' or 'highest', 3x3 convolutions in float32 are Winograd's.
     """
     whole = feature_group_count == 1
-    if compilation.on_cpu() and whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
+    if compilation.tuned_for_cpu() and whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
         return winograd.convolution(lhs, rhs)
     plain: Callable[..., Array] = functools.partial(
         lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
@@ -125,7 +125,7 @@ def product(
     rows = math.prod(inputs.shape[:-1])
     large = kernel.size >= _LARGE_KERNEL and rows < kernel.shape[0]
     plain = ((inputs.ndim - 1,), (0,)), ((), ())
-    if compilation.on_cpu() and large and inputs.ndim == 2 and dimension_numbers == plain:
+    if compilation.tuned_for_cpu() and large and inputs.ndim == 2 and dimension_numbers == plain:
         return _product(inputs, kernel, tuple(options.items()))
     return lax.dot_general(inputs, kernel, dimension_numbers, **options)
 

@@ -8,10 +8,6 @@ that additions of slices take, and is as fast.
 The price is rounding: in float32 the results differ from those in float64 by 3e-6 of their deviation instead of 3e-7.
 """
 
-import contextlib
-import contextvars
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,19 +47,6 @@ _OF_KERNEL = np.array(
 _OF_OUTPUTS = np.array([[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float32)
 
 
-_excluded = contextvars.ContextVar("excluded", default=False)
-
-
-@contextlib.contextmanager
-def excluded() -> Iterator[None]:
-    """Within it `is_faster` is false: for programs whose operations are counted, or that other devices will run."""
-    token = _excluded.set(True)
-    try:
-        yield
-    finally:
-        _excluded.reset(token)
-
-
 def is_faster(images: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
     """True where a convolution of these shapes, at stride 1 and padded by 1, is faster than XLA's on a CPU.
 
@@ -72,8 +55,7 @@ def is_faster(images: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
     smaller ones or fewer channels the transformations take as long as what they save.
     """
     _, height, width, _ = images
-    fits = kernel[:2] == (3, 3) and min(height, width) >= 28 and max(height, width) <= 64 and min(kernel[2:]) >= 128
-    return fits and not _excluded.get()
+    return kernel[:2] == (3, 3) and min(height, width) >= 28 and max(height, width) <= 64 and min(kernel[2:]) >= 128
 
 
 @jax.custom_vjp

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax import export
 
-from common.devices import winograd
+from common.devices import compilation
 from common.errors import UserError
 from common.exporting import primitives
 from common.exporting.program import INPUT, Numpy, Program
@@ -36,7 +36,7 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
     size = "batch" if program.batch is None else str(program.batch)
     shape = export.symbolic_shape(f"{size}, {', '.join(map(str, program.image_shape))}")
     images = jax.ShapeDtypeStruct(shape, program.input_type)
-    with winograd.excluded():
+    with compilation.portable():
         model = to_onnx(
             primitives.flattened(program.function, images),
             [images],

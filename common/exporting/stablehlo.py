@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax import export
 
-from common.devices import compilation, winograd
+from common.devices import compilation
 from common.errors import UserError
 from common.exporting.program import Numpy, Program
 
@@ -32,7 +32,7 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
     size = "batch" if program.batch is None else str(program.batch)
     shape = export.symbolic_shape(f"{size}, {', '.join(map(str, program.image_shape))}")
     platforms = _ALL_PLATFORMS if compilation.on_cpu() else None
-    with winograd.excluded():
+    with compilation.portable():
         exported = export.export(jax.jit(program.function), platforms=platforms)(
             jax.ShapeDtypeStruct(shape, program.input_type)
         )

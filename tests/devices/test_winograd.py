@@ -7,7 +7,7 @@ import pytest
 from jax import lax
 
 from common.anatomy import networks
-from common.devices import kernels, winograd
+from common.devices import compilation, kernels, winograd
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 PADDED = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numbers": DIMENSIONS}
@@ -58,7 +58,7 @@ def test_it_is_chosen_where_it_is_faster_and_may_be_chosen(monkeypatch):
     assert not is_winograds(precision=lax.Precision.HIGHEST)
     with jax.default_matmul_precision("highest"):
         assert not is_winograds()
-    with winograd.excluded():
+    with compilation.portable():
         assert not is_winograds()
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert not is_winograds()
