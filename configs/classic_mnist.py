@@ -10,6 +10,9 @@ Deviations: a pyramid has two levels, not three, since a digit is one small obje
 
 from classic.config import adapt, base
 
+# Squares of half an image at 3 x 3 places, described as they are.
+SIFT_SVM = {"describe.sizes": (28,), "describe.step": 14, "decode.gamma": 0.5}
+
 CHANGES = {
     "sift": {"describe.scale": 4},
     "hog": {"describe.cell": 4},  # of 4, 5, 7 and 8 pixels the best on 5,000 of 20,000 training digits
@@ -25,4 +28,7 @@ def get_config(pipeline: str = "fisher"):
     config.data.source = "tfds:mnist"
     if config.pool.layout == "pyramid2" and "+pyramid2" not in pipeline:
         config.pool.layout = "pyramid1"
-    return adapt(config, CHANGES)
+    adapt(config, CHANGES)
+    if pipeline == "sift_svm":
+        config.update_from_flattened_dict(SIFT_SVM)
+    return config
