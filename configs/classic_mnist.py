@@ -6,8 +6,8 @@ Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.dat
 Command: python -m classic.main --config=configs/classic_mnist.py:fisher --config.data.directory=DIR
 Pipelines: the names of classic.config.PIPELINES, perhaps with other parts in place of their own, as in bow+pyramid1.
 Recipe of sift_svm: fitted to 10,000 training digits and judged on 5,000 others, with the same constant C (10), it had
-1.02% error; squares of 20 pixels every 12 (gamma 0.25) had 1.22%, HOG with this machine (gamma 0.05) 1.86%. The command,
-which leaves the test set unread: python -m classic.main --config=configs/classic_mnist.py:sift_svm
+1.02% error; squares of 20 pixels every 12 (gamma 0.25) had 1.22%, HOG with this machine (gamma 0.05) 1.86%. The
+command, which leaves the test set unread: python -m classic.main --config=configs/classic_mnist.py:sift_svm
 --config.data.train_split='train[:10000]' --config.data.test_split='train[55000:]' --config.data.directory=DIR
 Deviations: a pyramid has two levels, not three, since a digit is one small object; digits are not deskewed.
 """
