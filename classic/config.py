@@ -32,6 +32,8 @@ PIPELINES: dict[str, dict[str, Any]] = {
     "rbf_svm": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "rbf_svm"},
     # Histograms of oriented gradients (Dalal & Triggs 2005).
     "hog_svm": {"describe": "hog", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
+    # The same of SIFT descriptors, joined.
+    "sift_svm": {"describe": "dense_sift", "encode": "flat", "pool": "whole", "decode": "rbf_svm"},
     # Bags of visual words (Csurka et al. 2004), at keypoints, at corners, and on a grid.
     "sparse_sift": {
         "describe": "sift",

@@ -9,7 +9,6 @@ which are mapped from the disk.
 
 import dataclasses
 import functools
-import time
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -81,16 +80,13 @@ def describe(config: ConfigDict, images: Images) -> Descriptors:
 def features(config: ConfigDict, arrays: Arrays, images: Images, cost: Cost | None = None) -> Float[np.ndarray, "n d"]:
     """The features that images are classified by: their codes, pooled over each region and normalised.
 
-    arrays: what the encoder has learnt. cost: counts the seconds of describing and of encoding.
+    arrays: what the encoder has learnt. cost: counts the time of describing and of encoding.
     """
-    since = time.perf_counter()
-    descriptors = describe(config, images)
-    described = time.perf_counter()
-    found = encoded(config, arrays, descriptors)
-    if cost is not None:
-        cost.add("describe", described - since)
-        cost.add("encode", time.perf_counter() - described)
-    return found
+    cost = cost or Cost()
+    with cost.counting("describe"):
+        descriptors = describe(config, images)
+    with cost.counting("encode"):
+        return encoded(config, arrays, descriptors)
 
 
 def encoded(config: ConfigDict, arrays: Arrays, descriptors: Descriptors) -> Float[np.ndarray, "n d"]:
@@ -233,10 +229,9 @@ def _streamed(
     total, size = len(source), min(config.evaluate.batch_size, len(source))
     with _progress(doing, total, first) as bar:
         for start in range(first, total, size):
-            since = time.perf_counter()
             chosen = np.arange(start, start + size)
-            images, _ = reading.gather(source, np.minimum(chosen, total - 1))
-            cost.add("read", time.perf_counter() - since)
+            with cost.counting("read"):
+                images, _ = reading.gather(source, np.minimum(chosen, total - 1))
             kept = min(size, total - start)
             found = features(config, arrays, images, cost)[:kept]
             cost.images += kept
@@ -266,4 +261,5 @@ def _progress(doing: str, total: int, done: int = 0) -> tqdm:
 def _line(stage: str, what: str, cost: Cost) -> str:
     """A line on a finished stage."""
     speed = f"  {cost.images_per_second:>9,.0f} images/s" if cost.images else ""
-    return f"{stage:<22}  {what:<42}  {cost.total:>8,.1f} s{speed}"
+    cores = "" if cost.core_total is None else f"  {cost.core_total:>8,.1f} core-s"
+    return f"{stage:<22}  {what:<42}  {cost.total:>8,.1f} s{cores}{speed}"

@@ -5,6 +5,7 @@ images (their features) `.npy` files that are mapped into memory; neither holds 
 by batch, so that a run that is killed goes on from its last whole row.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -37,19 +38,36 @@ def key(*depends: Any) -> str:
 
 @dataclasses.dataclass
 class Cost:
-    """The images that a stage has gone through and the seconds that each part of its work took, over all its starts."""
+    """The images that a stage has gone through and the time that each part of its work took, over all its starts.
+
+    seconds: by the clock. core_seconds: of all cores together, which other programs on the machine hardly change; a
+    part without them was made by an earlier version that did not count them.
+    """
 
     images: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    core_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
 
-    def add(self, part: str, seconds: float) -> None:
-        """Counts time that was spent on a part."""
-        self.seconds[part] = self.seconds.get(part, 0.0) + seconds
+    @contextlib.contextmanager
+    def counting(self, part: str) -> Iterator[None]:
+        """Counts the time of the code inside, of all its threads, as a part's."""
+        since, worked = time.perf_counter(), time.process_time()
+        yield
+        for spent, passed in (
+            (self.seconds, time.perf_counter() - since),
+            (self.core_seconds, time.process_time() - worked),
+        ):
+            spent[part] = spent.get(part, 0.0) + passed
 
     @property
     def total(self) -> float:
         """Seconds of all parts."""
         return sum(self.seconds.values())
+
+    @property
+    def core_total(self) -> float | None:
+        """Core-seconds of all parts; None where some were not counted."""
+        return sum(self.core_seconds.values()) if self.seconds.keys() == self.core_seconds.keys() else None
 
     @property
     def images_per_second(self) -> float:
@@ -60,7 +78,11 @@ class Cost:
         """The numbers as a summary lists them."""
         speed = {"images": self.images, "images_per_second": self.images_per_second} if self.images else {}
         parts = {"parts": self.seconds} if len(self.seconds) > 1 else {}
-        return {"seconds": self.total, **speed, **parts}
+        facts = {"seconds": self.total, **speed, **parts}
+        if self.core_total is not None:
+            facts |= {"core_seconds": self.core_total}
+            facts |= {"core_parts": self.core_seconds} if parts else {}
+        return facts
 
 
 class Stages:
@@ -82,9 +104,8 @@ class Stages:
             return read_arrays(path)
         self.computed.append(name)
         cost = Cost()
-        since = time.perf_counter()
-        arrays = make(cost)
-        cost.add("all", time.perf_counter() - since)
+        with cost.counting("all"):
+            arrays = make(cost)
         self.costs[name] = cost
         self._write_cost(path, cost)
         write_arrays(path, arrays)

@@ -118,7 +118,8 @@ def _write(
     """Writes metrics and `summary.json`, and returns the summary: errors (fractions), cost of each stage.
 
     `seconds` has the time to fit, which is that of all stages but the test set's, and the time to test, both over
-    all starts of the run. skipped: a message for each image that could not be read.
+    all starts of the run; `core_seconds` has the same of all cores together, unless an earlier version, which did not
+    count them, made a stage. skipped: a message for each image that could not be read.
     """
     metrics.write(folder, records)
     testing = done.costs["features_test"].total
@@ -131,6 +132,7 @@ def _write(
         "stages": {name: cost.facts() for name, cost in done.costs.items()},
         "images_per_second": fitted.info.train_size / fitting,
         "seconds": {"fit": fitting, "test": testing},
+        **_core_seconds({name: cost.core_total for name, cost in done.costs.items()}),
         "peak_memory_bytes": summary.peak_memory(),
         "computed": done.computed,
         "skipped_images": skipped,
@@ -141,3 +143,12 @@ def _write(
     }
     common_workdir.write_json(folder / common_workdir.SUMMARY, content)
     return content
+
+
+def _core_seconds(stages: dict[str, float | None]) -> dict[str, Any]:
+    """The core-seconds to fit and to test, from those of each stage; nothing where one has none."""
+    counted = {name: seconds for name, seconds in stages.items() if seconds is not None}
+    if len(counted) < len(stages):
+        return {}
+    testing = counted.pop("features_test")
+    return {"core_seconds": {"fit": sum(counted.values()), "test": testing}}

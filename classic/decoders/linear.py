@@ -102,11 +102,10 @@ def fit(
         shift = (bias - (mean * weights).sum(axis=0, dtype=np.float64)).astype(np.float32)
         value, slope, slope_bias = 0.0, np.zeros((width, num_classes)), np.zeros(num_classes)
         for place, block in rows.blocks():
-            lost, by_output = loss(block @ weights + shift, labels[place])
-            here = kept[place]
-            if not here.all():
-                by_output = by_output * here[:, None]
-                lost = loss(block[here] @ weights + shift, labels[place][here])[0]
+            outputs, here = block @ weights + shift, kept[place]
+            # Rows that do not count are left out of the few outputs, not of the block, whose copy takes the longest.
+            by_output = np.zeros_like(outputs)
+            lost, by_output[here] = loss(outputs[here], labels[place][here])
             value += lost
             slope += block.T @ by_output
             slope_bias += by_output.sum(axis=0, dtype=np.float64)

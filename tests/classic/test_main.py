@@ -55,7 +55,11 @@ def test_a_run_prints_its_stages_and_leaves_its_files(output, folder):
     ]
     assert len(list(folder.glob("events*"))) == 1
     assert done["test"]["error"] < 0.15
-    assert done["stages"]["features_train"]["images"] == 300
+    features = done["stages"]["features_train"]
+    assert features["images"] == 300
+    assert features["core_parts"].keys() == features["parts"].keys() == {"read", "describe", "encode"}
+    counted = sum(stage["core_seconds"] for stage in done["stages"].values())
+    assert sum(done["core_seconds"].values()) == pytest.approx(counted)
 
 
 def test_a_finished_run_is_not_run_again(output, folder):
