@@ -63,10 +63,10 @@ def report_html(folder: pathlib.Path, pictures: Folder | None = None, verbose: b
     pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
     """
     progress = Progress(verbose)
-    progress.say("Predictions for the test set")
     fitted = saved.load(folder)
     done = summary.read(folder, train.result_line)
     test = datasets.load_test(fitted.config.data, known=fitted.info)
+    progress.say("Predictions for the test set")
     predictions = pipeline.predictions(fitted, test)
     steps: list[Step] = [
         ("Cost of each stage", lambda: costs(done)),

@@ -36,7 +36,6 @@ def report_html(
     pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
     """
     progress = Progress(verbose)
-    progress.say("Checkpoint and test images")
     run = trained.load(folder, checkpoint)
     test = datasets.load_test(run.config.data, known=run.info)
     progress.say("Predictions for the test set")
