@@ -7,7 +7,8 @@ import contextlib
 import importlib.util
 import sys
 
-from common import commands, errors
+from common import errors
+from common.command_line import commands
 
 
 def _check_libraries() -> None:

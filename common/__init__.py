@@ -1,6 +1,7 @@
 """The code that all architectures share: configuration, data, the training loop and the tools around it."""
 
-from common import commands, errors
+from common import errors
+from common.command_line import commands
 
 with errors.reported():
     commands.check_start("common")

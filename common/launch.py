@@ -19,7 +19,8 @@ from logging import ERROR, LogRecord
 
 from absl import app, flags, logging
 
-from common import config_files, errors, usage
+from common import errors
+from common.command_line import config_files, usage
 from common.devices import large_pages
 from common.errors import UserError
 

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 
-from common import usage
+from common.command_line import usage
 
 
 def module(command):

@@ -6,7 +6,7 @@ import json
 import pytest
 from absl import flags
 
-from common import commands, config_files
+from common.command_line import commands, config_files
 from common.errors import UserError
 from tests.fuzz.test_command_line import forget, taken
 from tests.runs import ROOT, refusal, refused, run, start

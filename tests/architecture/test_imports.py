@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from common import commands, models
+from common import models
+from common.command_line import commands
 from tests.runs import ROOT, environment
 
 SLOW = [

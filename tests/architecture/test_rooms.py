@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 # From the bottom up. A room imports what is below it or on its own floor; a name is a folder or file of `common`.
 FLOORS = (
-    ("errors", "commands", "config_files", "usage"),
+    ("errors", "command_line"),
     ("devices",),
     ("launch",),
     ("nn", "processes", "data"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from common.errors import UserError
 
-_ROOT = pathlib.Path(__file__).parents[1]
+_ROOT = pathlib.Path(__file__).parents[2]
 _STARTS = 'if __name__ == "__main__":'
 _TRAIN = "main --config=FILE"
 _EVALUATE = "main --mode=evaluate --workdir=DIR"

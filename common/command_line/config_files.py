@@ -6,7 +6,7 @@ import pathlib
 
 from common.errors import UserError
 
-ROOT = pathlib.Path(__file__).parents[1]
+ROOT = pathlib.Path(__file__).parents[2]
 _FOLDER = "configs"
 
 

@@ -1,0 +1,1 @@
+"""Names of commands and configs, the nearest ones to a wrong name, and the text of `--help`."""
