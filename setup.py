@@ -9,8 +9,7 @@ from setuptools import find_packages, setup
 
 CLASSIC = ["opencv-python-headless", "scikit-image"]
 TUNE = ["optuna"]
-STABLEHLO = ["flatbuffers"]
-EXPORT = [*STABLEHLO, "jax2onnx", "onnx", "onnxruntime"]
+EXPORT = ["jax2onnx", "onnx", "onnxruntime"]
 
 setup(
     name="lineage",
@@ -29,6 +28,7 @@ setup(
     packages=find_packages(exclude=("tests", "tests.*", "runs", "results")),
     install_requires=[
         "absl-py",
+        "flatbuffers",  # jax.export writes StableHLO files with it
         "flax",
         "grain",
         "importlib_resources",  # tensorflow-datasets imports it without asking for it
@@ -64,7 +64,6 @@ setup(
         "test": [
             *CLASSIC,
             *TUNE,
-            *STABLEHLO,
             "beartype",
             "hypothesis",
             "ipykernel",

@@ -19,7 +19,7 @@ def check_installed() -> None:
     try:
         import flatbuffers  # noqa: F401
     except ImportError as error:
-        raise UserError("StableHLO files need flatbuffers: pip install -e '.[export]'") from error
+        raise UserError("StableHLO files need flatbuffers: pip install flatbuffers") from error
 
 
 def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
