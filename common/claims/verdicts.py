@@ -104,19 +104,24 @@ class Agrees:
 class Less:
     """The mean of `less`, times `factor`, lies below that of `more`; either may be a number instead of a run's name.
 
-    Runs with the same seed are a pair, and the interval is that of the pairs' differences `more - factor * less`.
+    Runs with the same seed are a pair, and the interval is that of the pairs' differences `more - factor * less`. With
+    `examples`, the number of test examples, it has the binomial spread of the errors as well: of fitted pipelines, in
+    which nothing is random, that is all there is.
     """
 
     less: str | float
     more: str | float
     factor: float = 1.0
+    examples: int = 0
 
     def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
         """The rule's verdict: 'holds', 'does not hold' or 'undecided'."""
         n = len(next(iter(values.values())))
         less, more = (values[side] if isinstance(side, str) else [side] * n for side in (self.less, self.more))
         differences = [high - self.factor * low for low, high in zip(less, more, strict=True)]
-        difference, half = mean_and_half_width(differences, level, random)
+        difference, ours = mean_and_half_width(differences, level, random)
+        measured = [(self.factor, less)] * isinstance(self.less, str) + [(1.0, more)] * isinstance(self.more, str)
+        half = math.hypot(ours, self._sampling(measured, level))
         low, high = difference - half, difference + half
         verdict = "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
         short_less, short_more = (bounds.get(str(side), False) for side in (self.less, self.more))
@@ -125,11 +130,18 @@ class Less:
         bound = "" if short_less == short_more else "at least" if short_more else "at most"
         return Judgement(difference, low, high, level, n, verdict, bound)
 
+    def _sampling(self, measured: Sequence[tuple[float, Sequence[float]]], level: float) -> float:
+        """Half of the interval that the test examples give; measured: the errors of each side with their factor."""
+        means = [(factor, float(np.mean(errors))) for factor, errors in measured] if self.examples else []
+        variance = sum(factor**2 * mean * (1 - mean) for factor, mean in means) / max(self.examples, 1)
+        return float(special.ndtri((1 + level) / 2)) * math.sqrt(variance)
+
     def text(self, unit: str) -> str:
         """The rule in words."""
         times = "" if self.factor == 1 else f"{self.factor:g} times "
         less, more = (side if isinstance(side, str) else _number(side, unit) for side in (self.less, self.more))
-        return f"{times}{less} below {more}"
+        sampled = f", on {self.examples:,} test examples" if self.examples else ""
+        return f"{times}{less} below {more}{sampled}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,6 +61,16 @@ def test_equality_is_an_interval_inside_the_margin(second, expected):
     assert found.verdict == expected
 
 
+@pytest.mark.parametrize(("more", "spread"), [("pixels", 0.0051 * 0.9949 + 0.016 * 0.984), (0.016, 0.0051 * 0.9949)])
+def test_test_examples_alone_give_an_interval_where_nothing_is_random(more, spread):
+    values = {"SIFT": [0.0051], "pixels": [0.016]}
+    (found,) = judge([Less("SIFT", more, examples=10_000)], values, {}, random=False)
+    half = stats.norm.ppf(0.975) * (spread / 10_000) ** 0.5
+    assert (found.low, found.high) == pytest.approx((0.0109 - half, 0.0109 + half))
+    (doubtful,) = judge([Less("SIFT", more, examples=100)], values, {}, random=False)
+    assert doubtful.verdict == "undecided"
+
+
 def test_a_lower_bound_is_evidence_on_its_own_side_only():
     values = {"ReLU": [6.0, 6.1, 6.2], "tanh": [40.0, 40.0, 40.0]}
     assert judge([Less("ReLU", "tanh", factor=3)], values, {"tanh": True})[0].verdict == "holds"

@@ -114,7 +114,7 @@ def test_the_lowest_error_that_is_announced_was_saved(tmp_path):
     config = workdir.load_config(digits_run())
     config.train.length, config.evaluate.every, config.checkpoint.every = "40 steps", "5 steps", "1000 steps"
     result = train.fit(config, tmp_path)
-    best = trained.load(tmp_path)
+    best = trained.load(tmp_path, "best")
     assert best.step in {record["step"] for record in metrics.read(tmp_path, "test")}
     errors = {record["step"]: record["error"] for record in metrics.read(tmp_path, "test")}
     assert errors[best.step] == result["best_test"]["error"] == min(errors.values())
