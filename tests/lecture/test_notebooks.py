@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import inspect
 import json
 import os
 
@@ -25,11 +26,17 @@ def test_a_notebook_imports_what_there_is_and_has_short_cells(path):
     cells = code(path)
     assert len(cells) >= 6
     assert max(len(cell.splitlines()) for cell in cells[1:]) <= 12
-    for node in ast.walk(ast.parse("\n".join(cells))):
+    nodes, modules = list(ast.walk(ast.parse("\n".join(cells)))), {}
+    for node in nodes:
         if isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module)
             for alias in node.names:
-                assert hasattr(module, alias.name) or importlib.import_module(f"{node.module}.{alias.name}")
+                known = hasattr(module, alias.name)
+                found = getattr(module, alias.name) if known else importlib.import_module(f"{node.module}.{alias.name}")
+                modules |= {alias.asname or alias.name: found} if inspect.ismodule(found) else {}
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in modules:
+            assert hasattr(modules[node.value.id], node.attr), (node.value.id, node.attr)
 
 
 @pytest.mark.slow  # the test above reads each cell
