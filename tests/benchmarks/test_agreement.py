@@ -26,6 +26,7 @@ def compared(request):
     return request.param, reference, agreement.compare(request.param, reference)
 
 
+@pytest.mark.slow  # the campaign runs it at its smoke scale, too
 def test_a_device_agrees_with_itself_and_bfloat16_is_further_away(compared):
     _, _, lines = compared
     assert {line.verdict for line in lines.values()} == {"agrees"}

@@ -29,6 +29,7 @@ def test_a_convolution_of_blocks_is_the_strided_convolution(side, kernel, stride
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow  # only the benchmark of formulations uses it
 def test_the_rectified_gradient_is_that_of_the_two_layers():
     rng = np.random.default_rng(1)
     x, weights = (jnp.asarray(rng.normal(size=(8, 4, 4, 3)), jnp.float32) for _ in range(2))

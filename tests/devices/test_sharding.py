@@ -94,6 +94,7 @@ def test_checkpoints_of_any_layout_restore_on_any_other_and_the_chosen_are_kept(
     assert found["kept"] == [3, 4, 8, 9, 10]  # the best, multiples of four, the last two
 
 
+@pytest.mark.slow  # the losses on a mesh are compared above; this counts bytes
 def test_data_parallel_sends_the_parameters_twice_round():
     found = printed(module="tests.passes")
     assert sum(found["1"].values()) == pytest.approx(2, rel=0.05)

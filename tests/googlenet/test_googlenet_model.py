@@ -131,6 +131,7 @@ def test_the_weight_of_the_auxiliary_losses_is_an_option(small):
     np.testing.assert_array_equal(without.loss(outputs, labels), cross_entropy(outputs.logits, labels))
 
 
+@pytest.mark.slow  # compiles a gradient for what the order of the modules says
 def test_auxiliary_classifiers_teach_what_is_below_them_only(small):
     module, variables, images, _ = small
 

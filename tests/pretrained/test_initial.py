@@ -176,13 +176,16 @@ def abstract_state(made, facts):
 
 @pytest.mark.parametrize(
     ("shallow", "deep", "new_head", "norms"),
-    [
-        ("vgg11", "vgg16", False, ()),
-        ("vgg11", "vgg16", True, ()),
-        ("vgg11", "vgg13_bn", False, ()),
-        ("vgg11_bn", "vgg16", False, ()),
-        ("vgg11_bn", "vgg19_bn", False, ("bn1_1", "bn2_1", "bn3_1", "bn3_2")),
-    ],
+    rest_slow(
+        [
+            ("vgg11", "vgg16", False, ()),
+            ("vgg11", "vgg16", True, ()),
+            ("vgg11", "vgg13_bn", False, ()),
+            ("vgg11_bn", "vgg16", False, ()),
+            ("vgg11_bn", "vgg19_bn", False, ("bn1_1", "bn2_1", "bn3_1", "bn3_2")),
+        ],
+        quick=2,
+    ),
 )
 def test_a_deep_vgg_starts_from_a_trained_net_a(shallow, deep, new_head, norms):
     a, ours = (abstract_state(config("vgg", variant), info(10, (32, 32, 3))) for variant in (shallow, deep))

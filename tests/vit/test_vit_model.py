@@ -202,6 +202,7 @@ def test_rematerialisation_keeps_less_for_the_backward_pass():
     assert blocks < 0.5 * none
 
 
+@pytest.mark.slow  # a loop computes what its blocks do: see the test of that
 def test_a_loop_is_as_long_a_program_for_any_depth():
     def length(depth, **changes):
         network = module(depth=depth, **changes)
