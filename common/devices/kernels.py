@@ -122,20 +122,20 @@ def product(
     weights of AlexNet's fc6, 74 ms instead of 11; with 128 rows, 437 instead of 72; with 4 rows and VGG's
     25088 x 4096, 570 instead of 38 (two Zen 4 cores).
     """
-    rows = math.prod(inputs.shape[:-1])
-    large = kernel.size >= _LARGE_KERNEL and rows < kernel.shape[0]
-    plain = ((inputs.ndim - 1,), (0,)), ((), ())
-    if compilation.tuned_for_cpu() and large and inputs.ndim == 2 and dimension_numbers == plain:
+    # First the device: in a program for others the number of rows may be a symbol, which compares with no number.
+    tuned = compilation.tuned_for_cpu() and dimension_numbers == _OF_MATRICES and kernel.size >= _LARGE_KERNEL
+    if tuned and inputs.shape[0] < kernel.shape[0]:
         return _product(inputs, kernel, tuple(options.items()))
     return lax.dot_general(inputs, kernel, dimension_numbers, **options)
 
 
+_OF_MATRICES = (((1,), (0,)), ((), ()))  # dimension numbers: rows by columns
 _LARGE_KERNEL = 2**18  # numbers; smaller ones stay in a cache, and their transposition costs little
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _product(inputs: Array, kernel: Array, options: tuple[tuple[str, Any], ...]) -> Array:
-    return lax.dot_general(inputs, kernel, (((1,), (0,)), ((), ())), **dict(options))
+    return lax.dot_general(inputs, kernel, _OF_MATRICES, **dict(options))
 
 
 def _product_forward(inputs: Array, kernel: Array, options: tuple) -> tuple[Array, tuple[Array, Array]]:
@@ -146,7 +146,7 @@ def _product_backward(options: tuple, kept: tuple[Array, Array], gradient: Array
     """The barriers keep XLA from moving the transpositions of the small arrays to the large one."""
     inputs, kernel = kept
     turned = lax.optimization_barrier(gradient.T)
-    of_inputs = lax.optimization_barrier(lax.dot_general(kernel, turned, (((1,), (0,)), ((), ())), **dict(options))).T
+    of_inputs = lax.optimization_barrier(lax.dot_general(kernel, turned, _OF_MATRICES, **dict(options))).T
     of_kernel = lax.dot_general(inputs, gradient, (((0,), (0,)), ((), ())), **dict(options))
     return of_inputs.astype(inputs.dtype), of_kernel.astype(kernel.dtype)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from common.devices import compilation, kernels
 from tests.slow import rest_slow
@@ -91,3 +92,11 @@ def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
 
     assert "optimization_barrier" in program("cpu")
     assert "optimization_barrier" not in program("gpu")
+
+
+def test_a_large_product_is_exported_for_any_number_of_rows():
+    rows = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 1024"), jnp.float32)
+    weights = jnp.ones((1024, 512))
+    with compilation.portable():
+        made = export.export(jax.jit(lambda x: kernels.product(x, weights, (((1,), (0,)), ((), ())))))(rows)
+    np.testing.assert_allclose(made.call(jnp.ones((3, 1024))), np.full((3, 512), 1024.0))
