@@ -13,6 +13,7 @@ from absl import flags
 
 from benchmarks import networks
 from common import launch
+from common.claims import pages
 
 BEGIN, END = "<!-- roofline: -->", "<!-- /roofline -->"
 # Each layer's output is written and read forwards, its gradient written and read backwards, and the output read again.
@@ -79,8 +80,7 @@ def main() -> None:
     written = f"`python -m benchmarks.roofline`, {datetime.date.today().isoformat()}"
     lines.append(f"\nWritten by {written}, for the data sheet of the {device.name.replace('_', ' ')}: {sheet}.")
     page = pathlib.Path(flags.FLAGS.out)
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
+    page.write_text(pages.rewritten(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
     print("\n".join(lines))
 
 

@@ -16,6 +16,7 @@ from absl import flags
 
 from benchmarks import networks
 from common import launch
+from common.claims import pages
 
 if TYPE_CHECKING:  # slow imports come after the flags
     from jax.sharding import Mesh
@@ -230,8 +231,7 @@ def main() -> None:
         lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
     lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.")
     page = pathlib.Path(flags.FLAGS.out)
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + rest.partition(END)[2])
+    page.write_text(pages.rewritten(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
     print("\n".join(lines))
 
 

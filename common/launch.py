@@ -65,8 +65,8 @@ def define_pictures() -> None:
     if "pictures" not in flags.FLAGS:  # another tool's module may have been imported in the same process
         flags.DEFINE_string("pictures", None, "folder for the page's pictures, a file for each; default: none")
         flags.DEFINE_enum("picture_format", "png", ["png", "svg"], "format of the files in --pictures")
-    for name in ("pictures", "picture_format"):
-        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])  # so that --help shows it
+    _key_flag("pictures")
+    _key_flag("picture_format")
 
 
 def run(main: Callable[..., None]) -> None:

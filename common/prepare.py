@@ -50,6 +50,8 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
         raise UserError(f"'{target}' is not a whole dataset; remove it, then prepare it again")
     ours = tfds_source.is_ours(name)
     manual = user_path(manual_dir) if manual_dir else None
+    if manual and not manual.is_dir():
+        raise UserError(f"no folder '{manual}' for --manual_dir")
     if manual and ours:
         _check_originals(manual, builder.ORIGINALS)
     elif manual:
@@ -73,8 +75,6 @@ def check_manual_files(folder: pathlib.Path, checksums: dict[str, str]) -> None:
     checksums: by name, of the files that TFDS would download. TFDS downloads those that the folder lacks, but it is an
     error if the folder has none of them.
     """
-    if not folder.is_dir():
-        raise UserError(f"no folder '{folder}' for --manual_dir")
     if checksums and not any((folder / name).exists() for name in checksums):
         raise UserError(f"'{folder}' (--manual_dir) has none of the files {', '.join(sorted(checksums))}")
     found = {path.name for path in folder.glob("*.gz")} | {name for name in checksums if (folder / name).exists()}
@@ -84,8 +84,6 @@ def check_manual_files(folder: pathlib.Path, checksums: dict[str, str]) -> None:
 
 def _check_originals(folder: pathlib.Path, sets: Sequence[originals.Files]) -> None:
     """UserError unless the folder has one of these sets of files, as it was published."""
-    if not folder.is_dir():
-        raise UserError(f"no folder '{folder}' for --manual_dir")
     for file in originals.find(folder, sets):
         originals.check(folder / file.name, file.checksum)
 

@@ -145,5 +145,5 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         if not primary:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
-        size = summary.size(classifier, state)
+        size = summary.size(classifier, state.variables())
         return summary.write(folder, config, size, class_errors, seen, first, sorted(dataset.bad))

@@ -10,6 +10,7 @@ import json
 import pathlib
 
 from common import launch
+from common.claims import pages
 from common.errors import whole_file
 
 BEGIN, END = "<!-- training times -->", "<!-- /training times -->"
@@ -94,8 +95,7 @@ def _row(training: Training, operations: float, slow: float, fast: float) -> tup
 
 def filled(document: str, results: pathlib.Path) -> str:
     """The document with the table between its markers rewritten."""
-    before, _, rest = document.partition(BEGIN)
-    return f"{before}{BEGIN}\n{table(results)}{END}{rest.partition(END)[2]}"
+    return pages.rewritten(document, BEGIN, END, table(results))
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ import pathlib
 from ml_collections import ConfigDict
 
 from common import models, train
-from common.config import base
 from common.run import metrics, summary
+from configs import resnet_digits, vit_digits
 from resnet.model import weighted_layers
 
 COMPARED = (("plain", 2), ("plain", 6), ("residual", 6))  # kinds, and blocks in each of three stages
@@ -23,26 +23,18 @@ def twin(kind: str, blocks: int) -> ConfigDict:
 
     They differ in the shortcuts alone, and both have batch normalisation (He et al. 2016, section 4.2).
     """
+    config = resnet_digits.get_config()
     # A stage's blocks are compiled once and looped over. In a run as short as this, compiling is most of the time.
-    config = base(models.section("resnet", _VARIANTS[kind], stage_sizes=3 * (blocks,), width=8, scan="on"))
+    config.model = models.section("resnet", _VARIANTS[kind], stage_sizes=3 * (blocks,), width=8, scan="on")
     config.model.bn_momentum = 0.5  # running averages that follow a run of a hundred updates
-    config.data.pixel_range = (-1.0, 1.0)
-    config.train.batch_size = 64
+    config.data.resize, config.augment.crop_pad = 0, 0
     config.train.length = "4 epochs"
     config.train.log_every = "8 steps"
-    config.optimizer.name = "momentum"
-    config.optimizer.weight_decay = 1e-4
-    config.schedule.name = "cosine"
-    config.schedule.learning_rate = 0.1
-    config.schedule.warmup = "1 epoch"
-    config.mesh.devices = 1  # small batches of a small network
     return config
 
 
 def transformer() -> ConfigDict:
     """The config of a small Vision Transformer on the digits, shorter than `configs/vit_digits.py`."""
-    from configs import vit_digits
-
     config = vit_digits.get_config()
     config.train.length = "20 epochs"
     config.schedule.warmup = "2 epochs"

@@ -52,6 +52,12 @@ def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pat
     return _BLOCK.sub(block, document)
 
 
+def rewritten(document: str, begin: str, end: str, text: str) -> str:
+    """The document with whole lines of text in place of those between the first line `begin` and the next `end`."""
+    before, _, rest = document.partition(begin)
+    return f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}"
+
+
 def machine(environment: Mapping[str, Any]) -> str:
     """The machine and the versions of a result."""
     cores = f"{environment['cpu_cores']} cores"

@@ -72,8 +72,7 @@ class Agrees:
 
     def _sampling(self, level: float) -> float:
         """Half of the paper's interval."""
-        variance = self.paper * (1 - self.paper) / self.examples if self.examples else 0.0
-        return float(special.ndtri((1 + level) / 2)) * math.sqrt(variance)
+        return _sampling_half_width([(1.0, self.paper)], self.examples, level)
 
     def judge(self, values: Values, bounds: Bounds, level: float, random: bool) -> Judgement:
         """The rule's verdict: 'agrees', 'better', 'worse' or 'undecided'."""
@@ -120,8 +119,9 @@ class Less:
         less, more = (values[side] if isinstance(side, str) else [side] * n for side in (self.less, self.more))
         differences = [high - self.factor * low for low, high in zip(less, more, strict=True)]
         difference, ours = mean_and_half_width(differences, level, random)
-        measured = [(self.factor, less)] * isinstance(self.less, str) + [(1.0, more)] * isinstance(self.more, str)
-        half = math.hypot(ours, self._sampling(measured, level))
+        sides = (self.factor, self.less), (1.0, self.more)
+        measured = [(weight, float(np.mean(values[side]))) for weight, side in sides if isinstance(side, str)]
+        half = math.hypot(ours, _sampling_half_width(measured, self.examples, level))
         low, high = difference - half, difference + half
         verdict = "holds" if low > 0 else "does not hold" if high < 0 else "undecided"
         short_less, short_more = (bounds.get(str(side), False) for side in (self.less, self.more))
@@ -129,12 +129,6 @@ class Less:
             verdict = "undecided"
         bound = "" if short_less == short_more else "at least" if short_more else "at most"
         return Judgement(difference, low, high, level, n, verdict, bound)
-
-    def _sampling(self, measured: Sequence[tuple[float, Sequence[float]]], level: float) -> float:
-        """Half of the interval that the test examples give; measured: the errors of each side with their factor."""
-        means = [(factor, float(np.mean(errors))) for factor, errors in measured] if self.examples else []
-        variance = sum(factor**2 * mean * (1 - mean) for factor, mean in means) / max(self.examples, 1)
-        return float(special.ndtri((1 + level) / 2)) * math.sqrt(variance)
 
     def text(self, unit: str) -> str:
         """The rule in words."""
@@ -200,6 +194,14 @@ def mean_and_half_width(values: Sequence[float], level: float, random: bool) -> 
         return mean, math.inf
     quantile = float(special.stdtrit(n - 1, (1 + level) / 2))
     return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
+def _sampling_half_width(errors: Sequence[tuple[float, float]], examples: int, level: float) -> float:
+    """Half of the binomial interval of a sum of errors with their weights, each over `examples`; 0 where that is 0."""
+    if not examples:
+        return 0.0
+    variance = sum(weight**2 * error * (1 - error) for weight, error in errors) / examples
+    return float(special.ndtri((1 + level) / 2)) * math.sqrt(variance)
 
 
 def _number(value: float, unit: str) -> str:

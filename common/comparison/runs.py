@@ -15,7 +15,6 @@ from common.anatomy import layer_table
 from common.data.datasets import Info
 from common.errors import UserError
 from common.run import metrics, summary, workdir
-from common.training.state import num_parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,9 +121,8 @@ def _size(done: dict[str, Any], config: ConfigDict, info: Info) -> tuple[int | N
     if "model" not in config or None not in known:
         return known
     classifier = models.make_classifier(config.model, info)
-    shapes = layer_table.variables(classifier.module, classifier.input_shape)
-    work = layer_table.of_one_image(classifier.module, shapes, classifier.input_shape)
-    return num_parameters(shapes.get("params", {})), work
+    counted = summary.size(classifier, layer_table.variables(classifier.module, classifier.input_shape))
+    return counted["parameters"], counted["multiply_adds"]
 
 
 def groups(runs: Sequence[Compared]) -> list[Group]:

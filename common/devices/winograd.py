@@ -62,7 +62,7 @@ def is_faster(images: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
 def convolution(images: Images, kernel: Kernel) -> Maps:
     """The maps of a 3x3 kernel at stride 1 over images padded by 1. Differentiable in reverse mode only."""
     batch, height, width, channels = images.shape
-    down, across = -(-height // _TILE), -(-width // _TILE)
+    down, across = _tiles(images)
     of_kernel = _transformed(_OF_KERNEL, kernel.reshape(9, -1)).reshape(_SEEN**2, channels, -1)
     products = lax.optimization_barrier(jnp.matmul(_points_of(images), of_kernel))
     tiles = _transformed(_OF_OUTPUTS, products.reshape(_SEEN**2, -1)).reshape(_TILE, _TILE, batch, down, across, -1)
@@ -78,7 +78,7 @@ def _backward(kept: tuple[Images, Kernel], gradient: Maps) -> tuple[Images, Kern
     """The gradient of the images is a convolution with the turned kernel; that of the kernel is the transposed form."""
     images, kernel = kept
     batch, height, width, features = gradient.shape
-    down, across = -(-height // _TILE), -(-width // _TILE)
+    down, across = _tiles(gradient)
     padded = jnp.pad(gradient, ((0, 0), (0, _TILE * down - height), (0, _TILE * across - width), (0, 0)))
     tiles = padded.reshape(batch, down, _TILE, across, _TILE, features).transpose(2, 4, 0, 1, 3, 5)
     of_tiles = _transformed(_OF_OUTPUTS.T, tiles.reshape(_TILE**2, -1)).reshape(_SEEN**2, -1, features)
@@ -90,10 +90,16 @@ def _backward(kept: tuple[Images, Kernel], gradient: Maps) -> tuple[Images, Kern
 convolution.defvjp(_forward, _backward)
 
 
+def _tiles(maps: Array) -> tuple[int, int]:
+    """The numbers of tiles one below the other and side by side that cover maps."""
+    _, height, width, _ = maps.shape
+    return -(-height // _TILE), -(-width // _TILE)
+
+
 def _points_of(images: Images) -> Float[Array, "36 tiles channels"]:
     """The transformed tiles of images."""
     _, height, width, channels = images.shape
-    down, across = -(-height // _TILE), -(-width // _TILE)
+    down, across = _tiles(images)
     after = _TILE * down + 1 - height, _TILE * across + 1 - width
     padded = jnp.pad(images, ((0, 0), (1, after[0]), (1, after[1]), (0, 0)))
     ends = _TILE * down - _TILE + 1, _TILE * across - _TILE + 1

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from common.devices import sharding
 from common.models import Classifier
 from common.pretrained import initial
-from common.training.state import TrainState, create_state
+from common.training.state import TrainState, create_state, keys
 
 
 def started(
@@ -44,7 +44,7 @@ def started(
     tree = traverse_util.unflatten_dict(variables, sep="/")
     params = tree.pop("params")
     layout = sharding.shardings(like, mesh)
-    run_key = jax.random.split(jax.random.key(config.seed))[1]  # as in `create_state`
+    _, run_key = keys(config.seed)
     return TrainState(
         step=jax.device_put(jnp.zeros((), jnp.int32), layout.step),
         params=params,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Int
+from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 
 from common.anatomy import layer_table
@@ -134,10 +134,10 @@ def class_errors(
     return {name: {"examples": n, "error": wrong / n if n else None} for name, n, wrong in triples}
 
 
-def size(classifier: Classifier, state: TrainState) -> dict[str, int]:
-    """The numbers of parameters and, for one image forwards, of multiply-adds."""
-    work = layer_table.of_one_image(classifier.module, state.variables(), classifier.input_shape)
-    return {"parameters": num_parameters(state.params), "multiply_adds": work}
+def size(classifier: Classifier, variables: PyTree) -> dict[str, int]:
+    """The numbers of parameters and, for one image forwards, of multiply-adds; `variables` may be shapes."""
+    work = layer_table.of_one_image(classifier.module, variables, classifier.input_shape)
+    return {"parameters": num_parameters(variables.get("params", {})), "multiply_adds": work}
 
 
 def write(

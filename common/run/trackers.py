@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from ml_collections import ConfigDict
 
@@ -84,13 +84,8 @@ class _MLflow:
         self._mlflow.end_run("FAILED" if failed else "FINISHED")
 
 
-class _Entry(NamedTuple):
-    start: Callable[[pathlib.Path, Options, str | None], Library]
-    module: str
-    package: str
-
-
-_LIBRARIES = {"wandb": _Entry(_WandB, "wandb", "wandb"), "mlflow": _Entry(_MLflow, "mlflow", "mlflow")}
+# By the name of the library's module, which is that of its package.
+_LIBRARIES: dict[str, Callable[[pathlib.Path, Options, str | None], Library]] = {"wandb": _WandB, "mlflow": _MLflow}
 
 
 class Tracker:
@@ -102,7 +97,7 @@ class Tracker:
         path = folder / FILE
         known = workdir.read_json(path) if path.exists() else {}
         try:
-            self._library = _LIBRARIES[name].start(folder, config_lib.flat(config), known.get(name))
+            self._library = _LIBRARIES[name](folder, config_lib.flat(config), known.get(name))
         except Exception as error:  # libraries have errors of many kinds: no key, no server, no such run
             raise UserError(f"config.tracker: {name} cannot start a run: {_said(error)}") from error
         workdir.write_json(path, {**known, name: self._library.identifier})
@@ -127,9 +122,8 @@ class Tracker:
 
 def check(name: str) -> None:
     """UserError with the command that installs it, where the library of `config.tracker` is missing."""
-    if name and importlib.util.find_spec(_LIBRARIES[name].module) is None:
-        package = _LIBRARIES[name].package
-        raise UserError(f"config.tracker is '{name}', but its library is not installed: pip install {package}")
+    if name and importlib.util.find_spec(name) is None:
+        raise UserError(f"config.tracker is '{name}', but its library is not installed: pip install {name}")
 
 
 def start(config: ConfigDict, folder: pathlib.Path) -> Tracker | None:

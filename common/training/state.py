@@ -39,7 +39,7 @@ def create_state(
     classifier: Classifier, optimizer: optax.GradientTransformation, seed: int, averaged: bool = False
 ) -> TrainState:
     """The state before the first update, its parameters drawn from `seed`; `averaged` adds the averages `ema`."""
-    init_key, run_key = jax.random.split(jax.random.key(seed))
+    init_key, run_key = keys(seed)
     images = jnp.zeros((1, *classifier.input_shape), jnp.float32)
     variables = jax.jit(lambda key, images: classifier.module.init(key, images, train=False))(init_key, images)
     params = variables.pop("params")
@@ -51,6 +51,12 @@ def create_state(
         ema=jax.tree.map(jnp.copy, {"params": params, **variables}) if averaged else None,
         key=jax.random.key_data(run_key),
     )
+
+
+def keys(seed: int) -> tuple[jax.Array, jax.Array]:
+    """The random keys from which a run's parameters are drawn, and from which its updates draw."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    return init_key, run_key
 
 
 def num_parameters(params: PyTree) -> int:
