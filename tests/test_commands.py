@@ -49,7 +49,7 @@ def test_help_says_what_a_command_takes_and_is_no_mistake():
     ("module", "said"),
     [
         ("common", "expected a command, python -m common.NAME, where NAME is one of compare, export, inspect, main, "),
-        ("common.train", "common.train is no command; type python -m common.main --config=FILE"),
+        ("common.train", "common.train is not a command; type python -m common.main --config=FILE"),
         ("common.evaluate", "type python -m common.main --mode=evaluate --workdir=DIR"),
         ("common.predcit", "did you mean python -m common.predict?"),
         ("common.report.page", "did you mean python -m common.report?"),
@@ -71,7 +71,7 @@ def test_python_is_asked_for_a_module():
 def test_a_module_that_is_no_command_ends_before_anything_is_imported():
     process = start(module="common.evaluate")
     output, errors = process.communicate(timeout=60)
-    assert "common.evaluate is no command" in refusal(process.returncode, output, errors)
+    assert "common.evaluate is not a command" in refusal(process.returncode, output, errors)
 
 
 @pytest.mark.parametrize(
