@@ -123,12 +123,12 @@ def others(tmp_path):
 
 
 WALKS = [
-    ("common.weights export a.npz --workdir=pipeline", "is no network's"),
-    ("common.main --config=configs/classic_digits.py:fisher", "python -m classic.main takes those of pipelines"),
+    ("common.weights export a.npz --workdir=pipeline", "is not a network's"),
+    ("common.main --config=configs/classic_digits.py:fisher", "python -m classic.main takes pipelines"),
     ("common.predict --workdir=empty a.png", "no run in"),
-    ("common.main --mode=evaluate --workdir=pipeline", "is no network's"),
+    ("common.main --mode=evaluate --workdir=pipeline", "is not a network's"),
     ("common.export --workdir=empty --out=run.stablehlo", "no run in"),
-    ("common.report --workdir=pipeline", "is no network's"),
+    ("common.report --workdir=pipeline", "is not a network's"),
     ("common.report --workdir=empty", "no run in"),
     ("common.tables --results=empty", "no results in"),
     ("common.inspect --config=configs/resnet_digits.py:resnet2", "resnet_digits.py takes no argument, got 'resnet2'"),

@@ -144,7 +144,7 @@ class ShuffledRows:
 
 
 def _host_batches(examples: ShuffledRows, start_step: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
-    """This process's rows of each batch, from `start_step` on, read ahead in threads."""
+    """Rows of each batch for this process, from `start_step` on, read ahead in threads."""
     import grain  # slow to import, and not needed for arrays on the device
 
     first, endless = start_step * examples.rows, 2**31 * examples.rows
