@@ -81,7 +81,7 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.scale = 0.0  # largest relative change of size
     augment.squeeze = 0.0  # largest relative horizontal compression with vertical elongation, or the reverse
     augment.shear = 0.0  # largest horizontal shear, columns per row
-    augment.probability = 1.0  # that an image gets these four
+    augment.probability = 1.0  # probability that an image gets these four
     augment.mirror = False  # left-right, with probability 1/2
     augment.crop_pad = 0  # pad each side by this many pixels, then crop back at random
     augment.pixel_inversion = 0.0  # probability of each pixel being inverted

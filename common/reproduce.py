@@ -37,7 +37,7 @@ _SOURCE = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
 _JOBS = flags.DEFINE_string(
-    "jobs", "auto", "runs made at the same time; auto: one on each core of those that cannot share cores, then the rest"
+    "jobs", "auto", "runs at a time; auto: first those for a single core, one on each core, then the others one by one"
 )
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the runs")
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)

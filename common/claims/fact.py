@@ -87,7 +87,7 @@ def all_facts() -> dict[str, Fact]:
 
 
 def _plain(value: Any) -> float:
-    """A number for JSON: whole ones as they are, others to six digits, since later digits differ between machines."""
+    """A number for JSON: an integer, or a float to six digits, since later digits differ between machines."""
     number = value.item() if hasattr(value, "item") else value
     return number if isinstance(number, int) else float(f"{number:.6g}")
 

@@ -68,7 +68,7 @@ def csv_header(top: int) -> str:
 
 
 def as_csv(predictions: Sequence[Prediction], top: int) -> list[str]:
-    """Lines of a CSV table (RFC 4180) under `csv_header`; there are more than `top` classes."""
+    """Lines of a CSV table (RFC 4180) under `csv_header`, for a run with more than `top` classes."""
     lines = []
     for prediction in predictions:
         cells = [cell for pair in prediction.ranking[: top + 1] for cell in pair]

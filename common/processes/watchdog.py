@@ -37,7 +37,7 @@ class Watchdog:
         self._last = time.monotonic()
 
     def beats(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, with a beat at each call."""
+        """`function`, with a beat at each call."""
 
         def call(*args: Any) -> Any:
             self.beat()

@@ -104,7 +104,7 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def test_error(content: dict[str, Any]) -> str:
-    """The test error at the end of a finished run of any kind, in words, from its summary; or that there is none."""
+    """Words for the test error at the end of a finished run of any kind, or for there being none, from its summary."""
     if "best_validation" in content and "test" not in content:
         return "not tested (config.evaluate.test is False)"
     return f"test error {content['test']['error']:.2%}"
