@@ -191,7 +191,7 @@ def test_a_folder_with_a_bad_file_is_predicted(output, folder, tmp_path):
 
 def test_what_needs_a_network_is_refused(output, folder):
     assert "--explain needs a network" in refused(f"--workdir={folder}", "--explain=/tmp/no", "a.png", module=PREDICT)
-    assert "no network's" in refused(f"--workdir={folder}", "a.png", module="common.predict")
+    assert "not a network's" in refused(f"--workdir={folder}", "a.png", module="common.predict")
 
 
 def test_predicting_needs_a_run_and_knows_no_checkpoint(output, folder):
