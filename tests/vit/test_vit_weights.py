@@ -146,7 +146,7 @@ def test_resizing_keeps_the_corners_and_what_is_linear():
 
 
 def test_a_table_that_is_not_the_grid_is_refused():
-    with pytest.raises(UserError, match="16 position embeddings are not 1 and a grid of 4x4"):
+    with pytest.raises(UserError, match="16 position embeddings do not fit 1 and a grid of 4x4"):
         resize_positions(table((4, 4), 0), (4, 4), (6, 6))
 
 
