@@ -28,7 +28,8 @@ READ = {"common.inspect", "common.predict", "common.reproduce", "common.tables"}
 # Packages that cannot do without an extra; these two take 0.02 s.
 NEEDED = {"classic": ("cv2", "skimage")}
 # Libraries that take long to import, or are an extra, the lightest first; and the modules that cannot do without one,
-# each with the heaviest that it stands on. TensorFlow and PyTorch, which others ask for, are looked for in another test.
+# each with the heaviest that it stands on. The test before looks for TensorFlow and PyTorch, which other libraries use
+# only where they are imported already.
 HEAVY = {
     # pages and pictures are drawn with it, and nothing else is in these modules
     "matplotlib": ("common.report.", "common.comparison.", "lecture.pictures.", "classic.pictures", "classic.report"),
