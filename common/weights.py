@@ -58,7 +58,6 @@ def main(action: str = "", file: str = "", *more: str) -> None:
         raise UserError(f"no file '{path}'{expected}")
     if _CONFIG.value is None:
         print("\n".join(import_published(path, folder, _SOURCE.value or "auto")))
-        print(f"use it: python -m common.predict --workdir={folder} PHOTO")
         return
     if _SOURCE.value:
         _CONFIG.value.init.source = _SOURCE.value
@@ -80,7 +79,8 @@ def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "au
     arrays = weight_files.read(hugging_face.file_of(path))
     found = identify.identify(path, arrays, source)
     _write_run(found.config, folder, arrays, found.info)
-    return [f"{folder}: {path.name} at step 0", *found.notes]
+    use = f"python -m common.predict --workdir={folder} PHOTO" + " --embeddings=FILE.npz" * found.config.init.new_head
+    return [f"{folder}: {path.name} at step 0", *found.notes, f"use it: {use}"]
 
 
 def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) -> None:

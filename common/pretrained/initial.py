@@ -189,6 +189,15 @@ def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> 
     return places
 
 
+def check_head(config: ConfigDict, step: int, folder: pathlib.Path) -> None:
+    """UserError for a run whose head is as untrained as it began: nothing that it says of classes means anything."""
+    if config.init.checkpoint and config.init.new_head and not step:
+        raise UserError(
+            f"the head of {folder} is untrained: only predict --embeddings=FILE.npz works; train a head with "
+            f"configs/finetune.py and --config.init.checkpoint={config.init.checkpoint}"
+        )
+
+
 def published(family: str, variables: PyTree, module: nn.Module) -> tuple[dict[str, np.ndarray], str]:
     """Variables by the names of the family's published files, or by our own, and which: 'published' or 'our'."""
     rename = getattr(models.optional_module(family, "weights"), "to_published", None)

@@ -1,4 +1,4 @@
-"""Files of weights in parts: an index in JSON that names the part of each array, as Hugging Face's transformers saves it.
+"""Files of weights in parts, with an index in JSON that names the part of each array, as transformers saves them.
 
 The index lies beside its parts, model-00001-of-00002.safetensors and so on: {"weight_map": {array: part}}.
 """

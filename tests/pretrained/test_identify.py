@@ -137,7 +137,7 @@ def test_a_hugging_face_folder_names_its_classes(tmp_path):
     (tmp_path / "model.safetensors").touch()
     names = {"10": "ten", "2": "two", "0": "zero"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
-    assert identify.class_names(tmp_path, 3, "huggingface") == (("zero", "two", "ten"), "named in config.json")
+    assert identify.class_names(tmp_path, 3, "huggingface") == (("zero", "two", "ten"), "3, named in config.json")
 
 
 def test_arrays_of_no_published_network_are_refused(path):
