@@ -91,7 +91,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     """
     from common import config as config_lib
     from common.data import datasets, pixel_statistics
-    from common.pretrained import hugging_face, identify, weight_files
+    from common.pretrained import hugging_face, preprocessing, weight_files
 
     config.init.checkpoint = str(path)
     config_lib.validate(config)
@@ -100,8 +100,8 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at
     dataset = datasets.load(data)
-    if advice := identify.advice(path, arrays, config, dataset.info.image_shape[0]):
-        print(advice)
+    if said := preprocessing.compared(config, arrays, dataset.info.image_shape[0]):
+        print(said)
     _write_run(config, folder, arrays, dataset.info, dataset.train)
 
 

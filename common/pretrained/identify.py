@@ -8,7 +8,7 @@ A family's `weights.py` may have
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -115,14 +115,9 @@ def _of_family(
         except UserError as error:
             reasons.append(error)
             continue
-        publisher = source if source not in ("auto", "own") else _publisher(path, weights.sources(arrays))
+        publisher = source if source not in ("auto", "own") else preprocessing.publisher(path, weights.sources(arrays))
         found.append((family, candidate, publisher, classes))
     return found
-
-
-def _publisher(path: pathlib.Path, found: Sequence[str]) -> str:
-    """The publisher of a file whose names are those of one or more."""
-    return "timm" if "timm" in found and hugging_face.timm(path) else found[0]
 
 
 def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[str, ...], str]:
@@ -164,21 +159,6 @@ def _in_words(data: ConfigDict) -> str:
         return f"{size}, from {data.pixel_range[0]:g} to {data.pixel_range[1]:g}"
     mean, std = (", ".join(f"{value / 255:.3f}" for value in values) for values in (data.mean, data.std))
     return f"{size}, minus ({mean}) and divided by ({std}) as pixels from 0 to 1"
-
-
-def advice(path: pathlib.Path, arrays: Mapping[str, np.ndarray], config: ConfigDict, side: int) -> str:
-    """A sentence on the preprocessing that a published file expects, where the config's is another; else ''.
-
-    side: of the images that the network is fed.
-    """
-    weights: Any = models.optional_module(config.model.family, "weights")
-    ours = all(name.partition("/")[0] in ("params", "batch_stats") for name in arrays)
-    if config.init.source == "own" or ours or not hasattr(weights, "sources") or not weights.sources(arrays):
-        return ""
-    source = config.init.source if config.init.source != "auto" else _publisher(path, weights.sources(arrays))
-    expected, told = preprocessing.find(path, weights, source, arrays, side)
-    wanted = " ".join(preprocessing.differences(config.data, expected))
-    return f"OTHER PREPROCESSING than the file expects, {told}: {wanted}" if wanted else ""
 
 
 def grid_side(tokens: int, patch: int) -> int:
