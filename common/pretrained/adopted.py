@@ -20,9 +20,9 @@ _OF_RUNS = ("invert", "pad")
 def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
     """Sets the options of `config.model` and `config.data` to those of the weights in `config.init.checkpoint`.
 
-    keep: options of the model that stay as they are. Weights that do not exist change nothing: a config can be looked at
-    without them, and a run that starts from them says that they are missing. UserError for weights of another variant, and for a file that
-    tells nothing of the images that it knows.
+    keep: options of the model that stay as they are. Weights that do not exist change nothing: a config can be looked
+    at without them, and a run that starts from them says that they are missing. UserError for weights of another
+    variant, and for a file that tells nothing of the images that it knows.
     """
     path = user_path(config.init.checkpoint)
     if not path.exists():
