@@ -5,7 +5,9 @@ peak_memory() returns bytes. `serve` runs one behind a pipe, so that contestants
 """
 
 import dataclasses
-import functools
+import os
+import pathlib
+import re
 import resource
 import sys
 import time
@@ -18,6 +20,9 @@ from benchmarks.networks import CLASSES
 
 Updates = Callable[[int], None]
 PeakMemory = Callable[[], int]
+
+# Of stochastic gradient descent, on both sides.
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 
 # timm's names of our variants.
 TIMM = {
@@ -37,7 +42,7 @@ TIMM = {
 class Spec:
     """A race: the network `family:variant`, images in a batch, their side in pixels, precision of the computation.
 
-    per_call: our updates in one compiled call, as `train.steps_per_call`.
+    per_call: our updates in one compiled call, as `train.steps_per_call`. classes: of the labels.
     """
 
     family: str
@@ -46,6 +51,7 @@ class Spec:
     image_size: int
     dtype: str
     per_call: int = 1
+    classes: int = CLASSES
 
     @property
     def name(self) -> str:
@@ -55,9 +61,9 @@ class Spec:
 
 
 def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = "") -> None:
-    """Builds a contestant and sends the seconds that took; then makes n updates for each n received and sends seconds.
+    """Sends the seconds of a contestant's first update; then makes n updates for each n received and sends seconds.
 
-    candidate: of `benchmarks.candidates`, a formulation to replace first. Untimed updates precede the n, because other
+    The first update includes compilation. candidate: of `benchmarks.candidates`, a formulation to replace first. Untimed updates precede the n, because other
     contestants have used memory and caches meanwhile. For None it sends the peak memory in bytes and ends. It sends an
     exception in place of an answer.
     """
@@ -66,8 +72,8 @@ def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = 
             from benchmarks import candidates
 
             candidates.CANDIDATES[candidate]()
-        started = time.perf_counter()
         updates, peak_memory = CONTESTANTS[contestant](spec)
+        started = time.perf_counter()
         updates(spec.per_call)
         connection.send(time.perf_counter() - started)
         while (count := connection.recv()) is not None:
@@ -82,11 +88,11 @@ def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = 
 
 def module_of(spec: Spec) -> tuple[Any, Any]:
     """The `model` section and the classifier of a race's network."""
-    return networks.of(spec.family, spec.variant, spec.image_size, dtype=spec.dtype)
+    return networks.of(spec.family, spec.variant, spec.image_size, spec.classes, dtype=spec.dtype)
 
 
 def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """Our update as the training loop compiles it, its state donated; SGD with momentum, as in PyTorch's."""
+    """Our update as the training loop compiles it, its state donated."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -100,12 +106,14 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     from common.training.totals import no_totals
 
     model, classifier = module_of(spec)
-    config, optimizer = base(model), optax.sgd(0.01, momentum=0.9)
+    decay = optax.add_decayed_weights(WEIGHT_DECAY)
+    config, optimizer = base(model), optax.chain(decay, optax.sgd(LEARNING_RATE, momentum=MOMENTUM))
     mesh = mesh_lib.make_mesh(config.mesh)
+    idle = resident_memory()
     rng = np.random.default_rng(0)
     shape = (spec.batch_size, *networks.image_shape(spec.family, spec.image_size))
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    labels = jnp.asarray(rng.integers(CLASSES, size=spec.batch_size), jnp.int32)
+    labels = jnp.asarray(rng.integers(spec.classes, size=spec.batch_size), jnp.int32)
     rows = jnp.tile(jnp.arange(spec.batch_size, dtype=jnp.int32), (spec.per_call, 1))
     batches = mesh_lib.replicate((images, labels, rows), mesh)
     # One update in a call has its batch; more pick theirs from the images, as where a dataset is on the device.
@@ -121,39 +129,64 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
             carry = compiled(*carry, batches, spec.per_call)
         jax.block_until_ready(carry)
 
-    return updates, functools.partial(_peak_memory, jax.devices()[0].memory_stats())
+    def peak_memory() -> int:
+        stats = jax.devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] if stats else peak_resident_memory() - idle
+
+    return updates, peak_memory
 
 
 def _torch(spec: Spec) -> tuple[Updates, PeakMemory]:
     """The update of the same network in PyTorch."""
+    return in_torch(_torch_network(spec), spec)
+
+
+def _torch_compiled(spec: Spec) -> tuple[Updates, PeakMemory]:
+    """The same, compiled."""
+    return in_torch(_torch_network(spec), spec, compiled=True)
+
+
+def _torch_network(spec: Spec) -> Any:
     from benchmarks import torch_networks
 
     _, classifier = module_of(spec)
-    return _in_torch(torch_networks.torch_network(classifier.module, spec.image_size), spec)
+    return torch_networks.torch_network(classifier.module, spec.image_size)
 
 
 def _timm(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """The update of timm's module of that name."""
+    """The compiled update of timm's module of that name."""
     import timm
 
     sizes = {"img_size": spec.image_size} if spec.family == "vit" else {}
-    return _in_torch(timm.create_model(TIMM[spec.variant], num_classes=CLASSES, **sizes), spec)
+    return in_torch(timm.create_model(TIMM[spec.variant], num_classes=spec.classes, **sizes), spec, compiled=True)
 
 
-def _in_torch(network: Any, spec: Spec) -> tuple[Updates, PeakMemory]:
-    """PyTorch's update: channels last, and on a GPU compiled and with a fused optimizer."""
+def in_torch(network: Any, spec: Spec, compiled: bool = False) -> tuple[Updates, PeakMemory]:
+    """PyTorch's update of a module: channels last, a fused optimizer, and as many threads as this process has cores.
+
+    compiled: the network's forward and backward pass by `torch.compile`, whose caches on disk are off.
+    """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")  # TF32, as in JAX by default
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX by default; a CPU has none
+    torch.set_num_threads(cores())
+    idle = resident_memory()
     network = network.to(device).to(memory_format=torch.channels_last)
-    forward = torch.compile(network) if device == "cuda" else network
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, fused=device == "cuda")
+    forward = network
+    if compiled:
+        import torch._inductor.config as inductor
+
+        inductor.force_disable_caches = True  # so that the first update includes compilation
+        forward = torch.compile(network)
+    optimizer = torch.optim.SGD(
+        network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
+    )
     height, width, channels = networks.image_shape(spec.family, spec.image_size)
     images = torch.randn(spec.batch_size, channels, height, width, device=device)
     images = images.to(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (spec.batch_size,), device=device)
+    labels = torch.randint(spec.classes, (spec.batch_size,), device=device)
 
     def updates(count: int) -> None:
         for _ in range(count):
@@ -169,7 +202,10 @@ def _in_torch(network: Any, spec: Spec) -> tuple[Updates, PeakMemory]:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return updates, torch.cuda.max_memory_allocated if device == "cuda" else functools.partial(_peak_memory, None)
+    def peak_memory() -> int:
+        return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_memory() - idle
+
+    return updates, peak_memory
 
 
 def _products(spec: Spec) -> tuple[Updates, PeakMemory]:
@@ -190,7 +226,7 @@ def _products(spec: Spec) -> tuple[Updates, PeakMemory]:
             result = chain(left)
         jax.block_until_ready(result)
 
-    return updates, functools.partial(_peak_memory, None)
+    return updates, peak_resident_memory
 
 
 PRODUCTS = 10  # in an update of the product contestant
@@ -203,14 +239,34 @@ def product_size() -> int:
     return 2048 if jax.default_backend() == "cpu" else 8192
 
 
-def _peak_memory(device_stats: dict[str, int] | None) -> int:
-    """Peak bytes of the accelerator's memory, or of this process where the accelerator does not count them."""
-    if device_stats:
-        import jax
+def cores() -> int:
+    """The number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-        return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+
+def resident_memory() -> int:
+    """Bytes of memory that this process holds now; on a system without /proc, the most that it has held."""
+    return _status("VmRSS") or peak_resident_memory()
+
+
+def peak_resident_memory() -> int:
+    """The most bytes of memory that this process has held."""
+    # Linux counts the memory of the parent in a new process's getrusage, but not in its VmHWM.
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-CONTESTANTS = {"ours": _ours, "torch": _torch, "timm": _timm, "products": _products}
+def _status(name: str) -> int:
+    """A number of bytes from Linux's /proc/self/status, 0 elsewhere."""
+    path = pathlib.Path("/proc/self/status")
+    found = re.search(rf"^{name}:\s*(\d+) kB$", path.read_text(), re.MULTILINE) if path.exists() else None
+    return 1024 * int(found[1]) if found else 0
+
+
+CONTESTANTS = {
+    "ours": _ours,
+    "torch": _torch,
+    "torch.compile": _torch_compiled,
+    "timm": _timm,
+    "products": _products,
+}
