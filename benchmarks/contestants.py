@@ -96,7 +96,6 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     import jax
     import jax.numpy as jnp
     import numpy as np
-    import optax
 
     from common.config import base
     from common.data.pipeline import ResidentFeed
@@ -105,11 +104,11 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     from common.training.steps import compile_update
     from common.training.totals import no_totals
 
+    jax.config.update("jax_enable_compilation_cache", False)  # so that the first update includes compilation
     model, classifier = module_of(spec)
-    decay = optax.add_decayed_weights(WEIGHT_DECAY)
-    config, optimizer = base(model), optax.chain(decay, optax.sgd(LEARNING_RATE, momentum=MOMENTUM))
+    config = base(model)
     mesh = mesh_lib.make_mesh(config.mesh)
-    idle = resident_memory()
+    idle, sgd = resident_memory(), optimizer()
     rng = np.random.default_rng(0)
     shape = (spec.batch_size, *networks.image_shape(spec.family, spec.image_size))
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -119,9 +118,9 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     # One update in a call has its batch; more pick theirs from the images, as where a dataset is on the device.
     select = ResidentFeed.select if spec.per_call > 1 else lambda batch, _: batch[:2]
     compiled = compile_update(
-        select, mesh, classifier=classifier, optimizer=optimizer, transform=lambda _, batch: batch
+        select, mesh, classifier=classifier, optimizer=sgd, transform=lambda _, batch: batch
     )
-    carry = mesh_lib.replicate((create_state(classifier, optimizer, config.seed), no_totals()), mesh)
+    carry = mesh_lib.replicate((create_state(classifier, sgd, config.seed), no_totals()), mesh)
 
     def updates(count: int) -> None:
         nonlocal carry
@@ -134,6 +133,13 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
         return stats["peak_bytes_in_use"] if stats else peak_resident_memory() - idle
 
     return updates, peak_memory
+
+
+def optimizer() -> Any:
+    """Our optimizer: gradient descent with momentum and weight decay on every parameter, as PyTorch's."""
+    import optax
+
+    return optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE, momentum=MOMENTUM))
 
 
 def _torch(spec: Spec) -> tuple[Updates, PeakMemory]:
@@ -180,7 +186,7 @@ def in_torch(network: Any, spec: Spec, compiled: bool = False) -> tuple[Updates,
 
         inductor.force_disable_caches = True  # so that the first update includes compilation
         forward = torch.compile(network)
-    optimizer = torch.optim.SGD(
+    sgd = torch.optim.SGD(
         network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
     )
     height, width, channels = networks.image_shape(spec.family, spec.image_size)
@@ -190,7 +196,7 @@ def in_torch(network: Any, spec: Spec, compiled: bool = False) -> tuple[Updates,
 
     def updates(count: int) -> None:
         for _ in range(count):
-            optimizer.zero_grad(set_to_none=True)
+            sgd.zero_grad(set_to_none=True)
             with torch.autocast(device, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
                 outputs = forward(images)
                 main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -198,7 +204,7 @@ def in_torch(network: Any, spec: Spec, compiled: bool = False) -> tuple[Updates,
                 for logits in auxiliary:
                     loss = loss + 0.3 * torch.nn.functional.cross_entropy(logits, labels)
             loss.backward()
-            optimizer.step()
+            sgd.step()
         if device == "cuda":
             torch.cuda.synchronize()
 

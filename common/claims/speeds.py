@@ -5,6 +5,7 @@ another processor than the newest one's, are marked.
 """
 
 import ast
+import collections
 import hashlib
 import io
 import pathlib
@@ -64,12 +65,18 @@ def table(benchmarks: Iterable[Result], root: pathlib.Path) -> str:
     if not results:
         return "No race is recorded yet.\n"
     results.sort(key=lambda result: list(result["race"].values())[:2])
-    newest = max(results, key=lambda result: result["date"])["environment"]["cpu"]
+    newest = _processor(results)
     peers = list(dict.fromkeys(peer for result in results for peer in _peers(result)))
     headings = [*_HEADINGS, *(f"over {peer}" for peer in peers), *_ENDINGS]
     rows = [_row(result, peers, _marks(result, newest, root)) for result in results]
     lines = [headings, ["---"] * len(headings), *rows]
     return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + f"\n{_below(results, peers)}"
+
+
+def _processor(results: Sequence[Result]) -> str:
+    """The processor of the newest results; of two on the same day, that of more rows."""
+    day = max(result["date"] for result in results)
+    return collections.Counter(one["environment"]["cpu"] for one in results if one["date"] == day).most_common(1)[0][0]
 
 
 def _is_shown(result: Result) -> bool:
