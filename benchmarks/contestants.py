@@ -5,6 +5,7 @@ peak_memory() returns bytes. `serve` runs one behind a pipe, so that contestants
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -63,9 +64,9 @@ class Spec:
 def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = "") -> None:
     """Sends the seconds of a contestant's first update; then makes n updates for each n received and sends seconds.
 
-    The first update includes compilation. candidate: of `benchmarks.candidates`, a formulation to replace first. Untimed updates precede the n, because other
-    contestants have used memory and caches meanwhile. For None it sends the peak memory in bytes and ends. It sends an
-    exception in place of an answer.
+    The first update includes compilation. candidate: of `benchmarks.candidates`, a formulation to replace first.
+    Untimed updates precede the n, because other contestants have used memory and caches meanwhile. For None it sends
+    the peak memory in bytes and ends. It sends an exception in place of an answer.
     """
     try:
         if candidate:
@@ -117,9 +118,7 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     batches = mesh_lib.replicate((images, labels, rows), mesh)
     # One update in a call has its batch; more pick theirs from the images, as where a dataset is on the device.
     select = ResidentFeed.select if spec.per_call > 1 else lambda batch, _: batch[:2]
-    compiled = compile_update(
-        select, mesh, classifier=classifier, optimizer=sgd, transform=lambda _, batch: batch
-    )
+    compiled = compile_update(select, mesh, classifier=classifier, optimizer=sgd, transform=lambda _, batch: batch)
     carry = mesh_lib.replicate((create_state(classifier, sgd, config.seed), no_totals()), mesh)
 
     def updates(count: int) -> None:
@@ -152,11 +151,11 @@ def _torch_compiled(spec: Spec) -> tuple[Updates, PeakMemory]:
     return in_torch(_torch_network(spec), spec, compiled=True)
 
 
-def _torch_network(spec: Spec) -> Any:
+def _torch_network(spec: Spec) -> Callable[[], Any]:
     from benchmarks import torch_networks
 
     _, classifier = module_of(spec)
-    return torch_networks.torch_network(classifier.module, spec.image_size)
+    return functools.partial(torch_networks.torch_network, classifier.module, spec.image_size)
 
 
 def _timm(spec: Spec) -> tuple[Updates, PeakMemory]:
@@ -164,13 +163,14 @@ def _timm(spec: Spec) -> tuple[Updates, PeakMemory]:
     import timm
 
     sizes = {"img_size": spec.image_size} if spec.family == "vit" else {}
-    return in_torch(timm.create_model(TIMM[spec.variant], num_classes=spec.classes, **sizes), spec, compiled=True)
+    make = functools.partial(timm.create_model, TIMM[spec.variant], num_classes=spec.classes, **sizes)
+    return in_torch(make, spec, compiled=True)
 
 
-def in_torch(network: Any, spec: Spec, compiled: bool = False) -> tuple[Updates, PeakMemory]:
+def in_torch(make: Callable[[], Any], spec: Spec, compiled: bool = False) -> tuple[Updates, PeakMemory]:
     """PyTorch's update of a module: channels last, a fused optimizer, and as many threads as this process has cores.
 
-    compiled: the network's forward and backward pass by `torch.compile`, whose caches on disk are off.
+    make: returns the module. compiled: the network's forward and backward pass by `torch.compile`, whose caches on disk are off.
     """
     import torch
 
@@ -179,16 +179,14 @@ def in_torch(network: Any, spec: Spec, compiled: bool = False) -> tuple[Updates,
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX by default; a CPU has none
     torch.set_num_threads(cores())
     idle = resident_memory()
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = make().to(device).to(memory_format=torch.channels_last)
     forward = network
     if compiled:
         import torch._inductor.config as inductor
 
         inductor.force_disable_caches = True  # so that the first update includes compilation
         forward = torch.compile(network)
-    sgd = torch.optim.SGD(
-        network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True
-    )
+    sgd = torch.optim.SGD(network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
     height, width, channels = networks.image_shape(spec.family, spec.image_size)
     images = torch.randn(spec.batch_size, channels, height, width, device=device)
     images = images.to(memory_format=torch.channels_last)

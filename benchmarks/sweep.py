@@ -1,9 +1,9 @@
 """Training speed against batch, image size, depth and devices: `python -m benchmarks.sweep [--scale=smoke]`.
 
 Measures the images a second of an update (forward, backward, momentum) whose batch is already on the device, in
-bfloat16 on an accelerator; on a CPU, in float32, with batches and images that it can take. The points that say most come first, and each result is written when it is there. The same command continues a sweep
-that has stopped, for example because its `--minutes` were over. Writes results/benchmark_sweep_DEVICE.json and a
-picture of the same name.
+bfloat16 on an accelerator; on a CPU, in float32, with smaller batches. The points that say most come first, and each
+result is written when it is there. The same command continues a sweep that has stopped, for example because its
+`--minutes` were over. Writes results/benchmark_sweep_DEVICE.json and a picture of the same name.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Training speed of networks: `python -m benchmarks.throughput [--models=resnet:resnet50,vit:s16] [--peers=torch,timm]`.
+"""Training speed of networks: `python -m benchmarks.throughput [--models=resnet:resnet50,vit:s16] [--peers=torch]`.
 
 Times updates (forward, backward, momentum, weight decay) on a batch that is already on the device: ours, and the same
 network's in PyTorch, eager (`torch`) and compiled (`torch.compile`). Each has its own process, and they take turns
@@ -50,7 +50,7 @@ def _define_flags() -> None:
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "precision of the computation")
     flags.DEFINE_integer("per_call", 1, "our updates in a compiled call: train.steps_per_call", lower_bound=1)
     flags.DEFINE_integer("together", 1, "networks that are built at once and share memory", lower_bound=1)
-    flags.DEFINE_integer("rounds", 7, "measurements of each contestant", lower_bound=2)
+    flags.DEFINE_integer("rounds", 5, "measurements of each contestant", lower_bound=2)
     flags.DEFINE_float("seconds", 1.0, "time that a measurement takes at least", lower_bound=0.0)
     flags.DEFINE_enum("scale", "full", ["smoke", "full"], "smoke: two small images in an update, to test the command")
     flags.DEFINE_bool("again", False, "time networks again whose results are there")
