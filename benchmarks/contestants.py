@@ -170,7 +170,8 @@ def _timm(spec: Spec) -> tuple[Updates, PeakMemory]:
 def in_torch(make: Callable[[], Any], spec: Spec, compiled: bool = False) -> tuple[Updates, PeakMemory]:
     """PyTorch's update of a module: channels last, a fused optimizer, and as many threads as this process has cores.
 
-    make: returns the module. compiled: the network's forward and backward pass by `torch.compile`, whose caches on disk are off.
+    make: returns the module. compiled: the network's forward and backward pass by `torch.compile`, whose caches on
+    disk are off.
     """
     import torch
 

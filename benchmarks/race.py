@@ -59,14 +59,21 @@ class Racer:
         return answer
 
 
+def share_device() -> None:
+    """Lets several processes share an accelerator: none, this one included, takes all of its memory at once.
+
+    It is for before JAX's first use here.
+    """
+    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+
+
 @contextlib.contextmanager
 def started(entries: Mapping[str, Entry], side_by_side: bool = True) -> Iterator[dict[str, Racer]]:
     """The contestants by name, all built or failed; their processes end with the context.
 
     side_by_side: they are built at the same time, so that the times of their first updates say little.
     """
-    # Several processes share the device, none of which may take it all.
-    os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    share_device()
     with contextlib.ExitStack() as stack:
         racers = {}
         for name, entry in entries.items():

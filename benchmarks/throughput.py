@@ -60,6 +60,7 @@ def _define_flags() -> None:
 def main() -> None:
     """Times every network that the flags name, and says which are left; UserError in the end if one has failed."""
     given = flags.FLAGS
+    race.share_device()
     for peer in given.peers:
         _check(peer)
     specs = [_spec(name) for name in given.models or networks.RACED]
