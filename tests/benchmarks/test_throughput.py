@@ -1,13 +1,14 @@
 """The race: both sides run the same network, and the numbers are what they say."""
 
 import importlib.util
+import pathlib
 import re
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks import contestants, networks
+from benchmarks import contestants, networks, race
 from benchmarks.contestants import Spec
 from common.anatomy import layer_table
 from common.run import workdir
@@ -140,23 +141,62 @@ def test_every_raced_network_can_be_made_at_its_own_size_and_at_the_smallest(nam
         assert jax.eval_shape(logits, variables, images).shape == (2, size.classes)
 
 
+class Paced:
+    """A contestant whose updates take so many seconds, and which notes its turns."""
+
+    def __init__(self, name, pace, turns):
+        self.name, self.pace, self.turns = name, pace, turns
+
+    def seconds(self, count):
+        self.turns.append((self.name, count))
+        return self.pace * count
+
+
+def test_contestants_take_turns_in_both_orders_with_updates_of_their_own_number():
+    turns = []
+    racers = {"ours": Paced("ours", 2.0, turns), "torch": Paced("torch", 3.0, turns)}
+    rounds = race.take_turns(racers, {"ours": 4, "torch": 2}, 2)
+    assert rounds == [{"ours": 2.0, "torch": 3.0}] * 2
+    assert turns == [("ours", 4), ("torch", 2), ("torch", 2), ("ours", 4)]
+
+
+def test_the_share_of_the_rate_of_matrix_products():
+    spec = spec_of("lenet:lenet5_modern")
+    flops = 4 * 6 * 416_520  # of an update: four images, six operations for each multiply-add forwards
+    assert 4 * race.training_flops(spec) == flops
+    products = contestants.PRODUCTS * 2 * contestants.product_size() ** 3
+    found = race.shares(spec, [{"ours": 2.0, "products": 1.0}])
+    assert found["matrix products, TFLOP/s"]["median"] == pytest.approx(products / 1e12)
+    assert found["ours, share of the rate of matrix products"]["median"] == pytest.approx(flops / 2 / products)
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="Linux alone counts memory so")
+def test_the_peak_of_memory_stays_after_memory_is_given_back():
+    before = contestants.resident_memory()
+    block = np.ones(2**25)
+    assert contestants.resident_memory() > before + 2**27
+    del block
+    assert contestants.peak_resident_memory() > before + 2**27
+
+
 def peers():
     """The libraries that are installed here, as --peers takes them."""
     return ["torch", "torch.compile"] if importlib.util.find_spec("torch") else []
 
 
+RACE = ("--models=lenet:lenet5_modern", "--scale=smoke", "--rounds=2", "--seconds=0")
+
+
 @pytest.mark.slow  # a benchmark from end to end
 @pytest.mark.timeout(900)
-def test_a_race_goes_on_where_it_stopped(tmp_path):
-    options = ("--models=lenet:lenet5_modern", f"--peers={','.join(peers())}", "--scale=smoke", "--rounds=2")
-    options += ("--seconds=0", f"--out={tmp_path}")
-    code, output, errors = run(*options, module="benchmarks.throughput", timeout=600)
+def test_a_race_has_the_numbers_of_every_side(tmp_path):
+    options = (*RACE, f"--peers={','.join(peers())}", f"--out={tmp_path}")
+    code, output, errors = run(*options, module="benchmarks.throughput", timeout=850)
     assert code == 0, errors
     assert "0 of 1 networks are there; left: lenet:lenet5_modern" in output
     [path] = tmp_path.glob("*.json")
     result = workdir.read_json(path)
-    sides = ["ours", *peers()]
-    for side in sides:
+    for side in ("ours", *peers()):
         for what in ("images/s", "peak memory, GB", "first update with compilation, s"):
             assert result["measured"][f"{side}, {what}"]["median"] > 0
     assert [name for name in result["measured"] if "ours over" in name] == [f"ours over {peer}" for peer in peers()]
@@ -166,12 +206,21 @@ def test_a_race_goes_on_where_it_stopped(tmp_path):
     assert all((ROOT / name).exists() for name in result["code"]["paths"])
     assert "lenet/model.py" in result["code"]["paths"]
 
-    again = run(*options, module="benchmarks.throughput")
-    assert "1 of 1 networks are there; left: none" in again[1]
+
+@pytest.mark.slow  # a benchmark from end to end
+def test_a_race_goes_on_where_it_stopped(tmp_path):
+    def race_again():
+        code, output, errors = run(*RACE, f"--out={tmp_path}", module="benchmarks.throughput")
+        assert code == 0, errors
+        return output
+
+    assert "0 of 1 networks are there" in race_again()
+    assert "1 of 1 networks are there; left: none" in race_again()
+    [path] = tmp_path.glob("*.json")
+    result = workdir.read_json(path)
     result["code"]["digest"] = "of earlier code"
     workdir.write_json(path, result)
-    changed = run(*options, "--models=lenet:lenet5_modern", module="benchmarks.throughput", timeout=600)
-    assert "0 of 1 networks are there" in changed[1]
+    assert "0 of 1 networks are there" in race_again()
     assert workdir.read_json(path)["code"]["digest"] != "of earlier code"
 
 
