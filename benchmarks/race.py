@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 
-from benchmarks.contestants import PRODUCTS, Spec, module_of, product_size, serve
+from benchmarks.contestants import Spec, module_of, product_size, products_in_an_update, serve
 from benchmarks.measure import Measured, spread
 from common.errors import UserError
 
@@ -131,7 +131,8 @@ def training_flops(spec: Spec) -> float:
 
 def shares(spec: Spec, rounds: list[dict[str, float]]) -> Measured:
     """The rate of the contestant 'products', and the share of it that 'ours' reaches."""
-    rates = [PRODUCTS * 2 * product_size() ** 3 / (spec.per_call * seconds["products"]) for seconds in rounds]
+    operations = products_in_an_update() * 2 * product_size() ** 3
+    rates = [operations / (spec.per_call * seconds["products"]) for seconds in rounds]
     flops = spec.batch_size * training_flops(spec)
     reached = [flops / seconds["ours"] / rate for seconds, rate in zip(rounds, rates, strict=True)]
     return {

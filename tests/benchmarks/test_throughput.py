@@ -164,7 +164,7 @@ def test_the_share_of_the_rate_of_matrix_products():
     spec = spec_of("lenet:lenet5_modern")
     flops = 4 * 6 * 416_520  # of an update: four images, six operations for each multiply-add forwards
     assert 4 * race.training_flops(spec) == flops
-    products = contestants.PRODUCTS * 2 * contestants.product_size() ** 3
+    products = contestants.products_in_an_update() * 2 * contestants.product_size() ** 3
     found = race.shares(spec, [{"ours": 2.0, "products": 1.0}])
     assert found["matrix products, TFLOP/s"]["median"] == pytest.approx(products / 1e12)
     assert found["ours, share of the rate of matrix products"]["median"] == pytest.approx(flops / 2 / products)
