@@ -90,6 +90,9 @@ def convolution(
     idle, each group is a convolution of its own. Where `winograd.is_faster`, and neither `precision` nor
     `jax.default_matmul_precision` asks for 'high' or 'highest', 3x3 convolutions in float32 are Winograd's.
     """
+    if compilation.tuned_for_cpu():
+        # XLA would compute the images again for the kernel's gradient, in the order in which that reads them.
+        lhs = lax.optimization_barrier(lhs)
     whole = feature_group_count == 1
     if compilation.tuned_for_cpu() and whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
         return winograd.convolution(lhs, rhs)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
+from common.devices import compilation
 from common.devices.kernels import convolution
 
 CASES = {  # images, kernel, strides, padding, groups
@@ -39,3 +40,19 @@ def test_values_and_gradients_are_those_of_lax(case):
     gradient = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
     for one, other in zip(pull_ours(gradient), pull_theirs(gradient), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_the_kernels_gradient_does_not_compute_the_images_again():
+    """The ReLU before a convolution is in one loop of the program; XLA by itself puts it into two."""
+
+    def relus(convolve):
+        def loss(kernel, images):
+            maps = convolve(jnp.maximum(2 * images, 0.5), kernel, **dimensions)
+            return jnp.sum(jnp.square(maps))
+
+        lowered = compilation.jit(jax.grad(loss)).lower(jnp.ones((3, 3, 16, 16)), jnp.ones((8, 32, 32, 16)))
+        return lowered.compile().as_text().count(" maximum(")
+
+    dimensions = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
+    assert relus(convolution) == 1
+    assert relus(lax.conv_general_dilated) == 2
