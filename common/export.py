@@ -50,11 +50,14 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
 
     from common.data import datasets
     from common.exporting import card, program
+    from common.pretrained import initial
     from common.run import trained, workdir
 
     form = importlib.import_module(f"common.exporting.{kind}")
     form.check_installed()
-    made = program.make(trained.load(folder, _CHECKPOINT.value or ""), _PREPROCESS.value, batch, _DTYPE.value)
+    run = trained.load(folder, _CHECKPOINT.value or "")
+    initial.check_head(run.config, run.step, folder)
+    made = program.make(run, _PREPROCESS.value, batch, _DTYPE.value)
     images, where = None, "test images"
     try:
         test = datasets.load_test(made.run.config.data, known=made.run.info)

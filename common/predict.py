@@ -28,6 +28,7 @@ from common.prediction.embeddings import Embeddings
 from common.prediction.images import Prepared
 from common.prediction.network import Found
 from common.prediction.output import Prediction
+from common.pretrained import initial
 from common.run import trained
 from common.run.trained import Trained
 
@@ -67,6 +68,8 @@ def main(*paths: str) -> None:
     folder = user_path(_WORKDIR.value)
     compilation.keep_in(folder)
     run = trained.load(folder, _CHECKPOINT.value or "")
+    if not _EMBEDDINGS.value:
+        initial.check_head(run.config, run.step, folder)
     tap, method, keep = None, None, []
     if _EMBEDDINGS.value:
         shapes = layers.output_shapes(run.classifier.module, run.variables, run.classifier.input_shape)

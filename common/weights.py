@@ -58,7 +58,6 @@ def main(action: str = "", file: str = "", *more: str) -> None:
         raise UserError(f"no file '{path}'{expected}")
     if _CONFIG.value is None:
         print("\n".join(import_published(path, folder, _SOURCE.value or "auto")))
-        print(f"use it: python -m common.predict --workdir={folder} PHOTO")
         return
     if _SOURCE.value:
         _CONFIG.value.init.source = _SOURCE.value
@@ -80,7 +79,8 @@ def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "au
     arrays = weight_files.read(hugging_face.file_of(path))
     found = identify.identify(path, arrays, source)
     _write_run(found.config, folder, arrays, found.info)
-    return [f"{folder}: {path.name} at step 0", *found.notes]
+    use = f"python -m common.predict --workdir={folder} PHOTO" + " --embeddings=FILE.npz" * found.config.init.new_head
+    return [f"{folder}: {path.name} at step 0", *found.notes, f"use it: {use}"]
 
 
 def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) -> None:
@@ -91,7 +91,7 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     """
     from common import config as config_lib
     from common.data import datasets, pixel_statistics
-    from common.pretrained import hugging_face, identify, weight_files
+    from common.pretrained import hugging_face, preprocessing, weight_files
 
     config.init.checkpoint = str(path)
     config_lib.validate(config)
@@ -100,8 +100,8 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     if not pixel_statistics.needs_statistics(config):
         data.memory = "stream"  # no image is looked at
     dataset = datasets.load(data)
-    if advice := identify.advice(path, arrays, config, dataset.info.image_shape[0]):
-        print(advice)
+    if said := preprocessing.compared(config, arrays, dataset.info.image_shape[0]):
+        print(said)
     _write_run(config, folder, arrays, dataset.info, dataset.train)
 
 

@@ -1,20 +1,19 @@
 """A published network, fine-tuned on a folder of your own images: FOLDER/train/<class>/*, FOLDER/test/<class>/*.
 
-Command: python -m common.main --config=configs/finetune.py:FAMILY:VARIANT:FOLDER --config.init.checkpoint=FILE
-as configs/finetune.py:resnet:resnet50_modern:pets with torchvision's resnet50.pth
-The head starts anew, with the folder's classes. FILE may also be the workdir of a run.
+Command: python -m common.main --config=configs/finetune.py:FAMILY:VARIANT:FILE:FOLDER
+as configs/finetune.py:resnet:resnet50_modern:resnet50.pth:pets with torchvision's resnet50.pth
+The head starts anew, with the folder's classes. FILE may also be a folder of Hugging Face's, or the workdir of a run.
+
+Images are prepared as FILE expects: their size, crop, interpolation and scale, which the run prints and records.
+--config.data.OPTION=VALUE overrides one. The ViT's activation and layer norms are those of FILE, too. With
+FAMILY:VARIANT:FOLDER and --config.init.checkpoint=FILE none of that is read: images are scaled by ImageNet's means and
+deviations, those of GoogLeNet and ViTs to -1 to 1, and the run says what FILE expects otherwise.
 
 Recipes, of 20 epochs with batch 32, a cosine schedule and one epoch of warm-up:
 - ResNet: Nesterov momentum (Kornblith et al. 2019, appendix A.5); the head learns ten times as fast.
 - VGG, AlexNet, GoogLeNet: a tenth of the rate of their training, the head ten times that (Girshick et al. 2014, 2.3).
 - ViT: AdamW, the rate of each block 0.75 times that of the next (He et al. 2022, appendix A.1).
 Freeze layers with --config.optimizer.factors="('conv1*=0', 'bn1*=0', 'fc*=10')": see common/optim/factors.py.
-
-Pixels are scaled as torchvision's and timm's CNNs expect them, with ImageNet's means and deviations. torchvision's
-GoogLeNet and ViTs of Google, timm and Hugging Face expect -1 to 1, which they get here; torchvision's ViTs need
---config.data.normalize=channels --config.data.mean="(123.675, 116.28, 103.53)" and
---config.data.std="(58.395, 57.12, 57.375)". ViTs of other publishers than Google need --config.model.gelu=exact, and
-Hugging Face's --config.model.ln_epsilon=1e-12.
 """
 
 from configs import folder
@@ -26,16 +25,21 @@ DECAY = 0.75  # of the rate, from a block of a ViT to the one before
 
 
 def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
-    family, variant, path = folder.parts(argument)
+    family, variant, paths = folder.parts(argument)
+    file, _, images = paths.rpartition(":")
     fields = {"scan": False} if family == "vit" else {}  # blocks with names of their own
-    config = folder.prepared(family, variant, path, **fields)
-    config.init.checkpoint = "FILE"
+    config = folder.prepared(family, variant, images, **fields)
+    config.init.checkpoint = file or "FILE"
     config.init.new_head = True
     if family in ("vit", "googlenet"):
         config.data.normalize = "range"
         config.data.pixel_range = (-1.0, 1.0)
     elif family != "lenet":
         config.data.mean, config.data.std = IMAGENET
+    if file:
+        from common.pretrained import adopted  # slow to import
+
+        adopted.adopt(config, keep=("scan", "representation_size"))  # the paper drops the layer before a ViT's old head
     config.train.batch_size = 32
     config.train.length = "20 epochs"
     config.train.label_smoothing = 0.1

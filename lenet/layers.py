@@ -13,6 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.devices import banded, compilation
 from common.nn.layers import identity
 from lenet import curvature
 from lenet.bitmaps import CENTRES
@@ -67,8 +68,11 @@ def convolve(
 
     Batch-1 training runs in a loop (`lax.scan`, `lax.fori_loop`), where XLA's own convolution takes more than twice
     as long on CPU. Slicing along the width and then the height makes 5 + 5 copies instead of 25, one for each kernel
-    weight. Channels go first so that each copy moves runs of neighbouring pixels.
+    weight. Channels go first so that each copy moves runs of neighbouring pixels. On CPU, `banded` products are faster
+    for batches and small kernels.
     """
+    if compilation.tuned_for_cpu() and banded.is_faster(images.shape, kernel.shape):
+        return banded.convolution(images, kernel, strides)
     kernel_height, kernel_width, _, features = kernel.shape
     batch, height, width, _ = images.shape
     rows = _slices(kernel_height, height, strides)

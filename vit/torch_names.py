@@ -73,6 +73,7 @@ NAMES = {
         {
             "embedding": "vit.embeddings.patch_embeddings.projection",
             "Transformer/encoder_norm": "vit.layernorm",
+            "pre_logits": "vit.pooler.dense",
             "head": "classifier",
         },
         "vit.encoder.layer.",
@@ -96,20 +97,30 @@ _OTHERS = {
     ".attention.v_proj.": ".attention.attention.value.",
     ".attention.o_proj.": ".attention.output.dense.",
 }
+_HUGGING_FACE = "embeddings.patch_embeddings.projection.weight"  # ViTModel alone, whose names have no prefix
 _HUGGING_FACE_MLP = {".mlp.fc1.": ".intermediate.dense.", ".mlp.fc2.": ".output.dense."}  # timm has these names too
 
 
 def source_of(arrays: Mapping[str, np.ndarray]) -> str:
     """The source that names its patch embedding as the arrays do; '' if none does."""
+    if _HUGGING_FACE in arrays:
+        return "huggingface"
     found = (name for name, names in NAMES.items() if f"{names.layers['embedding']}.weight" in arrays)
     return next(found, "")
 
 
 def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Arrays:
-    """The arrays under our names for separate blocks; UserError for arrays that are missing, left over or misshapen."""
-    names, arrays = NAMES[source], {_usual(name): array for name, array in arrays.items()}
+    """The arrays under our names for separate blocks; UserError for arrays that are missing, left over or misshapen.
+
+    A file may have no head. Only Hugging Face's files without one have a layer before it, the pooler, which their
+    classifier does not read.
+    """
+    prefix = "vit." if _HUGGING_FACE in arrays else ""
+    names, arrays = NAMES[source], {_usual(prefix + name): array for name, array in arrays.items()}
     depth = len({found[1] for name in arrays if (found := re.match(re.escape(names.block) + r"(\d+)\.", name))})
-    pre_logits = "pre_logits" in names.layers and f"{names.layers['pre_logits']}.weight" in arrays
+    head = f"{names.layers['head']}.weight" in arrays
+    pre_logits = f"{names.layers['pre_logits']}.weight" in arrays and not (head and source == "huggingface")
+    optional = (*names.arrays.values(), *(f"{names.layers['head']}.{leaf}" for leaf in ("weight", "bias") if not head))
     ours: Arrays = {}
     used: set[str] = set()
     missing: list[str] = []
@@ -124,7 +135,7 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
                     f"the checkpoint's '{theirs}' has shape {arrays[theirs].shape}, which does not fit a network of "
                     f"{num_heads} heads"
                 ) from error
-        elif theirs not in names.arrays.values():  # `fitted` reports a missing token or positions, if they are needed
+        elif theirs not in optional:  # `fitted` reports a missing token, positions or head, if they are needed
             missing.append(theirs)
     extra = sorted(arrays.keys() - used)
     if missing or extra:
@@ -133,8 +144,13 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
 
 
 def to_theirs(params: PyTree, source: str) -> dict[str, np.ndarray]:
-    """The inverse of `to_ours`, of parameters with separate or stacked blocks."""
+    """The inverse of `to_ours`, of parameters with separate or stacked blocks.
+
+    UserError for a pre-logits layer, which Hugging Face's networks with a head do not have.
+    """
     ours, names = flatten(unstack_blocks(params)), NAMES[source]
+    if source == "huggingface" and "pre_logits/kernel" in ours:
+        raise UserError("Hugging Face's ViT classifiers have no pre-logits layer, but this network has one")
     depth = len({name.split("/")[1] for name in ours if name.startswith("Transformer/encoderblock_")})
     arrays = {}
     for our_names, theirs, _, there in _entries(names, depth, 1, "pre_logits/kernel" in ours):

@@ -195,8 +195,10 @@ def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> li
     depth = len({name.split("/")[1] for name in named if name.startswith("Transformer/encoderblock_")})
     stages = _stages(named)
     side = grid_side(named[POSITIONS].shape[1], patch if stages is None else patch * hybrid.stride(stages))
+    pre_logits = named.get("pre_logits/bias")
+    fields = _conventions(source, facts) | ({} if pre_logits is None else {"representation_size": pre_logits.size})
     return [
-        Candidate(name, _conventions(source, facts), side)
+        Candidate(name, fields, side)
         for name, has in VARIANTS.items()
         if (has["hidden_size"], has["patch_size"], has["depth"], has.get("stages")) == (hidden, patch, depth, stages)
     ]

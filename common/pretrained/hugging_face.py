@@ -9,8 +9,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.errors import UserError, listed
+from common.pretrained import shards
 
-FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # one of which holds the weights
+_WHOLE = ("model.safetensors", "pytorch_model.bin")
+# One of which holds the weights, or says which files beside it do.
+FOLDER_FILES = tuple(name + ending for name in _WHOLE for ending in ("", shards.ENDING))
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 
 

@@ -8,7 +8,7 @@ A family's `weights.py` may have
 
 import math
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from common.pretrained import hugging_face, initial, preprocessing, sources
 
 # ImageNet-21k as released in the fall of 2011 has so many classes; Google's networks have two more, at these places.
 _FULL, _MISSING = 21_841, (9205, 15027)
+NO_CLASS = "no class"  # of a network whose file has no head
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -45,7 +46,8 @@ class Identified(NamedTuple):
 def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str = "auto") -> Identified:
     """The network of a published file; UserError where no variant, or more than one, has these arrays.
 
-    source: `config.init.source`; 'auto' goes by the names.
+    source: `config.init.source`; 'auto' goes by the names. The network of a file without a head has an untrained one of
+    one class, `NO_CLASS`, and `config.init.new_head` says so.
     """
     reasons: list[UserError] = []
     found = [one for family in models.families() for one in _of_family(path, family, arrays, source, reasons)]
@@ -61,7 +63,7 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
         raise UserError(f"{path} may be {names}, which its arrays do not tell apart; name the network with --config")
     family, candidate, publisher, classes = found[0]
     config = config_lib.base(models.section(family, candidate.variant, **candidate.fields))
-    config.init.checkpoint, config.init.source = str(path), publisher
+    config.init.checkpoint, config.init.source, config.init.new_head = str(path), publisher, not classes
     weights: Any = models.optional_module(family, "weights")
     options, told = preprocessing.find(path, weights, publisher, arrays, candidate.side)
     config.data.update(options)
@@ -71,7 +73,7 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
     config.data.source = {1000: "tfds:imagenet2012", 10: "tfds:cifar10"}.get(classes, "folder:FOLDER")
     if classes == 1000:
         config.data.test_split = "validation"
-    info = Info(publisher, classes, names, (config.data.crop, config.data.crop, 3), 1, 1)
+    info = Info(publisher, len(names), names, (config.data.crop, config.data.crop, 3), 1, 1)
     others = (
         [name for name in weights.sources(arrays) if name != publisher] if told.endswith(preprocessing.USUAL) else []
     )
@@ -79,7 +81,7 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
         f"{family} {candidate.variant} of {publisher}",
         f"images: {_in_words(config.data)}, {told}"
         + "".join(f"; --source={name} if it is {name}'s" for name in others),
-        f"classes: {classes:,}, {origin}",
+        f"classes: {origin}",
     ]
     return Identified(config, info, notes)
 
@@ -89,6 +91,7 @@ def _of_family(
 ) -> list[tuple[str, Candidate, str, int]]:
     """The candidates of a family that have exactly these arrays: family, candidate, publisher, number of classes.
 
+    That number is 0 for a file without a head.
     reasons: of the others, to which those of this family are added.
     """
     weights = models.optional_module(family, "weights")
@@ -97,12 +100,14 @@ def _of_family(
     classes = next((arrays[name].size for name in weights.HEAD_BIAS if name in arrays), 0)
     found = []
     facts = hugging_face.facts(path)
-    for candidate in weights.candidates(arrays, facts) if classes else ():
-        images = SimpleNamespace(num_classes=classes, class_names=(), image_shape=(candidate.side, candidate.side, 3))
+    for candidate in weights.candidates(arrays, facts):
+        images = SimpleNamespace(
+            num_classes=classes or 1, class_names=(), image_shape=(candidate.side, candidate.side, 3)
+        )
         section = models.section(family, candidate.variant, **candidate.fields)
         classifier = models.make_classifier(section, images)
         config = config_lib.base(section)
-        config.init.checkpoint, config.init.source = str(path), source
+        config.init.checkpoint, config.init.source, config.init.new_head = str(path), source, not classes
         try:
             sources.check(weights, arrays, classifier.module, source, path)  # before the network is traced
             given = initial.given_weights(config, classifier, arrays)
@@ -110,25 +115,23 @@ def _of_family(
         except UserError as error:
             reasons.append(error)
             continue
-        publisher = source if source not in ("auto", "own") else _publisher(path, weights.sources(arrays))
+        publisher = source if source not in ("auto", "own") else preprocessing.publisher(path, weights.sources(arrays))
         found.append((family, candidate, publisher, classes))
     return found
-
-
-def _publisher(path: pathlib.Path, found: Sequence[str]) -> str:
-    """The publisher of a file whose names are those of one or more."""
-    return "timm" if "timm" in found and hugging_face.timm(path) else found[0]
 
 
 def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[str, ...], str]:
     """The names of a file's classes, and their origin in words; numbers where nothing tells them.
 
-    ImageNet's are those of TensorFlow Datasets, in the order that all publishers share.
+    count: 0 for a file without a head, which has `NO_CLASS`. ImageNet's are those of TensorFlow Datasets, in the order
+    that all publishers share.
     """
+    if not count:
+        return (NO_CLASS,), "none, the file has NO HEAD: predict --embeddings works, a head comes by fine-tuning"
     if len(given := hugging_face.classes(path)) == count:
-        return given, "named in config.json"
+        return given, f"{count:,}, named in config.json"
     if count == 10 and publisher == "cifar":
-        return _CIFAR10, "CIFAR-10's"
+        return _CIFAR10, "10, CIFAR-10's"
     if count == 1000:
         from tensorflow_datasets.datasets.siscore import labels  # slow to import
 
@@ -137,14 +140,16 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
         # Two kinds of crane and of maillot have the same first name.
         return tuple(
             one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True)
-        ), "ImageNet's"
+        ), "1,000, ImageNet's"
     if count in (len(_MISSING) + _FULL, _FULL):
         lines = pathlib.Path(__file__).with_name("imagenet21k.txt").read_text(encoding="utf-8").splitlines()
         full = [line for line in lines if not line.startswith("#")]
         missing = _MISSING if count == _FULL else ()
-        return tuple(name for place, name in enumerate(full) if place not in missing), "ImageNet-21k's"
+        return tuple(name for place, name in enumerate(full) if place not in missing), f"{count:,}, ImageNet-21k's"
     digits = len(str(count - 1))
-    return tuple(f"class {number:0{digits}}" for number in range(count)), "whose NAMES NOTHING TELLS: they are numbers"
+    return tuple(
+        f"class {number:0{digits}}" for number in range(count)
+    ), f"NO CLASS NAMES ARE KNOWN for {count:,} classes: they are numbers"
 
 
 def _in_words(data: ConfigDict) -> str:
@@ -154,21 +159,6 @@ def _in_words(data: ConfigDict) -> str:
         return f"{size}, from {data.pixel_range[0]:g} to {data.pixel_range[1]:g}"
     mean, std = (", ".join(f"{value / 255:.3f}" for value in values) for values in (data.mean, data.std))
     return f"{size}, minus ({mean}) and divided by ({std}) as pixels from 0 to 1"
-
-
-def advice(path: pathlib.Path, arrays: Mapping[str, np.ndarray], config: ConfigDict, side: int) -> str:
-    """A sentence on the preprocessing that a published file expects, where the config's is another; else ''.
-
-    side: of the images that the network is fed.
-    """
-    weights: Any = models.optional_module(config.model.family, "weights")
-    ours = all(name.partition("/")[0] in ("params", "batch_stats") for name in arrays)
-    if config.init.source == "own" or ours or not hasattr(weights, "sources") or not weights.sources(arrays):
-        return ""
-    source = config.init.source if config.init.source != "auto" else _publisher(path, weights.sources(arrays))
-    expected, told = preprocessing.find(path, weights, source, arrays, side)
-    wanted = " ".join(preprocessing.differences(config.data, expected))
-    return f"OTHER PREPROCESSING than the file expects, {told}: {wanted}" if wanted else ""
 
 
 def grid_side(tokens: int, patch: int) -> int:

@@ -33,7 +33,7 @@ from common import models
 from common.devices import mesh
 from common.errors import UserError, difference, listed, user_path
 from common.models import Classifier
-from common.pretrained import hugging_face, sources, weight_files
+from common.pretrained import hugging_face, preprocessing, sources, weight_files
 from common.run import trained
 from common.training.state import TrainState
 
@@ -79,17 +79,22 @@ def start(
     """A fresh state with the weights that `config.init` names, or as it is where it names none.
 
     Parameters, batch statistics and their averages are replaced; the optimizer starts fresh. It prints the origin of
-    the weights and every change. UserError for arrays that are missing, left over or of another shape, and for a head
-    that was trained on other classes than `class_names`, the dataset's, even if they are as many, unless `config.init`
-    asks for a new head or for its classes by name. arrays: those of the file, if it has been read already.
+    the weights, every change, and whether images are prepared as the weights expect. UserError for arrays that are
+    missing, left over or of another shape, and for a head that was trained on other classes than `class_names`, the
+    dataset's, even if they are as many, unless `config.init` asks for a new head or for its classes by name. arrays:
+    those of the file, if it has been read already.
     """
     if not config.init.checkpoint:
         return state
+    path = user_path(config.init.checkpoint)
+    if arrays is None and (path.is_file() or hugging_face.is_folder(path)):
+        arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)
     given = given_weights(config, classifier, arrays)
     if not (config.init.new_head or config.init.match_classes) and given.class_names and class_names:
         _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
-    say(given, changes)
+    pixels = preprocessing.compared(config, arrays, classifier.input_shape[0]) if arrays is not None else ""
+    say(given, [*changes, *filter(None, [pixels])])
     return replace(state, flat)
 
 
@@ -107,7 +112,7 @@ def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[st
     if path.is_dir() and not hugging_face.is_folder(path):
         if config.init.entry:
             raise UserError(f"config.init.entry is '{config.init.entry}', but {path} is a run, not a file")
-        return _from_run(path, config.model.family)
+        return _from_run(path, config)
     if not path.exists():
         raise UserError(
             f"config.init.checkpoint is '{path}', which does not exist; expected the workdir of a trained run, or a "
@@ -189,6 +194,15 @@ def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> 
     return places
 
 
+def check_head(config: ConfigDict, step: int, folder: pathlib.Path) -> None:
+    """UserError for a run whose head is as untrained as it began: nothing that it says of classes means anything."""
+    if config.init.checkpoint and config.init.new_head and not step:
+        raise UserError(
+            f"the head of {folder} is untrained: only predict --embeddings=FILE.npz works; train a head with "
+            f"configs/finetune.py and --config.init.checkpoint={config.init.checkpoint}"
+        )
+
+
 def published(family: str, variables: PyTree, module: nn.Module) -> tuple[dict[str, np.ndarray], str]:
     """Variables by the names of the family's published files, or by our own, and which: 'published' or 'our'."""
     rename = getattr(models.optional_module(family, "weights"), "to_published", None)
@@ -196,12 +210,13 @@ def published(family: str, variables: PyTree, module: nn.Module) -> tuple[dict[s
     return (_flatten(variables), "our") if arrays is None else (arrays, "published")
 
 
-def _from_run(folder: pathlib.Path, family: str) -> Given:
-    run = trained.load(folder)
+def _from_run(folder: pathlib.Path, config: ConfigDict) -> Given:
+    run, family = trained.load(folder), config.model.family
     if run.config.model.family != family:
         raise UserError(f"config.init.checkpoint {folder} is a '{run.config.model.family}' network, not '{family}'")
     origin = f"{folder} ({run.config.model.variant}) at step {run.step:,}"
-    return Given(jax.tree.map(np.asarray, run.variables), origin, run.classifier, run.info.class_names)
+    said = preprocessing.of_run(config.data, run.config, folder)
+    return Given(jax.tree.map(np.asarray, run.variables), origin, run.classifier, run.info.class_names, (said,))
 
 
 def _from_file(

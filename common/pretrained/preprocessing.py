@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from common.errors import UserError
+from common import models
+from common.data import pixel_statistics
+from common.errors import UserError, user_path
 from common.pretrained import hugging_face
 
 Options = dict[str, Any]
@@ -75,11 +77,49 @@ def find(
     return usual, f"as {publisher} {USUAL}"
 
 
-def differences(data: ConfigDict, expected: Options) -> list[str]:
+def compared(config: ConfigDict, arrays: Mapping[str, np.ndarray], side: int) -> str:
+    """A sentence on the preprocessing in `config.data` and that which the file of `config.init` expects.
+
+    It is '' where nothing tells what the file expects. arrays: the file's. side: of the images that the network is fed.
+    """
+    path, weights = user_path(config.init.checkpoint), models.optional_module(config.model.family, "weights")
+    if weights is None or not hasattr(weights, "sources") or config.init.source == "own":
+        return ""
+    ours = all(name.partition("/")[0] in ("params", "batch_stats") for name in arrays)
+    known = weights.sources(arrays)
+    if ours or not known:
+        return ""
+    source = config.init.source if config.init.source != "auto" else publisher(path, known)
+    expected, told = find(path, weights, source, arrays, side)
+    return _said(differences(config.data, expected), f"the file expects, {told}")
+
+
+def of_run(data: ConfigDict, given: ConfigDict, folder: pathlib.Path) -> str:
+    """A sentence on the preprocessing in a `data` section and that of the run in `folder`, whose config is given."""
+    wanted = differences(data, given.data.to_dict())
+    if pixel_statistics.needs_statistics(given) and not wanted and not data.statistics:
+        wanted = [f"config.data.statistics={folder / pixel_statistics.FILE}"]
+    return _said(wanted, "the run's images had")
+
+
+def _said(wanted: Sequence[str], expected: str) -> str:
+    if wanted:
+        return f"OTHER PREPROCESSING than {expected}: {' '.join(wanted)}"
+    return f"preprocessing as {expected}"
+
+
+def publisher(path: pathlib.Path, known: Sequence[str]) -> str:
+    """The publisher of a file whose names are those of one or more."""
+    return "timm" if "timm" in known and hugging_face.timm(path) else known[0]
+
+
+def differences(data: ConfigDict, expected: Mapping[str, Any]) -> list[str]:
     """The options by which a `data` section would do as a file expects, as 'config.data.resize=256'."""
     scale = ("pixel_range",) if expected["normalize"] == "range" else ("mean", "std")
-    names = ("normalize", *scale, *(("resize", "crop", "stretch", "interpolation") if data.resize else ()))
-    return [f"config.data.{name}={expected[name]}" for name in names if not _same(data[name], expected[name])]
+    resized = data.resize and expected["resize"]
+    names = ("normalize", *scale, *(("resize", "crop", "stretch", "interpolation") if resized else ()))
+    fed = {**data, "crop": data.crop or data.resize}, {**expected, "crop": expected["crop"] or expected["resize"]}
+    return [f"config.data.{name}={expected[name]}" for name in names if not _same(*(one[name] for one in fed))]
 
 
 def _same(ours: Any, theirs: Any) -> bool:

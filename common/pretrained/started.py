@@ -6,6 +6,7 @@ import numpy as np
 import optax
 from flax import traverse_util
 from jax.sharding import Mesh
+from jaxtyping import Array
 from ml_collections import ConfigDict
 
 from common.devices import sharding
@@ -34,12 +35,18 @@ def started(
     given = initial.given_weights(config, classifier, arrays)
     flat, changes = initial.initial_arrays(given, classifier, config)
     initial.say(given, changes)
-    if not all(isinstance(array, np.ndarray) for array in flat.values()):
-        return initial.replace(sharding.make_sharded(fresh, mesh), flat)
     del given
     arrays.clear()
     like = sharding.sharded_structs(jax.eval_shape(fresh), mesh)
     leaves = traverse_util.flatten_dict({"params": like.params, **like.model_state}, sep="/")
+    untrained = [name for name, array in flat.items() if not isinstance(array, np.ndarray)]
+
+    def drawn() -> dict[str, Array]:  # the compiler leaves out what these do not need
+        state = fresh()
+        values = traverse_util.flatten_dict({"params": state.params, **state.model_state}, sep="/")
+        return {name: values[name] for name in untrained}
+
+    leaves |= sharding.make_sharded(drawn, mesh) if untrained else {}
     variables = {name: initial.placed(flat.pop(name), leaf) for name, leaf in leaves.items()}
     tree = traverse_util.unflatten_dict(variables, sep="/")
     params = tree.pop("params")

@@ -1,6 +1,7 @@
 """Files of weights, which hold arrays by name: .npz, .safetensors and PyTorch's .pth.
 
-The content tells the format of a file that is read, its ending that of one that is written.
+The content tells the format of a file that is read, its ending that of one that is written. Several files with an index
+are read as one.
 """
 
 import pathlib
@@ -14,7 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from common.errors import UserError, listed, unknown, user_path, whole_file
-from common.pretrained import torch_files
+from common.pretrained import shards, torch_files
 from common.pretrained.torch_pickles import Tensor
 
 # A file may hold arrays of so many times its size, or of so many bytes; those of trained weights hardly shrink.
@@ -47,6 +48,8 @@ def read(path: str | pathlib.Path, entry: str = "") -> dict[str, np.ndarray]:
     path = user_path(path)
     if not path.is_file():
         raise UserError(f"no checkpoint '{path}'")
+    if shards.is_part(path):
+        raise UserError(f"'{path}' is one of several parts; give their folder, or the file *{shards.ENDING} in it")
     kind = ""
     try:
         kind, reader = _format(path)
@@ -55,10 +58,15 @@ def read(path: str | pathlib.Path, entry: str = "") -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # readers promise no class for a file that was cut short, changed, or is of another kind
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise UserError(f"'{path}' is not a checkpoint of arrays: {reason}{kind and f' (read as {kind})'}") from error
+        said = f"{_reason(error)}{kind and f' (read as {kind})'}"
+        raise UserError(f"'{path}' is not a checkpoint of arrays: {said}") from error
     _check_values(path, arrays)
     return _without_prefixes(arrays)
+
+
+def _reason(error: Exception) -> str:
+    """The first line of an error's message."""
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def _format(path: pathlib.Path) -> tuple[str, Callable[[pathlib.Path, str], dict[str, np.ndarray]]]:
@@ -67,6 +75,8 @@ def _format(path: pathlib.Path) -> tuple[str, Callable[[pathlib.Path, str], dict
         start = file.read(64)
     if not start:
         raise ValueError(f"it is empty; {_EXPECTED}")
+    if path.name.endswith(shards.ENDING):
+        return "an index of several files", _read_parts
     if start.startswith(b"PK"):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
@@ -81,6 +91,18 @@ def _format(path: pathlib.Path) -> tuple[str, Callable[[pathlib.Path, str], dict
         return "a .safetensors file", _read_safetensors
     known = [what for first, what in _OTHER_FILES.items() if start.startswith(first)]
     raise ValueError(f"{known[0] if known else 'its content is of no known format'}; {_EXPECTED}")
+
+
+def _read_parts(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
+    def part(file: pathlib.Path) -> dict[str, np.ndarray]:
+        try:
+            return _format(file)[1](file, entry)
+        except UserError:
+            raise
+        except Exception as error:
+            raise ValueError(f"its part '{file.name}' is not read: {_reason(error)}") from error
+
+    return shards.read(path, part)
 
 
 def _read_npz(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:

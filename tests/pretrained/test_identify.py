@@ -127,6 +127,18 @@ def test_imagenet_21ks_classes_are_in_the_order_of_the_networks(path):
     assert set(all_names) - set(smaller) == {"picture", "bleacher"}
 
 
+@pytest.mark.parametrize("count", [21843, 21841, 11821])
+def test_a_vit_of_timm_of_imagenet_21k_has_the_names_of_its_list(path, count):
+    _, variables = ones("vit", "ti16", classes=count, gelu="exact")
+    found = identify.identify(path, torch_names.to_theirs(variables["params"], "timm"))
+    assert found.info.num_classes == len(set(found.info.class_names)) == count
+    assert (found.config.init.source, found.config.data.interpolation) == ("timm", "bicubic")
+    known = {21843: "knothole", 21841: "knothole", 11821: "class 11820"}
+    assert found.info.class_names[-1] == known[count]
+    origin = "NO CLASS NAMES ARE KNOWN for 11,821 classes" if count == 11821 else f"{count:,}, ImageNet-21k's"
+    assert origin in found.notes[-1]
+
+
 def test_imagenets_names_are_distinct_and_in_order(path):
     names, _ = identify.class_names(path, 1000, "torchvision")
     assert len(set(names)) == 1000
@@ -137,7 +149,7 @@ def test_a_hugging_face_folder_names_its_classes(tmp_path):
     (tmp_path / "model.safetensors").touch()
     names = {"10": "ten", "2": "two", "0": "zero"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
-    assert identify.class_names(tmp_path, 3, "huggingface") == (("zero", "two", "ten"), "named in config.json")
+    assert identify.class_names(tmp_path, 3, "huggingface") == (("zero", "two", "ten"), "3, named in config.json")
 
 
 def test_arrays_of_no_published_network_are_refused(path):

@@ -1,0 +1,52 @@
+"""The options with which a network goes on from trained weights: its conventions, which no array shows, and its pixels.
+
+A config file calls `adopt` when it knows the weights, before the command line overrides its options.
+"""
+
+from collections.abc import Collection
+
+from ml_collections import ConfigDict
+
+from common import models
+from common.data import pixel_statistics
+from common.errors import UserError, user_path
+from common.pretrained import hugging_face, identify, weight_files
+from common.run import workdir
+
+_PIXELS = ("channels", "resize", "stretch", "interpolation", "crop", "normalize", "pixel_range", "mean", "std")
+_OF_RUNS = ("invert", "pad")
+
+
+def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
+    """Sets the options of `config.model` and `config.data` to those of the weights in `config.init.checkpoint`.
+
+    keep: options of the model that stay as they are. Weights that do not exist change nothing: a config can be looked
+    at without them, and a run that starts from them says that they are missing. UserError for weights of another
+    variant, and for a file that tells nothing of the images that it knows.
+    """
+    path = user_path(config.init.checkpoint)
+    if not path.exists():
+        return
+    if path.is_dir() and not hugging_face.is_folder(path):
+        found = workdir.load_config(path)
+        data = _of_run(found, workdir.load_info(path).image_shape[0])
+        if pixel_statistics.needs_statistics(found):
+            data["statistics"] = str(path / pixel_statistics.FILE)
+    else:
+        arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)
+        found = identify.identify(path, arrays, config.init.source).config
+        data = {name: found.data[name] for name in _PIXELS}
+    ours, theirs = ((one.model.family, one.model.variant) for one in (config, found))
+    if ours != theirs:
+        raise UserError(f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}: give that to the config")
+    usual = models.section(*theirs)
+    config.model.update(
+        {name: found.model[name] for name in usual if usual[name] != found.model[name] and name not in keep}
+    )
+    config.data.update(data)
+
+
+def _of_run(config: ConfigDict, side: int) -> dict[str, object]:
+    """The options of a run's images, with a size where it took them as they were; side: of its network's images."""
+    data = {name: config.data[name] for name in (*_PIXELS, *_OF_RUNS)}
+    return data if config.data.resize else {**data, "resize": side - 2 * config.data.pad, "crop": 0}

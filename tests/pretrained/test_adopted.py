@@ -1,0 +1,120 @@
+"""Fine-tuning sees the pixels that the weights know: what `configs/finetune.py` takes from a file or a run."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+from common import config as config_lib
+from common import train
+from common.data.pixel_statistics import FILE
+from common.errors import UserError
+from common.pretrained import initial, weight_files
+from common.run import trained, workdir
+from configs import finetune
+from tests import networks
+from tests.digits_run import digits_run
+from tests.runs import run
+from vit import torch_names
+
+CIFAR = [125.307, 122.961, 113.8575]  # the means that CIFAR-10's networks with projections expect, in grey levels
+
+
+@pytest.fixture(scope="module")
+def projections(tmp_path_factory):
+    """A file as github.com/chenyaofo/pytorch-cifar-models names a ResNet-20's arrays."""
+    classifier = networks.classifier("resnet", "resnet20", shortcut="B")
+    variables = networks.drawn(initial.shapes(classifier.module, classifier))
+    arrays = initial.published("resnet", variables, classifier.module)[0]
+    path = tmp_path_factory.mktemp("file") / "cifar10_resnet20.npz"
+    names = {"linear": "fc", "shortcut": "downsample"}
+    for theirs, other in names.items():
+        arrays = {name.replace(theirs, other): array for name, array in arrays.items()}
+    weight_files.write(path, arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """Two classes of six noisy images."""
+    folder, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for name, level in (("dark", 60), ("light", 200)):
+        (folder / name).mkdir()
+        for number in range(6):
+            pixels = rng.integers(level - 40, level + 40, (36, 48, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    return folder
+
+
+def test_a_run_sees_the_pixels_of_its_file_in_training_and_after(projections, photos, tmp_path):
+    options = ("--config.train.length=1 steps", "--config.train.batch_size=4", "--config.schedule.warmup=0 steps")
+    given = f"--config=configs/finetune.py:resnet:resnet20:{projections}:{photos}"
+    code, output, errors = run(given, *options, f"--workdir={tmp_path}/run", module="common.main")
+    assert code == 0, errors
+    assert output.count("preprocessing as the file expects, as cifar tests most of its networks") == 1
+    found = trained.load(tmp_path / "run")
+    assert found.step == 1
+    assert (found.config.model.shortcut, found.config.data.resize, found.config.data.crop) == ("B", 32, 32)
+    # What evaluation, prediction and reports feed the network.
+    black = trained.network_input(found, jnp.zeros((1, 1, 1, 3), jnp.uint8))[0, 0, 0]
+    np.testing.assert_allclose(black, -np.array(CIFAR) / 255 / [0.2023, 0.1994, 0.2010], rtol=1e-4)
+
+
+def test_an_option_is_overridden_and_what_differs_is_said(projections, photos, tmp_path, capsys):
+    config = finetune.get_config(f"resnet:resnet20:{photos}")  # without the file
+    config.model.shortcut, config.init.checkpoint = "B", str(projections)
+    config.train.update({"length": "1 steps", "batch_size": 4})
+    config.schedule.warmup = "0 steps"
+    config.data.interpolation = "bicubic"
+    train.fit(config, tmp_path / "run")
+    line = next(line for line in capsys.readouterr().out.splitlines() if "PREPROCESSING" in line)
+    assert "OTHER PREPROCESSING than the file expects, as cifar tests most of its networks" in line
+    assert "config.data.mean=(125.307, 122.961, 113.8575)" in line
+    assert "config.data.interpolation=bilinear" in line
+    assert "config.data.crop" not in line  # all of the 32 pixels
+    assert trained.load(tmp_path / "run").config.data.mean == finetune.IMAGENET[0]
+
+
+def test_a_vit_has_its_publishers_pixels_and_conventions(tmp_path):
+    classifier = networks.classifier("vit", "ti16", 7, (240, 240, 3), gelu="exact", ln_epsilon=1e-12)
+    like = initial.shapes(classifier.module, classifier)["params"]
+    params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), like)
+    weight_files.write(tmp_path / "model.safetensors", torch_names.to_theirs(params, "huggingface"))
+    told = {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 240, "resample": 3}
+    told |= {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.1, 0.2, 0.3]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
+    (tmp_path / "config.json").write_text(json.dumps({"layer_norm_eps": 1e-5}))
+    config = finetune.get_config(f"vit:ti16:{tmp_path}:photos")
+    config_lib.validate(config)
+    data, model = config.data, config.model
+    assert (data.source, data.resize, data.crop, data.interpolation) == ("folder:photos", 256, 240, "bicubic")
+    assert (data.normalize, data.mean, data.std) == ("channels", (102.0, 127.5, 153.0), (25.5, 51.0, 76.5))
+    assert (model.gelu, model.ln_epsilon, model.scan) == ("exact", 1e-5, False)
+    assert (data.train_crop, data.stretch) == ("area", False)
+
+
+def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
+    folder = digits_run()
+    before = workdir.load_config(folder)
+    config = finetune.get_config(f"{before.model.family}:{before.model.variant}:{folder}:photos")
+    config_lib.validate(config)
+    for name in ("channels", "invert", "pad", "normalize", "pixel_range"):
+        assert config.data[name] == before.data[name]
+    height = workdir.load_info(folder).image_shape[0]
+    assert config.data.resize + 2 * config.data.pad == height
+    assert config.data.statistics == ("" if before.data.normalize == "range" else str(folder / FILE))
+
+
+def test_weights_of_another_network_are_one_line(projections):
+    with pytest.raises(UserError, match="is of resnet:resnet20, not resnet:resnet32: give that to the config"):
+        finetune.get_config(f"resnet:resnet32:{projections}:photos")
+
+
+def test_weights_that_are_missing_are_reported_by_the_run(photos, tmp_path):
+    config = finetune.get_config(f"resnet:resnet20:{tmp_path}/nowhere.pth:{photos}")
+    assert config.data.mean == finetune.IMAGENET[0]
+    with pytest.raises(UserError, match="nowhere.pth', which does not exist"):
+        train.fit(config, tmp_path / "run")
