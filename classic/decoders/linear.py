@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
-from scipy import optimize
 from scipy.special import logsumexp, softmax
 from threadpoolctl import threadpool_limits
 
@@ -116,6 +115,8 @@ def fit(
     kept: the rows that count, all by default. start: where the search begins, such as the result for a near constant.
     tolerance: it ends where no derivative is larger than this share of the largest at zero.
     """
+    from scipy import optimize  # slow to import
+
     width = rows.width
     kept = np.ones(len(rows), bool) if kept is None else kept
     count = int(kept.sum())
