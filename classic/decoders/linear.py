@@ -67,14 +67,15 @@ class Scaling(NamedTuple):
 def scaling(rows: Rows, standardise: bool) -> Scaling:
     """The mean of each feature; with `standardise` its deviation, 1 for one that never changes, and else 1.
 
-    The covariance is measured for at most `MOST_FEATURES` features, and four of a row.
+    The covariance is measured for at most `MOST_FEATURES` features, and at most two of a row: its root takes longer than
+    the passes that it saves where rows are few.
     """
     width = rows.width
     total = np.zeros(width)
     for _, block in rows.blocks():
         total += block.sum(axis=0, dtype=np.float64)
     mean = (total / len(rows)).astype(np.float32)
-    if width <= min(MOST_FEATURES, 4 * len(rows)):
+    if width <= min(MOST_FEATURES, 2 * len(rows)):
         covariance = np.zeros((width, width), np.float32)
         for _, block in rows.blocks():
             centred = block - mean
