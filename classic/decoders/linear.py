@@ -67,8 +67,8 @@ class Scaling(NamedTuple):
 def scaling(rows: Rows, standardise: bool) -> Scaling:
     """The mean of each feature; with `standardise` its deviation, 1 for one that never changes, and else 1.
 
-    The covariance is measured for at most `MOST_FEATURES` features, and at most two of a row: its root takes longer than
-    the passes that it saves where rows are few.
+    The covariance is measured for at most `MOST_FEATURES` features of at least half as many rows. With fewer rows its
+    root takes longer than the passes that it saves.
     """
     width = rows.width
     total = np.zeros(width)
