@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
-from scipy import optimize
 from scipy.special import logsumexp, softmax
 from threadpoolctl import threadpool_limits
 
@@ -68,14 +67,15 @@ class Scaling(NamedTuple):
 def scaling(rows: Rows, standardise: bool) -> Scaling:
     """The mean of each feature; with `standardise` its deviation, 1 for one that never changes, and else 1.
 
-    The covariance is measured for at most `MOST_FEATURES` features, and four of a row.
+    The covariance is measured for at most `MOST_FEATURES` features of at least half as many rows. With fewer rows its
+    root takes longer than the passes that it saves.
     """
     width = rows.width
     total = np.zeros(width)
     for _, block in rows.blocks():
         total += block.sum(axis=0, dtype=np.float64)
     mean = (total / len(rows)).astype(np.float32)
-    if width <= min(MOST_FEATURES, 4 * len(rows)):
+    if width <= min(MOST_FEATURES, 2 * len(rows)):
         covariance = np.zeros((width, width), np.float32)
         for _, block in rows.blocks():
             centred = block - mean
@@ -116,6 +116,8 @@ def fit(
     kept: the rows that count, all by default. start: where the search begins, such as the result for a near constant.
     tolerance: it ends where no derivative is larger than this share of the largest at zero.
     """
+    from scipy import optimize  # slow to import
+
     width = rows.width
     kept = np.ones(len(rows), bool) if kept is None else kept
     count = int(kept.sum())
