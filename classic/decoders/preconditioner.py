@@ -1,8 +1,8 @@
 """Variables in which a linear classifier's objective is about as curved in every direction.
 
-L-BFGS then needs a tenth of the passes over the features, for a minimum that is the same. For features of covariance S
-and losses whose second derivatives are about c, the curvature by the weights of a class is about c S + decay I =
-R^T R; by u = R w it is about 1.
+L-BFGS then needs fewer passes over the features for the same minimum: a tenth for k-means features. For features
+of covariance S and losses whose second derivatives are about c, the curvature by the weights of a class is about
+c S + decay I = R^T R; by u = R w it is about 1.
 """
 
 from typing import NamedTuple
