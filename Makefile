@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 TESTS ?= tests
 PYTEST := -m pytest --numprocesses=2 --dist=loadfile
 
-.PHONY: train test test-slow test-all test-parity parity-all test-newest fuzz lint docs hooks results pictures clean
+.PHONY: train test test-slow test-all test-parity parity-all test-newest fuzz lint docs hooks results benchmark pictures clean
 
 train: $(VENV)/installed
 	$(RUN) -m common.main --config=configs/lenet5_digits.py
@@ -60,6 +60,12 @@ hooks: $(VENV)/installed-test
 # Measure the papers' claims on real data (hours; DATA holds prepared datasets, see docs/data.md).
 results: $(VENV)/installed
 	$(RUN) -m common.reproduce --data_dir=$(DATA)
+	$(RUN) -m common.tables
+
+# Race every network against PyTorch, eager and compiled, on this machine (docs/performance.md); give the same command
+# again to go on. BENCHMARK=--again repeats what is there, BENCHMARK=--scale=smoke tries it with tiny images.
+benchmark: $(VENV)/installed-parity
+	$(RUN) -m benchmarks.throughput --peers=torch,torch.compile $(BENCHMARK)
 	$(RUN) -m common.tables
 
 # The pictures of docs/lecture.md.

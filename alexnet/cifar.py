@@ -1,4 +1,4 @@
-"""The networks for CIFAR-10 by AlexNet's author, on which the paper measures rectifiers and normalisation.
+"""The networks for CIFAR-10 by AlexNet's author; the paper measures rectifiers and normalisation on them.
 
 The paper calls them "a particular four-layer convolutional network" (Figure 1) and "a four-layer CNN" (section
 3.3) and refers to the author's released code. Here they are named after the test error that the code quotes. Shapes
@@ -76,7 +76,7 @@ class LocallyConnectedNet(nn.Module):
 def spatial_response_norm(
     images: Images, *, size: int = 3, scale: float = 5e-5, power: float = 0.75
 ) -> Float[Array, "batch height width channels"]:
-    """Divides each x by (1 + scale * m)^power, m being the mean of x^2 over size x size neighbours in the same map.
+    """Divides each x by (1 + scale * m)^power, where m is the mean of x^2 over size x size neighbours in the same map.
 
     The author's code divides `scale` by the number of neighbours, which makes their sum a mean; zeros surround the map.
     """

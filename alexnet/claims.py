@@ -1,6 +1,6 @@
-"""The AlexNet paper's claims, and how they are measured here: on CIFAR-10, so that only comparisons are.
+"""The AlexNet paper's claims, measured on CIFAR-10, so mostly as comparisons.
 
-Each trick is measured alone: two runs of a small network differ in it and in nothing else.
+Each trick is measured alone: two runs of a small network differ in nothing else.
 """
 
 import functools
@@ -15,7 +15,7 @@ _TANH = Experiment("configs/alexnet_fig1_cifar10.py:tanh")
 _TARGET = 0.25  # training error that Figure 1's dashed line crosses
 
 
-# 23 of 32 pixels, as the author cut 24: with 2x2 and with 3x3 windows the poolings leave 11, 5 and 2 of them.
+# 23 of 32 pixels (the author cut 24): the poolings then leave 11, 5 and 2 of them, with 2x2 as with 3x3 windows.
 _CROP = {"data.crop": 23, "augment.crop_pad": 0, "data.train_crop": "centre"}
 # A quarter of the width and a tenth of the images, which the network can learn by heart.
 _QUICK = {
@@ -31,7 +31,7 @@ _SHORT = "a quarter of the width, a tenth of the images, 30 epochs"
 
 
 def _small(**changes: object) -> Experiment:
-    """The small network on the centre of images and mirror images, which are kept in memory."""
+    """The small network, trained on the centres of images and their mirror images, which fit in memory."""
     options = {name.replace("__", "."): value for name, value in changes.items()}
     return Experiment("configs/alexnet_cifar10.py", {**_CROP, **options}, one_core=True)
 

@@ -7,11 +7,11 @@ from common.anatomy import networks
 from common.claims.fact import Fact
 
 _LAYERS = paper.LAYERS["two_column"]
-_ROUND = 0.02  # of 'about' 60 million and 650,000: numbers in words, which the abstract does not round digit by digit
+_ROUND = 0.02  # tolerance for the abstract's "60 million" and "650,000", which are loosely rounded
 
 
 def neurons() -> int:
-    """The outputs of all layers with weights, of both columns."""
+    """The number of outputs of all layers with weights, in both columns."""
     rows = networks.rows("alexnet", "two_column")
     return sum(math.prod(rows[layer].output_shape) for layer in _LAYERS)
 
@@ -23,7 +23,7 @@ def convolutional_shares() -> dict[str, float]:
 
 
 def one_column_excess() -> float:
-    """The share by which the one-column network has more parameters."""
+    """The one-column network's extra parameters, as a share of the two-column network's."""
     return networks.parameters("alexnet", "one_column") / networks.parameters("alexnet", "two_column") - 1
 
 

@@ -2,7 +2,7 @@
 
 The fields of the module are the papers' choices, with the alternatives beside each. Layers carry the names of the
 papers and of Caffe; shapes in comments are height x width x maps for images of 224x224 pixels. The networks for
-CIFAR-10 on which the paper measures ReLU and normalisation are in `cifar.py`.
+CIFAR-10 that the paper uses to measure ReLU and normalisation are in `cifar.py`.
 """
 
 import functools
@@ -37,8 +37,8 @@ class AlexNet(nn.Module):
     fc_width: int = 4096  # units of fc6 and of fc7
     columns: int = 2  # section 3.5: conv2, conv4 and conv5 read only the maps of their own GPU; with 1, all maps
     stem: tuple[int, int] = (11, 4)  # kernel size and stride of conv1
-    # The paper's 55x55 maps need three pixels more than 224x224 images have: the author's code reads zeros there,
-    # after the last row and column. Torchvision pads two pixels on both sides.
+    # The paper's 55x55 maps need three more pixels than 224x224 images have; the author's code reads zeros after the
+    # last row and column. Torchvision pads two pixels on both sides.
     stem_padding: tuple[int, int] = (0, 3)
     activation: str = "relu"  # section 3.1; or 'tanh'
     lrn: bool = True  # section 3.3: after the ReLU of conv1 and conv2
@@ -118,7 +118,8 @@ class AlexNet(nn.Module):
             uniform = functools.partial(_uniform, bound=fan_in**-0.5)
             return {"kernel_init": uniform, "bias_init": uniform}
         bias = nn.initializers.constant(self.hidden_bias if name in BIASED else 0.0)
-        # With He's initialisation of the classifier too, after three max poolings, the loss of 10 classes starts at 10.
+        # He's initialisation of the classifier as well, after three max poolings, would start the loss of 10 classes at
+        # 10.
         kernel = WEIGHT_INITS["gaussian" if name == "fc8" else self.weight_init]
         return {"kernel_init": kernel, "bias_init": bias}
 
@@ -135,14 +136,14 @@ def _uniform(key: Array, shape: tuple[int, ...], dtype: Any = jnp.float32, *, bo
 
 
 class Dropout2012(nn.Module):
-    """Dropout as first published: training zeroes units and scales none, testing scales all of them down."""
+    """Dropout as first published: training zeroes units without scaling the others, testing scales all of them down."""
 
     rate: float
     deterministic: bool
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """The units that are kept, or all of them times the probability of being kept (section 4.2)."""
+        """In training the units that are kept, in testing all units times the probability of keeping (section 4.2)."""
         if self.rate == 0:
             return x
         if self.deterministic:
@@ -211,7 +212,7 @@ def network(section: ConfigDict, num_classes: int) -> nn.Module:
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
     """The classifier of a `model` section for a dataset with these facts.
 
-    Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
+    Raises UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
     module = network(section, info.num_classes)
     hint = "raise config.data.resize" + (", or use variant 'small'" if section.variant != "small" else "")
@@ -227,7 +228,7 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
 
 
 def minimum_size(module: nn.Module) -> int:
-    """The side, in pixels, of the smallest image of which a pixel is left after the last pooling."""
+    """The side, in pixels, of the smallest image that still has a pixel after the last pooling."""
     if not isinstance(module, AlexNet):
         return cifar.MINIMUM_SIZE
     (kernel_size, stride), window, size = module.stem, 3 if module.overlapping_pooling else 2, 1

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def _layer(output_shape: tuple[int, ...], kernel: tuple[int, ...]) -> dict[str, Any]:
-    """A layer's facts; the last axis of its kernel is the number of maps or units, each of which has a bias."""
+    """A layer's facts. The last axis of its kernel is the number of maps or units, each with a bias."""
     weights = math.prod(kernel)
     return {
         "output_shape": output_shape,

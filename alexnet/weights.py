@@ -34,7 +34,7 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: AlexNet, like: PyT
     """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
 
     The published weights expect RGB from 0 to 1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
-    UserError names an array that is missing, left over or of the wrong shape.
+    Raises a UserError that names an array that is missing, left over or of the wrong shape.
     """
     return torch_layout.to_ours(state, entries(module), like)
 

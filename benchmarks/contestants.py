@@ -6,6 +6,9 @@ peak_memory() returns bytes. `serve` runs one behind a pipe, so that contestants
 
 import dataclasses
 import functools
+import os
+import pathlib
+import re
 import resource
 import sys
 import time
@@ -18,6 +21,9 @@ from benchmarks.networks import CLASSES
 
 Updates = Callable[[int], None]
 PeakMemory = Callable[[], int]
+
+# Of stochastic gradient descent, on both sides.
+LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 
 # timm's names of our variants.
 TIMM = {
@@ -37,7 +43,7 @@ TIMM = {
 class Spec:
     """A race: the network `family:variant`, images in a batch, their side in pixels, precision of the computation.
 
-    per_call: our updates in one compiled call, as `train.steps_per_call`.
+    per_call: our updates in one compiled call, as `train.steps_per_call`. classes: of the labels.
     """
 
     family: str
@@ -46,6 +52,7 @@ class Spec:
     image_size: int
     dtype: str
     per_call: int = 1
+    classes: int = CLASSES
 
     @property
     def name(self) -> str:
@@ -55,19 +62,19 @@ class Spec:
 
 
 def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = "") -> None:
-    """Builds a contestant and sends the seconds that took; then makes n updates for each n received and sends seconds.
+    """Sends the seconds of a contestant's first update; then makes n updates for each n received and sends seconds.
 
-    candidate: of `benchmarks.candidates`, a formulation to replace first. Untimed updates precede the n, because other
-    contestants have used memory and caches meanwhile. For None it sends the peak memory in bytes and ends. It sends an
-    exception in place of an answer.
+    The first update includes compilation. candidate: of `benchmarks.candidates`, a formulation to replace first.
+    Untimed updates precede the n, because other contestants have used memory and caches meanwhile. For None it sends
+    the peak memory in bytes and ends. It sends an exception in place of an answer.
     """
     try:
         if candidate:
             from benchmarks import candidates
 
             candidates.CANDIDATES[candidate]()
-        started = time.perf_counter()
         updates, peak_memory = CONTESTANTS[contestant](spec)
+        started = time.perf_counter()
         updates(spec.per_call)
         connection.send(time.perf_counter() - started)
         while (count := connection.recv()) is not None:
@@ -82,15 +89,14 @@ def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = 
 
 def module_of(spec: Spec) -> tuple[Any, Any]:
     """The `model` section and the classifier of a race's network."""
-    return networks.of(spec.family, spec.variant, spec.image_size, dtype=spec.dtype)
+    return networks.of(spec.family, spec.variant, spec.image_size, spec.classes, dtype=spec.dtype)
 
 
 def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """Our update as the training loop compiles it, its state donated; SGD with momentum, as in PyTorch's."""
+    """Our update as the training loop compiles it, its state donated."""
     import jax
     import jax.numpy as jnp
     import numpy as np
-    import optax
 
     from common.config import base
     from common.data.pipeline import ResidentFeed
@@ -99,21 +105,21 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     from common.training.steps import compile_update
     from common.training.totals import no_totals
 
+    jax.config.update("jax_enable_compilation_cache", False)  # so that the first update includes compilation
     model, classifier = module_of(spec)
-    config, optimizer = base(model), optax.sgd(0.01, momentum=0.9)
+    config = base(model)
     mesh = mesh_lib.make_mesh(config.mesh)
+    idle, sgd = resident_memory(), optimizer()
     rng = np.random.default_rng(0)
     shape = (spec.batch_size, *networks.image_shape(spec.family, spec.image_size))
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
-    labels = jnp.asarray(rng.integers(CLASSES, size=spec.batch_size), jnp.int32)
+    labels = jnp.asarray(rng.integers(spec.classes, size=spec.batch_size), jnp.int32)
     rows = jnp.tile(jnp.arange(spec.batch_size, dtype=jnp.int32), (spec.per_call, 1))
     batches = mesh_lib.replicate((images, labels, rows), mesh)
     # One update in a call has its batch; more pick theirs from the images, as where a dataset is on the device.
     select = ResidentFeed.select if spec.per_call > 1 else lambda batch, _: batch[:2]
-    compiled = compile_update(
-        select, mesh, classifier=classifier, optimizer=optimizer, transform=lambda _, batch: batch
-    )
-    carry = mesh_lib.replicate((create_state(classifier, optimizer, config.seed), no_totals()), mesh)
+    compiled = compile_update(select, mesh, classifier=classifier, optimizer=sgd, transform=lambda _, batch: batch)
+    carry = mesh_lib.replicate((create_state(classifier, sgd, config.seed), no_totals()), mesh)
 
     def updates(count: int) -> None:
         nonlocal carry
@@ -121,43 +127,75 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
             carry = compiled(*carry, batches, spec.per_call)
         jax.block_until_ready(carry)
 
-    return updates, functools.partial(_peak_memory, jax.devices()[0].memory_stats())
+    def peak_memory() -> int:
+        stats = jax.devices()[0].memory_stats()
+        return stats["peak_bytes_in_use"] if stats else peak_resident_memory() - idle
+
+    return updates, peak_memory
+
+
+def optimizer() -> Any:
+    """Our optimizer: gradient descent with momentum and weight decay on every parameter, as PyTorch's."""
+    import optax
+
+    return optax.chain(optax.add_decayed_weights(WEIGHT_DECAY), optax.sgd(LEARNING_RATE, momentum=MOMENTUM))
 
 
 def _torch(spec: Spec) -> tuple[Updates, PeakMemory]:
     """The update of the same network in PyTorch."""
+    return in_torch(_torch_network(spec), spec)
+
+
+def _torch_compiled(spec: Spec) -> tuple[Updates, PeakMemory]:
+    """The same, compiled."""
+    return in_torch(_torch_network(spec), spec, compiled=True)
+
+
+def _torch_network(spec: Spec) -> Callable[[], Any]:
     from benchmarks import torch_networks
 
     _, classifier = module_of(spec)
-    return _in_torch(torch_networks.torch_network(classifier.module, spec.image_size), spec)
+    return functools.partial(torch_networks.torch_network, classifier.module, spec.image_size)
 
 
 def _timm(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """The update of timm's module of that name."""
+    """The compiled update of timm's module of that name."""
     import timm
 
     sizes = {"img_size": spec.image_size} if spec.family == "vit" else {}
-    return _in_torch(timm.create_model(TIMM[spec.variant], num_classes=CLASSES, **sizes), spec)
+    make = functools.partial(timm.create_model, TIMM[spec.variant], num_classes=spec.classes, **sizes)
+    return in_torch(make, spec, compiled=True)
 
 
-def _in_torch(network: Any, spec: Spec) -> tuple[Updates, PeakMemory]:
-    """PyTorch's update: channels last, and on a GPU compiled and with a fused optimizer."""
+def in_torch(make: Callable[[], Any], spec: Spec, compiled: bool = False) -> tuple[Updates, PeakMemory]:
+    """PyTorch's update of a module: channels last, a fused optimizer, and as many threads as this process has cores.
+
+    make: returns the module. compiled: the network's forward and backward pass by `torch.compile`, whose caches on
+    disk are off.
+    """
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
-    torch.set_float32_matmul_precision("high")  # TF32, as in JAX by default
-    network = network.to(device).to(memory_format=torch.channels_last)
-    forward = torch.compile(network) if device == "cuda" else network
-    optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, fused=device == "cuda")
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX by default; a CPU has none
+    torch.set_num_threads(cores())
+    idle = resident_memory()
+    network = make().to(device).to(memory_format=torch.channels_last)
+    forward = network
+    if compiled:
+        import torch._inductor.config as inductor
+
+        inductor.force_disable_caches = True  # so that the first update includes compilation
+        forward = torch.compile(network)
+    sgd = torch.optim.SGD(network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
     height, width, channels = networks.image_shape(spec.family, spec.image_size)
     images = torch.randn(spec.batch_size, channels, height, width, device=device)
     images = images.to(memory_format=torch.channels_last)
-    labels = torch.randint(CLASSES, (spec.batch_size,), device=device)
+    labels = torch.randint(spec.classes, (spec.batch_size,), device=device)
 
     def updates(count: int) -> None:
         for _ in range(count):
-            optimizer.zero_grad(set_to_none=True)
+            sgd.zero_grad(set_to_none=True)
             with torch.autocast(device, torch.bfloat16, enabled=spec.dtype == "bfloat16"):
                 outputs = forward(images)
                 main, *auxiliary = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -165,35 +203,42 @@ def _in_torch(network: Any, spec: Spec) -> tuple[Updates, PeakMemory]:
                 for logits in auxiliary:
                     loss = loss + 0.3 * torch.nn.functional.cross_entropy(logits, labels)
             loss.backward()
-            optimizer.step()
+            sgd.step()
         if device == "cuda":
             torch.cuda.synchronize()
 
-    return updates, torch.cuda.max_memory_allocated if device == "cuda" else functools.partial(_peak_memory, None)
+    def peak_memory() -> int:
+        return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_memory() - idle
+
+    return updates, peak_memory
 
 
 def _products(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """Products of square matrices, ten in an update: the best rate of arithmetic on this machine."""
+    """Products of square matrices, a few in an update: the best rate of arithmetic on this machine."""
     import jax
     import numpy as np
 
-    size = product_size()
+    products, size = products_in_an_update(), product_size()
     # Random numbers: a GPU is faster at multiplying zeros or equal numbers, with which fewer of its switches move.
     left = jax.numpy.asarray(np.random.default_rng(0).normal(size=(size, size)) / np.sqrt(size), spec.dtype)
 
     @jax.jit
     def chain(right: jax.Array) -> jax.Array:
-        return jax.lax.fori_loop(0, PRODUCTS, lambda _, product: left @ product, right)
+        return jax.lax.fori_loop(0, products, lambda _, product: left @ product, right)
 
     def updates(count: int) -> None:
         for _ in range(count // spec.per_call):
             result = chain(left)
         jax.block_until_ready(result)
 
-    return updates, functools.partial(_peak_memory, None)
+    return updates, peak_resident_memory
 
 
-PRODUCTS = 10  # in an update of the product contestant
+def products_in_an_update() -> int:
+    """The number of products in an update of the product contestant."""
+    import jax
+
+    return 2 if jax.default_backend() == "cpu" else 10
 
 
 def product_size() -> int:
@@ -203,14 +248,34 @@ def product_size() -> int:
     return 2048 if jax.default_backend() == "cpu" else 8192
 
 
-def _peak_memory(device_stats: dict[str, int] | None) -> int:
-    """Peak bytes of the accelerator's memory, or of this process where the accelerator does not count them."""
-    if device_stats:
-        import jax
+def cores() -> int:
+    """The number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-        return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+
+def resident_memory() -> int:
+    """Bytes of memory that this process holds now; on a system without /proc, the most that it has held."""
+    return _status("VmRSS") or peak_resident_memory()
+
+
+def peak_resident_memory() -> int:
+    """The most bytes of memory that this process has held."""
+    # Linux counts the memory of the parent in a new process's getrusage, but not in its VmHWM.
     unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-CONTESTANTS = {"ours": _ours, "torch": _torch, "timm": _timm, "products": _products}
+def _status(name: str) -> int:
+    """A number of bytes from Linux's /proc/self/status, 0 elsewhere."""
+    path = pathlib.Path("/proc/self/status")
+    found = re.search(rf"^{name}:\s*(\d+) kB$", path.read_text(), re.MULTILINE) if path.exists() else None
+    return 1024 * int(found[1]) if found else 0
+
+
+CONTESTANTS = {
+    "ours": _ours,
+    "torch": _torch,
+    "torch.compile": _torch_compiled,
+    "timm": _timm,
+    "products": _products,
+}

@@ -7,15 +7,21 @@ measured in turn, several times. The ratio compares neighbouring measurements, s
 Writes results/benchmark_loop*.json.
 """
 
+import functools
 import pathlib
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from benchmarks.measure import device_name, record, second_half, spread
 from common import launch
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 
 def _define_flags() -> None:
@@ -30,7 +36,7 @@ def main() -> None:
     """Measures both in turn and writes the result."""
     config = flags.FLAGS.config
     bare_speeds, loop_speeds = [], []
-    bare = _bare_step(config)
+    bare = bare_step(config, flags.FLAGS.steps)
     for _ in range(flags.FLAGS.rounds):
         bare_speeds.append(bare())
         loop_speeds.append(second_half(config, flags.FLAGS.steps)["images_per_second"])
@@ -46,14 +52,16 @@ def main() -> None:
     record(pathlib.Path(flags.FLAGS.out) / file, name, measured, command)
 
 
-def _bare_step(config) -> Callable[[], float]:
-    """A function that times the compiled update on one resident batch, in images per second."""
+def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
+    """A function that times `updates` compiled updates or a few more on one resident batch, in images per second."""
     import jax
     import numpy as np
 
     from common import models
     from common.data import augment, datasets, pipeline, pixel_statistics
     from common.devices import mesh as mesh_lib
+    from common.devices import sharding
+    from common.nn.losses import balanced_weights
     from common.optim.optimizers import make_optimizer
     from common.optim.plan import make_plan
     from common.training.state import create_state
@@ -64,26 +72,33 @@ def _bare_step(config) -> Callable[[], float]:
     classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = make_optimizer(config, len(dataset.train))
     mesh = mesh_lib.make_mesh(config.mesh)
-    needed = pixel_statistics.needs_statistics(config)
-    statistics = pixel_statistics.measure(dataset.train) if needed else None
-    transform = augment.make_input_transform(config.data, config.augment, statistics)
+    with tempfile.TemporaryDirectory() as folder:
+        statistics = pixel_statistics.for_run(config, pathlib.Path(folder), dataset.train)
     many = make_plan(config, len(dataset.train)).on_device(pipeline.resident(dataset.train)).per_call
     size = config.train.batch_size
-    images, labels = pipeline.gather(dataset.train, np.arange(size))
+    images, labels = pipeline.gather(dataset.train, np.arange(size) % len(dataset.train))
     batches = mesh_lib.replicate((images, labels, np.tile(np.arange(size, dtype=np.int32), (many, 1))), mesh)
-    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    fixed = {
+        "classifier": classifier,
+        "optimizer": optimizer,
+        "transform": augment.make_input_transform(config.data, config.augment, statistics),
+        **recipe(config),
+    }
+    if config.train.class_weights:
+        fixed["class_weights"] = balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
     step = compile_update(pipeline.ResidentFeed.select, mesh, **fixed)
+    fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
 
     def measure() -> float:
-        state = create_state(classifier, optimizer, config.seed, config.optimizer.ema > 0)
-        carry = step(*mesh_lib.replicate((state, no_totals()), mesh), batches, many)
-        jax.block_until_ready(carry)
-        calls = -(-flags.FLAGS.steps // many)
-        started = time.perf_counter()
-        for _ in range(calls):
-            carry = step(*carry, batches, many)
-        jax.block_until_ready(carry)
-        return calls * many * size / (time.perf_counter() - started)
+        with sharding.split_activations(mesh):
+            carry = step(sharding.make_sharded(fresh, mesh), mesh_lib.replicate(no_totals(), mesh), batches, many)
+            jax.block_until_ready(carry)
+            calls = -(-updates // many)
+            started = time.perf_counter()
+            for _ in range(calls):
+                carry = step(*carry, batches, many)
+            jax.block_until_ready(carry)
+            return calls * many * size / (time.perf_counter() - started)
 
     return measure
 

@@ -34,7 +34,7 @@ def _training_minutes(updates: float, layers: float = 20, side_by_side: int = 1,
 
 
 def _speed(name: str, minutes: float, models: str, batch: int, *options: str) -> Measurement:
-    fixed = ("--image_size=224", "--dtype=bfloat16", "--peers=torch,timm", "--together=2")
+    fixed = ("--image_size=224", "--dtype=bfloat16", "--peers=torch.compile,timm", "--together=2")
     return Measurement(
         f"speed-{name}",
         "training speed against PyTorch's, and the share of the matrix products' rate",
@@ -117,7 +117,7 @@ MEASUREMENTS = (
     _kernels("resnet:resnet50_modern", "--batch_size=256"),
     _speed(
         *("small", 2.0, "resnet:resnet20,resnet:resnet56,lenet:lenet5_modern", 128),
-        *("--image_size=32", "--dtype=float32", "--per_call=50", "--peers=torch", "--together=3"),
+        *("--image_size=32", "--dtype=float32", "--per_call=50", "--peers=torch.compile", "--together=3"),
     ),
     _claims(
         *("activations", "ReLU against tanh to a training error of 25%, at the paper's schedule"),

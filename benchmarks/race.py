@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 
-from benchmarks.contestants import PRODUCTS, Spec, module_of, product_size, serve
+from benchmarks.contestants import Spec, module_of, product_size, products_in_an_update, serve
 from benchmarks.measure import Measured, spread
 from common.errors import UserError
 
@@ -23,17 +23,17 @@ class Entry:
 
 
 class Racer:
-    """A contestant in its process. `build` is the seconds it took to its first update; None if it has failed."""
+    """A contestant in its process. `first_update` is the seconds that took, with compilation; None if it has failed."""
 
     def __init__(self, entry: Entry, connection: Connection):
         self.entry, self._connection = entry, connection
-        self.build: float | None = None
+        self.first_update: float | None = None
         self.failure = ""
 
     def wait(self) -> None:
-        """Waits until it is built."""
+        """Waits until its first update is made."""
         try:
-            self.build = self._answer()
+            self.first_update = self._answer()
         except UserError as error:
             self.failure = str(error)
 
@@ -59,15 +59,30 @@ class Racer:
         return answer
 
 
-@contextlib.contextmanager
-def started(entries: Mapping[str, Entry]) -> Iterator[dict[str, Racer]]:
-    """The contestants by name, all built or failed; their processes end with the context."""
-    # Several processes share the device, none of which may take it all.
+def share_device() -> None:
+    """Lets several processes share an accelerator: none, this one included, takes all of its memory at once.
+
+    It is for before JAX's first use here.
+    """
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+
+
+@contextlib.contextmanager
+def started(entries: Mapping[str, Entry], side_by_side: bool = True) -> Iterator[dict[str, Racer]]:
+    """The contestants by name, all built or failed; their processes end with the context.
+
+    side_by_side: they are built at the same time, so that the times of their first updates say little.
+    """
+    share_device()
     with contextlib.ExitStack() as stack:
-        racers = {name: stack.enter_context(_process(entry)) for name, entry in entries.items()}
-        for racer in racers.values():
-            racer.wait()
+        racers = {}
+        for name, entry in entries.items():
+            racers[name] = stack.enter_context(_process(entry))
+            if not side_by_side:
+                racers[name].wait()
+        if side_by_side:
+            for racer in racers.values():
+                racer.wait()
         yield racers
 
 
@@ -92,9 +107,17 @@ def enough_updates(racer: Racer, seconds: float) -> int:
     return per_call * max(math.ceil(seconds / racer.seconds(per_call)), 1)
 
 
-def take_turns(racers: Mapping[str, Racer], count: int, rounds: int) -> list[dict[str, float]]:
-    """Seconds of `count` updates of each contestant, for each round."""
-    return [{name: racer.seconds(count) for name, racer in racers.items()} for _ in range(rounds)]
+def take_turns(racers: Mapping[str, Racer], counts: Mapping[str, int], rounds: int) -> list[dict[str, float]]:
+    """Seconds of an update of each contestant, for each round, in which it makes `counts` of them.
+
+    Every second round goes backwards, so that none always follows the same one.
+    """
+    found = []
+    for number in range(rounds):
+        names = list(racers) if number % 2 == 0 else list(racers)[::-1]
+        seconds = {name: racers[name].seconds(counts[name]) / counts[name] for name in names}
+        found.append({name: seconds[name] for name in racers})
+    return found
 
 
 def training_flops(spec: Spec) -> float:
@@ -106,11 +129,11 @@ def training_flops(spec: Spec) -> float:
     return 3 * 2 * network.multiply_adds
 
 
-def shares(spec: Spec, count: int, rounds: list[dict[str, float]]) -> Measured:
+def shares(spec: Spec, rounds: list[dict[str, float]]) -> Measured:
     """The rate of the contestant 'products', and the share of it that 'ours' reaches."""
-    products = count // spec.per_call * PRODUCTS
-    rates = [products * 2 * product_size() ** 3 / seconds["products"] for seconds in rounds]
-    flops = count * spec.batch_size * training_flops(spec)
+    operations = products_in_an_update() * 2 * product_size() ** 3
+    rates = [operations / (spec.per_call * seconds["products"]) for seconds in rounds]
+    flops = spec.batch_size * training_flops(spec)
     reached = [flops / seconds["ours"] / rate for seconds, rate in zip(rounds, rates, strict=True)]
     return {
         "ours, share of the rate of matrix products": spread(reached),

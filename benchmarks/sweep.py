@@ -1,9 +1,9 @@
 """Training speed against batch, image size, depth and devices: `python -m benchmarks.sweep [--scale=smoke]`.
 
-Measures the images a second of an update (forward, backward, momentum; bfloat16) whose batch is already on the device.
-The points that say most come first, and each result is written when it is there. The same command continues a sweep
-that has stopped, for example because its `--minutes` were over. Writes results/benchmark_sweep_DEVICE.json and a
-picture of the same name.
+Measures the images a second of an update (forward, backward, momentum) whose batch is already on the device, in
+bfloat16 on an accelerator; on a CPU, in float32, with smaller batches. The points that say most come first, and each
+result is written when it is there. The same command continues a sweep that has stopped, for example because its
+`--minutes` were over. Writes results/benchmark_sweep_DEVICE.json and a picture of the same name.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from absl import flags
 from benchmarks import networks
 from benchmarks.measure import Measured, device_name, record, spread
 from common import launch
+from common.errors import UserError
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import jax
@@ -28,14 +29,16 @@ if TYPE_CHECKING:  # slow imports come after the flags
 
 
 GROUPS = 3  # measurements of a point
-SECONDS = {"full": 0.5, "smoke": 0.02}  # that one of them takes, about
+SECONDS = {"full": 0.5, "cpu": 0.5, "smoke": 0.02}  # that one of them takes, about
+SCALES = list(SECONDS)
 
 
 @dataclasses.dataclass(frozen=True)
 class Point:
     """A point of the sweep: a network, images in a batch over all devices, their side in pixels, and the devices.
 
-    sharded: the state is split over the devices (fully sharded data parallelism); otherwise each has all of it.
+    sharded: the state is split over the devices (fully sharded data parallelism); otherwise each has all of it. dtype:
+    of the computation.
     """
 
     family: str
@@ -44,6 +47,7 @@ class Point:
     side: int
     devices: int = 1
     sharded: bool = False
+    dtype: str = "bfloat16"
 
     @property
     def name(self) -> str:
@@ -67,10 +71,18 @@ Axes = dict[str, list[list[Point]]]  # a panel's title -> its lines of points
 
 def axes_of(scale: str, devices: int) -> Axes:
     """The axes of a sweep on this many devices, in the order of worth; a single device has no axis of devices."""
+    dtype = "bfloat16"
     if scale == "smoke":
         convolutional, transformer, base, side = ("resnet", "resnet20"), ("vit", "nano4"), 4, 16
         batches, sides = ((4, 8), (4,)), (16, 24)
         deeper = [[convolutional], [transformer]]
+    elif scale == "cpu":
+        convolutional, transformer, base, side = ("resnet", "resnet50_modern"), ("vit", "s16"), 4, 224
+        batches, sides, dtype = ((2, 4, 8, 16, 32), (2, 4, 8, 16, 32)), (96, 128, 160, 224, 320), "float32"
+        deeper = [
+            [("resnet", f"resnet{depth}_modern") for depth in (18, 34, 50, 101, 152)],
+            [("vit", variant) for variant in ("ti16", "s16", "b16")],
+        ]
     else:
         convolutional, transformer, base, side = ("resnet", "resnet50_modern"), ("vit", "b16"), 64, 224
         batches, sides = ((8, 16, 32, 64, 128, 256, 512), (8, 16, 32, 64, 128, 256)), (96, 128, 160, 224, 320, 448)
@@ -91,7 +103,10 @@ def axes_of(scale: str, devices: int) -> Axes:
             for one in both
             for sharded in (False, True)
         ]
-    return axes
+    return {
+        axis: [[dataclasses.replace(point, dtype=dtype) for point in line] for line in lines]
+        for axis, lines in axes.items()
+    }
 
 
 def by_worth(axes: Axes) -> list[Point]:
@@ -102,7 +117,7 @@ def by_worth(axes: Axes) -> list[Point]:
 
 def _define_flags() -> None:
     """Defines this tool's flags, unless it is imported by another tool, which has its own."""
-    flags.DEFINE_enum("scale", "full", ["smoke", "full"], "size of the networks; smoke is for a test on a CPU")
+    flags.DEFINE_enum("scale", None, SCALES, "size of the networks; default: cpu on a CPU, else full; smoke is a test")
     flags.DEFINE_float("minutes", 60.0, "time after which no further point begins", lower_bound=0.0)
     flags.DEFINE_string("out", "results", "folder of the results")
 
@@ -112,12 +127,12 @@ def main() -> None:
     import jax
 
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
-    device = device_name()
-    smoke = "smoke_" if flags.FLAGS.scale == "smoke" else ""
-    path = pathlib.Path(flags.FLAGS.out) / f"benchmark_sweep_{smoke}{device}.json"
-    axes = axes_of(flags.FLAGS.scale, jax.local_device_count())
-    measure = functools.partial(images_per_second, group_seconds=SECONDS[flags.FLAGS.scale])
-    result = sweep(axes, path, measure, ends, f"python -m benchmarks.sweep --scale={flags.FLAGS.scale}")
+    scale = flags.FLAGS.scale or ("cpu" if jax.default_backend() == "cpu" else "full")
+    smoke = "smoke_" if scale == "smoke" else ""
+    path = pathlib.Path(flags.FLAGS.out) / f"benchmark_sweep_{smoke}{device_name()}.json"
+    axes = axes_of(scale, jax.local_device_count())
+    measure = functools.partial(images_per_second, group_seconds=SECONDS[scale])
+    result = sweep(axes, path, measure, ends, f"python -m benchmarks.sweep --scale={scale}")
     if result["measured"]:
         draw(axes, result, path.with_suffix(".png"))
 
@@ -130,13 +145,21 @@ def sweep(
     measure: of a point, the median, lowest and highest images a second. ends: the `time.monotonic()` at which the time
     is up; a point that would end later, if it takes as long as the slowest before, does not begin. Points that do not
     fit in the device's memory are listed under `does_not_fit`. Other failures are under `failed`, and are tried again.
+    UserError where the file has another machine's results.
     """
     import jax
 
     from common.run import workdir
 
     result = workdir.read_json(path) if path.exists() else {"measured": {}, "does_not_fit": [], "failed": {}}
+    here, there = workdir.environment(), result.get("environment", {})
+    for fact in ("devices", "cpu", "cpu_cores"):
+        if there.get(fact, here[fact]) != here[fact]:
+            raise UserError(
+                f"{path} has results of '{there[fact]}', and this is '{here[fact]}': give another --out, or move it"
+            )
     points = by_worth(axes)
+    dtype = points[0].dtype
     left = [point for point in points if point.name not in {*result["measured"], *result["does_not_fit"]}]
     print(f"{len(points) - len(left)} of {len(points)} points are there; {jax.local_device_count()} local devices")
     slowest = 0.0
@@ -153,7 +176,7 @@ def sweep(
         facts = {key: result[key] for key in ("does_not_fit", "failed")} | {"local_devices": jax.local_device_count()}
         measured = _in_order(axes, result["measured"])
         with contextlib.redirect_stdout(io.StringIO()):  # it prints all results, every time
-            record(path, "training speed in bfloat16", measured, command, **facts)
+            record(path, f"training speed in {dtype}", measured, command, **facts)
         result = workdir.read_json(path)
     return result
 
@@ -226,7 +249,7 @@ def _update(point: Point) -> tuple[Callable, Any, "jax.Array", "jax.Array"]:
     from common.training.steps import train_step
 
     mesh, shape = _mesh(point), (point.batch, point.side, point.side, 3)
-    _, classifier = networks.of(point.family, point.variant, point.side, dtype="bfloat16")
+    _, classifier = networks.of(point.family, point.variant, point.side, dtype=point.dtype)
     optimizer = optax.sgd(0.01, momentum=0.9)
     fixed = {"classifier": classifier, "optimizer": optimizer, "transform": lambda _, images: images}
 

@@ -1,69 +1,133 @@
-"""Training speed of networks: `python -m benchmarks.throughput --models=resnet:resnet50,vit:s16 [--peers=torch,timm]`.
+"""Training speed of networks: `python -m benchmarks.throughput [--models=resnet:resnet50,vit:s16] [--peers=torch]`.
 
-Times updates (forward, backward, momentum) on a batch that is already on the device: ours, and the same network's in
-PyTorch. Each has its own process, and they take turns within one run. A chain of matrix products takes turns with them,
-so that the share of the machine's rate that a network reaches is measured in the same minutes. Writes medians and
-spreads to results/benchmark_throughput*.json, each when its network has been timed; `python -m common.tables` makes the
-table.
+Times updates (forward, backward, momentum, weight decay) on a batch that is already on the device: ours, and the same
+network's in PyTorch, eager (`torch`) and compiled (`torch.compile`). Each has its own process, and they take turns
+within one run. A chain of matrix products takes turns with them, so that the share of the machine's rate that a
+network reaches is measured in the same minutes. Without --models it times every network of `networks.RACED`, each at
+its own size.
+
+Writes medians and spreads to results/benchmark_throughput*.json, each when its network has been timed. The same command
+goes on where it stopped: a network is left out if its file has this command, machine, versions and code, unless --again
+is given. `python -m common.tables` makes the table.
 """
 
+import dataclasses
+import importlib.metadata
+import importlib.util
+import os
 import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
-from benchmarks import race
-from benchmarks.contestants import TIMM, Spec, module_of
+from benchmarks import networks, race
+from benchmarks.contestants import TIMM, Spec, cores, module_of
 from benchmarks.measure import Measured, device_name, record, spread
 from benchmarks.race import Entry, Racer
 from common import launch
+from common.claims import speeds
 from common.errors import UserError, unknown
 
-LIBRARIES = ("torch", "timm")
+# The package that each library is in, and the extra of setup.py that installs it.
+LIBRARIES = {"torch": ("torch", "parity"), "torch.compile": ("torch", "parity"), "timm": ("timm", "peers")}
+# The code besides a network's own that its speed depends on.
+_SHARED_CODE = ("benchmarks/contestants.py", "benchmarks/torch_networks.py")
+_SHARED_CODE += ("common/devices", "common/nn", "common/training")
+_ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _define_flags() -> None:
     """Defines this tool's flags, unless it is imported by another tool, which has its own."""
-    flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT")
-    flags.DEFINE_list("peers", [], "libraries to race against: torch, timm")
-    flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
-    flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
+    flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT; default: all of networks.RACED")
+    flags.DEFINE_list("peers", [], "libraries to race against: torch, torch.compile, timm")
+    flags.DEFINE_integer("batch_size", None, "images in an update; default: the network's own", lower_bound=2)
+    flags.DEFINE_integer("image_size", None, "side of the images, pixels; default: the network's own", lower_bound=8)
+    flags.DEFINE_integer("classes", None, "classes of the labels; default: the network's own", lower_bound=2)
     flags.DEFINE_enum("dtype", "float32", ["float32", "bfloat16"], "precision of the computation")
     flags.DEFINE_integer("per_call", 1, "our updates in a compiled call: train.steps_per_call", lower_bound=1)
     flags.DEFINE_integer("together", 1, "networks that are built at once and share memory", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "measurements of each contestant", lower_bound=2)
-    flags.DEFINE_float("seconds", 0.5, "least time that a measurement of ours takes", lower_bound=0.0)
+    flags.DEFINE_float("seconds", 1.0, "time that a measurement takes at least", lower_bound=0.0)
+    flags.DEFINE_enum("scale", "full", ["smoke", "full"], "smoke: two small images in an update, to test the command")
+    flags.DEFINE_bool("again", False, "time networks again whose results are there")
     flags.DEFINE_string("out", "results", "folder of the results")
 
 
 def main() -> None:
-    """Times every network that the flags name."""
-    if not flags.FLAGS.models:
-        raise UserError("--models is empty; for example --models=resnet:resnet50,vit:s16")
-    for peer in flags.FLAGS.peers:
-        if peer not in LIBRARIES:
-            raise unknown("library", peer, LIBRARIES)
-    specs = [_spec(name) for name in flags.FLAGS.models]
+    """Times every network that the flags name, and says which are left; UserError in the end if one has failed."""
+    given = flags.FLAGS
+    race.share_device()
+    for peer in given.peers:
+        _check(peer)
+    specs = [_spec(name) for name in given.models or networks.RACED]
     for spec in specs:
         module_of(spec)  # refuses what does not exist before anything is timed
-    for start in range(0, len(specs), flags.FLAGS.together):
-        _races(specs[start : start + flags.FLAGS.together])
+    left = [spec for spec in specs if given.again or not _is_there(spec)]
+    print(f"{len(specs) - len(left)} of {len(specs)} networks are there; left: {_names(left) or 'none'}", flush=True)
+    failures: list[str] = []
+    for start in range(0, len(left), given.together):
+        started = time.monotonic()
+        failures += _races(left[start : start + given.together])
+        rest = left[start + given.together :]
+        print(f"  after {time.monotonic() - started:.0f} s; left: {_names(rest) or 'none'}", flush=True)
+    if failures:
+        raise UserError(f"not timed, and the same command tries again: {'; '.join(failures)}")
+
+
+def _check(peer: str) -> None:
+    """UserError for a library that is unknown, or that is not complete here."""
+    if peer not in LIBRARIES:
+        raise unknown("library", peer, LIBRARIES)
+    package, extra = LIBRARIES[peer]
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"--peers has {peer}, and {package} is not installed: pip install -e '.[{extra}]'")
+    compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
+    if peer == "torch.compile" and not any(map(shutil.which, compilers)):
+        raise UserError("--peers has torch.compile, which needs a C++ compiler: install g++, or leave it out")
 
 
 def _spec(name: str) -> Spec:
     family, _, variant = name.partition(":")
-    given = flags.FLAGS
-    return Spec(family, variant, given.batch_size, given.image_size, given.dtype, given.per_call)
+    given, own = flags.FLAGS, networks.size_of(family, variant)
+    if given.scale == "smoke":
+        own = dataclasses.replace(own, batch=2, side=own.smallest)
+    return Spec(
+        family,
+        variant,
+        given.batch_size or own.batch,
+        given.image_size or own.side,
+        given.dtype,
+        given.per_call,
+        given.classes or own.classes,
+    )
 
 
-def _races(specs: list[Spec]) -> None:
-    """Builds all contestants of these networks side by side, then times one network after the other."""
-    entries = {(spec, name): Entry(name, spec) for spec in specs for name in _names(spec)}
-    with race.started({f"{spec.name}: {name}": entry for (spec, name), entry in entries.items()}) as racers:
+def _names(specs: Sequence[Spec]) -> str:
+    return ", ".join(f"{spec.family}:{spec.variant}" for spec in specs)
+
+
+def _races(specs: list[Spec]) -> list[str]:
+    """Builds all contestants of these networks, then times one network after the other; returns what has failed."""
+    failures = []
+    entries = {(spec, name): Entry(name, spec) for spec in specs for name in _contestants(spec)}
+    named = {f"{spec.name}: {name}": entry for (spec, name), entry in entries.items()}
+    with race.started(named, side_by_side=len(specs) > 1) as racers:
         for spec in specs:
-            _record(spec, measured(spec, {name: racers[f"{spec.name}: {name}"] for name in _names(spec)}))
+            try:
+                found = measured(spec, {name: racers[f"{spec.name}: {name}"] for name in _contestants(spec)})
+            except UserError as error:
+                failures.append(f"{spec.family}:{spec.variant} ({error})")
+                print(f"{spec.name}: {error}", flush=True)
+            else:
+                record(_path(spec), f"throughput, {spec.name}", found, _command(spec), **_facts(spec))
+    return failures
 
 
-def _names(spec: Spec) -> list[str]:
+def _contestants(spec: Spec) -> list[str]:
     peers = [peer for peer in flags.FLAGS.peers if peer != "timm" or spec.variant in TIMM]
     return ["ours", *peers, "products"]
 
@@ -73,29 +137,74 @@ def measured(spec: Spec, racers: dict[str, Racer]) -> Measured:
     for racer in racers.values():
         if racer.failure:
             raise UserError(racer.failure)
-    count = race.enough_updates(racers["ours"], flags.FLAGS.seconds)
-    rounds = race.take_turns(racers, count, flags.FLAGS.rounds)
+    counts = {name: race.enough_updates(racer, flags.FLAGS.seconds) for name, racer in racers.items()}
+    rounds = race.take_turns(racers, counts, flags.FLAGS.rounds)
     memory = {name: racer.peak_memory() for name, racer in racers.items()}
-    images = count * spec.batch_size
-    found = {"ours, images/s": spread([images / seconds["ours"] for seconds in rounds])}
-    for peer in racers.keys() - {"ours", "products"}:
-        found[f"{peer}, images/s"] = spread([images / seconds[peer] for seconds in rounds])
+    sides = [name for name in racers if name != "products"]
+    found = {f"{side}, images/s": spread([spec.batch_size / seconds[side] for seconds in rounds]) for side in sides}
+    for peer in sides[1:]:
         found[f"ours over {peer}"] = spread([seconds[peer] / seconds["ours"] for seconds in rounds])
-        found[f"{peer}, peak memory, GB"] = spread([memory[peer] / 1e9])
-        found[f"{peer}, first update with compilation, s"] = spread([racers[peer].build or 0.0])
-    found |= race.shares(spec, count, rounds)
-    found["ours, peak memory, GB"] = spread([memory["ours"] / 1e9])
-    found["ours, first update with compilation, s"] = spread([racers["ours"].build or 0.0])
+    found |= race.shares(spec, rounds)
+    found |= {f"{side}, peak memory, GB": spread([memory[side] / 1e9]) for side in sides}
+    for side in sides:
+        found[f"{side}, first update with compilation, s"] = spread([racers[side].first_update or 0.0])
     return found
 
 
-def _record(spec: Spec, found: Measured) -> None:
+def _path(spec: Spec) -> pathlib.Path:
+    smoke = "smoke_" if flags.FLAGS.scale == "smoke" else ""
+    name = f"benchmark_throughput_{smoke}{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}.json"
+    return pathlib.Path(flags.FLAGS.out) / name
+
+
+def _command(spec: Spec) -> str:
     options = [f"--models={spec.family}:{spec.variant}", f"--peers={','.join(flags.FLAGS.peers)}"]
-    options += [f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
-    options += [f"--per_call={spec.per_call}"] if spec.per_call > 1 else []
-    file = f"benchmark_throughput_{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}.json"
-    command = " ".join(["python -m benchmarks.throughput", *options])
-    record(pathlib.Path(flags.FLAGS.out) / file, f"throughput, {spec.name}", found, command)
+    options += [f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}", f"--classes={spec.classes}"]
+    options += [f"--dtype={spec.dtype}", *([f"--per_call={spec.per_call}"] if spec.per_call > 1 else [])]
+    return " ".join(["python -m benchmarks.throughput", *options])
+
+
+def _facts(spec: Spec) -> dict[str, Any]:
+    """The network, the machine, the peers' versions, and the code that a result depends on."""
+    from common.run import provenance  # slow imports
+
+    packages = sorted({LIBRARIES[peer][0] for peer in flags.FLAGS.peers})
+    code = sorted([*_SHARED_CODE, *_modules(spec.family)])
+    where = provenance.facts()
+    return {
+        "race": {**dataclasses.asdict(spec), "scale": flags.FLAGS.scale, "rounds": flags.FLAGS.rounds},
+        "machine": {"memory_gb": _memory_gb(), "threads": cores()},
+        "peers": {package: importlib.metadata.version(package) for package in packages},
+        "commit": where["commit"],
+        "uncommitted_changes": where["uncommitted_changes"],
+        "code": {"paths": code, "digest": speeds.code_digest(_ROOT, code)},
+    }
+
+
+def _modules(family: str) -> list[str]:
+    """The files of a family's modules that its network is made of, from the root of the repository."""
+    files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == family]
+    return [str(pathlib.Path(file).relative_to(_ROOT)) for file in files if file]
+
+
+def _memory_gb() -> float | None:
+    """The machine's memory; None where the system does not say."""
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
+    except (ValueError, OSError):
+        return None
+
+
+def _is_there(spec: Spec) -> bool:
+    """True if the file of a network has a result of this command, machine, versions and code."""
+    from common.run import workdir  # slow imports
+
+    path = _path(spec)
+    if not path.exists():
+        return False
+    old, facts = workdir.read_json(path), _facts(spec)
+    same = old.get("command") == _command(spec) and old.get("environment") == workdir.environment()
+    return same and old.get("peers") == facts["peers"] and not speeds.is_outdated(old, _ROOT)
 
 
 if __name__ == "__main__":

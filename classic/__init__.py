@@ -1,6 +1,7 @@
 """The pipeline that deep networks replaced: descriptors, an encoding, pooling, and a linear or kernel classifier.
 
-OpenCV and scikit-image find corners and describe them; they are an extra of the installation.
+OpenCV and scikit-image find corners and describe them; they are an extra of the installation. Functions that use
+scikit-learn import it, so that the modules, and commands that do not need it, start quickly.
 """
 
 import contextlib

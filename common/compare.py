@@ -1,9 +1,9 @@
 """Compares runs on one page: `python -m common.compare RUN RUN ... [--out=FILE] [--pictures=DIR]`.
 
-RUN is the folder of a run, of a network or of a classic pipeline, finished or not. The page has the results with
-parameters and time, the learning curves together, and the options in which the runs differ. Runs whose configs differ
-only in the seed are one group, with the mean and its 95% interval. By default it is written into the folder that the
-runs are in together.
+RUN is the folder of a run, finished or not, of a network or a classic pipeline. The page has the results with
+parameters and time, the learning curves together, and the options that differ between the runs. Runs whose configs
+differ only in the seed form a group, shown by its mean with a 95% interval. By default the page goes into the closest
+folder that contains all the runs.
 """
 
 import os
@@ -37,8 +37,8 @@ def main(*names: str) -> None:
 def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "Folder | None" = None) -> list[str]:
     """Writes the comparison of the runs in some folders, and returns lines for the terminal.
 
-    out: the file; None is the default. pictures: where each picture is written as well. UserError for a folder that is
-    no run.
+    out: the file; None is the default. pictures: where each picture is also written. Raises UserError for a folder that
+    is not a run.
     """
     from common.comparison import page, runs
 
@@ -52,7 +52,7 @@ def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "Fold
 
 
 def _shared(names: Sequence[str]) -> pathlib.Path:
-    """The folder that the runs are in together."""
+    """The closest folder that contains all the runs, relative to the current one if inside it."""
     parents = [str(user_path(name).absolute().parent) for name in names]
     shared = pathlib.Path(os.path.commonpath(parents))
     return shared.relative_to(pathlib.Path.cwd()) if shared.is_relative_to(pathlib.Path.cwd()) else shared

@@ -24,54 +24,54 @@ def base(model: ConfigDict) -> ConfigDict:
     """The default experiment for a `models.section(...)`: every option that a run reads."""
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of examples, augmentation and dropout
-    config.tracker = ""  # gets the numbers, too, through its library: 'wandb' or 'mlflow'; see common/run/trackers.py
+    config.tracker = ""  # 'wandb' or 'mlflow' gets the numbers as well; see common/run/trackers.py
     config.model = model  # family, variant and every hyper-parameter of the network
 
     config.data = data = ConfigDict()
-    data.source = "digits"  # 'digits' (bundled), 'tfds:NAME[/CONFIG]', or 'folder:', 'parquet:', 'webdataset:' and PATH
+    data.source = "digits"  # 'digits' (bundled), 'tfds:NAME[/CONFIG]', 'folder:PATH', 'parquet:PATH', 'webdataset:PATH'
     data.directory = ""  # where TFDS keeps prepared datasets; '' is TFDS's own default
     data.train_split = "train"  # TFDS split or slice, such as 'train[:90%]'
     data.test_split = "test"
     data.limit = 0  # train on the first N examples only; 0 is all
     data.holdout = 0.2  # fraction of each class held out for testing where the source has no test set
-    # Checkpoints are selected on it: a share of the training set ('10%'), a TFDS split or slice, or a folder beside
-    # train/; '' is none, and then the test set is watched.
+    # The set that selects checkpoints: a share of the training set ('10%'), a TFDS split or slice, or a folder beside
+    # train/. '' is none; the test set is watched instead.
     data.validation = ""
-    data.channels = 0  # 1 (grey), 3 (colour), or 0: as the data has it
+    data.channels = 0  # 1 (grey), 3 (colour), or 0: as stored
     data.invert = False  # swap black and white
     data.resize = 0  # pixels of the shorter side that images are resized to; 0 leaves them
     data.stretch = False  # both sides become `resize`, whatever the image's proportions
-    data.interpolation = "bilinear"  # of resizing, or 'bicubic'; either averages where an image shrinks
-    data.crop = 0  # side of the square fed to the network, the centre in testing; 0 is all that `resize` gives
+    data.interpolation = "bilinear"  # or 'bicubic', for resizing; both average where an image shrinks
+    data.crop = 0  # side of the square fed to the network, in testing the centre; 0 is the whole resized image
     data.pad = 0  # pixels of background added at each side, after cropping
-    data.train_crop = "centre"  # part that training keeps: 'centre', a square at a 'random' place, or an 'area'
-    data.resize_max = 0  # training's shorter side is drawn from `resize` up to this, pixels; 0 is `resize` always
-    data.area = (0.08, 1.0)  # 'area': least and largest fraction of the image that is kept and resized to the square
+    data.train_crop = "centre"  # what training keeps: the 'centre', a square at a 'random' place, or an 'area'
+    data.resize_max = 0  # training draws the shorter side from `resize` up to this, pixels; 0 is always `resize`
+    data.area = (0.08, 1.0)  # 'area': smallest and largest fraction of the image that is kept and resized
     data.ratio = (3 / 4, 4 / 3)  # 'area': its width over its height
-    # Instead of stopping at an image that cannot be read, train on the next one in its place, and leave out and count
-    # those of the test and validation sets.
+    # Go on after an image that cannot be read: training takes the next one in its place, and the test and validation
+    # sets leave it out and count it.
     data.skip_bad = False
-    data.memory = "auto"  # 'arrays' decodes once into memory, 'stream' at each access, 'auto' as size and crop allow
-    # 'range': black and white become `pixel_range`; 'channels': each colour's mean is subtracted and its deviation
-    # divided by; 'pixels': the mean image is subtracted, and each colour's deviation divided by.
+    data.memory = "auto"  # 'arrays' decodes once into memory, 'stream' at each access; 'auto' goes by size and crop
+    # 'range' maps black and white to `pixel_range`; 'channels' subtracts each colour's mean and divides by its
+    # standard deviation; 'pixels' subtracts the mean image and divides by each colour's standard deviation.
     data.normalize = "range"
     data.pixel_range = (0.0, 1.0)  # 'range': the values of 0 and 255; float images are left as they are
     data.mean = ()  # 'channels': each colour's mean, 0..255; () is the training set's
-    data.std = ()  # 'channels', 'pixels': the divisor, 0..255, one or each colour's; () is the training set's deviation
+    data.std = ()  # 'channels', 'pixels': divisor, 0..255, one or one per colour; () is the training set's deviation
     data.statistics = ""  # .npz of `python -m common.statistics` to use; '' is the run's own
     data.shuffle = "epoch"  # a new order each 'epoch', one order drawn 'once', or 'none': as stored
     data.sampling = "uniform"  # each example once in an epoch, or 'balanced': each class equally often
     data.workers = 2  # threads that read and decode ahead when streaming
 
     config.init = init = ConfigDict()
-    init.checkpoint = ""  # weights to start from: a trained run's workdir, or a file of published ones; '' is none
-    init.entry = ""  # of a PyTorch file with several networks, as 'state_dict_ema'; '' is the one that was trained
-    # Publisher of a file of weights, whose conventions the network must share (see docs/weights.md): 'auto' goes by the
-    # file's names, 'own' compares nothing; 'torchvision', 'timm', 'huggingface', 'google', 'cifar'.
+    init.checkpoint = ""  # weights to start from: a trained run's workdir or a published file; '' is none
+    init.entry = ""  # the network to take from a PyTorch file with several, as 'state_dict_ema'; '' is the trained one
+    # Publisher of the file: 'torchvision', 'timm', 'huggingface', 'google' or 'cifar'. The network must share its
+    # conventions (see docs/weights.md). 'auto' goes by the names in the file, 'own' compares nothing.
     init.source = "auto"
-    init.new_head = False  # start with an untrained classification head, as other classes need it
-    # Take each class's weights in the head from the class of that name in the given run; classes that it does not know
-    # start untrained.
+    init.new_head = False  # start with an untrained classification head, for other classes
+    # Take each class's weights in the head from the class of the same name in the given run; other classes start
+    # untrained.
     init.match_classes = False
     if model.get("family"):
         init.update(models.init_options(model.family))
@@ -81,7 +81,7 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.scale = 0.0  # largest relative change of size
     augment.squeeze = 0.0  # largest relative horizontal compression with vertical elongation, or the reverse
     augment.shear = 0.0  # largest horizontal shear, columns per row
-    augment.probability = 1.0  # of these four being applied to an image
+    augment.probability = 1.0  # probability that an image gets these four
     augment.mirror = False  # left-right, with probability 1/2
     augment.crop_pad = 0  # pad each side by this many pixels, then crop back at random
     augment.pixel_inversion = 0.0  # probability of each pixel being inverted
@@ -96,13 +96,13 @@ def base(model: ConfigDict) -> ConfigDict:
     config.train = train = ConfigDict()
     train.length = "20 epochs"
     train.batch_size = 128  # examples in one update, over all devices and processes
-    # Split each batch into this many parts, to save memory. The update is the same, but with batch normalisation: then
-    # it is exactly that of model.ghost_batches with this number, and only 1 has the whole batch's statistics.
+    # Split each batch into this many parts, to save memory. The update is the same, except with batch normalisation:
+    # each part then has its own statistics, exactly as with the same number of model.ghost_batches.
     train.accumulate = 1
     train.steps_per_call = 0  # updates in one compiled call; 0: 1 on CPU and for streamed data, 50 elsewhere
     train.label_smoothing = 0.0  # for cross-entropy losses
-    # Factors of the training losses: '' (none), or 'balanced': each class by the inverse of its number of images, with
-    # mean 1 over the training set. Blended images blend them as they blend labels; tests have none.
+    # Weights of the training losses: '' (none), or 'balanced': in inverse proportion to the number of images of the
+    # class, with mean 1 over the training set. Mixup and CutMix blend them like the labels; tests use none.
     train.class_weights = ""
     train.log_every = "1 epoch"
     train.patience = 0  # stop after this many evaluations without a lower error; 0 is never
@@ -115,15 +115,16 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.eps = 1e-8
     optimizer.moment_dtype = "float32"  # type of Adam's first moment; 'bfloat16' saves memory
     optimizer.mu = 0.02  # 'diagonal_levenberg_marquardt': added to each curvature (LeCun 1998, eq. 21)
-    optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples of each epoch's estimate
+    optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples for each epoch's estimate
     optimizer.weight_decay = 0.0
     optimizer.decay = "coupled"  # added to the gradient (L2 penalty), or 'decoupled' from it (AdamW)
     optimizer.decay_mask = "all"  # parameters that decay: 'all', or only those named 'kernel' ('kernels')
-    # Factors of the learning rate by the names of arrays, as ('conv1*=0', 'fc*=10'); 0 freezes: see optim/factors.py.
+    # Factors of the learning rate by array name, as ('conv1*=0', 'fc*=10'); 0 freezes. See common/optim/factors.py.
     optimizer.factors = ()
     optimizer.clip_norm = 0.0  # largest global norm of the gradient; 0 is no clipping
-    optimizer.ema = 0.0  # keep-factor of the averaged parameters and batch statistics that evaluation uses; 0: none.
-    # After t updates it is at most (1 + t) / (10 + t)
+    # Decay of the moving average of parameters and batch statistics that evaluation uses, at most (1 + t) / (10 + t)
+    # after t updates; 0 is no average.
+    optimizer.ema = 0.0
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "constant"  # see common/optim/schedules.py
@@ -142,12 +143,12 @@ def base(model: ConfigDict) -> ConfigDict:
     config.evaluate = evaluate = ConfigDict()
     evaluate.every = "1 epoch"
     evaluate.batch_size = 1000
-    evaluate.train_set = False  # when done, measure the training set too, without augmentation (summary.json)
-    evaluate.test = True  # read the test set; False, with a validation set, leaves it unread: see common/tune.py
+    evaluate.train_set = False  # at the end, also measure the training set, without augmentation (summary.json)
+    evaluate.test = True  # read the test set; False needs a validation set: see common/tune.py
 
     config.checkpoint = checkpoint = ConfigDict()
     checkpoint.every = "1 epoch"
-    checkpoint.keep = 2  # latest ones kept, besides the one with the lowest error
+    checkpoint.keep = 2  # number of latest checkpoints kept, besides the one with the lowest error
     checkpoint.keep_every = "0 steps"  # checkpoints at multiples of this are kept for good; 0 is none
 
     config.mesh = mesh = ConfigDict()
@@ -164,7 +165,7 @@ def base(model: ConfigDict) -> ConfigDict:
 
 
 def flat(config: ConfigDict) -> dict[str, Any]:
-    """Every option by its path, such as 'train.batch_size', with the values that JSON gives back: tuples are lists."""
+    """Every option by its path, such as 'train.batch_size'. Values are as JSON returns them: tuples are lists."""
     return traverse_util.flatten_dict(json.loads(config.to_json()), sep=".")
 
 
@@ -175,15 +176,15 @@ def differences(before: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any
     return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
 
 
-# Options of earlier versions that exist no more, with the value that asks for nothing.
+# Options of earlier versions that no longer exist, each with the value that had no effect.
 _RETIRED: dict[str, Any] = {"init.old_grid": []}
 
 
 def upgraded(stored: ConfigDict) -> ConfigDict:
-    """The config of a run that an earlier version may have written, with the options of this one.
+    """A run's stored config, possibly from an earlier version, with the options of this version.
 
-    Options that came later have their defaults, and options that moved are in their new place. UserError for a config
-    that no version has written.
+    Newer options get their defaults, and moved options their new place. Raises UserError for options that no version
+    had and for values of the wrong type.
     """
     config = base(models.upgraded(stored.model))
     known = flat(config)
@@ -201,10 +202,10 @@ def upgraded(stored: ConfigDict) -> ConfigDict:
 
 
 def validate(config: ConfigDict) -> None:
-    """UserError for values that are out of range or contradict each other, before anything is loaded."""
+    """Raises UserError for values that are out of range or contradict each other, before anything is loaded."""
     if "data" in config and "model" not in config:
         raise UserError(
-            "the config is no network's: it has no section 'model'; python -m classic.main takes those of pipelines"
+            "the config is not a network's: it has no section 'model'; python -m classic.main takes pipelines"
         )
     defaults = base(config.model.copy_and_resolve_references() if "model" in config else ConfigDict())
     check_options(config, defaults)
@@ -231,13 +232,13 @@ def validate(config: ConfigDict) -> None:
         )
     if not config.evaluate.test and not config.data.validation:
         raise UserError(
-            "config.evaluate.test is False, but without config.data.validation the test set is what training watches; "
-            "set config.data.validation, as '15%'"
+            "config.evaluate.test is False, but without config.data.validation training watches the test set; "
+            "set config.data.validation, such as '15%'"
         )
     unset = ("auto", "", False, ())
     options = [name for name in config.init if name != "checkpoint" and config.init[name] not in unset]
     if not config.init.checkpoint and options:
-        raise UserError(f"config.init.checkpoint is empty, but config.init.{' and '.join(options)} is set: from what?")
+        raise UserError(f"config.init.{' and '.join(options)} is set, but config.init.checkpoint is empty")
     if config.init.new_head and config.init.match_classes:
         raise UserError("config.init.new_head starts the head anew, and config.init.match_classes keeps it; choose one")
     models.check(config.model)
@@ -245,7 +246,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def check_options(config: ConfigDict, defaults: ConfigDict) -> None:
-    """UserError for options that are missing or unknown, and for values that are out of range by themselves."""
+    """Raises UserError for options that are missing or unknown, and for values that are out of range by themselves."""
     _check_presence(config, defaults)
     _check_values(config, defaults)
     _check_ranges(config)
@@ -255,7 +256,7 @@ def check_options(config: ConfigDict, defaults: ConfigDict) -> None:
 
 
 def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:
-    """UserError for a config file that did not start from `base` and lacks options, or has others."""
+    """Raises UserError for missing options, as when a config file did not start from `base`, and for unknown ones."""
     ours, theirs = flat(defaults), flat(config)
     for path in ours:
         if path not in theirs:
@@ -266,7 +267,7 @@ def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:
 
 
 def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
-    """UserError for what ml_collections lets pass: any element of a tuple, and numbers that are none."""
+    """Raises UserError for what ml_collections lets pass: wrong elements of tuples, NaN, infinity and huge numbers."""
     for path, default in flat(defaults).items():
         value = _get(config, path)
         if isinstance(default, list):
@@ -282,7 +283,7 @@ def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
                 raise UserError(f"config.{path} is {number:.3e}; expected a whole number of at most 64 bits")
 
 
-# Options that are tuples of texts, and what these are.
+# Options that are tuples of texts, with a description of the texts.
 _TEXTS = {"schedule.boundaries": "durations such as '2 epochs'", "optimizer.factors": "texts such as 'conv1*=0'"}
 _CHOICES = {
     "tracker": ("", "wandb", "mlflow"),
@@ -316,7 +317,7 @@ _LOWEST = {
 }
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)
 _SHARES = ("data.holdout", "schedule.factor")  # (0, 1)
-_PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # of a lowest and a highest
+_PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # (lowest, highest)
 
 
 def _check_ranges(config: ConfigDict) -> None:

@@ -23,7 +23,7 @@ _MOST_NAMES = 60  # in one line
 
 
 def unknown(kind: str, name: object, known: Iterable[object]) -> UserError:
-    """The error for a name that does not exist, with the nearest that does and, unless they are many, all of them."""
+    """The error for an unknown name, with the nearest known one and, unless there are too many, all of them."""
     names = sorted(str(k) for k in known)
     close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
     hint = f"; did you mean '{close[0]}'?" if close else ""
@@ -39,7 +39,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def difference(missing: Sequence[str], extra: Sequence[str]) -> str:
-    """The names that something lacks and those that it has besides the wanted ones, in words."""
+    """A phrase for missing and extra names: "lacks 'a' and has 'b' besides"."""
     faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
     return " and ".join(faults)
 
@@ -76,7 +76,7 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def one_line(error: UserError) -> str:
-    """The message of an error in one line, with the middle of one that quotes a very long value left out."""
+    """The message of an error in one line, shortened in the middle if it quotes a very long value."""
     text = " ".join(str(error).split())
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
 

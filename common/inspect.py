@@ -1,7 +1,7 @@
 """Describes the layers of a network: `python -m common.inspect --config=configs/lenet5_digits.py`.
 
-Prints each layer's output shape, the rows of the image that one of its positions sees, its parameters and its
-multiply-adds, beside the paper's numbers where the family's `paper.py` has them. Then prints the memory that training
+Prints each layer's output shape, how many rows of the image one of its positions sees, its parameters and its
+multiply-adds, beside the paper's numbers if the family's `paper.py` has them. Then prints the memory that training
 needs. Nothing is computed: the network is only traced.
 
 A family's `paper.py` has
@@ -45,7 +45,7 @@ def describe(
 ) -> str:
     """The layer table and memory of a classifier, as text of at most `width` columns.
 
-    model: the config section from which it was made. depth: levels of nested modules to show; None is all.
+    model: the config section that it was made from. depth: levels of nested modules to show; None is all.
     """
     layers = layer_table.rows(classifier.module, classifier.input_shape)
     variables = layer_table.variables(classifier.module, classifier.input_shape)

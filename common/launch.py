@@ -25,7 +25,7 @@ from common.devices import large_pages
 from common.errors import UserError
 
 EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
-_LEAVING_SECONDS = 5.0  # for the threads of a tool that has failed
+_LEAVING_SECONDS = 5.0  # that the threads of a failed tool get to finish
 
 # Python's words for a value of the wrong type, and ours.
 _WORDS = {
@@ -54,7 +54,7 @@ def define_checkpoint() -> flags.Flag:
 
 
 def _key_flag(name: str) -> flags.Flag:
-    """A flag that is defined, as one of the command whose module asks for it two calls from here: --help shows it."""
+    """Lists a shared flag in the --help of the command whose module is two calls up; returns the flag."""
     module = sys._getframe(2).f_globals["__name__"]
     flags.FLAGS.register_key_flag_for_module(usage.flags_of(module), flags.FLAGS[name])
     return flags.FLAGS[name]
@@ -83,23 +83,23 @@ def run(main: Callable[..., None]) -> None:
             with errors.reported(), _limits():
                 names = bool(inspect.signature(main).parameters)
                 app.run(lambda argv: main(*argv[1:]), flags_parser=functools.partial(parse, takes_names=names))
-        except KeyboardInterrupt:  # before a run watches for it, or a second one
+        except KeyboardInterrupt:  # pressed before a run watches for it, or a second time
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
 
 
 @contextlib.contextmanager
 def _without_stuck_threads() -> Iterator[None]:
-    """Makes a process that fails end soon, although Python waits for its threads.
+    """Ends a failed process within seconds, even if its threads are still busy.
 
-    Orbax's threads wait for minutes for the folder of a checkpoint, even if it could not be made.
+    Python waits for threads, and Orbax's wait for minutes for a checkpoint's folder, even if it could not be made.
     """
     try:
         yield
     except BaseException as error:
         code = error.code if isinstance(error, SystemExit) else 1
         if code:
-            # A daemon, so it does not delay an end that needs no help.
+            # A daemon, so it does not delay a process that ends by itself.
             threading.Thread(target=_end, args=(code if isinstance(code, int) else 1,), daemon=True).start()
         raise
 
@@ -130,25 +130,25 @@ def _limits() -> Iterator[None]:
 
 
 def _concerns_the_user(record: LogRecord) -> bool:
-    """False for libraries' remarks on how they were called, and for errors that they log and also raise."""
+    """False for libraries' warnings about how they were called, and for errors that they both log and raise."""
     library = "site-packages" in record.pathname or record.name == "asyncio"  # only libraries use asyncio here
     return not library or (record.levelno >= ERROR and not record.exc_info)
 
 
 def _unless_abandoned(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Ignores writes of a checkpoint that end after another has failed, which is reported, and closed their loop."""
+    """Ignores a checkpoint's write whose event loop was closed because another write failed, which is reported."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
 
 
 def end_with_pipe() -> None:
-    """Lets `| head` end this program as it ends others, without a traceback."""
+    """Lets `| head` end this program without a traceback, as it ends others."""
     if hasattr(signal, "SIGPIPE"):
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
 
 
 def config_name() -> str:
-    """The config file's name without folder and ending, and its argument if it has one (of a path, the last part)."""
+    """The config file's name without folder and suffix, then its argument, if any (only the last part of a path)."""
     path, _, argument = (given(sys.argv, "config") or "").partition(":")
     return "_".join(filter(None, (pathlib.Path(path).stem, pathlib.Path(argument).name)))
 
@@ -169,9 +169,9 @@ def given_number(arguments: Sequence[str], name: str) -> int | None:
 
 
 def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
-    """Sets the flags from a command line; returns its other arguments after the program. UserError for a mistake.
+    """Sets the flags from a command line; returns the program and its other arguments. Raises UserError for a mistake.
 
-    takes_names: whether the command reads names after its flags. `--help` prints the command's and exits.
+    takes_names: whether the command reads names after its flags. `--help` prints the command's help and exits.
     """
     from ml_collections import ConfigDict
 
@@ -190,14 +190,14 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
     except Exception as error:
         raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
     if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
-        raise UserError(f"{path}: get_config() returns no ConfigDict; start from common.config.base()")
+        raise UserError(f"{path}: get_config() does not return a ConfigDict; start from common.config.base()")
     if len(rest) > 1 and not takes_names:
         raise UserError(f"unexpected argument '{rest[1]}'; options are given as --name=value")
     return rest
 
 
 def _with_config(argv: Sequence[str], config: str, path: pathlib.Path) -> list[str]:
-    """The command line with the path of its config file in place of the name that was given."""
+    """The command line with the config file's path in place of the name given."""
     name, colon, rest = config.partition(":")
     if path == pathlib.Path(name):
         return list(argv)
@@ -207,7 +207,7 @@ def _with_config(argv: Sequence[str], config: str, path: pathlib.Path) -> list[s
 
 
 def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
-    """The mistake and its line if the config file raised this error or its cause; None otherwise."""
+    """The mistake and its line, if the config file raised this error or its cause; else None."""
     if "get_config() takes 0 positional arguments" in str(error):
         return f"{path} takes no argument, got '{(given(sys.argv, 'config') or '').partition(':')[2]}'"
     if isinstance(error, SyntaxError):
@@ -236,7 +236,7 @@ def _on_command_line(argv: Sequence[str], error: Exception) -> str:
 
 
 def _unknown_flag(name: str) -> str:
-    """The line on a flag that the command does not have, with the nearest that it has."""
+    """The message about a flag that the command does not have, with the nearest that it has."""
     known = [flag.name for flag in usage.options("__main__")]
     first, dot, rest = name.partition(".")
     if first == "config" and dot:

@@ -1,12 +1,11 @@
 """Trains with `python -m common.main --config=FILE`, tests with `python -m common.main --mode=evaluate --workdir=DIR`.
 
 Training writes the config, `metrics.jsonl`, `summary.json`, checkpoints and TensorBoard events to the work directory
-(default `runs/NAME`, NAME being the config file's). The same command given again resumes the run.
+(default `runs/NAME`, after the config file). The same command given again resumes the run.
 
 A test takes a checkpoint from the work directory (see --checkpoint) and writes its numbers to
-`evaluate_PROTOCOL.json` there. Several work directories are tested as an ensemble. With `--config` as well, options
-that leave the network alone may be overridden: `--config.evaluate.batch_size`, `--config.data.directory`,
-`--config.mesh...`.
+`evaluate_PROTOCOL.json` there. Several work directories are tested as an ensemble. Adding `--config` allows changes
+that do not affect the network: `--config.evaluate.batch_size`, `--config.data.directory`, `--config.mesh...`.
 """
 
 import pathlib
@@ -32,7 +31,7 @@ PROTOCOL = flags.DEFINE_string(
     "docs/testing.md",
 )
 _CHECKPOINT = launch.define_checkpoint()
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, where several train together; or auto")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 if several train together; or auto")
 _PROCESSES = flags.DEFINE_integer("processes", None, "number of processes that train together; clusters set it")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "number of this process, 0 to processes - 1")
 _RESTARTS = flags.DEFINE_integer("restarts", 0, "number of restarts after a fault", lower_bound=0)
@@ -91,6 +90,6 @@ def _evaluate(folders: list[pathlib.Path]) -> None:
 
 
 if __name__ == "__main__":
-    large_pages.use()  # before a supervisor knows this process
+    large_pages.use()  # first, since it may start this program again
     supervise.main("common.main", sys.argv[1:])
     launch.run(main)

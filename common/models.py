@@ -1,4 +1,4 @@
-"""From a config's `model` section to a classifier that the loop can train, whatever its family.
+"""Classifiers that the loop can train, made from a config's `model` section, and what a family must provide for them.
 
 A family is a package at the top level (`lenet`, `resnet`, ...) that says `IS_FAMILY = True` in its `__init__.py` and
 whose `model.py` has
@@ -7,9 +7,9 @@ whose `model.py` has
     network(section, num_classes) -> nn.Module      the network of a `model` section
     make_classifier(section, info) -> Classifier    the network, its loss and its logits, for a dataset's facts
     INIT_OPTIONS: dict[str, Any]                    optional: options that it adds to `config.init`, with their defaults
-    check_init(section) -> None                     optional: UserError for values of these that cannot be
+    check_init(section) -> None                     optional: raises UserError for invalid values of these
 
-Nothing else in `common` knows a family: adding one is adding a folder and a config.
+Nothing else in `common` knows a family: a new one takes a folder and a config.
 """
 
 import dataclasses
@@ -85,7 +85,7 @@ def family_module(family: str, name: str = "model") -> ModuleType:
 
 
 def optional_module(family: str, name: str) -> ModuleType | None:
-    """The module `family.name`, None where the family does without."""
+    """The module `family.name`, or None if the family does not have it."""
     if importlib.util.find_spec(f"{family}.{name}") is None:
         return None
     return family_module(family, name)
@@ -99,10 +99,10 @@ def variants(
 ) -> dict[str, dict[str, Any]]:
     """Every hyper-parameter of each variant of a network: the module's defaults and what the variant changes.
 
-    changes: variant -> the fields in which it differs from the defaults of the Linen module `network`; all of them,
-    for fields without a default. internal: fields that no config sets (`num_classes` is always one of them), as are
-    fields whose default is None where the variant does not set them. loss: default options of the loss, which become
-    the sub-section `loss`; a variant changes them with a dictionary of that name.
+    changes: variant -> its values of the fields that have no default in the Linen module `network` or differ from it.
+    internal: fields that no config sets, besides `num_classes`; a field whose default is None is also internal in the
+    variants that do not set it. loss: default options of the loss, which become the sub-section `loss`; a variant
+    changes them with a dictionary of that name.
     """
     hidden = {"parent", "name", "num_classes", *internal}
     fields = {field.name: field.default for field in dataclasses.fields(network) if field.name not in hidden}
@@ -137,10 +137,10 @@ def section(family: str, variant: str, **changes: Any) -> ConfigDict:
 
 
 def upgraded(section: ConfigDict) -> ConfigDict:
-    """The `model` section of a run that an earlier version may have written, as this version has it.
+    """A run's stored `model` section, possibly from an earlier version, in the form of this version.
 
-    Hyper-parameters that came later have their variant's values. Options of the loss, which once lay beside the
-    network's, are in the sub-section `loss`, and the name of the loss is `loss.name`.
+    Newer hyper-parameters get their variant's values. Options of the loss, which used to be beside the network's, move
+    into the sub-section `loss`, and the name of the loss becomes `loss.name`.
     """
     known = family_module(section.family).VARIANTS
     if section.variant not in known:
@@ -158,11 +158,11 @@ def init_options(family: str) -> dict[str, Any]:
 
 
 def check_init(family: str, section: ConfigDict) -> None:
-    """UserError for a `config.init` whose family's own options have values that cannot be."""
+    """Raises UserError for invalid values of the options that a family adds to `config.init`."""
     getattr(family_module(family), "check_init", lambda section: None)(section)
 
 
-Range = tuple[float, float]  # the least value, and the bound that values stay below
+Range = tuple[float, float]  # the lowest value, and a bound that values stay below
 COUNT, SIZE, SHARE = (1, math.inf), (0, math.inf), (0, 1)
 
 
@@ -172,11 +172,11 @@ def hyper_parameters(
     choices: Mapping[str, Sequence],
     ranges: Mapping[str, Range],
 ) -> dict[str, Any]:
-    """The fields of a `model` section, as a module takes them: tuples where a config read from JSON has lists.
+    """The fields of a `model` section, as a module takes them: with tuples where a config read from JSON has lists.
 
     variants: the family's. choices: the values that a field may have. ranges: the range of a number, or of each
     number of a tuple, which must be whole. Fields that the variant lacks are not checked. The sub-section `loss` is
-    no field of the module and is left out. UserError for an unknown variant and for values that are not allowed.
+    left out, since it is not a field of the module. Raises UserError for an unknown variant or a forbidden value.
     """
     if config.variant not in variants:
         raise unknown(f"{config.family} variant", config.variant, variants)
@@ -191,7 +191,7 @@ def hyper_parameters(
 
 
 def check_range(name: str, value: Any, low: float, below: float) -> None:
-    """UserError unless a number, or each number of a tuple, of `config.model` is in the range."""
+    """Raises UserError unless a number in `config.model`, or each number of a tuple, is in the range."""
     numbers = value if isinstance(value, tuple) else (value,)
     if not all(isinstance(number, int | float) and low <= number < below for number in numbers):
         bound = f" and less than {below}" if below < math.inf else ""
@@ -201,7 +201,7 @@ def check_range(name: str, value: Any, low: float, below: float) -> None:
 
 
 def check(section: ConfigDict) -> None:
-    """UserError for a `model` section that describes no network, whatever the dataset."""
+    """Raises UserError for a `model` section that describes no network for any dataset."""
     if not section.get("family"):
         raise UserError("config.model is empty: a config file sets it with models.section(family, variant)")
     family_module(section.family).network(section, 10)

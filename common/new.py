@@ -1,4 +1,4 @@
-"""Begins a network of your own: `python -m common.new FAMILY`.
+"""Starts a network of your own: `python -m common.new FAMILY`.
 
 Writes FAMILY/ with a small convolutional network, configs/FAMILY_digits.py, which trains it on the bundled digits, and
 tests/FAMILY/, whose tests pass. Change the network, its counts and its tests step by step; CONTRIBUTING.md says what
@@ -36,7 +36,7 @@ def main(family: str = "", *more: str) -> None:
 def begin(family: str, root: pathlib.Path) -> list[pathlib.Path]:
     """Writes a family's files into a checkout, all of them or none; returns their paths, relative to `root`.
 
-    UserError for a name that cannot be a package's or belongs to another module, and for files that exist.
+    Raises UserError for a name that no package can have or that another module has, and for files that exist.
     """
     check_name(family)
     tops = [pathlib.Path(family), pathlib.Path("configs", f"{family}_digits.py"), pathlib.Path("tests", family)]
@@ -58,20 +58,20 @@ def begin(family: str, root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def check_name(family: str) -> None:
-    """UserError for a name that cannot be a package's, and for one that would hide another module."""
+    """Raises UserError for a name that no package can have, and for one that would hide another module."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", family):
-        raise UserError(f"'{family}' is no name for a family; expected at most 40 of a-z, 0-9 and _, a letter first")
+        raise UserError(f"'{family}' is not a valid name; expected a letter, then at most 39 of a-z, 0-9 and _")
     if keyword.iskeyword(family) or keyword.issoftkeyword(family):
-        raise UserError(f"'{family}' is a word of Python; choose another name")
+        raise UserError(f"'{family}' is a Python keyword; choose another name")
     if importlib.util.find_spec(family) is not None:
         raise UserError(f"'{family}' is the name of another module or folder; choose another name")
     if family in _words_of_common():
-        raise UserError(f"'{family}' is a word in the code of common, which names no family; choose another name")
+        raise UserError(f"'{family}' is a word in the code of common, which must name no family; choose another")
 
 
 @functools.cache
 def _words_of_common() -> frozenset[str]:
-    """The words of all identifiers in common, and of strings that may be one."""
+    """The words of all identifiers in common, and of strings that could be identifiers."""
     words: set[str] = set()
     for path in _TEMPLATES.parent.rglob("*.py"):
         if _TEMPLATES not in path.parents:

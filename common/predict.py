@@ -5,11 +5,11 @@ are (channels, inversion, size, centre, padding: the run's `config.data`). One l
 probability of that class, and the next classes; `--json` and `--csv` print the same for programs. Probabilities are the
 softmax of the logits; the logits of a network with penalties are the negative penalties.
 
-`--embeddings=FILE.npz` keeps the output of a layer (`--layer`) for each image, and the names of the files beside it.
+`--embeddings=FILE.npz` saves the output of a layer (`--layer`) for each image, with the names of the files.
 `--explain=FOLDER` draws which parts of each image speak for its likeliest class.
 
-A file that cannot be read is one line on standard error, and the others go on. The exit code is then 1, or 2 if no file
-could be read.
+A file that cannot be read gets one line on standard error, and the others go on. The exit code is then 1, or 2 if no
+file could be read.
 """
 
 import io
@@ -47,7 +47,7 @@ _INVERT = flags.DEFINE_boolean(
 )
 _EMBEDDINGS = flags.DEFINE_string("embeddings", None, "file (.npz) for the output of --layer for each image")
 _LAYER = flags.DEFINE_string(
-    "layer", None, "layer for --embeddings, named as by its parameters; default: what the classifier reads"
+    "layer", None, "layer for --embeddings, by its name in the parameters; default: what the classifier reads"
 )
 _EXPLAIN = flags.DEFINE_string(
     "explain", None, "folder for pictures of the parts of each image that speak for its likeliest class"
@@ -63,7 +63,7 @@ def main(*paths: str) -> None:
     if not _WORKDIR.value:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     check_options(paths, "common.predict")
-    if not (_EMBEDDINGS.value or _EXPLAIN.value):  # which are finished without a reader
+    if not (_EMBEDDINGS.value or _EXPLAIN.value):  # these are finished even if nobody reads the lines
         launch.end_with_pipe()
     folder = user_path(_WORKDIR.value)
     compilation.keep_in(folder)
@@ -101,7 +101,7 @@ def _pictures(folder: str, method: str) -> Keep:
 
 
 def check_options(paths: Sequence[str], tool: str) -> None:
-    """UserError for a command line without paths, or with options that contradict each other."""
+    """Raises UserError for a command line without paths, or with options that contradict each other."""
     if not paths:
         raise UserError(f"no image given; expected python -m {tool} --workdir=DIR PATH [PATH ...]")
     if _JSON.value and _CSV.value:
@@ -116,8 +116,8 @@ def show(
     """Prints the predictions for the images at some paths, batch by batch, and returns the tool's exit code.
 
     start: number of files -> the size of batches, and the function from a batch to its results. keep: called with each
-    batch. A file that cannot be read is reported on standard error and makes the exit code 1; it is 2 if there is no
-    other file.
+    batch. A file that cannot be read is reported on standard error. The exit code is then 1, or 2 if no file could be
+    read.
     """
     unread, some_read = [], False
 
@@ -141,8 +141,8 @@ def show(
 
 
 def _printer(num_classes: int) -> Callable[[Sequence[Prediction]], None]:
-    """The function that prints predictions as the options say; it has printed the header of a table."""
-    # Names of files may be any bytes, and come out as they went in.
+    """Prints a table's header, if any; returns the function that prints predictions as the options say."""
+    # File names may hold any bytes, and are printed unchanged.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")
     top = min(_TOP.value, num_classes - 1)

@@ -4,7 +4,7 @@
 
 Writes DIR/NAME/VERSION as ArrayRecord, from the files in --manual_dir or from downloads. MNIST, Fashion-MNIST,
 CIFAR-10, CIFAR-100 and USPS are read from their original files here (`common/data/builders`); TFDS prepares its other
-datasets, which needs TensorFlow (`pip install -e .[prepare]`). Training needs it for none.
+datasets, which needs TensorFlow (`pip install -e .[prepare]`). Training never does.
 """
 
 import contextlib
@@ -33,10 +33,10 @@ _NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it doe
 
 
 def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
-    """Prepares a dataset unless it is prepared already; returns a line that says which of the two it was.
+    """Prepares a dataset unless it is prepared already; returns a line that says which was the case.
 
-    An attempt that fails or is killed leaves nothing in the way of the next one. UserError for an unknown name, for
-    source files that are missing or damaged, and for a dataset that is prepared in another format.
+    An attempt that fails or is killed leaves nothing in the way of the next one. Raises UserError for an unknown name,
+    for missing or damaged source files, and for a dataset that is prepared in another format.
     """
     from common.data import tfds_source
 
@@ -47,7 +47,7 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
     builder = tfds_source.registered_builder(name, data_dir, file_format=tfds_source.FILE_FORMAT)
     target = pathlib.Path(builder.data_dir)
     if target.exists():
-        raise UserError(f"'{target}' is not a whole dataset; remove it, then prepare it again")
+        raise UserError(f"'{target}' is not a complete dataset; remove it, then prepare it again")
     ours = tfds_source.is_ours(name)
     manual = user_path(manual_dir) if manual_dir else None
     if manual and not manual.is_dir():
@@ -70,10 +70,10 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
 
 
 def check_manual_files(folder: pathlib.Path, checksums: dict[str, str]) -> None:
-    """UserError naming the first source file that is cut short or is not the file that its name promises.
+    """Raises a UserError that names the first source file that is cut short or not the one that its name promises.
 
-    checksums: by name, of the files that TFDS would download. TFDS downloads those that the folder lacks, but it is an
-    error if the folder has none of them.
+    checksums: file name -> checksum, of the files that TFDS would download. TFDS downloads those that the folder lacks,
+    but a folder with none of them is an error.
     """
     if checksums and not any((folder / name).exists() for name in checksums):
         raise UserError(f"'{folder}' (--manual_dir) has none of the files {', '.join(sorted(checksums))}")
@@ -83,13 +83,13 @@ def check_manual_files(folder: pathlib.Path, checksums: dict[str, str]) -> None:
 
 
 def _check_originals(folder: pathlib.Path, sets: Sequence[originals.Files]) -> None:
-    """UserError unless the folder has one of these sets of files, as it was published."""
+    """Raises UserError unless the folder has one of these sets of files, as published."""
     for file in originals.find(folder, sets):
         originals.check(folder / file.name, file.checksum)
 
 
 def _download(files: originals.Files, folder: pathlib.Path) -> pathlib.Path:
-    """The folder, with these files. What is downloaded stays for the next attempt if a later file fails."""
+    """Downloads the files into the folder and returns it; if one fails, the earlier ones stay for the next attempt."""
     try:
         for file in files:
             print(f"fetching {file.name}", flush=True)
@@ -120,7 +120,7 @@ def _generate(builder: Any, manual_dir: pathlib.Path | None) -> None:
 
 
 def _failures() -> tuple[type[Exception], ...]:
-    """The errors with which TFDS fails to prepare a dataset."""
+    """The errors that TFDS raises when it cannot prepare a dataset."""
     from tensorflow_datasets.core.download import download_manager, extractor, util
 
     of_tfds = (download_manager.NonMatchingChecksumError, extractor.ExtractError, util.DownloadError)
@@ -138,7 +138,7 @@ def _alone_in(folder: pathlib.Path) -> Iterator[None]:
         raise UserError(f"another process is preparing a dataset in {folder}") from error
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    # nohup has SIGHUP ignored, and so it stays.
+    # nohup ignores SIGHUP; leave it so.
     asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
     previous = {number: signal.signal(number, _terminate) for number in asked}
     try:

@@ -1,12 +1,12 @@
 """Checks what the papers claim: `python -m common.reproduce --claims=ID,...`.
 
-An exact claim is computed in seconds, and its numbers and verdict go to `results/facts/ID.json`. For a measured one
-runs are made, each a command that anyone can repeat. Runs that claims share are made once, and finished runs are not
-made again, so the same command given after an interruption goes on. Each claim's numbers, intervals and verdict go to
+An exact claim is computed in seconds, and its numbers and verdict go to `results/facts/ID.json`. A measured claim takes
+training runs, each a command that anyone can repeat. Claims share runs where they can, and finished runs are not
+repeated, so after an interruption the same command goes on. Each claim's numbers, intervals and verdict go to
 `results/ID.json` and its picture, if it has one, to `results/ID.png`; with fewer seeds than the claim asks for, to
 `results/ID.preliminary.json`. `python -m common.tables` writes the pages from these files.
 
-Seeds do not reproduce bit for bit between kinds of processors; the interval over seeds is what can be repeated.
+A seed does not give the same bits on every kind of processor; the interval over seeds is what can be repeated.
 """
 
 import pathlib
@@ -37,7 +37,7 @@ _SOURCE = flags.DEFINE_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
 _JOBS = flags.DEFINE_string(
-    "jobs", "auto", "runs made at the same time; auto: one on each core of those that cannot share cores, then the rest"
+    "jobs", "auto", "runs at a time; auto: first those for a single core, one on each core, then the others one by one"
 )
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the runs")
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
@@ -69,7 +69,7 @@ def main() -> None:
     waiting = list(measured)
 
     def record_measured() -> None:
-        """Records the claims all of whose runs are finished by now."""
+        """Records the claims whose runs have all finished."""
         for claim in list(waiting):
             if all(runner.finished(runs[folder]) for folder in _folders(claim)):
                 waiting.remove(claim)
@@ -79,13 +79,11 @@ def main() -> None:
     failures = runner.run_all(list(runs.values()), slots, record_measured)
     if failures:
         ids = ", ".join(claim.id for claim in waiting)
-        raise UserError(
-            f"{len(failures)} of {len(runs)} runs failed, so that there is no result for {ids}: {failures[0]}"
-        )
+        raise UserError(f"{len(failures)} of {len(runs)} runs failed, so there is no result for {ids}: {failures[0]}")
 
 
 def _jobs(claims: list[Claim]) -> dict[pathlib.Path, Job]:
-    """The runs of the claims by their folders; one that several share is there once."""
+    """The runs of the claims by folder; a shared run appears once."""
     runs: dict[pathlib.Path, Job] = {}
     for claim in claims:
         for experiment in claim.runs.values():
@@ -109,7 +107,7 @@ def _add(runs: dict[pathlib.Path, Job], experiment: Experiment, seed: int, keeps
 
 
 def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
-    """UserError for a dataset that is not here and that a run which is not finished needs."""
+    """Raises UserError if an unfinished run needs a dataset that is not here."""
     plan.check_data(
         plan.data_section(_scaled(experiment, claim), _given())
         for claim in claims
@@ -133,7 +131,7 @@ def _cost(claims: list[Claim], jobs: list[Job]) -> str:
 
 
 def _slots() -> int:
-    """The value of --jobs; 0 is auto."""
+    """The value of --jobs, 0 for auto."""
     if _JOBS.value == "auto":
         return 0
     if not _JOBS.value.isdecimal() or int(_JOBS.value) < 1:
@@ -167,7 +165,7 @@ def _listed_fact(one: Fact) -> str:
 
 
 def _entry(name: str, kind: str, data: str, text: str) -> str:
-    """One line, which can be searched, in a file or a pipe; on a terminal a line with the text below it."""
+    """An entry of the list: in a file or pipe one line, for searching; on a terminal with the text below the head."""
     head = f"{name:38} {kind:10} {data:12}"
     if not sys.stdout.isatty():
         return f"{head} {text}"

@@ -30,10 +30,10 @@ from common.training.totals import no_totals, stop_if_diverged
 
 
 def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
-    """Trains as the config says, from the last checkpoint in `folder` on; returns the run's summary.
+    """Trains as the config says, starting from the last checkpoint in `folder`, if any; returns the run's summary.
 
-    Of several processes the primary alone has a summary, the others {}. Raises UserError for what the user can mend
-    and Preempted when a signal stops the run; every checkpoint that was saved is then complete.
+    With several processes only the primary returns the summary, the others {}. Raises UserError for mistakes that the
+    user can mend and Preempted when a signal stops the run; every saved checkpoint is then complete.
     """
     primary = distributed.is_primary()
     mesh = mesh_lib.make_mesh(config.mesh)
@@ -133,17 +133,17 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     saved.wait()
                     raise Preempted(step)
-            if dataset.validation is not None:  # the network that validation has chosen, which reads the test set once
+            if dataset.validation is not None:  # only the network that validation has chosen reads the test set
                 saved.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
                 class_counts = None
-            if class_counts is None and config.evaluate.test:  # or the run had stopped just before its summary
+            if class_counts is None and config.evaluate.test:  # also if a run was stopped just before its summary
                 values, class_counts = evaluated(state.variables(), dataset.test)
                 if dataset.validation is not None:
                     writer.evaluated(step, "test", values)
-            seen = evaluated(state.variables(), dataset.train)[0] if config.evaluate.train_set else {}
+            on_train = evaluated(state.variables(), dataset.train)[0] if config.evaluate.train_set else {}
         if not primary:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
         size = summary.size(classifier, state.variables())
-        return summary.write(folder, config, size, class_errors, seen, first, sorted(dataset.bad))
+        return summary.write(folder, config, size, class_errors, on_train, first, sorted(dataset.bad))

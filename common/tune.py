@@ -1,7 +1,7 @@
 """Searches for options on a validation set: `python -m common.tune --config=FILE --search=OPTION=VALUES --trials=N`.
 
 Each trial is a run of `common.main` with other values of the searched options. Its error is the lowest validation error
-of its checkpoints, and no trial reads the test set. The same command given again goes on with the study. See
+of its checkpoints, and no trial reads the test set. The same command given again continues the study. See
 docs/tuning.md.
 """
 
@@ -41,7 +41,7 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 
 def main() -> None:
-    """Makes the trials that are left of a study, and writes and prints its results."""
+    """Runs the remaining trials of a study, then writes and prints its results."""
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/lenet5_digits.py")
     if not _SEARCH.value:
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _plan() -> Any:
-    """The study that the flags ask for; UserError for one that cannot be, before anything is written or run."""
+    """The study that the flags ask for; UserError if it is impossible, before anything is written or run."""
     from ml_collections import config_flags
 
     from common import config as config_lib
@@ -97,13 +97,13 @@ def _plan() -> Any:
 
 
 def _search(plan: Any, folder: pathlib.Path) -> dict[str, Any] | None:
-    """Makes the trials and prints the results; returns the content of `best.json`, None where no trial has an error."""
+    """Runs the trials and prints the results; returns the content of `best.json`, or None if no trial has an error."""
     from common.devices import compilation
     from common.processes.preemption import EXIT_PREEMPTED
     from common.tuning import results, trials
     from common.tuning.study import finished, open_study
 
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.absolute() / compilation.FOLDER))  # of all runs
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.absolute() / compilation.FOLDER))  # all runs share it
     study = open_study(folder, plan)
     before = len(finished(study))
     print(f"study {folder}" + (f": {before} of {plan.trials} trials are finished" if before else ""), flush=True)
@@ -120,7 +120,7 @@ def _search(plan: Any, folder: pathlib.Path) -> dict[str, Any] | None:
         sys.exit(EXIT_PREEMPTED)
     content = results.write(folder, study, plan)
     if content is None:
-        print("no trial has finished: there is no best one")
+        print("no trial has finished, so there is no best one")
         return None
     print(results.table(study, plan))
     print(results.draw_importance(folder, study))

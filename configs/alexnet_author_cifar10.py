@@ -1,7 +1,7 @@
-"""The networks for CIFAR-10 of AlexNet's author, on which the paper measures its normalisation; the argument names one.
+"""AlexNet's author's networks for CIFAR-10, used in the paper to measure its normalisation; the argument names one.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.3: "a four-layer CNN achieved a 13% test error rate without
-normalization and 11% with normalization". `--config.model.lrn` switches it, in a network of the same width.
+normalization and 11% with normalization". `--config.model.lrn` switches it on or off, at the same width.
 Data: TFDS cifar10, or a folder of images with --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/alexnet_author_cifar10.py[:cifar10_13] --config.data.directory=DIR
 Recipe: after the author's code (alexnet/cifar.py): batch 128, momentum 0.9, learning rate 0.001, mirror images, 24x24

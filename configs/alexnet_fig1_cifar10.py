@@ -2,12 +2,12 @@
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.1 and Figure 1: epochs to a training error of 25%, "no
 regularization of any kind", "the learning rates for each network were chosen independently to make training as fast
-as possible". The paper does not describe the network; this is the author's 18% recipe's, without its normalisation
+as possible". The paper does not describe the network; this is the one of the author's 18% recipe, without normalisation
 (alexnet/cifar.py).
 Data: TFDS cifar10, or a folder of images with --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/alexnet_fig1_cifar10.py[:tanh] --config.data.directory=DIR
-Recipe: batch 128, momentum 0.9, a constant learning rate, no weight decay, no augmentation. The initial weights are the
-author's code's, which fit grey levels less the mean image.
+Recipe: batch 128, momentum 0.9, a constant learning rate, no weight decay, no augmentation. The initial weights are
+those of the author's code, which fit grey levels minus the mean image.
 Paper's result: ReLU crosses 25% six times sooner than tanh (near epochs 6 and 36, read off the figure).
 """
 

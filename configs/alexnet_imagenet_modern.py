@@ -1,4 +1,4 @@
-"""AlexNet on ImageNet as published weights have it: one column, no normalisation, torchvision's recipe.
+"""AlexNet on ImageNet as in the published weights: one column, no normalisation, torchvision's recipe.
 
 Network: variant 'one_column' (Krizhevsky 2014), 61,100,840 parameters.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH

@@ -3,9 +3,9 @@
 Command: python -m common.main --config=configs/folder.py:FAMILY:VARIANT:FOLDER
 as configs/folder.py:resnet:resnet18:pets
 The sub-folders are the classes. Without test/ a fifth of each class is held out. Networks for ImageNet see 224x224
-pixels, those for CIFAR-10 and digits 32x32; LeNet-5 sees grey ones.
+pixels, those for CIFAR-10 and digits 32x32; LeNet sees them in grey.
 Recipe: ours, for some thousand images: random areas and mirror images, batch 32, 60 epochs, a cosine schedule with a
-warm-up. Convolutional networks: momentum and weight decay; ViTs: AdamW and clipped gradients. With few images start
+warm-up. Convolutional networks: momentum and weight decay; ViTs: AdamW and clipped gradients. With few images, start
 from published weights: configs/finetune.py.
 """
 
@@ -53,7 +53,7 @@ def parts(argument: str) -> tuple[str, str, str]:
 
 
 def prepared(family: str, variant: str, folder: str, **fields: object) -> ConfigDict:
-    """The config of a variant with these fields, and of the images in a folder as it takes them."""
+    """The config of a variant with these fields, for the images of a folder, prepared as the variant takes them."""
     config = base(models.section(family, variant, **fields))
     config.data.source = f"folder:{folder}"
     config.data.normalize = "channels"

@@ -1,6 +1,6 @@
 """GoogLeNet on ImageNet: the paper's network, or with the argument ':googlenet_bn' the batch-normalised one.
 
-Paper: Szegedy et al. 2014, sections 5 and 6. Batch, learning rate and decay, which it omits, are Caffe's replication's.
+Paper: Szegedy et al. 2014, sections 5 and 6. It omits batch size, learning rate and decay; ours are from Caffe's copy.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/googlenet_imagenet.py[:googlenet_bn] --config.data.directory=DIR
 Recipe: batch 32, momentum 0.9, learning rate 0.01 times 0.96 every 8 of 250 epochs, weight decay 2e-4, averaged

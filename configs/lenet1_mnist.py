@@ -5,8 +5,8 @@ Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.dat
 Command: python -m common.main --config=configs/lenet1_mnist.py --config.data.directory=DIR
 Recipe: 20 passes, one digit at a time in one fixed random order, as for LeNet-5. The paper gives no learning rates for
 the loss of this network; ours is the best of 0.001, 0.003, 0.01 and 0.03 on a validation set (four passes over 10,200
-digits), with mu 0.02 or 0.1. It falls along a cosine. MNIST's digits of 20x20 pixels shrink to 16x16, as its images of
-28x28 to 22x22.
+digits), with mu 0.02 or 0.1. It falls along a cosine. MNIST's images shrink from 28x28 to 22x22 pixels, and so their
+digits from 20x20 to 16x16.
 """
 
 from common import models

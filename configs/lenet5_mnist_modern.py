@@ -1,4 +1,4 @@
-"""LeNet-5 on MNIST as today's tutorials have it: ReLU, max pooling, full C3, softmax, AdamW.
+"""LeNet-5 on MNIST as in today's tutorials: ReLU, max pooling, full C3, softmax, AdamW.
 
 Network: the variant of 61,706 parameters, in which every historic part is replaced; see lenet/README.md.
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR

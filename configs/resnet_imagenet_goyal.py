@@ -3,10 +3,10 @@
 Paper: Goyal et al. 2017, "Accurate, Large Minibatch SGD", sections 2 and 5.1.
 Data: as in `resnet_imagenet`.
 Command: python -m common.main --config=configs/resnet_imagenet_goyal.py:8192 --config.data.directory=DIR
-Argument: the batch size, 256 to 8,192 in the paper; the learning rate is 0.1 for every 256 images of it.
+Argument: the batch size, 256 to 8,192 in the paper; the learning rate is 0.1 for every 256 images in it.
 Expected: centre-crop top-1 errors of 23.60 +- 0.12% at 256 and 23.74 +- 0.09% at 8,192.
 Hardware: the paper used 256 P100 GPUs for an hour, at 8,192.
-Deviations: the classifier's bias does not decay; in the paper everything decays but normalisations' scales and shifts.
+Deviations: the classifier's bias does not decay; in the paper only the normalisations' scales and shifts do not.
 """
 
 from common import models

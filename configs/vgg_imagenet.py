@@ -12,8 +12,8 @@ epochs (when the validation error stalls in the paper, here after 30, 50 and 65)
 for random ones.
 Paper's result: 27.0% top-1 and 8.8% top-5 error for D at one scale of 256 pixels, dense.
 Test: one centre crop; the paper's tests are --mode=evaluate --protocol=dense (or multi_scale, multi_crop, combined).
-Deviations: for nets that start from He's initialisation, colours are also divided by their deviations, which the paper
-does not do. Colour shifts are those of `alexnet_imagenet`.
+Deviations: for nets that start from He's initialisation, colours are also divided by their standard deviations. Colour
+shifts are those of `alexnet_imagenet`.
 """
 
 from common import models

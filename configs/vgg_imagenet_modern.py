@@ -1,4 +1,4 @@
-"""VGG on ImageNet as published weights have it, with torchvision's recipe; the argument names the network.
+"""VGG on ImageNet as in the published weights, with torchvision's recipe; the argument names the network.
 
 Network: configuration D with batch normalisation, 138,365,992 parameters. Maps are averaged to 7x7 before fc6, so that
 images of any size fit. Without batch normalisation ('vgg16', ...) the learning rate is a tenth.

@@ -1,4 +1,4 @@
-"""A small Vision Transformer on CIFAR-10 from scratch, at the cost of a ResNet-20, which wins on so little data.
+"""A small Vision Transformer on CIFAR-10 from scratch, at the cost of a ResNet-20, which wins on this little data.
 
 Network: five blocks of width 96 on 64 patches of 4x4 pixels, with 39.6 million multiply-adds an image. The ResNet-20 of
 `resnet_cifar10` has 40.6 million; batch, steps and augmentation are the same.

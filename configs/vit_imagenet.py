@@ -14,7 +14,7 @@ JFT-300M, --config.optimizer.weight_decay=0.1 --config.model.dropout=0.0 --confi
 rates of 8e-4 for B, 6e-4 for l32, 4e-4 for l16, 3e-4 and 14 epochs for h14
 Then: python -m common.main --config=configs/vit_finetune.py:b16 --config.data.directory=DIR
 Deviations: bfloat16 computation. The paper does not say how weights decay; here it is AdamW's decay, of kernels only.
-Nor does it list its augmentation; random areas and mirroring are those of its predecessor (Kolesnikov et al. 2020).
+It does not list its augmentation; random areas and mirroring are its predecessor's (Kolesnikov et al. 2020).
 """
 
 from common import models

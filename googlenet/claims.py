@@ -1,4 +1,4 @@
-"""Claims of the GoogLeNet paper, and how they are measured here: on CIFAR-10, so that only comparisons are."""
+"""Claims of the GoogLeNet paper, measured on CIFAR-10, so only as comparisons."""
 
 import functools
 

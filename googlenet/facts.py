@@ -13,7 +13,7 @@ def parameters() -> int:
 
 
 def fewer_than(family: str, variant: str) -> float:
-    """The parameters of another network over GoogLeNet's."""
+    """The number of parameters of another network, divided by GoogLeNet's."""
     return networks.parameters(family, variant) / parameters()
 
 

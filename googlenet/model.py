@@ -74,7 +74,7 @@ class GoogLeNet(nn.Module):
                 x = ceil_max_pool(x, 3 if name == "4a" else self.last_pool, 2)  # 14x14x480, 7x7x832
             widths = tuple(map(self._scaled, widths))
             x = Inception(widths, unit, self.five, name=f"inception_{name}")(x, train)
-            # Initialisation makes their parameters even when it is not in training.
+            # Initialisation makes the auxiliary classifiers' parameters even if `train` is False.
             if self.auxiliary and name in AUXILIARY and (train or self.is_initializing()):
                 widths = (self._scaled(128), self._scaled(1024))
                 head = AuxiliaryClassifier(
@@ -110,9 +110,9 @@ def _normalize(x: Array) -> Array:
 
 
 def dense_logits(module: GoogLeNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
-    """The main classifier's logits for images of any size, for tests.
+    """The main classifier's logits for images of any size, for test protocols.
 
-    The network itself gives the mean of the logits at all places, because averaging is linear.
+    They are the mean over all positions of the logits at each, because averaging is linear.
     """
     outputs: Any = module.apply(variables, images)
     return outputs.logits[:, None, None]
@@ -174,14 +174,14 @@ def network(section: ConfigDict, num_classes: int) -> GoogLeNet:
     if section.lrn and section.stem == "small":
         raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
     if section.ghost_batches > 1 and not section.batch_norm:
-        raise UserError("config.model.ghost_batches is for batch normalisation: set batch_norm=True, or it to 1")
+        raise UserError("config.model.ghost_batches needs batch normalisation: set batch_norm=True, or ghost_batches=1")
     return GoogLeNet(num_classes=num_classes, **fields)
 
 
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
     """The classifier of a `model` section for a dataset with these facts.
 
-    Errors: UserError for unknown or contradictory hyper-parameters and for images that are too small.
+    Raises UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
     module = network(section, info.num_classes)
     hint = "raise config.data.resize" + (", or use variant 'googlenet_small'" if module.stem == "imagenet" else "")

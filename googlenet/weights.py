@@ -55,8 +55,8 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: GoogLeNet, like: P
     """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
 
     The published weights expect RGB from -1 to 1. A checkpoint's auxiliary classifiers are dropped if the network has
-    none; a network's start untrained if the checkpoint has none, as its shapes in the variables say. UserError names an
-    array that is missing, left over or of the wrong shape.
+    none. If only the network has them, they start untrained: the variables then hold their shapes. Raises a UserError
+    that names an array that is missing, left over or of the wrong shape.
     """
     unused = () if module.auxiliary else ("aux",)
     if not module.auxiliary or any(name.startswith("aux") for name in state):
@@ -67,7 +67,7 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: GoogLeNet, like: P
 
 
 def _statistics(taken: PyTree, like: PyTree) -> PyTree:
-    """The batch statistics taken, and the shapes of the auxiliary classifiers'."""
+    """The batch statistics taken from the file, with the shapes of the auxiliary classifiers' statistics."""
     heads = {name: layer for name, layer in like.get("batch_stats", {}).items() if name in AUXILIARY.values()}
     return {"batch_stats": {**taken["batch_stats"], **heads}} if "batch_stats" in taken else {}
 
@@ -108,5 +108,5 @@ def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> li
 
 
 def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
-    """Pixels from -1 to 1, which torchvision's network makes of normalised ones itself (its `transform_input`)."""
+    """Pixels from -1 to 1; torchvision's network converts normalised ones to these itself (its `transform_input`)."""
     return dict(SIGNED)

@@ -1,1 +1,1 @@
-"""The lecture: identities and exercises checked against the code that is them here, and pictures drawn with it."""
+"""The lecture: its identities and exercises, checked with the code of the networks here, and pictures drawn with it."""

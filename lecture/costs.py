@@ -1,8 +1,8 @@
 """The lecture's training times beside those of today: `python -m lecture.costs` writes the table of docs/lecture.md.
 
-An image takes 6 operations a multiply-add: two for each, once forwards and twice backwards (docs/scaling.md). The
-multiply-adds are those of the recorded facts, which are counted from our networks. A device's rate is what
-`benchmarks.throughput` has recorded, as operations a second, for the networks that were measured.
+An image takes six operations for each multiply-add: two forwards and four backwards (docs/scaling.md). The
+multiply-adds are those of the recorded facts, counted from our networks. A device's rate is in operations a second, as
+`benchmarks.throughput` has recorded it for the networks that were measured.
 """
 
 import dataclasses
@@ -22,10 +22,10 @@ _HEADINGS = ("network", "then", "operations in all", "rate of a device then", "t
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """A paper's training on ImageNet: its network, the devices that it had, and the days that it took.
+    """A paper's training on ImageNet: the network, the devices, and the days that it took.
 
-    fact, number: the recorded fact with the network's multiply-adds; without a number all of the fact's count. epochs:
-    passes over the training images. days: the least and the most that the paper says; () where it says nothing.
+    fact, number: the recorded fact with the network's multiply-adds; without a number all of the fact's are added.
+    epochs: passes over the training images. days: the least and the most that the paper says; () if it says nothing.
     """
 
     network: str
@@ -37,7 +37,7 @@ class Training:
     days: tuple[float, ...]
 
     def operations(self, results: pathlib.Path) -> float:
-        """Those of all passes: six a multiply-add."""
+        """The operations of all passes, six for each multiply-add."""
         numbers = json.loads((results / "facts" / f"{self.fact}.json").read_text())["numbers"]
         counted = [number["computed"] for name, number in numbers.items() if self.number in ("", name)]
         return 6.0 * sum(counted) * IMAGENET * self.epochs

@@ -12,7 +12,7 @@ Padding = tuple[int, int]  # pixels before and after, of rows and of columns
 
 
 def side(image: int, kernel: int, stride: int = 1, padding: Padding = (0, 0)) -> int:
-    """The rows of the output for images of `image` x `image` pixels."""
+    """The side of the output for images of `image` x `image` pixels."""
     return _layer((1, image, image, 3), 1, kernel, stride, padding)[0][1]
 
 
@@ -23,7 +23,7 @@ def eight_kernels() -> dict[str, int]:
 
 
 def sides_of_conv1() -> dict[str, int]:
-    """The side of AlexNet's first maps, 11x11 kernels at stride 4, for images of several sizes, and our network's."""
+    """The side of AlexNet's first maps, with 11x11 kernels at stride 4, for several image sizes, and our network's."""
     return {
         "227 pixels": side(227, 11, 4),
         "224 pixels": side(224, 11, 4),

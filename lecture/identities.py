@@ -1,8 +1,8 @@
 """The lecture's identities: each function returns relative differences between the code used here and the formula.
 
-Formulas are written out in NumPy in float64, inputs are drawn from fixed seeds. Beside the differences that have to
-vanish, most functions return one between the formula and a common mistake, which has to be large: an identity that
-could not tell them apart would prove nothing.
+Formulas are written out in NumPy in float64; inputs are drawn from fixed seeds. Besides the differences that have to
+vanish, most functions return one to a common mistake, which has to be large: a check that accepted the mistake would
+prove nothing.
 """
 
 import functools
@@ -43,7 +43,7 @@ def cross_entropy_gradient() -> dict[str, float]:
 
 
 def entropy() -> dict[str, float]:
-    """The mean information -log2 p of events with p = 1/2, 1/4, 1/8, 1/8, and of classes that are equally likely."""
+    """The mean information -log2 p of events with p = 1/2, 1/4, 1/8, 1/8, and of equally likely classes."""
     p = jnp.array([[1 / 2, 1 / 4, 1 / 8, 1 / 8]])
     bits = losses.cross_entropy(jnp.log(p), p) / np.log(2)  # the logits of p are log p
     return {
@@ -124,7 +124,7 @@ def local_response_norm() -> dict[str, float]:
 
 
 def normalisation_axes() -> dict[str, float]:
-    """Batch normalisation takes each channel over batch and positions, layer normalisation each position's channels."""
+    """Batch normalisation standardises a channel over batch and positions, layer normalisation each position alone."""
     x = np.asarray(_normal(0, 8, 5, 4, 6) * np.arange(1, 7) + np.arange(6), np.float32)
     company = np.concatenate([x[:1], 7 * x[1:] - 3])  # another batch with the same first example
     one, zero = jnp.ones(6), jnp.zeros(6)
@@ -168,7 +168,7 @@ def attention_formula() -> dict[str, float]:
 
 
 def momentum() -> dict[str, float]:
-    """The update v <- 0.9 v - 0.0005 rate w - rate g, w <- w + v, its rate dropping by ten, against optax's trace."""
+    """The update v <- 0.9 v - 0.0005 rate w - rate g, w <- w + v, with a rate that drops by ten, against optax's."""
     rates = (0.1, 0.1, 0.1, 0.01, 0.01, 0.01)
     gradients = [_normal(1 + step, 5) for step in range(len(rates))]
     start = _normal(0, 5)
@@ -210,7 +210,7 @@ def _standardised(x: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
 
 
 def _attention(params: dict, tokens: Array, root: bool = True) -> np.ndarray:
-    """The formula head by head; `params` are those of a layer with `query`, `key`, `value` and `out`."""
+    """The formula, head by head; `params` are a layer's, with `query`, `key`, `value` and `out`."""
     weights = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     x, total = np.asarray(tokens, np.float64), weights["out"]["bias"]
     for head in range(weights["query"]["kernel"].shape[1]):

@@ -1,4 +1,4 @@
-"""The short trainings on digits that the lecture's pictures and notebooks look at: minutes on a laptop."""
+"""Short trainings on digits for the lecture's pictures and notebooks: minutes on a laptop."""
 
 import pathlib
 
@@ -21,7 +21,7 @@ def name(kind: str, blocks: int) -> str:
 def twin(kind: str, blocks: int) -> ConfigDict:
     """The config of a network of 6 `blocks` + 2 layers on digits of 8x8 pixels; kind: 'plain' or 'residual'.
 
-    They differ in the shortcuts alone, and both have batch normalisation (He et al. 2016, section 4.2).
+    The two kinds differ only in the shortcuts; both have batch normalisation (He et al. 2016, section 4.2).
     """
     config = resnet_digits.get_config()
     # A stage's blocks are compiled once and looped over. In a run as short as this, compiling is most of the time.
@@ -44,13 +44,13 @@ def transformer() -> ConfigDict:
 
 
 def trained(config: ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """The folder with the finished run of a config; a run that is there already is not repeated."""
+    """The folder with the finished run of a config, trained unless it is there already."""
     if not summary.exists(folder):
         train.fit(config, folder)
     return folder
 
 
 def training_curve(folder: pathlib.Path) -> tuple[list[int], list[float]]:
-    """Updates, and the training error up to each of them since the one before, in per cent."""
+    """The numbers of updates at each log line, and the training error since the line before, in per cent."""
     records = metrics.read(folder, "train")
     return [record["step"] for record in records], [100 * record["error"] for record in records]

@@ -1,4 +1,4 @@
-"""The 7x12 bitmaps, one for each digit, with which LeNet-5's output layer compares F6.
+"""The 7x12 bitmaps, one for each digit, that LeNet-5's output layer compares with F6.
 
 The paper sets the RBF centres by hand "to represent a stylized image of the corresponding character class drawn
 on a 7x12 bitmap (hence the number 84)" (section II-B) and shows them only in a small figure. These are our own.

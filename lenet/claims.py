@@ -120,7 +120,7 @@ CLAIMS = [
             "with noise": _MNIST.with_changes({"augment.pixel_inversion": 0.1}),
         },
         measure=measures.noisy_test_error,
-        # The paper shows digits that are read; ours are 10,000, of which 19 in 20 should be.
+        # The paper shows a few digits that are read; we ask for 19 in 20 of the 10,000 test digits.
         rules=(Less("with noise", "without noise"), Less("with noise", 0.05)),
         setting="noise in training and in testing; the paper's network also saw distortions",
         quick=_QUICK,
@@ -158,8 +158,8 @@ CLAIMS = [
         measure=_rejected,
         paper={"LeNet-1": 0.037},
         data="mnist",
-        # Of 9,630 digits 48 may be errors, which varies by 7 from one test set to another; a tenth of the digits at the
-        # threshold are errors.
+        # 48 of the 9,630 digits that are kept may be errors, and this number varies by 7 from one test set to another.
+        # A tenth of the digits at the threshold are errors.
         rules=(Agrees("LeNet-1", 0.037, margin=0.02, examples=10_000),),
         setting=_LENET1_RECIPE,
         keeps=True,

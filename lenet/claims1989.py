@@ -12,17 +12,16 @@ from common.run import summary
 _CHANGES = {"evaluate.train_set": True}
 _NETWORK = Experiment("configs/lenet1989_usps.py", _CHANGES, one_core=True)
 _MLP = Experiment("configs/mlp1989_usps.py", _CHANGES, one_core=True)
-# Runs of the 1989 network vary by a quarter of a point, more than they miss the paper's number by, so the claims on it
-# take many seeds.
+# The 1989 network's error varies by a quarter of a point between seeds, so the claims on it take many.
 _SEEDS = 25
 _MLP_SEEDS = 10
-# The paper gives neither; everything else is as it says.
+# The paper gives neither; everything else is as in the paper.
 _CHOSEN = "learning rate and mu chosen on a validation set"
 _HALF = (
     "half the mean over the outputs, a reading that was chosen because it fits: the paper does not say how it counts"
 )
-# Of 1,760 digits 1% is 18 errors, a number that varies by 4 from one test set to another. A twentieth to a tenth of the
-# digits at the threshold are errors, so those 4 move the share by 2 to 4 points.
+# 1% of the 1,760 digits that are kept is 18 errors, a number that varies by 4 from one test set to another. A twentieth
+# to a tenth of the digits at the threshold are errors, so those 4 move the share by 2 to 4 points.
 _REJECTED_MARGIN = 0.05
 
 

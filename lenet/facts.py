@@ -35,7 +35,7 @@ def multiply_adds(variant: str) -> int:
 
 
 def squashing() -> dict[str, float]:
-    """The squashing function at its targets, and the place between 0 and 3 where its second derivative is largest."""
+    """The squashing function's values at its targets, and the point in [0, 3] with the largest second derivative."""
     bend = jax.vmap(jax.grad(jax.grad(layers.scaled_tanh)))
     points = jnp.linspace(0, 3, 3001)
     return {
@@ -59,7 +59,7 @@ def c3_links() -> dict[str, int]:
 
 
 def fields() -> dict[str, int]:
-    """The side of the part of the image that a unit sees."""
+    """The side, in pixels, of the square of the image that a unit of each layer sees."""
     rows = _rows("lenet5")
     return {layer: rows[layer].receptive_field or 0 for layer in ("C1", "S2", "C5")}
 

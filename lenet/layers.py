@@ -13,13 +13,14 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.devices import banded, compilation
 from common.nn.layers import identity
 from lenet import curvature
 from lenet.bitmaps import CENTRES
 
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch out_height out_width maps"]
-# For each map of a layer, the maps of the layer below that it reads.
+# For each map of a layer, the maps that it reads from the layer below.
 Table = tuple[tuple[int, ...], ...]
 
 
@@ -35,7 +36,7 @@ def fan_in_uniform(fan_in: int | np.ndarray, root: bool = False) -> nn.initializ
     """U(-2.4/F, 2.4/F), where F is the number of weights that a unit really sums (1998, appendix A).
 
     fan_in: F, or one F per entry of the parameter's last axis; root: divide by sqrt(F) instead, which keeps the
-    scale of signals if inputs are not correlated. The 1998 paper argues for F because they are.
+    scale of signals if the inputs are uncorrelated. The 1998 paper argues for F because they are correlated.
     """
     return functools.partial(_uniform, bound=2.4 / (np.sqrt(fan_in) if root else fan_in))
 
@@ -66,9 +67,12 @@ def convolve(
     """Convolution without padding, as patches times a matrix; the kernel is not flipped.
 
     Batch-1 training runs in a loop (`lax.scan`, `lax.fori_loop`), where XLA's own convolution takes more than twice
-    as long on CPU. Slicing along the width and then the height makes 5 + 5 copies, where one for each kernel weight
-    would be 25. Channels go first so that each copy moves runs of neighbouring pixels.
+    as long on CPU. Slicing along the width and then the height makes 5 + 5 copies instead of 25, one for each kernel
+    weight. Channels go first so that each copy moves runs of neighbouring pixels. On CPU, `banded` products are faster
+    for batches and small kernels.
     """
+    if compilation.tuned_for_cpu() and banded.is_faster(images.shape, kernel.shape):
+        return banded.convolution(images, kernel, strides)
     kernel_height, kernel_width, _, features = kernel.shape
     batch, height, width, _ = images.shape
     rows = _slices(kernel_height, height, strides)
@@ -96,7 +100,7 @@ def combine_fours(images: Images, operator: Callable[[Array, Array], Array]) -> 
 
 
 def links(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """Every map-to-map connection of a table: (map read, map that reads it), in the order of the reading maps."""
+    """The map-to-map connections of a table: (maps that are read, maps that read them), in the order of the latter."""
     read = np.concatenate([np.array(maps) for maps in table])
     reader = np.repeat(np.arange(len(table)), [len(maps) for maps in table])
     return read, reader
@@ -105,7 +109,7 @@ def links(table: Table) -> tuple[np.ndarray, np.ndarray]:
 def expand_links(
     kernel: Float[Array, "kernel_height kernel_width links"], table: Table, channels: int
 ) -> Float[Array, "kernel_height kernel_width channels features"]:
-    """The full kernel of a partially connected layer: its stored weights, and zeros where there is no link."""
+    """The full kernel of a partially connected layer: the stored weights, and zeros where there is no link."""
     read, reader = links(table)
     full = jnp.zeros((*kernel.shape[:2], channels, len(table)), kernel.dtype)
     return full.at[:, :, read, reader].set(kernel, unique_indices=True)
@@ -208,8 +212,8 @@ class Subsampling(Layer):
         if self.pooling == "average":
             return self.weigh(jnp.multiply, sums, jnp.full((), 1 / 4, self.dtype))
         maps = (images.shape[-1],)
-        # The four pixels are nearly equal, which is what the paper's linear fan-in is for: U(+-2.4/4) whatever
-        # `weight_init` is. With sqrt(4) a sum of four would start out saturated.
+        # The paper's linear fan-in is meant for nearly equal inputs, as these four pixels are. So U(+-2.4/4), whatever
+        # `weight_init` is; with sqrt(4) a sum of four would start out saturated.
         bound = fan_in_uniform(fan_in=4)
         coefficient = self.param("coefficient", bound, maps).astype(self.dtype)
         bias = self.param("bias", bound if self.bias_init == "same" else nn.initializers.zeros, maps)
@@ -230,7 +234,7 @@ class Dense(Layer):
 
 
 class RBF(nn.Module):
-    """Squared Euclidean distance to each digit's bitmap, smallest for the likeliest class; nothing to train."""
+    """Squared Euclidean distances to each digit's bitmap, smallest for the likeliest class; has no parameters."""
 
     second_order: bool = False
 

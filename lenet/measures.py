@@ -16,9 +16,10 @@ _BATCH = 1000
 
 
 def noisy_test_error(folder: pathlib.Path) -> float:
-    """The error on test images of which each pixel is inverted with probability 0.1 (LeCun 1998, section III-E).
+    """The error on test images with each pixel inverted with probability 0.1 (LeCun 1998, section III-E).
 
-    The noise is the same for every run. It needs `data.normalize` 'range', where black and white are numbers.
+    The noise is the same for every run. The run needs `data.normalize` 'range', which fixes the values of black and
+    white.
     """
     run = trained.load(folder)
     test = datasets.to_arrays(datasets.load_test(run.config.data, known=run.info))
@@ -30,7 +31,7 @@ def noisy_test_error(folder: pathlib.Path) -> float:
 
 def wrong_pixels(folder: pathlib.Path) -> float:
     """The fraction of F6's 84 outputs whose sign is not that of the true class's bitmap, over the test set."""
-    from lenet import pictures  # which draws: Matplotlib is slow to import
+    from lenet import pictures  # imports Matplotlib, which is slow
 
     run = trained.load(folder)
     test = datasets.to_arrays(datasets.load_test(run.config.data, known=run.info))
@@ -40,5 +41,5 @@ def wrong_pixels(folder: pathlib.Path) -> float:
 
 
 def share_wrong(drawn: Float[np.ndarray, "examples 84"], labels: Int[np.ndarray, " examples"]) -> float:
-    """The fraction of values whose sign differs from that in their class's bitmap."""
+    """The fraction of values with another sign than the bitmap of their class."""
     return float(np.mean(np.sign(drawn) != CENTRES[labels]))

@@ -1,4 +1,4 @@
-"""LeNet-5 (1998), the networks that led to it (1989, 1990), and the fully connected ones that both papers compare.
+"""LeNet-5 (1998), the networks that led to it (1989, 1990), and the fully connected ones they are compared with.
 
 Each network is a module whose fields are the paper's choices, with the modern alternative beside each; layers carry
 the paper's names in the parameter tree. Shapes in comments are height x width x maps.
@@ -287,8 +287,7 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
     """The classifier of a `model` section for a dataset with these facts; its labels are class indices.
 
-    Errors: UserError for unknown or contradictory hyper-parameters and for images of another size than the network
-    takes.
+    Raises UserError for unknown or contradictory hyper-parameters and for images of the wrong size.
     """
     module = network(section, info.num_classes)
     output = OUTPUTS[section.output]

@@ -12,7 +12,7 @@ from lenet import model
 from lenet.bitmaps import CENTRES
 
 # What the papers print. A connection is one weight of one unit; each bias counts as one. LeNet-5: section II-B of
-# 1998; zip-code network: section 3 of 1989. Counts per layer of LeNet-1 follow from its description.
+# 1998; zip-code network: section 3 of 1989. LeNet-1's counts per layer follow from its description.
 LAYERS: dict[str, dict[str, dict[str, int]]] = {
     "lenet5": {
         "C1": {"parameters": 156, "connections": 122_304},

@@ -39,7 +39,7 @@ def _experiment(variant: str) -> Experiment:
 
 
 def _shortcut(option: str) -> Experiment:
-    """ResNet-20 with a kind of shortcut; it runs on one core because claims on it compare many small runs."""
+    """ResNet-20 with a kind of shortcut, on one core, because claims on it compare many small runs."""
     if option == "none":
         return Experiment("configs/resnet_cifar10.py:plain20", one_core=True)
     return Experiment("configs/resnet_cifar10.py:resnet20", {"model.shortcut": option}, one_core=True)

@@ -15,18 +15,18 @@ from resnet import model, paper
 
 _IMAGENET = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 _CIFAR = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110", "resnet1202")
-_EXACT = 1e-5  # relative difference that float32 leaves
+_EXACT = 1e-5  # relative difference that float32 allows
 _EPSILON = 1e-5
 _AXES = (0, 1, 2)  # batch, rows and columns
 
 
 def multiply_adds(variant: str) -> dict[str, int]:
-    """Those of a network for ImageNet."""
+    """The multiply-adds of a network for ImageNet."""
     return {"multiply-adds": networks.multiply_adds("resnet", variant)}
 
 
 def shortcut_costs(depth: int) -> dict[str, int]:
-    """The parameters and multiply-adds by which a residual network exceeds its plain twin."""
+    """The extra parameters and multiply-adds of a residual network over its plain twin."""
     names = f"resnet{depth}", f"plain{depth}"
     return {
         f"{depth} layers, {count.__name__}": count("resnet", names[0]) - count("resnet", names[1])
@@ -35,18 +35,18 @@ def shortcut_costs(depth: int) -> dict[str, int]:
 
 
 def cost_over(variant: str) -> float:
-    """The multiply-adds of ResNet-152 over those of a VGG network."""
+    """The multiply-adds of ResNet-152, divided by those of a VGG network."""
     return networks.multiply_adds("resnet", "resnet152") / networks.multiply_adds("vgg", variant)
 
 
 def weighted_layers(variant: str) -> int:
-    """The layers with weights on the main path."""
+    """The number of layers with weights on the main path."""
     fields = model.VARIANTS[variant]
     return model.weighted_layers(fields["stage_sizes"], fields["block"])
 
 
 def batch_norm_equation() -> dict[str, float]:
-    """The relative difference of our layer to the paper's algorithms: 1 in training, 2 in use."""
+    """The relative difference of our layer to the paper's algorithms: 1 in training, 2 in testing."""
     x, gamma, beta = map(jnp.asarray, _drawn())
     exact = np.asarray(x, np.float64)
     layer = BatchNorm(epsilon=_EPSILON)
@@ -62,7 +62,7 @@ def batch_norm_equation() -> dict[str, float]:
 
 
 def batch_norm_gradient() -> dict[str, float]:
-    """The relative difference of our layer's gradients to automatic differentiation of the equation."""
+    """The relative difference of our layer's gradients to those of the equation, by automatic differentiation."""
     x, gamma, beta = _drawn()
     weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
 
@@ -78,7 +78,7 @@ def batch_norm_gradient() -> dict[str, float]:
 
 
 def _drawn() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Maps of six channels with means and spreads of their own, gamma and beta."""
+    """Maps of six channels, each with its own mean and spread, then gamma and beta."""
     rng = np.random.default_rng(0)
     x = rng.normal(size=6) + rng.uniform(1, 2, size=6) * rng.normal(size=(8, 5, 4, 6))
     return x.astype(np.float32), *rng.normal(size=(2, 6)).astype(np.float32)

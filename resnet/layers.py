@@ -39,9 +39,9 @@ def convolution(
 
 
 def zero_padded(images: Images, features: int, strides: int, pad: str = "both") -> Maps:
-    """Option A: every `strides`-th pixel, with channels of zeros on both sides of the image's or at the end.
+    """Option A: every `strides`-th pixel, with channels of zeros added on both sides or at the end.
 
-    features: channels in all. pad: 'both' or 'end'.
+    features: total number of channels. pad: 'both' or 'end'.
     """
     images = images[:, ::strides, ::strides]
     missing = features - images.shape[-1]
@@ -53,7 +53,7 @@ class Shortcut(nn.Module):
     """The connection around a block, to `features` channels (section 4.1, 'Identity vs. projection shortcuts').
 
     option: where the shape changes, 'A' pads with zeros and 'B' projects; elsewhere both are the identity. 'C'
-    projects everywhere. conv, norm: make a convolution and a batch normalisation. pad: see `zero_padded`.
+    projects everywhere. conv, norm: functions that make a convolution and a normalisation. pad: see `zero_padded`.
     """
 
     option: str
@@ -77,8 +77,8 @@ class Block(nn.Module):
     """The common part of both kinds of block: y = relu(F(x) + shortcut(x)) (eq. 1 and 2), in a plain net relu(F(x)).
 
     features: width of the 3x3 convolutions. strides: of the block. shortcut: 'A', 'B', 'C', or 'none' for a plain
-    net. zero_gamma: the last normalisation starts at zero. conv, norm: make a convolution and a normalisation.
-    shortcut_pad: the side of option A's zeros, see `zero_padded`.
+    net. zero_gamma: the last normalisation starts at zero. conv, norm: functions that make a convolution and a
+    normalisation. shortcut_pad: the place of option A's zeros, see `zero_padded`.
     """
 
     features: int

@@ -30,8 +30,8 @@ def responses(
 ) -> dict[str, Float[Array, ""]]:
     """The standard deviation of the output of each 3x3 layer of the blocks, by the block's and the layer's name.
 
-    He 2016, section 4.2 and Figure 7: after batch normalisation, before the rectifier and the addition. For networks
-    whose blocks are not scanned.
+    He 2016, section 4.2 and Figure 7: after batch normalisation, before the rectifier and the addition. The network's
+    blocks must not be scanned.
     """
     _, state = module.apply(variables, images, capture_intermediates=_is_normalisation, mutable=["intermediates"])
     return {

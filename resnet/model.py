@@ -23,7 +23,7 @@ from common.nn.layers import identity, max_pool
 from common.nn.losses import cross_entropy
 from resnet.layers import BasicBlock, Block, Bottleneck, Fan, Images, Maps, convolution
 
-SCAN_FROM = 8  # identical blocks from which `scan='auto'` scans a stage; fewer compile fast enough
+SCAN_FROM = 8  # `scan='auto'` scans stages with at least as many identical blocks; fewer compile fast enough
 
 
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -42,9 +42,7 @@ class ResNet(nn.Module):
     width: int = 64  # of the stem and of conv2_x's 3x3 convolutions
     stem: str = "imagenet"  # 7x7/2 and 3x3/2 max pooling; 'cifar' (section 4.2): 3x3
     shortcut: str = "B"  # section 4.1: projections where shapes change; 'A': zeros; 'C': all; 'none': a plain net
-    shortcut_pad: str = (
-        "both"  # sides of the channels that option A's zeros lie on; 'end': all follow. Not in the paper
-    )
+    shortcut_pad: str = "both"  # option A's channels of zeros: on both sides; or all at the 'end'. Not in the paper
     stride_in: str = "1x1"  # the bottleneck's strided convolution; '3x3' is the common choice ("v1.5")
     zero_gamma: bool = False  # start each block as its shortcut (Goyal et al. 2017, section 5.1); not in the paper
     init_fan: Fan = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
@@ -89,7 +87,7 @@ class ResNet(nn.Module):
 def dense_logits(module: ResNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
     """The network's logits for images of any size, as a map of one position, for test protocols (section 3.4).
 
-    Averaging is linear, so that these are the mean over all positions of the logits at each.
+    They are the mean over all positions of the logits at each, because averaging is linear.
     """
     logits: Any = module.apply(variables, images)
     return logits[:, None, None]
@@ -101,9 +99,9 @@ FC_INITS = {"he_normal": nn.initializers.he_normal(), "normal": nn.initializers.
 def stacked(scan: str, stage_size: int) -> bool:
     """True if blocks 2, 3, ... of a stage are scanned: compiled once, with their parameters stacked.
 
-    'on' scans wherever there are two such blocks, 'off' nowhere, 'auto' in deep stages. The parameter tree depends on
-    the network alone, so that a checkpoint fits every backend. On CPU, where convolutions are slow inside loops,
-    'auto' repeats the block in the program instead of looping.
+    'on' scans wherever there are two such blocks, 'off' nowhere, 'auto' in deep stages. The parameter tree depends only
+    on the network, so a checkpoint fits every backend. On CPU, where convolutions are slow inside loops, 'auto' repeats
+    the block in the program instead of looping.
     """
     identical = stage_size - 1
     return {"on": identical >= 2, "off": False, "auto": identical >= SCAN_FROM}[scan]
@@ -216,7 +214,7 @@ def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     The loss is softmax cross-entropy with class indices or distributions. Warns if images are too small for the
-    ImageNet stem. UserError for unknown or contradictory hyper-parameters.
+    ImageNet stem. Raises UserError for unknown or contradictory hyper-parameters.
     """
     module = network(config, info.num_classes)
     side = min(info.image_shape[:2])

@@ -1,6 +1,6 @@
 """The paper's numbers: output sizes, multiply-adds and parameters of its networks (Table 1, sections 4.1, 4.2).
 
-A stage is listed as its first block. The paper calls the ImageNet networks' multiply-adds 'FLOPs' and truncates them:
+A stage is listed by its first block. The paper calls the ImageNet networks' multiply-adds 'FLOPs' and truncates them:
 ResNet-34's 3.66 billion (with projections) and ResNet-50's 3.86 are printed as 3.6 and 3.8.
 """
 

@@ -1,9 +1,10 @@
 """Converts ResNet's variables to and from the names of PyTorch checkpoints, and stacks and unstacks scanned blocks.
 
-Three namings are read: torchvision's (`layer1.0.downsample.0`, `fc`), which timm shares, Hugging Face's, and that of
-the common port of the CIFAR networks (`layer1.0.shortcut.0`, `linear`), github.com/akamaster/pytorch_resnet_cifar10.
-The stem decides which of the first and the last is written. CIFAR networks with torchvision's names are known, too,
-and have projections: github.com/chenyaofo/pytorch-cifar-models.
+It reads three sets of names: torchvision's (`layer1.0.downsample.0`, `fc`), which timm shares, Hugging Face's, and
+those of the usual port of the CIFAR networks (`layer1.0.shortcut.0`, `linear`),
+github.com/akamaster/pytorch_resnet_cifar10.
+It writes the CIFAR port's for networks with the CIFAR stem, else torchvision's. It also reads CIFAR networks with
+torchvision's names, which have projections: github.com/chenyaofo/pytorch-cifar-models.
 """
 
 import re
@@ -38,12 +39,12 @@ FILES: dict[str, Options] = {digits: {"resize": 232} for digits in ("11ad3fa6", 
 
 
 def import_torch(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree | None = None) -> PyTree:
-    """Variables (`params` and `batch_stats`) for `module` from a state dictionary with either naming.
+    """Variables (`params` and `batch_stats`) for `module` from a state dictionary with any of these names.
 
     torchvision's ImageNet weights are for the `_modern` variants and expect RGB from 0 to 1, minus (0.485, 0.456,
     0.406), divided by (0.229, 0.224, 0.225). The common CIFAR-10 weights expect the same, with shortcuts of option A.
-    like: the module's variables or their shapes, where they are known.
-    UserError names an array that is missing, left over or of another shape.
+    like: the module's variables or their shapes, if known.
+    Raises a UserError that names an array that is missing, left over or of the wrong shape.
     """
     if _HUGGING_FACE in state:
         state = {_from_hugging_face(name): array for name, array in state.items()}
@@ -61,7 +62,7 @@ def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree
 
 
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The sources whose names the arrays have; timm's are torchvision's, and its networks too."""
+    """The sources whose names the arrays have; timm has torchvision's names and networks."""
     if _HUGGING_FACE in arrays:
         return ("huggingface",)
     if "linear.weight" in arrays or _is_cifar(arrays):
@@ -75,7 +76,7 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: ResNet, fact
     if source == "huggingface":
         stride_in = "1x1" if facts.get("downsample_in_bottleneck") else "3x3"
         if facts.get("downsample_in_first_stage") or facts.get("hidden_act", "relu") != "relu":
-            return "config.json tells of a stride in the first stage or another activation: no network here has these"
+            return "config.json has a stride in the first stage or another activation, which no network here has"
     if source == "cifar":
         if module.shortcut == "none":
             said = f"the CIFAR port's networks are residual: use {_twin(module, shortcut='A')}"
@@ -116,7 +117,7 @@ def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> li
 
 
 def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
-    """The options with which a source tests its networks; timm's vary, and these are of its own recipes (`a1`)."""
+    """The options that a source tests its networks with; timm's vary, and these are its own recipes' (`a1`)."""
     if source == "timm":
         return {**cropped(side, 0.95), "interpolation": "bicubic"}
     if source == "huggingface":

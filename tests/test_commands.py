@@ -49,7 +49,7 @@ def test_help_says_what_a_command_takes_and_is_no_mistake():
     ("module", "said"),
     [
         ("common", "expected a command, python -m common.NAME, where NAME is one of compare, export, inspect, main, "),
-        ("common.train", "common.train is no command; type python -m common.main --config=FILE"),
+        ("common.train", "common.train is not a command; type python -m common.main --config=FILE"),
         ("common.evaluate", "type python -m common.main --mode=evaluate --workdir=DIR"),
         ("common.predcit", "did you mean python -m common.predict?"),
         ("common.report.page", "did you mean python -m common.report?"),
@@ -71,7 +71,7 @@ def test_python_is_asked_for_a_module():
 def test_a_module_that_is_no_command_ends_before_anything_is_imported():
     process = start(module="common.evaluate")
     output, errors = process.communicate(timeout=60)
-    assert "common.evaluate is no command" in refusal(process.returncode, output, errors)
+    assert "common.evaluate is not a command" in refusal(process.returncode, output, errors)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +123,12 @@ def others(tmp_path):
 
 
 WALKS = [
-    ("common.weights export a.npz --workdir=pipeline", "is no network's"),
-    ("common.main --config=configs/classic_digits.py:fisher", "python -m classic.main takes those of pipelines"),
+    ("common.weights export a.npz --workdir=pipeline", "is not a network's"),
+    ("common.main --config=configs/classic_digits.py:fisher", "python -m classic.main takes pipelines"),
     ("common.predict --workdir=empty a.png", "no run in"),
-    ("common.main --mode=evaluate --workdir=pipeline", "is no network's"),
+    ("common.main --mode=evaluate --workdir=pipeline", "is not a network's"),
     ("common.export --workdir=empty --out=run.stablehlo", "no run in"),
-    ("common.report --workdir=pipeline", "is no network's"),
+    ("common.report --workdir=pipeline", "is not a network's"),
     ("common.report --workdir=empty", "no run in"),
     ("common.tables --results=empty", "no results in"),
     ("common.inspect --config=configs/resnet_digits.py:resnet2", "resnet_digits.py takes no argument, got 'resnet2'"),

@@ -25,7 +25,7 @@ CONFIG_FILES = {
     "def get_config():\n    return int('x')": "config.py, line 2: ValueError: invalid literal",
     "import nothing_there": "config.py, line 1: ModuleNotFoundError: No module named 'nothing_there'",
     "": "no function get_config()",
-    "def get_config():\n    pass": "get_config() returns no ConfigDict",
+    "def get_config():\n    pass": "get_config() does not return a ConfigDict",
     "from configs.lenet5_digits import get_config as start\ndef get_config():\n    start().train.lenght = ''": (
         "config.py, line 3: unknown option 'lenght'; did you mean 'length'?"
     ),

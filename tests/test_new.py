@@ -59,12 +59,12 @@ def test_a_new_family_makes_classifiers():
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("", "no name for a family"),
-        ("My-Net", "no name for a family"),
-        ("../net", "no name for a family"),
-        ("n" * 41, "no name for a family"),
-        ("class", "a word of Python"),
-        ("match", "a word of Python"),
+        ("", "is not a valid name"),
+        ("My-Net", "is not a valid name"),
+        ("../net", "is not a valid name"),
+        ("n" * 41, "is not a valid name"),
+        ("class", "is a Python keyword"),
+        ("match", "is a Python keyword"),
         ("jax", "the name of another module"),
         ("tests", "the name of another module"),
         ("lenet", "the name of another module"),

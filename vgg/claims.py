@@ -1,6 +1,6 @@
 """Claims of the VGG paper, and of the one on batch normalisation, on small VGG networks and CIFAR-10.
 
-The papers' numbers are for ImageNet, so only comparisons are tested here. At `--scale=paper` the networks are whole.
+The papers' numbers are for ImageNet, so only comparisons are tested here. `--scale=paper` has the full-width networks.
 """
 
 import dataclasses
@@ -11,8 +11,8 @@ from common.claims.cifar10 import COLOURS
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Close, Less, falling
 
-# Networks an eighth as wide, which learn in minutes on one core. Their narrow fully connected layers would not start
-# from weights of sd 0.01, nor bear dropout.
+# Networks an eighth as wide, which learn in minutes on one core. Their narrow fully connected layers learn nothing from
+# weights of sd 0.01, and dropout is too much for them.
 _SMALL = {
     "model.width": 8,
     "model.fc_width": 128,
@@ -45,7 +45,7 @@ def _constant(variant: str, rate: float, scale: float = 1.0) -> Experiment:
 
 
 def _scales(smallest: int, largest: int = 0) -> Experiment:
-    """D on images whose shorter side is drawn from `smallest` to `largest` pixels (0: fixed), of which it sees 32."""
+    """D on crops of 32 pixels from images whose shorter side is drawn from `smallest` to `largest` (0: fixed)."""
     sizes = {"data__resize": smallest, "data__resize_max": largest, "data__crop": 32, "augment__crop_pad": 0}
     return _vgg("vgg16_bn", data__train_crop="random", **sizes).with_changes(COLOURS)
 
@@ -148,7 +148,7 @@ CLAIMS = [
         id="vgg-lrn-useless",
         where="Simonyan & Zisserman 2014, Table 3",
         says="local response normalisation makes no difference",
-        # Of grey levels less their mean: on images of variance 1 the normalisation would be a constant factor.
+        # The input is grey levels minus their mean; with variance 1 the normalisation would be a constant factor.
         runs={
             name: _vgg(variant, data__std=(1.0,), schedule__learning_rate=3e-3)
             for name, variant in (("A", "vgg11"), ("A-LRN", "vgg11_lrn"))

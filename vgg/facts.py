@@ -30,17 +30,17 @@ def weights(*kernel_sizes: int) -> float:
 
 
 def field(*kernel_sizes: int) -> int:
-    """The rows of the image that an output of a stack sees."""
+    """The number of image rows that an output of a stack sees."""
     return _stack(*kernel_sizes)[-1].receptive_field or 0
 
 
 def weight_layers(variant: str) -> int:
-    """The layers of a network that have weights."""
+    """The number of layers that have weights."""
     return sum(row.leaf and row.parameters > 0 for row in networks.rows("vgg", variant, 32).values())
 
 
 def dense_sizes() -> dict[str, int]:
-    """The inputs of fc6, and the last convolutional maps that they are."""
+    """The number of inputs of fc6, and of the last convolutional maps, which they come from."""
     rows = networks.rows("vgg", "vgg16")
     inputs = (rows["fc6"].parameters - 4096) // 4096
     return {"inputs of fc6": inputs, "maps of the last stage": rows["conv5_3"].output_shape[-1]}

@@ -60,7 +60,7 @@ class VGG(nn.Module):
     adaptive_pool: int = 0  # average pool5 to this side, so that fc6 fits images of any size (torchvision: 7); 0: off
     dropout: float = 0.5  # section 3.1: of the units of fc6 and fc7
     weight_init: str = "he_fan_out"  # of convolutions, see WEIGHT_INITS; 'glorot' is for all layers
-    # Not in the paper: multiplies the initial weights of convolutions, to which batch normalisation is less sensitive.
+    # Not in the paper: multiplies the initial weights of convolutions; batch normalisation makes them matter less.
     init_scale: float = 1.0
     dtype: str = "float32"  # of the computation; parameters are float32
     dense: bool = False  # section 3.2: fully connected layers as convolutions over the whole map, see `dense_logits`
@@ -99,7 +99,7 @@ class VGG(nn.Module):
         return local_response_norm(x) if self.lrn and name == "1_1" else x
 
     def _fully_connected(self, name: str, x: Array, features: int) -> Array:
-        """A dense layer, or with `dense` a convolution whose window `dense_logits` has given its kernel."""
+        """A dense layer or, with `dense`, a convolution with the kernel that `dense_logits` has reshaped for it."""
         init = WEIGHT_INITS["glorot" if self.weight_init == "glorot" else "gaussian"]
         if not self.dense:
             return nn.Dense(features, kernel_init=init, dtype=self.dtype, dot_general=kernels.product, name=name)(x)
@@ -117,7 +117,7 @@ def dense_logits(module: VGG, variables: PyTree, images: Images) -> Float[Array,
     fc6 becomes a convolution whose window is the map that it was trained on (7x7 for 224 pixels), fc7 and fc8 become
     1x1 convolutions. An image of Q x Q pixels gives floor(Q / 32) - 6 rows and columns; one of the training size gives
     a single position with the plain network's logits. The paper averages the logits over positions, then the softmax
-    over flips and scales. UserError for images smaller than the training images.
+    over flips and scales. Raises UserError for images smaller than the training images.
     """
     params = variables["params"]
     side = trained_map_size(module, params)
@@ -175,14 +175,14 @@ def network(config: ConfigDict, num_classes: int) -> VGG:
     """The module that a `model` section describes; UserError for unknown names and numbers out of range."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if fields["ghost_batches"] > 1 and not fields["batch_norm"]:
-        raise UserError("config.model.ghost_batches is for batch normalisation: set batch_norm=True, or it to 1")
+        raise UserError("config.model.ghost_batches needs batch normalisation: set batch_norm=True, or ghost_batches=1")
     return VGG(num_classes=num_classes, **fields)
 
 
 def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
-    UserError for unknown hyper-parameters and for images that are too small for five poolings.
+    Raises UserError for unknown hyper-parameters and for images that are too small for five poolings.
     """
     module = network(config, info.num_classes)
     check_image_size(f"vgg {config.variant}", info.image_shape, DOWNSAMPLING, "raise config.data.resize")

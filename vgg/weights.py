@@ -14,7 +14,7 @@ from common.pretrained.identify import Candidate
 from common.pretrained.torch_layout import Entry
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS, VARIANTS, VGG
 
-# `common.pretrained.initial` reads these names of the last bias, and `from_published`, `to_published` and `fitted`.
+# Names of the last bias. `common.pretrained.initial` reads them, and calls `from_published`, `to_published`, `fitted`.
 HEAD_BIAS = ("classifier.6.bias", "head.fc.bias")
 _TIMM = {"pre_logits.fc1.": "classifier.0.", "pre_logits.fc2.": "classifier.3.", "head.fc.": "classifier.6."}
 # Section 3.1: "the first four convolutional layers and the last three fully-connected layers" of net A. A's second to
@@ -46,7 +46,7 @@ def from_torchvision(state: Mapping[str, np.ndarray], module: VGG, like: PyTree)
     """Variables for `module` from a state dictionary; `like` is its variables or their shapes.
 
     The published weights expect RGB from 0 to 1, minus (0.485, 0.456, 0.406), divided by (0.229, 0.224, 0.225).
-    UserError names an array that is missing, left over or of another shape.
+    Raises a UserError that names an array that is missing, left over or of the wrong shape.
     """
     return torch_layout.to_ours(state, entries(module), like)
 
@@ -61,7 +61,8 @@ def from_trained_a(layers: PyTree, trained_a: PyTree) -> PyTree:
 
     layers: freshly initialised layers by name, of configuration B, C, D or E; trained_a: those of configuration A. The
     other layers stay random, and the copied ones keep learning at the full rate. If both nets have batch normalisation,
-    it is copied with its convolution; a second call copies its statistics. UserError names a layer that does not fit.
+    it is copied with its convolution; a second call copies its statistics. Raises a UserError that names a layer that
+    does not fit.
     """
     taken = [name for name in layers if name in FROM_A or (_normalised(name) in FROM_A and name in trained_a)]
     for name in taken:

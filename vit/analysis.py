@@ -36,9 +36,9 @@ def attention(
 def token_maps(
     module: VisionTransformer, variables: PyTree, images: Float[AnyArray, "batch height width channels"]
 ) -> Float[Array, "layers batch rows columns hidden"]:
-    """The patches' embeddings, then the output of every block for them, on their grid; `images` are as for the network.
+    """The embeddings of the patches, then every block's output for them, on the patches' grid.
 
-    The class token, if there is one, is left out.
+    `images` are ready for the network. The class token, if there is one, is left out.
     """
     _, state = module.apply(variables, images, capture_intermediates=_is_block, mutable=["intermediates"])
     kept = state["intermediates"]
@@ -68,7 +68,7 @@ def attention_of_run(run: Run, images: Stored) -> Float[np.ndarray, "layers batc
 def pooled_attention(
     attention: Float[AnyArray, "*layers tokens tokens"], grid: Grid
 ) -> Float[AnyArray, "*layers rows columns"]:
-    """The attention to each patch that the classifier reads: the class token's row or, without one, the mean row.
+    """The attention that the classifier's input pays to each patch: the class token's row or, without one, the mean.
 
     The class token's attention to itself is left out, so the sum over patches may be below 1.
     """

@@ -25,8 +25,8 @@ def attention_weights(query: Heads, key: Heads) -> Weights:
 class MultiHeadDotProductAttention(nn.Module):
     """Self-attention of several heads, each with its own queries, keys and values.
 
-    num_heads divides the hidden size; dtype is that of the computation. If the collection 'intermediates' is mutable,
-    the attention weights are kept there as 'attention'.
+    num_heads must divide the hidden size; dtype is that of the computation. If the collection 'intermediates' is
+    mutable, it gets the attention weights as 'attention'.
     """
 
     num_heads: int

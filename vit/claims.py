@@ -1,4 +1,4 @@
-"""Claims of the Vision Transformer paper and its successors, and how they are measured here, on CIFAR-10.
+"""Claims of the Vision Transformer paper and its successors, measured on CIFAR-10.
 
 The paper's numbers are for ImageNet and JFT-300M, so only comparisons are tested here.
 """

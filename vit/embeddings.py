@@ -90,15 +90,16 @@ def sincos2d(grid: Grid, hidden: int, temperature: float = 10_000.0) -> Float[np
 def resize_positions(
     table: Float[np.ndarray, "1 tokens hidden"], old_grid: Grid, new_grid: Grid, prefix_tokens: int = 1
 ) -> Float[np.ndarray, "1 new_tokens hidden"]:
-    """Position embeddings of a grid of patches interpolated to another grid (section 3.2).
+    """Position embeddings of a grid of patches, interpolated to another grid (section 3.2).
 
-    Bilinear, with the corners of both grids aligned. The first `prefix_tokens` entries, such as the class token's,
-    stay as they are; the others are in raster order. UserError for a table that is not of `old_grid`.
+    Interpolation is bilinear, with the corners of both grids aligned. The first `prefix_tokens` entries, such as the
+    class token's, stay as they are; the others are in raster order. Raises UserError for a table that does not fit
+    `old_grid`.
     """
     tokens, hidden = table.shape[1:]
     if tokens != prefix_tokens + math.prod(old_grid):
         raise UserError(
-            f"{tokens} position embeddings are not {prefix_tokens} and a grid of {old_grid[0]}x{old_grid[1]} patches"
+            f"{tokens} position embeddings do not fit {prefix_tokens} and a grid of {old_grid[0]}x{old_grid[1]} patches"
         )
     prefix, patches = np.split(table[0].astype(np.float64), [prefix_tokens])
     down, across = (interpolation(old, new) for old, new in zip(old_grid, new_grid, strict=True))
@@ -107,6 +108,6 @@ def resize_positions(
 
 
 def interpolation(old: int, new: int) -> Float[np.ndarray, "{new} {old}"]:
-    """The matrix of linear interpolation from `old` to `new` points, of which the first and the last coincide."""
+    """The matrix of linear interpolation from `old` to `new` points; the first points coincide, and so do the last."""
     places = np.linspace(0, old - 1, new)
     return np.maximum(0.0, 1.0 - np.abs(places[:, None] - np.arange(old)))

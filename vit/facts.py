@@ -7,7 +7,7 @@ from common.claims.fact import Fact
 from vit import paper
 
 _IMAGES = 303e6  # of JFT, which Table 6's networks see in every epoch
-_PASSES = 6  # operations of a multiply-add: two each, forwards and twice backwards
+_PASSES = 6  # operations for each multiply-add: two forwards, four backwards
 # Table 6: exaFLOPs of pre-training, by network and epochs.
 _EXAFLOPS = {
     ("b32", 7): 55,
@@ -23,7 +23,7 @@ _COUNTING = (
 
 
 def parameters(variant: str) -> dict[str, int]:
-    """Those of a network with a head of 1,000 classes, for images of 224x224 pixels."""
+    """The parameters of a network with a head of 1,000 classes, for images of 224x224 pixels."""
     return {variant: networks.parameters("vit", variant)}
 
 

@@ -14,7 +14,7 @@ _AT_ONCE = 4  # images whose attention is in memory
 def heat_maps(
     module: VisionTransformer, variables: PyTree, inputs: Float[Array, "batch height width channels"]
 ) -> Float[Array, "batch rows columns"]:
-    """The share of each patch in what the classifier reads, through all blocks, of images ready for the network."""
+    """Each patch's share in what the classifier reads, through all blocks, for images ready for the network."""
 
     def one(image: Array) -> Array:
         rolled = analysis.rollout(analysis.attention(module, variables, image[None]))

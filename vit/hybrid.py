@@ -1,7 +1,7 @@
 """The ResNet that a hybrid's patches are cut from (section 3.1, appendix B.2): group norm, standardised weights.
 
 Layers have the published checkpoints' names: conv_root, gn_root, blockS/unitU/{conv1, gn1, ..., conv_proj, gn_proj}.
-Every strided layer sees an even size, for which the 'SAME' padding of the published weights puts the odd pixel after
+Every strided layer sees an even size; for these the 'SAME' padding of the published weights puts the odd pixel after
 the image.
 """
 
@@ -27,8 +27,8 @@ def stride(stages: tuple[int, ...]) -> int:
 def resnet(images: Maps, stages: tuple[int, ...], dtype: str) -> Features:
     """Features, `stride(stages)` times smaller than the images along each axis.
 
-    stages: bottleneck blocks in each stage; () is the root alone. Called inside a compact method, whose module gets
-    the layers.
+    stages: bottleneck blocks in each stage; () is the root alone. Call it inside a compact method; the layers belong to
+    that method's module.
     """
     x = StandardizedConv(64, 7, 2, padding=(2, 3), dtype=dtype, name="conv_root")(images)
     x = nn.relu(_group_norm(dtype, name="gn_root")(x))

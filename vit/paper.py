@@ -1,7 +1,7 @@
 """The paper's parameter counts, and those of each layer by its equations, for 224 pixels and 1000 classes."""
 
-# Table 1 prints one rounded count for each size, whatever the patch. Ours include a head of 1000 classes: the 86M of
-# Base are those of B/16 without the head, the 307M of Large those of L/32 with it.
+# Table 1 prints one rounded count for each size, whatever the patch. Ours include a head of 1000 classes. The 86M of
+# Base match B/16 without the head, the 307M of Large match L/32 with it.
 TOTALS: dict[str, dict[str, str]] = {
     "b16": {"parameters": "86M"},
     "b32": {"parameters": "86M"},

@@ -37,7 +37,7 @@ def pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"]) -> list[
         similarity = analysis.position_similarity(table, grid)
         caption = _SIMILARITY.format(low=similarity.min())
         drawn.append(("Position embeddings", caption, _similarity_figure(similarity)))
-    if module.stages is None:  # a hybrid's patches are of features
+    if module.stages is None:  # a hybrid's patches come from features, not from pixels
         components = analysis.patch_components(params["embedding"]["kernel"])
         drawn.append(("Patch embedding", _COMPONENTS.format(count=len(components)), _components_figure(components)))
     return drawn
@@ -58,8 +58,8 @@ _HEADS = (
     "relative to each map's largest value."
 )
 _ROLLOUT = (
-    "The share of each patch that reaches the classifier through all layers: heads averaged, half identity for the "
-    "residual connection, layers multiplied (attention rollout). The second row has it on its own grid of "
+    "Each patch's share in what reaches the classifier through all layers: heads averaged, half identity for the "
+    "residual connection, layers multiplied (attention rollout). The second row shows it on its own grid of "
     "{rows}×{columns} patches, the third smoothed to the image's size. Below, each image is dimmed where its smoothed "
     "rollout is low, as in the paper's Figures 6 and 14."
 )
@@ -104,7 +104,7 @@ def one_of_each(labels: Int[np.ndarray, " batch"]) -> Int[np.ndarray, " batch"]:
 
 def _heads_figure(images: Stored, names: list[str], heads: Float[np.ndarray, "batch heads rows columns"]) -> Figure:
     """Two rows for each image: the image and each head's attention on its own grid, then the attention smoothed."""
-    count, between = heads.shape[1], 2.3  # rows from an image to the next, whose name needs room
+    count, between = heads.shape[1], 2.3  # rows from one image to the next, with room for its name
     ratio = images.shape[1] / images.shape[2]
     figure = Figure(figsize=(1.3 * (1 + count) + 1.2, 1.25 * between * ratio * len(images) + 0.4), layout="constrained")
     axes = figure.subplots()

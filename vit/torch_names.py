@@ -1,7 +1,7 @@
-"""Vision Transformers under the names of timm, torchvision and Hugging Face's transformers, to our names and back.
+"""Conversion of Vision Transformers from the names of timm, torchvision and Hugging Face's transformers, and back.
 
 PyTorch's dense layers are [outputs, inputs]; timm and torchvision keep queries, keys and values in one array, in this
-order. Our projections have an axis of heads, which these files do not show: the network says how many there are.
+order. Our projections have an axis of heads; these files do not show their number, so it comes from the network.
 """
 
 import re
@@ -102,7 +102,7 @@ _HUGGING_FACE_MLP = {".mlp.fc1.": ".intermediate.dense.", ".mlp.fc2.": ".output.
 
 
 def source_of(arrays: Mapping[str, np.ndarray]) -> str:
-    """The source whose patch embedding the arrays name; '' if none's."""
+    """The source that names its patch embedding as the arrays do; '' if none does."""
     if _HUGGING_FACE in arrays:
         return "huggingface"
     found = (name for name, names in NAMES.items() if f"{names.layers['embedding']}.weight" in arrays)
@@ -110,10 +110,10 @@ def source_of(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Arrays:
-    """The arrays under our names for separate blocks; UserError for those that are missing, left over or misshapen.
+    """The arrays under our names for separate blocks; UserError for arrays that are missing, left over or misshapen.
 
-    A file may be without a head. Only such a file of Hugging Face's has a layer before it, the pooler: their classifier
-    does not read it.
+    A file may have no head. Only Hugging Face's files without one have a layer before it, the pooler, which their
+    classifier does not read.
     """
     prefix = "vit." if _HUGGING_FACE in arrays else ""
     names, arrays = NAMES[source], {_usual(prefix + name): array for name, array in arrays.items()}
@@ -135,13 +135,11 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
                     f"the checkpoint's '{theirs}' has shape {arrays[theirs].shape}, which does not fit a network of "
                     f"{num_heads} heads"
                 ) from error
-        elif theirs not in optional:  # without a token, positions or a head: `fitted` says so if they are needed
+        elif theirs not in optional:  # `fitted` reports a missing token, positions or head, if they are needed
             missing.append(theirs)
     extra = sorted(arrays.keys() - used)
     if missing or extra:
-        raise UserError(
-            f"the checkpoint is another network than {source}'s ViT: it {difference(sorted(missing), extra)}"
-        )
+        raise UserError(f"the checkpoint is not {source}'s ViT: it {difference(sorted(missing), extra)}")
     return ours
 
 
@@ -167,11 +165,11 @@ Convert = Callable[[np.ndarray], np.ndarray]
 def _entries(
     names: Names, depth: int, num_heads: int, pre_logits: bool
 ) -> Iterator[tuple[tuple[str, ...], str, Convert, Convert]]:
-    """Our names (three of a fused array), their name, and the conversions from theirs and to theirs, of each array."""
+    """For each array, our names (three for a fused one), their name, and the conversions from theirs and to theirs."""
     for ours, theirs in names.arrays.items():
         yield (ours,), theirs, _same, _same
     for ours, theirs in names.layers.items():
-        if ours != "pre_logits" or pre_logits:  # the one layer that few files have
+        if ours != "pre_logits" or pre_logits:  # few files have this layer
             yield from _layer(ours, theirs, num_heads)
     for number in range(depth):
         block = f"Transformer/encoderblock_{number}"
@@ -219,7 +217,7 @@ def _same(array: np.ndarray) -> np.ndarray:
 
 
 def _contiguous(array: np.ndarray) -> np.ndarray:
-    """The array in the order of a file; those that are read stay views of the file's, which saves memory."""
+    """The array in C order, for a file. Arrays that are read stay views of the file's, which saves memory."""
     return np.ascontiguousarray(array)
 
 

@@ -35,8 +35,8 @@ def fitted(
 ) -> tuple[PyTree, list[str]]:
     """`adapt` for `common.pretrained.initial`, with the grids of the two networks' images.
 
-    old_grid: `config.init.old_grid`, the rows and columns of patches of the given network, which a file does not state;
-        () is unset.
+    old_grid: `config.init.old_grid`, the given network's rows and columns of patches, which a file does not state; ()
+        is unset.
     """
     grid = (old_grid[0], old_grid[1]) if old_grid else None
     if grid is None and given_network is not None:
@@ -49,12 +49,12 @@ def fitted(
 def adapt(
     params: PyTree, like: PyTree, *, new_head: bool = False, old_grid: Grid | None = None, new_grid: Grid | None = None
 ) -> Adapted:
-    """Parameters of one network as those of another, which may have more patches, other classes or another `scan`.
+    """Parameters of one network, fitted to another with more patches, other classes or another `scan`.
 
     like: the other network's parameters, or their shapes. new_head: start from a head of zeros (section 3.2), and drop
         a pre-logits layer that the other network does not have.
     old_grid, new_grid: rows and columns of patches, needed if they are not square.
-    UserError for anything else that differs.
+    Raises UserError for anything else that differs.
     """
     arrays, changes = flatten(unstack_blocks(params)), []
     wanted = block_shapes(like)
@@ -95,14 +95,14 @@ def _fit_positions(arrays: Arrays, wanted: Shapes, old_grid: Grid | None, new_gr
 
 
 def _likely_grid(patches: int, new_patches: int, new_grid: Grid | None) -> Grid:
-    """The grid of a checkpoint that does not state it: a square if possible, else the network's own."""
+    """The likely grid of a checkpoint that does not state it: a square if possible, else the network's own."""
     if math.isqrt(patches) ** 2 == patches or patches != new_patches:
         return _square(patches, "set config.init.old_grid to its rows and columns")
     return new_grid or (1, patches)
 
 
 def _has_prefix(count: int, wanted: int, grid: Grid | None) -> bool:
-    """True if a table of `count` entries has one for the class token besides those of the grid (None: a square)."""
+    """True if a table of `count` entries has one for the class token, in addition to the grid (None: a square)."""
     if grid is not None:
         return count == math.prod(grid) + 1
     return count == wanted or math.isqrt(count) ** 2 != count
@@ -116,7 +116,7 @@ def _square(patches: int, advice: str) -> Grid:
 
 
 def _replace_head(arrays: Arrays, wanted: Shapes) -> list[str]:
-    """Replaces the head in `arrays` by zeros and drops an unwanted pre-logits layer; returns a sentence for that."""
+    """Replaces the head in `arrays` with zeros and drops an unwanted pre-logits layer; returns a sentence if it did."""
     dropped = [name for name in arrays if name.startswith(_PRE_LOGITS) and name not in wanted]
     units = [f"{arrays[name].shape[-1]:,}" for name in dropped]
     for name in [*dropped, *(name for name in arrays if name.startswith(_HEAD))]:
@@ -126,7 +126,7 @@ def _replace_head(arrays: Arrays, wanted: Shapes) -> list[str]:
 
 
 def _check_sizes(arrays: Arrays, wanted: Shapes) -> None:
-    """UserError for another patch size, width, depth or number of classes, each with its remedy."""
+    """Raises UserError, with a remedy, for another patch size, width, depth or number of classes."""
     (theirs, _, their_channels, their_hidden) = arrays["embedding/kernel"].shape
     (ours, _, our_channels, our_hidden) = wanted["embedding/kernel"]
     if theirs != ours:
@@ -154,7 +154,7 @@ def _check_sizes(arrays: Arrays, wanted: Shapes) -> None:
 
 
 def _check_names(arrays: Arrays, wanted: Shapes) -> None:
-    """UserError naming the arrays that are missing or not wanted."""
+    """Raises UserError naming the arrays that are missing or not wanted."""
     missing, extra = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if not missing and not extra:
         return

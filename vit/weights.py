@@ -1,6 +1,6 @@
 """Converts published checkpoints to our parameters, and back.
 
-Torch-format files (timm, torchvision, Hugging Face) are told by their names and converted by `torch_names.py`. The
+Files for PyTorch (timm, torchvision, Hugging Face) are recognised by their names and converted by `torch_names.py`. The
 paper's are .npz files of arrays under '/'-joined names. Two namings of these are in use, 'original' (the paper's files)
 and 'linen' (later ones, and our parameter tree with `scan=False`); names may have a prefix, group-norm parameters may
 have extra axes, and position embeddings may be at the root, without an entry for the class token. `read` gives all of
@@ -73,7 +73,7 @@ def load(
 def read(path: str | pathlib.Path) -> Arrays:
     """The parameters in a checkpoint as float32 arrays, under our names for separate blocks (encoderblock_0, ...).
 
-    UserError when the file is missing, cannot be read, or holds no Vision Transformer.
+    Raises UserError when the file is missing, cannot be read, or holds no Vision Transformer.
     """
     arrays = canonical(weight_files.read(path))
     _check_family(arrays)
@@ -93,7 +93,7 @@ def to_published(variables: PyTree, module: nn.Module) -> Arrays:
 
 
 def to_library(variables: PyTree, module: nn.Module, library: str) -> Arrays:
-    """The arrays under the names of a library of PyTorch's, or of the paper's files for any other name."""
+    """The arrays under the names of a PyTorch library, or of the paper's files for any other library."""
     if library in torch_names.NAMES:
         return torch_names.to_theirs(variables["params"], library)
     return to_published(variables, module)
@@ -105,7 +105,7 @@ def _original(params: PyTree) -> Arrays:
 
 
 def canonical(arrays: Mapping[str, np.ndarray]) -> Arrays:
-    """Published arrays of either naming under our names, without prefix, with GroupNorm's extra axes squeezed."""
+    """Published arrays of either naming under our names, without prefix and without GroupNorm's extra axes."""
     prefix = next((p for p in _PREFIXES if any(name.startswith(p) for name in arrays)), "")
     named = {name.removeprefix(prefix): _float32(a) for name, a in arrays.items() if name.startswith(prefix)}
     named = {POSITIONS if name == "pos_embedding" else _rename(name, _ORIGINAL): a for name, a in named.items()}
@@ -123,7 +123,7 @@ def from_published(arrays: Mapping[str, np.ndarray], module: nn.Module, like: Py
 
 
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The source whose names the arrays have: this library of PyTorch's, or 'google' with the paper's files."""
+    """The source whose names the arrays have: a PyTorch library, or 'google' for the paper's files."""
     return (torch_names.source_of(arrays) or "google",)
 
 
@@ -146,7 +146,7 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, f
 def _conventions(source: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a source's networks that no array shows.
 
-    The paper's code approximates GELU by a tanh; the three libraries compute it exactly, but for what config.json says.
+    The paper's code approximates GELU by a tanh; the three libraries compute it exactly, unless config.json says not.
     """
     if source != "huggingface":
         return {"gelu": "tanh" if source == "google" else "exact", "ln_epsilon": 1e-6}
@@ -159,7 +159,7 @@ def _conventions(source: str, facts: Mapping[str, Any]) -> dict[str, Any]:
     return fields | ({"num_heads": heads} if heads else {})
 
 
-# torchvision's weights from SWAG and of ViT-L/16, and DeiT's; see `common.pretrained.preprocessing`.
+# torchvision's SWAG and ViT-L/16 weights, and DeiT's; see `common.pretrained.preprocessing`.
 FILES: dict[str, Options] = {
     "852ce7e3": {"resize": 242},
     **{
@@ -173,7 +173,7 @@ FILES: dict[str, Options] = {
 
 
 def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
-    """The options with which a source tests its networks; timm's DeiTs are told by their names."""
+    """The options that a source tests its networks with; timm's DeiTs are recognised by their names."""
     if source == "torchvision":
         return {}
     if source == "timm":
@@ -216,7 +216,7 @@ def _stages(named: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
 def _check_family(arrays: Arrays) -> None:
     if "embedding/kernel" not in arrays:
         some = ", ".join(sorted(arrays)[:3]) or "nothing"
-        raise UserError(f"the checkpoint is no Vision Transformer's: it has no 'embedding/kernel' (but {some}, ...)")
+        raise UserError(f"the checkpoint is not a Vision Transformer's: it has no 'embedding/kernel' (but {some}, ...)")
 
 
 def _rename(name: str, modules: Mapping[str, str]) -> str:

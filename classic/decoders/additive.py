@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from sklearn.svm import SVC
 
 from classic.decoders import kernels, linear, machine, regularised
 from classic.decoders.kernels import FeatureMap, Kernel
@@ -41,6 +40,8 @@ def fit(
         section = _Section(options.C, options.constants, options.holdout)
         rows = Rows(features, feature_map)
         return regularised.fit(rows, labels, section, seed, num_classes, linear.squared_hinge, judged)
+    from sklearn.svm import SVC
+
     for _, block in Rows(features).blocks():
         kernels.check_positive(block)
 

@@ -4,8 +4,6 @@ from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Float32
-from sklearn.kernel_approximation import AdditiveChi2Sampler
-from sklearn.metrics.pairwise import additive_chi2_kernel, manhattan_distances
 
 from common.errors import UserError
 
@@ -20,6 +18,8 @@ STEPS = tuple(_INTERVALS)
 
 def intersection(x: Histograms, y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]:
     """Sum of min(x, y): (x + y - |x - y|) / 2, summed."""
+    from sklearn.metrics.pairwise import manhattan_distances
+
     return (_sums(x, y) - manhattan_distances(x, y)) / 2
 
 
@@ -28,6 +28,8 @@ def chi2(x: Histograms, y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]
 
     It takes no array that is read-only, as memory-mapped ones are.
     """
+    from sklearn.metrics.pairwise import additive_chi2_kernel
+
     return (_sums(x, y) + additive_chi2_kernel(*(np.require(part, requirements="W") for part in (x, y)))) / 2
 
 
@@ -54,6 +56,7 @@ def intersection_map(steps: int) -> FeatureMap:
 
 def chi2_map(steps: int) -> FeatureMap:
     """A map whose dot products approximate `chi2`, scikit-learn's; features are 2 steps - 1 times as many."""
+    from sklearn.kernel_approximation import AdditiveChi2Sampler
 
     def mapped(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m w"]:
         check_positive(block)

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int
 from ml_collections import ConfigDict
-from sklearn.neighbors import NearestNeighbors
 
 from classic.decoders.rows import Rows, checked
 from classic.decoders.selection import Examples
@@ -49,6 +48,8 @@ def scores(
     arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
 ) -> Float32[np.ndarray, "n k"]:
     """The neighbours of each class; a nearer one counts a little more, so that it decides between equal numbers."""
+    from sklearn.neighbors import NearestNeighbors
+
     count = options.neighbours
     search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric=options.metric).fit(arrays["features"])
     weight = 1 + 0.5 ** np.arange(1, count + 1) / (2 * count)

@@ -1,7 +1,11 @@
 """Linear classifiers by L-BFGS, all classes at once, over features that may be larger than memory.
 
 scikit-learn's LinearSVC stores a copy of dense features at 24 bytes a number, 7.7 GB for 50,000 x 6,400, and works on
-one core. Here a pass over the features is two matrix products. The minimum is the same.
+one core. Here a pass over the features is two matrix products, and a preconditioner makes passes few. The minimum is
+the same.
+
+The bias has no penalty, so a shift of the features changes the bias alone. They are centred, since the bias and the
+weights then hardly depend on each other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,12 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
-from scipy import optimize
 from scipy.special import logsumexp, softmax
 from threadpoolctl import threadpool_limits
 
+from classic.decoders.preconditioner import preconditioner
 from classic.decoders.rows import Rows
 
+MOST_FEATURES = 12_000  # whose covariance is measured: it takes 0.6 GB, and its root 1.2 GB
 _THREADED = 1e8  # operations of a pass from which on several threads save time, on a machine with other work too
 
 # Outputs [m classes] and labels -> the sum of the losses, and its derivative by the outputs.
@@ -49,27 +54,48 @@ def cross_entropy(
 
 
 class Scaling(NamedTuple):
-    """A shift and a divisor of each feature."""
+    """A shift and a divisor of each feature, and the covariance of features that are scaled so.
+
+    covariance: None where it is not worth its room and its time.
+    """
 
     mean: Float32[np.ndarray, " f"]
     deviation: Float32[np.ndarray, " f"]
+    covariance: Float32[np.ndarray, "f f"] | None = None
 
 
 def scaling(rows: Rows, standardise: bool) -> Scaling:
-    """The mean and deviation of each feature, 1 for one that never changes; 0 and 1 unless `standardise`."""
+    """The mean of each feature; with `standardise` its deviation, 1 for one that never changes, and else 1.
+
+    The covariance is measured for at most `MOST_FEATURES` features of at least half as many rows. With fewer rows its
+    root takes longer than the passes that it saves.
+    """
     width = rows.width
-    if not standardise:
-        return Scaling(np.zeros(width, np.float32), np.ones(width, np.float32))
     total = np.zeros(width)
     for _, block in rows.blocks():
         total += block.sum(axis=0, dtype=np.float64)
-    mean, squares = (total / len(rows)).astype(np.float32), np.zeros(width)
-    for _, block in rows.blocks():
-        centred = block - mean
-        squares += np.einsum("nf,nf->f", centred, centred)
-    deviation = np.sqrt(squares / len(rows))
+    mean = (total / len(rows)).astype(np.float32)
+    if width <= min(MOST_FEATURES, 2 * len(rows)):
+        covariance = np.zeros((width, width), np.float32)
+        for _, block in rows.blocks():
+            centred = block - mean
+            covariance += centred.T @ centred
+        covariance /= len(rows)
+        variance = np.diagonal(covariance)
+    else:
+        covariance, variance = None, np.zeros(width)
+        for _, block in rows.blocks() if standardise else ():
+            centred = block - mean
+            variance += np.einsum("nf,nf->f", centred, centred) / len(rows)
+    if not standardise:
+        return Scaling(mean, np.ones(width, np.float32), covariance)
+    deviation = np.sqrt(variance)
     still = deviation <= 1e-6 * np.maximum(np.abs(mean), 1e-6)
-    return Scaling(mean, np.where(still, 1, deviation).astype(np.float32))
+    deviation = np.where(still, 1, deviation).astype(np.float32)
+    if covariance is not None:
+        covariance /= deviation
+        covariance /= deviation[:, None]
+    return Scaling(mean, deviation, covariance)
 
 
 def fit(
@@ -90,16 +116,19 @@ def fit(
     kept: the rows that count, all by default. start: where the search begins, such as the result for a near constant.
     tolerance: it ends where no derivative is larger than this share of the largest at zero.
     """
+    from scipy import optimize  # slow to import
+
     width = rows.width
     kept = np.ones(len(rows), bool) if kept is None else kept
     count = int(kept.sum())
     mean, deviation = scale.mean[:, None], scale.deviation[:, None]
+    decay = 1 / (constant * count)
 
     def objective(flat: Float64[np.ndarray, " p"]) -> tuple[float, Float64[np.ndarray, " p"]]:
-        scaled, bias = flat[:-num_classes].reshape(width, num_classes), flat[-num_classes:]
+        scaled = change.weights(flat[:-num_classes].reshape(width, num_classes))
         # The scaling is applied to the weights and not to the features, which saves a pass over them.
         weights = (scaled / deviation).astype(np.float32)
-        shift = (bias - (mean * weights).sum(axis=0, dtype=np.float64)).astype(np.float32)
+        shift = (flat[-num_classes:] - (mean * weights).sum(axis=0, dtype=np.float64)).astype(np.float32)
         value, slope, slope_bias = 0.0, np.zeros((width, num_classes)), np.zeros(num_classes)
         for place, block in rows.blocks():
             outputs, here = block @ weights + shift, kept[place]
@@ -109,22 +138,21 @@ def fit(
             value += lost
             slope += block.T @ by_output
             slope_bias += by_output.sum(axis=0, dtype=np.float64)
-        slope = (slope - mean * slope_bias) / deviation
-        decay = 1 / (constant * count)
+        slope = change.slope((slope - mean * slope_bias) / deviation / count + decay * scaled)
         value = value / count + decay / 2 * np.vdot(scaled, scaled)
-        return float(value), np.concatenate([(slope / count + decay * scaled).ravel(), slope_bias / count])
+        return float(value), np.concatenate([slope.ravel(), slope_bias / count])
 
-    begin = np.zeros((width + 1) * num_classes)
-    largest = np.abs(objective(begin)[1]).max()
-    if start is not None:
-        begin = np.concatenate(
-            [(start.weights * deviation).ravel(), start.bias + (scale.mean @ start.weights)], dtype=np.float64
-        )
-    options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance * largest, "ftol": 0.0}
     threads = None if 2.0 * len(rows) * width * num_classes > _THREADED else 1
     with threadpool_limits(threads):
+        change = preconditioner(scale.covariance, decay)
+        begin = np.zeros((width + 1) * num_classes)
+        largest = np.abs(objective(begin)[1]).max()
+        if start is not None:
+            moved = change.variables(start.weights * deviation)
+            begin = np.concatenate([moved.ravel(), start.bias + scale.mean @ start.weights], dtype=np.float64)
+        options = {"maxiter": max_iterations, "maxfun": 2 * max_iterations, "gtol": tolerance * largest, "ftol": 0.0}
         found = optimize.minimize(objective, begin, jac=True, method="L-BFGS-B", options=options).x
-    weights = found[:-num_classes].reshape(width, num_classes) / deviation
+        weights = change.weights(found[:-num_classes].reshape(width, num_classes)) / deviation
     return Linear(weights.astype(np.float32), (found[-num_classes:] - (mean * weights).sum(axis=0)).astype(np.float32))
 
 

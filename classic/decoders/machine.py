@@ -1,20 +1,22 @@
 """Kernel support vector machines as arrays: one class against another, for each pair of classes, by scikit-learn."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
-from sklearn.svm import SVC
 
 from classic.decoders import linear, selection
 from classic.decoders.rows import Rows
 from classic.decoders.selection import Examples
 
+if TYPE_CHECKING:
+    import sklearn.svm
+
 CACHE_MEGABYTES = 1000  # of kernel values that the solver keeps
 
 
-def learnt(fitted: SVC, num_classes: int) -> dict[str, np.ndarray]:
+def learnt(fitted: "sklearn.svm.SVC", num_classes: int) -> dict[str, np.ndarray]:
     """The arrays of a fitted machine: dual coefficients of support vectors in the order of their classes.
 
     Positive outputs of a pair stand for its first class.

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int
 from ml_collections import ConfigDict
-from sklearn.decomposition import PCA
 
 from classic.decoders.rows import Rows, checked
 from classic.decoders.selection import Examples
@@ -37,6 +36,8 @@ def fit(
     'projection' [f components] gives components of unit variance; 'weights' [inputs k] follows. `UserError` if images
     or features are fewer than components.
     """
+    from sklearn.decomposition import PCA
+
     num_classes = checked(features, labels, num_classes)
     if options.components > min(features.shape):
         raise UserError(

@@ -5,8 +5,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Int
 from ml_collections import ConfigDict
-from sklearn.metrics.pairwise import rbf_kernel
-from sklearn.svm import SVC
 
 from classic.decoders import machine, regularised
 from classic.decoders.rows import checked
@@ -32,6 +30,8 @@ def fit(
     validation: Examples | None = None,
 ) -> dict[str, np.ndarray]:
     """The machine with its support vectors 'support' [s f] and 'gamma'; features have to fit into memory."""
+    from sklearn.svm import SVC
+
     num_classes = checked(features, labels, num_classes)
     gamma = options.gamma or _scale(features)
 
@@ -50,6 +50,8 @@ def scores(
     arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
 ) -> Float32[np.ndarray, "n k"]:
     """The number of pairs that each class wins, plus less than 1/2 for how clearly."""
+    from sklearn.metrics.pairwise import rbf_kernel
+
     gamma = float(arrays["gamma"])
     return machine.in_blocks(arrays, features, lambda x, y: rbf_kernel(x, y, gamma=gamma), arrays["support"])
 

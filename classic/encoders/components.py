@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float32
-from sklearn.decomposition import PCA
 
 from classic.encoders.samples import check_sample
 
@@ -14,6 +13,8 @@ def learnt(sample: Float32[np.ndarray, "m d"], count: int, whiten: bool = False)
 
     `UserError` if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
     """
+    from sklearn.decomposition import PCA
+
     check_sample(sample, count, "config.encode.pca", "principal components", dimensions=True)
     with np.errstate(invalid="ignore"):  # equal descriptors have shares 0/0 of variance, which nobody reads
         pca = PCA(count, svd_solver="covariance_eigh").fit(sample)

@@ -18,8 +18,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float32
 from ml_collections import ConfigDict
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.mixture import GaussianMixture
 
 from classic.descriptors.record import Descriptors
 from classic.encoders import components, normalise
@@ -62,6 +60,9 @@ def fit(
 
     centres: places of the sampled descriptors, which `positions` needs. `UserError` if the sample is too small.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
     check_sample(sample, options.components, "config.encode.components", "Gaussians")
     arrays: dict[str, np.ndarray] = {}
     if options.pca:

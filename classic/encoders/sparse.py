@@ -14,8 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int
 from ml_collections import ConfigDict
-from sklearn.decomposition import MiniBatchDictionaryLearning
-from sklearn.exceptions import ConvergenceWarning
 
 from classic.descriptors.record import Descriptors
 from classic.encoders import normalise
@@ -65,6 +63,9 @@ def fit(
 
     `UserError` if the sample is smaller than the dictionary.
     """
+    from sklearn.decomposition import MiniBatchDictionaryLearning
+    from sklearn.exceptions import ConvergenceWarning
+
     if len(sample) > options.learn_from:
         sample = sample[np.random.default_rng(seed).choice(len(sample), options.learn_from, replace=False)]
     check_sample(sample, options.words, "config.encode.words", "words")

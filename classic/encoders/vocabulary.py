@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
-from sklearn.cluster import MiniBatchKMeans
 
 from classic.encoders.samples import check_sample
 from common.devices import compilation
@@ -17,6 +16,8 @@ _BATCH = 4096  # descriptors in a step of k-means
 
 def learnt(sample: Float32[np.ndarray, "m d"], words: int, seed: int) -> Float32[np.ndarray, "k d"]:
     """The centres of mini-batch k-means; `UserError` if the sample is smaller than the vocabulary."""
+    from sklearn.cluster import MiniBatchKMeans
+
     check_sample(sample, words, "config.encode.words", "words")
     found = MiniBatchKMeans(words, batch_size=_BATCH, n_init=1, random_state=seed).fit(sample)
     return found.cluster_centers_.astype(np.float32)

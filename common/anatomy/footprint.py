@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from common.anatomy import layer_table
 from common.models import Classifier
 
-# Two batch sizes, so that what does not grow with the batch cancels; large, for batch groups to divide.
+# Two batch sizes: their difference leaves out what does not grow with the batch. Large, so that batch groups divide it.
 _BATCHES = (256, 512)
 
 
@@ -39,7 +39,7 @@ def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree
 
     params, model_state: arrays or their shapes. The bytes are read off the traced program, so nothing is computed:
     every value that the gradient needs counts once, unless it is a parameter or the input. A compiler may keep less
-    (it fuses) or a little more (temporaries). Rematerialised blocks count with their inputs alone.
+    (it fuses) or a little more (temporaries). Rematerialised blocks count only with their inputs.
     """
     images = jax.ShapeDtypeStruct((batch_size, *classifier.input_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)

@@ -33,9 +33,9 @@ class Row:
 
     name: path in the parameter tree, '' for the whole network. type: class of the module.
     output_shape: of the module's (first) output, without the batch axis.
-    receptive_field: the most rows of the image that one output position sees; None where that is not known.
+    receptive_field: the most rows of the image that one output position sees; None if that is not known.
     parameters, multiply_adds: of the module and everything inside it. Multiply-adds are those of matrix products
-        and convolutions, taps on padding included; element-wise work is not counted.
+        and convolutions, products with padding included; element-wise work is not counted.
     leaf: whether the module contains no other.
     """
 
@@ -49,7 +49,7 @@ class Row:
 
 
 def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> list[Row]:
-    """Rows for one image of `input_shape` (height, width, channels): the whole network, then its modules as called."""
+    """Rows for one image of `input_shape` (height, width, channels): the whole network, then its modules in order."""
     marks = _Marks()
     with nn.intercept_methods(marks), compilation.portable():
         shapes = variables(module, input_shape, train)
@@ -74,7 +74,7 @@ def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = Fal
 
 
 def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
-    """Multiply-adds of a call of `function`, by the path of the Linen module that does them ('' outside any).
+    """Multiply-adds of a call of `function`, by the path of the Linen module that does them ('' for none).
 
     `args` may be `jax.ShapeDtypeStruct`s. Every step of a scan counts. A conditional counts as its most expensive
     branch. The body of a while loop, whose length is not known, counts once, with a warning.
@@ -185,7 +185,7 @@ def _module_of(eqn: core.JaxprEqn, caller: str) -> str:
     return marked[-1] if marked else caller
 
 
-# The columns for which a paper may give values, with their headings.
+# The columns that a paper may give values for, with their headings.
 _COLUMNS = {
     "output_shape": "output",
     "receptive_field": "sees",
@@ -203,9 +203,9 @@ def format_table(
     depth: int | None = None,
     width: int = WIDTH,
 ) -> str:
-    """The result of `rows` as text of `width` columns at most, nested modules indented and the whole network last.
+    """The result of `rows` as text of at most `width` columns, nested modules indented and the whole network last.
 
-    paper: layer -> column (a field of `Row` or 'connections') -> the paper's value. It is shown beside ours: '='
+    paper: layer -> column (a field of `Row` or 'connections') -> the paper's value. It is shown beside ours: as '='
         where they agree, with a star where they differ. The layer 'total' is the whole network. A number that the
         paper rounds is given as text, such as '159K' or '1.5B', and compared as rounded.
     connections: layer -> connections, as the paper counts them.
@@ -256,8 +256,8 @@ def _beside(ours: Any, theirs: Any) -> str:
 def _aligned(columns: list[tuple[str, list[str]]], width: int) -> list[str]:
     """Lines of text with names flush left and values flush right.
 
-    Types, the second column, are cut where a line would be too long. Where they have no room at all they are left out,
-    and names are cut if that is not enough.
+    If lines would be too long, the types, the second column, are cut. If types have no room at all they are left out,
+    and if that is not enough, names are cut.
     """
     widths = [max(map(len, [heading, *cells])) for heading, cells in columns]
     widths[1] -= max(sum(widths) + 2 * (len(widths) - 1) - width, 0)

@@ -1,4 +1,4 @@
-"""The counts of a family's networks by name, found by tracing; each is traced once in a process.
+"""Counts of the networks of a family, by variant, found by tracing; each network is traced once in a process.
 
 family, variant, changes: as `models.section` takes them. side: of the square images, in pixels.
 """

@@ -19,7 +19,7 @@ _NEVER = np.iinfo(np.int16).max
 
 
 def receptive_fields(program: core.Jaxpr, image: int, mark: str) -> dict[str, int]:
-    """The most rows that a position of an array sees, for each array that `program` names `mark` + NAME, by NAME.
+    """For each array that `program` names `mark` + NAME, the most rows that one of its positions sees, by NAME.
 
     image: the position of the images, [1, height, width, channels], among the program's arguments. An operation that
     is not known here counts as seeing everything that its inputs see. Arrays named inside loops are left out.
@@ -79,7 +79,7 @@ def _follow(program: core.Jaxpr, arguments: list[Rows], found: dict[str, np.ndar
 
 
 def _elementwise(eqn: core.JaxprEqn, inputs: list[Rows]) -> bool:
-    """True where, by the shapes, each number of the only result depends on the numbers at its own position."""
+    """True if, judging by shapes, each number of the only result depends just on the numbers at its own position."""
     shape = shape_of(eqn.outvars[0])
     followed = [rows.shape for rows in inputs if rows is not None]
     same_rank = all(len(other) == len(shape) for other in followed)
@@ -136,7 +136,7 @@ def _padded(seen: np.ndarray, padding: Sequence[Sequence[int | np.integer]]) -> 
 
 
 def _convolution(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
-    """The minimum over windows of all channels together, since the channels of all groups see the same rows."""
+    """The minimum over windows, of all channels together, since the channels of all groups see the same rows."""
     params, (images, kernel) = eqn.params, inputs
     if images is None or kernel is not None or any(size != 1 for size in params["lhs_dilation"]):
         return _everything(eqn.outvars[0], inputs)

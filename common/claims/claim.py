@@ -27,9 +27,9 @@ Folders = Mapping[str, list[pathlib.Path]]  # run name -> one finished run's fol
 class Experiment:
     """A config file and the options to change in it, by their path: {'train.length': '5 epochs'}.
 
-    module: the command that makes the run. start: the experiment from whose run, of the same seed, this one takes its
-    initial weights. one_core: whether its steps are too small to share between cores, so that runs side by side, each
-    on its own core, are done sooner than one after the other.
+    module: the command that makes the run. start: the experiment whose run with the same seed gives the initial
+    weights. one_core: whether its steps are too small to share between cores, so that runs side by side, one on each
+    core, finish sooner than one after the other.
     """
 
     config: str
@@ -48,10 +48,10 @@ class Experiment:
         return [f"--config={self.config}", *(f"--config.{path}={value}" for path, value in self.changes.items())]
 
     def name(self) -> str:
-        """A folder name that is different for each experiment, and not too long for a file system."""
+        """A folder name, different for each experiment and not too long for a file system."""
         path, _, argument = self.config.partition(":")
         changes = [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(self.changes.items())]
-        start = [f"start={zlib.crc32(self.start.name().encode()):08x}"] if self.start else []  # whole, it is too long
+        start = [f"start={zlib.crc32(self.start.name().encode()):08x}"] if self.start else []  # its name is too long
         name = "_".join([pathlib.Path(path).stem, *filter(None, [argument]), *changes, *start])
         name = "".join(letter if letter.isalnum() or letter in "=._-" else "-" for letter in name)
         return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 9]}_{zlib.crc32(name.encode()):08x}"
@@ -62,11 +62,11 @@ class Claim(Statement):
     """A statement that training runs decide.
 
     runs: the experiments that it compares, by name. measure: a finished run's folder -> the number to compare. rules:
-    all that has to be true of the numbers, written before the runs.
-    paper: the paper's number for each run that has one. data: the dataset that the paper's numbers are of, if one of
-    the rules compares ours with them; on other data that is not decidable.
-    seeds: how many numbers each experiment gives, each of another seed. members: the runs that one number is read off
-    together, as of an ensemble; `measure` then takes the list of their folders. random: False if the runs do not depend
+    everything that has to be true of the numbers, written before the runs.
+    paper: the paper's number for each run that has one. data: the dataset of the paper's numbers, if a rule compares
+    ours with them; on other data the claim is not decidable.
+    seeds: how many numbers each experiment gives, each with its own seed. members: how many runs give one number
+    together, as in an ensemble; `measure` then takes the list of their folders. random: False if the runs do not depend
     on their seed.
     setting: the data and the schedule, where they are not the paper's.
     quick: options to change at `--scale=quick`, None if no short run can show the claim; short: the share of the whole

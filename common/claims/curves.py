@@ -19,7 +19,7 @@ def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> "matplotlib.f
     """The mean error curves of each experiment: training thin and dashed, test bold.
 
     folders: experiment name -> the folders of its runs (one for each seed), as `Claim.figure` receives them. Drawn
-    like Figure 6 of He 2016, over updates or, where batch sizes differ, over epochs.
+    like Figure 6 of He 2016, over updates or, if batch sizes differ, over epochs.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure

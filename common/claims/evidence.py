@@ -1,4 +1,4 @@
-"""All recorded results, who declares what they are about, and the counts and the strongest verdicts among them."""
+"""All recorded results, the packages that declare their claims, and the counts and strongest verdicts among them."""
 
 import collections
 import dataclasses
@@ -14,7 +14,7 @@ from common.errors import UserError
 
 Result = dict[str, Any]
 
-# The words of a summary for each verdict, in its order.
+# The words for each verdict in a summary, in the summary's order.
 _SUMMARY = {
     "holds": "hold",
     "agrees": "hold",
@@ -33,7 +33,7 @@ WAITING = "without data or runs here"
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """The results of measured claims and of facts, in the order in which packages declare them.
+    """The results of measured claims and of facts, in the order that packages declare them in.
 
     packages: the package of each claim and fact, recorded or not. shows: what the paper's figure shows, by claim,
     recorded or not.
@@ -55,8 +55,8 @@ def read(folder: pathlib.Path) -> Evidence:
     for name in [*(result["claim"] for result in measured), *(result["fact"] for result in exact)]:
         if name not in packages:
             raise UserError(
-                f"no claim or fact is called '{name}': its package lacks a library, or the result in `results` is to "
-                "be removed"
+                f"no claim or fact is called '{name}': install the libraries of its package, or remove its result "
+                "from `results`"
             )
     return Evidence(
         sorted(measured, key=lambda result: places[result["claim"]]),
@@ -69,7 +69,7 @@ def read(folder: pathlib.Path) -> Evidence:
 def load(folder: pathlib.Path, kind: str) -> list[Result]:
     """The recorded results of a kind, 'claim', 'fact' or 'benchmark', in the order of their file names.
 
-    A preliminary result, of fewer seeds than its claim asks for, is left out where there is a full one.
+    A preliminary result, with fewer seeds than its claim asks for, is left out if there is a full one.
     """
     paths = sorted(folder.glob("*.json"))
     full = [path for path in paths if not path.stem.endswith(".preliminary")]
@@ -88,7 +88,7 @@ def counts(evidence: Evidence) -> dict[str, int]:
 
 
 def strongest(evidence: Evidence, most: int) -> list[Result]:
-    """The decided results that rest on the most runs, full schedules first: of each paper one, then a second, ..."""
+    """The decided results with the most runs, full schedules first: one from each paper, then a second, ..."""
     decided = (
         result for result in _best(evidence).values() if result["verdict"] not in _OPEN and not result["preliminary"]
     )
@@ -102,7 +102,7 @@ def strongest(evidence: Evidence, most: int) -> list[Result]:
 
 
 def _best(evidence: Evidence) -> dict[str, Result]:
-    """The result of each claim that says most: one with all seeds, at the full schedule if there are both."""
+    """The most telling result of each claim: one with all seeds if there is one, and then one at the full schedule."""
     ranked = sorted(evidence.measured, key=lambda result: (result["preliminary"], result["scale"] != "paper"))
     best: dict[str, Result] = {}
     for result in ranked:

@@ -1,4 +1,4 @@
-"""A paper's claim that needs no training: numbers computed exactly, in seconds, and what the paper has for them.
+"""A paper's claim that needs no training: numbers computed exactly, in seconds, beside the paper's.
 
 A package beside `common` lists its own in `facts.py` as `FACTS`; `python -m common.reproduce` computes any of them.
 """
@@ -24,10 +24,10 @@ class Fact(Statement):
     """A statement that a computation decides.
 
     compute: the numbers by name, of our networks or of an identity's two sides. expected: the same names, each with
-    a number, which has to be met exactly or to within the share `tolerance` of it; a number as the paper prints it
-    ('1.5B', '0.27M', '81%'), which ours has to be when rounded alike; or a range (low, high), both ends included and
-    None for an open one.
-    note: what explains a difference, or the way of counting.
+    a number, which ours must equal to within the fraction `tolerance` of it; a number as the paper prints it ('1.5B',
+    '0.27M', '81%'), which ours must equal when rounded alike; or a range (low, high), ends included, None for an open
+    end.
+    note: the reason for a difference, or the way of counting.
     """
 
     compute: Callable[[], Mapping[str, float]]
@@ -39,8 +39,8 @@ class Fact(Statement):
 def result(fact: Fact) -> dict[str, Any]:
     """Computes a fact: each number beside the expected one, and the verdict.
 
-    Of ranges alone it is 'holds' or 'does not hold', otherwise 'agrees' or 'does not agree'; one number that misses is
-    enough against it. ValueError if a number is missing or unexpected.
+    The verdict is 'holds' or 'does not hold' if only ranges are expected, else 'agrees' or 'does not agree'; a single
+    number that misses decides against the fact. Raises ValueError if a number is missing or unexpected.
     """
     with jax.default_matmul_precision("highest"):  # accelerators would round the factors of float32 products
         computed = {name: _plain(value) for name, value in fact.compute().items()}
@@ -74,7 +74,7 @@ def path_of(folder: pathlib.Path, name: str) -> pathlib.Path:
 
 
 def relative_difference(ours: Array | np.ndarray, theirs: Array | np.ndarray) -> float:
-    """The largest difference between two arrays of a shape, over the largest number of the second; in float64."""
+    """The largest difference between two arrays of one shape, divided by the largest number of the second (float64)."""
     ours, theirs = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
     if ours.shape != theirs.shape:
         raise ValueError(f"shapes {ours.shape} and {theirs.shape} differ")
@@ -87,7 +87,7 @@ def all_facts() -> dict[str, Fact]:
 
 
 def _plain(value: Any) -> float:
-    """A whole number as it is, any other to six digits, as JSON has them; the digits after differ between machines."""
+    """A number for JSON: an integer, or a float to six digits, since later digits differ between machines."""
     number = value.item() if hasattr(value, "item") else value
     return number if isinstance(number, int) else float(f"{number:.6g}")
 

@@ -1,4 +1,4 @@
-"""The checks before the runs of claims: their datasets are here, and what they cost is known."""
+"""Checks before the runs of claims: whether their datasets are here, and how long the runs will take."""
 
 import functools
 import pathlib
@@ -18,7 +18,7 @@ PRELIMINARY = ".preliminary"
 
 
 def data_section(experiment: Experiment, given: Mapping[str, Any]) -> ConfigDict:
-    """The `data` section of an experiment's config. given: options of it that replace the experiment's."""
+    """The `data` section of an experiment's config. given: options that replace the experiment's."""
     path, _, argument = experiment.config.partition(":")
     config = _get_config(path)(argument) if argument else _get_config(path)()
     config.update_from_flattened_dict(dict(experiment.changes))
@@ -27,7 +27,7 @@ def data_section(experiment: Experiment, given: Mapping[str, Any]) -> ConfigDict
 
 
 def check_data(sections: Iterable[ConfigDict]) -> None:
-    """UserError, in one line for all of them, for datasets that cannot be opened; each is opened once."""
+    """Raises one UserError for all datasets that cannot be opened; each is opened once."""
     wrong: dict[tuple[str, str], str] = {}
     for section in {(section.source, section.directory): section for section in sections}.values():
         try:
@@ -39,7 +39,7 @@ def check_data(sections: Iterable[ConfigDict]) -> None:
 
 
 def recorded(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str, Any] | None:
-    """The result of a claim at a scale, the full one rather than a preliminary one; None without either."""
+    """The result of a claim at a scale: the full one, else a preliminary one, else None."""
     for kind in ("", PRELIMINARY):
         path = folder / f"{claim.id}{SUFFIXES[scale]}{kind}.json"
         if path.exists():
@@ -48,7 +48,7 @@ def recorded(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str, Any] |
 
 
 def seconds_of_run(folder: pathlib.Path, claim: Claim, scale: str) -> float | None:
-    """The mean cost of one of a claim's runs, from its recorded result; None where none is recorded."""
+    """The mean cost of one of a claim's runs, from its recorded result; None if none is recorded."""
     result = recorded(folder, claim, scale)
     if result is None or "run_seconds" not in result:
         return None
@@ -58,8 +58,8 @@ def seconds_of_run(folder: pathlib.Path, claim: Claim, scale: str) -> float | No
 def in_words(runs: int, left: int, seconds: float, unknown: int) -> str:
     """A line on the runs of some claims.
 
-    runs, left: how many there are, and how many are to be made. seconds: the cost of the latter, as far as recorded;
-    unknown: the claims of which it is not.
+    runs, left: how many there are, and how many are left. seconds: the cost of the latter, as far as recorded; unknown:
+    how many claims have no recorded cost.
     """
     said = f"{number(runs, 'run')}, {runs - left} finished"
     if not left:

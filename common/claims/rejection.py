@@ -24,9 +24,9 @@ def rejected(folder: pathlib.Path, error: float) -> float:
 
 
 def least_rejected(gaps: Float[np.ndarray, " examples"], wrong: Bool[np.ndarray, " examples"], error: float) -> float:
-    """The smallest fraction of examples below a threshold on `gaps` whose rejection leaves at most this error.
+    """The smallest fraction of examples to reject, by a threshold on `gaps`, that leaves at most this error.
 
-    1 if any threshold leaves more; examples with equal gaps are rejected together.
+    It is 1 if every threshold leaves more; examples with equal gaps are rejected together.
     """
     order = np.argsort(gaps)
     errors_left = np.cumsum(wrong[order][::-1])[::-1]

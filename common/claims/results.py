@@ -97,7 +97,7 @@ def as_text(rule: Mapping[str, Any], unit: str) -> str:
 
 
 def interval(rule: Mapping[str, Any], unit: str) -> str:
-    """The difference of a rule and its interval, or the end of that which is known if it is only a bound."""
+    """The difference of a rule with its interval or, if the difference is only a bound, the known end."""
 
     def number(value: float | None) -> str:
         if value is None:
@@ -111,6 +111,6 @@ def interval(rule: Mapping[str, Any], unit: str) -> str:
 
 
 def _as_json(found: Judgement) -> dict[str, Any]:
-    """The judgement as JSON has it, without infinite numbers: an interval that is not known has no ends."""
+    """The judgement for JSON, which has no infinite numbers: the ends of an unknown interval become None."""
     pairs = dataclasses.asdict(found).items()
     return {key: None if isinstance(value, float) and math.isinf(value) else value for key, value in pairs}

@@ -1,4 +1,4 @@
-"""Many runs on one machine: side by side where that is sooner, each in its own process, none made twice."""
+"""Many runs on one machine: side by side where that is faster, each in its own process, none made twice."""
 
 import dataclasses
 import datetime
@@ -16,15 +16,15 @@ from common.errors import UserError
 from common.processes import supervise
 from common.run import checkpoints, summary
 
-_HOPELESS = 3  # failed runs of a campaign in which none has ended well
+_HOPELESS = 3  # a campaign stops if this many first runs all fail
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """A run to make: its folder and its command.
 
-    one_core: whether it is to be pinned to one core, with others beside it. keeps: whether its checkpoints are read
-    after it, and stay. after: the folder of the run that has to be finished before it.
+    one_core: whether to pin it to one core, with others beside it. keeps: whether its checkpoints stay, because they
+    are read later. after: the folder of the run that has to finish before it.
     """
 
     folder: pathlib.Path
@@ -35,21 +35,21 @@ class Job:
 
 
 def finished(job: Job) -> bool:
-    """True for a run that is not to be made again."""
+    """True for a run that need not be made again."""
     return summary.exists(job.folder) and (not job.keeps or bool(checkpoints.steps(job.folder)))
 
 
 def run_all(jobs: Sequence[Job], slots: int = 0, done: Callable[[], None] = lambda: None) -> list[str]:
-    """Makes the runs that are not finished; returns a line about each that failed, which the others do not mind.
+    """Makes the unfinished runs; returns a line about each that failed, which does not stop the others.
 
-    slots: how many at a time; 0 is one on each core of those pinned to one core, then the others, which use all cores,
-    one after the other. done: called after each run that has ended well. Raises UserError if the first runs all fail:
-    the reason is not in one of them.
+    slots: how many at a time; 0: first the runs pinned to one core, one on each core, then the others, which use all
+    cores, one after the other. done: called after each successful run. Raises UserError if the first runs all fail,
+    because the reason is then probably not theirs.
     """
     left = [job for job in jobs if not finished(job)]
     for job in left:
         if summary.exists(job.folder):
-            shutil.rmtree(job.folder)  # an earlier claim had no use for the checkpoints, and this one has
+            shutil.rmtree(job.folder)  # this claim needs the checkpoints; an earlier one did not keep them
     campaign = _Campaign(len(left), done)
     while ready := [job for job in left if job.after is None or summary.exists(job.after)]:
         _in_pools(ready, slots, campaign)
@@ -58,7 +58,7 @@ def run_all(jobs: Sequence[Job], slots: int = 0, done: Callable[[], None] = lamb
 
 
 def _in_pools(jobs: Sequence[Job], slots: int, campaign: "_Campaign") -> None:
-    """Makes runs none of which waits for another."""
+    """Makes runs that do not wait for each other."""
     if slots:
         _in_pool(jobs, [None] * slots, campaign)
         return
@@ -68,7 +68,7 @@ def _in_pools(jobs: Sequence[Job], slots: int, campaign: "_Campaign") -> None:
 
 
 def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campaign") -> None:
-    """Makes runs side by side, each on one of `cores`, None being all of them."""
+    """Makes runs side by side, each on one of `cores`; None stands for all cores."""
     free: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     for core in cores:
         free.put(core)
@@ -89,7 +89,7 @@ def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campa
             pool.shutdown(wait=False, cancel_futures=True)
             if isinstance(error, KeyboardInterrupt):
                 for process in set(campaign.running):
-                    process.terminate()  # the runs save and end
+                    process.terminate()  # a run then saves and ends
             raise
 
 
@@ -117,7 +117,7 @@ def _make(job: Job, core: int | None, campaign: "_Campaign") -> str:
 
 
 class _Campaign:
-    """The runs under way, those that failed, and lines about what is left and when it will be done."""
+    """Keeps account of the runs under way and those that failed, and prints how many are left and until when."""
 
     def __init__(self, total: int, done: Callable[[], None]):
         self.running: set[subprocess.Popen] = set()
@@ -126,14 +126,14 @@ class _Campaign:
         self._start, self._lock = time.monotonic(), threading.Lock()
 
     def starts(self, job: Job, core: int | None) -> None:
-        """A run starts."""
+        """Notes and prints that a run starts."""
         with self._lock:
             self._started += 1
             where = "" if core is None else f" on core {core}"
             print(f"running {job.folder}{where}; {self._total - self._started} wait", flush=True)
 
     def ends(self, job: Job, failure: str) -> None:
-        """A run has ended. UserError if all of the first ones failed."""
+        """Notes and prints that a run has ended. Raises UserError if all of the first ones failed."""
         self._ended += 1
         left = self._total - self._ended
         seconds = (time.monotonic() - self._start) / self._ended * left

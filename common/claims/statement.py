@@ -1,4 +1,4 @@
-"""The part that measured claims and exact facts share: what a paper says, and which package declares it."""
+"""The common part of measured claims and exact facts: a paper's statement, and the package that declares it."""
 
 import contextlib
 import dataclasses
@@ -16,8 +16,8 @@ _KINDS = ("claims", "facts")
 class Statement:
     """A paper's statement that can be checked.
 
-    id: as in the paper's spec sheet. where: paper, then section, table or figure. says: the statement in a sentence.
-    unit: how to print its numbers; '%' for fractions.
+    id: its name, such as 'resnet-cifar-20'. where: paper, then section, table or figure. says: the statement in a
+    sentence. unit: how to print its numbers; '%' for fractions.
     """
 
     id: str
@@ -30,7 +30,7 @@ class Statement:
 def declared() -> dict[str, dict[str, list[Statement]]]:
     """Every statement: kind ('claims', 'facts') -> package -> its list, CLAIMS of claims.py or FACTS of facts.py.
 
-    A package beside `common` whose libraries are not installed says so with a UserError, and is left out. ValueError
+    A package beside `common` whose libraries are not installed raises a UserError, and is left out. Raises ValueError
     for two statements with the same id.
     """
     found: dict[str, dict[str, list[Statement]]] = {kind: {} for kind in _KINDS}

@@ -1,4 +1,4 @@
-"""The time that a run takes to a training error, which is the error as measured while it learns."""
+"""The epochs that a run takes to reach a training error, as measured while it learns."""
 
 import pathlib
 
@@ -8,8 +8,8 @@ from common.run import metrics, workdir
 def epochs_until(folder: pathlib.Path, error: float) -> float:
     """Epochs until the training error (a fraction) is at most `error`.
 
-    Each training error is the mean since the previous record (`config.train.log_every`). A run that never gets there
-    counts with its whole length, which is then a lower bound (`never`).
+    Each training error is the mean since the previous record (`config.train.log_every`). For a run that never gets
+    there the result is its whole length, a lower bound (see `never`).
     """
     config, info = workdir.load_config(folder), workdir.load_info(folder)
     steps = _step(folder, error) or metrics.read(folder, "train")[-1]["step"]

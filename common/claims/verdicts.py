@@ -2,7 +2,7 @@
 
 A claim is a few rules. Each rule turns the numbers of several seeds into one difference with an interval, and the place
 of the interval decides: 'undecided' means that it reaches to both sides. The intervals of one claim hold together with
-a probability of 95% (Bonferroni), so that neither a verdict for it nor one against it gains from many rules.
+a probability of 95% (Bonferroni), so that more rules make neither verdict more likely.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ Bounds = Mapping[str, bool]  # run name -> whether some of its numbers are only 
 class Judgement:
     """A rule's verdict on the numbers of `n` seeds.
 
-    difference: the estimate; low, high: its interval at `level`. The interval of one seed is the whole line, as nothing
-    is known of the spread, unless nothing in the runs is random. bound: 'at least' or 'at most' if runs that ended too
-    soon make the difference only a bound, so that one end of the interval means nothing.
+    difference: the estimate; low, high: its interval at `level`. With one seed the spread is unknown and the interval
+    is the whole line, unless nothing in the runs is random. bound: 'at least' or 'at most' if runs that ended too soon
+    make the difference only a bound; one end of the interval then means nothing.
     """
 
     difference: float
@@ -55,8 +55,8 @@ class Agrees:
     """The mean of `run` is the paper's number, to within `margin`.
 
     'agrees' if the interval of the difference lies inside the margin; otherwise 'better' or 'worse' if it lies on one
-    side of zero, lower numbers being better. The interval has the spread of our seeds and, where the paper's number is
-    an error over `examples` test examples, the binomial spread of that.
+    side of zero, where lower numbers are better. The interval has the spread of our seeds and, if the paper's number is
+    an error over `examples` test examples, that error's binomial spread.
     """
 
     run: str
@@ -104,8 +104,8 @@ class Less:
     """The mean of `less`, times `factor`, lies below that of `more`; either may be a number instead of a run's name.
 
     Runs with the same seed are a pair, and the interval is that of the pairs' differences `more - factor * less`. With
-    `examples`, the number of test examples, it has the binomial spread of the errors as well: of fitted pipelines, in
-    which nothing is random, that is all there is.
+    `examples`, the number of test examples, it also has the binomial spread of the errors, which is the only spread of
+    fitted pipelines, in which nothing is random.
     """
 
     less: str | float
@@ -163,7 +163,7 @@ class Close:
 
 
 def falling(*runs: str) -> tuple[Less, ...]:
-    """The rules by which each run's number lies below that of the run before it."""
+    """The rules that each run's number lies below that of the run before it."""
     return tuple(Less(after, before) for before, after in zip(runs, runs[1:], strict=False))
 
 
@@ -174,9 +174,9 @@ def judge(rules: Sequence[Rule], values: Values, bounds: Bounds, random: bool = 
 
 
 def combine(verdicts: Sequence[str]) -> str:
-    """The verdict on a claim: that of its only rule, or 'holds', 'does not hold' or 'undecided' of several.
+    """The verdict on a claim: that of its only rule or, with several, 'holds', 'does not hold' or 'undecided'.
 
-    All rules have to hold for the claim to hold, and one that does not is enough against it.
+    A claim holds if all its rules hold, and does not if one of them does not.
     """
     if len(verdicts) == 1:
         return verdicts[0]
@@ -197,7 +197,7 @@ def mean_and_half_width(values: Sequence[float], level: float, random: bool) -> 
 
 
 def _sampling_half_width(errors: Sequence[tuple[float, float]], examples: int, level: float) -> float:
-    """Half of the binomial interval of a sum of errors with their weights, each over `examples`; 0 where that is 0."""
+    """Half of the binomial interval of a weighted sum of errors over `examples` each; 0 if `examples` is 0."""
     if not examples:
         return 0.0
     variance = sum(weight**2 * error * (1 - error) for weight, error in errors) / examples

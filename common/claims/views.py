@@ -1,4 +1,4 @@
-"""The error that several views of an image, or several networks, save."""
+"""The gain in error from several views of an image, or from several networks."""
 
 import pathlib
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from common.run.trained import Run
 def error(folder: pathlib.Path, protocol: str) -> float:
     """The test error of a run with a protocol's views (a fraction).
 
-    Reads the run's checkpoint. UserError for a protocol that the network cannot do.
+    Reads the run's checkpoint. Raises UserError for a protocol that the network cannot do.
     """
     return _error(trained.load(folder), protocol)
 
 
 def gain(folder: pathlib.Path, protocol: str, over: str = "single") -> float:
-    """The test error with the views of one protocol, the centre of the image, less that with another's (fractions).
+    """The test error with the views of protocol `over`, minus that with the views of `protocol` (fractions).
 
-    Reads the run's checkpoint. UserError for a protocol that the network cannot do.
+    Reads the run's checkpoint. Raises UserError for a protocol that the network cannot do.
     """
     run = trained.load(folder)
     return _error(run, over) - _error(run, protocol)
@@ -30,7 +30,7 @@ def _error(run: Run, protocol: str) -> float:
 
 
 def ensemble_gain(folders: Sequence[pathlib.Path]) -> float:
-    """The mean test error of these runs, less the error of their mean probabilities (fractions).
+    """The mean test error of these runs, minus the error of their mean probabilities (fractions).
 
     Reads the runs' checkpoints.
     """

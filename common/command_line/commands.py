@@ -1,4 +1,4 @@
-"""The commands of a package, `python -m PACKAGE.NAME`, and the answer to a name that is none."""
+"""The commands of a package, `python -m PACKAGE.NAME`, and the error for a name that is not one."""
 
 import difflib
 import pathlib
@@ -11,12 +11,12 @@ _ROOT = pathlib.Path(__file__).parents[2]
 _STARTS = 'if __name__ == "__main__":'
 _TRAIN = "main --config=FILE"
 _EVALUATE = "main --mode=evaluate --workdir=DIR"
-# Names that people try because other programs, or modules of ours, have them.
+# Names that people try because other programs, or our modules, have them.
 _MEANT = {"train": _TRAIN, "fit": _TRAIN, "evaluate": _EVALUATE, "eval": _EVALUATE, "test": _EVALUATE}
 
 
 def asked(arguments: Sequence[str]) -> str:
-    """The module that `python -m MODULE` was asked for, from all arguments of the process (`sys.orig_argv`); or ''."""
+    """The MODULE of `python -m MODULE` among all arguments of the process (`sys.orig_argv`), or ''."""
     for argument, following in zip(arguments[1:], [*arguments[2:], ""], strict=True):
         if argument == "-m":
             return following
@@ -26,7 +26,7 @@ def asked(arguments: Sequence[str]) -> str:
 
 
 def check(module: str) -> None:
-    """UserError if a module of ours is no command, with the command to type."""
+    """Raises a UserError with the command to type if one of our modules is not a command."""
     package, _, name = module.partition(".")
     if name and _is_command(_ROOT / package, name):
         return
@@ -34,17 +34,17 @@ def check(module: str) -> None:
     if not name:
         raise UserError(f"expected a command, python -m {package}.NAME, where NAME is one of {', '.join(known)}")
     if name in _MEANT:
-        raise UserError(f"{module} is no command; type python -m {package}.{_MEANT[name]}")
+        raise UserError(f"{module} is not a command; type python -m {package}.{_MEANT[name]}")
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean python -m {package}.{close[0]}?" if close else ""
-    raise UserError(f"{module} is no command{hint} (commands: {', '.join(known)})")
+    raise UserError(f"{module} is not a command{hint} (commands: {', '.join(known)})")
 
 
 def check_start(package: str) -> None:
-    """`check` of the module for which Python imports a package as it starts; does nothing at any other time.
+    """Checks the module of `python -m` while Python imports its package; does nothing at any other time.
 
-    Python looks for the module of `python -m` before any code of the module could answer; it documents that
-    `sys.argv[0]` is '-m' at that moment.
+    The module itself could not answer, since Python fails before running it if it does not exist. Python documents that
+    `sys.argv[0]` is '-m' at this moment.
     """
     module = asked(sys.orig_argv)
     if sys.argv[:1] == ["-m"] and module.partition(".")[0] == package:

@@ -1,4 +1,4 @@
-"""The config file that a command line names, and the nearest one for a name that is none."""
+"""The config file that a command line names, and the nearest one if it does not exist."""
 
 import difflib
 import os
@@ -11,9 +11,9 @@ _FOLDER = "configs"
 
 
 def find(argument: str) -> pathlib.Path:
-    """The path of the file in `FILE[:ARGUMENT]`: relative to the current folder or, if it is not there, to Lineage's.
+    """The path of the file in `FILE[:ARGUMENT]`, in the current folder or, if it is not there, in Lineage's.
 
-    UserError with the nearest config for a file that does not exist.
+    Raises a UserError that names the nearest config if the file does not exist.
     """
     path = pathlib.Path(argument.partition(":")[0])
     for candidate in (path, ROOT / path):
@@ -31,10 +31,10 @@ def _hint(path: pathlib.Path) -> str:
 
 
 def nearest(name: str, known: set[str]) -> str | None:
-    """The config whose name is most like another; None if none is.
+    """The config whose name is most like `name`; None if none is like it.
 
-    Its first word, the network, counts as much as the whole: 'resnet_folder' is more like 'resnet_digits' than like
-    'lenet5_folder'.
+    The first word, the network, counts as much as the whole name: 'resnet_folder' is more like 'resnet_digits' than
+    like 'lenet5_folder'.
     """
 
     def likeness(other: str) -> float:

@@ -20,7 +20,7 @@ def wanted(argv: Sequence[str]) -> bool:
 
 
 def flags_of(module: str) -> str:
-    """The name under which absl keeps the flags of a module, which for the running command is that of its file."""
+    """The name that absl keeps a module's flags under; for the running command it is the file's name."""
     return sys.argv[0] if module == "__main__" else module
 
 
@@ -39,7 +39,7 @@ def text(module: ModuleType) -> str:
 
 
 def _paragraph(words: str) -> str:
-    """A paragraph in lines that fit; one that is indented or a table keeps its own."""
+    """A paragraph, rewrapped; one that is indented or a table keeps its lines."""
     if words.startswith((" ", "|")):
         return "\n".join(map(_wrapped, words.splitlines()))
     return _wrapped(" ".join(words.split()))
@@ -59,7 +59,7 @@ def _option(flag: Flag) -> str:
 
 
 def _wrapped(line: str) -> str:
-    """A line in lines of at most 80 columns; the later ones are indented further than an indented first one."""
+    """A line, wrapped at 80 columns; if it is indented, its continuation is indented further."""
     indent = line[: len(line) - len(line.lstrip())]
     return textwrap.fill(
         line.strip(),

@@ -1,1 +1,1 @@
-"""Several finished or unfinished runs beside each other on one page."""
+"""Several runs, finished or not, side by side on one page."""

@@ -13,7 +13,7 @@ from common.comparison.runs import Compared, Group
 from common.report.curve_figures import over_epochs, scale_values
 from common.report.figures import INK, shortened
 
-# Okabe and Ito's colours, without the pale yellow; then they come again with another line.
+# Okabe and Ito's colours, without the pale yellow; after the last they repeat with another line style.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1a1a1a")
 _LINES = ("-", "-.", ":")
 
@@ -23,7 +23,7 @@ Curve = tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"], Floa
 def curves(groups: Sequence[Group]) -> Figure:
     """Loss and error over epochs: evaluations bold, training thin and dashed; a pipeline, fitted once, is a level line.
 
-    Of several seeds it is the mean at the steps that all of them have recorded, with its 95% interval as a band.
+    Several seeds show as their mean at the steps that all have recorded, with its 95% interval as a band.
     """
     figure = Figure(figsize=(10, 4.4), layout=ConstrainedLayoutEngine(wspace=0.05))
     left, right = figure.subplots(1, 2)
@@ -41,7 +41,7 @@ def curves(groups: Sequence[Group]) -> Figure:
 
 
 def _draw(axes: Axes, group: Group, key: str, scale: float, colour: str, line: str) -> list[float]:
-    """Draws one group, and returns the values that it drew."""
+    """Draws one group and returns the values drawn."""
     label = shortened(group.name) + (f" ({len(group.runs)} seeds)" if len(group.runs) > 1 else "")
     epochs, means, halves = mean_curve(group.runs, group.runs[0].watched, key)
     if not group.runs[0].is_network:
@@ -59,9 +59,9 @@ def _draw(axes: Axes, group: Group, key: str, scale: float, colour: str, line: s
 
 
 def mean_curve(runs: Sequence[Compared], split: str, key: str) -> Curve:
-    """Epochs, mean values and halves of their 95% intervals, at the steps that all runs have recorded.
+    """Epochs, mean values and half-widths of their 95% intervals, at the steps that all runs have recorded.
 
-    The half is infinite for one run. A pipeline's epochs are 0.
+    The half-width is infinite for one run. A pipeline's epochs are 0.
     """
     found = [{r["step"]: r[key] for r in run.records if r["split"] == split and key in r} for run in runs]
     steps = sorted(set.intersection(*map(set, found)))
@@ -72,9 +72,9 @@ def mean_curve(runs: Sequence[Compared], split: str, key: str) -> Curve:
 
 
 def results(names: Sequence[str], errors: Sequence[Sequence[float]]) -> Figure:
-    """The error of each seed as a point, and the mean with its 95% interval of a group of several, from top to bottom.
+    """The groups from top to bottom: each seed's error as a point, and for several the mean with its 95% interval.
 
-    errors: fractions, of each group's runs.
+    errors: fractions, for the runs of each group.
     """
     figure = Figure(figsize=(9.6, 0.42 * len(names) + 0.8), layout="constrained")
     axes = figure.subplots()

@@ -1,4 +1,4 @@
-"""The page of a comparison: results, curves, and the options in which the runs differ."""
+"""The page of a comparison: results, curves, and the options that differ between the runs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _ABSENT = "–"
 
 
 def comparison_html(compared: Sequence[Compared], pictures: Folder | None = None) -> str:
-    """The comparison of these runs as HTML. pictures: where each picture is written as well."""
+    """The comparison of these runs as HTML. pictures: where each picture is also written."""
     groups = runs.groups(compared)
     steps: list[Step] = [
         ("Results", lambda: results(groups)),
@@ -30,7 +30,7 @@ def comparison_html(compared: Sequence[Compared], pictures: Folder | None = None
 
 
 def lines(groups: Sequence[Group]) -> list[str]:
-    """A line on each group for the terminal: its test error and, of several seeds, the interval of the mean."""
+    """A line for the terminal on each group: its test error and, for several seeds, the interval of the mean."""
     return [f"{group.name}: {_told(group)}" for group in groups]
 
 
@@ -45,10 +45,10 @@ def _told(group: Group) -> str:
 def results(groups: Sequence[Group]) -> Section:
     """The errors of the groups with their intervals, and what the runs cost."""
     caption = (
-        "The error of each run's result, as its summary.json has it: on the test set or, where that was not read, the "
-        "lowest on the validation set. Runs whose configs differ in the seed alone are one row, with the mean and, in "
-        "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing of the spread. Multiply-adds are of "
-        "one image, forwards; the time is that of training."
+        "The error of each run, from its summary.json: on the test set or, if that was not read, the lowest on the "
+        "validation set. Runs whose configs differ only in the seed share a row, with the mean and, in brackets, its "
+        "95% interval (Student's t, cut at 0). One seed says nothing about the spread. Multiply-adds are for one "
+        "image, forwards; the time is that of training."
     )
     measured = [(group.name, errors) for group in groups if (errors := errors_of(group)[0])]
     parts: list[str | Picture] = []
@@ -80,10 +80,10 @@ def _row(group: Group) -> list[str]:
 
 
 def errors_of(group: Group) -> tuple[list[float], str]:
-    """The errors of a group's runs, fractions, and the split that they are of; runs without a result are left out.
+    """The errors of a group's runs, fractions, and their split; runs without a result are left out.
 
-    The test error at the end; where the test set of a run was not read, or the run is not finished, the errors of all
-    are the lowest or last ones of the split that is watched.
+    They are the test errors at the end. If one of the runs is not finished or has not read the test set, they are the
+    lowest validation errors or, without a validation set, the last test errors.
     """
     tested = [run.summary["test"]["error"] for run in group.runs if run.summary and "test" in run.summary]
     if len(tested) == len(group.runs):
@@ -96,7 +96,7 @@ def errors_of(group: Group) -> tuple[list[float], str]:
 
 
 def interval(errors: Sequence[float]) -> str:
-    """The mean of errors, fractions, and of several the ends of its 95% interval, which are not below 0."""
+    """The mean of errors, fractions, and for several the ends of its 95% interval, cut at 0."""
     mean, half = mean_and_half_width(errors, LEVEL, random=True)
     if len(errors) < 2:
         return f"{mean:.2%}"
@@ -116,9 +116,9 @@ def curves(groups: Sequence[Group]) -> list[Section]:
     if not any(run.records for group in groups for run in group.runs):
         return []
     caption = (
-        "Loss and error over passes through the training set: evaluations bold, training thin and dashed. The line of "
-        "several seeds is their mean at the steps that all of them have recorded, and the band its 95% interval. "
-        "Losses compare only where the networks have the same loss."
+        "Loss and error over passes through the training set: evaluations bold, training thin and dashed. For several "
+        "seeds the line is the mean at the steps that all of them have recorded, and the band its 95% interval. "
+        "Compare losses only between networks with the same loss."
     )
     return [Section("curves", "Learning curves", caption, [Picture(figures.curves(groups), "curves of the runs")])]
 
@@ -127,9 +127,9 @@ def differences(groups: Sequence[Group]) -> Section:
     """The options that differ between the groups, as a table with a column for each."""
     rows = [(path, *map(_text, values)) for path, values in differing(groups).items()]
     if not rows:
-        return Section("options", "Differences between the configs", "The configs differ in nothing but their seeds.")
+        return Section("options", "Differences between the configs", "The configs differ only in their seeds.")
     caption = (
-        "Options whose values differ between the runs; a dash is a run without the option. Options that change no "
+        "Options whose values differ between the runs; a dash marks a run without the option. Options that change no "
         "result, such as the number of devices, are left out."
     )
     table = page.cells(("option", *(group.name for group in groups)), rows)
@@ -137,10 +137,9 @@ def differences(groups: Sequence[Group]) -> Section:
 
 
 def differing(groups: Sequence[Group]) -> dict[str, list[Any]]:
-    """The options in which groups differ: path -> the value in each group, None where it lacks the option.
+    """The options that differ between groups: path -> the value in each group, None where it lacks the option.
 
-    An option that is the same in all groups that have it counts only if it is a name, a family or a variant that some
-    lack.
+    If some groups lack an option and the others agree on it, it counts only if it is a name, a family or a variant.
     """
     configs = [{**group.runs[0].options, "seed": None} for group in groups]
     found = {}
@@ -169,7 +168,7 @@ def each_run(compared: Sequence[Compared]) -> Section:
         commit = f"{done['commit'][:10]}{changed}" if done.get("commit") else _ABSENT
         rows.append((run.name, f"{run.seed}", said, done.get("date", _ABSENT), commit, done.get("command", _ABSENT)))
     caption = (
-        "The runs one by one. The commit is that of the code when the run was started last, 'and changes' where files "
+        "The runs one by one. The commit is that of the code when the run was last started, 'and changes' if files "
         "differed from it. Runs of earlier versions lack some of this."
     )
     table = page.cells(("run", "seed", "result", "date", "commit", "command"), rows)

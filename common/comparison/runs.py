@@ -1,4 +1,4 @@
-"""Runs opened for a comparison, and the groups of those that differ in nothing but their seed."""
+"""Runs opened for a comparison, grouped by experiment: those of a group differ only in their seed."""
 
 import dataclasses
 import difflib
@@ -21,8 +21,8 @@ from common.run import metrics, summary, workdir
 class Compared:
     """A run of a network or of a classic pipeline.
 
-    options: of its config, by path, without those that change no result. records: of `metrics.jsonl`. summary: None of
-    a run that is not finished.
+    options: of its config, by path, without those that change no result. records: of `metrics.jsonl`. summary: None if
+    the run is not finished.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Group:
 
 
 def opened(names: Sequence[str]) -> list[Compared]:
-    """The runs in the folders that a command line names; UserError for fewer than two, and for a folder twice."""
+    """The runs in the folders that a command line names; UserError for fewer than two or for a folder given twice."""
     if len(names) < 2:
         raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
     folders = [pathlib.Path(os.path.expanduser(name)) for name in names]
@@ -91,13 +91,13 @@ def _opened(folder: pathlib.Path, name: str) -> Compared:
 
 
 def _used(content: dict[str, Any]) -> str:
-    """The numbers of a summary that a comparison reads, as one text; KeyError or TypeError where one is missing."""
+    """The numbers of a summary that a comparison reads, as one text; KeyError or TypeError if one is missing."""
     numbers = (content["train"]["error"], summary.training_seconds(content), content["images_per_second"])
     return summary.test_error(content) + "".join(f", {number:g}" for number in numbers)
 
 
 def _hint(folder: pathlib.Path) -> str:
-    """A remark on a folder that holds no run, with the run that may be meant."""
+    """A remark on a folder without a run, with the run that may be meant."""
     if not folder.is_dir():
         beside = _runs_in(folder.parent)
         close = difflib.get_close_matches(folder.name, beside, n=1, cutoff=0.5)
@@ -128,7 +128,7 @@ def _size(done: dict[str, Any], config: ConfigDict, info: Info) -> tuple[int | N
 def groups(runs: Sequence[Compared]) -> list[Group]:
     """The runs by experiment, in the order of their first runs.
 
-    Two runs of one experiment with the same seed are not independent: the second starts a group of its own.
+    Two runs of one experiment with the same seed are not independent, so the second starts another group.
     """
     found: list[list[Compared]] = []
     for run in runs:
@@ -146,13 +146,13 @@ def groups(runs: Sequence[Compared]) -> list[Group]:
 
 
 def _experiment(run: Compared) -> tuple[Any, ...]:
-    """All that two runs which differ only in the seed have in common."""
+    """Everything that runs of one experiment have in common: they differ only in the seed."""
     info, options = run.info, {path: value for path, value in run.options.items() if path != "seed"}
     return info.name, info.class_names, info.train_size, info.test_size, options
 
 
 def _common_name(names: Sequence[str]) -> str:
-    """The beginning that names of runs share, without the number or the word 'seed' at its end; one name as it is."""
+    """The beginning that the names share, without a number or the word 'seed' at its end; a single name as it is."""
     if len(names) == 1:
         return names[0]
     shared = os.path.commonprefix(list(names)).rstrip("0123456789").rstrip("_-. ")
@@ -160,13 +160,13 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def notes(compared: Sequence[Group]) -> list[str]:
-    """Sentences on what a reader must know before comparing the errors of these groups."""
+    """Sentences that a reader must know before comparing the errors of these groups."""
     runs = [run for group in compared for run in group.runs]
     said = []
     tests = {(run.info.name, run.info.test_size, run.info.class_names): run.info for run in runs}
     if len(tests) > 1:
         sets = "; ".join(f"{i.name}, {i.test_size:,} test images, {i.num_classes} classes" for i in tests.values())
-        said.append(f"The runs are of different datasets ({sets}), so that their errors do not compare directly.")
+        said.append(f"The runs used different datasets ({sets}), so their errors do not compare directly.")
     if unfinished := [run.name for run in runs if run.summary is None]:
         said.append(f"Not finished, and shown as far as recorded: {', '.join(unfinished)}.")
     experiments = [_experiment(group.runs[0]) for group in compared]

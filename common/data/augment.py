@@ -20,7 +20,7 @@ from common.data.randaugment import MAX_MAGNITUDE, Colour, randaugment
 from common.errors import UserError
 
 JITTERED = ("brightness", "contrast", "saturation")  # the three amounts of `jitter`
-_LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}  # of a pixel's channels, Rec. 601
+_LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}  # weights of a pixel's channels, Rec. 601
 _ERASE_ATTEMPTS = 20
 
 Images = Float[Array, "batch height width channels"]
@@ -56,7 +56,7 @@ def affine(
 
     Each image is distorted with `probability` and otherwise unchanged. The amounts are independent and uniform in
     +-translate pixels (down and right), 1 +- scale, 1 +- squeeze (across, its inverse down) and +-shear (columns per
-    row). The paper's 540,000 distorted copies among 600,000 images are a probability of 0.9.
+    row). The paper's 540,000 distorted copies among 600,000 images correspond to a probability of 0.9.
     """
     ranges = jnp.array([translate, translate, scale, squeeze, shear])
     draws = jax.random.uniform(key, (len(images), 6))
@@ -94,7 +94,7 @@ def _sample(
 def _neighbours(
     positions: Float[Array, "*shape"], size: int
 ) -> tuple[Int[Array, "*shape"], Int[Array, "*shape"], Float[Array, "*shape"]]:
-    """The indices into the padded axis on both sides of each position, and its distance from the first."""
+    """The indices of the padded axis on both sides of each position, and the position's distance from the first."""
     positions = jnp.clip(positions, -1.0, size)
     first = jnp.floor(positions)
     index = first.astype(jnp.int32) + 1
@@ -197,9 +197,9 @@ def erase(
     """Random erasing (Zhong et al. 2020, algorithm 1): a random rectangle of each image filled with noise.
 
     An image is changed with `probability`. The rectangle has a fraction of the image's pixels uniform in `area`, a
-    height over width uniform in `ratio`, and a uniform corner; one that sticks out is drawn anew, up to twenty times,
-    which leaves one image in a thousand whole. Values are uniform between black (low) and white (high); where there is
-    no white, they are low (the paper's variant with the mean value).
+    height over width uniform in `ratio`, and a uniform corner. A rectangle that sticks out is drawn anew, up to twenty
+    times, which leaves one image in a thousand whole. Values are uniform between black (low) and white (high); without
+    a white they are low (the paper's variant with the mean value).
     """
     count, height, width, _ = images.shape
     whether_key, place_key, noise_key = jax.random.split(key, 3)
@@ -224,7 +224,7 @@ def erase(
 def make_input_transform(
     data: ConfigDict, augment: ConfigDict, statistics: PixelStatistics | None = None
 ) -> Callable[[Key[Array, ""], Array], Images]:
-    """Returns (key, stored images) -> the normalised and randomly distorted images that an update sees.
+    """Returns a function (key, stored images) -> the normalised and randomly distorted images that an update sees.
 
     data, augment: these sections of a config. statistics: those of the training set, if the sections need them.
     """
@@ -245,7 +245,7 @@ def make_augment(
     foreground: Colour | None = None,
     colours: Float[ArrayLike, "channels channels"] | None = None,
 ) -> Augment:
-    """Returns (key, images) -> images for a checked `augment` section.
+    """Returns a function (key, images) -> images for a checked `augment` section.
 
     The order is: affine distortion, mirror, pad and crop, pixel inversion, shift along the principal `colours`,
     RandAugment, colour jitter, random erasing. background, foreground: the images' black and white.
@@ -254,7 +254,7 @@ def make_augment(
         raise ValueError("pixels are inverted between background and foreground; foreground is missing")
     if config.pca_colour and colours is None:
         raise ValueError("colours are shifted along the training set's principal ones, which are missing")
-    # Neither is None where it is used: `check` sees to both colours for RandAugment and jitter.
+    # Neither is None where it is used: `check` makes sure of both colours for RandAugment and jitter.
     high: Any = foreground
     directions: Any = colours
     ranges = {name: config[name] for name in ("translate", "scale", "squeeze", "shear")}
@@ -279,7 +279,7 @@ def make_augment(
         and functools.partial(jitter_colours, **dict(zip(JITTERED, jitter, strict=True)), low=background, high=high),
         erasing and functools.partial(erase, probability=erasing, low=background, high=foreground),
     ]
-    # Each transform has a fixed number, so that switching one on does not change what the others draw.
+    # Each transform has a fixed number, so that switching one on does not change the others' random draws.
     return functools.partial(_apply, tuple((i, transform) for i, transform in enumerate(transforms) if transform))
 
 
@@ -296,7 +296,7 @@ def _where(chosen: Array, changed: Images, images: Images) -> Images:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError for amounts in the `augment` section of a whole config that are out of range or contradict others."""
+    """Raises UserError if the `augment` section has amounts that are out of range or contradict other sections."""
     section = config.augment
     jitter = section.jitter
     for name in ("probability", "pixel_inversion", "erase"):

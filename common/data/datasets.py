@@ -32,7 +32,7 @@ _CHUNK = 256  # examples that a thread decodes at once
 _THREADED_BYTES = 2**15
 
 
-SourceT = TypeVar("SourceT", bound=Source, covariant=True)  # an opened dataset's sources are all `ImageSource`
+SourceT = TypeVar("SourceT", bound=Source, covariant=True)  # `ImageSource` for a dataset that is only opened
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +70,14 @@ class Dataset(Generic[SourceT]):
 
 
 class NotPreparedError(UserError):
-    """A dataset that exists but is not prepared on this machine; `info` has the facts that are known already."""
+    """The error for a known dataset that is not prepared on this machine; `info` has the facts known so far."""
 
     def __init__(self, message: str, info: Info):
         super().__init__(message)
         self.info = info
 
 
-# Kinds of sources, by the module with their `open_dataset(name, config, ...) -> Dataset`, which decodes nothing.
+# Kinds of sources, each with the module of its `open_dataset(name, config, ...) -> Dataset`, which decodes nothing.
 _KINDS = {
     "tfds": "common.data.tfds_source",
     "folder": "common.data.folder",
@@ -87,15 +87,15 @@ _KINDS = {
 
 
 def load(config: ConfigDict, known: Info | None = None) -> Dataset[Source]:
-    """The dataset that a `data` section describes, in memory if `memory` says so; arguments as of `open_dataset`."""
+    """The dataset that a `data` section describes, in memory if `memory` says so; arguments as for `open_dataset`."""
     return decoded(open_dataset(config, known), config)
 
 
 def open_dataset(config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
     """The facts and the stored examples of the dataset that a `data` section describes; no image is decoded.
 
-    known: the stored facts of a run that goes on, whose order of classes is kept if the classes are the same.
-    UserError when the dataset does not exist or is not what the section expects.
+    known: the stored facts of a resumed run, whose order of classes is kept if the classes are the same.
+    Raises UserError when the dataset does not exist or is not what the section expects.
     """
     return _limited(_open(config, known), config.limit)
 
@@ -105,7 +105,7 @@ def decoded(dataset: Dataset[ImageSource], config: ConfigDict, test: bool = True
 
     Training images that are cropped or resized at random are never decoded into memory. With `skip_bad`, test and
     validation images that cannot be read are left out, which takes one more pass over these sets.
-    test: False leaves the test set as it is, and no image of it is read.
+    test: False leaves the test set alone; none of its images is read.
     """
     if config.skip_bad:
         dataset = _with_readable(dataset, test)
@@ -129,12 +129,12 @@ def load_test(
 ) -> Source:
     """The test examples of a `data` section for a test protocol, decoded at each access.
 
-    resize: replaces the section's length of the shorter side in pixels; None keeps it, 0 keeps the stored size.
-    whole: images are not cropped, so that they differ in height and width if the stored ones do. Otherwise the centre
-    is cut to the network's input size, and an image too small for that is a UserError naming it.
-    known: the stored facts of the run that is tested. A folder then needs test images only, labelled with the run's
-    classes; UserError for other classes, and for images of another shape than the run's unless `resize` or `whole`.
-    everything: a folder without splits (PATH/<class>/*) is tested on as a whole, and not on the part held out of it.
+    resize: replaces the section's shorter side in pixels; None keeps it, 0 keeps the stored size.
+    whole: images are not cropped, so they differ in size if the stored ones do. Otherwise the centre is cut to the
+    network's input size; an image too small for that raises a UserError that names it.
+    known: the stored facts of the run to test. A folder then needs only test images, labelled with the run's classes.
+    Raises UserError for other classes and, without `resize` or `whole`, for images of another shape than the run's.
+    everything: test on all of a folder without splits (PATH/<class>/*), not just on the part held out of it.
     """
     kind, name = _parse(config)
     if known is not None and kind == "folder":
@@ -155,9 +155,9 @@ def load_test(
 
 
 def load_info(config: ConfigDict) -> Info:
-    """The facts alone; no image is decoded.
+    """Only the facts of a dataset; no image is decoded.
 
-    A dataset that TFDS knows but that is not prepared here has all facts but its sizes, which are 0.
+    For a dataset that TFDS knows but that is not prepared here, the sizes are 0.
     """
     try:
         return open_dataset(config).info
@@ -166,9 +166,9 @@ def load_info(config: ConfigDict) -> Info:
 
 
 def difference(known: Info, now: Info, shape: bool = True) -> str | None:
-    """A sentence on how a run's dataset differs from the stored facts so that the run cannot go on; None if not.
+    """A sentence on a change to a run's dataset with which the run cannot go on; None if there is none.
 
-    Its classes, their order or, with `shape`, the shape of its images have changed.
+    Such changes are other classes, another order of them or, with `shape`, another shape of the images.
     """
     before, after = set(known.class_names), set(now.class_names)
     gone = [name for name in known.class_names if name not in after]
@@ -188,14 +188,14 @@ def difference(known: Info, now: Info, shape: bool = True) -> str | None:
 
 
 def changes(known: Info, now: Info) -> str | None:
-    """A sentence on how a run's dataset has changed since the stored facts though the run can go on; None if not."""
+    """A sentence on a change to a run's dataset with which the run can still go on; None if there is none."""
     said = []
     for field in ("train", "test", "validation"):
         before, after = (getattr(info, f"{field}_size") for info in (known, now))
         if before != after:
             said.append(f"{after:,} {'training' if field == 'train' else field} images, {before:,} before")
     if not said and known.fingerprint and known.fingerprint != now.fingerprint:
-        said.append("as many images as before, but others, or in other classes")
+        said.append("as many images as before, but different ones, or in other classes")
     return f"'{now.name}' has changed since the run began: {'; '.join(said)}" if said else None
 
 
@@ -212,19 +212,19 @@ def _lengths(info: Info) -> str:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError for a source, a validation set or an order that no dataset can have, without looking for it."""
+    """Raises UserError for a source, a validation set or an order that no dataset can have, without looking for it."""
     kind, _ = _parse(config)
     if config.sampling == "balanced" and config.shuffle != "epoch":
         raise UserError(
-            f"config.data.sampling 'balanced' draws other images of large classes in each epoch, but "
+            "config.data.sampling 'balanced' draws different images of large classes in each epoch, but "
             f"config.data.shuffle is '{config.shuffle}'; set it to 'epoch'"
         )
     validation = config.validation
     share = held_out_share(config)
     if share is not None and not 0 < share < 1:
-        raise UserError(f"config.data.validation is '{validation}'; expected a share between 0% and 100%, as '10%'")
+        raise UserError(f"config.data.validation is '{validation}'; expected a share between 0% and 100%")
     if share is None and validation and kind == "digits":
-        raise UserError(f"config.data.validation is '{validation}'; 'digits' has no splits: expected a share, as '10%'")
+        raise UserError(f"config.data.validation is '{validation}'; 'digits' has no splits: expected a share")
     if validation and validation in (config.train_split, config.test_split):
         raise UserError(
             f"config.data.validation '{validation}' is trained or tested on; choose another split or a share"
@@ -245,14 +245,14 @@ def as_dataset(
     validation: Records | None = None,
     notes: Sequence[str] = (),
 ) -> Dataset[ImageSource]:
-    """A dataset from its stored images; `facts` has their stored shape, and its sizes are ignored."""
+    """A dataset from its stored images; `facts` has their stored shape, and sizes that are ignored."""
     info = dataclasses.replace(
         as_fed(facts, config),
         train_size=len(train),
         test_size=len(test),
         validation_size=0 if validation is None else len(validation),
     )
-    # The data decide between grey and colour if the section does not.
+    # If the section does not choose between grey and colour, the data do.
     channels = info.image_shape[2]
     in_training, in_testing = (
         dataclasses.replace(Preparation.from_config(config, train=random), channels=channels)
@@ -265,7 +265,7 @@ def as_dataset(
 
 
 def as_fed(facts: Info, config: ConfigDict) -> Info:
-    """The facts of a dataset with the shape of the network's input in place of the stored images'."""
+    """The facts of a dataset, with the shape of the network's input instead of the stored images'."""
     return dataclasses.replace(facts, image_shape=Preparation.from_config(config).shape(*facts.image_shape))
 
 
@@ -277,7 +277,7 @@ def to_arrays(source: Source) -> ArraySource:
     chunks = [range(i, min(i + _CHUNK, len(source))) for i in range(0, len(source), _CHUNK)]
     with futures.ThreadPoolExecutor(os.cpu_count() if first.nbytes >= _THREADED_BYTES else 1) as pool:
         for _ in pool.map(functools.partial(_fill, images, labels, source), chunks):
-            pass  # raises again what a thread raised
+            pass  # iterating raises again what a thread raised
     return ArraySource(images, labels)
 
 
@@ -303,9 +303,9 @@ def fixed_order(keys: Iterable[str]) -> Int[np.ndarray, " keys"]:
 def hold_out(
     labels: Int[np.ndarray, " examples"], class_names: Sequence[str], fraction: float, purpose: str = "testing"
 ) -> tuple[Int[np.ndarray, " rest"], Int[np.ndarray, " held_out"]]:
-    """Indices of the examples that stay and of those that are held out: the first `fraction` of each class.
+    """Indices of the examples that stay and of those that are held out, the first `fraction` of each class.
 
-    Both sides get at least one example of each class. UserError for a class that has only one.
+    Both parts get at least one example of each class. Raises UserError for a class that has only one.
     """
     by_class = np.argsort(labels, kind="stable")
     present, starts, sizes = np.unique(labels[by_class], return_index=True, return_counts=True)
@@ -320,7 +320,7 @@ def hold_out(
 
 
 def held_out_note(fraction: float, purpose: str = "tested") -> str:
-    """The sentence for `Dataset.notes` about a part of the training images that is held out."""
+    """The sentence for `Dataset.notes` about held-out training images."""
     return f"{purpose} on {100 * fraction:.4g}% of each class, held out of the training images"
 
 
@@ -381,9 +381,10 @@ def _digits(config: ConfigDict) -> Dataset:
 
 
 def _digits_file() -> tuple[Float[np.ndarray, "1797 64"], Int[np.ndarray, " 1797"]]:
-    """Pixels, 0 to 16, and labels, as `sklearn.datasets.load_digits` has them.
+    """Pixels, 0 to 16, and labels, as from `sklearn.datasets.load_digits`.
 
-    The file is read directly where it is found: importing scikit-learn takes longer than the rest of a run's start.
+    The file is read directly if it is found, because importing scikit-learn takes longer than the rest of a run's
+    start.
     """
     package = importlib.util.find_spec("sklearn")
     for folder in package.submodule_search_locations or () if package else ():
@@ -409,9 +410,9 @@ def _limited(dataset: Dataset[ImageSource], limit: int) -> Dataset[ImageSource]:
 
 
 def _with_readable(dataset: Dataset[ImageSource], tested: bool = True) -> Dataset[ImageSource]:
-    """The dataset without the test and validation images that cannot be read, which its notes and `bad` tell.
+    """The dataset without unreadable test and validation images, which are listed in its notes and in `bad`.
 
-    tested: False leaves the test set as it is.
+    tested: False leaves the test set alone.
     """
     test, validation, notes = dataset.test, dataset.validation, list(dataset.notes)
     if tested:

@@ -35,10 +35,10 @@ _KINDS = {
     stat.S_IFCHR: "device",
     stat.S_IFBLK: "device",
 }
-_ICONS = ("ICNS", "ICO")  # hold several images, and only when loaded do they show the mode of the one that is used
+_ICONS = ("ICNS", "ICO")  # hold several images; the mode of the one that is used is only known after loading
 _SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _UNREADABLE = (errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EMFILE, errno.EIO)  # no fault of the image
-DRAFT_MARGIN = 2.0  # a JPEG is decoded at no less than this many times the size that is needed
+DRAFT_MARGIN = 2.0  # a JPEG is decoded at no less than this many times the size needed
 
 # This module refuses the images that Pillow only warns about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -51,15 +51,15 @@ class BadImageError(UserError):
 def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "height width channels"]:
     """The image in a file as grey (`channels` 1), as RGB (3), or as whichever of the two it is (0); values 0..255.
 
-    file: its path, or its bytes, which errors call `name`. BadImageError when it does not exist, is not an image, is
-    cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
+    file: its path, or its bytes, which errors call `name`. Raises BadImageError if it does not exist, is not an image,
+    is cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
     with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         return as_array(upright(image, channels))
 
 
 def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
-    """Height, width and channels (1 or 3) that `read` gives, from the header of all but icons; called like `read`."""
+    """The height, width and channels (1 or 3) of what `read` returns, read from the header, except for icons."""
     with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         if image.format in _ICONS:
             with _reading():
@@ -69,7 +69,7 @@ def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def open_image(file: File) -> Iterator[Image.Image]:
-    """The image in a file, of which only the header has been read; BadImageError if it cannot be."""
+    """Opens the image in a file and reads only its header; BadImageError if that fails."""
     with contextlib.ExitStack() as stack:
         with _reading():
             stored: IO[bytes] = stack.enter_context(_open_file(file))
@@ -82,9 +82,9 @@ def open_image(file: File) -> Iterator[Image.Image]:
 
 
 def _open_file(file: File) -> io.BytesIO | io.BufferedReader:
-    """The file's bytes; BadImageError unless it is a regular file, because others may never end, or never begin.
+    """The file's bytes; BadImageError unless it is a regular file, because reading others may block or never end.
 
-    Pillow is not given the path: it would map plain TIFFs into memory, and garble turned ones.
+    Pillow does not get the path: it would map plain TIFFs into memory, and garble rotated ones.
     """
     if isinstance(file, bytes):
         return io.BytesIO(file)
@@ -95,11 +95,11 @@ def _open_file(file: File) -> io.BytesIO | io.BufferedReader:
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width once the EXIF orientation is applied, of an image that has not been loaded yet."""
+    """Height and width after applying the EXIF orientation, for an image that has not been loaded yet."""
     with _reading():
         width, height = image.size
         if isinstance(image, TiffImagePlugin.TiffImageFile):
-            # Pillow turns a TIFF upright itself, when opening or when loading it, depending on its version.
+            # Pillow itself turns a TIFF upright, on opening or on loading, depending on Pillow's version.
             width, height = (image.tag_v2[tag] for tag in (TiffImagePlugin.IMAGEWIDTH, TiffImagePlugin.IMAGELENGTH))
         return (width, height) if _orientation(image) in _SIDEWAYS else (height, width)
 
@@ -107,7 +107,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 def upright(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> Image.Image:
     """An opened file's image, upright, opaque, and grey or RGB as for `read`; BadImageError if it is damaged.
 
-    shrinks: the least factor by which the caller will shrink the image. A JPEG is then decoded at 1/2, 1/4 or 1/8 of
+    shrinks: the smallest factor that the caller will shrink the image by. A JPEG is then decoded at 1/2, 1/4 or 1/8 of
     its size, as long as that leaves `DRAFT_MARGIN` times the size needed.
     """
     reduction = int(shrinks / DRAFT_MARGIN)
@@ -139,7 +139,7 @@ def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def similar_name(path: str | os.PathLike) -> str:
-    """'; did you mean ...?' with the nearest sibling of a path that does not exist; empty if none is near."""
+    """'; did you mean ...?' with the nearest sibling of a path that does not exist; empty if none is close."""
     path = pathlib.Path(path)
     if path.is_symlink():
         return f": it is a link to '{os.readlink(path)}'"

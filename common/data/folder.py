@@ -4,8 +4,8 @@
     PATH/train.csv        and  PATH/test.csv (or val.csv, ...), each with the columns image and label
     PATH/<class>/*
 
-Where there is no test set, a fraction of each class (`holdout`) is held out. Classes are sorted by name, or by number
-if all are numbers. Examples have a fixed order that looks random.
+Without a test set, a fraction of each class (`holdout`) is held out. Classes are sorted by name, or by number if all
+names are numbers. Examples have a fixed order that looks random.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ _LIKE_SPLITS = {*_TEST, "train", "training", "testing", "dev", "eval", "evaluati
 
 
 class Places(NamedTuple):
-    """The folders or CSV files of the splits; None where there is none."""
+    """The folder or CSV file of each split, or None."""
 
     train: pathlib.Path | None
     test: pathlib.Path | None
@@ -66,12 +66,12 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     """The training, test and validation images below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same.
-    The files' headers give what the config leaves open, as in `labelled.as_splits`. UserError names the folder or file
-    that is wrong.
+    The files' headers give what the config leaves open, as in `labelled.as_splits`. Raises a UserError that names the
+    folder or file that is wrong.
     """
     root = listing.existing_folder(name)
     places = _find_splits(root, config)
-    assert places.train is not None  # or `_find_splits` has refused the folder
+    assert places.train is not None  # `_find_splits` refuses a folder without training images
     found = listing.read(places.train, missing=config.skip_bad)
     class_names = _class_names(found, root, config, known)
     train = _labelled(found, class_names)
@@ -87,7 +87,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
 def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset[ImageSource]:
     """The test images below the folder `name`, which may have no training images, in the classes of `known`.
 
-    everything: of a folder without splits all images are for testing, else those that training holds out.
+    everything: test on all images of a folder without splits, not just on those that training holds out.
     """
     root = listing.existing_folder(name)
     places = _find_splits(root, config, trains=False)
@@ -103,7 +103,7 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
 def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) -> Places:
     """The splits that a config asks for; those that are held out of the training images are None.
 
-    trains: UserError if there are no training images.
+    trains: whether missing training images are a UserError.
     """
     train = listing.find(root, config.train_split)
     if train is None and config.train_split != "train" and trains:
@@ -127,7 +127,7 @@ def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) ->
 def _first_split(
     root: pathlib.Path, name: str, alternatives: Sequence[str], but: pathlib.Path | None
 ) -> pathlib.Path | None:
-    """The split of that name, or else the first of its alternatives, if it has some, other than `but`."""
+    """The split of that name or, if the name is one of `alternatives`, the first of these; never `but`."""
     names = (name, *alternatives) if name in alternatives else (name,)
     found = (listing.find(root, name) for name in names)
     return next((place for place in found if place not in (None, but)), None)
@@ -138,7 +138,7 @@ def _no_split(root: pathlib.Path, name: str) -> UserError:
 
 
 def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: Info | None) -> tuple[str, ...]:
-    """The classes of the training images; UserError unless there are two at least."""
+    """The classes of the training images; UserError unless there are at least two."""
     names = listing.class_order(set(found.classes.values()))
     if found.source == root and names and all(name.lower() in _LIKE_SPLITS for name in names):
         raise UserError(
@@ -153,7 +153,7 @@ def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: 
 
 
 def _labelled(found: Listing, class_names: Sequence[str]) -> Files:
-    """The files of a list in their fixed order, with the indices of their classes."""
+    """The files of a listing in their fixed order, with the indices of their classes."""
     indices = {name: i for i, name in enumerate(class_names)}
     for name in sorted(set(found.classes.values()) - indices.keys()):
         raise UserError(f"{found.called(name)} has no training images; expected one of the training classes")
@@ -164,7 +164,7 @@ def _labelled(found: Listing, class_names: Sequence[str]) -> Files:
 
 
 def _notes(root: pathlib.Path, places: Places) -> list[str]:
-    """Sentences about the split that is tested on, and about those that are not used."""
+    """Sentences about the split used for testing, and about splits that are not used."""
     notes = []
     if places.test is not None and places.test.stem in _VALIDATION:
         notes.append(f"tested on '{places.test}', as there is no test set")

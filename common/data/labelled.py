@@ -1,4 +1,4 @@
-"""Labelled images as a dataset: what is held out of the training images, and the shape that all have in common."""
+"""A dataset from labelled images: holds out test and validation images, and finds the shape that all share."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -43,10 +43,10 @@ def as_splits(
     config: ConfigDict,
     notes: Sequence[str],
 ) -> Dataset[ImageSource]:
-    """The dataset of training, test and validation images; those that are None are held out if the config asks for it.
+    """The dataset of training, test and validation images; a split that is None is held out if the config asks for it.
 
     The images' headers give what the config leaves open: with `channels` 0 images are grey if all training images are;
-    with `resize` and `crop` 0 all images must have one size. UserError names the image that differs.
+    with `resize` and `crop` 0 all images must have one size. Raises a UserError that names the image that differs.
     """
     train, test, validation = splits
     notes = [*notes]
@@ -87,7 +87,7 @@ def one_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tup
 def _common_shape(train: Labelled, others: Sequence[Labelled], config: ConfigDict) -> tuple[int, int, int]:
     """Height, width and channels of the stored images; 0 where the config decides.
 
-    As few headers as possible are read; `skip_bad` passes over those that cannot be read.
+    As few headers as possible are read; with `skip_bad`, unreadable ones are passed over.
     """
     channels, height, width = config.channels, 0, 0
     if not channels:

@@ -25,7 +25,7 @@ class Listing:
     classes: dict[str, str]  # class name by file
 
     def called(self, class_name: str) -> str:
-        """The words for one of the classes in an error."""
+        """The words for a class in an error message."""
         if self.source == self.root:
             return f"class '{self.root / class_name}'"
         return f"class '{class_name}' in '{self.source}'"
@@ -44,7 +44,7 @@ def existing_folder(name: str) -> pathlib.Path:
 
 
 def find(root: pathlib.Path, split: str) -> pathlib.Path | None:
-    """The CSV file of a split, if it has the columns for it, or else its folder; None if there is neither."""
+    """The CSV file of a split, if it has the right columns, else its folder; None if there is neither."""
     table, folder = root / f"{split}.csv", root / split
     if set(COLUMNS) <= set(columns(table)):
         return table
@@ -65,16 +65,16 @@ def columns(table: pathlib.Path) -> list[str]:
 def read(source: pathlib.Path, *, missing: bool = False) -> Listing:
     """The files of a CSV file, or of the folder of the classes.
 
-    Images in sub-folders of a class belong to the class. Hidden files and what file managers leave are ignored.
-    missing: keeps files that a CSV file names but that do not exist. UserError for a class without images.
+    Images in sub-folders of a class belong to the class. Hidden files and file managers' leftovers are ignored.
+    missing: keep files that a CSV file names but that do not exist. Raises UserError for a class without images.
     """
     return _from_table(source, missing) if source.is_file() else _from_folders(source)
 
 
 def files_below(folder: str | os.PathLike[str]) -> list[str]:
-    """The files in a folder and in its sub-folders, by name, but for hidden ones and what file managers leave.
+    """The files in a folder and its sub-folders, by name, without hidden ones and file managers' leftovers.
 
-    UserError for a folder that cannot be read, and for a link to a folder that it is in.
+    Raises UserError for a folder that cannot be read, and for a link to a folder that contains it.
     """
     return list(_files_below(os.fspath(folder), "", ()))
 
@@ -129,9 +129,9 @@ def _rows(table: pathlib.Path) -> list[tuple[int, str, str]]:
 
 
 def _image_folder(table: pathlib.Path, image: str) -> tuple[pathlib.Path, dict[str, str]]:
-    """The folder that has the images of a CSV file, such as the first, and its files by name with and without suffix.
+    """The folder with the images of a CSV file, and its files by name with and without suffix.
 
-    SPLIT/, SPLIT_images/ or the folder of the CSV file.
+    It is the first of SPLIT/, SPLIT_images/ and the CSV file's own folder that has `image`, the first one listed.
     """
     root, split = table.parent, table.stem
     folders = [folder for folder in (root / split, root / f"{split}_images", root) if folder.is_dir()]
@@ -145,18 +145,18 @@ def _image_folder(table: pathlib.Path, image: str) -> tuple[pathlib.Path, dict[s
 
 
 def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """The files in a folder and its sub-folders, with `prefix`; `above` identifies the folders on the way there."""
+    """The files in a folder and its sub-folders, after `prefix`; `above` identifies the folders that contain it."""
     for entry in _visible(folder):
         if not _is_folder(entry):
             yield prefix + entry.name
             continue
         if _identity(entry) in above:
-            raise UserError(f"'{entry.path}' is a link to a folder that it is in")
+            raise UserError(f"'{entry.path}' is a link to a folder that contains it")
         yield from _files_below(entry.path, f"{prefix}{entry.name}/", (*above, _identity(entry)))
 
 
 def _visible(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """The entries of a folder by name, but for hidden ones and what file managers leave."""
+    """The entries of a folder by name, without hidden ones and file managers' leftovers."""
     try:
         with os.scandir(folder) as entries:
             kept = [entry for entry in entries if not entry.name.startswith(".") and entry.name.lower() not in _JUNK]
@@ -178,7 +178,7 @@ def _identity(entry: os.DirEntry) -> tuple[int, int]:
 
 
 def table_hint(root: pathlib.Path, split: str) -> str:
-    """Words for an error: the columns of a CSV file that lacks those expected; empty if there is none."""
+    """Words for an error about a split's CSV file that lacks the expected columns; empty if there is no such file."""
     found = columns(root / f"{split}.csv")
     if not found or set(COLUMNS) <= set(found):
         return ""

@@ -11,7 +11,7 @@ Labels = Float[Array, "batch classes"]
 def mix(
     key: Key[Array, ""], images: Images, labels: Labels, *, mixup_alpha: float, cutmix_alpha: float
 ) -> tuple[Images, Labels]:
-    """The batch after mixup or CutMix; if both alphas are above 0, one of them at random (as in Touvron 2021, DeiT)."""
+    """The batch after mixup or CutMix; if both alphas are above 0, after a random one (as in Touvron 2021, DeiT)."""
     if not (mixup_alpha and cutmix_alpha):
         if cutmix_alpha:
             return cutmix(key, images, labels, cutmix_alpha)
@@ -39,9 +39,9 @@ def mixup(key: Key[Array, ""], images: Images, labels: Labels, alpha: float) -> 
 def cutmix(key: Key[Array, ""], images: Images, labels: Labels, alpha: float) -> tuple[Images, Labels]:
     """Each image with a box of the image before it in the batch, and labels mixed by area (Yun et al. 2019).
 
-    One share of the image itself is drawn from Beta(alpha, alpha), alpha > 0 (1 in the paper), for the whole batch.
+    The share that an image keeps is drawn once for the whole batch from Beta(alpha, alpha), alpha > 0 (1 in the paper).
     The box has the rest of the area, the image's shape and a uniformly random centre, and is clipped to the image;
-    labels are mixed by the area that remains of it.
+    labels are mixed by the area of the clipped box.
     """
     share_key, centre_key = jax.random.split(key)
     sides = jnp.array(images.shape[1:3])

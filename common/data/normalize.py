@@ -15,13 +15,13 @@ Colour = float | Float[np.ndarray, " channels"]
 
 
 def make_normalize(config: ConfigDict, statistics: PixelStatistics | None = None) -> Callable[[Array], Array]:
-    """Returns stored images (any leading axes) -> network input in float32, as `normalize` of a `data` section says.
+    """Returns a function from stored images (any leading axes) to network input in float32, by `data.normalize`.
 
     'range': maps 0..255 to `pixel_range` linearly; float images stay unchanged.
     'channels': subtracts each channel's mean and divides by its standard deviation.
     'pixels': subtracts the mean image (He 2016, section 4.2; Krizhevsky 2012, section 2) and divides by each channel's
-        standard deviation. Images of another size than the mean image lose each channel's mean instead. The mean image
-        is that of the centre crops, whichever part of an image training sees, as in AlexNet's own code.
+        standard deviation. From images of another size each channel's mean is subtracted instead. The mean image is
+        that of the centre crops, whichever part of an image training sees, as in AlexNet's own code.
     Means and deviations are the section's `mean` and `std`, or else those of `statistics`.
     """
     if config.normalize == "range":
@@ -48,7 +48,7 @@ def standardize(
     std: Float[np.ndarray, " deviations"],
     mean_image: Float[np.ndarray, "mean_height mean_width channels"] | None = None,
 ) -> Float[Array, "*batch height width channels"]:
-    """(images - mean) / std, per channel or one for all; the mean image replaces `mean` if it has the images' size."""
+    """(images - mean) / std, per channel or for all; the mean image replaces `mean` if it has the images' size."""
     for name, values in (("mean", mean), ("std", std)):
         if len(values) not in (1, images.shape[-1]):
             raise UserError(f"config.data.{name} has {len(values)} values, images have {images.shape[-1]} channels")
@@ -100,7 +100,7 @@ def _given(statistics: PixelStatistics | None) -> PixelStatistics:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError for keys of a config that contradict its normalisation of pixels."""
+    """Raises UserError for options that contradict the config's normalisation of pixels."""
     data, normalize = config.data, f"config.data.normalize '{config.data.normalize}'"
     unused = {"range": ("mean", "std"), "channels": (), "pixels": ("mean",)}[data.normalize]
     for name in unused:

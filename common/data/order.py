@@ -2,7 +2,7 @@
 
 Training reads an endless stream of examples, pass after pass over the data; a batch may straddle two passes. Positions
 count examples from the start of the run, so a step's batch does not depend on earlier ones. A pass has every example
-once, or with balanced sampling as many examples, in which the classes are equally frequent.
+once or, with balanced sampling, the same number of examples with equally frequent classes.
 """
 
 import dataclasses
@@ -16,7 +16,7 @@ _CLASS = 2  # keeps these random numbers apart from those of the passes and of `
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Classes:
-    """The indices of each class's examples, of the classes that have any."""
+    """The indices of each class's examples; classes without examples are left out."""
 
     members: tuple[Int64[np.ndarray, " _"], ...]
 
@@ -54,10 +54,10 @@ def _pass(seed: int, epoch: int, num_examples: int, classes: Classes | None) -> 
 
 
 def _balanced(seed: int, epoch: int, num_examples: int, classes: Classes) -> Int64[np.ndarray, " examples"]:
-    """The examples of a pass, unshuffled: the classes take turns, in this pass from where the last one ended.
+    """The examples of a pass, unshuffled: the classes take turns, starting where the last pass ended.
 
-    So the numbers of any two classes differ by at most one. A class is drawn without replacement: all its examples in
-    random order, then all again, across passes.
+    So the counts of any two classes differ by at most one. Each class is drawn without replacement, across passes: all
+    its examples in random order, then all again.
     """
     count = len(classes.members)
     start = epoch * num_examples
@@ -66,7 +66,7 @@ def _balanced(seed: int, epoch: int, num_examples: int, classes: Classes) -> Int
         turn, number = divmod(start + offset, count)
         places = len(range(offset, num_examples, count))
         members = classes.members[number]
-        rounds = max(num_examples // (count * len(members)), 1)  # about as many as a pass has
+        rounds = max(num_examples // (count * len(members)), 1)  # about as many as fit into a pass
         result[offset::count] = _draws(seed, number, members, rounds, turn, places)
     return result
 
@@ -74,7 +74,7 @@ def _balanced(seed: int, epoch: int, num_examples: int, classes: Classes) -> Int
 def _draws(
     seed: int, number: int, members: Int64[np.ndarray, " members"], rounds: int, first: int, count: int
 ) -> Int64[np.ndarray, " count"]:
-    """The draws first .. first + count of class `number`, of whose random orders `rounds` are drawn together."""
+    """The draws first .. first + count of class `number`; its random orders are drawn `rounds` at a time."""
     size = rounds * len(members)
     blocks = range(first // size, -(-(first + count) // size))
     drawn = [

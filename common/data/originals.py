@@ -23,7 +23,7 @@ from common.errors import UserError, listed, writing
 # The magic numbers of MNIST's idx files and of those named like them (Fashion-MNIST, KMNIST).
 _IDX_MAGIC = {"images-idx3": 2051, "labels-idx1": 2049}
 _READ_BYTES = 2**20
-_SILENCE_SECONDS = 30.0  # after which a server is given up
+_SILENCE_SECONDS = 30.0  # after which to give up on a server
 _NETWORK = (urllib.error.URLError, TimeoutError, ConnectionError, ssl.SSLError, http.client.HTTPException)
 _RANGE_REFUSED = 416  # the HTTP status for a part that the server's file does not have
 
@@ -32,7 +32,7 @@ class Original(NamedTuple):
     """A published file.
 
     checksum: 'sha256:HEX' or 'md5:HEX'; empty if none is published, so that only the content is checked.
-    addresses: URLs that have the file, in the order in which they are tried.
+    addresses: URLs that have the file, in the order to try them.
     """
 
     name: str
@@ -44,7 +44,7 @@ Files = tuple[Original, ...]
 
 
 def published(checksums: dict[str, str], mirrors: Sequence[str] = ()) -> Files:
-    """Files by name and checksum, each of which every mirror (a URL that ends in '/') has."""
+    """Files by name and checksum; every mirror (a URL that ends in '/') has all of them."""
     return tuple(
         Original(name, checksum, tuple(mirror + name for mirror in mirrors)) for name, checksum in checksums.items()
     )
@@ -61,7 +61,7 @@ def find(folder: pathlib.Path, sets: Sequence[Files]) -> Files:
 
 
 def check(path: pathlib.Path, checksum: str = "") -> None:
-    """UserError if a file is cut short or damaged, or is not the one that has the checksum."""
+    """Raises UserError if a file is cut short or damaged, or does not have the checksum."""
     if checksum and _checksum(path, checksum) == checksum:
         return
     if path.suffix == ".gz":
@@ -74,8 +74,8 @@ def check(path: pathlib.Path, checksum: str = "") -> None:
 def download(original: Original, folder: pathlib.Path) -> pathlib.Path:
     """The file in the folder, from the first of its addresses that has it, unless it is there already.
 
-    A broken connection leaves NAME.part, with which the next address or the next call goes on; the file has its name
-    once its checksum is right. UserError with each address's fault.
+    A broken connection leaves NAME.part, which the next address or the next call continues; the file gets its name
+    once its checksum is right. Raises a UserError with each address's fault if all fail.
     """
     path, part = folder / original.name, folder / f"{original.name}.part"
     if path.exists() and _checksum(path, original.checksum) == original.checksum:
@@ -98,16 +98,16 @@ def download(original: Original, folder: pathlib.Path) -> pathlib.Path:
 
 
 def _checksum(path: pathlib.Path, like: str) -> str:
-    """The checksum of a file, by the algorithm of another one."""
+    """The checksum of a file, by the algorithm of the checksum `like`."""
     algorithm = like.partition(":")[0]
     with open(path, "rb") as file:
         return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"
 
 
 def _fetch(address: str, part: pathlib.Path) -> str:
-    """Adds to `part` what it lacks of the file at an address; the reason if that fails, else ''."""
+    """Downloads the rest of the file at an address into `part`; returns the reason if that fails, else ''."""
     fault, before = "", -1
-    while (size := part.stat().st_size if part.exists() else 0) != before:  # as long as each attempt brings something
+    while (size := part.stat().st_size if part.exists() else 0) != before:  # as long as each attempt gets further
         before = size
         try:
             _append(address, part, size)
@@ -115,7 +115,7 @@ def _fetch(address: str, part: pathlib.Path) -> str:
         except urllib.error.HTTPError as error:
             if error.code != _RANGE_REFUSED or not size:
                 return f"{error.code} {error.reason}"
-            part.unlink()  # of another file, or of all of this one
+            part.unlink()  # it is part of another file, or all of this one
             before = -1
         except _NETWORK as error:
             fault = str(getattr(error, "reason", error)) or type(error).__name__
@@ -155,7 +155,7 @@ def _check_gzip(path: pathlib.Path) -> None:
 
 
 def _check_idx(path: pathlib.Path, header: bytes, size: int) -> None:
-    """UserError unless an idx file has the magic number of its name and the size that its header gives."""
+    """Raises UserError unless an idx file has the magic number of its name and the size that its header gives."""
     for part, expected in _IDX_MAGIC.items():
         if part not in path.name:
             continue

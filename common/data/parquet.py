@@ -1,8 +1,8 @@
 """Parquet files in the form of Hugging Face's image datasets: a column of encoded images and one of labels.
 
-An image is a struct of `bytes` and `path`, or plain bytes. A label is a number, which the ClassLabel in the schema's
-metadata names, or the name itself. Files are read by row group: all of a dataset's are kept in memory once read if they
-have up to 4 GiB, otherwise the latest few.
+An image is a struct of `bytes` and `path`, or plain bytes. A label is a number, whose name the ClassLabel in the
+schema's metadata gives, or the name itself. Files are read by row group. Those of a dataset of up to 4 GiB all stay in
+memory once read; of a larger one only the latest few do.
 """
 
 import bisect
@@ -25,7 +25,7 @@ from common.errors import UserError, listed
 
 _IMAGES = ("image", "img")  # names of the columns, the first that exists
 _LABELS = ("label", "labels", "fine_label", "class", "target")
-_LATEST = 16  # row groups that are kept of a large dataset
+_LATEST = 16  # row groups of a large dataset that stay in memory
 
 
 class Group(NamedTuple):
@@ -61,7 +61,7 @@ class ParquetImages:
         return content or b"", name
 
     def __getstate__(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # not what was read
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # not the row groups read
 
     @functools.cached_property
     def _starts(self) -> list[int]:
@@ -69,7 +69,7 @@ class ParquetImages:
 
     @functools.cached_property
     def _read(self) -> Callable[[int], pa.ChunkedArray]:
-        """Reads a row group's images, or finds them among those that are kept."""
+        """Reads a row group's images, unless they are still in memory."""
         return functools.lru_cache(self.kept)(self._column)
 
     def _column(self, place: int) -> pa.ChunkedArray:
@@ -88,7 +88,8 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
 def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
     """The images of Parquet files and their labels.
 
-    UserError names a file that is damaged, has other columns than the first, or none for images or labels.
+    Raises a UserError that names a file that is damaged, has other columns than the first, or lacks those for images or
+    labels.
     """
     groups: list[Group] = []
     keys: list[str] = []
@@ -119,7 +120,7 @@ def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
 
 
 def _column(path: pathlib.Path, schema: pa.Schema, kind: str, usual: Sequence[str]) -> str:
-    """The column that is the only one of a kind of Hugging Face's features, or the first with a usual name."""
+    """The only column of this kind among Hugging Face's features, else the first column with a usual name."""
     of_kind = [name for name, feature in _features(schema).items() if feature.get("_type") == kind]
     if len(of_kind) == 1:
         return of_kind[0]
@@ -130,7 +131,7 @@ def _column(path: pathlib.Path, schema: pa.Schema, kind: str, usual: Sequence[st
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """Hugging Face's features by column, which the schema's metadata have; {} if they do not."""
+    """Hugging Face's features by column, from the schema's metadata; {} if there are none."""
     stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
     features = stored.get("info", {}).get("features", {})
     return {name: feature for name, feature in features.items() if isinstance(feature, dict)}

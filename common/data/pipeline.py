@@ -2,7 +2,7 @@
 
 `train_feed` returns one of two feeds with the same methods: `take(step, count, room)` returns the batches of `count`
 updates from `step` on, and `select` picks one of them inside the compiled step. Arrays that fit on the device stay
-there and only indices are sent; Grain reads, decodes and batches everything else ahead of time.
+there, and only indices are sent; everything else Grain reads, decodes and batches ahead of time.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from common.data import order
 from common.data.sources import ArraySource, Example, ImageSource, Source, read_in_threads
 from common.devices import mesh as mesh_lib
 
-_PREPARING = 1  # keeps these random numbers apart from those of the order, which have the same seed
+_PREPARING = 1  # keeps these random numbers apart from the order's, which have the same seed
 DEVICE_BYTES = 2 * 2**30  # larger arrays are not kept on the device
 
 
@@ -103,7 +103,7 @@ def train_feed(
     """The training batches of a run from `start_step` on.
 
     batch_size: examples in a batch, over all processes. seed, shuffle, classes: decide the order, see
-    `order.indices`. workers: threads that read and decode ahead, where examples are streamed.
+    `order.indices`. workers: threads that read and decode ahead, if examples are streamed.
     """
     if resident(source):
         images, labels = mesh_lib.replicate((source.images, source.labels), mesh)
@@ -120,7 +120,7 @@ def resident(source: Source) -> TypeGuard[ArraySource]:
 
 @dataclasses.dataclass(frozen=True)
 class ShuffledRows:
-    """The examples of this process in training's order, for Grain's threads: position -> example.
+    """The examples of this process in training order, for Grain's threads: position -> example.
 
     Random preparation depends only on the seed and on the example's position in the stream of all processes.
     """
@@ -144,7 +144,7 @@ class ShuffledRows:
 
 
 def _host_batches(examples: ShuffledRows, start_step: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
-    """The rows that this process reads of each batch, from `start_step` on, read ahead in threads."""
+    """Rows of each batch for this process, from `start_step` on, read ahead in threads."""
     import grain  # slow to import, and not needed for arrays on the device
 
     first, endless = start_step * examples.rows, 2**31 * examples.rows

@@ -61,9 +61,9 @@ def measure(source: Source, threads: int = 1) -> PixelStatistics:
 def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
     """The statistics that a run in `folder` uses, kept there since its first start; None if it needs none.
 
-    The first start takes them from `config.data.statistics`, or measures a training set that is in memory. UserError
-    for a streamed training set, naming the command that measures it, and for statistics of other images than the run's.
-    write: True in one of several processes.
+    The first start takes them from `config.data.statistics`, or measures a training set that is in memory. write: True
+    in one of several processes. Raises UserError for a streamed training set, naming the command that measures it, and
+    for statistics of images that are not like the run's.
     """
     if not needs_statistics(config):
         return None
@@ -76,7 +76,7 @@ def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool
         statistics = measure(train)
     else:
         raise UserError(
-            f"this run needs statistics of its training set, which is streamed: measure them first with "
+            "this run needs statistics of its training set, which is streamed: measure them first with "
             f"`python -m common.statistics --workdir={folder}` with the --config and options of this run"
         )
     first = train[0]["image"]
@@ -85,7 +85,7 @@ def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool
     shape = first.shape
     if statistics.mean_image.shape != shape:
         raise UserError(
-            f"config.data.statistics '{given}' is of images of {_size(statistics.mean_image.shape)}, this run's are "
+            f"config.data.statistics '{given}' is for images of {_size(statistics.mean_image.shape)}, this run's are "
             f"{_size(shape)}: measure them with python -m common.statistics"
         )
     if write:

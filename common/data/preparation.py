@@ -27,7 +27,7 @@ INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resamp
 
 
 class View(NamedTuple):
-    """The part of an image that is kept: `box` is resized to `size`, from which `crop` is cut at `corner`.
+    """The part of an image that is kept: `box` is resized to `size`, then `crop` is cut out at `corner`.
 
     box: (left, top, right, bottom) in pixels of the stored image, or None for all of it. size, crop: (height, width).
     corner: (top, left).
@@ -39,14 +39,14 @@ class View(NamedTuple):
     crop: tuple[int, int]
 
     def shrinks(self, height: int, width: int) -> float:
-        """The factor by which an image of this size is shrunk, along the axis where it is shrunk least."""
+        """The factor that an image of this size is shrunk by, along the axis where it is shrunk least."""
         left, top, right, bottom = self.box or (0, 0, width, height)
         return min((bottom - top) / self.size[0], (right - left) / self.size[1])
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomView:
-    """The keys of a `data` section that make the part that training keeps random."""
+    """The options of a `data` section that make training keep a random part."""
 
     train_crop: str
     area: tuple[float, float]
@@ -56,7 +56,7 @@ class RandomView:
 
 @dataclasses.dataclass(frozen=True)
 class Preparation:
-    """The keys of a `data` section that change an image's pixels, explained in `prepare_image`.
+    """The options of a `data` section that change an image's pixels, explained in `prepare_image`.
 
     whole: resized images are not cropped. random: how training chooses the part it keeps; None for the centre.
     """
@@ -86,7 +86,7 @@ class Preparation:
         return self.crop or self.resize
 
     def shape(self, height: int, width: int, channels: int) -> tuple[int, int, int]:
-        """The shape of a prepared image from that of a stored one; lengths that the preparation decides may be 0."""
+        """The shape of a prepared image, from that of the stored one, in which a length that it decides may be 0."""
         if self.side:
             height = width = self.side
         return height + 2 * self.pad, width + 2 * self.pad, self.channels or channels
@@ -104,13 +104,13 @@ def prepare_image(
         channels: 1 or 3 converts between grey and RGB; 0 leaves the image unchanged.
         invert: makes a pixel p 255 - p, for dark ink on white paper where bright on black is expected.
         resize: the shorter side, or with `stretch` each side, becomes this many pixels; 0 keeps the size.
-        interpolation: of resizing, 'bilinear' or 'bicubic'; both average where an image shrinks.
+        interpolation: for resizing, 'bilinear' or 'bicubic'; both average where an image shrinks.
         crop: the side of the centre square that is kept; 0 keeps that of `resize`.
         pad: pixels of background (0) added at each side.
         random: with an `rng`, the part that is kept is drawn as in `random_view`.
     Integer images are 0..255. Float images have their own scale, whose inverse and background are unknown, so
-    inverting or padding one is a UserError; so is a crop larger than the image. BadImageError for a file that cannot
-    be read.
+    inverting or padding one is a UserError; so is a crop larger than the image. A file that cannot be read is a
+    BadImageError.
     """
     with decode.named(name):
         if isinstance(image, np.ndarray):
@@ -123,7 +123,7 @@ def prepare_image(
 def _prepare_file(
     file: bytes | str | os.PathLike, preparation: Preparation, rng: np.random.Generator | None
 ) -> PreparedPixels:
-    """Does the work of `prepare_image`; the header gives the view, so that no more is decoded than it needs."""
+    """`prepare_image` for a file. The view follows from the header, so no more than it needs is decoded."""
     with decode.open_image(file) as image:
         height, width = decode.upright_size(image)
         view = view_of(preparation, height, width, rng)
@@ -133,7 +133,7 @@ def _prepare_file(
         left, top, right, bottom = view.box
         view = view._replace(box=(left * across, top * down, right * across, bottom * down))
     if _is_resized(view, (picture.height, picture.width)) and not preparation.invert:
-        # Not in `_finish`, where all pixels are copied twice first: this reads 1.4 to 2 times the images a second.
+        # `_finish` would first copy all pixels twice; resizing here reads 1.4 to 2 times the images a second.
         picture = picture.resize(view.size[::-1], INTERPOLATIONS[preparation.interpolation], view.box)
         view = view._replace(box=None)
     return _finish(decode.as_array(picture), view, preparation)
@@ -189,7 +189,7 @@ def area_box(
 
 
 def _centred(preparation: Preparation, height: int, width: int, resize: int) -> View:
-    """The centre square, or the whole, of an image whose shorter side, or with `stretch` each, becomes `resize`."""
+    """The centre square, or the whole, of an image whose shorter side (with `stretch`, each side) becomes `resize`."""
     shorter = min(height, width)
     size = (height * resize // shorter, width * resize // shorter) if resize else (height, width)
     if resize and preparation.stretch:
@@ -199,14 +199,13 @@ def _centred(preparation: Preparation, height: int, width: int, resize: int) -> 
         return View(None, size, (0, 0), size)
     if side > min(size):
         raise UserError(
-            f"has {height} x {width} pixels, from which no square of config.data.crop {side} can be cut; "
-            f"set config.data.resize"
+            f"has {height} x {width} pixels, too few for a square of config.data.crop {side}; set config.data.resize"
         )
     return View(None, size, (round((size[0] - side) / 2), round((size[1] - side) / 2)), (side, side))
 
 
 def _finish(image: Pixels, view: View, preparation: Preparation) -> PreparedPixels:
-    """The decoded image after all steps of the preparation, keeping the part `view`."""
+    """The decoded image after all steps of the preparation, which keep the part `view`."""
     if np.issubdtype(image.dtype, np.floating) and (preparation.invert or preparation.pad):
         raise UserError("is a float image; config.data.invert and config.data.pad need integer images (0..255)")
     image = decode.change_channels(image, preparation.channels)
@@ -249,7 +248,7 @@ def _pad(image: Pixels, pad: int) -> PreparedPixels:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError for keys of a `data` section that are out of range or contradict each other."""
+    """Raises UserError for options of a `data` section that are out of range or contradict each other."""
     resize, crop, place = config.resize, config.crop, config.train_crop
     if resize and crop > resize:
         raise UserError(f"config.data.crop is {crop}, more than config.data.resize {resize}")

@@ -1,12 +1,12 @@
 """RandAugment on the device (Cubuk et al. 2019, arXiv:1909.13719): a few random operations on each image.
 
-The sixteen operations and their strengths are those of the paper's code, with which the plain Vision Transformer was
-trained (Beyer, Zhai, Kolesnikov 2022); each gives the same pixels as Pillow. Lengths of 100 and 40 pixels, which that
-code means for images of 224, become the same fraction of the image's side.
+The sixteen operations and their strengths are those of the paper's code, which also trained the plain Vision
+Transformer (Beyer, Zhai, Kolesnikov 2022); each gives the same pixels as Pillow. That code's lengths of 100 and 40
+pixels, meant for images of 224, become the same fraction of the image's side.
 
 Under `vmap` a `switch` computes all its branches for every image, so there are few of them: eight operations share a
-lookup table of new values, five share a warp by a matrix, and choosing between tables or matrices is cheap. CPUs take
-one image at a time and compute only its operation: 0.5 ms for 224x224 pixels on one core, against 30 under `vmap`.
+lookup in a table of new values, five share a warp by a matrix, and choosing between tables or matrices is cheap. CPUs
+take one image at a time and compute only its operation: 0.5 ms for 224x224 pixels on one core, against 30 under `vmap`.
 """
 
 import functools
@@ -57,7 +57,7 @@ def randaugment(
     """The images after `layers` random operations each, drawn uniformly and with replacement.
 
     low, high: the images' black and white (of all channels, or of each); the operations see them as 0 and 255.
-    UserError for images that are neither grey nor RGB.
+    Raises UserError for images that are neither grey nor RGB.
     """
     if images.shape[-1] not in (1, 3):
         raise UserError(
@@ -129,7 +129,7 @@ def luminance(image: Image) -> Int[Array, "height width"]:
 
 
 def smooth(image: Image) -> Int[Array, "height width channels"]:
-    """Pillow's SMOOTH: the mean of nine pixels, of which the middle one counts five times; the border stays."""
+    """Pillow's SMOOTH: the mean of nine pixels, where the middle one counts five times; the border stays."""
     values = image.astype(jnp.int32)
     height, width, _ = values.shape
     nine = sum(values[i : height - 2 + i, j : width - 2 + j] for i in range(3) for j in range(3))

@@ -1,8 +1,8 @@
 """Datasets in shards: files that hold many labelled images each, such as Parquet and tar files.
 
-A shard's name, or the name of a folder that it is in, tells its split: train-00000-of-00002.parquet, test/0.tar. Shards
-without the name of a split are for training. Where there is no test set, a fraction of each class (`holdout`) is held
-out. Examples have a fixed order that looks random, as stored ones are often sorted by class.
+The name of a shard or of its folder gives its split: train-00000-of-00002.parquet, test/0.tar. Shards without the name
+of a split are for training. Without a test set, a fraction of each class (`holdout`) is held out. Examples have a fixed
+order that looks random, because stored ones are often sorted by class.
 """
 
 import dataclasses
@@ -39,8 +39,8 @@ class Images(Protocol):
 class Shards(NamedTuple):
     """The content of some shards.
 
-    keys: of each image, the same on every machine. labels: the name of each image's class. class_names: all classes in
-    their order, or None if the shards do not tell.
+    keys: a name for each image, the same on every machine. labels: the name of each image's class. class_names: all
+    classes in their order, or None if the shards do not give it.
     """
 
     images: Images
@@ -71,14 +71,14 @@ class Examples:
         return Examples(self.images, self.indices[indices], keys, labels)
 
 
-Reader = Callable[[pathlib.Path, Sequence[pathlib.Path]], Shards]  # of the folder and some of its shards
+Reader = Callable[[pathlib.Path, Sequence[pathlib.Path]], Shards]  # takes the folder and some of its shards
 
 
 def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str, read: Reader) -> Dataset[ImageSource]:
     """The training, test and validation images in the shards below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same. The images' headers give what the
-    config leaves open, as in `labelled.as_splits`. UserError names the folder, the shard or the image that is wrong.
+    config leaves open, as in `labelled.as_splits`. Raises a UserError that names the folder, shard or image at fault.
     """
     root = listing.existing_folder(name)
     files = _files_by_split(root, suffix, config)
@@ -99,7 +99,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
 
 
 def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict[str, list[pathlib.Path]]:
-    """The shards below a folder by the split that their names tell; the others are for training."""
+    """The shards below a folder, by the split in their names; those without one are for training."""
     names = {config.train_split, config.test_split, config.validation, "train", *_TEST}
     splits: dict[str, list[pathlib.Path]] = {}
     for file in listing.files_below(root):
@@ -113,7 +113,7 @@ def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict
 def _used_splits(
     root: pathlib.Path, files: dict[str, list[pathlib.Path]], config: ConfigDict
 ) -> tuple[str, str | None, str | None]:
-    """The names of the splits to train, to test and to validate on; None for one that is held out or not wanted."""
+    """The names of the training, test and validation splits; None for one that is held out or not wanted."""
     train = config.train_split
     wanted = "" if held_out_share(config) is not None else config.validation
     validation = _first(files.keys(), wanted, _VALIDATION) if wanted else None
@@ -129,7 +129,7 @@ def _used_splits(
 
 
 def _split_of(shard: pathlib.PurePath, names: set[str]) -> str | None:
-    """The one of these splits that a shard's name has as a word, or else that of the nearest folder that has one."""
+    """The split among `names` that is a word of the shard's name, or else of the nearest folder's; None without one."""
     for part in reversed(shard.parts):
         found = names & set(re.split(r"[^a-z0-9]+", part.lower()))
         if len(found) == 1:
@@ -138,7 +138,7 @@ def _split_of(shard: pathlib.PurePath, names: set[str]) -> str | None:
 
 
 def _first(splits: Set[str], name: str, alternatives: Sequence[str]) -> str | None:
-    """The split of that name, or else the first of its alternatives, if it has some."""
+    """The split of that name or, if the name is one of `alternatives`, the first of these; None without one."""
     names = (name, *alternatives) if name in alternatives else (name,)
     return next((name for name in names if name in splits), None)
 

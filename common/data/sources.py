@@ -93,8 +93,8 @@ class Subset:
 class ImageSource:
     """Stored images, prepared for the network at each access.
 
-    bad: collects the messages about unreadable images, each of which the next readable image in the stored order
-    replaces; with None the first one raises BadImageError.
+    bad: collects the messages about unreadable images. The next readable image in the stored order takes the place of
+    each; if `bad` is None, the first one raises BadImageError instead.
     """
 
     records: Records
@@ -113,7 +113,7 @@ class ImageSource:
         return [self._example(record, None) for record in read_all(self.records, indices)]
 
     def draw(self, index: int, rng: np.random.Generator | None) -> Example:
-        """The example as training sees it, with the part of the image that `rng` draws if that is random."""
+        """The example as training sees it; if the part of the image is random, `rng` draws it."""
         index = range(len(self))[index]
         if self.bad is None:
             return self._example(self.records[index], rng)
@@ -143,6 +143,6 @@ def read_in_threads(source: Source, indices: Sequence[int]) -> list[Example]:
 
 
 def read_all(source: Source | Records, indices: Sequence[int]) -> list:
-    """Several examples or records, read together where that is faster."""
+    """Several examples or records, read together if the source can do that."""
     together = getattr(source, "__getitems__", None)
     return together(indices) if together else [source[i] for i in indices]

@@ -1,6 +1,6 @@
 """Datasets that TFDS prepared as ArrayRecord, with random access and without TensorFlow.
 
-The types of the features tell which is the image and which the label; shapes, sizes and class names come from the
+The features' types show which one is the image and which the label; shapes, sizes and class names come from the
 prepared dataset. Nothing here needs the code that generated it.
 """
 
@@ -40,8 +40,8 @@ class TfdsRecords:
 
     name: str
     records: Any  # a TFDS data source whose images are still encoded
-    files: tuple[Any, ...]  # TFDS's file instructions: which records of which files these are
-    keys: tuple[str, str]  # of the image and the label
+    files: tuple[Any, ...]  # TFDS's file instructions: the files, and the range of records in each
+    keys: tuple[str, str]  # names of the image and of the label
     num_classes: int
 
     def __len__(self) -> int:
@@ -74,7 +74,7 @@ class TfdsRecords:
 def open_dataset(name: str, config: ConfigDict) -> Dataset[ImageSource]:
     """The training and test splits of a prepared dataset; no image is decoded.
 
-    name: as TFDS has it, NAME, NAME/CONFIG or NAME/CONFIG:VERSION. UserError for an unknown name, another file format,
+    name: TFDS's NAME, NAME/CONFIG or NAME/CONFIG:VERSION. Raises UserError for an unknown name, another file format,
     damaged files, and features other than one image and one label; NotPreparedError for a known name that is not
     prepared on this machine.
     """
@@ -94,13 +94,13 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset[ImageSource]:
 def _with_validation(
     found: tfds.core.DatasetBuilder, train: TfdsRecords, test: TfdsRecords, config: ConfigDict
 ) -> tuple[Records, Records | None, list[str]]:
-    """The training examples, the validation examples that the config asks for, and what is to be said of them."""
+    """The training examples, the validation examples that the config asks for, and notes on both."""
     wanted, share = config.get("validation", ""), held_out_share(config)
     notes = []
     if shared := overlap(train.files, test.files):
-        notes.append(f"{shared:,} of the {len(test):,} test images are training images as well")
+        notes.append(f"{shared:,} of the {len(test):,} test images are also training images")
     if share:
-        # Without reading every example its class is unknown: the hash of its number decides, whatever the class.
+        # The classes are unknown until every example is read, so the hash of an example's number decides.
         order = fixed_order(str(i) for i in range(len(train)))
         count = int(np.clip(round(share * len(train)), 1, len(train) - 1))
         held_out, rest = np.sort(order[:count]), np.sort(order[count:])
@@ -160,7 +160,7 @@ def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.D
 
 
 def check_format(found: tfds.core.DatasetBuilder, directory: str) -> None:
-    """UserError for a dataset that was prepared in a format without random access."""
+    """Raises UserError for a dataset that was prepared in a format without random access."""
     if found.info.file_format.value == FILE_FORMAT:
         return
     raise UserError(
@@ -185,7 +185,7 @@ def _root(directory: str) -> pathlib.Path:
 
 
 def _nearby_names(name: str, directory: str) -> list[str]:
-    """Names of all prepared datasets, and names near this one that TFDS or we can prepare."""
+    """Names of all prepared datasets, and similar names that TFDS or we can prepare."""
     root = _root(directory)
     prepared = {path.relative_to(root).parts[0] for path in root.glob("*/**/features.json")}
     close = difflib.get_close_matches(name, [*tfds.list_builders(with_community_datasets=False), *builders.names()])
@@ -225,7 +225,7 @@ def _is_image(feature: tfds.features.FeatureConnector) -> bool:
 
 
 def _stored_facts(info: tfds.core.DatasetInfo, config: ConfigDict) -> Info:
-    """The facts of a dataset without its splits' sizes; the shape is the stored images', 0 where they differ."""
+    """The facts of a dataset without its splits' sizes; the shape is that of stored images, 0 where they differ."""
     image_key, label_key = _feature_keys(info)
     shape, label = info.features[image_key].shape, info.features[label_key]
     if None in shape[:2] and not config.resize and not config.crop:
@@ -257,7 +257,7 @@ def _open_split(found: tfds.core.DatasetBuilder, split: str) -> TfdsRecords:
 
 
 def _check_file(file: Any) -> None:
-    """UserError naming a file that is missing, cut short, or has the wrong number of examples."""
+    """Raises a UserError that names a file that is missing, cut short, or has the wrong number of examples."""
     try:
         reader = array_record_module.ArrayRecordReader(str(file.filename))
         size = reader.num_records()

@@ -1,7 +1,7 @@
 """WebDataset shards: tar files with an image KEY.jpg (or .png, ...) and a label KEY.cls or KEY.json for each example.
 
-The headers of the tar files are read once, at the start; then each image is read at its place. `classnames.txt` in the
-folder, one name a line, names the classes that the numbers in the labels stand for.
+The tar files' headers are read once, at the start; then each image is read directly from its place. If the labels are
+numbers, `classnames.txt` in the folder gives the names of the classes, one a line.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ from common.errors import UserError
 
 
 class Place(NamedTuple):
-    """The bytes of an image: those from `start` of a shard's file."""
+    """The place of an image: `size` bytes of a shard's file, from `start` on."""
 
     shard: int
     start: int
@@ -60,7 +60,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
 def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
     """The images of tar files and their labels.
 
-    UserError names a file that is damaged, and an example that lacks its image or its label.
+    Raises a UserError that names a damaged file, or an example that lacks its image or its label.
     """
     names = _class_names(root)
     places, keys, labels = [], [], []
@@ -106,7 +106,7 @@ def _examples(path: pathlib.Path) -> Iterator[tuple[str, tarfile.TarInfo | None,
             if key:
                 yield key.lstrip("/"), image, label
             file.seek(end)
-            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:  # tarfile does not ask for the mark
+            if file.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:  # tarfile does not check this mark
                 raise ValueError("it has no end mark, so it may have been cut short")
     except (tarfile.TarError, OSError, ValueError) as error:
         raise UserError(f"'{path}' is not a sound tar file: {error}") from error

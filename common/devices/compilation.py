@@ -1,4 +1,4 @@
-"""Compiler options for steps, and the cache of compiled programs that a resumed run starts from.
+"""Compiler options, and the cache of compiled programs that a resumed run starts from.
 
 By default XLA's CPU backend gives matrix products, convolutions and sums to YNNPACK, whose kernel gradients take three
 to nine times as long as the convolution itself; these options leave it only the sums. XLA also drops
@@ -28,7 +28,7 @@ CPU_OPTIONS = {
 
 
 def on_cpu() -> bool:
-    """True where programs run on XLA's CPU backend, which some formulations are written for."""
+    """True if programs run on XLA's CPU backend, which some formulations are written for."""
     return jax.default_backend() == "cpu"
 
 
@@ -37,7 +37,7 @@ _portable = contextvars.ContextVar("portable", default=False)
 
 @contextlib.contextmanager
 def portable() -> Iterator[None]:
-    """Within it `tuned_for_cpu` is false: for programs whose operations are counted, or that will run elsewhere."""
+    """Makes `tuned_for_cpu` false, for programs whose operations are counted, or that will run elsewhere."""
     token = _portable.set(True)
     try:
         yield
@@ -46,7 +46,7 @@ def portable() -> Iterator[None]:
 
 
 def tuned_for_cpu() -> bool:
-    """True where a formulation may be chosen that is for XLA's CPU backend alone."""
+    """True if a formulation that only suits XLA's CPU backend may be used."""
     return on_cpu() and not _portable.get()
 
 
@@ -72,6 +72,6 @@ def keep_in(workdir: pathlib.Path) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(workdir.absolute() / FOLDER))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    # A full disk or a kill leaves a truncated entry, which is compiled again. The user hears about a full disk
-    # where checkpoints are written.
+    # A full disk or a kill leaves a truncated entry, which is compiled again. The user is told about a full disk when
+    # a checkpoint is written.
     warnings.filterwarnings("ignore", message="Error (reading|writing) persistent compilation cache")

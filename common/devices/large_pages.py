@@ -1,4 +1,4 @@
-"""Large memory pages on Linux, without which a CPU spends up to a quarter of an update on page faults.
+"""Large memory pages on Linux: without them a CPU spends up to a quarter of an update on page faults.
 
 XLA takes the memory of each update from malloc and returns it at the end, which costs hundreds of thousands of page
 faults per update. glibc's malloc asks for 2 MB pages instead of 4 KB ones if an environment variable says so when the
@@ -16,7 +16,7 @@ _SINCE = (2, 35)  # glibc
 
 
 def use() -> None:
-    """Starts this process's command again with large pages, if it has to ask for them; call it before anything else.
+    """Restarts this process's command with large pages, if they have to be asked for; call it before anything else.
 
     The new program keeps the process number, open files and arguments. `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` in the
     environment prevents it.
@@ -33,7 +33,7 @@ def tunables(environment: Mapping[str, str]) -> str:
 
 
 def given_on_request() -> bool:
-    """True where this kernel gives large pages to programs that ask for them, and this malloc can ask."""
+    """True if this kernel gives large pages to programs that ask for them, and this malloc can ask."""
     if sys.platform != "linux" or os.getuid() != os.geteuid():  # the loader drops the tunables of setuid programs
         return False
     try:

@@ -12,7 +12,8 @@ from common.devices import compilation
 def map_examples(function: Callable[..., PyTree], *examples: PyTree) -> PyTree:
     """`function` applied to each example of a batch: `jax.vmap`, but on CPU one example after the other.
 
-    Under vmap a `lax.switch` computes all its branches. In turn it computes one, which is faster on few cores.
+    Under vmap a `lax.switch` computes all its branches. One example at a time computes only one of them, which is
+    faster on few cores.
     """
     if compilation.on_cpu():
         return jax.lax.map(lambda example: function(*example), examples)

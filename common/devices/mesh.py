@@ -35,9 +35,9 @@ def make_mesh(config: ConfigDict) -> Mesh:
 
 
 def available(config: ConfigDict) -> Mesh:
-    """The mesh of a config if this machine has that many devices, else all its devices; parameters are never split.
+    """The mesh of a config if this machine has that many devices, else all its devices; parameters are not split.
 
-    For tools that open a run that may have been trained on a larger machine.
+    This is for tools that open a run, which may have been trained on a larger machine.
     """
     if config.devices <= len(jax.devices()) and config.get("fsdp", 1) == 1:
         return make_mesh(ConfigDict({"devices": config.devices, "fsdp": 1}))
@@ -55,7 +55,7 @@ def batched(mesh: Mesh, axis: int = 0) -> NamedSharding:
 
 
 def place(tree: PyTree, sharding: Sharding) -> PyTree:
-    """A tree laid out as `sharding`; every process has the whole arrays and copies only its own devices' parts."""
+    """A tree, laid out as `sharding` says; every process has the whole arrays and copies only its devices' parts."""
     if sharding.is_fully_addressable:
         return jax.device_put(tree, sharding)
     return jax.tree.map(lambda array: _place_part(np.asarray(array), sharding), tree)

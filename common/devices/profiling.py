@@ -1,4 +1,4 @@
-"""A trace of some steps on demand, in WORKDIR/profile, for TensorBoard or Perfetto."""
+"""A trace of some steps, on demand, in WORKDIR/profile, for TensorBoard or Perfetto."""
 
 import pathlib
 

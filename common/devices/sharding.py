@@ -27,7 +27,7 @@ Devices = Mesh | AbstractMesh
 
 
 def partition(shape: tuple[int, ...], mesh: Devices) -> PartitionSpec:
-    """The split of an array over `fsdp`: along the largest axis that divides evenly, the last of equal ones.
+    """The split of an array over `fsdp`: along its largest axis that divides evenly, the last one if several are equal.
 
     The first axis is used only if no other divides: a network that runs its blocks as a loop stacks their parameters
     along it, and each iteration reads one entry.
@@ -58,7 +58,7 @@ def sharded_structs(tree: PyTree, mesh: Mesh) -> PyTree:
 
 
 def make_sharded(make: Callable[[], PyTree], mesh: Mesh) -> PyTree:
-    """The result of `make()`, each array made where it stays, so that no device ever holds the whole state."""
+    """The result of `make()`, with each array made where it stays, so that no device ever holds the whole state."""
     # This program runs once: optimizing it (random numbers for each parameter) would take longer than it saves.
     options = {"xla_backend_optimization_level": 0} if compilation.on_cpu() else {}
     return jax.jit(make, out_shardings=shardings(jax.eval_shape(make), mesh), compiler_options=options)()
@@ -88,7 +88,7 @@ def split_activations(mesh: Mesh) -> Iterator[None]:
 
 
 def _split(leaf: Any, mesh: Mesh) -> Any:
-    """A traced array, constrained to be split along its first axis if that can be the batch."""
+    """A traced array, constrained to be split along its first axis if that could be the batch."""
     if isinstance(leaf, jax.core.Tracer) and leaf.ndim > 1 and leaf.shape[0] % mesh.size == 0:
         return jax.lax.with_sharding_constraint(leaf, mesh_lib.batched(mesh))
     return leaf

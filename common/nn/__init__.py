@@ -1,1 +1,1 @@
-"""Layers, convolutions and losses that networks of several families are made of."""
+"""Layers, batch normalisation and losses that several families share."""

@@ -26,8 +26,8 @@ class BatchNorm(nn.Module):
     Evaluation uses running averages: `mean` and `var` in the collection `batch_stats`. With groups, each update
     averages the groups' statistics.
 
-    momentum: share of a running average that an update keeps. zero_gamma: start from gamma = 0 instead of 1. dtype: of
-    the result; statistics are float32, or float64 for images of that type.
+    momentum: the share of a running average that an update keeps. zero_gamma: start from gamma = 0 instead of 1. dtype:
+    of the result; statistics are float32, or float64 for images of that type.
     """
 
     momentum: float = 0.9
@@ -39,7 +39,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Images:
-        """Normalised images. UserError when the batch does not split into groups of two or more examples."""
+        """Normalised images. Raises UserError if the batch does not split into groups of two or more examples."""
         channels = (images.shape[-1],)
         gamma = self.param("scale", nn.initializers.zeros if self.zero_gamma else nn.initializers.ones, channels)
         beta = self.param("bias", nn.initializers.zeros, channels)
@@ -73,7 +73,7 @@ _GROUP = (1, 3, 4)  # the axes of Grouped that statistics are computed over
 def normalised(
     x: Grouped, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
 ) -> tuple[Grouped, Statistics, Statistics]:
-    """Each group normalised by its own mean and variance, and these two, through which no gradient flows.
+    """Each group normalised by its own mean and variance, and these two; no gradient flows through the two.
 
     shift: see `group_statistics`. Differentiable in reverse mode only.
     """
@@ -89,7 +89,7 @@ def _normalised_forward(
 
 
 def _normalised_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple:
-    """The gradients of section 3 in closed form: two sums and one pass, where the chain rule takes several.
+    """The gradients of section 3 in closed form: two sums and one pass; the chain rule takes several passes.
 
     dL/dx = gamma / std * (g - mean(g) - z mean(g z)) with z = (x - mean) / std. The division by std comes last: XLA's
     CPU backend would compute a cheaper last operation again for each of its readers, which are two convolutions.
@@ -127,7 +127,7 @@ def group_statistics(x: Grouped, shift: Channels) -> tuple[Statistics, Statistic
 
 
 def _check_groups(batch: int, runs: int, ghost_batches: int) -> None:
-    """UserError for a batch that does not split into these groups, of two examples or more each."""
+    """Raises UserError unless a batch splits into these groups, with two or more examples each."""
     count = runs * ghost_batches
     ghosts = "" if ghost_batches == 1 else f"config.model.ghost_batches is {ghost_batches}"
     groups = "" if runs == 1 else f"config.model.batch_groups is {runs}"

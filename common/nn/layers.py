@@ -26,9 +26,9 @@ def local_response_norm(
     """Each activation divided by (k + alpha * sum of squares over `size` neighbouring channels)^beta.
 
     Krizhevsky 2012, section 3.3: the window of channel i is i - (size - 1) / 2 .. i + (size - 1) / 2, cut off at
-    the first and last channel. `divide_by_size` divides alpha by `size`, as the author's code, Caffe and PyTorch do
-    and the printed formula does not. Computed in float32, returned in the type of `x`. Differentiable in reverse
-    mode only. Raises ValueError for an even `size`, which has no middle.
+    the first and last channel. `divide_by_size` divides alpha by `size`, as in the author's code, Caffe and PyTorch
+    but not in the printed formula. Computed in float32, returned in the type of `x`. Differentiable in reverse mode
+    only. Raises ValueError for an even `size`, which has no middle.
     """
     if size % 2 == 0:
         raise ValueError(f"a window of {size} channels has no middle; expected an odd size")
@@ -47,9 +47,9 @@ def _normalize_forward(x: Array, size: int, alpha: float, beta: float, k: float)
 
 
 def _normalize_backward(size: int, alpha: float, beta: float, k: float, x: Array, gradient: Array) -> tuple[Array]:
-    """dL/dx_i = g_i s_i^-beta - 2 alpha beta x_i * window(g_j x_j s_j^(-beta - 1)), the window being symmetric.
+    """dL/dx_i = g_i s_i^-beta - 2 alpha beta x_i * window(g_j x_j s_j^(-beta - 1)), since the window is symmetric.
 
-    The scale is computed again, which is cheaper than keeping it: that takes a write and a read.
+    The scale is computed again, which is cheaper than writing it to memory and reading it back.
     """
     scale = k + alpha * _window_sum(x * x, size)
     direct = gradient * _inverse_power(scale, beta)
@@ -76,7 +76,7 @@ def _inverse_power(scale: Array, beta: float) -> Array:
 
 
 def ceil_padding(size: int, window: int, stride: int) -> Padding:
-    """Padding (before, after) with which windows cover all of `size` pixels: the 'ceil' rule of Caffe's pooling."""
+    """The padding (before, after) that lets windows cover all of `size` pixels: the 'ceil' rule of Caffe's pooling."""
     count = max(-(-(size - window) // stride), 0) + 1
     return 0, max((count - 1) * stride + window - size, 0)
 
@@ -97,7 +97,7 @@ def max_pool(images: Images, window: int, stride: int, padding: tuple[Padding, P
 
 
 def ceil_max_pool(images: Images, window: int, stride: int) -> Pooled:
-    """Max pooling whose last windows may hang over the edge, so that they cover every pixel: see `ceil_padding`."""
+    """Max pooling whose last windows may extend beyond the edge, to cover every pixel: see `ceil_padding`."""
     rows, columns = (ceil_padding(length, window, stride) for length in images.shape[1:3])
     return max_pool(images, window, stride, (rows, columns))
 
@@ -105,7 +105,7 @@ def ceil_max_pool(images: Images, window: int, stride: int) -> Pooled:
 def adaptive_average_pool(images: Images, size: int) -> Pooled:
     """Means over size x size bins that cover an image of any size, as in PyTorch's layer of that name.
 
-    Bin i covers rows floor(i H / size) to ceil((i + 1) H / size); where H is not a multiple, bins overlap or repeat.
+    Bin i covers rows floor(i H / size) to ceil((i + 1) H / size); if H is not a multiple, bins overlap or repeat.
     """
     if images.shape[1:3] == (size, size):
         return images

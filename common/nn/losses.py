@@ -20,9 +20,9 @@ def cross_entropy(
 
 
 def balanced_weights(labels: Int[np.ndarray, " examples"], num_classes: int) -> Float[np.ndarray, " classes"]:
-    """A factor for the losses of each class's examples, inversely proportional to its number of examples.
+    """A factor for the losses of each class, inversely proportional to its number of examples.
 
-    The mean over all examples is 1 (scikit-learn's 'balanced'). A class without examples has 0, which nothing reads.
+    The mean over all examples is 1 (scikit-learn's 'balanced'). Classes without examples get 0, which is never used.
     """
     counts = np.bincount(labels, minlength=num_classes)
     present = counts > 0

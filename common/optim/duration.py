@@ -8,7 +8,7 @@ _FORM = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(epoch|step)s?\s*")
 
 
 def parse(text: str, name: str = "duration") -> tuple[float, str]:
-    """The number and the unit ('epoch' or 'step') of a duration; UserError names the option when malformed."""
+    """The number and the unit ('epoch' or 'step') of a duration; a UserError names the option if it is malformed."""
     match = _FORM.fullmatch(text) if isinstance(text, str) else None
     if match is None:
         raise UserError(f"{name} is '{text}'; expected a duration such as '20 epochs' or '64000 steps'")

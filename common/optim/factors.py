@@ -1,8 +1,8 @@
-"""Learning rates that depend on the parameter: factors of the rate by name, of which 0 freezes.
+"""Factors of the learning rate for parameters by name; the factor 0 freezes.
 
-A factor is written PATTERN=NUMBER, with a shell's pattern for the names of arrays: 'conv1*=0' freezes the first layer
-of a ResNet, 'fc*=10' makes its head learn ten times as fast. The first pattern that an array's name matches decides;
-other arrays have the factor 1. Batch statistics of frozen layers still follow the batches.
+A factor is written PATTERN=NUMBER, with a shell pattern for the names of arrays: 'conv1*=0' freezes the first layer of
+a ResNet, 'fc*=10' makes its head learn ten times as fast. The first pattern that matches an array's name decides; other
+arrays have the factor 1. Batch statistics of frozen layers still follow the batches.
 """
 
 import fnmatch
@@ -18,7 +18,7 @@ _LABELS = {True: "trained", False: "frozen"}
 
 
 def parse(texts: Sequence[str]) -> dict[str, float]:
-    """Factors by pattern, of texts such as 'conv1*=0'; UserError for others."""
+    """The factors by pattern, from texts such as 'conv1*=0'; UserError for a malformed text."""
     found = {}
     for text in texts:
         pattern, separator, number = text.partition("=")
@@ -36,7 +36,7 @@ def parse(texts: Sequence[str]) -> dict[str, float]:
 
 
 def by_name(chain: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """The chain with each array's updates multiplied by its factor. Frozen arrays have no state, gradient or decay.
+    """The chain, with each array's updates multiplied by its factor. Frozen arrays have no state, gradient or decay.
 
     `init` raises UserError for a pattern that no array's name matches.
     """
@@ -53,7 +53,7 @@ def by_name(chain: optax.GradientTransformation, factors: Mapping[str, float]) -
 
 
 def frozen(params: PyTree, factors: Mapping[str, float]) -> int:
-    """The number of parameters, counted as numbers, that stay as they are."""
+    """The number of parameters (single numbers) that are frozen."""
     sizes = [(_factor(path, factors), leaf.size) for path, leaf in jax.tree.leaves_with_path(params)]
     return sum(size for factor, size in sizes if factor == 0)
 

@@ -5,8 +5,8 @@
     before each pass over the data:
         state = with_curvature(state, classifier.curvature(params, images, labels))
 
-so that w_k <- w_k - eta / (mu + h_kk) dE/dw_k. h_kk is estimated on a few hundred examples and kept for the pass. The
-optimizer cannot estimate it from gradients; that takes the network.
+so that w_k <- w_k - eta / (mu + h_kk) dE/dw_k. h_kk is estimated on a few hundred examples and kept for the pass. It
+cannot be estimated from gradients, so the network estimates it, not the optimizer.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ from common.errors import UserError
 
 
 class DiagonalCurvatureState(NamedTuple):
-    """curvature: h_kk, a tree like the parameters; zeros until `with_curvature` sets it (a step is then eta/mu)."""
+    """The curvature h_kk, a tree like the parameters; zeros until `with_curvature` sets it (a step is then eta/mu)."""
 
     curvature: PyTree
 
@@ -28,10 +28,10 @@ class DiagonalCurvatureState(NamedTuple):
 def scale_by_diagonal_levenberg_marquardt(mu: float) -> optax.GradientTransformation:
     """Divides each gradient by mu + h_kk.
 
-    mu: positive; keeps steps finite where the error surface is flat (the paper: 0.02). UserError otherwise.
+    mu: keeps steps finite where the error surface is flat (the paper: 0.02). Raises UserError unless it is positive.
     """
     if mu <= 0:
-        raise UserError(f"mu={mu}: diagonal Levenberg-Marquardt divides by mu + curvature and wants mu > 0")
+        raise UserError(f"mu={mu}: diagonal Levenberg-Marquardt divides by mu + curvature and needs mu > 0")
 
     def init(params: PyTree) -> DiagonalCurvatureState:
         return DiagonalCurvatureState(jax.tree.map(jnp.zeros_like, params))
@@ -44,9 +44,9 @@ def scale_by_diagonal_levenberg_marquardt(mu: float) -> optax.GradientTransforma
 
 
 def with_curvature(opt_state: PyTree, curvature: PyTree) -> PyTree:
-    """The optimizer state with `curvature` as h_kk, wherever in a chain the transform stands.
+    """The optimizer state with `curvature` as h_kk, wherever the transform is in a chain.
 
-    curvature: a tree like the parameters. UserError for the state of an optimizer that uses no curvature.
+    curvature: a tree like the parameters. Raises UserError for the state of an optimizer that uses no curvature.
     """
     found = [state for state in jax.tree.leaves(opt_state, is_leaf=_is_curvature_state) if _is_curvature_state(state)]
     if not found:

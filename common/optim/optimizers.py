@@ -25,7 +25,7 @@ SHARED_KEYS = ("weight_decay", "decay", "decay_mask", "clip_norm", "ema", "facto
 
 
 class PlateauState(NamedTuple):
-    """The factor that 'plateau' has reached on the learning rate, and the record that decides its next drop."""
+    """The current factor that 'plateau' puts on the learning rate, and the record that decides its next drop."""
 
     plateau: optax.contrib.ReduceLROnPlateauState
 
@@ -38,7 +38,7 @@ def make_optimizer(config: ConfigDict, num_examples: int) -> tuple[optax.Gradien
 
 
 def check(section: ConfigDict) -> None:
-    """UserError for options of a config's `optimizer` section that contradict each other."""
+    """Raises UserError for options of a config's `optimizer` section that contradict each other."""
     if section.name == "adamw" and section.decay != "decoupled":
         raise UserError("config.optimizer.decay is 'coupled'; 'adamw' needs 'decoupled' (or use 'adam')")
     if uses_curvature(section) and section.mu <= 0:
@@ -121,7 +121,7 @@ def _scale_by_plateau() -> optax.GradientTransformation:
 def observe(opt_state: PyTree, config: ConfigDict, error: float) -> PyTree:
     """The state after the latest test error: 'plateau' lowers its factor after `patience` without improvement.
 
-    ValueError for a state that holds no such factor.
+    Raises ValueError for a state that holds no such factor.
     """
     rule = optax.contrib.reduce_on_plateau(config.factor, config.patience, min_scale=config.min_scale)
     before = plateau_state(opt_state)
@@ -139,7 +139,7 @@ def plateau_state(opt_state: PyTree) -> PlateauState | None:
 
 
 def learning_rate(schedule: optax.Schedule, opt_state: PyTree, step: int) -> float:
-    """The rate of the last of `step` updates, with the factor that a plateau schedule has reached."""
+    """The rate of the last of `step` updates, with the current factor of a plateau schedule."""
     plateau = plateau_state(opt_state)
     scale = 1.0 if plateau is None else float(plateau.plateau.scale)
     return scale * float(schedule(max(step - 1, 0)))

@@ -15,9 +15,9 @@ _UPDATES_IN_A_CALL = 50
 class Plan:
     """Lengths in updates. `epoch` is a pass over the training set, which need not be a whole number of batches.
 
-    per_call: updates in one compiled call, 0 being as many as suit the device. keep_every: checkpoints at multiples of
-    it are kept for good; 0 is none.
-    may_stop: the run may end after any evaluation, before which training numbers are then recorded.
+    per_call: updates in one compiled call; 0: as many as suit the device. keep_every: checkpoints at multiples of it
+    are kept for good; 0 is none. may_stop: whether the run may end after any evaluation; training numbers are then
+    recorded at each.
     """
 
     total: int
@@ -30,10 +30,10 @@ class Plan:
     may_stop: bool = False
 
     def on_device(self, resident: bool) -> "Plan":
-        """The plan with its number of updates in a call, if it has none.
+        """The plan with a number of updates in a call that suits the device, unless it has one.
 
-        resident: whether the training set is on the device. There one call of an accelerator makes many updates, which
-        hides the time that a call takes; CPUs are slow at convolutions inside loops, and streamed batches take memory.
+        resident: whether the training set is on the device. On an accelerator one call then makes many updates, which
+        hides the time that a call takes. CPUs are slow at convolutions inside loops, and streamed batches take memory.
         """
         many = resident and not compilation.on_cpu()
         return dataclasses.replace(self, per_call=self.per_call or (_UPDATES_IN_A_CALL if many else 1))
@@ -52,7 +52,7 @@ class Plan:
         return step == self.total or step % self.save_every == 0
 
     def updates_from(self, step: int) -> int:
-        """The number of updates in the call after `step`: it ends no later than the next record, test or save."""
+        """The number of updates in the call after `step`, which ends no later than the next record, test or save."""
         cycles = (self.log_every, self.evaluate_every, self.save_every, max(round(self.epoch), 1))
         return min(self.per_call, self.total - step, *(every - step % every for every in cycles))
 
@@ -62,7 +62,7 @@ class Plan:
 
 
 def make_plan(config: ConfigDict, num_examples: int) -> Plan:
-    """The plan of a config for a training set of `num_examples`; UserError where checkpoints to keep are never made."""
+    """The plan of a config for a training set of `num_examples`; UserError if checkpoints to keep are never made."""
     size = config.train.batch_size
     steps = {
         "total": config.train.length,
@@ -87,7 +87,7 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
 
 
 def check(config: ConfigDict) -> None:
-    """UserError for lengths of a config that are malformed, or whose mistake shows without knowing the dataset."""
+    """Raises UserError for durations that are malformed, or wrong whatever the size of the dataset."""
     paths = ("train.length", "train.log_every", "evaluate.every", "checkpoint.every", "checkpoint.keep_every")
     parsed = {path: duration.parse(_value(config, path), f"config.{path}") for path in paths}
     (every, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]

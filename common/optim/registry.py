@@ -10,14 +10,14 @@ from common.errors import UserError, unknown
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """One choice: the function that builds it, and the keys of its section that it reads beside the shared ones."""
+    """One choice: the function that builds it, and the options of its section that it reads besides the shared ones."""
 
     build: Callable
     reads: tuple[str, ...] = ()
 
 
 def check(config: ConfigDict, defaults: ConfigDict, section: str, known: dict[str, Entry], shared: tuple) -> None:
-    """UserError unless the section's `name` is known and every key changed from its default is one that it reads."""
+    """Raises UserError for a section whose `name` is unknown, or has changed options that its choice does not read."""
     chosen = config[section]
     if chosen.name not in known:
         raise unknown(section, chosen.name, known)

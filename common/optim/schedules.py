@@ -1,7 +1,7 @@
 """Learning-rate schedules by name, each with an optional linear warm-up.
 
-A schedule maps the number of updates made so far to a learning rate. 'plateau' depends on the run's own test error:
-its schedule is constant, and `optimizers.observe` lowers a factor beside it.
+A schedule maps the number of updates made so far to a learning rate. 'plateau' depends on the error that the run
+measures, so its schedule is constant, and `optimizers.observe` lowers a separate factor.
 """
 
 import functools
@@ -20,7 +20,7 @@ ToSteps = Callable[[str], int]
 
 
 def check(section: ConfigDict) -> None:
-    """UserError for a config's `schedule` section that no run can follow."""
+    """Raises UserError for a config's `schedule` section that no run can follow."""
     durations = {"warmup": section.warmup, "timescale": section.timescale}
     durations |= {f"boundaries[{i}]": text for i, text in enumerate(section.boundaries)}
     for name, text in durations.items():
@@ -35,7 +35,7 @@ def check(section: ConfigDict) -> None:
 
 
 def warmup_steps(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> int:
-    """The updates of the warm-up of a config's `schedule` section; a tenth of the run if it would take all of it."""
+    """The number of warm-up updates that a `schedule` section asks for, or a tenth of the run if that is all of it."""
     steps = duration.to_steps(config.warmup, num_examples, batch_size)
     return steps if steps < total_steps else total_steps // 10
 

@@ -1,1 +1,1 @@
-"""Images of one's own through a trained run: read, classified, embedded and explained."""
+"""A user's images through a trained run: read, classified, embedded and explained."""

@@ -5,8 +5,8 @@ A family's `heat_maps.py` may have
     METHOD: str                                          the name of its method, for the pictures
     heat_maps(module, variables, inputs) -> [batch rows columns]
 
-for images that are ready for the network, as a function that can be compiled. Any other network that has maps is
-explained by Grad-CAM.
+where `inputs` are images ready for the network, and the function can be compiled. Other networks are explained by
+Grad-CAM, if they have maps.
 """
 
 import functools
@@ -40,7 +40,7 @@ class Method(NamedTuple):
 
 
 def method(run: Run) -> Method:
-    """The family's own method, or else Grad-CAM; UserError for a network without maps of more than one pixel."""
+    """The family's own method, else Grad-CAM; UserError for a network without maps of more than one pixel."""
     own = models.optional_module(run.config.model.family, "heat_maps")
     if own is not None:
         return Method(own.METHOD, functools.partial(_by_family, own.heat_maps))
@@ -70,7 +70,7 @@ def grad_cam(
 
     def score(nudge: Array) -> tuple[Array, tuple[Any, Kept]]:
         outputs, kept = read({maps: nudge})
-        # Images do not depend on one another, so that one gradient of the sum is that of each image's own score.
+        # Images do not depend on each other, so the gradient of the sum holds that of each image's own score.
         return classifier.logits(outputs).astype(jnp.float32).max(-1).sum(), (outputs, kept)
 
     gradients, (outputs, kept) = jax.grad(score, has_aux=True)(jnp.zeros(shape.shape, shape.dtype))
@@ -80,5 +80,5 @@ def grad_cam(
 
 
 def _last_call(array: Array) -> Float[Array, "batch rows columns maps"]:
-    """The maps of the last of the layers that a scan stacks in front."""
+    """The maps of the last call, if a scan stacks the calls of a layer along a first axis."""
     return array[-1] if array.ndim == 5 else array

@@ -23,14 +23,14 @@ Report = Callable[[UserError], None]
 
 
 class File(NamedTuple):
-    """An image file; `name` is its path from the folder in which it was found."""
+    """An image file; `name` is its path relative to the folder that it was found in."""
 
     path: str
     name: str
 
 
 class Prepared(NamedTuple):
-    """An image as the run's dataset would hold it. note: on steps that are not in the run's config, or ''."""
+    """An image as the run's dataset would hold it. note: a remark on steps that are not in the run's config, or ''."""
 
     file: File
     pixels: UInt8[np.ndarray, "height width channels"]
@@ -40,7 +40,7 @@ class Prepared(NamedTuple):
 def find(paths: Iterable[str | os.PathLike], report: Report) -> list[File]:
     """The files that the paths name and, for a folder, all files in it and in its sub-folders, by name.
 
-    Hidden files and what file managers leave are ignored. A folder without files, or one that cannot be read, is
+    Hidden files and file managers' leftovers are ignored. A folder without files, or one that cannot be read, is
     reported.
     """
     files = []
@@ -80,7 +80,7 @@ def batches(run: Trained, files: Sequence[File], size: int, invert: bool, report
 def _in_threads(
     prepare: Callable[[File], Prepared | UserError], files: Sequence[File], ahead: int
 ) -> Iterator[Prepared | UserError]:
-    """The result for each file in turn; threads are at most `ahead` files ahead of the one that is asked for."""
+    """The result for each file in turn; threads work at most `ahead` files ahead of the one asked for."""
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         waiting = collections.deque(pool.submit(prepare, file) for file in files[:ahead])
         for following in (*files[ahead:], *[None] * len(waiting)):

@@ -1,4 +1,4 @@
-"""Layers of a network by name, and taps that read what goes in or comes out of one while the network computes."""
+"""Layers of a network by name, and taps that read a layer's input or output while the network computes."""
 
 import dataclasses
 import functools
@@ -16,14 +16,14 @@ from common.errors import UserError, unknown
 Images = Float[Array, "batch height width channels"]
 Shapes = Mapping[str, tuple[int, ...] | None]
 
-# Collections that a tapped value can be kept in. Layers inside a scan reach only the second, in which families keep
-# large arrays of their own when they may.
+# Collections that can keep a tapped value. Layers inside a scan reach only the second. It comes second because families
+# keep large arrays of their own in it if it is mutable.
 _COLLECTIONS = ("tapped", "intermediates")
 _NUDGE = "nudge"
 _TRACED = 2  # images
 
 
-@dataclasses.dataclass(frozen=True, order=True)  # since JAX sorts the keys of dictionaries
+@dataclasses.dataclass(frozen=True, order=True)  # JAX sorts the keys of dictionaries
 class Tap:
     """A place in a network.
 
@@ -37,7 +37,7 @@ class Tap:
 
     @property
     def key(self) -> str:
-        """The name under which the module keeps the value."""
+        """The name that the module keeps the value under."""
         return "tapped_input" if self.of_input else "tapped_output"
 
     def __str__(self) -> str:
@@ -45,9 +45,9 @@ class Tap:
 
 
 def output_shapes(module: nn.Module, variables: PyTree, input_shape: tuple[int, int, int]) -> Shapes:
-    """The shape of each layer's (first) output for one image, in the order in which the layers are called.
+    """The shape of each layer's (first) output for one image, in the order of the calls.
 
-    It is None where the output is not one array for each image. A layer that a scan repeats has the shape of one call.
+    It is None if the output is not one array for each image. A layer that a scan repeats has the shape of one call.
     """
     found: dict[str, tuple[int, ...] | None] = {}
 
@@ -83,10 +83,9 @@ def named(shapes: Shapes, layer: str) -> Tap:
 
 
 def last_maps(shapes: Shapes) -> Tap | None:
-    """The last layer whose output is maps of more than one pixel, None if there is none.
+    """The last layer whose output is maps of more than one pixel; None if there is none.
 
-    Of the layer and those that it is inside of, it is the outermost with such an output: a residual block rather than
-    its last convolution.
+    If layers around it have such an output too, it is the outermost: a residual block rather than its last convolution.
     """
     maps = [name for name, shape in shapes.items() if shape and len(shape) == 3 and shape[0] * shape[1] > 1]
     if not maps:
@@ -99,10 +98,10 @@ def last_maps(shapes: Shapes) -> Tap | None:
 def read(
     module: nn.Module, variables: PyTree, images: Images, taps: Sequence[Tap], nudges: Mapping[Tap, Array] | None = None
 ) -> tuple[Any, dict[Tap, Array]]:
-    """The network's outputs, and the value at each tap, in front of whose axes is that of a scan if it is in one.
+    """The network's outputs and the value at each tap, which has a first axis for the calls if it is inside a scan.
 
-    nudges: arrays that are added to the values of some taps of outputs; the gradient with respect to one is that with
-    respect to the value.
+    nudges: arrays that are added to the values at some taps of outputs, so that the gradient with respect to one is
+    that with respect to the value.
     """
     if not taps:
         return module.apply(variables, images, train=False), {}
@@ -118,7 +117,7 @@ def read(
 
 
 def by_image(tap: Tap, values: Array) -> Float[Array, "batch ..."]:
-    """The values at a tap in float32, with the images' axis in front of that of a scan."""
+    """The values at a tap in float32, with the images' axis before a scan's."""
     return jnp.moveaxis(values, values.ndim - 1 - tap.rank, 0).astype(jnp.float32)
 
 

@@ -21,14 +21,14 @@ from common.run.trained import Run
 AnyArray = Array | np.ndarray
 
 _BATCH = 64  # images at once on a device, enough to keep it busy
-_EXPLAINED = 16  # and with their gradients or attention
+_EXPLAINED = 16  # images at once when their gradients or attention are computed, too
 
 
 class Found(NamedTuple):
     """The results for a batch.
 
-    log_probabilities: log-softmax of the logits. features: the value at the tap that was asked for. heat: maps of how
-    much each part of an image speaks for its likeliest class.
+    log_probabilities: log-softmax of the logits. features: the value at the tap, if one was asked for. heat: maps of
+    how much each part of an image speaks for its likeliest class.
     """
 
     log_probabilities: Float[AnyArray, "images classes"]
@@ -37,9 +37,9 @@ class Found(NamedTuple):
 
 
 def batch_size(run: Run, files: int, explained: bool = False) -> int:
-    """The images of a batch when this many files are read.
+    """The number of images in a batch, for this many files.
 
-    It is a power of two on each device, so that programs compiled for another number of files can be used again.
+    It is a power of two on each device, so that programs compiled for another number of files can be reused.
     """
     most = min(_EXPLAINED if explained else _BATCH, run.config.evaluate.batch_size)
     each = -(-files // run.mesh.size)
@@ -49,7 +49,7 @@ def batch_size(run: Run, files: int, explained: bool = False) -> int:
 def compiled(
     run: Run, size: int, tap: Tap | None = None, explain: Explain | None = None
 ) -> Callable[[Sequence[PreparedPixels]], Found]:
-    """The function from at most `size` prepared images to their results; fewer are filled up, so it compiles once."""
+    """The function from at most `size` prepared images to their results; fewer are padded, so that it compiles once."""
     compute = compilation.jit(functools.partial(_compute, run, tap, explain))
 
     def results(images: Sequence[PreparedPixels]) -> Found:

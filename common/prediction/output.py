@@ -16,8 +16,8 @@ from common.prediction.images import Prepared
 class Prediction:
     """The classes of one image.
 
-    ranking: (class name, probability) of every class, the likeliest first. note: a remark on anything that was done
-    to the image and not to training images, or ''.
+    ranking: (class name, probability) of every class, the likeliest first. note: a remark on what was done to the image
+    but not to training images, or ''.
     """
 
     file: str
@@ -28,7 +28,7 @@ class Prediction:
 def ranked(
     images: Sequence[Prepared], log_probabilities: Float[np.ndarray, "images classes"], class_names: Sequence[str]
 ) -> list[Prediction]:
-    """The predictions for some images; classes whose probability is too small for a float are ranked, too."""
+    """The predictions for some images; the ranking includes classes whose probability is too small for a float."""
     order = np.argsort(-log_probabilities, axis=-1, kind="stable")
     return [
         Prediction(image.file.path, tuple((class_names[i], float(np.exp(row[i]))) for i in ranks), image.note)
@@ -68,7 +68,7 @@ def csv_header(top: int) -> str:
 
 
 def as_csv(predictions: Sequence[Prediction], top: int) -> list[str]:
-    """Lines of a CSV table (RFC 4180) under `csv_header`; there are more than `top` classes."""
+    """Lines of a CSV table (RFC 4180) under `csv_header`, for a run with more than `top` classes."""
     lines = []
     for prediction in predictions:
         cells = [cell for pair in prediction.ranking[: top + 1] for cell in pair]
@@ -77,7 +77,7 @@ def as_csv(predictions: Sequence[Prediction], top: int) -> list[str]:
 
 
 def _csv_line(cells: Sequence[object]) -> str:
-    """A line that ends in a carriage return, to which printing adds the line feed."""
+    """A line that ends in a carriage return; printing adds the line feed."""
     text = io.StringIO()
     csv.writer(text).writerow(cells)
     return text.getvalue().removesuffix("\n")

@@ -7,8 +7,8 @@ processes ends in one line that names the missing ones, and in its own exit code
 - A process is lost during training. A thread of every process writes a pulse to the primary's store, even while the
   main thread is stuck in communication. A process whose communication fails checks whose pulse has stopped and
   announces the loss, and all processes exit. The primary also announces the loss of a process whose pulse it has not
-  seen for the heartbeat time, and the others exit when the primary has not taken theirs for as long. If that fails,
-  JAX's own heartbeats, which are slower, end the run: see `common.processes.supervise`.
+  seen for the heartbeat time, and the others exit if the primary has not taken theirs for as long. If all this fails,
+  JAX's own, slower heartbeats end the run: see `common.processes.supervise`.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ class Lost(Exception):  # noqa: N818
 def in_cluster(environment: Mapping[str, str]) -> bool:
     """True if the environment variables of Slurm, Open MPI, Kubernetes or TPU say that there are several processes.
 
-    UserError for a number of processes that is no number.
+    Raises UserError if the number of processes in them is not a number.
     """
     for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
         count = environment.get(name) or "1"
@@ -106,7 +106,7 @@ def start(
 
 def _ask_cluster(timeout: float) -> tuple[str | None, int, int | None]:
     """The address of process 0, the number of processes and this process's number, as JAX detects them."""
-    from jax._src.clusters import ClusterEnv  # as jax.distributed.initialize does, which cannot name a missing process
+    from jax._src.clusters import ClusterEnv  # jax.distributed.initialize uses it, but cannot name a missing process
 
     found: list[Any]
     try:
@@ -165,7 +165,7 @@ def is_primary() -> bool:
 def barrier(name: str, timeout: float) -> None:
     """Waits until all processes have reached the barrier of this name, which can be used once.
 
-    Raises Lost after `timeout` seconds, naming the processes that have not.
+    After `timeout` seconds raises Lost, which names the processes that have not.
     """
     if count() == 1:
         return
@@ -215,15 +215,16 @@ def _pulses() -> dict[int, str]:
 
 
 def _pulse(limit: float, taken: threading.Event) -> None:
-    """Sends this process's pulse; the primary announces the loss of a process that misses more than `limit` of them.
+    """Sends this process's pulse; the primary announces the loss of a process that misses more than `limit` pulses.
 
-    A process that waits in vain for others, as in a save, would notice nothing. `taken` is set whenever the primary has
-    taken a pulse.
+    Without it, processes that wait for a lost one, as in a save, would not notice. `taken` is set whenever the primary
+    has taken a pulse.
     """
     import jax
 
     client, number = _client(), jax.process_index()
-    # By process: its last pulse, and our own beat at that moment. Counting in beats loses none if all are suspended.
+    # By process: its last pulse, and our own beat at that moment. Counting in beats, not in seconds, announces no loss
+    # when all processes have been suspended.
     seen: dict[int, tuple[str, int]] = {}
     for beat in itertools.count():
         try:
@@ -241,7 +242,7 @@ def _pulse(limit: float, taken: threading.Event) -> None:
 
 
 def _watch_primary(limit: float, taken: threading.Event) -> None:
-    """Exits when the primary takes no pulse for more than `limit` beats: one that is suspended keeps calls waiting."""
+    """Exits if the primary takes no pulse for more than `limit` beats: a suspended one lets calls wait forever."""
     missed = 0
     while missed <= limit:
         if _leaving.wait(_PULSE_SECONDS):
@@ -252,7 +253,7 @@ def _watch_primary(limit: float, taken: threading.Event) -> None:
 
 
 def _listen() -> None:
-    """Exits when a process announces a loss or the primary is gone; the main thread may be stuck."""
+    """Exits when a process announces a loss or the primary is gone, even if the main thread is stuck."""
     try:
         announced = _client().blocking_key_value_get("lost", 2**31 - 1)
         missing = [int(number) for number in announced.split(",")]
@@ -266,7 +267,7 @@ def _listen() -> None:
 def together(
     coordinator: str | None, processes: int | None, process_id: int | None, start_timeout: float, heartbeat: float
 ) -> Iterator[None]:
-    """Calls `start`, and leaves with the other processes at the end; one of several that fails exits at once.
+    """Calls `start`, and leaves with the other processes at the end; if one of several fails, it exits at once.
 
     An orderly exit would wait for processes that may be gone, or that wait for this one.
     """
@@ -310,7 +311,7 @@ def _leave(error: BaseException) -> None:
 
 
 def leave_lost(missing: list[int], total: int | None = None) -> None:
-    """Announces which processes are lost, so that all exit, and ends this one."""
+    """Announces the lost processes, so that all others exit, and ends this one."""
     if client := _client():
         with contextlib.suppress(Exception):  # another process has announced it, or the primary is gone
             client.key_value_set("lost", ",".join(map(str, missing)))

@@ -1,6 +1,6 @@
-"""Stopping on request: at SIGTERM (a scheduler's), SIGHUP or the first Ctrl-C a step finishes and its state is saved.
+"""Stopping on request: on SIGTERM (from a scheduler), SIGHUP or the first Ctrl-C a run finishes its step and saves.
 
-A signal to one of several processes is enough. JAX's runtime takes it and makes all of them agree on an update that
+With several processes, a signal to one is enough. JAX's runtime takes it and makes all of them agree on an update that
 none has passed yet; they stop after that update, with the same state.
 """
 
@@ -51,7 +51,7 @@ class Watch:
     def stopping(self) -> bool:
         """True if it is time to save and stop; every process calls it once after each call of updates."""
         if self._several:
-            # Calls, not updates: the runtime agrees on a number and expects a question about every number up to it.
+            # It counts calls, not updates: the runtime agrees on a number and expects to be asked about all up to it.
             self._asked += 1
             return multihost_utils.reached_preemption_sync_point(self._asked)
         return self._requested

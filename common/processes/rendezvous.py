@@ -1,4 +1,4 @@
-"""A meeting of all processes before JAX's runtime starts, which cannot say whom it waits for.
+"""A meeting of all processes before JAX's runtime starts, because the runtime cannot say whom it waits for.
 
 Process 0 listens on the address that the runtime will use, and the others call until it answers. When all have called,
 or time is up, it tells each of them which processes are missing.
@@ -17,7 +17,7 @@ _RETRY_SECONDS = 0.2
 def meet(coordinator: str, processes: int, process_id: int, timeout: float) -> list[int]:
     """The processes that are missing after all have arrived or `timeout` seconds have passed.
 
-    coordinator: 'host:port' of process 0. If that process is missing, the answer is [0]: the others are unknown.
+    coordinator: 'host:port' of process 0. If that process is missing, the result is [0], as nothing is known of others.
     """
     host, _, port = coordinator.rpartition(":")
     deadline = time.monotonic() + timeout
@@ -49,7 +49,7 @@ def _host(port: int, processes: int, deadline: float) -> list[int]:
 def _listen(port: int, deadline: float) -> socket.socket:
     """A server on the port; retries, since a run that has just ended may hold the port for a moment longer.
 
-    UserError when the port is still in use at the deadline, or is not for this user.
+    Raises UserError if the port is still in use at the deadline, or this user may not use it.
     """
     both = socket.has_dualstack_ipv6()
     while True:

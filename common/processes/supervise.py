@@ -1,7 +1,7 @@
 """A supervisor process that restarts the training process after a fault and reports how it ended.
 
-It only waits, and imports nothing large. It runs if `--restarts` is given, and beside each of several processes:
-JAX's runtime aborts a process that has lost another one, and the supervisor tells that from other aborts.
+It only waits, and imports nothing large. It runs if `--restarts` is given, and beside each of several processes.
+JAX's runtime aborts a process that has lost another one; the supervisor explains that abort and gives it exit code 76.
 """
 
 import os
@@ -16,7 +16,7 @@ from common import errors, launch
 from common.errors import EXIT_USER_ERROR
 from common.processes.distributed import EXIT_LOST, in_cluster
 
-_PIPE = "LINEAGE_SUPERVISOR"  # names the file descriptor that closes when the supervisor has gone
+_PIPE = "LINEAGE_SUPERVISOR"  # the file descriptor that closes when the supervisor is gone
 _PAUSE_SECONDS = 8.0  # time for the other processes to notice a loss, too
 
 
@@ -36,8 +36,8 @@ def main(module: str, arguments: Sequence[str]) -> None:
 def start(command: Sequence[str], **options: Any) -> tuple[subprocess.Popen, int]:
     """Starts a command of `main` that ends when this process does, however this one ends.
 
-    Returns the process and the file descriptor that keeps it alive, to be closed once it has ended. The process is in a
-    group of its own: otherwise Ctrl-C would reach it both from the terminal and from here. options: as of Popen.
+    Returns the process and the file descriptor that keeps it alive, to be closed once it has ended. The process has its
+    own group: otherwise Ctrl-C would reach it both from the terminal and from here. options: as for Popen.
     """
     reading, writing = os.pipe()
     environment = {**os.environ, _PIPE: str(reading)}
@@ -47,7 +47,7 @@ def start(command: Sequence[str], **options: Any) -> tuple[subprocess.Popen, int
 
 
 def _follow(pipe: int) -> None:
-    """Ends this process when its supervisor has ended, which closes the other end of the pipe."""
+    """Ends this process when its supervisor is gone, which closes the other end of the pipe."""
     os.read(pipe, 1)
     os._exit(128 + signal.SIGKILL)
 
@@ -62,7 +62,7 @@ class _Supervisor:
         self._asked_to_stop = threading.Event()
 
     def run(self, restarts: int) -> int:
-        """The exit code of the last of at most 1 + `restarts` runs."""
+        """Makes up to 1 + `restarts` runs and returns the exit code of the last."""
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
                 signal.signal(number, self._pass_on)
@@ -88,7 +88,7 @@ class _Supervisor:
             self._child.send_signal(number)
 
     def _explain(self, code: int) -> int:
-        """The exit code of an ended process; reports an end by a signal."""
+        """The exit code for an ended process; if a signal ended it, prints that."""
         if code >= 0:
             return code
         if self._several and -code == signal.SIGABRT:

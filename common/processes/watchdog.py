@@ -1,4 +1,4 @@
-"""A watchdog that stops a stalled run and shows where it stood."""
+"""A watchdog that stops a stalled run and shows where it was stuck."""
 
 import faulthandler
 import os
@@ -14,7 +14,7 @@ EXIT_HUNG = 77  # the run made no progress; the same command continues from the 
 class Watchdog:
     """Ends the process after `timeout` seconds without a call of `beat`, from `__enter__` on; 0 means never.
 
-    First it writes the stack of every thread to standard error.
+    Before that it writes the stack of every thread to standard error.
     """
 
     def __init__(self, timeout: float):
@@ -33,11 +33,11 @@ class Watchdog:
         self._over.set()
 
     def beat(self) -> None:
-        """Notes that the run makes progress."""
+        """Notes that the run is making progress."""
         self._last = time.monotonic()
 
     def beats(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The same function, with a beat at each call."""
+        """`function`, with a beat at each call."""
 
         def call(*args: Any) -> Any:
             self.beat()

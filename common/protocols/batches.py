@@ -12,7 +12,7 @@ T = TypeVar("T")
 ViewsOfAnyShape = UInt8[np.ndarray, "_ _ _ _"] | Float[np.ndarray, "_ _ _ _"]
 Indices = Int[np.ndarray, " batch"]
 
-_WAITING = 4  # the most pixels, in batches, of views that wait for more of their shape
+_WAITING = 4  # the most pixels, in batches, of views that wait for others of their shape
 
 
 def read_ahead(read: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
@@ -53,9 +53,9 @@ def by_shape(
 
 
 def batch_size(shape: tuple[int, ...], pixels: int, multiple: int) -> int:
-    """The number of views of a shape in a batch: the largest multiple of `multiple` with at most `pixels` in all.
+    """The number of views in a batch of a shape: the largest multiple of `multiple` with at most `pixels` in total.
 
-    It is never less than `multiple`.
+    It is at least `multiple`.
     """
     return max(pixels // (shape[0] * shape[1]) // multiple, 1) * multiple
 

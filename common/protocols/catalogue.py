@@ -21,8 +21,8 @@ from common.run.trained import Run
 class Protocol(NamedTuple):
     """The ways to cut views from an image, and the scales of the image (its shorter side).
 
-    scales: in eighths of the scale of the training images (`config.data.resize`; 256 pixels for ImageNet). jittered:
-    for networks trained on a range of scales, from 0 for its start (`config.data.resize`) to 1 for its end
+    scales: in eighths of the training images' scale (`config.data.resize`; 256 pixels for ImageNet). jittered: scales
+    for networks trained on a range of them, from 0 for its start (`config.data.resize`) to 1 for its end
     (`config.data.resize_max`); () uses `scales` for these too.
     """
 
@@ -43,21 +43,21 @@ PROTOCOLS = {
 
 
 class Pass(NamedTuple):
-    """One pass over the test set, with images of the shorter side `scale`; None is as in tests during training."""
+    """One pass over the test set, with images of the shorter side `scale`; None: as in tests during training."""
 
     scale: int | None
     cut: Cut
 
     @property
     def dense(self) -> bool:
-        """True where the network is applied to whole images."""
+        """True if the network is applied to whole images."""
         return self.cut is views.whole
 
 
 def passes(run: Run, name: str, scales: Sequence[int] = ()) -> list[Pass]:
     """The passes of a protocol for a trained network, at the given scales (pixels) or at the paper's.
 
-    UserError for a protocol that does not exist or that the network cannot do, and for scales that are too small.
+    Raises UserError for an unknown protocol, for one that the network cannot do, and for scales that are too small.
     """
     protocol = _find(run, name)
     if name == "single" and not scales:
@@ -72,9 +72,9 @@ def passes(run: Run, name: str, scales: Sequence[int] = ()) -> list[Pass]:
 
 
 def default_scales(run: Run, protocol: Protocol) -> list[int]:
-    """The paper's scales in proportion to the size of the run's images, and never below the network's input.
+    """The paper's scales, in proportion to the size of the run's images but never below the network's input.
 
-    Images no larger than the network's input are enlarged for crops, in the ratio of 256 to 224 as for ImageNet.
+    For crops, images no larger than the network's input are enlarged by 256 / 224, as for ImageNet.
     """
     side, data = run.classifier.input_shape[0], run.config.data
     if data.resize_max and protocol.jittered:
@@ -88,7 +88,7 @@ def default_scales(run: Run, protocol: Protocol) -> list[int]:
 
 
 def can_do(run: Run) -> list[str]:
-    """The protocols that suit the run's network; the layers of some networks fit images of one size only."""
+    """The protocols that suit the run's network; some networks only take images of one size."""
     dense = dense_logits(run) is not None
     return [name for name, protocol in PROTOCOLS.items() if dense or views.whole not in protocol.cuts]
 
@@ -105,7 +105,7 @@ def _find(run: Run, name: str) -> Protocol:
     if name not in possible:
         model = run.config.model
         raise UserError(
-            f"{model.family} {model.variant} cannot be tested with '{name}', because it takes images of one size; "
-            f"it can be with {', '.join(possible)}"
+            f"{model.family} {model.variant} cannot be tested with '{name}', because it only takes images of one size; "
+            f"it can be tested with {', '.join(possible)}"
         )
     return PROTOCOLS[name]

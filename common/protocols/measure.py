@@ -51,9 +51,9 @@ def measure(
     """Tests the runs in these folders, as one ensemble if there are several, and writes the result to the first.
 
     Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own), views
-    (of each image by each network), what `errors` gives for the mean probabilities, members (folder, network and step
-    of each run) and environment. config, checkpoint: see `trained.load`. UserError for a protocol that a network
-    cannot do and for runs whose test sets differ.
+    (of each image by each network), the `errors` of the mean probabilities, members (folder, network and step of each
+    run) and environment. config, checkpoint: see `trained.load`. Raises UserError for a protocol that a network cannot
+    do and for runs whose test sets differ.
     """
     _check_same_test_set(folders)
     scores, members, used = [], [], set()
@@ -141,12 +141,12 @@ def _one_pass(run: Run, one: Pass) -> Scores:
         np.add.at(views, indices[real], 1)
         labels[indices[real]] = row_labels[real]
     if views.min() != views.max() or views.min() == 0:
-        raise RuntimeError(f"of some images {views.min()} views were seen and of others {views.max()}")
+        raise RuntimeError(f"{views.min()} views were seen of some images and {views.max()} of others")
     return Scores(labels, sums - math.log(views[0]), int(views[0]))
 
 
 def source(run: Run, one: Pass) -> Source:
-    """The test set as it was during training, or whole images of the pass's scale, padding included."""
+    """The test set as during training, or whole images of the pass's scale, padding included."""
     data = run.config.data
     if one.scale is None:
         return datasets.load_test(data, known=run.info, everything=run.elsewhere)
@@ -168,14 +168,14 @@ def _apply(
 
 
 def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -> Float[Array, "batch classes"]:
-    """Logarithms of the softmax of the network's logits for stored images; `dense` is for images of any size.
+    """Log-softmax of the network's logits for stored images; `dense` is for images of any size.
 
-    The logits of a dense application are averaged over places first (Simonyan 2014, section 3.2).
+    With `dense` the logits are averaged over positions first (Simonyan 2014, section 3.2).
     """
     inputs = trained.network_input(run, images)
     if dense:
         dense_logits = catalogue.dense_logits(run)
-        assert dense_logits is not None  # passes offers no dense one to other families
+        assert dense_logits is not None  # `passes` has no dense pass for other families
         logits = dense_logits(run.classifier.module, variables, inputs).mean((1, 2))
     else:
         logits = run.classifier.logits(run.classifier.module.apply(variables, inputs, train=False))

@@ -1,4 +1,4 @@
-"""The crops of a test image that the papers average over: pure functions of one image, as stored.
+"""The views of a test image that the papers average over: pure functions of one stored image.
 
 Each takes a whole image, square or not, whose shorter side is the scale of the test, and the side of the squares
 that the network takes.
@@ -43,7 +43,7 @@ def centre_crop(image: Pixels, side: int) -> Views:
 
 
 def ten_crops(image: Pixels, side: int) -> Views:
-    """Corners and centre of the image's middle square, and their mirror images (Krizhevsky 2012, section 4.1)."""
+    """Crops at the corners and centre of the middle square, and their mirror images (Krizhevsky 2012, section 4.1)."""
     middle = _square(image, min(image.shape[:2]), 0.5, 0.5)
     return _with_mirrors(_corners_and_centre(middle, side))
 
@@ -74,7 +74,7 @@ def _corners_and_centre(image: Pixels, side: int) -> list[Crop]:
 
 
 def _square(image: Pixels, side: int, down: float, right: float) -> Crop:
-    """The square at these fractions of the way from the top to the bottom and from the left to the right."""
+    """The square at these fractions of the way from top to bottom and from left to right."""
     height, width = image.shape[:2]
     if min(height, width) < side:
         raise UserError(f"no {side}x{side} crop fits in a test image of {height}x{width} pixels; use larger --scales")

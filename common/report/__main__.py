@@ -3,9 +3,9 @@
 The page, by default DIR/report.html, is one self-contained file. It shows the learning curves and rates, the confusion
 matrix, the error by class, the calibration, the top predictions, the worst mistakes, the first filters, one image on
 its way through the layers, the parts of images that matter, the family's own pictures and the recipe. docs/report.md
-says how to read them.
+explains how to read them.
 
-A line on standard error says what is being made. `--pictures` writes each picture into a folder as well.
+Lines on standard error say what is being made. `--pictures` also writes each picture into a folder.
 """
 
 from absl import flags
@@ -25,7 +25,7 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
-    from common.devices import compilation  # slow, and so imported once the flags are known to be right
+    from common.devices import compilation  # slow imports, once the flags are known to be right
     from common.report import making, sections
 
     compilation.keep_in(folder)

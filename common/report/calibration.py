@@ -12,9 +12,9 @@ BINS = 15  # as in Guo et al., table 1
 
 @dataclasses.dataclass(frozen=True)
 class Calibration:
-    """Images in M bins of equal width by confidence, the probability of the top prediction: bin m is (m/M, (m+1)/M].
+    """Images in M equal bins of confidence, the probability of the top prediction: bin m is (m/M, (m+1)/M].
 
-    counts: the number of each bin's images. accuracies: the fraction of them that is classified correctly.
+    counts: the number of images in each bin. accuracies: the fraction of them that is classified correctly.
     confidences: their mean confidence. The latter two are NaN for a bin without images.
     """
 

@@ -23,8 +23,8 @@ def curves(
 ) -> Figure:
     """Loss and error over epochs, from records of `metrics.read`, whose errors are fractions.
 
-    watched: those of `split`, 'test' or 'validation'; the one at `shown_step` is marked. An axis is logarithmic where
-    its values span a factor of eight or more.
+    watched: the records of `split`, 'test' or 'validation'; the one at `shown_step` is marked. An axis is logarithmic
+    if its values span a factor of eight or more.
     """
     figure = Figure(figsize=(10, 3.9), layout=ConstrainedLayoutEngine(wspace=0.05))
     left, right = figure.subplots(1, 2)
@@ -47,7 +47,7 @@ def _series(
 
 
 def scale_values(axes: Axes, values: Sequence[float]) -> None:
-    """Makes the axis logarithmic where small values would otherwise lie on it; zeros then run off the bottom."""
+    """Makes the axis logarithmic if small values could not be told from 0 otherwise; zeros then run off the bottom."""
     positive = [value for value in values if value > 0 and math.isfinite(value)]
     if not positive or max(positive) < 8 * min(positive):
         axes.set_ylim(bottom=0)
@@ -60,7 +60,7 @@ def scale_values(axes: Axes, values: Sequence[float]) -> None:
 
 
 def over_epochs(axes: Axes, label: str) -> None:
-    """Makes the horizontal axis one of epochs, and names the values."""
+    """Makes the horizontal axis show epochs, and labels the values."""
     axes.set(xlabel="epochs", ylabel=label, xlim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(True, color="#e6e6e6", lw=0.8)

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from common.report.calibration import Calibration
 from common.report.figures import GREY, INK, TEST, TRAIN, shortened
 
-COUNTED_CLASSES = 30  # the most classes for which a confusion matrix has room for counts
+COUNTED_CLASSES = 30  # the most classes that leave room for counts in a confusion matrix
 NAMED_CLASSES = 100  # and for names on its axes
 
 # Blues without its palest quarter, so that a single mistake is visible.
@@ -73,7 +73,7 @@ def _name_classes(axes: Axes, class_names: Sequence[str]) -> None:
 def class_errors(
     class_names: Sequence[str], examples: Int[np.ndarray, " classes"], errors: Float[np.ndarray, " classes"]
 ) -> Figure:
-    """Bars of the error of each class, from top to bottom; `errors` are fractions of the numbers of `examples`."""
+    """Bars of the error of each class, from top to bottom; `errors` are fractions, `examples` numbers of images."""
     figure = Figure(figsize=(9.6, 0.27 * len(class_names) + 0.7), layout="constrained")
     axes = figure.subplots()
     axes.barh(range(len(class_names)), 100 * errors, color=TEST, height=0.7)
@@ -86,7 +86,7 @@ def class_errors(
 
 
 def confused_pairs(pairs: Sequence[tuple[str, str, int]]) -> Figure:
-    """Bars of the numbers of images of one class that are taken for another, from top to bottom."""
+    """Bars of how many images of one class are taken for another, from top to bottom."""
     figure = Figure(figsize=(9.6, 0.27 * len(pairs) + 0.7), layout="constrained")
     axes = figure.subplots()
     counts = [count for _, _, count in pairs]

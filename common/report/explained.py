@@ -15,14 +15,14 @@ from common.report.figures import INK, finish_tiles, name_row, shortened, show_i
 
 # A heat map over an image, enlarged bilinearly.
 _OVER: dict[str, Any] = {"alpha": 0.55, "interpolation": "bilinear"}
-SUFFIX = ".heat.png"  # so that pictures never take the place of images
+SUFFIX = ".heat.png"  # so that pictures never overwrite images
 
 
 class Pictures:
     """A folder of pictures, one for each image: the image as the network sees it, under its heat map."""
 
     def __init__(self, folder: str, method: str):
-        """UserError if the folder cannot be made, before anything is computed."""
+        """Raises UserError if the folder cannot be made, before anything is computed."""
         self.folder, self.method = user_path(folder), method
         with writing(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +34,7 @@ class Pictures:
         heat: Float[np.ndarray, "images rows columns"],
         best: Sequence[tuple[str, float]],
     ) -> None:
-        """Writes NAME.heat.png for each image file NAME.*; where a name comes again, it gets a number.
+        """Writes NAME.heat.png for each image file NAME.*; a repeated name gets a number.
 
         best: the likeliest class of each image and its probability.
         """
@@ -56,7 +56,7 @@ class Pictures:
 def heat_maps(
     images: Sequence[Pixels], heat: Float[np.ndarray, "images rows columns"], titles: Sequence[str]
 ) -> Figure:
-    """Images, their heat maps on the maps' own grid, and the same maps smoothed over the images, in three rows."""
+    """Three rows: images, their heat maps on the maps' own grid, and the same maps smoothed over the images."""
     ratio, count = images[0].shape[0] / images[0].shape[1], len(images)
     drawn = Figure(figsize=(0.5 + 1.3 * count, 0.6 + 3.9 * ratio), layout="constrained")
     axes = drawn.subplots()

@@ -1,4 +1,4 @@
-"""Figures of images, filters and feature maps: functions from data to a matplotlib `Figure`, shown on no screen.
+"""Figures of images, filters and feature maps: functions from data to a matplotlib `Figure`, without a screen.
 
 Colours are Okabe and Ito's, or scales of one or two hues, which people with any kind of colour vision can tell apart.
 """
@@ -31,7 +31,7 @@ class Maps(NamedTuple):
 
 
 def shortened(name: str) -> str:
-    """The name of a class, cut where it is too long for a picture."""
+    """The name of a class, cut if it is too long for a picture."""
     return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
 
 
@@ -70,9 +70,9 @@ def draw_filters(figure: FigureBase, kernel: Float[np.ndarray, "height width cha
 
 
 def coloured(kernel: Float[np.ndarray, "height width 3 filters"]) -> Float[np.ndarray, "filters height width 3"]:
-    """Filters as pictures, in which zero is grey and a filter's largest weight is a full colour.
+    """Filters as pictures, where zero is grey and a filter's largest weight is a full colour.
 
-    Filters with less than a fifth of the largest weight of all stay pale, so that dead filters are not blown up.
+    Filters whose largest weight is below a fifth of the largest of all stay pale, so that dead filters look dead.
     """
     largest = np.abs(kernel).max((0, 1, 2))
     scale = np.maximum(np.maximum(largest, 0.2 * largest.max()), np.finfo(np.float32).tiny)
@@ -88,7 +88,7 @@ def through_the_network(
     """One image, the eight maps of each layer that vary most, and the probabilities of the top ten predictions.
 
     Each layer, or with `own_scales` each map, has its own scale, from its smallest value (dark) to its largest
-    (bright). The layer's are written on the left.
+    (bright). The layer's smallest and largest values are written on the left.
     """
     ratio = image.shape[0] / image.shape[1]
     figure = Figure(figsize=(9.6, 0.95 * ratio * (len(layers) + 1) + 1.5), layout="constrained")
@@ -144,8 +144,8 @@ def tile(
 ) -> AxesImage:
     """Draws a picture into a cell of a grid on one axes; an axes for each picture would take ten times as long.
 
-    ratio: of a cell's height to its width, which is 1. row: in heights of a cell, which may lie between two rows.
-    options: of matplotlib's `imshow`. `finish_tiles` comes last.
+    ratio: of a cell's height to its width, which is 1. row: in heights of a cell, and not always a whole number.
+    options: for matplotlib's `imshow`. Call `finish_tiles` last.
     """
     half = _GAP / 2
     extent = (column + half, column + 1 - half, (row + 1) * ratio - half, row * ratio + half)
@@ -158,7 +158,7 @@ def tile_image(axes: Axes, row: float, column: float, image: Pixels) -> None:
 
 
 def finish_tiles(axes: Axes, rows: float, columns: float, ratio: float = 1.0) -> None:
-    """Shows all cells of a grid, and no frame."""
+    """Makes all cells of a grid visible, without a frame."""
     axes.set(xlim=(0, columns), ylim=(rows * ratio, 0), aspect="equal")
     axes.set_axis_off()
 

@@ -8,7 +8,7 @@ for a `trained.Run` and up to a thousand of its test images, as stored, evenly s
 
     feature_maps(run, inputs) -> [(layer, maps [height width maps]), ...]
 
-for one image ready for the network, where the outputs of its layers are no maps by themselves.
+for one image ready for the network, if the outputs of its layers are not maps by themselves.
 """
 
 import functools
@@ -120,7 +120,7 @@ def family_pictures(run: Run, test: Source) -> list[Section]:
 
 
 def _of_family(run: Run, name: str) -> Callable | None:
-    """A function of the family's `pictures.py`, None if it has none of that name."""
+    """A function of the family's `pictures.py`, or None if there is none of that name."""
     return getattr(models.optional_module(run.config.model.family, "pictures"), name, None)
 
 

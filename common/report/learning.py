@@ -16,8 +16,8 @@ from common.run import metrics
 from common.run.trained import Run
 
 _SCHEDULE_POINTS = 500
-_FIRST = 3  # evaluations in which a lag of running averages is looked for
-_LAG = 1.5  # the least ratio of the errors that is one, beside five points between them
+_FIRST = 3  # evaluations that may show a lag of running averages
+_LAG = 1.5  # it is a lag if the errors have at least this ratio and differ by five points
 _LAG_POINTS = 0.05
 
 
@@ -31,13 +31,13 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
     caption = (
         "Loss and error over passes through the training set. Training values are means over the updates since the "
         "previous record, on images as they were fed, random distortions included. "
-        f"{split.capitalize()} values are of the whole {split} set at that moment. This is why training can lie above "
+        f"{split.capitalize()} values are for the whole {split} set at that moment. This is why training can lie above "
         f"{split}."
     )
     if "batch_stats" in run.variables and lags(train, watched):
         caption += (
             f" In the first epochs {split} lies far above training: batch normalisation trains with the mean and "
-            f"variance of each batch, but {split} images are normalised by running averages of them. These lag behind "
+            f"variance of each batch, but normalises {split} images by running averages of them. These lag behind "
             "while the weights change fast. The gap closes as the learning rate falls and the averages catch up."
         )
     figure = curve_figures.curves(train, watched, split, epoch, run.step)
@@ -47,7 +47,7 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
 def lags(train: Sequence[dict[str, Any]], watched: Sequence[dict[str, Any]]) -> bool:
     """True if one of the first evaluations has an error far above that of the training record at its step.
 
-    Far is at least 1.5 times as large and five points more.
+    Far above is at least 1.5 times as large and five points more.
     """
     errors = {record["step"]: record["error"] for record in train}
     pairs = [(record["error"], errors[record["step"]]) for record in watched[:_FIRST] if record["step"] in errors]
@@ -75,9 +75,9 @@ def learning_rate(run: Run, folder: pathlib.Path) -> list[Section]:
 
 
 def _planned(config: ConfigDict, train_size: int, last: int) -> tuple[list[float], list[float]]:
-    """Steps up to the last one and the schedule's rates of the updates that lead to them.
+    """Steps up to the last one, and the schedule's rates for the updates that lead to them.
 
-    None of 'plateau', which depends on the run's errors.
+    Both are empty for 'plateau', which depends on the run's errors.
     """
     if config.schedule.name == "plateau":
         return [], []

@@ -1,4 +1,4 @@
-"""A report while it is made: a line on standard error for each section, and its pictures as files of their own."""
+"""The making of a report: a line on standard error for each section, and its pictures as separate files."""
 
 import pathlib
 import sys
@@ -15,24 +15,24 @@ from common.report.page import Gallery, Picture, Section
 
 _COLUMNS = 8  # of a gallery
 
-# The title of a section, or of several, and the function that makes it; it may find that there is nothing to show.
+# The title of one or several sections, and the function that makes them; the list is empty if there is nothing to show.
 Step = tuple[str, Callable[[], Section | Sequence[Section]]]
 
 
 def given_folder() -> "Folder | None":
-    """The folder of `--pictures` (`launch.define_pictures`); None without it."""
+    """The folder of `--pictures` (`launch.define_pictures`); None if the flag is not given."""
     name = flags.FLAGS.pictures
     return Folder(user_path(name), flags.FLAGS.picture_format) if name else None
 
 
 class Progress:
-    """Lines on standard error that say what is being made, and after how many seconds it was begun."""
+    """Lines on standard error that say what is being made, and when it began, in seconds."""
 
     def __init__(self, shown: bool = True):
         self._shown, self._since = shown, time.perf_counter()
 
     def say(self, what: str) -> None:
-        """Prints the line of what is begun."""
+        """Prints a line about what begins now."""
         if self._shown:
             print(f"{time.perf_counter() - self._since:6.1f} s  {what}", file=sys.stderr, flush=True)
 
@@ -41,7 +41,7 @@ class Folder:
     """A folder for the pictures of a report, one file for each, under the name of its section."""
 
     def __init__(self, folder: pathlib.Path, form: str):
-        """Makes the folder; UserError where that fails. form: png or svg."""
+        """Makes the folder; UserError if that fails. form: png or svg."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._form = folder, form
@@ -60,7 +60,7 @@ class Folder:
 
 
 def sections(steps: Iterable[Step], progress: Progress, pictures: Folder | None = None) -> list[str]:
-    """The sections as HTML, each made, written into the folder of pictures, and forgotten before the next."""
+    """The sections as HTML; each is made, its pictures written to the folder, and forgotten before the next."""
     parts = []
     for title, make in steps:
         progress.say(title)
@@ -77,7 +77,7 @@ def gallery_figure(gallery: Gallery) -> Figure:
     count, shape = len(gallery.examples), gallery.examples[0].image.shape
     ratio = shape[0] / shape[1]
     rows, columns = -(-count // _COLUMNS), min(count, _COLUMNS)
-    between = 1 + 0.35 / ratio  # rows from an image to the next, whose text needs room
+    between = 1 + 0.35 / ratio  # rows from one image to the next, with room for its text
     figure = Figure(figsize=(1.3 * columns, 1.3 * rows * between * ratio + 0.2), layout="constrained")
     axes = figure.subplots()
     for number, (image, first, second) in enumerate(gallery.examples):

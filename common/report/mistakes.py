@@ -20,7 +20,7 @@ def confusion_counts(predictions: Predictions, num_classes: int) -> Int[np.ndarr
 def class_errors(
     predictions: Predictions, num_classes: int
 ) -> tuple[Int[np.ndarray, " classes"], Float[np.ndarray, " classes"]]:
-    """The number of examples of each class, and the fraction of them that is misclassified (NaN of no examples)."""
+    """The number of examples of each class, and the fraction of them that is misclassified (NaN without examples)."""
     counts = confusion_counts(predictions, num_classes)
     examples = counts.sum(1)
     errors = np.full(num_classes, np.nan)

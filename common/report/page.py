@@ -82,7 +82,7 @@ class Section:
     """A part of a page under a heading.
 
     name: its anchor, and the name of its pictures' files. caption: a few sentences as plain text. parts: what follows;
-    a text is HTML.
+    strings are HTML.
     """
 
     name: str
@@ -125,13 +125,13 @@ def numbers(pairs: Sequence[tuple[str, str]]) -> str:
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:
-    """A table of names and values, in several columns where there is room."""
+    """A table of names and values, in several columns if there is room."""
     cells = (f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}</dd></div>" for name, value in rows)
     return f'<dl class="table">{"".join(cells)}</dl>'
 
 
 def cells(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table with a heading over each column, scrolled sideways where it is too wide."""
+    """A table with a heading over each column; it scrolls sideways if it is too wide."""
     head = "".join(f"<th>{html.escape(text)}</th>" for text in heading)
     body = "".join(f"<tr>{''.join(f'<td>{html.escape(text)}</td>' for text in row)}</tr>" for row in rows)
     return f'<div class="scroll"><table class="cells"><tr>{head}</tr>{body}</table></div>'

@@ -14,8 +14,8 @@ from common.data.preparation import Pixels
 from common.report.figures import GREY, INK, TRAIN, shortened, show_image
 from common.report.occlusion import Sensitivity
 
-_HARM = 0.01  # the least fall in probability that is worth showing
-_RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue on which text is readable
+_HARM = 0.01  # the smallest fall in probability that is worth showing
+_RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue that leave text readable
 _COLUMNS, _BARS = 4, 5
 
 
@@ -58,7 +58,7 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
     """Images above their occlusion maps; the square is drawn where it lowers the probability most.
 
     A cell of a map is a position of the square's centre; the brighter it is, the more the probability of the true class
-    falls. Where it rises, the cell is as dark as where nothing changes.
+    falls. Where the probability rises, the cell is as dark as where nothing changes.
     """
     layout = ConstrainedLayoutEngine(wspace=0.04, hspace=0.03)
     figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.2), layout=layout)

@@ -1,4 +1,4 @@
-"""Sections of a report on single test images: their top predictions, and the parts of them that matter."""
+"""Sections of a report on single test images: their top predictions, and their parts that matter."""
 
 import functools
 
@@ -49,10 +49,10 @@ def hesitant(predictions: Predictions) -> list[int]:
 
 
 def explained(run: Run, test: Source, predictions: Predictions) -> list[Section]:
-    """Grad-CAM of some images, right and wrong.
+    """Grad-CAM of some images, classified rightly and wrongly.
 
-    Empty for a network without maps of more than one pixel, and for a family with a method of its own, which draws it
-    among its own pictures.
+    Empty for a network without maps of more than one pixel, and for a family with its own method, which it draws among
+    its own pictures.
     """
     try:
         method = heat_maps.method(run)
@@ -74,7 +74,7 @@ def explained(run: Run, test: Source, predictions: Predictions) -> list[Section]
     caption = (
         "The parts of an image that raise the logit of its top prediction (Grad-CAM, Selvaraju et al. 2017). Bright "
         "places speak for the class named above; each image has its own scale from zero to its largest value. Middle: "
-        f"the map as it is, {rows}×{columns} values of the last layer that has maps. Bottom: the same map, smoothed, "
+        f"the map itself, {rows}×{columns} values from the last layer that has maps. Bottom: the same map, smoothed, "
         "over the image. First come images that are classified correctly, then the worst mistakes with their true "
         "classes."
     )
@@ -105,9 +105,9 @@ def covered(run: Run, test: Source, predictions: Predictions) -> list[Section]:
         predict, run.variables, inputs, predictions.labels[chosen], side, stride, inputs.mean((0, 1, 2))
     )
     caption = (
-        f"A square of {side}×{side} pixels in the images' mean colour slides over correctly classified images. A map "
-        "shows by how much the probability of the true class falls while the square's centre is at a place. Bright "
-        "means that the network needs this part of the image, dark that it does without. The square is drawn where the "
+        f"A square of {side}×{side} pixels in the images' mean colour slides over correctly classified images. For "
+        "each place of the square's centre, the map shows how far the probability of the true class falls. Bright "
+        "means that the network needs this part of the image, dark that it does not. The square is drawn where the "
         "probability falls most, if it falls at all (Zeiler and Fergus 2014, section 4.2)."
     )
     names = [run.info.class_names[predictions.labels[index]] for index in chosen]

@@ -19,7 +19,7 @@ from common.run import summary, trained
 from common.run.trained import Predictions, Run, Trained
 from common.training.state import num_parameters
 
-# The classes shown of a confusion matrix that has no room for the names of all.
+# The number of classes in a confusion matrix that has no room for the names of all.
 _WORST_CLASSES = 50
 _BARS = 30  # the most classes whose errors are drawn as bars
 _PAIRS = 20  # the most pairs of confused classes
@@ -33,7 +33,7 @@ def report_html(
 ) -> str:
     """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing.
 
-    pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
+    pictures: where each picture is also written. verbose: whether lines on standard error say what is being made.
     """
     progress = Progress(verbose)
     run = trained.load(folder, checkpoint)
@@ -114,7 +114,7 @@ def _time(seconds: float) -> str:
 def recipe(config: ConfigDict) -> list[tuple[str, str]]:
     """Options and values: the network's, those that differ from their defaults, and those that every recipe lists.
 
-    Rates that the schedule does not read are left out.
+    Options of the schedule that it does not read are left out.
     """
     defaults = config_lib.flat(config_lib.base(ConfigDict()))
     always = {*_ALWAYS, *(f"schedule.{key}" for key in SCHEDULES[config.schedule.name].reads)}
@@ -127,7 +127,7 @@ def recipe(config: ConfigDict) -> list[tuple[str, str]]:
 
 
 def confusion(run: Trained, predictions: Predictions) -> Section:
-    """The confusion matrix of the whole test set, and the most confused pairs where there is no room for its counts."""
+    """The confusion matrix of the whole test set, and the most confused pairs if there is no room for its counts."""
     counts, names = mistakes.confusion_counts(predictions, run.info.num_classes), run.info.class_names
     caption = (
         f"Rows are the true classes of the {len(predictions.labels):,} test images, columns the predicted ones. "
@@ -141,7 +141,7 @@ def confusion(run: Trained, predictions: Predictions) -> Section:
         wrong = counts.sum(0) + counts.sum(1) - 2 * np.diag(counts)
         chosen = np.sort(np.argsort(-wrong, kind="stable")[:_WORST_CLASSES])
         counts, names = counts[np.ix_(chosen, chosen)], [names[i] for i in chosen]
-        caption += f" Of {run.info.num_classes} classes, the matrix has the {_WORST_CLASSES} with the most mistakes."
+        caption += f" The matrix has the {_WORST_CLASSES} of {run.info.num_classes} classes with the most mistakes."
     parts = [Picture(error_figures.confusion(counts, names), "confusion matrix")]
     if told:
         parts.append(Picture(error_figures.confused_pairs(told), "the most confused pairs of classes"))
@@ -149,7 +149,7 @@ def confusion(run: Trained, predictions: Predictions) -> Section:
 
 
 def class_errors(run: Trained, predictions: Predictions) -> Section:
-    """The error on each class of the test set: bars for the worst classes, a table of all."""
+    """The error on each class of the test set: bars for the worst classes, a table for all."""
     (examples, errors), names = mistakes.class_errors(predictions, run.info.num_classes), run.info.class_names
     order = np.argsort(-errors, kind="stable")[: np.count_nonzero(examples)]  # NaN comes last
     drawn = order[:_BARS]

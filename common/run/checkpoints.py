@@ -1,8 +1,8 @@
 """Checkpoints, saved asynchronously and restored onto any number of devices.
 
 Orbax writes each one under a temporary name and renames it when it is complete, so a kill at any moment leaves the
-earlier ones as they were. Each is read by itself: damage to one never touches another. A checkpoint carries a checksum
-of every array, which is verified when it is restored.
+earlier ones unharmed. Each is read by itself, so damage to one never affects another. A checkpoint has a checksum of
+every array, which is verified when it is restored.
 """
 
 import contextlib
@@ -27,11 +27,11 @@ from common.processes import distributed
 from common.training.state import TrainState
 
 FOLDER = "checkpoints"
-DAMAGED = "damaged"  # where training moves checkpoints that cannot be read, so that it can write those steps again
+DAMAGED = "damaged"  # folder for checkpoints that cannot be read, so that training can write their steps again
 _ITEM, _METRICS, _METADATA = "default", "metrics/metrics", "_CHECKPOINT_METADATA"  # orbax's names in a checkpoint
 _CHECKSUMS = "checksums"
 _SPARE_BYTES = 2**20  # for the files beside a checkpoint's arrays
-_PATIENCE = 300.0  # seconds in which all processes try to read a checkpoint
+_PATIENCE = 300.0  # seconds to wait for all processes to try to read a checkpoint
 
 
 class Unreadable(UserError):  # noqa: N818
@@ -44,9 +44,9 @@ def steps(workdir: pathlib.Path) -> list[int]:
 
 
 def saved_error(workdir: pathlib.Path, step: int) -> float | None:
-    """The error measured when the checkpoint was saved, None where there is no such number.
+    """The error measured when the checkpoint was saved, None if there is no such number.
 
-    It is that of the validation set, or of the test set where there is none.
+    It is the validation error or, without a validation set, the test error.
     """
     try:
         error = json.loads((workdir / FOLDER / str(step) / _METRICS).read_text(encoding="utf-8"))["error"]
@@ -56,9 +56,9 @@ def saved_error(workdir: pathlib.Path, step: int) -> float | None:
 
 
 def best_first(workdir: pathlib.Path) -> list[int]:
-    """The steps that have a checkpoint: those with an error from the lowest on, then the others, newest first.
+    """The steps that have a checkpoint: those with an error, lowest first, then the others, newest first.
 
-    Of equal errors the later step comes first.
+    Among equal errors the later step comes first.
     """
     errors = {step: saved_error(workdir, step) for step in steps(workdir)}
     return sorted(errors, key=lambda step: (math.inf if errors[step] is None else errors[step], -step))
@@ -81,7 +81,7 @@ def restore(workdir: pathlib.Path, step: int, like: TrainState, mesh: Mesh) -> T
         raise Unreadable(f"checkpoint {folder} cannot be read: {_first_line(error)}") from error
     changed = [name for name, value in _checksums(state).items() if expected and expected.get(name) != value]
     if changed:
-        raise Unreadable(f"checkpoint {folder} is damaged: the checksum of '{changed[0]}' is another")
+        raise Unreadable(f"checkpoint {folder} is damaged: the checksum of '{changed[0]}' differs")
     return state
 
 
@@ -113,8 +113,8 @@ def restore_first(
 def restore_latest(workdir: pathlib.Path, like: TrainState, mesh: Mesh) -> TrainState | None:
     """The newest state that can be read, None if there is no checkpoint; for training, before `Checkpoints` opens.
 
-    Newer ones are moved to `damaged/`, so that their steps can be saved again. Raises Unreadable, and moves nothing,
-    when no checkpoint can be read.
+    Newer, unreadable ones are moved to `damaged/`, so that their steps can be saved again. If no checkpoint can be
+    read, raises Unreadable and moves nothing.
     """
     found = steps(workdir)
     if not found:
@@ -129,7 +129,7 @@ def restore_latest(workdir: pathlib.Path, like: TrainState, mesh: Mesh) -> Train
 
 
 class Checkpoints:
-    """Saves the checkpoints of one work directory and deletes those that need not be kept."""
+    """Saves the checkpoints of a work directory and deletes those that are no longer needed."""
 
     def __init__(self, workdir: pathlib.Path, keep: int = 1, keep_every: int = 0):
         """Keeps the latest `keep`, the one with the lowest error, and those at multiples of `keep_every`."""
@@ -152,7 +152,7 @@ class Checkpoints:
     def save(self, step: int, state: TrainState, error: float | None) -> None:
         """Starts to save `state`; `error` is the one measured at this step, None if there was none.
 
-        UserError when there is no room for it, or when the previous save failed.
+        Raises UserError if there is no room for it, or if the previous save failed.
         """
         self._check_room(state)
         metrics = None if error is None else {"error": error}
@@ -165,7 +165,7 @@ class Checkpoints:
             )
 
     def _check_room(self, state: PyTree) -> None:
-        """UserError without enough room: on a disk that runs full meanwhile, orbax's threads fail one by one."""
+        """Raises UserError if there is too little room: on a disk that runs full, Orbax's threads fail one by one."""
         with _one_line_errors(self.folder):
             free = shutil.disk_usage(self.folder).free
         needed = _SPARE_BYTES + sum(leaf.nbytes for leaf in jax.tree.leaves(state))
@@ -190,7 +190,7 @@ class Checkpoints:
 
 
 def _checksums(state: PyTree) -> dict[str, int]:
-    """A checksum of each array by name: a sum of its bits, which no single flipped bit leaves as it was."""
+    """A checksum of each array by name: a sum of its bits, which any single flipped bit changes."""
     sums = jax.device_get(_bit_sums(state))
     return {jax.tree_util.keystr(path): int(value) for path, value in jax.tree.leaves_with_path(sums)}
 
@@ -202,7 +202,7 @@ def _bit_sums(state: PyTree) -> PyTree:
 
 @jax.jit  # so that arrays of one shape, of which networks have many, are traced once
 def _bit_sum(array: Array) -> Array:
-    """The sum of the array's words, each times an odd number of its own, modulo 2^32: exact in any order."""
+    """The sum of the array's words, each times its own odd number, modulo 2^32: exact in any order."""
     kind = jnp.dtype(f"uint{8 * array.dtype.itemsize}")
     words = jax.lax.bitcast_convert_type(array, kind).astype(jnp.uint32)
     position = jnp.zeros((), jnp.uint32)
@@ -212,7 +212,7 @@ def _bit_sum(array: Array) -> Array:
 
 
 def _saved_checksums(folder: pathlib.Path) -> dict[str, int]:
-    """The checksums that a checkpoint was saved with; {} for one of an earlier version, which had none."""
+    """The checksums that a checkpoint was saved with; {} if an earlier version, which had none, saved it."""
     metadata = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
     return (metadata.get("custom_metadata") or {}).get(_CHECKSUMS) or {}
 
@@ -229,7 +229,7 @@ def _set_aside(workdir: pathlib.Path, step: int) -> None:
 
 
 def _repair(workdir: pathlib.Path) -> None:
-    """Sets aside the files on which the manager would fail: metrics without an error."""
+    """Removes files that would make the manager fail: metrics without an error."""
     for step in steps(workdir):
         metrics = (workdir / FOLDER / str(step) / _METRICS).parent
         if metrics.exists() and saved_error(workdir, step) is None:
@@ -238,14 +238,14 @@ def _repair(workdir: pathlib.Path) -> None:
 
 
 def _check_shapes(error: Exception, where: pathlib.Path) -> None:
-    """UserError for a checkpoint of another network, which is no damaged file."""
+    """Raises UserError for a checkpoint of another network, which is not damaged."""
     text = str(error)
     if "shape" in text and "incompatible" in text or "tree structures do not match" in text:
         raise UserError(f"checkpoint {where} holds another network: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of an error, or the operating system's words where tensorstore quotes them."""
+    """The first line of an error, or the operating system's message if tensorstore quotes it."""
     system = re.search(r": ([^:]+) \[os_error_code", str(error))
     lines = [system[1]] if system else str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__
@@ -253,7 +253,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
-    """UserError for checkpoints that could not be written; those saved before are untouched."""
+    """Turns an error while writing a checkpoint into a UserError; those saved before are untouched."""
     try:
         yield
     except (OSError, ValueError, RuntimeError) as error:

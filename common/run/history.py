@@ -19,7 +19,7 @@ FILE = "history.jsonl"
 
 
 def begin(folder: pathlib.Path, step: int, before: Before | None, config: ConfigDict, info: Info, write: bool) -> None:
-    """Says what a resumed run changes, and appends this start to the run's history if `write` is set."""
+    """Prints what a resumed run changes, and appends this start to the run's history if `write` is set."""
     for note in notes(before, config, info, step):
         print(note)
     if write:
@@ -27,7 +27,7 @@ def begin(folder: pathlib.Path, step: int, before: Before | None, config: Config
 
 
 def notes(before: Before | None, config: ConfigDict, info: Info, step: int) -> list[str]:
-    """Lines on what a resumed run changes: its dataset, its length and its schedule, and with them the learning rate.
+    """Lines on what a resumed run changes: its dataset, length and schedule, and so perhaps the learning rate.
 
     before: None for a new run. info: today's facts of the dataset. step: updates so far.
     """

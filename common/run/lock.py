@@ -17,11 +17,11 @@ FILE = "lock"
 
 @contextlib.contextmanager
 def held(workdir: pathlib.Path, primary: bool = True, kind: str = "workdir") -> Iterator[None]:
-    """Holds the lock of a work directory, which is created; of several processes of a run the primary alone holds it.
+    """Creates a work directory and holds its lock; with several processes of a run only the primary holds it.
 
-    UserError, naming the holder, when another process holds it. The operating system releases the lock of a process
-    that ends in any way. On a network file system it holds between machines if the server supports such locks, as NFS 4
-    does; where there are none, a warning says so and the run goes on. kind: the flag that names the folder.
+    Raises a UserError that names the holder if another process holds it. However a process ends, the operating system
+    releases its lock. On a network file system the lock holds between machines if the server supports such locks, as
+    NFS 4 does; otherwise a warning says so and the run goes on. kind: the flag that names the folder.
     """
     if not primary:
         yield
@@ -43,4 +43,4 @@ def held(workdir: pathlib.Path, primary: bool = True, kind: str = "workdir") -> 
             os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()} since {since}\n".encode(), 0)
         yield
     finally:
-        os.close(file)  # which releases the lock
+        os.close(file)  # releases the lock

@@ -21,13 +21,13 @@ from common.run.trackers import Tracker
 from common.training.totals import NEVER, Totals, diverged, means
 
 FILE = "metrics.jsonl"
-COURSE = ("step", "split", "epoch", "elapsed")  # of a record, beside its values
-_NAMES = {"step", "split", "error"}  # of the values that every record has
+COURSE = ("step", "split", "epoch", "elapsed")  # what a record has besides its values
+_NAMES = {"step", "split", "error"}  # what every record has
 _PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 class Writer:
-    """Writes numbers under their step and shows the progress line; in the `primary` process alone."""
+    """Writes numbers under their step and shows the progress line, both only in the `primary` process."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Writer:
         self._records = _Records(workdir, first_step) if primary else None
         self._tracker = tracker if primary else None
         self._batch_size, self._epoch_steps = batch_size, plan.epoch
-        self._left_out = {"top5_error"} if num_classes <= 5 else set()  # which is then always 0
+        self._left_out = {"top5_error"} if num_classes <= 5 else set()  # it would always be 0
         fields = {"bar_format": _PROGRESS, "disable": not primary or None, "leave": False, "dynamic_ncols": True}
         self._bar = tqdm(total=plan.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
@@ -81,7 +81,7 @@ class Writer:
     def train(self, step: int, sums: Totals, learning_rate: float) -> None:
         """Records the totals of the updates since the last call; UserError if a loss among them was not finite.
 
-        It waits for these updates; apart from this, the loop waits only when it evaluates and saves.
+        It waits for these updates. Otherwise the loop only waits when it evaluates or saves.
         """
         values = means(sums)
         if int(sums.bad_step) != NEVER:
@@ -119,7 +119,7 @@ class Writer:
 
 
 def write(workdir: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes the numbers of a run that has them all at its end, in place of those that the folder held."""
+    """Writes the numbers of a run that has all of them only at its end, replacing those in the folder."""
     files = _Records(workdir, 0)
     for record in records:
         values = {name: value for name, value in record.items() if name not in COURSE}
@@ -129,7 +129,7 @@ def write(workdir: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 
 class _Records:
-    """The files of a run's numbers, which are flushed at each record so that a kill loses none."""
+    """The files of a run's numbers, flushed at each record so that a kill loses none."""
 
     def __init__(self, workdir: pathlib.Path, first_step: int):
         self._folder = workdir
@@ -156,7 +156,7 @@ class _Records:
 
 
 def _event_file(prefix: pathlib.Path) -> Any:
-    """A new TensorBoard event file, opened without PyTorch, which tensorboardX would load where it is installed."""
+    """A new TensorBoard event file, opened without PyTorch, which tensorboardX would load if it is installed."""
     unused: dict[str, Any] = dict.fromkeys({"torch"} - sys.modules.keys())
     sys.modules.update(unused)
     try:
@@ -176,7 +176,7 @@ def _scalars(step: int, split: str, values: dict[str, Any]) -> Any:
 
 
 def _purge_from(step: int) -> Any:
-    """The event after which TensorBoard drops the records from `step` on, which is run again."""
+    """The event that makes TensorBoard drop the records from `step` on, since these steps are run again."""
     from tensorboardX.proto import event_pb2
 
     start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -191,7 +191,7 @@ def _line(step: int, epoch: float, split: str, values: dict[str, float]) -> str:
 
 
 def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]]:
-    """The records of a run, oldest first. A line that is no record, such as one cut short by a kill, is ignored."""
+    """The records of a run, oldest first. Lines that are not records, such as one cut short by a kill, are ignored."""
     path = workdir / FILE
     if not path.exists():
         return []
@@ -204,17 +204,17 @@ def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]
 
 
 class ErrorRecord:
-    """The lowest error of a run on the split that it watches, and the evaluations since."""
+    """The lowest error of a run on the split that it watches, and the number of evaluations since."""
 
     def __init__(self, workdir: pathlib.Path, split: str, step: int, patience: int):
-        """Goes on from the records up to `step`; `patience` is as `config.train.patience`."""
+        """Continues from the records up to `step`; `patience` is `config.train.patience`."""
         self._lowest, self._since, self._patience = 1.0, 0, patience
         for record in read(workdir, split):
             if record["step"] <= step:
                 self.add(record["error"])
 
     def add(self, error: float) -> bool:
-        """True if this error, a fraction, is below all before it."""
+        """Adds an error, a fraction; True if it is below all earlier ones."""
         improved = error < self._lowest
         self._lowest, self._since = min(error, self._lowest), 0 if improved else self._since + 1
         return improved
@@ -226,7 +226,7 @@ class ErrorRecord:
 
 
 def _record(line: str) -> dict[str, Any] | None:
-    """The record in a line, None where it holds anything else."""
+    """The record in a line, None if it holds anything else."""
     try:
         record = json.loads(line)
     except ValueError:
@@ -238,7 +238,7 @@ def _record(line: str) -> dict[str, Any] | None:
 
 
 def _reopened(path: pathlib.Path, first_step: int) -> tuple[Any, list[dict[str, Any]]]:
-    """The file opened for appending, without the records of steps that will be run again, and those that it has."""
+    """The file, opened for appending, without the records of steps that will be run again; and the records it keeps."""
     kept = [record for record in read(path.parent) if record["step"] <= first_step]
     with whole_file(path) as fresh:
         fresh.write_text("".join(json.dumps(record) + "\n" for record in kept))

@@ -14,14 +14,14 @@ _PATIENCE = 10  # seconds for git
 def facts() -> dict[str, Any]:
     """The command line of this process, the commit of its code, and whether files differed from that commit.
 
-    The commit is None, and `uncommitted_changes` too, where the code is no checkout of git.
+    The commit and `uncommitted_changes` are None if the code is not a git checkout.
     """
     commit, changed = _checkout()
     return {"command": command(), "commit": commit, "uncommitted_changes": changed}
 
 
 def command() -> str:
-    """The command line of this process, as a shell takes it, with `python` for the path of the interpreter."""
+    """The command line of this process, quoted for a shell, with `python` instead of the interpreter's path."""
     return shlex.join(["python", *sys.orig_argv[1:]])
 
 
@@ -36,7 +36,7 @@ def _checkout() -> tuple[str | None, bool | None]:
 
 
 def _git(*arguments: str) -> str | None:
-    """The output of a git command in the folder of the code; None where it fails or git is missing."""
+    """The output of a git command in the folder of the code; None if it fails or git is missing."""
     command = ["git", "-C", str(_CODE), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True)

@@ -60,13 +60,13 @@ def opening(
 
 
 def _frozen(config: ConfigDict, state: TrainState) -> list[str]:
-    """A line where some parameters stay as they are."""
+    """A line if some parameters are frozen."""
     count = factors.frozen(state.params, factors.parse(config.optimizer.factors))
     return [f"{count:,} of them are frozen"] if count else []
 
 
 def _accumulation(parts: int, state: TrainState) -> list[str]:
-    """A line where the update is not that of the whole batch's statistics."""
+    """A line if batch normalisation does not use the whole batch's statistics."""
     if parts == 1 or "batch_stats" not in state.model_state:
         return []
     return [
@@ -76,17 +76,17 @@ def _accumulation(parts: int, state: TrainState) -> list[str]:
 
 
 def _short(config: ConfigDict, plan: Plan, train_size: int) -> list[str]:
-    """Lines where the run is too short for its warm-up, or the training set for a batch."""
+    """Lines if the run is too short for its warm-up, or the training set too small for a batch."""
     size, lines = config.train.batch_size, []
     if size > train_size:
         lines.append(
-            f"a batch is {1 / plan.epoch:,.2f} times the training set, so that lengths in epochs are rounded to whole "
+            f"a batch is {1 / plan.epoch:,.2f} times the training set, so lengths in epochs are rounded to whole "
             "updates: a smaller config.train.batch_size comes closer to them"
         )
     warmup = schedules.warmup_steps(config.schedule, plan.total, train_size, size)
     if warmup < duration.to_steps(config.schedule.warmup, train_size, size):
         lines.append(
-            f"the warm-up of '{config.schedule.warmup}' would take the whole run: it is shortened to a tenth, "
+            f"the warm-up of '{config.schedule.warmup}' would take the whole run, so it is shortened to a tenth, "
             f"{warmup:,} updates"
         )
     return lines
@@ -104,14 +104,14 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def test_error(content: dict[str, Any]) -> str:
-    """The test error at the end of a finished run of any kind, or that it was not measured, from its summary."""
+    """Words for the test error at the end of a finished run of any kind, or for there being none, from its summary."""
     if "best_validation" in content and "test" not in content:
         return "not tested (config.evaluate.test is False)"
     return f"test error {content['test']['error']:.2%}"
 
 
 def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error) -> dict[str, Any]:
-    """The summary of a finished run; UserError where there is none, or none that `line` can be written from."""
+    """The summary of a finished run; UserError if there is none, or if `line` fails on it."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
     content = workdir.read_json(folder / workdir.SUMMARY)
@@ -126,16 +126,16 @@ def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_erro
 def class_errors(
     class_names: Sequence[str], counts: Int[np.ndarray, "2 classes"]
 ) -> dict[str, dict[str, int | float | None]]:
-    """The number of examples and the error (a fraction, None of no examples) of each class, by its name.
+    """The number of examples and the error (a fraction, None without examples) of each class, by its name.
 
-    counts: the numbers of examples and of errors, as of `training.evaluate`.
+    counts: the numbers of examples and of errors, as from `training.evaluate`.
     """
     triples = zip(class_names, *counts.tolist(), strict=True)
     return {name: {"examples": n, "error": wrong / n if n else None} for name, n, wrong in triples}
 
 
 def size(classifier: Classifier, variables: PyTree) -> dict[str, int]:
-    """The numbers of parameters and, for one image forwards, of multiply-adds; `variables` may be shapes."""
+    """The numbers of parameters and of multiply-adds for one image, forwards; `variables` may be shapes."""
     work = layer_table.of_one_image(classifier.module, variables, classifier.input_shape)
     return {"parameters": num_parameters(variables.get("params", {})), "multiply_adds": work}
 
@@ -152,17 +152,16 @@ def write(
     """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
     `test` is the error at the end, and `best_test` the lowest of all tests. With a validation set, `test` is the error
-    of the checkpoint with the lowest validation error, `best_validation`, and the test set was read this once. A run
-    that did not read the test set has neither `test` nor `class_errors`.
+    of the checkpoint with the lowest validation error, `best_validation`, and the test set was read only this once. A
+    run that did not read the test set has neither `test` nor `class_errors`.
 
-    size: see the function of that name. class_errors: each class's part of `test`, see the function of that name.
-    train_set: loss and errors of the same network over the training set, {} if nobody asked; `train` is what was
-    measured as it learned. skipped: a message for each training image that could not be read since step
-    `resumed_from`.
+    size, class_errors: from the functions of these names. train_set: loss and errors of the same network over the
+    training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each training
+    image that could not be read since step `resumed_from`.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
-    # Of equal errors the later, as the checkpoints have it.
+    # Among equal errors the later one, as in `checkpoints.best_first`.
     best = min(validation or test, key=lambda record: (record["error"], -record["step"]))
     selected = {"validation": _values(validation[-1])} if validation else {}
     tested = {"test": _values(test[-1])} if class_errors else {}

@@ -1,7 +1,7 @@
-"""A run's numbers in Weights & Biases or MLflow, through their own libraries, beside TensorBoard.
+"""A run's numbers in Weights & Biases or MLflow, through their own libraries, besides TensorBoard.
 
 `config.tracker` chooses one. Its server, keys and project are the library's own settings, such as WANDB_MODE=offline or
-MLFLOW_TRACKING_URI. The workdir keeps the identifier of the tracked run, in which a resumed run goes on.
+MLFLOW_TRACKING_URI. The workdir keeps the identifier of the tracked run, so that a resumed run continues it.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ from common.run import workdir
 
 FILE = "tracker.json"  # tracker's name -> identifier of the tracked run
 _PROJECT = "lineage"
-_PARAMETERS_AT_ONCE = 100  # the most that a server of MLflow takes
+_PARAMETERS_AT_ONCE = 100  # the most that an MLflow server takes
 
 Options = dict[str, Any]
 
@@ -39,7 +39,7 @@ class Library(Protocol):
 
 
 class _WandB:
-    """A run of Weights & Biases. Steps are a value of their own, since a resumed run may write some again."""
+    """A run of Weights & Biases. Steps are an ordinary value, since a resumed run may write some of them again."""
 
     def __init__(self, folder: pathlib.Path, options: Options, identifier: str | None):
         import wandb
@@ -89,10 +89,10 @@ _LIBRARIES: dict[str, Callable[[pathlib.Path, Options, str | None], Library]] = 
 
 
 class Tracker:
-    """Writes a run's numbers into its tracked run. Where the library fails it says so once and the run goes on."""
+    """Writes a run's numbers into its tracked run. If the library fails, it prints that once and the run goes on."""
 
     def __init__(self, name: str, folder: pathlib.Path, config: ConfigDict):
-        """Starts the tracked run, or goes on in that of the workdir; UserError where the library cannot."""
+        """Starts the tracked run, or continues the workdir's; UserError if the library cannot."""
         self._name, self._failed = name, False
         path = folder / FILE
         known = workdir.read_json(path) if path.exists() else {}
@@ -107,7 +107,7 @@ class Tracker:
         self._try(lambda: self._library.write(step, {f"{split}/{name}": value for name, value in values.items()}))
 
     def close(self, failed: bool) -> None:
-        """Ends the tracked run. failed: the run has ended before its time."""
+        """Ends the tracked run. failed: whether the run ended early."""
         self._try(lambda: self._library.close(failed))
 
     def _try(self, call: Callable[[], None]) -> None:
@@ -121,13 +121,13 @@ class Tracker:
 
 
 def check(name: str) -> None:
-    """UserError with the command that installs it, where the library of `config.tracker` is missing."""
+    """Raises a UserError with the command that installs it if the library of `config.tracker` is missing."""
     if name and importlib.util.find_spec(name) is None:
         raise UserError(f"config.tracker is '{name}', but its library is not installed: pip install {name}")
 
 
 def start(config: ConfigDict, folder: pathlib.Path) -> Tracker | None:
-    """The tracker of a config, started; None where it names none."""
+    """The tracker of a config, started; None if it names none."""
     return Tracker(config.tracker, folder, config) if config.tracker else None
 
 

@@ -29,7 +29,7 @@ from common.training.state import create_state
 
 @runtime_checkable
 class Trained(Protocol):
-    """The part of a trained run, of a network or not, that reading images and reporting on them needs."""
+    """The part of a trained run, of a network or a pipeline, that is enough to read images and report on them."""
 
     @property
     def config(self) -> ConfigDict:
@@ -44,8 +44,8 @@ class Trained(Protocol):
 class Run:
     """A network with the variables of one of its checkpoints.
 
-    statistics: of its training set, where they normalize its images. elsewhere: its config names another source of test
-    images than it was trained with.
+    statistics: of its training set, if they normalise its images. elsewhere: whether its config names another source of
+    images than it was trained on.
     """
 
     config: ConfigDict
@@ -59,15 +59,15 @@ class Run:
 
 
 def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None = None) -> Run:
-    """The run in `folder` at a checkpoint: the 'best' (of the lowest error), the 'last', or that of a step.
+    """The run in `folder` at a checkpoint: 'best' (the lowest error), 'last', or a step.
 
-    '' is the best of a run with a validation set, and the last of one without: there, the lowest error is one of the
-    test set, and choosing by it would flatter the network. Where the best or the last cannot be read, a warning says so
+    '' is the best for a run with a validation set, and the last for one without. Without one, the lowest error is a
+    test error, and choosing by it would flatter the network. If the best or the last cannot be read, a warning says so
     and the next one takes its place.
 
-    config: the same experiment with options changed that leave the network alone (its test data, the batch size of
-    evaluation, devices). UserError for a folder without a run, for another experiment, and for a step that was not
-    saved.
+    config: the same experiment, but perhaps with other options that leave the network alone (test data, the batch size
+    of evaluation, devices). Raises UserError for a folder without a run, for another experiment, and for a step that
+    was not saved.
     """
     info = workdir.load_info(folder)
     if config is None:
@@ -87,7 +87,7 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
 
 
 def _candidates(folder: pathlib.Path, checkpoint: str) -> list[int]:
-    """The steps to try in turn for a choice of checkpoint; UserError where there is none."""
+    """The steps to try in turn for a choice of checkpoint; UserError if there is none."""
     known = checkpoints.steps(folder)
     if not known:
         raise UserError(f"no checkpoint in {folder}; train first with python -m common.main")

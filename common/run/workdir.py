@@ -1,4 +1,4 @@
-"""A run's folder: its config, its dataset's facts, and the refusal to mix two runs in one."""
+"""A run's folder: its config, its dataset's facts, and the checks that keep two runs from mixing in one folder."""
 
 import dataclasses
 import importlib.metadata
@@ -36,10 +36,10 @@ CHANGE_NO_UPDATE = (
     "profile",
     "tracker",
 )
-# Those that may differ when a run goes on (docs/resume.md); a change of the others is said and recorded.
+# Options that may differ when a run goes on (docs/resume.md); changes of length and schedule are printed and recorded.
 _MAY_CHANGE = ("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *CHANGE_NO_UPDATE)
 _TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
-# The differences between two experiments that say most; they are named first.
+# The most telling differences between two experiments; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")
 
 
@@ -51,7 +51,7 @@ class Before(NamedTuple):
 
 
 def stored_info(workdir: pathlib.Path) -> Info | None:
-    """The facts of the dataset of a run with checkpoints; None for a folder in which a run is yet to begin."""
+    """The facts of the dataset of a run with checkpoints; None for a folder without a run."""
     if any(workdir.glob("checkpoints/[0-9]*")) and (workdir / DATASET).exists():
         return load_info(workdir)
     return None
@@ -62,8 +62,8 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
 
     Returns what the folder held, None for a new run. A folder without checkpoints, whose run was refused or stopped
     early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
-    UserError for another experiment, for a run of another kind, for a dataset of other classes or another shape, and
-    for checkpoints without a config, which could be any experiment's. Nothing is written then.
+    Raises UserError, and writes nothing, for another experiment or kind of run, for a dataset of other classes or
+    another shape, and for checkpoints without a config, which could be any experiment's.
     """
     before = None
     with writing(f"workdir {workdir}"):
@@ -78,7 +78,7 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
             if wrong := datasets.difference(before.info, info):
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         elif (workdir / CONFIG).exists() and not _is_network(_read_json(workdir, CONFIG)):
-            raise UserError(f"workdir {workdir} holds a run that is no network's; choose another --workdir")
+            raise UserError(f"workdir {workdir} holds a run that is not a network's; choose another --workdir")
         if write:
             write_json(workdir / CONFIG, config.to_dict())
             write_json(workdir / DATASET, dataclasses.asdict(info))
@@ -94,7 +94,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
     """The config a run was started with, with the options of this version."""
     stored = ConfigDict(_read_json(workdir, CONFIG))
     if "data" in stored and not _is_network(stored):
-        raise UserError(f"workdir {workdir} holds a run that is no network's; open it with the tools that made it")
+        raise UserError(f"workdir {workdir} holds a run that is not a network's; open it with the tools that made it")
     try:
         return config_lib.upgraded(stored)
     except (AttributeError, KeyError, TypeError) as error:
@@ -102,7 +102,7 @@ def load_config(workdir: pathlib.Path) -> ConfigDict:
 
 
 def load_info(workdir: pathlib.Path) -> Info:
-    """The facts of the dataset a run was trained on, so that using the run needs no dataset."""
+    """The facts of the dataset that a run was trained on, so that the run can be used without it."""
     facts: dict[str, Any] = {
         key: tuple(value) if isinstance(value, list) else value for key, value in _read_json(workdir, DATASET).items()
     }
@@ -120,21 +120,21 @@ def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file; UserError where it cannot be read or holds anything else."""
+    """The object in a JSON file; UserError if it cannot be read or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UserError(f"{path} is damaged: {reason}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} is damaged: it holds no JSON object")
+        raise UserError(f"{path} is damaged: it does not hold a JSON object")
     return content
 
 
 def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> ConfigDict:
-    """The folder's own config; UserError unless its experiment is this one. Options that change no update may differ.
+    """The folder's own config; UserError unless its experiment is this one, apart from options that may change.
 
-    evaluating: so may those that choose other test data.
+    evaluating: options that choose other test data may change, too.
     """
     stored = load_config(workdir)
     may_change = (*_MAY_CHANGE, *_TEST_DATA) if evaluating else _MAY_CHANGE
@@ -150,7 +150,7 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any], compact: Collection[str] = ()) -> None:
-    """Writes a JSON file, whole or not at all; `compact` are the keys whose values take one line each."""
+    """Writes a JSON file, whole or not at all; `compact`: keys whose values are written on one line each."""
     lines = []
     for key, value in content.items():
         text = json.dumps(value, indent=None if key in compact else 2, default=str)
@@ -175,7 +175,7 @@ def environment() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """The processor's model, or its architecture where the system does not name the model."""
+    """The processor's model, or its architecture if the system does not name the model."""
     facts = pathlib.Path("/proc/cpuinfo")
     model = re.search(r"^model name\s*:\s*(.+)$", facts.read_text(), re.MULTILINE) if facts.exists() else None
     return model[1] if model else platform.processor() or platform.machine()

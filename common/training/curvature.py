@@ -1,4 +1,4 @@
-"""The diagonal curvature of second-order optimizers, estimated anew before each epoch on a few examples."""
+"""The diagonal curvature for second-order optimizers, estimated again before each epoch on a few examples."""
 
 import functools
 from collections.abc import Callable
@@ -20,10 +20,10 @@ Refresh = Callable[[TrainState, int], TrainState]
 def make_refresh(
     section: ConfigDict, classifier: Classifier, source: Source, transform: Transform, seed: int
 ) -> Refresh:
-    """(state, step) -> the state with its curvature estimated anew; unchanged where the optimizer uses none.
+    """Returns a function (state, step) -> the state with a new estimate of its curvature, if the optimizer uses one.
 
     section: a config's `optimizer`. The examples are a function of (seed, step), so a resumed run draws the same ones.
-    It is the curvature of the loss without class weights, on examples that are equally likely.
+    The loss has no class weights here, and all examples are equally likely.
     """
     if not optimizers.uses_curvature(section):
         return lambda state, step: state

@@ -23,7 +23,7 @@ EvalStep = Callable[[PyTree, Array, Array, Array], tuple[Totals, Array]]
 
 
 def compile_eval_step(classifier: Classifier, data: ConfigDict, statistics: PixelStatistics | None = None) -> EvalStep:
-    """Compiles (variables, images, labels, mask) -> (Totals, counts of each class) for stored images.
+    """Compiles the function (variables, images, labels, mask) -> (Totals, counts of each class) for stored images.
 
     data: that section of a config.
     """
@@ -32,7 +32,7 @@ def compile_eval_step(classifier: Classifier, data: ConfigDict, statistics: Pixe
 
 
 def run_over(function: Callable[..., PyTree], batches: Iterable[tuple[Any, ...]]) -> Iterator[PyTree]:
-    """Yields function(*batch) for each batch; the next one is on its way to the device while a result is read."""
+    """Yields function(*batch) for each batch; while a result is read, the next batch is already on the device."""
     results = itertools.starmap(function, batches)
     before = next(results, None)
     for result in results:

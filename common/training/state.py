@@ -12,17 +12,16 @@ from common.models import Classifier
 class TrainState(struct.PyTreeNode):
     """The contents of a checkpoint.
 
-    step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is also
-        the whole position in the data.
+    step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is all
+        that is needed to continue in the data.
     params: the network's trainable parameters.
     model_state: its other variables by collection, such as `batch_stats`.
     opt_state: the optimizer's.
-    ema: averages of `params` and `model_state` (as `variables()` has them) that evaluation uses in their place; None
-        when there is no averaging.
+    ema: averages of `params` and `model_state`, as one tree, that evaluation uses instead; None without averaging.
     key: raw uint32 data of the run's random key.
     """
 
-    # Leaves are arrays; while a checkpoint is restored, shapes and shardings stand for them.
+    # Leaves are arrays or, as the target of a restored checkpoint, shapes with shardings.
     step: PyTree
     params: PyTree
     model_state: PyTree
@@ -54,11 +53,11 @@ def create_state(
 
 
 def keys(seed: int) -> tuple[jax.Array, jax.Array]:
-    """The random keys from which a run's parameters are drawn, and from which its updates draw."""
+    """Two random keys: one to draw a run's parameters, and one for its updates."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
     return init_key, run_key
 
 
 def num_parameters(params: PyTree) -> int:
-    """The number of numbers in a tree of arrays (or of their shapes)."""
+    """The number of entries of all arrays in a tree (or of their shapes)."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,6 +1,6 @@
 """One update and one evaluation step, as pure functions, and the compiled program that a run repeats.
 
-Steps return sums rather than means, so that they add up to an epoch on the device and nothing waits for a number.
+Steps return sums rather than means, so that they add up to an epoch on the device without waiting for a number.
 """
 
 import functools
@@ -51,14 +51,13 @@ def train_step(
 
     transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
     label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. class_weights: factors
-    of the losses of each class's examples, as of `nn.losses.balanced_weights`. Images that are blended blend their
-    weights in the shares of their labels, so that each label counts as it does alone; label smoothing changes none.
-    ema: the share of the old average that `state.ema` keeps, if the state has one; after t updates at most
-    (1 + t) / (10 + t), so that a short run's average does not stay near its start. Errors are counted against each
-    image's own label.
+    of the losses of each class, as from `nn.losses.balanced_weights`. Blended images blend their weights in the shares
+    of their labels, so that each label counts as it does alone; label smoothing does not change weights. ema: the share
+    of the old average that `state.ema` keeps, if the state has one; after t updates at most (1 + t) / (10 + t), so that
+    a short run's average does not stay near its start. Errors are counted against each image's own label.
 
-    Batch normalisation uses the statistics of each part, so with `accumulate` a network that has it is updated as by
-    the whole batch with as many `ghost_batches`, and not as by the whole batch with one.
+    Batch normalisation uses the statistics of each part. So with `accumulate`, a network that has it is updated as by
+    the whole batch with as many `ghost_batches`, not as by the whole batch with one.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     transform_key, dropout_key, mix_key = jax.random.split(key, 3)
@@ -84,7 +83,7 @@ def train_step(
 
 
 def check_support(config: ConfigDict, classifier: Classifier) -> None:
-    """UserError for an optimizer or a loss option that this network does not support."""
+    """Raises UserError for an optimizer or a loss option that this network does not support."""
     if optimizers.uses_curvature(config.optimizer) and classifier.curvature is None:
         raise UserError(
             f"config.optimizer.name '{config.optimizer.name}' needs a curvature, which this variant of "
@@ -117,7 +116,7 @@ def recipe(config: ConfigDict) -> dict[str, Any]:
 def compile_update(
     select: Callable[[Any, Any], tuple[Array, Labels]], mesh: Mesh, **fixed: Any
 ) -> Callable[[TrainState, Totals, Any, int], tuple[TrainState, Totals]]:
-    """Compiles (state, sums, batches, count) -> (state, sums): the first `count` updates of `batches`.
+    """Compiles the function (state, sums, batches, count) -> (state, sums) that makes `count` updates with `batches`.
 
     select: (batches, i) -> the i-th batch's images and labels. fixed: the keyword arguments of `train_step`. The
     state keeps its layout on the mesh. The memory of `state` and `sums` is donated.
@@ -131,7 +130,7 @@ def compile_update(
     def updates(
         state: TrainState, sums: Totals, batches: Any, count: int | Int[Array, ""]
     ) -> tuple[TrainState, Totals]:
-        if jax.tree.leaves(batches)[-1].shape[0] == 1:  # no loop around one update, in which XLA would optimise less
+        if jax.tree.leaves(batches)[-1].shape[0] == 1:  # XLA would optimise a single update less inside a loop
             return update(0, (state, sums), batches)
         return jax.lax.fori_loop(0, count, functools.partial(update, batches=batches), (state, sums))
 
@@ -155,7 +154,7 @@ def _mixed(
     distributions = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
     if weights is None:
         return *mix(key, images, distributions, **alphas), None
-    # One column more, so that weights are blended in the same shares as labels.
+    # Weights as one more column are blended in the same shares as labels.
     images, blended = mix(key, images, jnp.concatenate([distributions, weights[:, None]], axis=1), **alphas)
     return images, blended[:, :-1], blended[:, -1]
 
@@ -178,7 +177,7 @@ def _gradients(
             {"params": params, **model_state}, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
         )
         losses = classifier.loss(outputs, targets)
-        # The mean is over the batch and not over its weights, so that the parts of a batch add up to the whole.
+        # Divided by the number of images, not by the sum of weights, so that the parts of a batch add up to the whole.
         losses = losses if weights is None else losses * weights
         sums = totals(losses, classifier.logits(outputs), labels, jnp.ones(labels.shape, bool))
         return jnp.mean(losses), (new_state, sums)
@@ -198,9 +197,9 @@ def _accumulated(
     weights: Weights,
     key: Array,
 ) -> tuple[PyTree, PyTree, Totals]:
-    """The means of the `gradients` and new states of `parts` equal slices of the batch, one by one to save memory.
+    """The means of the gradients and new states over `parts` equal slices of the batch, one by one to save memory.
 
-    Each part starts from the same state, so these are the running averages of ghost batches (`nn.batch_norm`).
+    Each part starts from the same state, so the running averages are those of ghost batches (`nn.batch_norm`).
     """
 
     def split(array: Array) -> Array:
@@ -228,7 +227,7 @@ def eval_step(
     classifier: Classifier,
     transform: Callable[[Array], Array],
 ) -> tuple[Totals, Int[Array, "2 classes"]]:
-    """The totals and the `class_counts` of the examples that `mask` selects; the others fill up the batch."""
+    """The totals and the `class_counts` of the examples that `mask` selects; the others only fill up the batch."""
     outputs = classifier.module.apply(variables, transform(images), train=False)
     logits = classifier.logits(outputs)
     return totals(classifier.loss(outputs, labels), logits, labels, mask), class_counts(logits, labels, mask)
@@ -237,7 +236,7 @@ def eval_step(
 def curvature_step(
     state: TrainState, images: Array, labels: Labels, *, classifier: Classifier, transform: Transform
 ) -> TrainState:
-    """The state with the optimizer's diagonal curvature estimated anew on these examples (LeCun 1998, appendix C).
+    """The state with the optimizer's diagonal curvature estimated on these examples (LeCun 1998, appendix C).
 
     Raises ValueError for a classifier that provides no curvature.
     """

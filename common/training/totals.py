@@ -1,4 +1,4 @@
-"""Sums over examples, which add up to an epoch on the device; their means, and the end of a run that diverges."""
+"""Sums over examples, which add up to an epoch on the device, their means, and the check that no loss has diverged."""
 
 import jax
 import jax.numpy as jnp
@@ -66,7 +66,7 @@ def class_counts(
 
 
 def _ahead(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Int[Array, " batch"]:
-    """The number of classes that each example finds likelier than its label."""
+    """For each example, the number of classes that are likelier than its label."""
     label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     # As with an arg-max, a tie is an error unless the label comes first; a NaN is always one.
     first = jnp.arange(logits.shape[-1]) < labels[:, None]
@@ -89,13 +89,13 @@ def diverged(step: int) -> UserError:
     """The error of a run whose loss at `step` is not finite."""
     return UserError(
         f"the loss is not finite at step {step}: training has diverged; the checkpoints before it are kept. "
-        "Lower config.schedule.learning_rate or lengthen config.schedule.warmup and go on, or start anew with "
+        "Lower config.schedule.learning_rate or lengthen config.schedule.warmup and go on, or start again with "
         "config.optimizer.clip_norm"
     )
 
 
 def stop_if_diverged(state: TrainState, sums: Totals) -> None:
-    """Raises UserError, naming the step, when a loss, parameter or batch statistic is not finite.
+    """Raises a UserError that names the step if a loss, parameter or batch statistic is not finite.
 
     A run calls it before it saves, so such a state is never saved.
     """

@@ -19,7 +19,7 @@ from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, finished
 BEST, TABLE, IMPORTANCE = "best.json", "trials.csv", "importance.png"
 _FEWEST = 4  # trials with an error, for importances
 _SHOWN = 5  # trials in the printed table
-# An option of one machine, which commands for others leave out.
+# An option that is specific to this machine; commands for other machines leave it out.
 _OF_THIS_MACHINE = "data.directory"
 
 
@@ -58,7 +58,7 @@ def _state(trial: FrozenTrial) -> str:
 
 
 def best(study: optuna.Study, plan: Plan) -> dict[str, Any]:
-    """The options with the lowest validation error, and all that is needed to find them again; no test error."""
+    """The options with the lowest validation error, and everything needed to find them again; no test error."""
     winner, states = ranked(study)[0], [_state(trial) for trial in finished(study)]
     return {
         "options": winner.params,
@@ -87,7 +87,7 @@ def tune_command(plan: Plan) -> str:
 
 
 def train_command(study: optuna.Study, plan: Plan) -> str:
-    """The command that trains with the best options on all training images that the user's own config leaves."""
+    """The command that trains with the best options on all training images of the user's own config."""
     changes = _portable({**plan.changes, **ranked(study)[0].params})
     return shlex.join(["python", "-m", "common.main", *Experiment(plan.config, changes).flags()])
 
@@ -117,11 +117,11 @@ def draw_importance(folder: pathlib.Path, study: optuna.Study) -> str:
     """
     complete = ranked(study)
     if len(complete) < _FEWEST:
-        return f"importance of the options: {len(complete)} finished trials are too few, {_FEWEST} are needed"
+        return f"importance of the options: needs {_FEWEST} finished trials, there are {len(complete)}"
     try:
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     except RuntimeError:  # no variance
-        return "importance of the options: none can be told, as all finished trials have one error"
+        return "importance of the options: unknown, as all finished trials have the same error"
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 1 + 0.4 * len(shares)), layout="constrained")
@@ -146,6 +146,6 @@ def record(name: str, content: dict[str, Any], folder: pathlib.Path) -> pathlib.
 
 
 def check_name(name: str) -> None:
-    """UserError for a name of a record that is no part of a file's name."""
+    """Raises UserError for a name that cannot be part of a file's name."""
     if not name.replace("-", "").replace("_", "").isalnum():
         raise UserError(f"--record is '{name}'; expected letters, digits, - and _, as in --record=lenet5_digits")

@@ -25,10 +25,10 @@ from common.errors import UserError
 Space = Mapping[str, BaseDistribution]  # an option's path -> its values
 Point = Mapping[str, Any]  # an option's path -> one value; a tuple is kept as text
 
-VALIDATION = "15%"  # of the training set, where the config holds out none
+VALIDATION = "15%"  # of the training set, if the config has no validation set
 _FORMS = "expected a range, as '0.1..0.9' or '1e-4..1e-1 log', or choices, as '32|64|128'"
 _RANGE = re.compile(r"(?P<low>\S+?)\.\.(?P<high>\S+?)(?P<log>\s+log)?")
-# Options that decide on which images, and when, a trial is judged: trials that differ in them cannot be compared.
+# Options that decide when a trial is judged, and on which images; trials that differ in them cannot be compared.
 _JUDGING = (
     *("seed", "evaluate", "checkpoint", "data.source", "data.directory", "data.train_split", "data.test_split"),
     *("data.holdout", "data.validation", "data.skip_bad"),
@@ -42,7 +42,7 @@ def trial_changes(config: ConfigDict) -> dict[str, Any]:
 
 
 def parse(texts: Sequence[str], config: ConfigDict) -> dict[str, BaseDistribution]:
-    """The space that texts such as 'train.batch_size=32|64|128' describe; UserError for one that cannot be."""
+    """The space that texts such as 'train.batch_size=32|64|128' describe; UserError for an invalid one."""
     known = config_lib.flat(config)
     space: dict[str, BaseDistribution] = {}
     for text in texts:
@@ -77,13 +77,13 @@ def _values(path: str, text: str, default: Any) -> BaseDistribution:
     if len(set(choices)) < len(choices):
         raise UserError(f"--search: {path}={text} has a choice twice")
     if len(choices) < 2:
-        ranges = "" if numeric else f"; {path} is no number, so it has no range"
+        ranges = "" if numeric else f"; {path} is not a number, so it has no range"
         raise UserError(f"--search: {path}={text} is one value; {_FORMS}{ranges}")
     return CategoricalDistribution(choices)
 
 
 def _value(path: str, text: str, default: Any) -> Any:
-    """The value that a text means for an option with this default; UserError where it is of another type."""
+    """The value that a text means for an option with this default; UserError if it has another type."""
     wrong = f"--search: {path} is '{text}'; expected"
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):
@@ -117,9 +117,9 @@ def _tuple(text: str, wrong: str) -> tuple:
 
 
 def check(space: Space, config: ConfigDict) -> None:
-    """UserError for values that the config refuses: out of range by themselves, or contradicting other options.
+    """Raises UserError for values that the config refuses because they are out of range or contradict other options.
 
-    Each end and each choice is tried with the first values of the other options, then all last values together.
+    It tries each end and each choice with the first values of the other options, then all last values together.
     """
     ends = {path: _ends(values) for path, values in space.items()}
     first = {path: found[0] for path, found in ends.items()}
@@ -157,7 +157,7 @@ def with_point(config: ConfigDict, point: Point) -> ConfigDict:
 def grid(space: Space, seed: int) -> list[dict[str, Any]]:
     """Every combination of the choices and whole numbers of a space, in an order that the seed draws.
 
-    UserError for a range of numbers that are not whole.
+    Raises UserError for a range of fractions or a logarithmic one.
     """
     columns = []
     for path, values in space.items():
@@ -166,7 +166,7 @@ def grid(space: Space, seed: int) -> list[dict[str, Any]]:
         elif isinstance(values, IntDistribution) and not values.log:
             columns.append(list(range(values.low, values.high + 1)))
         else:
-            raise UserError(f"--sampler=grid needs choices for {path}, as '--search={path}=0.1|0.2', and no range")
+            raise UserError(f"--sampler=grid needs choices for {path}, as '--search={path}=0.1|0.2', not a range")
     size = math.prod(map(len, columns))
     if size > _LARGEST_GRID:
         raise UserError(f"the grid has {size:,} points; expected at most {_LARGEST_GRID:,}")

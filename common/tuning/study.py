@@ -1,8 +1,8 @@
-"""A study: trials in an SQLite file, which a later command goes on with after any end of an earlier one.
+"""A study: trials in an SQLite file, so that a later command can continue, however the earlier one ended.
 
 Optuna keeps the trials and proposes the next one. A trial's number, from 1 on, is its user attribute `NUMBER` and the
-name of its folder: it stays the same when an interrupted trial is put back into the queue, for which Optuna makes a new
-trial of its own.
+name of its folder. It stays the same when an interrupted trial is queued again, although Optuna makes a new trial for
+it.
 """
 
 import dataclasses
@@ -35,10 +35,10 @@ _WARM_UP = 1  # evaluations before a trial may be pruned
 class Plan:
     """The request for a study.
 
-    config: the config file. changes: the options that the user changes in it. of_trials: those that each trial changes.
-    options: the whole config of a trial, by paths. space: the options that are searched, and texts: the same as the
-    user gave them. trials: their total number. seeds: a trial's error is the mean over them. sampler: 'tpe', 'random'
-    or 'grid'.
+    config: the config file. changes: the options that the user changes in it. of_trials: the options that every trial
+    changes. options: the whole config of a trial, by path. space: the searched options and their values; texts: the
+    same as the user wrote them. trials: their total number. seeds: a trial's error is the mean over them. sampler:
+    'tpe', 'random' or 'grid'.
     """
 
     config: str
@@ -61,11 +61,11 @@ class Plan:
 def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
     """The study in a folder, new or that of an earlier command; the caller holds the folder's lock.
 
-    Trials that were interrupted are put back into the queue. UserError for another study, and for a damaged file.
+    Interrupted trials are put back into the queue. Raises UserError for another study, and for a damaged file.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / FILE
-    if set("?{}") & set(str(path.absolute())):  # they have a meaning in the address of an SQLite file
+    if set("?{}") & set(str(path.absolute())):  # they mean something in the URL of an SQLite file
         raise UserError(f"study {folder.absolute()} has one of ?, {{ and }} in its path; choose another --study")
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
@@ -92,7 +92,7 @@ def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
 
 
 def _identity(plan: Plan) -> dict[str, Any]:
-    """The facts that all commands of one study must share, by the words for them in an error."""
+    """The facts that all commands of a study must share, by their names in an error message."""
     searched = dict(text.partition("=")[::2] for text in plan.texts)
     return {
         **{f"config.{path}": value for path, value in plan.options.items() if not path.startswith(_MAY_CHANGE)},
@@ -102,7 +102,7 @@ def _identity(plan: Plan) -> dict[str, Any]:
 
 
 def _queue_interrupted(study: optuna.Study) -> None:
-    """Puts the trials that an earlier command has left unfinished back into the queue, with their numbers."""
+    """Puts trials that an earlier command left unfinished back into the queue, with their numbers."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if NUMBER in trial.user_attrs:  # it had all of its options
@@ -113,8 +113,8 @@ def _queue_interrupted(study: optuna.Study) -> None:
 def next_trial(study: optuna.Study, plan: Plan) -> optuna.Trial:
     """The next trial: one from the queue, or one that the sampler proposes.
 
-    The sampler draws from a seed of its own for each trial, so that a study that was stopped proposes what it would
-    have proposed otherwise.
+    The sampler has its own seed for each trial, so a study that was stopped proposes the same trials as one that was
+    not.
     """
     before = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED))
     queued = bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
@@ -124,7 +124,7 @@ def next_trial(study: optuna.Study, plan: Plan) -> optuna.Trial:
         points = search.grid(plan.space, plan.seeds[0])
         study.enqueue_trial(next(point for point in points if point not in tried))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a whole range of choices that Optuna takes for text
+        warnings.simplefilter("ignore")  # Optuna's own; `search` has checked the space
         trial = study.ask(fixed_distributions=dict(plan.space))
     if NUMBER not in trial.user_attrs:
         numbers = [known.user_attrs.get(NUMBER, 0) for known in study.get_trials(deepcopy=False)]
@@ -136,7 +136,7 @@ def _sampler(plan: Plan, trials: int) -> BaseSampler:
     seed = int(np.random.SeedSequence((plan.seeds[0], trials)).generate_state(1)[0])
     if plan.sampler == "tpe":
         return TPESampler(seed=seed)
-    return RandomSampler(seed=seed)  # which a grid leaves nothing to draw
+    return RandomSampler(seed=seed)  # also for a grid, which leaves nothing to draw
 
 
 def finished(study: optuna.Study) -> list[FrozenTrial]:
@@ -146,6 +146,6 @@ def finished(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials with a validation error, from the lowest on; of equal errors the earlier trial comes first."""
+    """The trials with a validation error, lowest first; among equal errors the earlier trial comes first."""
     complete = [trial for trial in finished(study) if trial.state == TrialState.COMPLETE]
     return sorted(complete, key=lambda trial: trial.values[0])

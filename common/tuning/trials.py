@@ -1,7 +1,7 @@
 """The runs of a study's trials: each is a process of `common.main`, and several trials run side by side.
 
-A trial's runs are in `trials/NUMBER/seedSEED`, with their output in `log.txt`. They end when this process does, and go
-on from their checkpoints when the study goes on.
+A trial's runs are in `trials/NUMBER/seedSEED`, with their output in `log.txt`. They end when this process does, and
+continue from their checkpoints when the study continues.
 """
 
 import os
@@ -26,7 +26,7 @@ from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, finished
 LOG = "log.txt"
 COMMAND = (sys.executable, "-m", "common.main")
 _POLL_SECONDS = 0.1
-_HOPELESS = 3  # failed trials in a study without any other
+_HOPELESS = 3  # a study stops if this many trials have failed and no other has finished
 _ENVIRONMENT = "environment"  # attribute of a study
 
 
@@ -41,10 +41,10 @@ def optimise(
     done: Callable[[str], None],
     command: Sequence[str] = COMMAND,
 ) -> None:
-    """Makes the trials of a plan that are not finished yet.
+    """Runs the trials of a plan that are not finished yet.
 
-    done: takes a line about each trial that ends, after it has been recorded. command: of a run, before its flags.
-    Raises Stopped when a signal asks for it, and UserError when every trial fails.
+    done: called with a line about each trial that ends, once it is recorded. command: of a run, before its flags.
+    Raises Stopped if a signal asks for it, and UserError if every trial fails.
     """
     active: list[_Attempt] = []
     left = plan.trials - len(finished(study))
@@ -71,7 +71,7 @@ def optimise(
 
 
 class _Attempt:
-    """A trial under way: its runs one after the other, one for each seed."""
+    """A trial under way: one run for each seed, one after the other."""
 
     def __init__(self, trial: optuna.Trial, folder: pathlib.Path, plan: Plan, command: Sequence[str]):
         self.number: int = trial.user_attrs[NUMBER]
@@ -85,7 +85,7 @@ class _Attempt:
         self._failure = ""
 
     def ended(self) -> bool:
-        """True if the trial has ended; otherwise its next run is started if none is under way."""
+        """True if the trial has ended; if not, starts its next run unless one is under way."""
         if self._process is not None:
             code = self._process.poll()
             self._report()
@@ -117,9 +117,9 @@ class _Attempt:
                 )
 
     def _report(self) -> None:
-        """Tells Optuna the validation errors of the first run, and ends the run if they are too high.
+        """Tells Optuna the validation errors of the first run, and stops the run if they are too high.
 
-        A report's step is the number of the evaluation: batches of another size have other numbers of updates.
+        A report's step counts evaluations, not updates, since trials may have batches of different sizes.
         """
         if not self._plan.prune or self._errors or self._pruned:
             return
@@ -139,7 +139,7 @@ class _Attempt:
     def tell(self, study: optuna.Study) -> None:
         """Records the end of the trial.
 
-        A failed trial counts as pruned, so that the sampler avoids such options: most often its learning rate was too
+        A failed trial counts as pruned, so that the sampler avoids such options: usually its learning rate was too
         high.
         """
         records = [record for folder in self._folders for record in metrics.read(folder)]
@@ -154,7 +154,7 @@ class _Attempt:
         study.tell(self._trial, state=TrialState.PRUNED)
 
     def stop(self) -> None:
-        """Asks the run under way to save and end."""
+        """Asks the run under way to save and to end."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
@@ -170,7 +170,7 @@ class _Attempt:
 
 
 def trial_folder(folder: pathlib.Path, number: int) -> pathlib.Path:
-    """The folder of a trial's runs in that of its study."""
+    """The folder of a trial's runs inside its study's folder."""
     return folder / "trials" / str(number)
 
 
@@ -200,7 +200,7 @@ def _line(study: optuna.Study, plan: Plan, number: int) -> str:
 
 
 def _check_hope(study: optuna.Study) -> None:
-    """UserError if several trials have ended and all of them failed: the reason is not in the searched options."""
+    """Raises UserError if several trials have ended and all failed, since the searched options are not the reason."""
     failures = [trial.user_attrs.get(FAILURE) for trial in finished(study)]
     if len(failures) >= _HOPELESS and all(failures):
         raise UserError(f"all {len(failures)} trials have failed; the last with {failures[-1]}")
@@ -208,7 +208,7 @@ def _check_hope(study: optuna.Study) -> None:
 
 @contextmanager
 def _noticing_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that is true once SIGTERM, SIGHUP or Ctrl-C has come; a second one ends this process."""
+    """Yields a function that returns True once SIGTERM, SIGHUP or Ctrl-C came; a second one ends this process."""
     asked = False
 
     def note(number: int, frame: object) -> None:

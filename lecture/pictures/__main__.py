@@ -9,7 +9,7 @@ from common import launch
 from common.errors import unknown, user_path
 
 _OUT = flags.DEFINE_string("out", "docs/images", "folder of the pictures", allow_override=True)
-_RUNS = flags.DEFINE_string("runs", "runs/lecture", "folder of the runs that they show", allow_override=True)
+_RUNS = flags.DEFINE_string("runs", "runs/lecture", "folder of the runs that the pictures show", allow_override=True)
 
 
 def main(*names: str) -> None:

@@ -18,7 +18,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     "receptive_fields": layers.receptive_fields,
     "normalisation_axes": layers.normalisation_axes,
 }
-# These train a network first, in a folder of their runs.
+# These train a network first, in a given folder.
 TRAINED: dict[str, Callable[[pathlib.Path], Figure]] = {
     "pipeline": networks.classic_pipeline,
     "plain_and_residual": networks.plain_and_residual,
@@ -28,5 +28,5 @@ PICTURES = (*DRAWN, *TRAINED)
 
 
 def draw(name: str, runs: pathlib.Path) -> Figure:
-    """The picture of a name; `runs` keeps the runs that it needs, which are not repeated when they are there."""
+    """The picture with this name; `runs` keeps the runs that it needs, so that they are not repeated."""
     return DRAWN[name]() if name in DRAWN else TRAINED[name](runs)

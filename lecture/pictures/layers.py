@@ -128,9 +128,9 @@ def receptive_fields() -> Figure:
 
 
 def paths(depth: int) -> Int[np.ndarray, "9 9"]:
-    """The number of paths from each pixel of 9x9 through `depth` 3x3 layers to the middle output.
+    """The number of paths from each of 9x9 pixels through `depth` 3x3 layers to the middle output.
 
-    It is the gradient of that output where all weights are one.
+    It equals the gradient of that output if all weights are one.
     """
     stack, image = facts.Stack((3,) * depth), jnp.zeros((1, 9, 9, 1))
     ones = jax.tree.map(jnp.ones_like, stack.init(jax.random.key(0), image))
@@ -167,9 +167,9 @@ def normalisation_axes() -> Figure:
 
 
 def influence(layer: nn.Module) -> Int[np.ndarray, "3 2 2 6"]:
-    """1 for each input with a gradient of one output, that of example 1, position (0, 1), channel 2; else 0.
+    """1 for each input that one output, example 1, position (0, 1), channel 2, depends on; else 0.
 
-    layer: a normalisation, as it is in training.
+    layer: a normalisation, applied as in training.
     """
     x = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2, 2, 6)), jnp.float32)
     train: dict[str, Any] = {"train": True} if isinstance(layer, batch_norm.BatchNorm) else {}

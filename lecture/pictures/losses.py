@@ -21,7 +21,7 @@ _RESULT = pathlib.Path(__file__).parents[2] / "results" / "alexnet-relu-vs-tanh.
 
 
 def rbf() -> Figure:
-    """The bitmaps of LeNet-5's output layer, and the penalty that each has for a perfect drawing of another."""
+    """The bitmaps of LeNet-5's output layer, and each one's penalty for a perfect drawing of another."""
     figure = Figure(figsize=(9.6, 3.9), layout="constrained")
     parts: Any = figure.subfigures(1, 2, width_ratios=[1.15, 1])
     left, right = parts
@@ -104,9 +104,9 @@ def activations() -> Figure:
 
 
 def augmentation() -> Figure:
-    """A photograph, and what AlexNet saw of it: random crops, reflections, and the colour of the light changed.
+    """A photograph as AlexNet saw it: random crops, reflections, and changes of the colour of the light.
 
-    The colours vary five times as much as in the paper, so that it shows.
+    The colours vary five times as much as in the paper, so that the change shows.
     """
     import skimage.data  # needs the extra `classic`
 

@@ -1,4 +1,4 @@
-"""Pictures of whole pipelines and networks, each of which is trained on digits first."""
+"""Pictures of whole pipelines and networks, which are trained on digits first."""
 
 import pathlib
 from typing import Any

@@ -31,14 +31,14 @@ def plain(axes: Axes) -> None:
 
 
 def titled(axes: Axes, title: str, below: str = "") -> None:
-    """A title, and a line in grey below the axes."""
+    """Adds a title, and a line in grey below the axes."""
     axes.set_title(title, fontsize=10.5, weight="bold", color=INK)
     if below:
         axes.set_xlabel(below, fontsize=9, color=GREY)
 
 
 def numbers(axes: Axes, values: Float[np.ndarray, "rows columns"], form: str = "{:.0f}", **colours: Any) -> None:
-    """A small map with its values written into it."""
+    """Draws a small map with its values written into it."""
     colours = {"cmap": "Greys", "vmin": 0, "vmax": 22, **colours}
     shown = axes.imshow(values, **colours)
     for (row, column), value in np.ndenumerate(values):
@@ -50,7 +50,7 @@ def numbers(axes: Axes, values: Float[np.ndarray, "rows columns"], form: str = "
 
 
 def outline(axes: Axes, row: int, column: int, height: int, width: int) -> None:
-    """A frame round some positions of a map."""
+    """Draws a frame round some positions of a map."""
     corner = (column - 0.5, row - 0.5)
     axes.add_patch(Rectangle(corner, width, height, fill=False, ec=MARK, lw=2.5, clip_on=False, zorder=5))
 

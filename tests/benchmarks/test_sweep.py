@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import sweep
 from benchmarks.sweep import Point
+from common.errors import UserError
 from common.run import workdir
 from tests.runs import run
 
@@ -69,13 +70,35 @@ def test_the_picture_names_what_does_not_fit_and_needs_not_all_points(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("scale", ["smoke", "full"])
+@pytest.mark.parametrize("scale", sweep.SCALES)
 def test_every_point_splits_over_its_devices_and_has_one_name(scale):
     assert "devices" not in sweep.axes_of(scale, 1)
     points = sweep.by_worth(sweep.axes_of(scale, 6))
     assert len({point.name for point in points}) == len(points)
     assert {point.devices for point in points} == {1, 2, 4, 6}
     assert all(point.batch % point.devices == 0 for point in points)
+
+
+def test_a_cpu_is_measured_in_float32_and_an_accelerator_in_bfloat16():
+    kinds = {scale: {point.dtype for point in sweep.by_worth(sweep.axes_of(scale, 1))} for scale in ("cpu", "full")}
+    assert kinds == {"cpu": {"float32"}, "full": {"bfloat16"}}
+    assert list(sweep.axes_of("cpu", 1)) == ["batch", "image size", "depth"]
+
+
+def test_a_point_in_float32_is_measured():
+    found = sweep.images_per_second(Point("resnet", "resnet20", 4, 16, dtype="float32"), group_seconds=0.0)
+    assert 0 < found["low"] <= found["median"] <= found["high"]
+
+
+def test_results_of_another_machine_are_not_continued(tmp_path):
+    path = tmp_path / "sweep.json"
+    sweep.sweep(AXES, path, Measuring(), LATER, "command")
+    result = workdir.read_json(path)
+    result["environment"]["cpu"] = "Z80"
+    workdir.write_json(path, result)
+    with pytest.raises(UserError, match="has results of 'Z80'"):
+        sweep.sweep(AXES, path, Measuring(), LATER, "command")
+    assert workdir.read_json(path) == result
 
 
 @pytest.mark.slow  # measures small networks on simulated devices

@@ -216,7 +216,7 @@ def test_every_benchmark_says_its_command_and_its_machine():
         "faults": {"median": 101, "low": 101, "high": 101},
     }
     speed = {**RESULT, "benchmark": "a race", "command": "python -m race", "measured": measured}
-    text = tables.fill_speeds("<!-- benchmarks -->\nstale\n<!-- /benchmarks -->\n", [speed, speed])
+    text = tables.fill_benchmarks("<!-- benchmarks -->\nstale\n<!-- /benchmarks -->\n", [speed, speed], ROOT)
     assert text.count("### A race\n`python -m race` on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2") == 2
     assert "| ours over torch | 1.45 | 1.39 to 1.49 |\n| faults | 101 |  |\n" in text
     assert "stale" not in text

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC, LinearSVC
 
-from classic.decoders import DECODERS, additive, kernels, linear, quadratic, rows, selection
+from classic.decoders import DECODERS, additive, kernels, linear, preconditioner, quadratic, rows, selection
 from classic.decoders.rows import Rows
 from classic.options import check
 from common.errors import UserError
@@ -150,6 +150,80 @@ def test_constants_are_compared_at_their_minima(digits):
         theirs = LinearSVC(C=constant, intercept_scaling=10.0, max_iter=20_000).fit(near, labels)
         expected = np.mean(theirs.predict(far) != answers)
         assert linear.error(linear.scores(found, Rows(far)), answers) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.fixture(scope="module")
+def activations():
+    """Features as k-means makes them, [600 40]: positive, correlated, far from centred; and labels of 4 classes."""
+    rng = np.random.default_rng(0)
+    causes = rng.normal(size=(600, 6)) @ rng.normal(size=(6, 40)) + 0.3 * rng.normal(size=(600, 40))
+    labels = (causes @ rng.normal(size=(40, 4)) + 3 * rng.normal(size=(600, 4))).argmax(axis=1)
+    return (20 + 3 * np.maximum(causes, -4)).astype(np.float32), labels.astype(np.int32)
+
+
+def objective(found, scale, features, labels, constant):
+    """1/2 |w|^2 + C sum of squared hinges, in 64 bits, of weights for scaled features."""
+    outputs = features.astype(np.float64) @ found.weights + found.bias
+    signs = np.where(labels[:, None] == np.arange(outputs.shape[1]), 1, -1)
+    scaled = found.weights.astype(np.float64) * scale.deviation[:, None]
+    return 0.5 * (scaled**2).sum() + constant * (np.maximum(0, 1 - signs * outputs) ** 2).sum()
+
+
+@pytest.mark.parametrize("constant", [0.001, 0.1, 10.0])
+def test_the_minimum_is_liblinears(activations, constant):
+    """At the tolerance that decoders use the objective is within a thousandth of liblinear's."""
+    features, labels = activations
+    scale = linear.scaling(Rows(features), True)
+    assert scale.covariance is not None
+    found = linear.fit(Rows(features), labels, 4, linear.squared_hinge, scale, constant)
+    scaled = ((features - scale.mean) / scale.deviation).astype(np.float64)
+    theirs = LinearSVC(C=constant, dual=False, tol=1e-9, intercept_scaling=1000, max_iter=10_000).fit(scaled, labels)
+    weights = theirs.coef_.T / scale.deviation[:, None]
+    least = linear.Linear(weights, theirs.intercept_ - scale.mean @ weights)
+    assert objective(found, scale, features, labels, constant) == pytest.approx(
+        objective(least, scale, features, labels, constant), rel=1e-3
+    )
+
+
+def test_a_preconditioner_saves_passes_and_keeps_the_minimum(activations):
+    features, labels = activations
+    scale = linear.scaling(Rows(features), True)
+    values, passes = [], []
+    for known in (scale, scale._replace(covariance=None)):
+        calls = []
+
+        def counted(outputs, of, calls=calls):
+            calls.append(len(of))
+            return linear.squared_hinge(outputs, of)
+
+        found = linear.fit(Rows(features), labels, 4, counted, known, 0.1, tolerance=1e-4, max_iterations=3000)
+        values.append(objective(found, scale, features, labels, 0.1))
+        passes.append(len(calls))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    assert passes[0] < passes[1] / 3
+
+
+def test_the_root_is_that_of_the_curvature(activations):
+    features, _ = activations
+    covariance = linear.scaling(Rows(features), True).covariance
+    np.testing.assert_allclose(covariance, np.corrcoef(features.T), atol=1e-4)
+    change = preconditioner.preconditioner(covariance, 0.1)
+    expected = preconditioner.CURVATURE * covariance + 0.1 * np.eye(40)
+    np.testing.assert_allclose(change.root.T @ change.root, expected, atol=1e-6)
+    weights, slope = np.random.default_rng(0).normal(size=(2, 40, 4))
+    variables = change.variables(weights)
+    np.testing.assert_allclose(change.weights(variables), weights, atol=1e-9)
+    # A small step has the same effect in either.
+    assert np.vdot(change.slope(slope), variables) == pytest.approx(np.vdot(slope, weights))
+
+
+def test_many_features_have_no_covariance_and_the_same_scale(activations, monkeypatch):
+    features, _ = activations
+    known = linear.scaling(Rows(features), True)
+    monkeypatch.setattr(linear, "MOST_FEATURES", 39)
+    without = linear.scaling(Rows(features), True)
+    assert without.covariance is None
+    np.testing.assert_allclose(without.deviation, known.deviation, rtol=1e-4)
 
 
 def test_held_out_examples_leave_one_of_each_class():

@@ -174,7 +174,7 @@ def test_another_experiment_in_a_folder_is_refused(output, folder, tmp_path):
     assert "holds another experiment: config.seed is 0 there and 1 here" in line
     (tmp_path / "checkpoints" / "10").mkdir(parents=True)
     line = refused("--config=configs/lenet5_digits.py", f"--workdir={folder}")
-    assert "holds a run that is no network's" in line
+    assert "holds a run that is not a network's" in line
     assert "holds a network's run" in refused(*DIGITS, f"--workdir={tmp_path}", module=MAIN)
 
 
@@ -191,7 +191,7 @@ def test_a_folder_with_a_bad_file_is_predicted(output, folder, tmp_path):
 
 def test_what_needs_a_network_is_refused(output, folder):
     assert "--explain needs a network" in refused(f"--workdir={folder}", "--explain=/tmp/no", "a.png", module=PREDICT)
-    assert "no network's" in refused(f"--workdir={folder}", "a.png", module="common.predict")
+    assert "not a network's" in refused(f"--workdir={folder}", "a.png", module="common.predict")
 
 
 def test_predicting_needs_a_run_and_knows_no_checkpoint(output, folder):

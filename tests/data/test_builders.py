@@ -189,7 +189,7 @@ def test_a_file_that_was_changed_or_cut_short_is_named_and_nothing_written(publi
 @pytest.mark.parametrize(
     ("members", "says"),
     [
-        ({"meta": pickle.dumps(os.system)}, "asks for .*system, expected arrays alone"),
+        ({"meta": pickle.dumps(os.system)}, "asks for .*system, expected only arrays"),
         ({"meta": b"no pickle"}, "is damaged"),
         ({}, "has no 'meta'"),
     ],

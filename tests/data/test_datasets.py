@@ -182,7 +182,7 @@ def test_other_numbers_of_images_are_only_a_change():
     assert datasets.changes(INFO, now) == (
         "'animals' has changed since the run began: 14 training images, 12 before; 2 validation images, 0 before"
     )
-    assert "but others" in datasets.changes(INFO, dataclasses.replace(INFO, fingerprint="abd"))
+    assert "but different ones" in datasets.changes(INFO, dataclasses.replace(INFO, fingerprint="abd"))
     assert datasets.changes(INFO, INFO) is None
     assert datasets.changes(dataclasses.replace(INFO, fingerprint=""), INFO) is None  # a run of an earlier version
 

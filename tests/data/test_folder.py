@@ -341,7 +341,7 @@ def test_links_to_folders_are_followed_but_not_in_circles(data_config, animals, 
     (animals / "emu").symlink_to(tmp_path / "elsewhere")
     assert load(data_config, animals).info.num_classes == 3
     (animals / "cat" / "again").symlink_to(animals / "cat")
-    with pytest.raises(UserError, match="cat/again' is a link to a folder that it is in"):
+    with pytest.raises(UserError, match="cat/again' is a link to a folder that contains it"):
         load(data_config, animals)
 
 

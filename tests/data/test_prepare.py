@@ -100,7 +100,7 @@ def test_what_a_killed_attempt_left_is_removed(tmp_path):
 
 def test_a_folder_that_is_no_dataset_is_not_taken_for_one(tmp_path):
     (tmp_path / "usps" / "1.0.0").mkdir(parents=True)
-    with pytest.raises(UserError, match="usps/1.0.0' is not a whole dataset"):
+    with pytest.raises(UserError, match="usps/1.0.0' is not a complete dataset"):
         prepare.prepare_dataset("usps", str(tmp_path), str(usps_files(tmp_path / "manual")))
 
 

@@ -160,7 +160,7 @@ def test_a_share_is_held_out_by_the_number_of_each_example(load):
 
 
 def test_test_images_that_are_trained_on_are_counted(load):
-    assert load(test_split="train[:3]+test").notes == ("3 of the 10 test images are training images as well",)
+    assert load(test_split="train[:3]+test").notes == ("3 of the 10 test images are also training images",)
     assert load(test_split="train[10:]", train_split="train[:10]").notes == ()
 
 

@@ -121,7 +121,7 @@ def test_a_protocols_test_images_are_whole_or_as_fed(photos, data_config):
     np.testing.assert_array_equal(whole[3]["image"][2:18, 6:22], fed[3]["image"])
     assert datasets.load_test(plain, resize=30)[3]["image"].shape == (16, 16, 3)
     assert datasets.load_test(data_config(pad=1), resize=12)[0]["image"].shape == (10, 10, 1)
-    with pytest.raises(UserError, match=r"from which no square of config\.data\.crop 16"):
+    with pytest.raises(UserError, match=r"too few for a square of config\.data\.crop 16"):
         datasets.load_test(plain, resize=12)[0]
 
 

@@ -138,7 +138,7 @@ def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):
     np.testing.assert_allclose(rates, [1e-9, 1e-9, 1e-10, 1e-11, 1e-12, 1e-12], rtol=1e-5)
     said = capsys.readouterr().out
     assert "a batch is 2.00 times the training set" in said
-    assert "the warm-up of '20 epochs' would take the whole run: it is shortened to a tenth, 0 updates" in said
+    assert "the warm-up of '20 epochs' would take the whole run, so it is shortened to a tenth, 0 updates" in said
 
 
 def test_every_optimizer_lowers_a_quadratic():

@@ -165,7 +165,7 @@ def test_views_of_an_image_are_those_the_papers_count():
 
 @pytest.mark.parametrize("family", ["alexnet", "lenet", "vit"])
 def test_networks_for_one_size_say_what_they_can_do(family):
-    with pytest.raises(UserError, match="takes images of one size; it can be with single, ten_crop, googlenet_144, mu"):
+    with pytest.raises(UserError, match="one size; it can be tested with single, ten_crop, googlenet_144, mu"):
         catalogue.passes(a_run(family), "dense")
 
 
@@ -258,7 +258,7 @@ def test_a_view_that_is_lost_is_noticed(monkeypatch):
     batches_by_shape = batches.by_shape
     monkeypatch.setattr(batches, "by_shape", all_but_one)
     run = a_run("resnet", init=True)
-    with pytest.raises(RuntimeError, match="of some images 0 views were seen and of others 1"):
+    with pytest.raises(RuntimeError, match="0 views were seen of some images and 1 of others"):
         measure.score(run, catalogue.passes(run, "single"))
 
 

@@ -297,7 +297,7 @@ def test_only_the_worst_of_very_many_classes_are_shown(digits, results):
     names = tuple(f"class {number}" for number in range(120))
     info = dataclasses.replace(digits.info, num_classes=120, class_names=names)
     section = sections.confusion(dataclasses.replace(digits, info=info), results)
-    assert "the 50 with the most mistakes" in section.caption
+    assert "the 50 of 120 classes with the most mistakes" in section.caption
     counts = mistakes.confusion_counts(results, 120)
     wrong = np.sort((counts - np.diag(np.diag(counts))).ravel())[::-1]
     bars = section.parts[1].figure.axes[0].patches

@@ -48,7 +48,7 @@ def test_values_have_the_type_of_the_option(config):
         ("augment.mirror=yes|no", "expected true or false"),
         ("data.area=1|2", "expected a tuple"),
         ("optimizer.name=adam", "is one value"),
-        ("train.length=1..5", "train.length is no number, so it has no range"),
+        ("train.length=1..5", "train.length is not a number, so it has no range"),
         ("optimizer.b1=0.1|0.1", "has a choice twice"),
         ("seed=1..5", "--seeds=K averages"),
         ("data.validation=10%|20%", "decides how a trial is judged"),

@@ -128,7 +128,7 @@ def test_a_trial_is_the_mean_over_its_seeds_and_a_grid_has_each_point_once(tmp_p
     ]
     kept = {path.parent.parent.name for path in tmp_path.rglob("checkpoints")}
     assert kept == {str(content["trial"])}  # the best trial's
-    assert "too few" in results.draw_importance(tmp_path, study)
+    assert "needs 4 finished trials, there are 3" in results.draw_importance(tmp_path, study)
 
 
 def test_importance_is_drawn(tmp_path):

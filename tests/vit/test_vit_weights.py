@@ -146,7 +146,7 @@ def test_resizing_keeps_the_corners_and_what_is_linear():
 
 
 def test_a_table_that_is_not_the_grid_is_refused():
-    with pytest.raises(UserError, match="16 position embeddings are not 1 and a grid of 4x4"):
+    with pytest.raises(UserError, match="16 position embeddings do not fit 1 and a grid of 4x4"):
         resize_positions(table((4, 4), 0), (4, 4), (6, 6))
 
 
@@ -248,7 +248,7 @@ def test_missing_and_extra_arrays_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no checkpoint"), (b"not a zip file", "is not a checkpoint of arrays"), ("resnet", "no Vision Transf")],
+    [(None, "no checkpoint"), (b"not a zip file", "is not a checkpoint of arrays"), ("resnet", "not a Vision Transf")],
 )
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, content, message):
     path = tmp_path / "some.npz"

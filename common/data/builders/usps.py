@@ -28,7 +28,7 @@ def read_digits(
 ) -> tuple[Float32[np.ndarray, "examples 16 16 1"], Int32[np.ndarray, " examples"]]:
     """Images in [-1, 1] and labels 0..9 of zip.train.gz or zip.test.gz.
 
-    UserError for a file that is missing, cut short or in another format, naming the file and the line.
+    Raises UserError for a file that is missing, cut short or in another format, naming the file and the line.
     """
     path = pathlib.Path(path)
     try:
@@ -51,14 +51,14 @@ def read_libsvm(
 ) -> tuple[Float32[np.ndarray, "examples 16 16 1"], Int32[np.ndarray, " examples"]]:
     """Images in [-1, 1] and labels 0..9 of usps.bz2 or usps.t.bz2, whose labels are 1..10.
 
-    UserError for a file that is missing, cut short or in another format.
+    Raises UserError for a file that is missing, cut short or in another format.
     """
     from sklearn.datasets import load_svmlight_file  # slow to import
 
     try:
         values, labels = load_svmlight_file(str(path), n_features=SIDE * SIDE, zero_based=False)
     except (OSError, EOFError, ValueError) as error:
-        raise UserError(f"'{path}' is no LIBSVM file of {SIDE * SIDE} values a line: {error}") from error
+        raise UserError(f"'{path}' is not a LIBSVM file of {SIDE * SIDE} values a line: {error}") from error
     images = values.toarray().astype(np.float32)
     if not (np.isin(labels, range(1, 11)).all() and (np.abs(images) <= 1).all()):
         raise UserError(f"'{path}' has other labels than 1..10 or values outside [-1, 1]")
@@ -91,7 +91,7 @@ class Usps(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ig
 
     VERSION = tfds.core.Version("1.0.0")
     MANUAL_DOWNLOAD_INSTRUCTIONS = "the two files"
-    # The training set's file is the first. No checksum of the gzip files is published.
+    # The training set's file comes first. No checksum of the gzip files is published.
     ORIGINALS = (
         originals.published(
             {"usps.bz2": "md5:ec16c51db3855ca6c91edd34d0e9b197", "usps.t.bz2": "md5:8ea070ee2aca1ac39742fdd1ef5ed118"},

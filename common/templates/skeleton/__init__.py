@@ -1,3 +1,3 @@
-"""Skeleton: a small convolutional network to begin with."""
+"""Skeleton: a small convolutional network to start from."""
 
 IS_FAMILY = True

@@ -14,7 +14,7 @@ from common.models import Classifier
 from common.nn.layers import check_image_size, identity, max_pool
 from common.nn.losses import cross_entropy
 
-SMALLEST = 4  # pixels of an image's side, which two poolings leave one of
+SMALLEST = 4  # pixels of an image's side; two poolings leave one
 
 
 class Skeleton(nn.Module):

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-# Of grey images of 16x16 pixels in ten classes. A layer has a weight for each input of a window and map, and a bias
-# for each map.
+# For grey images of 16x16 pixels and ten classes. A layer has a weight for each input in a window and each map, and a
+# bias for each map.
 LAYERS: dict[str, dict[str, dict[str, Any]]] = {
     "small": {
         "conv1": {"output_shape": (16, 16, 16), "parameters": 160},

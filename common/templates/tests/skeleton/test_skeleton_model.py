@@ -30,7 +30,7 @@ def test_every_parameter_has_a_gradient_and_images_do_not_mix():
 
     @jax.jit
     def gradients(params, images):
-        """Of the first image's loss: with respect to the parameters, and to all images."""
+        """Gradients of the first image's loss, with respect to the parameters and to all images."""
         return jax.grad(lambda p, x: of.loss(of.module.apply({"params": p}, x), labels)[0], (0, 1))(params, images)
 
     of_params, of_images = gradients(variables["params"], images)

@@ -1,0 +1,50 @@
+"""Variables in which a linear classifier's objective is about as curved in every direction.
+
+L-BFGS then needs a tenth of the passes over the features, for a minimum that is the same. For features of covariance S
+and losses whose second derivatives are about c, the curvature by the weights of a class is about c S + decay I =
+R^T R; by u = R w it is about 1.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64
+from scipy import linalg
+
+CURVATURE = 0.5  # of the losses; a squared hinge has 2 where the margin is not kept, for some of the rows
+_LEAST = 1e-6  # of the covariance's trace: keeps the root of what 32 bits hold of it positive
+
+
+class Preconditioner(NamedTuple):
+    """Weights w and variables u = R w, and slopes by either; R is the identity where there is no root."""
+
+    root: Float64[np.ndarray, "f f"] | None
+
+    def weights(self, variables: Float64[np.ndarray, "f k"]) -> Float64[np.ndarray, "f k"]:
+        """The weights that variables stand for."""
+        if self.root is None:
+            return variables
+        return linalg.solve_triangular(self.root, variables, check_finite=False)
+
+    def variables(self, weights: Float[np.ndarray, "f k"]) -> Float[np.ndarray, "f k"]:
+        """The variables that stand for weights."""
+        return weights if self.root is None else self.root @ weights
+
+    def slope(self, by_weights: Float64[np.ndarray, "f k"]) -> Float64[np.ndarray, "f k"]:
+        """The derivative by the variables, from that by the weights."""
+        if self.root is None:
+            return by_weights
+        return linalg.solve_triangular(self.root, by_weights, trans=1, check_finite=False)
+
+
+def preconditioner(covariance: Float32[np.ndarray, "f f"] | None, decay: float) -> Preconditioner:
+    """The preconditioner for features of this covariance and a penalty of decay / 2 |w|^2.
+
+    Without a covariance it changes nothing.
+    """
+    if covariance is None:
+        return Preconditioner(None)
+    curvature = CURVATURE * covariance.astype(np.float64)
+    curvature[np.diag_indices(len(curvature))] += max(decay, _LEAST * float(np.trace(covariance)))
+    # The transpose is the same matrix, in the order that LAPACK overwrites.
+    return Preconditioner(linalg.cholesky(curvature.T, overwrite_a=True, check_finite=False))
