@@ -10,6 +10,7 @@ from setuptools import find_packages, setup
 CLASSIC = ["opencv-python-headless", "scikit-image"]
 TUNE = ["optuna"]
 EXPORT = ["jax2onnx", "onnx", "onnxruntime"]
+TENSORFLOW = ["tensorflow-cpu"]
 
 setup(
     name="lineage",
@@ -51,7 +52,7 @@ setup(
         "gpu": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         # TensorFlow is needed to *prepare* a TFDS dataset and never to train on it.
-        "prepare": ["tensorflow-cpu"],
+        "prepare": TENSORFLOW,
         # Corners, SIFT and HOG of the pipeline before deep networks, in classic/.
         "classic": CLASSIC,
         # The search of common/tune.py.
@@ -61,6 +62,7 @@ setup(
         "mlflow": ["mlflow"],
         # The programs of common/export.py.
         "export": EXPORT,
+        "savedmodel": TENSORFLOW,
         "test": [
             *CLASSIC,
             *TUNE,
@@ -77,7 +79,7 @@ setup(
         ],
         "docs": ["mkdocs-material", "mkdocstrings[python]", "ruff"],
         "hooks": ["pre-commit", "pre-commit-hooks"],
-        "parity": ["torch==2.13.0", *EXPORT],
+        "parity": ["torch==2.13.0", *EXPORT, *TENSORFLOW],
         "peers": ["timm==1.0.31", "torchvision==0.28.0", "transformers==5.24.0"],  # of torch 2.13
     },
 )

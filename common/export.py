@@ -1,24 +1,28 @@
 """Writes a trained run as a program that needs nothing of Lineage: `python -m common.export --workdir=DIR --out=FILE`.
 
-The file's ending, or --format, chooses StableHLO (.stablehlo) or ONNX (.onnx). The program takes decoded, resized and
+The file's ending, or --format, chooses StableHLO (.stablehlo), ONNX (.onnx) or TensorFlow's SavedModel (.savedmodel, a
+folder). The program takes decoded, resized and
 cropped uint8 images and gives the probabilities of `common.predict`. It is read back and compared with the run on its
 test images, or on photographs where it has none here, before the file is kept. See docs/export.md.
 """
 
+import contextlib
 import pathlib
+import tempfile
+from collections.abc import Iterator
 
 from absl import flags
 
 from common import launch
-from common.errors import UserError, unknown, user_path, whole_file
+from common.errors import UserError, unknown, user_path, whole_file, writing
 
-ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx"}
+ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx", "savedmodel": ".savedmodel"}
 _CHECKED, _TESTED = 8, 1000  # test images that outputs are compared on, and that the loss of 8 bits is measured on
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()
 _OUT = flags.DEFINE_string("out", None, "file to write; its card is FILE.md", allow_override=True)
-_FORMAT = flags.DEFINE_string("format", "", "stablehlo or onnx; default: as the file's ending says")
+_FORMAT = flags.DEFINE_string("format", "", "stablehlo, onnx or savedmodel; default: as the file's ending says")
 _BATCH = flags.DEFINE_string("batch", "dynamic", "images in a batch, or dynamic: any number")
 _DTYPE = flags.DEFINE_string("dtype", "float32", "type that the network computes in; ONNX: float32")
 _PREPROCESS = flags.DEFINE_boolean("preprocess", True, "uint8 in, probabilities out; else normalised in, logits out")
@@ -28,7 +32,7 @@ _QUANTIZE = flags.DEFINE_string("quantize", "", "int8: products of 8-bit numbers
 def main() -> None:
     """Exports the run that the command line names."""
     if not _WORKDIR.value or not _OUT.value:
-        raise UserError("expected --workdir=DIR --out=FILE.stablehlo, or FILE.onnx")
+        raise UserError("expected --workdir=DIR --out=FILE.stablehlo, FILE.onnx or FILE.savedmodel")
     path = user_path(_OUT.value)
     kind = file_format(path, _FORMAT.value)
     if _QUANTIZE.value and (_QUANTIZE.value != "int8" or kind != "onnx"):
@@ -68,7 +72,7 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
         images, where = program.photographs(made.run, _CHECKED), "parts of scikit-learn's photographs"
     inputs = program.inputs(made, images)
     facts = program.facts(made, folder.name)
-    with whole_file(path) as fresh:
+    with _whole(path) as fresh:
         form.write(made, fresh, facts)
         difference = program.check(made, form.read(fresh), inputs)
         line = f"largest difference from the run: {difference:.1e}, on {len(images)} {where}"
@@ -83,7 +87,21 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
         workdir.write_json(beside(path, ".json"), facts)
     with whole_file(beside(path, ".md")) as fresh:
         fresh.write_text(card.text(made, path, folder, line), encoding="utf-8")
-    print(f"{path}: {facts['network']} at step {made.run.step:,}, {path.stat().st_size:,} bytes\n{line}")
+    print(f"{path}: {facts['network']} at step {made.run.step:,}, {_size(path):,} bytes\n{line}")
+
+
+@contextlib.contextmanager
+def _whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """As `common.errors.whole_file`, for a file or a folder."""
+    with writing(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        fresh = pathlib.Path(folder, path.name)
+        yield fresh
+        fresh.replace(path)
+
+
+def _size(path: pathlib.Path) -> int:
+    """The bytes of a file, or of all files in a folder."""
+    return sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def file_format(path: pathlib.Path, name: str) -> str:

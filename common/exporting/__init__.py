@@ -1,1 +1,1 @@
-"""Trained runs as programs that need nothing of Lineage: StableHLO, ONNX, and the card that describes them."""
+"""Trained runs as programs that need nothing of Lineage (StableHLO, ONNX, SavedModel), and the card of each."""

@@ -20,6 +20,14 @@ program = export.deserialize(bytearray(pathlib.Path("{file}").read_bytes()))
 images = np.zeros({shape}, np.{type})  # yours
 print(np.asarray(program.call(images)).argmax(-1))"""
 
+_SAVEDMODEL = """\
+import numpy as np, tensorflow as tf
+program = tf.saved_model.load("{file}")
+images = np.zeros({shape}, np.{type})  # yours
+outputs = program.signatures["serving_default"](images=tf.constant(images))
+print(outputs["{output}"].numpy().argmax(-1))"""
+_EXAMPLES = {".onnx": _ONNX, ".stablehlo": _STABLEHLO, ".savedmodel": _SAVEDMODEL}
+
 
 def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: str) -> str:
     """The card of the program in `path`, which was made from the run in `folder`.
@@ -27,7 +35,7 @@ def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: st
     checked: what was measured of the file.
     """
     facts = programs.facts(program, folder.name)
-    example = (_ONNX if path.suffix == ".onnx" else _STABLEHLO).format(
+    example = _EXAMPLES[path.suffix].format(
         file=path.name,
         shape=(program.batch or 1, *program.image_shape),
         type=facts["input"].split()[1],

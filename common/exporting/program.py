@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from common import models
@@ -20,7 +20,7 @@ from common.run.trained import Run
 
 INPUT = "images"  # the names of a program's input and output
 LIMIT = 1e-4  # the largest difference from the run's own outputs
-LARGEST = 2**31 - 2**24  # bytes of parameters: files of both formats end at 2 GiB
+LARGEST = 2**31 - 2**24  # bytes of parameters: the files of all formats end at 2 GiB
 
 Numpy = Callable[[np.ndarray], Float[np.ndarray, "batch classes"]]  # a program that was read back from its file
 
@@ -29,15 +29,19 @@ Numpy = Callable[[np.ndarray], Float[np.ndarray, "batch classes"]]  # a program 
 class Program:
     """A network as a function of one batch of images.
 
-    function: what is exported. run: the run it comes from, which computes in the program's type. preprocess: True takes
-    uint8 images and gives probabilities; False takes what the network is fed, as float32, and gives logits. batch:
-    images in a batch, None for any number.
+    apply: variables, images -> what is exported. run: the run it comes from, which computes in the program's type.
+    preprocess: True takes uint8 images and gives probabilities; False takes what the network is fed, as float32, and
+    gives logits. batch: images in a batch, None for any number.
     """
 
-    function: Callable[[Array], Float[Array, "batch classes"]]
+    apply: Callable[[PyTree, Array], Float[Array, "batch classes"]]
     run: Run
     preprocess: bool
     batch: int | None
+
+    def function(self, images: Array) -> Float[Array, "batch classes"]:
+        """The outputs for a batch of images, with the run's variables as constants."""
+        return self.apply(self.run.variables, images)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -74,12 +78,12 @@ def make(run: Run, preprocess: bool = True, batch: int | None = None, dtype: str
     classifier = models.make_classifier(config.model, run.info)
     run = dataclasses.replace(run, config=config, classifier=classifier, variables=variables)
 
-    def function(images: Array) -> Float[Array, "batch classes"]:
+    def apply(variables: PyTree, images: Array) -> Float[Array, "batch classes"]:
         inputs = trained.network_input(run, stored(images, config.data)) if preprocess else images
         logits = classifier.logits(classifier.module.apply(variables, inputs, train=False)).astype(jnp.float32)
         return jax.nn.softmax(logits) if preprocess else logits
 
-    return Program(function, run, preprocess, batch)
+    return Program(apply, run, preprocess, batch)
 
 
 def stored(images: UInt8[Array, "batch height width channels"], data: ConfigDict) -> UInt8[Array, "batch _ _ channels"]:

@@ -11,7 +11,7 @@ from common.devices import compilation
 from common.errors import UserError
 from common.exporting.program import Numpy, Program
 
-_ALL_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+ALL_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
 
 def check_installed() -> None:
@@ -31,7 +31,7 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
     del facts
     size = "batch" if program.batch is None else str(program.batch)
     shape = export.symbolic_shape(f"{size}, {', '.join(map(str, program.image_shape))}")
-    platforms = _ALL_PLATFORMS if compilation.on_cpu() else None
+    platforms = ALL_PLATFORMS if compilation.on_cpu() else None
     with compilation.portable():
         exported = export.export(jax.jit(program.function), platforms=platforms)(
             jax.ShapeDtypeStruct(shape, program.input_type)

@@ -2,18 +2,20 @@
 
 import json
 import re
+import sys
 
 import jax
 import numpy as np
 import optax
 import pytest
+from absl import flags
 
-from common import models
+from common import export, models
 from common.config import base
 from common.data.datasets import Info
 from common.devices import mesh
 from common.errors import UserError
-from common.exporting import onnx, program, stablehlo
+from common.exporting import onnx, program, savedmodel, stablehlo
 from common.run.trained import Run
 from tests import networks
 from tests.digits_run import digits_run
@@ -57,8 +59,23 @@ def test_an_onnx_file_gives_what_the_run_gives(family, onnx_installed, tmp_path)
     gives_what_the_run_gives(family, onnx, tmp_path)
 
 
-def gives_what_the_run_gives(family, form, tmp_path):
-    made = program.make(run_of(family))
+@pytest.fixture(scope="module")
+def tensorflow():
+    return pytest.importorskip("tensorflow")
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize("family", NETWORKS)
+def test_a_savedmodel_gives_what_the_run_gives(family, batch, tensorflow, tmp_path):
+    gives_what_the_run_gives(family, savedmodel, tmp_path, batch)
+    [signature] = tensorflow.saved_model.load(str(tmp_path / "net")).signatures.values()
+    [images] = signature.structured_input_signature[1].values()
+    assert (images.dtype, images.shape[0]) == (tensorflow.uint8, batch)
+
+
+def gives_what_the_run_gives(family, form, tmp_path, batch=None):
+    made = program.make(run_of(family), batch=batch)
     path = tmp_path / "net"
     form.write(made, path, {})
     images = np.random.default_rng(0).integers(0, 256, (3, *made.image_shape), np.uint8)
@@ -112,6 +129,38 @@ def test_an_onnx_file_of_8_bits_tells_its_loss(onnx_installed, tmp_path, monkeyp
     check_example(tmp_path / "a.onnx.md", monkeypatch, capsys)
 
 
+@pytest.mark.parity
+def test_a_savedmodel_has_its_classes_and_its_card_an_example_that_runs(tensorflow, tmp_path, monkeypatch, capsys):
+    _, files = exported("a.savedmodel", tmp_path)
+    assert files == ["a.savedmodel", "a.savedmodel.md"]
+    module = tensorflow.saved_model.load(str(tmp_path / "a.savedmodel"))
+    assert json.loads(module.metadata.numpy())["classes"] == list("0123456789")
+    check_example(tmp_path / "a.savedmodel.md", monkeypatch, capsys)
+    exported("b.savedmodel", tmp_path, "--nopreprocess", "--batch=3", "--format=savedmodel")
+    again = refused(f"--workdir={digits_run()}", f"--out={tmp_path}/a.savedmodel", module="common.export")
+    assert "a.savedmodel' exists; choose another --out" in again
+
+
+def test_without_tensorflow_one_line_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(UserError, match=r"SavedModels need tensorflow: pip install -e '\.\[savedmodel\]'"):
+        savedmodel.check_installed()
+
+
+def test_a_program_that_fails_leaves_no_folder(monkeypatch, tmp_path):
+    def half_written(made, path, facts):
+        path.mkdir()
+        (path / "saved_model.pb").write_bytes(b"half")
+        raise UserError("no more room")
+
+    monkeypatch.setattr(savedmodel, "check_installed", lambda: None)
+    monkeypatch.setattr(savedmodel, "write", half_written)
+    flags.FLAGS.mark_as_parsed()
+    with pytest.raises(UserError, match="no more room"):
+        export.export(tmp_path / "a.savedmodel", "savedmodel", digits_run(), None)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("option", ["--nopreprocess", "--dtype=bfloat16"])
 def test_a_program_of_logits_or_of_another_type(option, tmp_path):
@@ -132,7 +181,8 @@ def check_example(card, monkeypatch, capsys):
     [
         ([], "expected --workdir=DIR --out=FILE"),
         (["--workdir=x", "--out=a.onx"], "did you mean '.onnx'"),
-        (["--workdir=x", "--out=a.onnx", "--format=savedmodel"], "unknown format 'savedmodel'"),
+        (["--workdir=x", "--out=a.onnx", "--format=savdmodel"], "did you mean 'savedmodel'"),
+        (["--workdir=x", "--out=a.onnx", "--format=savedmodel"], "expected the ending .savedmodel"),
         (["--workdir=x", "--out=a.onnx", "--batch=0"], "--batch=0: expected dynamic"),
         (["--workdir=x", "--out=/no/such/a.stablehlo"], "no folder '/no/such'"),
         (["--workdir=/no-such-run", "--out=/tmp/no-such.stablehlo"], "no run in /no-such-run"),

@@ -1,0 +1,72 @@
+"""Programs in TensorFlow's SavedModel folders: StableHLO that JAX wraps, for TensorFlow and its servers."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import jax
+import numpy as np
+
+from common.devices import compilation
+from common.errors import UserError
+from common.exporting.program import INPUT, Numpy, Program
+from common.exporting.stablehlo import ALL_PLATFORMS
+
+SIGNATURE = "serving_default"  # by which TensorFlow's servers call a program
+
+
+def check_installed() -> None:
+    """UserError where a library that writes and reads these folders is missing."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # fatal errors: others are raised
+    try:
+        import tensorflow  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"SavedModels need {error.name}: pip install -e '.[savedmodel]'") from error
+    try:
+        from jax.experimental import jax2tf  # noqa: F401
+    except ImportError as error:
+        raise UserError("SavedModels need jax.experimental.jax2tf, which this JAX lacks; use .stablehlo") from error
+
+
+def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
+    """Writes a program to a new folder. facts: its metadata, which the loaded program has as JSON in `metadata`.
+
+    Written on a CPU it runs on every platform, as in `common.exporting.stablehlo`.
+    """
+    import tensorflow as tf
+    from jax.experimental import jax2tf
+
+    shape = ("batch" if program.batch is None else program.batch, *program.image_shape)
+    module = tf.Module()
+    module.metadata = tf.Variable(json.dumps(facts), trainable=False)
+    leaves, tree = jax.tree.flatten(program.run.variables)
+    module.arrays = [
+        tf.Variable(np.asarray(leaf), trainable=False) for leaf in leaves
+    ]  # constants take far more memory
+    variables = jax.tree.unflatten(tree, list(module.arrays))
+    with compilation.portable():
+        function = jax2tf.convert(
+            jax.jit(program.apply),
+            polymorphic_shapes=[None, f"({', '.join(map(str, shape))})"],
+            with_gradient=False,
+            native_serialization_platforms=ALL_PLATFORMS if compilation.on_cpu() else None,
+        )
+        images = tf.TensorSpec((program.batch, *program.image_shape), program.input_type, name=INPUT)
+        module.serve = tf.function(
+            lambda images: {program.output: function(variables, images)}, [images], autograph=False
+        )
+        tf.saved_model.save(module, str(path), signatures={SIGNATURE: module.serve})
+
+
+def read(path: pathlib.Path) -> Numpy:
+    """The program in a folder, as a function of NumPy arrays that TensorFlow runs."""
+    import tensorflow as tf
+
+    module = tf.saved_model.load(str(path))  # kept by the function: TensorFlow frees what nobody holds
+
+    def call(images: np.ndarray) -> np.ndarray:
+        [outputs] = module.signatures[SIGNATURE](**{INPUT: tf.constant(images)}).values()
+        return outputs.numpy()
+
+    return call
