@@ -14,7 +14,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 from jaxtyping import Array, Float
-from scipy import signal, special
+from scipy import special
 
 from common import config, models
 from common.claims.fact import relative_difference
@@ -80,6 +80,8 @@ def softmax() -> dict[str, float]:
 
 def convolution() -> dict[str, float]:
     """A convolutional layer correlates; with its kernel flipped in both directions it convolves."""
+    from scipy import signal  # half a second
+
     image, kernel = np.asarray(_normal(0, 9, 8)), np.asarray(_normal(1, 3, 4))
     convolved = signal.convolve2d(image, kernel, "valid")
     return {

@@ -7,7 +7,6 @@ import shlex
 from typing import Any
 
 import optuna
-from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from common.claims.claim import Experiment
@@ -118,12 +117,13 @@ def draw_importance(folder: pathlib.Path, study: optuna.Study) -> str:
     complete = ranked(study)
     if len(complete) < _FEWEST:
         return f"importance of the options: needs {_FEWEST} finished trials, there are {len(complete)}"
+    from matplotlib.figure import Figure
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances  # stands on scikit-learn
+
     try:
         shares = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     except RuntimeError:  # no variance
         return "importance of the options: unknown, as all finished trials have the same error"
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(6, 1 + 0.4 * len(shares)), layout="constrained")
     axes = figure.subplots()
     names = list(shares)[::-1]

@@ -10,7 +10,6 @@ from jaxtyping import Array, Float, Int
 from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
-from sklearn import datasets
 
 from common.nn import batch_norm
 from common.report.figures import GREY, TEST
@@ -24,6 +23,8 @@ _WINDOW = 6  # pixels on each side of the middle, for the gradients around a poi
 
 def digit(index: int = 0) -> Float[np.ndarray, "8 8"]:
     """One of scikit-learn's digits, with ink from 0 to 16."""
+    from sklearn import datasets
+
     return datasets.load_digits().images[index].astype(np.float32)
 
 

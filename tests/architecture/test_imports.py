@@ -36,8 +36,8 @@ HEAVY = {
     "optuna": ("common.tuning.",),  # tune imports them when its options are known
     "pyarrow": ("common.data.parquet",),  # sources are imported by their name
     "tensorflow_datasets": ("common.data.tfds_source", "common.data.builders."),
-    "scipy.stats": ("lecture.identities", "lecture.facts"),  # through scipy.signal, which convolves
-    "sklearn": ("lecture.pictures.layers", "lecture.pictures.catalogue"),  # the digits are drawn
+    "scipy.stats": (),
+    "sklearn": (),
 }
 CODE = """
 import importlib, json, sys
