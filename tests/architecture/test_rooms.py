@@ -1,6 +1,7 @@
 """The architecture of `common`: arrows between its rooms point down, in no circle, and none leads to a family."""
 
 import ast
+import collections
 import graphlib
 import pathlib
 import re
@@ -221,6 +222,13 @@ def test_tests_use_no_private_name():
     assert not (found := private_names(sources("tests"), ["common", "classic", "lecture", *models.families()])), (
         "\n".join(found)
     )
+
+
+def test_no_two_files_of_tests_have_one_name():
+    """In folders that are not packages: pytest imports each file by its name alone."""
+    files = [path for path in ROOT.glob("tests/**/test_*.py") if not (path.parent / "__init__.py").exists()]
+    names = collections.Counter(path.name for path in files)
+    assert not [name for name, count in names.items() if count > 1]
 
 
 def test_docstrings_begin_with_what_a_thing_is_or_does():
