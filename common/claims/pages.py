@@ -111,7 +111,8 @@ def _summary(evidence: Evidence) -> str:
     lines = map(_line, evidence_lib.strongest(evidence, _STRONGEST))
     return (
         f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
-        f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)}). The verdicts with the most runs behind them:\n\n"
+        f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)})."
+        " The verdicts with the most runs behind them:\n\n"
         + "".join(lines)
     )
 
