@@ -112,8 +112,7 @@ def _summary(evidence: Evidence) -> str:
     return (
         f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)})."
-        " The verdicts with the most runs behind them:\n\n"
-        + "".join(lines)
+        " The verdicts with the most runs behind them:\n\n" + "".join(lines)
     )
 
 
