@@ -20,13 +20,15 @@ _OF_RUNS = ("invert", "pad")
 def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
     """Sets the options of `config.model` and `config.data` to those of the weights in `config.init.checkpoint`.
 
-    keep: options of the model that stay as they are. Weights that do not exist change nothing: a config can be looked
-    at without them, and a run that starts from them says that they are missing. UserError for weights of another
-    variant, and for a file that tells nothing of the images that it knows.
+    keep: options of the model that stay as they are. Raises UserError for weights that do not exist or are of another
+    variant, and for a file that says nothing about the images it expects.
     """
     path = user_path(config.init.checkpoint)
     if not path.exists():
-        return
+        raise UserError(
+            f"config.init.checkpoint is '{path}', which does not exist; the config reads from it how images are "
+            "prepared, also when a run goes on"
+        )
     if path.is_dir() and not hugging_face.is_folder(path):
         found = workdir.load_config(path)
         data = _of_run(found, workdir.load_info(path).image_shape[0])
