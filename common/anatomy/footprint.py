@@ -9,6 +9,7 @@ from jax.extend import core
 from jaxtyping import Array, Float, Int, PyTree
 
 from common.anatomy import layer_table
+from common.devices import compilation
 from common.models import Classifier
 
 # Two batch sizes: their difference leaves out what does not grow with the batch. Large, so that batch groups divide it.
@@ -60,7 +61,8 @@ def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree
 
         return jax.tree.leaves(jax.vjp(mean_loss, params)[1])
 
-    program = jax.make_jaxpr(residuals)(params, model_state, images, labels, jax.random.key(0)).jaxpr
+    with compilation.portable():  # formulations for a CPU keep other values
+        program = jax.make_jaxpr(residuals)(params, model_state, images, labels, jax.random.key(0)).jaxpr
     kept = {value for value in program.outvars if isinstance(value, core.Var)} - set(program.invars)
     return sum(_bytes(value.aval) for value in kept)
 
