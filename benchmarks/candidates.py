@@ -16,8 +16,9 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float
 
-from common.devices import kernels, winograd
+from common.devices import banded, kernels, winograd
 from common.nn import batch_norm
+from common.nn.layers import identity
 from resnet import layers as resnet_layers
 from resnet import model as resnet_model
 from vit import model as vit_model
@@ -170,6 +171,16 @@ def direct_convolutions() -> None:
     winograd.is_faster = lambda *_: False
 
 
+def images_again() -> None:
+    """A convolution's images on a CPU computed again for its kernel's gradient, as XLA did until they were kept."""
+    kernels.kept = identity
+
+
+def patches() -> None:
+    """The LeNets' convolutions on a CPU as patches times a kernel, which those of batches were until strips."""
+    banded.is_faster = lambda *_: False
+
+
 def plain_products() -> None:
     """XLA's gradients of dense layers on a CPU, which were ours until they were profiled."""
 
@@ -217,7 +228,7 @@ CANDIDATES: dict[str, Callable[[], None]] = {
     candidate.__name__: candidate
     for candidate in (
         *(space_to_depth, rectified_gradient, windowed_pooling, plain_attention, looped_blocks),
-        *(direct_convolutions, plain_products),
+        *(direct_convolutions, images_again, patches, plain_products),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),
     )
 }

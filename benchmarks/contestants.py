@@ -6,11 +6,6 @@ peak_memory() returns bytes. `serve` runs one behind a pipe, so that contestants
 
 import dataclasses
 import functools
-import os
-import pathlib
-import re
-import resource
-import sys
 import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -18,6 +13,7 @@ from typing import Any
 
 from benchmarks import networks
 from benchmarks.networks import CLASSES
+from common.devices import host
 
 Updates = Callable[[int], None]
 PeakMemory = Callable[[], int]
@@ -109,7 +105,7 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     model, classifier = module_of(spec)
     config = base(model)
     mesh = mesh_lib.make_mesh(config.mesh)
-    idle, sgd = resident_memory(), optimizer()
+    idle, sgd = host.resident_memory(), optimizer()
     rng = np.random.default_rng(0)
     shape = (spec.batch_size, *networks.image_shape(spec.family, spec.image_size))
     images = jnp.asarray(rng.normal(size=shape), jnp.float32)
@@ -129,7 +125,7 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
 
     def peak_memory() -> int:
         stats = jax.devices()[0].memory_stats()
-        return stats["peak_bytes_in_use"] if stats else peak_resident_memory() - idle
+        return stats["peak_bytes_in_use"] if stats else host.peak_resident_memory() - idle
 
     return updates, peak_memory
 
@@ -178,8 +174,8 @@ def in_torch(make: Callable[[], Any], spec: Spec, compiled: bool = False) -> tup
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as in JAX by default; a CPU has none
-    torch.set_num_threads(cores())
-    idle = resident_memory()
+    torch.set_num_threads(host.cores())
+    idle = host.resident_memory()
     network = make().to(device).to(memory_format=torch.channels_last)
     forward = network
     if compiled:
@@ -208,7 +204,7 @@ def in_torch(make: Callable[[], Any], spec: Spec, compiled: bool = False) -> tup
             torch.cuda.synchronize()
 
     def peak_memory() -> int:
-        return torch.cuda.max_memory_allocated() if device == "cuda" else peak_resident_memory() - idle
+        return torch.cuda.max_memory_allocated() if device == "cuda" else host.peak_resident_memory() - idle
 
     return updates, peak_memory
 
@@ -231,7 +227,7 @@ def _products(spec: Spec) -> tuple[Updates, PeakMemory]:
             result = chain(left)
         jax.block_until_ready(result)
 
-    return updates, peak_resident_memory
+    return updates, host.peak_resident_memory
 
 
 def products_in_an_update() -> int:
@@ -246,30 +242,6 @@ def product_size() -> int:
     import jax
 
     return 2048 if jax.default_backend() == "cpu" else 8192
-
-
-def cores() -> int:
-    """The number of processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def resident_memory() -> int:
-    """Bytes of memory that this process holds now; on a system without /proc, the most that it has held."""
-    return _status("VmRSS") or peak_resident_memory()
-
-
-def peak_resident_memory() -> int:
-    """The most bytes of memory that this process has held."""
-    # Linux counts the memory of the parent in a new process's getrusage, but not in its VmHWM.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return _status("VmHWM") or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-
-
-def _status(name: str) -> int:
-    """A number of bytes from Linux's /proc/self/status, 0 elsewhere."""
-    path = pathlib.Path("/proc/self/status")
-    found = re.search(rf"^{name}:\s*(\d+) kB$", path.read_text(), re.MULTILINE) if path.exists() else None
-    return 1024 * int(found[1]) if found else 0
 
 
 CONTESTANTS = {

@@ -25,11 +25,12 @@ from typing import Any
 from absl import flags
 
 from benchmarks import networks, race
-from benchmarks.contestants import TIMM, Spec, cores, module_of
+from benchmarks.contestants import TIMM, Spec, module_of
 from benchmarks.measure import Measured, device_name, record, spread
 from benchmarks.race import Entry, Racer
 from common import launch
 from common.claims import speeds
+from common.devices import host
 from common.errors import UserError, unknown
 
 # The package that each library is in, and the extra of setup.py that installs it.
@@ -173,7 +174,7 @@ def _facts(spec: Spec) -> dict[str, Any]:
     where = provenance.facts()
     return {
         "race": {**dataclasses.asdict(spec), "scale": flags.FLAGS.scale, "rounds": flags.FLAGS.rounds},
-        "machine": {"memory_gb": _memory_gb(), "threads": cores()},
+        "machine": {"memory_gb": _memory_gb(), "threads": host.cores()},
         "peers": {package: importlib.metadata.version(package) for package in packages},
         "commit": where["commit"],
         "uncommitted_changes": where["uncommitted_changes"],

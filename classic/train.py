@@ -14,6 +14,7 @@ from classic.stages import Stages
 from common import config as common_config
 from common.data import datasets
 from common.data.datasets import Dataset, Info
+from common.devices import host
 from common.run import history, lock, metrics, provenance, summary
 from common.run import workdir as common_workdir
 from common.run.trained import Predictions
@@ -133,7 +134,7 @@ def _write(
         "images_per_second": fitted.info.train_size / fitting,
         "seconds": {"fit": fitting, "test": testing},
         **_core_seconds({name: cost.core_total for name, cost in done.costs.items()}),
-        "peak_memory_bytes": summary.peak_memory(),
+        "peak_memory_bytes": host.peak_resident_memory(),
         "computed": done.computed,
         "skipped_images": skipped,
         "seed": fitted.config.seed,

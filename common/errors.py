@@ -8,6 +8,7 @@ import contextlib
 import difflib
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -60,9 +61,10 @@ def writing(path: object) -> Iterator[None]:
 
 @contextlib.contextmanager
 def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path to write to, which takes the place of `path` when the block ends.
+    """A path for a new file or folder, which takes the place of `path` when the block ends.
 
-    If the block fails, what it wrote is removed and `path` stays as it was. `UserError` where writing fails.
+    If the block fails, what it wrote is removed and `path` stays as it was. `UserError` where writing fails, and for a
+    folder where `path` is a folder that is not empty.
     """
     # Beside the file, so that renaming it is atomic; with its suffix last, because NumPy appends one otherwise.
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp{path.suffix}")
@@ -72,7 +74,10 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
             yield fresh
             fresh.replace(path)
         finally:
-            fresh.unlink(missing_ok=True)
+            if fresh.is_dir():
+                shutil.rmtree(fresh)
+            else:
+                fresh.unlink(missing_ok=True)
 
 
 def one_line(error: UserError) -> str:

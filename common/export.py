@@ -1,20 +1,17 @@
 """Writes a trained run as a program that needs nothing of Lineage: `python -m common.export --workdir=DIR --out=FILE`.
 
 The file's ending, or --format, chooses StableHLO (.stablehlo), ONNX (.onnx) or TensorFlow's SavedModel (.savedmodel, a
-folder). The program takes decoded, resized and
-cropped uint8 images and gives the probabilities of `common.predict`. It is read back and compared with the run on its
-test images, or on photographs where it has none here, before the file is kept. See docs/export.md.
+folder). The program takes decoded, resized and cropped uint8 images and gives the probabilities of `common.predict`. It
+is read back and compared with the run on its test images, or on photographs where it has none here, before the file is
+kept. See docs/export.md.
 """
 
-import contextlib
 import pathlib
-import tempfile
-from collections.abc import Iterator
 
 from absl import flags
 
 from common import launch
-from common.errors import UserError, unknown, user_path, whole_file, writing
+from common.errors import UserError, unknown, user_path, whole_file
 
 ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx", "savedmodel": ".savedmodel"}
 _CHECKED, _TESTED = 8, 1000  # test images that outputs are compared on, and that the loss of 8 bits is measured on
@@ -72,7 +69,7 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
         images, where = program.photographs(made.run, _CHECKED), "parts of scikit-learn's photographs"
     inputs = program.inputs(made, images)
     facts = program.facts(made, folder.name)
-    with _whole(path) as fresh:
+    with whole_file(path) as fresh:
         form.write(made, fresh, facts)
         difference = program.check(made, form.read(fresh), inputs)
         line = f"largest difference from the run: {difference:.1e}, on {len(images)} {where}"
@@ -88,15 +85,6 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
     with whole_file(beside(path, ".md")) as fresh:
         fresh.write_text(card.text(made, path, folder, line), encoding="utf-8")
     print(f"{path}: {facts['network']} at step {made.run.step:,}, {_size(path):,} bytes\n{line}")
-
-
-@contextlib.contextmanager
-def _whole(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """As `common.errors.whole_file`, for a file or a folder."""
-    with writing(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
-        fresh = pathlib.Path(folder, path.name)
-        yield fresh
-        fresh.replace(path)
 
 
 def _size(path: pathlib.Path) -> int:

@@ -14,6 +14,26 @@ def test_a_file_is_written_whole(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "model"
+
+    def write(killed=False):
+        with errors.whole_file(path) as fresh:
+            (fresh / "inside").mkdir(parents=True)
+            if killed:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(killed=True)
+    assert not list(tmp_path.iterdir())
+    write()
+    assert list(tmp_path.iterdir()) == [path]
+    assert (path / "inside").is_dir()
+    with pytest.raises(UserError, match="cannot write"):  # a folder that is not empty stays
+        write()
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
     path = tmp_path / "numbers.json"
     path.write_text("old")

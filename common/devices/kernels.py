@@ -90,19 +90,26 @@ def convolution(
     idle, each group is a convolution of its own. Where `winograd.is_faster`, and neither `precision` nor
     `jax.default_matmul_precision` asks for 'high' or 'highest', 3x3 convolutions in float32 are Winograd's.
     """
-    if compilation.tuned_for_cpu():
-        # XLA would compute the images again for the kernel's gradient, in the order in which that reads them.
-        lhs = lax.optimization_barrier(lhs)
     whole = feature_group_count == 1
-    if compilation.tuned_for_cpu() and whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
-        return winograd.convolution(lhs, rhs)
+    if compilation.tuned_for_cpu():
+        lhs = kept(lhs)
+        if whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
+            return winograd.convolution(lhs, rhs)
     plain: Callable[..., Array] = functools.partial(
         lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
     )
-    if feature_group_count == 1 or not compilation.on_cpu():
+    if whole or not compilation.on_cpu():
         return plain(lhs, rhs, feature_group_count=feature_group_count)
     inputs, kernels = (jnp.split(array, feature_group_count, axis=-1) for array in (lhs, rhs))
     return jnp.concatenate([plain(x, kernel) for x, kernel in zip(inputs, kernels, strict=True)], axis=-1)
+
+
+def kept(images: Images) -> Images:
+    """The images, which XLA's CPU backend stores once.
+
+    It would compute the layers before a convolution again for the kernel's gradient, and transposed.
+    """
+    return lax.optimization_barrier(images)
 
 
 def _suits_winograd(lhs: Array, rhs: Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:

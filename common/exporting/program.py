@@ -39,6 +39,11 @@ class Program:
     preprocess: bool
     batch: int | None
 
+    @property
+    def symbolic_shape(self) -> str:
+        """The shape of a batch in the notation of `jax.export`: 'batch, 28, 28, 1' for any number of images."""
+        return ", ".join(map(str, ("batch" if self.batch is None else self.batch, *self.image_shape)))
+
     def function(self, images: Array) -> Float[Array, "batch classes"]:
         """The outputs for a batch of images, with the run's variables as constants."""
         return self.apply(self.run.variables, images)

@@ -11,7 +11,7 @@ import numpy as np
 from common.devices import compilation
 from common.errors import UserError
 from common.exporting.program import INPUT, Numpy, Program
-from common.exporting.stablehlo import ALL_PLATFORMS
+from common.exporting.stablehlo import platforms
 
 SIGNATURE = "serving_default"  # by which TensorFlow's servers call a program
 
@@ -30,27 +30,25 @@ def check_installed() -> None:
 
 
 def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Writes a program to a new folder. facts: its metadata, which the loaded program has as JSON in `metadata`.
+    """Writes a program for `platforms()` to a new folder.
 
-    Written on a CPU it runs on every platform, as in `common.exporting.stablehlo`.
+    facts: its metadata, which the loaded program has as JSON in `metadata`.
     """
     import tensorflow as tf
     from jax.experimental import jax2tf
 
-    shape = ("batch" if program.batch is None else program.batch, *program.image_shape)
     module = tf.Module()
     module.metadata = tf.Variable(json.dumps(facts), trainable=False)
     leaves, tree = jax.tree.flatten(program.run.variables)
-    module.arrays = [
-        tf.Variable(np.asarray(leaf), trainable=False) for leaf in leaves
-    ]  # constants take far more memory
+    # As constants they would take several times the memory.
+    module.arrays = [tf.Variable(np.asarray(leaf), trainable=False) for leaf in leaves]
     variables = jax.tree.unflatten(tree, list(module.arrays))
     with compilation.portable():
         function = jax2tf.convert(
             jax.jit(program.apply),
-            polymorphic_shapes=[None, f"({', '.join(map(str, shape))})"],
+            polymorphic_shapes=[None, f"({program.symbolic_shape})"],
             with_gradient=False,
-            native_serialization_platforms=ALL_PLATFORMS if compilation.on_cpu() else None,
+            native_serialization_platforms=platforms(),
         )
         images = tf.TensorSpec((program.batch, *program.image_shape), program.input_type, name=INPUT)
         module.serve = tf.function(

@@ -11,7 +11,13 @@ from common.devices import compilation
 from common.errors import UserError
 from common.exporting.program import Numpy, Program
 
-ALL_PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+
+def platforms() -> tuple[str, ...] | None:
+    """The platforms that a program is written for: all of JAX's on a CPU; elsewhere None, the one that it is made on.
+
+    Elsewhere a program may hold operations that only its own platform has.
+    """
+    return ("cpu", "cuda", "rocm", "tpu") if compilation.on_cpu() else None
 
 
 def check_installed() -> None:
@@ -23,19 +29,11 @@ def check_installed() -> None:
 
 
 def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Writes a program to a file. `facts` are not in it: files of this kind hold no metadata.
-
-    Written on a CPU it runs on every platform of JAX; elsewhere it may hold operations of that platform, the only one
-    that it then runs on.
-    """
+    """Writes a program for `platforms()` to a file. `facts` are not in it: files of this kind hold no metadata."""
     del facts
-    size = "batch" if program.batch is None else str(program.batch)
-    shape = export.symbolic_shape(f"{size}, {', '.join(map(str, program.image_shape))}")
-    platforms = ALL_PLATFORMS if compilation.on_cpu() else None
+    images = jax.ShapeDtypeStruct(export.symbolic_shape(program.symbolic_shape), program.input_type)
     with compilation.portable():
-        exported = export.export(jax.jit(program.function), platforms=platforms)(
-            jax.ShapeDtypeStruct(shape, program.input_type)
-        )
+        exported = export.export(jax.jit(program.function), platforms=platforms())(images)
     path.write_bytes(exported.serialize())
 
 

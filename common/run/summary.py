@@ -2,8 +2,6 @@
 
 import datetime
 import pathlib
-import resource
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +13,7 @@ from ml_collections import ConfigDict
 from common.anatomy import layer_table
 from common.anatomy.footprint import activation_bytes
 from common.data.datasets import Dataset
-from common.devices import sharding
+from common.devices import host, sharding
 from common.errors import UserError
 from common.models import Classifier
 from common.optim import duration, factors, schedules
@@ -177,7 +175,7 @@ def write(
         **size,
         "images_per_second": speeds[len(speeds) // 2],
         "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": host.peak_resident_memory(),
         "resumed_from": resumed_from,
         "skipped_images": skipped,
         "seed": config.seed,
@@ -209,9 +207,3 @@ def training_seconds(content: dict[str, Any]) -> float:
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key not in metrics.COURSE}
-
-
-def peak_memory() -> int:
-    """The peak memory of this process, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -3,7 +3,6 @@
 import dataclasses
 import importlib.metadata
 import json
-import os
 import pathlib
 import platform
 import re
@@ -15,6 +14,7 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common.data import datasets
 from common.data.datasets import Info
+from common.devices import host
 from common.errors import UserError, whole_file, writing
 
 SCHEDULE_NUMBERS = (
@@ -170,7 +170,7 @@ def environment() -> dict[str, Any]:
         **{name: _version(name) for name in names},
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "cpu": _processor(),
-        "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cpu_cores": host.cores(),
     }
 
 

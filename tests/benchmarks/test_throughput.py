@@ -27,22 +27,27 @@ def spec_of(name):
     return Spec(family, variant, 4, size.side, "float32", classes=size.classes)
 
 
+def network_of(spec):
+    """Our module, the shape of an image, and PyTorch's counterpart."""
+    from benchmarks import torch_networks
+
+    module = contestants.module_of(spec)[1].module
+    shape = networks.image_shape(spec.family, spec.image_size)
+    return module, shape, torch_networks.torch_network(module, spec.image_size)
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_sides_have_the_same_parameters_and_multiply_adds(name):
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 
-    from benchmarks import torch_networks
-
-    spec = spec_of(name)
-    module, shape = contestants.module_of(spec)[1].module, networks.image_shape(spec.family, spec.image_size)
-    shapes = layer_table.variables(module, shape)
     with torch.device("meta"):  # without numbers, which for some are half a gigabyte
-        network = torch_networks.torch_network(module, spec.image_size)
+        module, shape, network = network_of(spec_of(name))
         images = torch.zeros(2, shape[2], *shape[:2])
         with FlopCounterMode(display=False) as counter:
             network.train()(images)
+    shapes = layer_table.variables(module, shape)
     assert num_parameters(shapes["params"]) == sum(parameter.numel() for parameter in network.parameters())
     assert _training_adds(module, shapes, shape) == counter.get_total_flops() // 2
 
@@ -62,12 +67,8 @@ def _training_adds(module, shapes, shape):
 def test_both_sides_have_the_same_logits(name):
     """Layer by layer in the order of the calls, the counterpart takes our arrays; so it is the same network."""
     torch = pytest.importorskip("torch")
-    from benchmarks import torch_networks
-
-    spec = spec_of(name)
-    module, shape = contestants.module_of(spec)[1].module, networks.image_shape(spec.family, spec.image_size)
+    module, shape, network = network_of(spec_of(name))
     variables = drawn(layer_table.variables(module, shape))
-    network = torch_networks.torch_network(module, spec.image_size)
     images = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
     with torch.no_grad():
         _load(torch, network, module, variables, shape)
@@ -171,14 +172,6 @@ def test_the_share_of_the_rate_of_matrix_products():
 
 
 @pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="Linux alone counts memory so")
-def test_the_peak_of_memory_stays_after_memory_is_given_back():
-    before = contestants.resident_memory()
-    block = np.ones(2**25)
-    assert contestants.resident_memory() > before + 2**27
-    del block
-    assert contestants.peak_resident_memory() > before + 2**27
-
-
 def peers():
     """The libraries that are installed here, as --peers takes them."""
     return ["torch", "torch.compile"] if importlib.util.find_spec("torch") else []
