@@ -9,10 +9,12 @@ from typing import Any
 
 _CODE = pathlib.Path(__file__).parents[2]
 _PATIENCE = 10  # seconds for git
+# What a run writes or nobody runs: a campaign's first result must not mark its second as one of changed code.
+_NOT_CODE = (":(exclude)results", ":(exclude)*.md")
 
 
 def facts() -> dict[str, Any]:
-    """The command line of this process, the commit of its code, and whether files differed from that commit.
+    """The command line of this process, the commit of its code, and whether code differed from that commit.
 
     The commit and `uncommitted_changes` are None if the code is not a git checkout.
     """
@@ -27,11 +29,11 @@ def command() -> str:
 
 @functools.cache
 def _checkout() -> tuple[str | None, bool | None]:
-    """The commit of the code when it was first asked for, and whether tracked files differed from it."""
+    """The commit of the code when it was first asked for, and whether tracked files of code differed from it."""
     top, _, commit = (_git("rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")
     if not commit or pathlib.Path(top) != _CODE.resolve():  # installed inside the checkout of something else
         return None, None
-    changes = _git("status", "--porcelain", "--untracked-files=no")
+    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_CODE)
     return commit, None if changes is None else bool(changes)
 
 
