@@ -24,7 +24,8 @@ def checkout(tmp_path, monkeypatch):
 
 def test_a_clean_checkout_has_a_commit_and_no_changes(checkout):
     facts = provenance.facts()
-    assert len(facts["commit"]) == 40 and facts["uncommitted_changes"] is False
+    assert len(facts["commit"]) == 40
+    assert facts["uncommitted_changes"] is False
 
 
 @pytest.mark.parametrize(("name", "changed"), [("module.py", True), ("page.md", False), ("results/one.json", False)])
