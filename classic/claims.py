@@ -105,8 +105,8 @@ CLAIMS = [
         runs={"Fisher vectors": _cifar("fisher"), "k-means": _cifar("kmeans"), "ResNet-20": _SMALL_RESNET},
         measure=final_test_error,
         rules=(Less("ResNet-20", "Fisher vectors"), Less("ResNet-20", "k-means")),
-        setting="CIFAR-10 instead of ImageNet, k-means features instead of sparse codes, and a ResNet-20 of half the width "
-        "trained for twelve epochs",
+        setting="CIFAR-10 instead of ImageNet, k-means features instead of sparse codes, and a ResNet-20 of half the "
+        "width trained for twelve epochs",
         quick=_QUICK,
         short=f"{_SHORT}, which says nothing of the order on many",
         costs=True,
