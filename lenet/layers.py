@@ -75,6 +75,8 @@ def convolve(
         return banded.convolution(images, kernel, strides)
     kernel_height, kernel_width, _, features = kernel.shape
     batch, height, width, _ = images.shape
+    if (height, width) == (kernel_height, kernel_width):  # C5: there is nothing to slice
+        return (images.reshape(batch, -1) @ kernel.reshape(-1, features))[:, None, None]
     rows = _slices(kernel_height, height, strides)
     columns = _slices(kernel_width, width, strides)
     pixels = jnp.moveaxis(images, -1, 0)
