@@ -82,7 +82,10 @@ def fit(
     with warnings.catch_warnings():
         # Few iterations are a choice, and k-means finds fewer centres than asked for among equal descriptors.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        mixture.fit(sample)
+        try:
+            mixture.fit(sample)
+        except ValueError:  # rounding made the variance of descriptors that are all but equal negative
+            mixture.fit(sample.astype(np.float64))
     return {
         **arrays,
         "weights": np.maximum(mixture.weights_, _LEAST_WEIGHT).astype(np.float32),

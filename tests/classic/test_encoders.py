@@ -122,6 +122,17 @@ def test_equal_descriptors_have_finite_codes(found, name, value):
     assert np.isfinite(encode(name, arrays, found, **changes)).all()
 
 
+def test_a_mixture_of_equal_descriptors_far_from_zero_is_fitted():
+    """In float32, rounding makes the variance of the equal ones negative."""
+    rng = np.random.default_rng(0)
+    spread, equal = 30 + rng.normal(size=(300, 4)), np.tile(100 * rng.random(4), (300, 1))
+    sample = np.concatenate([spread, equal]).astype(np.float32)
+    arrays = ENCODERS["fisher"].fit(sample, options("fisher", components=3, pca=0), 0)
+    widths = np.sqrt(arrays["variances"].max(axis=1))
+    np.testing.assert_allclose(np.sort(widths)[1:], [1, 1], atol=0.2)
+    assert 0 < widths.min() < 0.01
+
+
 def test_histograms_count_each_descriptor_at_its_nearest_word(fitted, found):
     codes = encode("words", fitted["words"], found, "pyramid1")
     expected = np.zeros_like(codes)
