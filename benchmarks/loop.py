@@ -58,7 +58,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     import numpy as np
 
     from common import models
-    from common.data import augment, datasets, pipeline, pixel_statistics
+    from common.data import augment, datasets, pipeline, pixel_statistics, sources
     from common.devices import mesh as mesh_lib
     from common.devices import sharding
     from common.nn.losses import balanced_weights
@@ -85,7 +85,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
         **recipe(config),
     }
     if config.train.class_weights:
-        fixed["class_weights"] = balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
+        fixed["class_weights"] = balanced_weights(sources.labels(dataset.train), dataset.info.num_classes)
     step = compile_update(pipeline.ResidentFeed.select, mesh, **fixed)
     fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
 

@@ -23,8 +23,9 @@ from classic.descriptors import DESCRIBERS, Descriptors
 from classic.encoders import ENCODERS
 from classic.stages import Arrays, Cost, Stages
 from common.data import pipeline as reading
-from common.data.datasets import Dataset, Info
+from common.data.dataset_info import Info
 from common.data.sources import ArraySource, ImageSource, Source
+from common.data.splits import Dataset
 from common.errors import UserError
 from common.run.trained import Predictions
 

@@ -13,7 +13,8 @@ from classic.pipeline import Pipeline
 from classic.stages import Stages
 from common import config as common_config
 from common.data import datasets
-from common.data.datasets import Dataset, Info
+from common.data.dataset_info import Info, tolerable_changes
+from common.data.splits import Dataset
 from common.devices import host
 from common.run import history, lock, metrics, provenance, summary
 from common.run import workdir as common_workdir
@@ -107,7 +108,7 @@ def _notes(before: Before | None, config: ConfigDict, info: Info) -> list[str]:
         return []
     changed = common_config.differences(before.config, config)
     told = [path for path in changed if path.startswith("decode")]
-    lines = [note] if (note := datasets.changes(before.info, info)) else []
+    lines = [note] if (note := tolerable_changes(before.info, info)) else []
     return lines + [
         f"config.{path} was {changed[path][0]!r}, and is {changed[path][1]!r} from here on" for path in told
     ]

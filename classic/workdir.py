@@ -7,8 +7,7 @@ from ml_collections import ConfigDict
 
 from classic import saved, stages
 from common import config as common_config
-from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info, mismatch
 from common.errors import UserError, writing
 from common.run import workdir
 from common.run.workdir import Before
@@ -38,7 +37,7 @@ def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before
         if _begun(folder):
             before = Before(load_config(folder), workdir.load_info(folder))
             check_same(folder, config)
-            if wrong := datasets.difference(before.info, info):
+            if wrong := mismatch(before.info, info):
                 raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")
         workdir.write_json(folder / workdir.CONFIG, config.to_dict())
         workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from common.data import augment, datasets, order, pipeline, pixel_statistics
+from common.data import augment, datasets, order, pipeline, pixel_statistics, sources
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
 from common.devices.profiling import Profiler
@@ -81,7 +81,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             seed=config.seed,
             shuffle=config.data.shuffle,
             workers=config.data.workers,
-            classes=order.by_class(datasets.labels(dataset.train)) if config.data.sampling == "balanced" else None,
+            classes=order.by_class(sources.labels(dataset.train)) if config.data.sampling == "balanced" else None,
         )
         update = compile_update(
             feed.select,
@@ -89,7 +89,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             classifier=classifier,
             optimizer=optimizer,
             transform=transform,
-            class_weights=balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
+            class_weights=balanced_weights(sources.labels(dataset.train), dataset.info.num_classes)
             if config.train.class_weights
             else None,
             **recipe(config),

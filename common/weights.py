@@ -28,7 +28,7 @@ from common.errors import UserError, unknown, user_path
 if TYPE_CHECKING:  # slow imports come after the flags
     import numpy as np
 
-    from common.data.datasets import Info
+    from common.data.dataset_info import Info
     from common.data.sources import Source
 
 _CONFIG = launch.define_config()

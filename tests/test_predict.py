@@ -14,7 +14,7 @@ from PIL import Image
 
 from common import models
 from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.data.sources import ArraySource
 from common.devices import mesh
 from common.prediction import images, network, output

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common import models
 from common.anatomy import layer_table
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.errors import UserError
 from common.run import metrics, summary, workdir
 

@@ -9,8 +9,9 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import decode
-from common.data.datasets import Dataset, Info, as_dataset, fingerprint, held_out_note, held_out_share, hold_out
+from common.data.dataset_info import Info, fingerprint
 from common.data.sources import ImageSource, Record
+from common.data.splits import Dataset, held_out_note, held_out_share, hold_out, make_dataset
 from common.errors import UserError
 
 
@@ -66,7 +67,7 @@ def as_splits(
         for key, label in zip(images.keys, images.labels, strict=True)
     )
     facts = Info(name, len(class_names), class_names, shape, 0, 0, fingerprint=kept)
-    return as_dataset(train, test, facts, config, validation, notes)
+    return make_dataset(train, test, facts, config, validation, notes)
 
 
 def one_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:

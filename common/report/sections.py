@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common.anatomy import layer_table
 from common.data import datasets
-from common.data.datasets import Source
+from common.data.sources import Source
 from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
 from common.report import calibration, error_figures, figures, inside, learning, making, mistakes, page, samples

@@ -8,8 +8,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info, tolerable_changes
 from common.errors import writing
 from common.optim import optimizers
 from common.run import provenance, workdir
@@ -38,7 +37,7 @@ def notes(before: Before | None, config: ConfigDict, info: Info, step: int) -> l
         for path, values in config_lib.differences(before.config, config).items()
         if path == "train.length" or path.startswith("schedule.")
     }
-    lines = [note] if (note := datasets.changes(before.info, info)) else []
+    lines = [note] if (note := tolerable_changes(before.info, info)) else []
     if not telling:
         return lines
     lines += [f"config.{path} was {old!r}, and is {new!r} from here on" for path, (old, new) in telling.items()]

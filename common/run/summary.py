@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from common.anatomy import layer_table
 from common.anatomy.footprint import activation_bytes
-from common.data.datasets import Dataset
+from common.data.splits import Dataset
 from common.devices import host, sharding
 from common.errors import UserError
 from common.models import Classifier

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.data import pipeline, pixel_statistics
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.data.normalize import make_normalize
 from common.data.pixel_statistics import PixelStatistics
 from common.data.sources import Source

@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info, mismatch
 from common.devices import host
 from common.errors import UserError, whole_file, writing
 
@@ -75,7 +74,7 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
                     "another --workdir, or remove that one"
                 )
             before = Before(check_same(workdir, config), load_info(workdir))
-            if wrong := datasets.difference(before.info, info):
+            if wrong := mismatch(before.info, info):
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         elif (workdir / CONFIG).exists() and not _is_network(_read_json(workdir, CONFIG)):
             raise UserError(f"workdir {workdir} holds a run that is not a network's; choose another --workdir")

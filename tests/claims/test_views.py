@@ -12,7 +12,7 @@ from common import config as config_lib
 from common import models
 from common.claims import views
 from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.protocols import catalogue, measure
 from common.run import trained

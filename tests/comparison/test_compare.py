@@ -13,7 +13,7 @@ from scipy import stats
 from classic.config import base as classic_base
 from common import compare
 from common.comparison import figures, page, runs
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.errors import UserError
 from common.report import making
 from common.run import history, metrics, summary, workdir

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_mnist_modern
 from tests.digits_run import digits_run

@@ -11,7 +11,7 @@ from PIL import Image
 
 from common import models
 from common.config import base
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
 from common.prediction import embeddings, heat_maps, images, layers, network

@@ -12,7 +12,7 @@ from PIL import Image
 
 from common import config as config_lib
 from common import models
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
 from common.protocols import batches, catalogue, measure, views
