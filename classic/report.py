@@ -51,7 +51,7 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/classic_digits_fisher")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
-    content = report_html(folder, making.given_folder(), verbose=True)
+    content = report_html(folder, making.folder_from_flags(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)
@@ -66,7 +66,7 @@ def report_html(folder: pathlib.Path, pictures: Folder | None = None, verbose: b
     fitted = saved.load(folder)
     done = summary.read(folder, train.result_line)
     test = datasets.load_test(fitted.config.data, known=fitted.info)
-    progress.say("Predictions for the test set")
+    progress.start("Predictions for the test set")
     predictions = pipeline.predictions(fitted, test)
     steps: list[Step] = [
         ("Cost of each stage", lambda: costs(done)),

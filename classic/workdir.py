@@ -10,7 +10,7 @@ from common import config as common_config
 from common.data.dataset_info import Info, mismatch
 from common.errors import UserError, writing
 from common.run import workdir
-from common.run.workdir import Before
+from common.run.workdir import StoredRun
 
 # Options, and sections of them, that may differ when a run goes on. Another decoder is fitted to the features that are
 # there; the others change no result.
@@ -23,7 +23,7 @@ def stored_info(folder: pathlib.Path) -> Info | None:
     return workdir.load_info(folder) if _begun(folder) and (folder / workdir.DATASET).exists() else None
 
 
-def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before | None:
+def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRun | None:
     """Creates the folder and writes the config and the data set's facts, or checks that it holds this experiment.
 
     Returns what the folder held, None for a new run. A folder without a finished stage may become another run's.
@@ -35,7 +35,7 @@ def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before
         if any(folder.glob("checkpoints/[0-9]*")):
             raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
         if _begun(folder):
-            before = Before(load_config(folder), workdir.load_info(folder))
+            before = StoredRun(load_config(folder), workdir.load_info(folder))
             check_same(folder, config)
             if wrong := mismatch(before.info, info):
                 raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")

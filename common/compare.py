@@ -31,7 +31,7 @@ def main(*names: str) -> None:
     """Writes the comparison of the runs that the command line names."""
     from common.report import making  # slow, once the flags are known to be right
 
-    print("\n".join(write(names, user_path(_OUT.value) if _OUT.value else None, making.given_folder())))
+    print("\n".join(write(names, user_path(_OUT.value) if _OUT.value else None, making.folder_from_flags())))
 
 
 def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "Folder | None" = None) -> list[str]:

@@ -22,6 +22,7 @@ from common.processes.watchdog import Watchdog
 from common.run import checkpoints, history, lock, metrics, summary, trackers, workdir
 from common.run.checkpoints import Checkpoints
 from common.run.metrics import Writer
+from common.run.opening import opening_lines
 from common.training import curvature
 from common.training.evaluate import compile_eval_step, evaluate
 from common.training.state import create_state
@@ -63,14 +64,14 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             state = sharding.make_sharded(fresh, mesh)
             state = initial.start(state, classifier, config, dataset.info.class_names)
         first = step = int(state.step)
-        print(summary.opening(config, classifier, dataset, state, mesh, plan, folder, step))
+        print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step))
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
         record = metrics.ErrorRecord(folder, split, step, config.train.patience)
         if (step >= plan.total or record.exhausted) and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
                 return done
-        history.begin(folder, step, before, config, dataset.info, write=primary)
+        history.start(folder, step, before, config, dataset.info, write=primary)
         tracker = trackers.start(config, folder) if primary else None
 
         feed = pipeline.train_feed(

@@ -34,6 +34,16 @@ class NotPreparedError(UserError):
         self.info = info
 
 
+def describe(info: Info) -> str:
+    """A line on the images of a dataset."""
+    validation = f", {info.validation_size:,} validation" if info.validation_size else ""
+    shape = "x".join(str(length) for length in info.image_shape)
+    return (
+        f"{info.name}: {info.train_size:,} training{validation} and {info.test_size:,} test images of {shape}, "
+        f"{info.num_classes} classes"
+    )
+
+
 def mismatch(known: Info, now: Info, shape: bool = True) -> str | None:
     """A sentence on a change to a run's dataset with which the run cannot go on; None if there is none.
 

@@ -94,11 +94,11 @@ def start(
         _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
     pixels = preprocessing.compared(config, arrays, classifier.input_shape[0]) if arrays is not None else ""
-    say(given, [*changes, *filter(None, [pixels])])
+    print_changes(given, [*changes, *filter(None, [pixels])])
     return replace(state, flat)
 
 
-def say(given: Given, changes: Sequence[str]) -> None:
+def print_changes(given: Given, changes: Sequence[str]) -> None:
     """Prints the origin of the weights and every change."""
     print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in (*given.notes, *changes))]))
 

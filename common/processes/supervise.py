@@ -25,10 +25,10 @@ def main(module: str, arguments: Sequence[str]) -> None:
     if _PIPE in os.environ:
         threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
         return
-    restarts, processes = (launch.given_number(arguments, name) for name in ("restarts", "processes"))
+    restarts, processes = (launch.flag_number(arguments, name) for name in ("restarts", "processes"))
     with errors.reported():
         told = in_cluster(os.environ) if processes is None else processes > 1
-    several = told or launch.given(arguments, "coordinator") == "auto"
+    several = told or launch.flag_text(arguments, "coordinator") == "auto"
     if restarts is not None or several:
         sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
 

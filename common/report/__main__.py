@@ -29,7 +29,7 @@ def main() -> None:
     from common.report import making, sections
 
     compilation.keep_in(folder)
-    content = sections.report_html(folder, _CHECKPOINT.value or "", making.given_folder(), verbose=True)
+    content = sections.report_html(folder, _CHECKPOINT.value or "", making.folder_from_flags(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)

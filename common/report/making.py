@@ -19,7 +19,7 @@ _COLUMNS = 8  # of a gallery
 Step = tuple[str, Callable[[], Section | Sequence[Section]]]
 
 
-def given_folder() -> "Folder | None":
+def folder_from_flags() -> "Folder | None":
     """The folder of `--pictures` (`launch.define_pictures`); None if the flag is not given."""
     name = flags.FLAGS.pictures
     return Folder(user_path(name), flags.FLAGS.picture_format) if name else None
@@ -31,7 +31,7 @@ class Progress:
     def __init__(self, shown: bool = True):
         self._shown, self._since = shown, time.perf_counter()
 
-    def say(self, what: str) -> None:
+    def start(self, what: str) -> None:
         """Prints a line about what begins now."""
         if self._shown:
             print(f"{time.perf_counter() - self._since:6.1f} s  {what}", file=sys.stderr, flush=True)
@@ -63,7 +63,7 @@ def sections(steps: Iterable[Step], progress: Progress, pictures: Folder | None 
     """The sections as HTML; each is made, its pictures written to the folder, and forgotten before the next."""
     parts = []
     for title, make in steps:
-        progress.say(title)
+        progress.start(title)
         made = make()
         for section in [made] if isinstance(made, Section) else made:
             parts.append(page.section(section))

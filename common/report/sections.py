@@ -38,7 +38,7 @@ def report_html(
     progress = Progress(verbose)
     run = trained.load(folder, checkpoint)
     test = datasets.load_test(run.config.data, known=run.info)
-    progress.say("Predictions for the test set")
+    progress.start("Predictions for the test set")
     predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
     steps: list[Step] = [

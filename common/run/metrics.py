@@ -103,7 +103,7 @@ class Writer:
     def _restart_clock(self, step: int) -> None:
         self._since, self._waited, self._logged_step = time.perf_counter(), 0.0, step
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints a line above the progress line."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
@@ -115,7 +115,7 @@ class Writer:
             self._records.write(step, split, values, course)
         if self._tracker:
             self._tracker.write(step, split, values)
-        self.say(_line(step, step / self._epoch_steps, split, values))
+        self.print_line(_line(step, step / self._epoch_steps, split, values))
 
 
 def write(workdir: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:

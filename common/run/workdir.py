@@ -42,7 +42,7 @@ _TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.valida
 _TELLING = ("model.family", "model.variant", "data.source")
 
 
-class Before(NamedTuple):
+class StoredRun(NamedTuple):
     """The config and the dataset's facts that a folder held before a run goes on in it."""
 
     config: ConfigDict
@@ -56,7 +56,7 @@ def stored_info(workdir: pathlib.Path) -> Info | None:
     return None
 
 
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> Before | None:
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> StoredRun | None:
     """Creates the folder and writes the config and the dataset's facts, or checks that it holds this experiment.
 
     Returns what the folder held, None for a new run. A folder without checkpoints, whose run was refused or stopped
@@ -73,7 +73,7 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
                     f"workdir {workdir} holds checkpoints but no {CONFIG}, so their experiment is unknown; choose "
                     "another --workdir, or remove that one"
                 )
-            before = Before(check_same(workdir, config), load_info(workdir))
+            before = StoredRun(check_same(workdir, config), load_info(workdir))
             if wrong := mismatch(before.info, info):
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         elif (workdir / CONFIG).exists() and not _is_network(_read_json(workdir, CONFIG)):

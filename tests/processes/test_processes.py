@@ -299,9 +299,9 @@ def test_a_supervisor_does_not_load_jax():
 
 
 def test_numbers_are_read_before_flags_are_parsed():
-    assert launch.given_number(["--restarts", "4"], "restarts") == 4
-    assert launch.given_number(["-processes=2"], "processes") == 2
-    assert launch.given_number(["--restarts=many"], "restarts") is None
-    assert launch.given_number(["--restarts=²"], "restarts") is None
-    assert launch.given_number(["--restarts=" + "9" * 5000], "restarts") is None
-    assert launch.given_number([], "restarts") is None
+    assert launch.flag_number(["--restarts", "4"], "restarts") == 4
+    assert launch.flag_number(["-processes=2"], "processes") == 2
+    assert launch.flag_number(["--restarts=many"], "restarts") is None
+    assert launch.flag_number(["--restarts=²"], "restarts") is None
+    assert launch.flag_number(["--restarts=" + "9" * 5000], "restarts") is None
+    assert launch.flag_number([], "restarts") is None

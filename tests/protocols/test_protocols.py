@@ -242,7 +242,7 @@ def test_probabilities_are_averaged_over_views_and_passes():
     for index in (0, 30, 49):
         means = []
         for one, log_probabilities in zip(todo, apply, strict=True):
-            example = measure.source(run, one)[index]
+            example = measure.test_set(run, one)[index]
             views = log_probabilities(run.variables, one.cut(example["image"], 32))
             means.append(np.mean(np.exp(views), axis=0))
             assert scores.labels[index] == example["label"]
