@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.measure import Measured, device_name, record, second_half, spread
+from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread
 from common import launch
 from common.errors import UserError
 
@@ -169,7 +169,7 @@ def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, An
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.workers = workers
-    return second_half(config, updates)
+    return record_after_compilation(config, updates)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from benchmarks.measure import device_name, record, second_half, spread
+from benchmarks.measure import device_name, record, record_after_compilation, spread
 from common import launch
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def main() -> None:
     bare = bare_step(config, flags.FLAGS.steps)
     for _ in range(flags.FLAGS.rounds):
         bare_speeds.append(bare())
-        loop_speeds.append(second_half(config, flags.FLAGS.steps)["images_per_second"])
+        loop_speeds.append(record_after_compilation(config, flags.FLAGS.steps)["images_per_second"])
     ratios = [loop / bare for loop, bare in zip(loop_speeds, bare_speeds, strict=True)]
     measured = {
         "bare compiled step, images/s": spread(bare_speeds),
@@ -73,8 +73,8 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     optimizer, _ = make_optimizer(config, len(dataset.train))
     mesh = mesh_lib.make_mesh(config.mesh)
     with tempfile.TemporaryDirectory() as folder:
-        statistics = pixel_statistics.for_run(config, pathlib.Path(folder), dataset.train)
-    many = make_plan(config, len(dataset.train)).on_device(pipeline.resident(dataset.train)).per_call
+        statistics = pixel_statistics.for_training(config, pathlib.Path(folder), dataset.train)
+    many = make_plan(config, len(dataset.train)).on_device(pipeline.is_resident(dataset.train)).per_call
     size = config.train.batch_size
     images, labels = pipeline.gather(dataset.train, np.arange(size) % len(dataset.train))
     batches = mesh_lib.replicate((images, labels, np.tile(np.arange(size, dtype=np.int32), (many, 1))), mesh)

@@ -109,7 +109,7 @@ def axes_of(scale: str, devices: int) -> Axes:
     }
 
 
-def by_worth(axes: Axes) -> list[Point]:
+def coarse_to_fine(axes: Axes) -> list[Point]:
     """The points of all axes, each once: line by line, every second point of a line before those between them."""
     lines = [line for lines in axes.values() for line in lines]
     return list(dict.fromkeys(point for line in lines for point in (*line[::2], *line[1::2])))
@@ -158,7 +158,7 @@ def sweep(
             raise UserError(
                 f"{path} has results of '{there[fact]}', and this is '{here[fact]}': give another --out, or move it"
             )
-    points = by_worth(axes)
+    points = coarse_to_fine(axes)
     dtype = points[0].dtype
     left = [point for point in points if point.name not in {*result["measured"], *result["does_not_fit"]}]
     print(f"{len(points) - len(left)} of {len(points)} points are there; {jax.local_device_count()} local devices")

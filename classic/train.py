@@ -47,8 +47,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         saved.save(folder, fitted)
         records = []
         for split, source in pipeline.splits(dataset).items():
-            values = pipeline.decoded(fitted, rows[split])
-            found = pipeline.as_predictions(values, pipeline.labels_of(source))
+            values = pipeline.scores_of_features(fitted, rows[split])
+            found = pipeline.as_predictions(values, pipeline.labels_as_read(source))
             elapsed = sum(cost.total for cost in done.costs.values())
             records.append({"step": STEP, "split": split, "epoch": 1.0, "elapsed": elapsed, **errors(found)})
             _say(f"{split:<10}  loss {records[-1]['loss']:8.4f}  error {records[-1]['error']:7.2%}")
@@ -115,7 +115,7 @@ def _write(
     environment = common_workdir.environment()
     content = {
         "step": STEP,
-        **{record["split"]: {k: v for k, v in record.items() if k not in metrics.COURSE} for record in records},
+        **{record["split"]: {k: v for k, v in record.items() if k not in metrics.RECORD_KEYS} for record in records},
         "parameters": fitted.parameters,
         "stages": {name: cost.facts() for name, cost in done.costs.items()},
         "images_per_second": fitted.info.train_size / fitting,

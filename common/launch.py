@@ -56,7 +56,7 @@ def define_checkpoint() -> flags.Flag:
 def _key_flag(name: str) -> flags.Flag:
     """Lists a shared flag in the --help of the command whose module is two calls up; returns the flag."""
     module = sys._getframe(2).f_globals["__name__"]
-    flags.FLAGS.register_key_flag_for_module(usage.flags_of(module), flags.FLAGS[name])
+    flags.FLAGS.register_key_flag_for_module(usage.absl_module_name(module), flags.FLAGS[name])
     return flags.FLAGS[name]
 
 
@@ -80,7 +80,7 @@ def run(main: Callable[..., None]) -> None:
     sys.unraisablehook = _ignore_abandoned_writes
     with _without_stuck_threads():
         try:
-            with errors.reported(), _reporting_limits():
+            with errors.reporting_user_errors(), _reporting_limits():
                 names = bool(inspect.signature(main).parameters)
                 app.run(lambda argv: main(*argv[1:]), flags_parser=functools.partial(parse, takes_names=names))
         except KeyboardInterrupt:  # pressed before a run watches for it, or a second time
@@ -175,7 +175,7 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
     """
     from ml_collections import ConfigDict
 
-    if usage.wanted(argv):
+    if usage.asks_for_help(argv):
         end_with_pipe()
         print(usage.text(sys.modules["__main__"]))
         sys.exit(0)

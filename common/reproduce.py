@@ -151,7 +151,7 @@ def _seeds(claim: Claim) -> range:
 def _listed(claim: Claim) -> str:
     """A claim in the list: its seeds and data, what it says, and the recorded verdicts with their costs."""
     folder = pathlib.Path(_RESULTS.value)
-    found = [result for scale in run_costs.SUFFIXES if (result := run_costs.recorded(folder, claim, scale))]
+    found = [result for scale in run_costs.SUFFIXES if (result := run_costs.recorded_result(folder, claim, scale))]
     said = "; ".join(map(_verdict, found)) or "not recorded"
     seeds = f"{claim.seeds} seeds" if claim.random else "not random"
     data = {

@@ -25,14 +25,14 @@ def main() -> None:
     """Rewrites RESULTS.md, the lecture, the page on speed and every README."""
     if not any(pathlib.Path(_RESULTS.value).glob("*.json")):  # without results, every table would become empty
         raise UserError(f"no results in '{_RESULTS.value}' (--results); python -m common.reproduce records some")
-    for path, text in written(pathlib.Path(), pathlib.Path(_RESULTS.value)).items():
+    for path, text in render_documents(pathlib.Path(), pathlib.Path(_RESULTS.value)).items():
         if text != path.read_text():
             with whole_file(path) as file:
                 file.write_text(text)
             print(f"wrote {path}")
 
 
-def written(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, str]:
+def render_documents(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, str]:
     """Each document of a repository, and its text made from the results. folder: of these, relative to `root`."""
     found, benchmarks = evidence.read_evidence(root / folder), evidence.read_results(root / folder, "benchmark")
     pages_of_docs = (root / "docs" / name for name in ("lecture.md", "performance.md"))

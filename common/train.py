@@ -46,7 +46,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
-    plan = plan.on_device(pipeline.resident(dataset.train))
+    plan = plan.on_device(pipeline.is_resident(dataset.train))
 
     with (
         lock.held(folder, primary),
@@ -55,7 +55,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         sharding.split_activations(mesh),
     ):
         before = workdir.open_workdir(folder, config, dataset.info, write=primary)
-        statistics = pixel_statistics.for_run(config, folder, dataset.train, write=primary)
+        statistics = pixel_statistics.for_training(config, folder, dataset.train, write=primary)
         transform = augment.make_input_transform(config.data, config.augment, statistics)
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
         like = jax.eval_shape(fresh)
@@ -66,8 +66,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         first = step = int(state.step)
         print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step))
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
-        record = metrics.ErrorRecord(folder, split, step, config.train.patience)
-        if (step >= plan.total or record.exhausted) and summary.exists(folder):
+        early_stopping = metrics.EarlyStopping(folder, split, step, config.train.patience)
+        if (step >= plan.total or early_stopping.should_stop) and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
                 return done
@@ -103,9 +103,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
             Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker) as writer,
             Profiler(config.profile, folder) as profiler,
-            distributed.noticing(),
+            distributed.detecting_losses(),
         ):
-            while step < plan.total and not record.exhausted:
+            while step < plan.total and not early_stopping.should_stop:
                 watchdog.beat()
                 profiler.at(step)
                 if plan.starts_epoch(step):
@@ -125,10 +125,12 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     values, class_counts = evaluated(state.variables(), watched)
                     writer.evaluated(step, split, values)
                     error = values["error"]
-                    improved = record.add(error)
+                    improved = early_stopping.add(error)
                     if config.schedule.name == "plateau":
-                        state = state.replace(opt_state=optimizers.observe(state.opt_state, config.schedule, error))
-                if plan.saves_after(step) or improved or record.exhausted or stopping:
+                        state = state.replace(
+                            opt_state=optimizers.reduce_on_plateau(state.opt_state, config.schedule, error)
+                        )
+                if plan.saves_after(step) or improved or early_stopping.should_stop or stopping:
                     stop_if_diverged(state, sums)
                     saved.save(step, state, error)
                 if stopping:

@@ -132,7 +132,7 @@ def _write_run(
     with lock.held(folder):
         workdir.open_workdir(folder, config, info)
         if train is not None:
-            pixel_statistics.for_run(config, folder, train)
+            pixel_statistics.for_training(config, folder, train)
         with Checkpoints(folder) as checkpoints:
             checkpoints.save(0, state, None)
 

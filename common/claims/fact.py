@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from common.anatomy.printed import rounded_like
+from common.anatomy.rounding import rounded_like
 from common.claims import statement
 from common.claims.statement import Statement
 

@@ -10,7 +10,7 @@ SUFFIXES = {"paper": "", "quick": ".quick"}  # of a result's file, by scale
 PRELIMINARY = ".preliminary"
 
 
-def recorded(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str, Any] | None:
+def recorded_result(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str, Any] | None:
     """The result of a claim at a scale: the full one, else a preliminary one, else None."""
     for kind in ("", PRELIMINARY):
         path = folder / f"{claim.id}{SUFFIXES[scale]}{kind}.json"
@@ -21,7 +21,7 @@ def recorded(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str, Any] |
 
 def mean_run_seconds(folder: pathlib.Path, claim: Claim, scale: str) -> float | None:
     """The mean cost of one of a claim's runs, from its recorded result; None if none is recorded."""
-    result = recorded(folder, claim, scale)
+    result = recorded_result(folder, claim, scale)
     if result is None or "run_seconds" not in result:
         return None
     return result["run_seconds"] / (claim.members * sum(map(len, result["values"].values())))

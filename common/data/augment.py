@@ -229,7 +229,7 @@ def make_input_transform(
     data, augment: these sections of a config. statistics: those of the training set, if the sections need them.
     """
     normalized = normalize.make_normalize(data, statistics)
-    black, white = normalize.black_and_white(data, statistics)
+    black, white = normalize.background_and_foreground(data, statistics)
     colours = normalize.principal_colours(data, statistics) if augment.pca_colour else None
     distort = make_augment(augment, black, white, colours)
 

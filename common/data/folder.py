@@ -73,8 +73,8 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     """The training, test and validation images below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same.
-    The files' headers give what the config leaves open, as in `labelled.as_splits`. Raises a UserError that names the
-    folder or file that is wrong.
+    The files' headers give what the config leaves open, as in `labelled.dataset_of_splits`. Raises a UserError that
+    names the folder or file that is wrong.
     """
     root = listing.existing_folder(name)
     places = _find_splits(root, config)
@@ -88,7 +88,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
         for place in (places.test, places.validation)
     )
     test, validation = others
-    return labelled.as_splits(root.name, class_names, (train, test, validation), config, notes)
+    return labelled.dataset_of_splits(root.name, class_names, (train, test, validation), config, notes)
 
 
 def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset[ImageSource]:
@@ -102,7 +102,7 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
         return open_dataset(name, config, known)
     test = _labelled(listing.read(places.test or root, missing=config.skip_bad), known.class_names)
     train = Files(test.root, (), ())
-    height, width = (0, 0) if config.resize or config.crop else labelled.one_size(test, [], config.skip_bad)
+    height, width = (0, 0) if config.resize or config.crop else labelled.common_size(test, [], config.skip_bad)
     facts = dataclasses.replace(known, name=root.name, image_shape=(height, width, known.image_shape[2]))
     return make_dataset(train, test, facts, config)
 

@@ -37,7 +37,7 @@ class Labelled(Protocol):
         """The images with these indices."""
 
 
-def as_splits(
+def dataset_of_splits(
     name: str,
     class_names: tuple[str, ...],
     splits: tuple[Labelled, Labelled | None, Labelled | None],
@@ -70,7 +70,7 @@ def as_splits(
     return make_dataset(train, test, facts, config, validation, notes)
 
 
-def one_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:
+def common_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:
     """The common height and width of all images; UserError naming the first that differs."""
     common = None
     for name, shape in itertools.chain.from_iterable(_shapes(images, skip_bad) for images in (train, *others)):
@@ -95,7 +95,7 @@ def _common_shape(train: Labelled, others: Sequence[Labelled], config: ConfigDic
         # The first colour image decides, so that only grey datasets are read to the end.
         channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
     if not config.resize and not config.crop:
-        height, width = one_size(train, others, config.skip_bad)
+        height, width = common_size(train, others, config.skip_bad)
     return height, width, channels
 
 

@@ -57,7 +57,7 @@ def measure(source: Source, threads: int = 1) -> PixelStatistics:
     return PixelStatistics(*(np.ascontiguousarray(value, np.float32) for value in values))
 
 
-def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
+def for_training(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
     """The statistics that a run in `folder` uses, kept there since its first start; None if it needs none.
 
     The first start takes them from `config.data.statistics`, or measures a training set that is in memory. write: True
@@ -92,7 +92,7 @@ def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool
     return statistics
 
 
-def of_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics | None:
+def of_trained_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics | None:
     """The statistics that the run in `folder` was trained with, or None if it needed none."""
     return load(folder / FILE) if needs_statistics(config) else None
 

@@ -76,7 +76,8 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     """The training, test and validation images in the shards below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same. The images' headers give what the
-    config leaves open, as in `labelled.as_splits`. Raises a UserError that names the folder, shard or image at fault.
+    config leaves open, as in `labelled.dataset_of_splits`. Raises a UserError that names the folder, shard or image at
+    fault.
     """
     root = listing.existing_folder(name)
     files = _files_by_split(root, suffix, config)
@@ -93,7 +94,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
         if split in files.keys() - {train, test, validation}:
             notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
     splits = (_labelled(found, class_names, root), tested, validated)
-    return labelled.as_splits(root.name, class_names, splits, config, notes)
+    return labelled.dataset_of_splits(root.name, class_names, splits, config, notes)
 
 
 def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict[str, list[pathlib.Path]]:

@@ -198,7 +198,7 @@ def _absent(folder: str) -> list[int]:
     return [number for number in range(count()) if number not in present]
 
 
-def silent(seconds: float) -> list[int]:
+def silent_processes(seconds: float) -> list[int]:
     """The processes whose pulse does not change while this waits `seconds`; [0] if the primary does not answer."""
     try:
         before = _pulses()
@@ -264,7 +264,7 @@ def _listen() -> None:
 
 
 @contextlib.contextmanager
-def together(
+def process_group(
     coordinator: str | None, processes: int | None, process_id: int | None, start_timeout: float, heartbeat: float
 ) -> Iterator[None]:
     """Calls `start`, and leaves with the other processes at the end; if one of several fails, it exits at once.
@@ -273,7 +273,7 @@ def together(
     """
     try:
         start(coordinator, processes, process_id, start_timeout, heartbeat)
-        with noticing():
+        with detecting_losses():
             yield
     except SystemExit:
         _finish()
@@ -288,13 +288,13 @@ def together(
 
 
 @contextlib.contextmanager
-def noticing() -> Iterator[None]:
+def detecting_losses() -> Iterator[None]:
     """Exits at once, naming the lost processes, if communication fails inside; other errors pass through."""
     try:
         yield
     except Exception as error:
         failed = count() > 1 and _COMMUNICATION.search(f"{type(error).__name__} {error}")
-        if failed and (missing := silent(_SILENCE_SECONDS)):
+        if failed and (missing := silent_processes(_SILENCE_SECONDS)):
             leave_lost(missing)
         raise
 

@@ -26,7 +26,7 @@ def main(module: str, arguments: Sequence[str]) -> None:
         threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
         return
     restarts, processes = (launch.flag_number(arguments, name) for name in ("restarts", "processes"))
-    with errors.reported():
+    with errors.reporting_user_errors():
         told = in_cluster(os.environ) if processes is None else processes > 1
     several = told or launch.flag_text(arguments, "coordinator") == "auto"
     if restarts is not None or several:

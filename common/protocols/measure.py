@@ -134,7 +134,7 @@ def _one_pass(run: Run, one: Pass) -> Scores:
     ahead = batches.read_ahead(read, len(examples), max(run.config.data.workers, 1))
     pixels = run.config.evaluate.batch_size * height * width
     apply = jax.jit(functools.partial(log_probabilities, run, one.dense), out_shardings=mesh_lib.replicated(run.mesh))
-    todo = batches.by_shape(ahead, pixels, run.mesh.size)
+    todo = batches.group_by_shape(ahead, pixels, run.mesh.size)
     for rows, indices, row_labels in run_over(functools.partial(_apply, apply, run), todo):
         real = indices >= 0
         np.logaddexp.at(sums, indices[real], np.asarray(rows)[real])

@@ -49,7 +49,7 @@ def opening_lines(
 
 def _frozen(config: ConfigDict, state: TrainState) -> list[str]:
     """A line if some parameters are frozen."""
-    count = factors.frozen(state.params, factors.parse(config.optimizer.factors))
+    count = factors.count_frozen(state.params, factors.parse(config.optimizer.factors))
     return [f"{count:,} of them are frozen"] if count else []
 
 

@@ -22,14 +22,14 @@ def exists(folder: pathlib.Path) -> bool:
     return (folder / workdir.SUMMARY).exists()
 
 
-def test_error(content: dict[str, Any]) -> str:
+def test_error_text(content: dict[str, Any]) -> str:
     """Words for the test error at the end of a finished run of any kind, or for there being none, from its summary."""
     if "best_validation" in content and "test" not in content:
         return "not tested (config.evaluate.test is False)"
     return f"test error {content['test']['error']:.2%}"
 
 
-def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error) -> dict[str, Any]:
+def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error_text) -> dict[str, Any]:
     """The summary of a finished run; UserError if there is none, or if `line` fails on it."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
@@ -55,7 +55,7 @@ def class_errors(
 
 def size(classifier: Classifier, variables: PyTree) -> dict[str, int]:
     """The numbers of parameters and of multiply-adds for one image, forwards; `variables` may be shapes."""
-    work = layer_table.of_one_image(classifier.module, variables, classifier.input_shape)
+    work = layer_table.multiply_adds_per_image(classifier.module, variables, classifier.input_shape)
     return {"parameters": num_parameters(variables.get("params", {})), "multiply_adds": work}
 
 
@@ -110,7 +110,7 @@ def write(
 
 def result_line(content: dict[str, Any]) -> str:
     """The result of a finished run, from its summary."""
-    error, steps = test_error(content), f"after {content['step']:,} steps"
+    error, steps = test_error_text(content), f"after {content['step']:,} steps"
     if "best_validation" in content:
         best = content["best_validation"]
         if "test" not in content:
@@ -127,4 +127,4 @@ def training_seconds(content: dict[str, Any]) -> float:
 
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in metrics.COURSE}
+    return {key: value for key, value in record.items() if key not in metrics.RECORD_KEYS}

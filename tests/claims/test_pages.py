@@ -192,7 +192,7 @@ def test_a_result_that_no_package_declares_is_refused(tmp_path):
 
 
 def test_the_documents_are_what_the_command_writes():
-    for path, text in tables.written(ROOT, pathlib.Path("results")).items():
+    for path, text in tables.render_documents(ROOT, pathlib.Path("results")).items():
         assert path.read_text() == text, f"{path}: run python -m common.tables"
 
 

@@ -110,17 +110,17 @@ def test_every_pixel_has_mean_0_and_other_sizes_the_mean_colour(images, measured
 def test_the_surroundings_are_black_or_the_mean_image(images, measured):
     for data in (config(pixel_range=(-1.0, 2.0)).data, config(normalize="channels").data):
         normalized = normalize.make_normalize(data, measured)
-        black, white = normalize.black_and_white(data, measured)
+        black, white = normalize.background_and_foreground(data, measured)
         for level, colour in ((0, black), (255, white)):
             expected = normalized(jnp.full((1, 1, 3), level, jnp.uint8))
             np.testing.assert_allclose(expected, np.broadcast_to(colour, (1, 1, 3)), rtol=1e-5)
-    assert normalize.black_and_white(config(normalize="pixels").data, measured) == (0.0, None)
+    assert normalize.background_and_foreground(config(normalize="pixels").data, measured) == (0.0, None)
 
 
 def test_padding_surrounds_each_channel_with_its_black(images, measured):
     data = config(normalize="channels").data
     normalized = normalize.make_normalize(data, measured)
-    black, _ = normalize.black_and_white(data, measured)
+    black, _ = normalize.background_and_foreground(data, measured)
     dark = jnp.zeros((8, 6, 5, 3), jnp.uint8)
     cropped = augment.pad_and_crop(jax.random.key(0), normalized(dark), 3, black)
     np.testing.assert_allclose(cropped, normalized(dark), rtol=1e-6)
@@ -179,33 +179,33 @@ class Streamed:
 
 def test_a_run_keeps_the_statistics_that_it_started_with(source, measured, tmp_path):
     whole = config(normalize="pixels")
-    first = pixel_statistics.for_run(whole, tmp_path, source)
+    first = pixel_statistics.for_training(whole, tmp_path, source)
     np.testing.assert_array_equal(first.mean_image, measured.mean_image)
     other = ArraySource(255 - source.images, source.labels)
-    np.testing.assert_array_equal(pixel_statistics.for_run(whole, tmp_path, other).mean, first.mean)
-    np.testing.assert_array_equal(pixel_statistics.of_run(whole, tmp_path).mean, first.mean)
+    np.testing.assert_array_equal(pixel_statistics.for_training(whole, tmp_path, other).mean, first.mean)
+    np.testing.assert_array_equal(pixel_statistics.of_trained_run(whole, tmp_path).mean, first.mean)
 
 
 def test_a_run_that_needs_none_measures_none(source, tmp_path):
     for whole in (config(), config(normalize="channels", mean=(1.0,), std=(2.0,))):
-        assert pixel_statistics.for_run(whole, tmp_path, source) is None
-        assert pixel_statistics.of_run(whole, tmp_path) is None
+        assert pixel_statistics.for_training(whole, tmp_path, source) is None
+        assert pixel_statistics.of_trained_run(whole, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_a_streamed_run_names_the_command_and_takes_what_it_writes(source, measured, tmp_path):
     with pytest.raises(UserError, match=r"python -m common\.statistics --workdir="):
-        pixel_statistics.for_run(config(normalize="channels"), tmp_path / "run", Streamed(source))
+        pixel_statistics.for_training(config(normalize="channels"), tmp_path / "run", Streamed(source))
     path = tmp_path / "measured.npz"
     pixel_statistics.save(measured, path)
     whole = config(normalize="channels", statistics=str(path))
-    taken = pixel_statistics.for_run(whole, tmp_path / "run", Streamed(source))
+    taken = pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source))
     np.testing.assert_array_equal(taken.mean, measured.mean)
     path.unlink()
-    assert pixel_statistics.for_run(whole, tmp_path / "run", Streamed(source)) is not None
+    assert pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source)) is not None
     pixel_statistics.save(measured, path)
     with pytest.raises(UserError, match="images of 6 x 5 x 3, this run's are 6 x 5 x 1"):
-        pixel_statistics.for_run(
+        pixel_statistics.for_training(
             whole, tmp_path / "other", Streamed(ArraySource(source.images[..., :1], source.labels))
         )
 

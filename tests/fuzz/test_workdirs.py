@@ -76,7 +76,7 @@ def numbers(folder):
     """All that a tool reads of a run's numbers."""
     for split in ("train", "test", None):
         metrics.read(folder, split)
-    metrics.ErrorRecord(folder, "test", 100, 2)
+    metrics.EarlyStopping(folder, "test", 100, 2)
     return summary.result_line(summary.read(folder))
 
 

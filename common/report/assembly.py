@@ -1,4 +1,4 @@
-"""The making of a report: a line on standard error for each section, and its pictures as separate files."""
+"""The assembly of a report: a line on standard error for each section, and its pictures as separate files."""
 
 import pathlib
 import sys
@@ -19,10 +19,10 @@ _COLUMNS = 8  # of a gallery
 Step = tuple[str, Callable[[], Section | Sequence[Section]]]
 
 
-def folder_from_flags() -> "Folder | None":
+def folder_from_flags() -> "PictureFolder | None":
     """The folder of `--pictures` (`launch.define_pictures`); None if the flag is not given."""
     name = flags.FLAGS.pictures
-    return Folder(user_path(name), flags.FLAGS.picture_format) if name else None
+    return PictureFolder(user_path(name), flags.FLAGS.picture_format) if name else None
 
 
 class Progress:
@@ -37,7 +37,7 @@ class Progress:
             print(f"{time.perf_counter() - self._since:6.1f} s  {what}", file=sys.stderr, flush=True)
 
 
-class Folder:
+class PictureFolder:
     """A folder for the pictures of a report, one file for each, under the name of its section."""
 
     def __init__(self, folder: pathlib.Path, form: str):
@@ -59,7 +59,7 @@ class Folder:
                     picture.figure.savefig(fresh, format=self._form)
 
 
-def sections(steps: Iterable[Step], progress: Progress, pictures: Folder | None = None) -> list[str]:
+def sections(steps: Iterable[Step], progress: Progress, pictures: PictureFolder | None = None) -> list[str]:
     """The sections as HTML; each is made, its pictures written to the folder, and forgotten before the next."""
     parts = []
     for title, make in steps:
