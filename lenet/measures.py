@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from common.data import augment, datasets
+from common.data import datasets, transforms
 from common.data.sources import ArraySource, to_arrays
 from common.run import trained
 from lenet.bitmaps import CENTRES
@@ -25,7 +25,7 @@ def noisy_test_error(folder: pathlib.Path) -> float:
     test = to_arrays(datasets.load_test(run.config.data, known=run.info))
     black, white = run.config.data.pixel_range
     images = trained.network_input(run, jnp.asarray(test.images))
-    noisy = augment.invert_pixels(jax.random.key(0), images, 0.1, black, white)
+    noisy = transforms.invert_pixels(jax.random.key(0), images, 0.1, black, white)
     return trained.predictions(run, ArraySource(np.asarray(noisy), test.labels)).error
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from common import errors, launch
 from common.errors import EXIT_USER_ERROR
-from common.processes.distributed import EXIT_LOST, in_cluster
+from common.processes.cluster import in_cluster
+from common.processes.distributed import EXIT_LOST
 
 _PIPE = "LINEAGE_SUPERVISOR"  # the file descriptor that closes when the supervisor is gone
 _PAUSE_SECONDS = 8.0  # time for the other processes to notice a loss, too

@@ -5,7 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common.data import augment, normalize, pixel_statistics
+from common.data import augment, normalize, pixel_statistics, transforms
 from common.data.sources import ArraySource
 from common.errors import UserError
 
@@ -122,10 +122,10 @@ def test_padding_surrounds_each_channel_with_its_black(images, measured):
     normalized = normalize.make_normalize(data, measured)
     black, _ = normalize.background_and_foreground(data, measured)
     dark = jnp.zeros((8, 6, 5, 3), jnp.uint8)
-    cropped = augment.pad_and_crop(jax.random.key(0), normalized(dark), 3, black)
+    cropped = transforms.pad_and_crop(jax.random.key(0), normalized(dark), 3, black)
     np.testing.assert_allclose(cropped, normalized(dark), rtol=1e-6)
-    shift = augment.Distortion(*(jnp.full(8, value) for value in (1.0, -2.0, 1.2, 1.0, 0.1)))
-    np.testing.assert_allclose(augment.warp(normalized(dark), shift, black), normalized(dark), rtol=1e-5)
+    shift = transforms.Distortion(*(jnp.full(8, value) for value in (1.0, -2.0, 1.2, 1.0, 0.1)))
+    np.testing.assert_allclose(transforms.warp(normalized(dark), shift, black), normalized(dark), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_shift_of_colours_is_the_papers_equation(images, measured, data):
     data = config(**data).data
     fed = normalize.make_normalize(data, measured)(jnp.asarray(images[:4]))
     key, directions = jax.random.key(5), normalize.principal_colours(data, measured)
-    shifted = augment.shift_colours(key, fed, 0.1, directions)
+    shifted = transforms.shift_colours(key, fed, 0.1, directions)
     shares = 0.1 * np.asarray(jax.random.normal(key, (4, 3)), np.float64)
     unit = {"range": 255 / 2, "channels": measured.std, "pixels": 1.0}[data.normalize]
     for image, before, share in zip(shifted, fed, shares, strict=True):
@@ -148,7 +148,7 @@ def test_shifts_covary_as_the_training_sets_colours(measured):
     data = config(normalize="pixels", std=(1.0,)).data
     blank = jnp.zeros((20000, 1, 1, 3))
     directions = normalize.principal_colours(data, measured)
-    shifts = np.asarray(augment.shift_colours(jax.random.key(1), blank, 0.1, directions), np.float64)[:, 0, 0]
+    shifts = np.asarray(transforms.shift_colours(jax.random.key(1), blank, 0.1, directions), np.float64)[:, 0, 0]
     covariance = (measured.eigenvectors * measured.eigenvalues) @ measured.eigenvectors.T
     np.testing.assert_allclose(np.cov(shifts.T), 0.01 * covariance, rtol=0.06, atol=0.01 * 0.03 * covariance.max())
 
