@@ -85,7 +85,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
         **recipe(config),
     }
     if config.train.class_weights:
-        fixed["class_weights"] = balanced_weights(sources.labels(dataset.train), dataset.info.num_classes)
+        fixed["class_weights"] = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
     step = compile_update(pipeline.ResidentFeed.select, mesh, **fixed)
     fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
 

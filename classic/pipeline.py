@@ -24,7 +24,7 @@ from classic.encoders import ENCODERS
 from classic.stages import Arrays, Cost, Stages
 from common.data import pipeline as reading
 from common.data.dataset_info import Info
-from common.data.sources import ArraySource, ImageSource, Source
+from common.data.sources import ImageSource, Source, stored_labels
 from common.data.splits import Dataset
 from common.errors import UserError
 from common.run.trained import Predictions
@@ -190,11 +190,9 @@ def splits(dataset: Dataset[Source]) -> dict[str, Source]:
 
 def labels_as_read(source: Source) -> Int[np.ndarray, " n"]:
     """The label of every example; images are decoded only where those that cannot be read are replaced."""
-    if isinstance(source, ArraySource):
-        return source.labels
-    if isinstance(source, ImageSource) and source.bad is None:
-        return np.array([source.records[i].label for i in range(len(source))], np.int32)
-    return np.array([source[i]["label"] for i in range(len(source))], np.int32)
+    if isinstance(source, ImageSource) and source.bad is not None:
+        return np.array([source[i]["label"] for i in range(len(source))], np.int32)
+    return stored_labels(source)
 
 
 def _encoder(config: ConfigDict, source: Source, done: Stages, sampled: str, learnt: str, say: Say) -> Arrays:

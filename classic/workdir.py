@@ -6,7 +6,6 @@ import pathlib
 from ml_collections import ConfigDict
 
 from classic import saved, stages
-from common import config as common_config
 from common.data.dataset_info import Info, mismatch
 from common.errors import UserError, writing
 from common.run import workdir
@@ -15,7 +14,6 @@ from common.run.workdir import StoredRun
 # Options, and sections of them, that may differ when a run goes on. Another decoder is fitted to the features that are
 # there; the others change no result.
 _MAY_CHANGE = ("decode", "evaluate", "data.directory", "data.memory")
-_TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 
 
 def stored_info(folder: pathlib.Path) -> Info | None:
@@ -62,10 +60,5 @@ def check_same(folder: pathlib.Path, config: ConfigDict, evaluating: bool = Fals
 
     evaluating: the decoder must be the same, and options that choose other test data may differ.
     """
-    may_change = (*_MAY_CHANGE[1:], *_TEST_DATA) if evaluating else _MAY_CHANGE
-    for path, (theirs, ours) in common_config.differences(load_config(folder), config).items():
-        if not path.startswith(may_change):
-            raise UserError(
-                f"workdir {folder} holds another experiment: config.{path} is {theirs!r} there and {ours!r} here; "
-                "choose another --workdir, or remove that one"
-            )
+    may_change = (*_MAY_CHANGE[1:], *workdir.TEST_DATA) if evaluating else _MAY_CHANGE
+    workdir.refuse_changes(folder, load_config(folder), config, may_change)

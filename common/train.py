@@ -82,7 +82,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             seed=config.seed,
             shuffle=config.data.shuffle,
             workers=config.data.workers,
-            classes=order.by_class(sources.labels(dataset.train)) if config.data.sampling == "balanced" else None,
+            classes=order.by_class(sources.stored_labels(dataset.train))
+            if config.data.sampling == "balanced"
+            else None,
         )
         update = compile_update(
             feed.select,
@@ -90,7 +92,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             classifier=classifier,
             optimizer=optimizer,
             transform=transform,
-            class_weights=balanced_weights(sources.labels(dataset.train), dataset.info.num_classes)
+            class_weights=balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
             if config.train.class_weights
             else None,
             **recipe(config),

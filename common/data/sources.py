@@ -177,7 +177,7 @@ def _fill(images: np.ndarray, labels: np.ndarray, source: Source, chunk: range) 
         images[i], labels[i] = example["image"], example["label"]
 
 
-def labels(source: Source) -> Int[np.ndarray, " examples"]:
+def stored_labels(source: Source) -> Int[np.ndarray, " examples"]:
     """The label of every example. No image is decoded, but every record of a streamed TFDS dataset is read."""
     if isinstance(source, ArraySource):
         return source.labels

@@ -37,7 +37,8 @@ CHANGE_NO_UPDATE = (
 )
 # Options that may differ when a run goes on (docs/resume.md); changes of length and schedule are printed and recorded.
 _MAY_CHANGE = ("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *CHANGE_NO_UPDATE)
-_TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
+# Options that choose other test data.
+TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 # The most telling differences between two experiments; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")
 
@@ -136,7 +137,15 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
     evaluating: options that choose other test data may change, too.
     """
     stored = load_config(workdir)
-    may_change = (*_MAY_CHANGE, *_TEST_DATA) if evaluating else _MAY_CHANGE
+    refuse_changes(workdir, stored, config, (*_MAY_CHANGE, *TEST_DATA) if evaluating else _MAY_CHANGE)
+    return stored
+
+
+def refuse_changes(workdir: pathlib.Path, stored: ConfigDict, config: ConfigDict, may_change: tuple[str, ...]) -> None:
+    """UserError for an option in which a run's own config differs from this one, unless it may change.
+
+    may_change: beginnings of such options' paths.
+    """
     different = config_lib.differences(stored, config)
     for key in sorted(different, key=lambda key: (key not in _TELLING, key)):
         if not key.startswith(may_change):
@@ -145,7 +154,6 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
                 f"workdir {workdir} holds another experiment: config.{key} is {theirs!r} there and {ours!r} here; "
                 "choose another --workdir, or remove that one"
             )
-    return stored
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any], compact: Collection[str] = ()) -> None:
