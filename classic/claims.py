@@ -17,6 +17,18 @@ _SETTING = "CIFAR-10 instead of the papers' photographs"
 _NETWORK = Experiment(
     "configs/alexnet_cifar10.py", {"evaluate.every": "20 epochs", "checkpoint.every": "20 epochs"}, one_core=True
 )
+# Twelve passes take a quarter of an hour on one core. The paper's 160 and twice the width have a lower error.
+_SMALL_RESNET = Experiment(
+    "configs/resnet_cifar10.py:resnet20",
+    {
+        "model.width": 8,
+        "train.length": "12 epochs",
+        "schedule.boundaries": ("8 epochs", "11 epochs"),
+        "evaluate.every": "12 epochs",
+        "checkpoint.every": "4 epochs",
+    },
+    one_core=True,
+)
 
 
 def _cifar(pipeline: str, changes: Mapping[str, Any] | None = None) -> Experiment:
@@ -90,10 +102,11 @@ CLAIMS = [
         id="table1-order-cifar10",
         where="Krizhevsky 2012, Table 1 (45.7% and 37.5%)",
         says="a convolutional network has a lower error than the best two pipelines without one",
-        runs={"Fisher vectors": _cifar("fisher"), "k-means": _cifar("kmeans"), "AlexNet": _NETWORK},
+        runs={"Fisher vectors": _cifar("fisher"), "k-means": _cifar("kmeans"), "ResNet-20": _SMALL_RESNET},
         measure=final_test_error,
-        rules=(Less("AlexNet", "Fisher vectors"), Less("AlexNet", "k-means")),
-        setting="CIFAR-10 instead of ImageNet, k-means features instead of sparse codes, and a small AlexNet",
+        rules=(Less("ResNet-20", "Fisher vectors"), Less("ResNet-20", "k-means")),
+        setting="CIFAR-10 instead of ImageNet, k-means features instead of sparse codes, and a ResNet-20 of half the "
+        "width trained for twelve epochs",
         quick=_QUICK,
         short=f"{_SHORT}, which says nothing of the order on many",
         costs=True,

@@ -32,8 +32,11 @@ _SCALE = flags.DEFINE_enum("scale", "paper", ["quick", "paper"], "the paper's sc
 _SEEDS = flags.DEFINE_integer(
     "seeds", 0, "runs of each experiment; default: the claim's own number, and fewer are preliminary", lower_bound=0
 )
-_SOURCE = flags.DEFINE_string(
-    "source", "", "source of the images, such as folder:PATH, instead of the configs' TFDS datasets"
+_SOURCE = flags.DEFINE_multi_string(
+    "source",
+    [],
+    "source of the images instead of the configs' TFDS dataset, such as folder:PATH; for claims on several datasets, "
+    "one for each, such as cifar10=folder:PATH",
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
 _JOBS = flags.DEFINE_string(
@@ -60,6 +63,7 @@ def main() -> None:
         if _CLAIMS.value and (long := [claim.id for claim in measured if claim.quick is None]):
             raise UserError(f"no short run can show {', '.join(long)}; --scale=paper measures it")
         measured = [claim for claim in measured if claim.quick is not None]
+    _check_sources(measured)
     runs, slots = _jobs(measured), _slots()
     _check_data(measured, runs)
     for one in exact:
@@ -106,10 +110,24 @@ def _add(runs: dict[pathlib.Path, Job], experiment: Experiment, seed: int, keeps
     )
 
 
+def _check_sources(claims: list[Claim]) -> None:
+    """Raises UserError unless each --source is for one dataset of the claims."""
+    datasets = sorted({_dataset(experiment) for claim in claims for experiment in claim.runs.values()})
+    for value in _SOURCE.value:
+        name = _split(value)[0]
+        if name and name not in datasets:
+            raise unknown("dataset", name, datasets)
+        if not name and len(datasets) > 1:
+            raise UserError(
+                f"--source={value} would replace {', '.join(datasets)}; name the one that it is, such as "
+                f"--source={datasets[0]}={value}"
+            )
+
+
 def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
     """Raises UserError if an unfinished run needs a dataset that is not here."""
     preflight.check_data(
-        preflight.data_section(_scaled(experiment, claim), _given())
+        preflight.data_section(_scaled(experiment, claim), _given(experiment))
         for claim in claims
         for experiment in claim.runs.values()
         if any(not runner.finished(runs[_folder(experiment, claim, seed)]) for seed in _seeds(claim))
@@ -154,9 +172,7 @@ def _listed(claim: Claim) -> str:
     found = [result for scale in run_costs.SUFFIXES if (result := run_costs.recorded_result(folder, claim, scale))]
     said = "; ".join(map(_verdict, found)) or "not recorded"
     seeds = f"{claim.seeds} seeds" if claim.random else "not random"
-    data = {
-        preflight.data_section(experiment, _given()).source.removeprefix("tfds:") for experiment in claim.runs.values()
-    }
+    data = {_source(experiment) or _dataset(experiment) for experiment in claim.runs.values()}
     return _entry(claim.id, seeds, ",".join(sorted(data)), f"{claim.where}: {claim.says} [{said}]")
 
 
@@ -195,14 +211,31 @@ def _path(experiment: Experiment, seed: int) -> pathlib.Path:
     return pathlib.Path(_RUNS.value) / experiment.name() / f"seed{seed}"
 
 
-def _given() -> dict[str, str]:
-    """The options of the `data` section that this command line gives to every run."""
-    given = {"source": _SOURCE.value, "directory": _DATA_DIR.value}
+def _dataset(experiment: Experiment) -> str:
+    """The dataset that an experiment asks for, without the `tfds:` of its source."""
+    return preflight.data_section(experiment, {}).source.removeprefix("tfds:")
+
+
+def _split(source: str) -> tuple[str, str]:
+    """A value of --source as a dataset, '' if it names none, and a source."""
+    name, equals, rest = source.partition("=")
+    return (name, rest) if equals and ":" not in name else ("", source)
+
+
+def _source(experiment: Experiment) -> str:
+    """The source that --source gives to an experiment's dataset, '' for none."""
+    given = dict(map(_split, _SOURCE.value))
+    return given.get(_dataset(experiment), given.get("", ""))
+
+
+def _given(experiment: Experiment) -> dict[str, str]:
+    """The options of the `data` section that this command line gives to a run."""
+    given = {"source": _source(experiment), "directory": _DATA_DIR.value}
     return {name: value for name, value in given.items() if value}
 
 
 def _flags(experiment: Experiment, seed: int) -> list[str]:
-    where = [f"--config.data.{name}={value}" for name, value in _given().items()]
+    where = [f"--config.data.{name}={value}" for name, value in _given(experiment).items()]
     start = [f"--config.init.checkpoint={_path(experiment.start, seed)}"] if experiment.start else []
     return [*experiment.flags(), f"--config.seed={seed}", *where, *start]
 
@@ -242,8 +275,8 @@ def _record(claim: Claim) -> str:
 def _command(experiment: Experiment) -> str:
     """The commands that repeat a run elsewhere, without this machine's folders."""
     options = [shlex.quote(option) for option in experiment.flags()]
-    if _SOURCE.value:
-        kind, _, name = _SOURCE.value.partition(":")
+    if source := _source(experiment):
+        kind, _, name = source.partition(":")
         options.append(f"--config.data.source={kind}:{'PATH' if kind == 'folder' else name}")
     before = f"{_command(experiment.start)} --workdir=START && " if experiment.start else ""
     start = ["--config.init.checkpoint=START"] if experiment.start else []

@@ -46,6 +46,31 @@ def test_unknown_claims_get_the_nearest():
     assert "did you mean 'lenet5-mnist-error'" in line
 
 
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("folder:PATH", "would replace cifar10, mnist; name the one that it is, such as --source=cifar10=folder:PATH"),
+        ("cifar=folder:PATH", "unknown dataset 'cifar'; did you mean 'cifar10'?"),
+        ("cifar10=folder:/nowhere", "/nowhere"),
+    ],
+)
+def test_a_source_stands_for_one_dataset(source, said):
+    names = "--claims=alexnet-dropout,lenet5-pooling-max"
+    assert said in refused(names, "--scale=quick", f"--source={source}", module="common.reproduce")
+
+
+def test_a_source_is_given_to_the_runs_of_its_dataset_only(monkeypatch):
+    monkeypatch.setattr(flags.FLAGS["source"], "value", ["cifar10=folder:a=b"])
+    monkeypatch.setattr(flags.FLAGS["data_dir"], "value", "DIR")
+    monkeypatch.chdir(ROOT)
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    known = claims.all_claims()
+    coloured, grey = (next(iter(known[name].runs.values())) for name in ("alexnet-dropout", "lenet5-pooling-max"))
+    assert "--config.data.source=folder:a=b" in reproduce._flags(coloured, 0)
+    assert not any(flag.startswith("--config.data.source") for flag in reproduce._flags(grey, 0))
+
+
 def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, capsys):
     experiment = claims.Experiment(
         "configs/lenet5_folder.py",
