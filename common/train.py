@@ -105,7 +105,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
             Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker) as writer,
             Profiler(config.profile, folder) as profiler,
-            distributed.detecting_losses(),
+            distributed.exit_on_lost_process(),
         ):
             while step < plan.total and not early_stopping.should_stop:
                 watchdog.beat()

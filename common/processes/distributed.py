@@ -222,7 +222,7 @@ def process_group(
     """
     try:
         start(coordinator, processes, process_id, start_timeout, heartbeat)
-        with detecting_losses():
+        with exit_on_lost_process():
             yield
     except SystemExit:
         _finish()
@@ -237,7 +237,7 @@ def process_group(
 
 
 @contextlib.contextmanager
-def detecting_losses() -> Iterator[None]:
+def exit_on_lost_process() -> Iterator[None]:
     """Exits at once, naming the lost processes, if communication fails inside; other errors pass through."""
     try:
         yield
