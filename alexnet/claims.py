@@ -5,7 +5,7 @@ Each trick is measured alone: two runs of a small network differ in nothing else
 
 import functools
 
-from common.claims import curves, targets, views
+from common.claims import curves, protocol_errors, targets
 from common.claims.cifar10 import COLOURS
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Less
@@ -69,7 +69,7 @@ CLAIMS = [
         where="Krizhevsky 2012, section 6.1 (39.0% with one view, 37.5% with ten)",
         says="ten views of a test image have a lower error than its centre",
         runs={"ten views": _CROPS},
-        measure=functools.partial(views.gain, protocol="ten_crop"),
+        measure=functools.partial(protocol_errors.gain, protocol="ten_crop"),
         rules=(Less(0.0, "ten views"),),
         keeps=True,
     ),
@@ -122,7 +122,7 @@ CLAIMS = [
         figure=curves.error_curves,
         shows="the ReLU network's training error falls below the dashed 25% line near epoch 6, "
         "the tanh network's near epoch 36",
-        bound=functools.partial(targets.never, error=_TARGET),
+        bound=functools.partial(targets.never_reached, error=_TARGET),
         # A tenth of the training set, which is memorised, so that 25% takes fewer updates.
         quick={"data.limit": 5000, "train.length": "60 epochs", "train.log_every": "1 epoch"},
         short="a tenth of the training set, 60 passes",

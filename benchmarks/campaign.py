@@ -1,10 +1,10 @@
 """Everything that is worth knowing of an accelerator, in one command: `python -m benchmarks.campaign --minutes=25`.
 
-Makes the measurements of `benchmarks/plan.py` in the order of their worth, each by a command of its own, until the time
-is up. One that the time is not enough for waits until the others are made. If it is then cut off it has kept what it
-had, and the same command goes on with it. Results, logs and runs
-are written to --out, and `campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes
-every measurement with tiny networks on a CPU, to show beforehand that none is broken.
+Makes the measurements of `benchmarks/measurements.py` in the order of their worth, each by a command of its own, until
+the time is up. One that the time is not enough for waits until the others are made. If it is then cut off it has kept
+what it had, and the same command goes on with it. Results, logs and runs are written to --out, and `campaign.json`
+there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny networks on a
+CPU, to show beforehand that none is broken.
 """
 
 import dataclasses
@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.plan import MEASUREMENTS, Measurement
+from benchmarks.measurements import MEASUREMENTS, Measurement
 from common import launch
 from common.errors import UserError, unknown
 
@@ -82,7 +82,7 @@ def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
             lack = missing(measurement, places)
             lines.append(_planned(measurement, "done" if not lack else f"needs {', '.join(lack)}"))
     while waiting:
-        measurement = following(waiting, 60 * left)
+        measurement = next_measurement(waiting, 60 * left)
         waiting.remove(measurement)
         whole = measurement.minutes <= left
         said = _status(state, measurement) if whole else "begun" if left > 0 else "no time"
@@ -96,7 +96,7 @@ def _planned(measurement: Measurement, said: str) -> str:
     return f"{measurement.name:30} {measurement.minutes:6.1f} min  {said:28} {measurement.worth}"
 
 
-def following(waiting: Sequence[Measurement], seconds: float) -> Measurement:
+def next_measurement(waiting: Sequence[Measurement], seconds: float) -> Measurement:
     """The next measurement: the first that the time is enough for, or else the first of all, which will be cut off."""
     return next((one for one in waiting if 60 * one.minutes <= seconds), waiting[0])
 
@@ -119,7 +119,7 @@ def run(wanted: Sequence[Measurement], places: Places, ends: float, smoke: bool)
         elif _status(state, measurement) != "done":
             waiting.append(measurement)
     while waiting and (left := ends - time.monotonic()) > 0:
-        measurement = waiting[0] if smoke else following(waiting, left)
+        measurement = waiting[0] if smoke else next_measurement(waiting, left)
         waiting.remove(measurement)
         print(f"{measurement.name}: {measurement.worth}", flush=True)
         started = time.monotonic()

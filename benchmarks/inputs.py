@@ -19,7 +19,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks.measure import Measured, device_name, record, second_half, spread
+from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread
 from common import launch
 from common.errors import UserError
 
@@ -154,9 +154,10 @@ def _fed(config: "ConfigDict", workers: int, cores: int) -> Measured:
 def _trained(config: "ConfigDict", workers: int) -> Measured:
     """The speed of a run that reads the images, and that of the same network's update alone."""
     from benchmarks import sweep
+    from benchmarks.sweep_points import Point
 
     loop = whole_loop(config, workers, flags.FLAGS.updates)
-    point = sweep.Point("resnet", VARIANT, config.train.batch_size, config.data.crop)
+    point = Point("resnet", VARIANT, config.train.batch_size, config.data.crop)
     return {
         f"whole loop of {VARIANT}, {workers} threads, images/s": spread([loop["images_per_second"]]),
         f"whole loop of {VARIANT}, share of the time spent waiting for data": spread([loop["data_wait"]]),
@@ -169,7 +170,7 @@ def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, An
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.workers = workers
-    return second_half(config, updates)
+    return record_after_compilation(config, updates)
 
 
 if __name__ == "__main__":

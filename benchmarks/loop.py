@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from benchmarks.measure import device_name, record, second_half, spread
+from benchmarks.measure import device_name, record, record_after_compilation, spread
 from common import launch
 
 if TYPE_CHECKING:
@@ -39,14 +39,14 @@ def main() -> None:
     bare = bare_step(config, flags.FLAGS.steps)
     for _ in range(flags.FLAGS.rounds):
         bare_speeds.append(bare())
-        loop_speeds.append(second_half(config, flags.FLAGS.steps)["images_per_second"])
+        loop_speeds.append(record_after_compilation(config, flags.FLAGS.steps)["images_per_second"])
     ratios = [loop / bare for loop, bare in zip(loop_speeds, bare_speeds, strict=True)]
     measured = {
         "bare compiled step, images/s": spread(bare_speeds),
         "whole loop, images/s": spread(loop_speeds),
         "whole loop over bare step": spread(ratios),
     }
-    command = f"python -m benchmarks.loop --config={launch.given(sys.argv, 'config')}"
+    command = f"python -m benchmarks.loop --config={launch.flag_text(sys.argv, 'config')}"
     file = f"benchmark_loop_{launch.config_name()}_{device_name()}.json"
     name = f"loop, {launch.config_name()}, batch {config.train.batch_size}"
     record(pathlib.Path(flags.FLAGS.out) / file, name, measured, command)
@@ -58,7 +58,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     import numpy as np
 
     from common import models
-    from common.data import augment, datasets, pipeline, pixel_statistics
+    from common.data import augment, datasets, pipeline, pixel_statistics, sources
     from common.devices import mesh as mesh_lib
     from common.devices import sharding
     from common.nn.losses import balanced_weights
@@ -73,8 +73,8 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     optimizer, _ = make_optimizer(config, len(dataset.train))
     mesh = mesh_lib.make_mesh(config.mesh)
     with tempfile.TemporaryDirectory() as folder:
-        statistics = pixel_statistics.for_run(config, pathlib.Path(folder), dataset.train)
-    many = make_plan(config, len(dataset.train)).on_device(pipeline.resident(dataset.train)).per_call
+        statistics = pixel_statistics.for_training(config, pathlib.Path(folder), dataset.train)
+    many = make_plan(config, len(dataset.train)).on_device(pipeline.is_resident(dataset.train)).per_call
     size = config.train.batch_size
     images, labels = pipeline.gather(dataset.train, np.arange(size) % len(dataset.train))
     batches = mesh_lib.replicate((images, labels, np.tile(np.arange(size, dtype=np.int32), (many, 1))), mesh)
@@ -85,7 +85,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
         **recipe(config),
     }
     if config.train.class_weights:
-        fixed["class_weights"] = balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
+        fixed["class_weights"] = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
     step = compile_update(pipeline.ResidentFeed.select, mesh, **fixed)
     fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
 

@@ -17,7 +17,7 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
-def second_half(config: "ConfigDict", updates: int) -> dict[str, Any]:
+def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, Any]:
     """The training record of `updates` updates of a run, after as many that include compilation; no warm-up."""
     from common import train  # slow imports
     from common.run import metrics

@@ -80,7 +80,7 @@ def main() -> None:
     written = f"`python -m benchmarks.roofline`, {datetime.date.today().isoformat()}"
     lines.append(f"\nWritten by {written}, for the data sheet of the {device.name.replace('_', ' ')}: {sheet}.")
     page = pathlib.Path(flags.FLAGS.out)
-    page.write_text(pages.rewritten(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
+    page.write_text(pages.replace_between(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
     print("\n".join(lines))
 
 

@@ -231,7 +231,7 @@ def main() -> None:
         lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
     lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.")
     page = pathlib.Path(flags.FLAGS.out)
-    page.write_text(pages.rewritten(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
+    page.write_text(pages.replace_between(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
     print("\n".join(lines))
 
 

@@ -7,7 +7,6 @@ result is written when it is there. The same command continues a sweep that has 
 """
 
 import contextlib
-import dataclasses
 import functools
 import gc
 import io
@@ -20,6 +19,7 @@ from absl import flags
 
 from benchmarks import networks
 from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.sweep_points import SCALES, Axes, Point, axes_of, coarse_to_fine
 from common import launch
 from common.errors import UserError
 
@@ -30,89 +30,6 @@ if TYPE_CHECKING:  # slow imports come after the flags
 
 GROUPS = 3  # measurements of a point
 SECONDS = {"full": 0.5, "cpu": 0.5, "smoke": 0.02}  # that one of them takes, about
-SCALES = list(SECONDS)
-
-
-@dataclasses.dataclass(frozen=True)
-class Point:
-    """A point of the sweep: a network, images in a batch over all devices, their side in pixels, and the devices.
-
-    sharded: the state is split over the devices (fully sharded data parallelism); otherwise each has all of it. dtype:
-    of the computation.
-    """
-
-    family: str
-    variant: str
-    batch: int
-    side: int
-    devices: int = 1
-    sharded: bool = False
-    dtype: str = "bfloat16"
-
-    @property
-    def name(self) -> str:
-        """Its name among the results."""
-        layout = f" on {self.devices} devices, {self.layout}" if self.devices > 1 else ""
-        return f"{self.network}, batch {self.batch} at {self.side}{layout}, images/s"
-
-    @property
-    def network(self) -> str:
-        """The variant's name, after that of its family unless it begins so."""
-        return self.variant if self.variant.startswith(self.family) else f"{self.family} {self.variant}"
-
-    @property
-    def layout(self) -> str:
-        """The name of the state's layout on the devices."""
-        return "fully sharded" if self.sharded else "data parallel"
-
-
-Axes = dict[str, list[list[Point]]]  # a panel's title -> its lines of points
-
-
-def axes_of(scale: str, devices: int) -> Axes:
-    """The axes of a sweep on this many devices, in the order of worth; a single device has no axis of devices."""
-    dtype = "bfloat16"
-    if scale == "smoke":
-        convolutional, transformer, base, side = ("resnet", "resnet20"), ("vit", "nano4"), 4, 16
-        batches, sides = ((4, 8), (4,)), (16, 24)
-        deeper = [[convolutional], [transformer]]
-    elif scale == "cpu":
-        convolutional, transformer, base, side = ("resnet", "resnet50_modern"), ("vit", "s16"), 4, 224
-        batches, sides, dtype = ((2, 4, 8, 16, 32), (2, 4, 8, 16, 32)), (96, 128, 160, 224, 320), "float32"
-        deeper = [
-            [("resnet", f"resnet{depth}_modern") for depth in (18, 34, 50, 101, 152)],
-            [("vit", variant) for variant in ("ti16", "s16", "b16")],
-        ]
-    else:
-        convolutional, transformer, base, side = ("resnet", "resnet50_modern"), ("vit", "b16"), 64, 224
-        batches, sides = ((8, 16, 32, 64, 128, 256, 512), (8, 16, 32, 64, 128, 256)), (96, 128, 160, 224, 320, 448)
-        deeper = [
-            [("resnet", f"resnet{depth}_modern") for depth in (18, 34, 50, 101, 152)],
-            [("vit", variant) for variant in ("ti16", "s16", "b16", "l16")],
-        ]
-    both = (convolutional, transformer)
-    axes = {
-        "batch": [[Point(*one, batch, side) for batch in sizes] for one, sizes in zip(both, batches, strict=True)],
-        "image size": [[Point(*convolutional, base, pixels) for pixels in sides]],
-        "depth": [[Point(*one, base, side) for one in line] for line in deeper],
-    }
-    if devices > 1:
-        counts = sorted({2**power for power in range(devices.bit_length())} | {devices})
-        axes["devices"] = [
-            [Point(*one, base * count, side, count, sharded and count > 1) for count in counts]
-            for one in both
-            for sharded in (False, True)
-        ]
-    return {
-        axis: [[dataclasses.replace(point, dtype=dtype) for point in line] for line in lines]
-        for axis, lines in axes.items()
-    }
-
-
-def by_worth(axes: Axes) -> list[Point]:
-    """The points of all axes, each once: line by line, every second point of a line before those between them."""
-    lines = [line for lines in axes.values() for line in lines]
-    return list(dict.fromkeys(point for line in lines for point in (*line[::2], *line[1::2])))
 
 
 def _define_flags() -> None:
@@ -158,7 +75,7 @@ def sweep(
             raise UserError(
                 f"{path} has results of '{there[fact]}', and this is '{here[fact]}': give another --out, or move it"
             )
-    points = by_worth(axes)
+    points = coarse_to_fine(axes)
     dtype = points[0].dtype
     left = [point for point in points if point.name not in {*result["measured"], *result["does_not_fit"]}]
     print(f"{len(points) - len(left)} of {len(points)} points are there; {jax.local_device_count()} local devices")

@@ -22,7 +22,7 @@ def _check_libraries() -> None:
 
 # `python -m classic.NAME` imports the package before any code of the command can report an error; Python documents
 # that sys.argv[0] is '-m' at that moment.
-with errors.reported():
+with errors.reporting_user_errors():
     commands.check_start("classic")
-with errors.reported() if sys.argv[:1] == ["-m"] else contextlib.nullcontext():
+with errors.reporting_user_errors() if sys.argv[:1] == ["-m"] else contextlib.nullcontext():
     _check_libraries()

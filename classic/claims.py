@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.claims.claim import Claim, Experiment, final_test_error
-from common.claims.verdicts import Agrees, Less, falling
+from common.claims.verdicts import Agrees, Less, decreasing
 
 _QUICK = {"data.limit": 5000}
 _SHORT = "a tenth of the training images"
@@ -81,7 +81,7 @@ CLAIMS = [
             "Fisher vectors": _cifar("fisher"),
         },
         measure=final_test_error,
-        rules=falling("pixels", "bag of words", "pyramid", "Fisher vectors"),
+        rules=decreasing("pixels", "bag of words", "pyramid", "Fisher vectors"),
         setting=_SETTING,
         quick=_QUICK,
         short=_SHORT,
@@ -92,7 +92,7 @@ CLAIMS = [
         says="a convolutional network has a lower error than Fisher vectors, and those than sparse codes",
         runs={"sparse codes": _cifar("scspm"), "Fisher vectors": _cifar("fisher"), "AlexNet": _NETWORK},
         measure=final_test_error,
-        rules=falling("sparse codes", "Fisher vectors", "AlexNet"),
+        rules=decreasing("sparse codes", "Fisher vectors", "AlexNet"),
         setting="CIFAR-10 instead of ImageNet, one pipeline instead of averages, and a small AlexNet",
         quick=_QUICK,
         short=f"{_SHORT}, which says nothing of the order on many",
@@ -150,7 +150,7 @@ CLAIMS = [
         says="larger vocabularies have a lower error",
         runs={f"{words} words": _cifar("bow", {"encode.words": words}) for words in (100, 300, 1000)},
         measure=final_test_error,
-        rules=falling("100 words", "300 words", "1000 words"),
+        rules=decreasing("100 words", "300 words", "1000 words"),
         setting=_SETTING,
         quick=_QUICK,
         short=_SHORT,

@@ -35,7 +35,7 @@ def margins(fitted: Pipeline, image: Pixels, label: int) -> Float[np.ndarray, "p
 
 
 def _scores(fitted: Pipeline, found: Descriptors) -> Float[np.ndarray, "n classes"]:
-    return pipeline.decoded(fitted, pipeline.encoded(fitted.config, fitted.arrays["encode"], found))
+    return pipeline.scores_of_features(fitted, pipeline.encode(fitted.config, fitted.arrays["encode"], found))
 
 
 def _lead(values: Float[np.ndarray, "n classes"], label: int) -> Float[np.ndarray, " n"]:
@@ -52,7 +52,7 @@ def _covered(image: Pixels, centres: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarr
     return np.where(inside, np.round(image.mean((0, 1))).astype(np.uint8), image)
 
 
-def has_many(fitted: Pipeline) -> bool:
+def has_many_descriptors(fitted: Pipeline) -> bool:
     """True if the pipeline has more than one descriptor of an image."""
     found = pipeline.describe(fitted.config, np.zeros((1, *fitted.info.image_shape), np.uint8))
     return found.present.shape[1] > 1
@@ -60,7 +60,7 @@ def has_many(fitted: Pipeline) -> bool:
 
 def has_vocabulary(fitted: Pipeline) -> bool:
     """True if the pipeline's encoder has words that patches of images can be shown for."""
-    return fitted.config.encode.name != "flat" and has_many(fitted)
+    return fitted.config.encode.name != "flat" and has_many_descriptors(fitted)
 
 
 def words(

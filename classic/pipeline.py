@@ -23,8 +23,9 @@ from classic.descriptors import DESCRIBERS, Descriptors
 from classic.encoders import ENCODERS
 from classic.stages import Arrays, Cost, Stages
 from common.data import pipeline as reading
-from common.data.datasets import Dataset, Info
-from common.data.sources import ArraySource, ImageSource, Source
+from common.data.dataset_info import Info
+from common.data.sources import ImageSource, Source, stored_labels
+from common.data.splits import Dataset
 from common.errors import UserError
 from common.run.trained import Predictions
 
@@ -56,10 +57,10 @@ class Pipeline:
 
 def scores(pipeline: Pipeline, images: Images) -> Float[np.ndarray, "n classes"]:
     """The decoder's score of each class for each image; the largest is the prediction."""
-    return decoded(pipeline, features(pipeline.config, pipeline.arrays["encode"], images))
+    return scores_of_features(pipeline, features(pipeline.config, pipeline.arrays["encode"], images))
 
 
-def decoded(pipeline: Pipeline, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n classes"]:
+def scores_of_features(pipeline: Pipeline, rows: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n classes"]:
     """The decoder's scores for features, which may be mapped into memory: they are read batch by batch."""
     options, size = pipeline.config.decode, pipeline.config.evaluate.batch_size
     decoder, arrays = DECODERS[options.name], pipeline.arrays["decode"]
@@ -86,10 +87,10 @@ def features(config: ConfigDict, arrays: Arrays, images: Images, cost: Cost | No
     with cost.counting("describe"):
         descriptors = describe(config, images)
     with cost.counting("encode"):
-        return encoded(config, arrays, descriptors)
+        return encode(config, arrays, descriptors)
 
 
-def encoded(config: ConfigDict, arrays: Arrays, descriptors: Descriptors) -> Float[np.ndarray, "n d"]:
+def encode(config: ConfigDict, arrays: Arrays, descriptors: Descriptors) -> Float[np.ndarray, "n d"]:
     """The features of images from their descriptors."""
     encoder, pool = ENCODERS[config.encode.name], config.pool
     regions = pooling.regions(descriptors.centres, descriptors.present, pool.layout)
@@ -101,8 +102,8 @@ def encoded(config: ConfigDict, arrays: Arrays, descriptors: Descriptors) -> Flo
 def predictions(pipeline: Pipeline, source: Source) -> Predictions:
     """The pipeline's predictions for every example of a source, which is read batch by batch."""
     config, arrays = pipeline.config, pipeline.arrays["encode"]
-    found = [decoded(pipeline, rows) for rows in _streamed(config, arrays, source, 0, Cost(), "testing")]
-    return as_predictions(np.concatenate(found), labels_of(source))
+    found = [scores_of_features(pipeline, rows) for rows in _streamed(config, arrays, source, 0, Cost(), "testing")]
+    return as_predictions(np.concatenate(found), labels_as_read(source))
 
 
 def as_predictions(values: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> Predictions:
@@ -140,7 +141,7 @@ def fit(
         rows[split] = done.rows(f"features_{split}", pooled, len(source), missing)
         cost = done.costs[f"features_{split}"]
         say(_line(f"features of {split}", f"{len(source):,} images of {rows[split].shape[1]:,} numbers", cost))
-    labels = {split: labels_of(source) for split, source in sources.items()}
+    labels = {split: labels_as_read(source) for split, source in sources.items()}
     trained = stages.key("decoder", pooled, config.decode.to_dict())
     fitted = done.arrays("decoder", trained, lambda cost: _decoder(config, rows, labels, dataset.info.num_classes))
     say(_line("decoder", config.decode.name, done.costs["decoder"]))
@@ -187,13 +188,11 @@ def splits(dataset: Dataset[Source]) -> dict[str, Source]:
     return {split: source for split, source in found.items() if source is not None}
 
 
-def labels_of(source: Source) -> Int[np.ndarray, " n"]:
+def labels_as_read(source: Source) -> Int[np.ndarray, " n"]:
     """The label of every example; images are decoded only where those that cannot be read are replaced."""
-    if isinstance(source, ArraySource):
-        return source.labels
-    if isinstance(source, ImageSource) and source.bad is None:
-        return np.array([source.records[i].label for i in range(len(source))], np.int32)
-    return np.array([source[i]["label"] for i in range(len(source))], np.int32)
+    if isinstance(source, ImageSource) and source.bad is not None:
+        return np.array([source[i]["label"] for i in range(len(source))], np.int32)
+    return stored_labels(source)
 
 
 def _encoder(config: ConfigDict, source: Source, done: Stages, sampled: str, learnt: str, say: Say) -> Arrays:

@@ -15,7 +15,7 @@ from common import launch
 from common.data.preparation import PreparedPixels
 from common.errors import UserError, user_path
 from common.predict import OF_NETWORKS, Compute, check_options, show
-from common.prediction.network import Found
+from common.prediction.network import BatchOutputs
 
 for _name in ("workdir", "top", "json", "csv", "invert"):  # of common.predict
     flags.declare_key_flag(_name)
@@ -34,9 +34,9 @@ def main(*paths: str) -> None:
     check_options(paths, "classic.predict")
     fitted = saved.load(user_path(given.workdir))
 
-    def compute(images: Sequence[PreparedPixels]) -> Found:
+    def compute(images: Sequence[PreparedPixels]) -> BatchOutputs:
         scores = pipeline.scores(fitted, np.stack(images))
-        return Found(pipeline.as_predictions(scores, np.zeros(len(images), np.int32)).log_probabilities)
+        return BatchOutputs(pipeline.as_predictions(scores, np.zeros(len(images), np.int32)).log_probabilities)
 
     def start(files: int) -> tuple[int, Compute]:
         return fitted.config.evaluate.batch_size, compute

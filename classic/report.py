@@ -24,8 +24,8 @@ from common.data import datasets
 from common.data import pipeline as reading
 from common.data.sources import Source
 from common.errors import UserError, user_path, whole_file
-from common.report import making, page, sample_figures, samples, sections
-from common.report.making import Folder, Progress, Step
+from common.report import assembly, page, sample_figures, samples, sections
+from common.report.assembly import PictureFolder, Progress, Step
 from common.report.page import Picture, Section
 from common.run import summary
 from common.run.trained import Predictions
@@ -51,13 +51,13 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/classic_digits_fisher")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
-    content = report_html(folder, making.given_folder(), verbose=True)
+    content = report_html(folder, assembly.folder_from_flags(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)
 
 
-def report_html(folder: pathlib.Path, pictures: Folder | None = None, verbose: bool = False) -> str:
+def report_html(folder: pathlib.Path, pictures: PictureFolder | None = None, verbose: bool = False) -> str:
     """The report of the run in `folder`, as HTML; UserError if there is no run or its data set is missing.
 
     pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
@@ -66,7 +66,7 @@ def report_html(folder: pathlib.Path, pictures: Folder | None = None, verbose: b
     fitted = saved.load(folder)
     done = summary.read(folder, train.result_line)
     test = datasets.load_test(fitted.config.data, known=fitted.info)
-    progress.say("Predictions for the test set")
+    progress.start("Predictions for the test set")
     predictions = pipeline.predictions(fitted, test)
     steps: list[Step] = [
         ("Cost of each stage", lambda: costs(done)),
@@ -77,14 +77,14 @@ def report_html(folder: pathlib.Path, pictures: Folder | None = None, verbose: b
         ("Worst mistakes", lambda: sections.worst_mistakes(fitted, test, predictions)),
         ("Corners and keypoints", lambda: points(fitted, test, predictions)),
         ("Visual vocabulary", lambda: vocabulary(fitted, test)),
-        ("Parts that spoke for a class", lambda: spoke(fitted, test, predictions)),
-        ("Recipe", lambda: what_was_run(fitted, done)),
+        ("Parts that spoke for a class", lambda: evidence_maps(fitted, test, predictions)),
+        ("Recipe", lambda: run_details(fitted, done)),
     ]
-    parts = [results_first(fitted, done, predictions), *making.sections(steps, progress, pictures)]
+    parts = [headline(fitted, done, predictions), *assembly.sections(steps, progress, pictures)]
     return page.document(f"{pipeline.chain(fitted.config)} on {fitted.info.name}", parts)
 
 
-def results_first(fitted: Pipeline, done: dict, predictions: Predictions) -> str:
+def headline(fitted: Pipeline, done: dict, predictions: Predictions) -> str:
     """The pipeline, the data and the headline numbers."""
     info, shape = fitted.info, "×".join(map(str, fitted.info.image_shape))
     text = (
@@ -122,7 +122,7 @@ def costs(done: dict) -> Section:
 
 def top_predictions(fitted: Pipeline, test: Source, predictions: Predictions) -> Section:
     """The top predictions for some images, and for those whose top prediction is least certain."""
-    chosen = [*samples.ordinary(predictions), *samples.hesitant(predictions)]
+    chosen = [*samples.one_per_class(predictions), *samples.least_certain(predictions)]
     images = [test[index]["image"] for index in chosen]
     caption = (
         "Test images with their true class and the classes with the highest scores; the true class is orange. The "
@@ -136,7 +136,7 @@ def top_predictions(fitted: Pipeline, test: Source, predictions: Predictions) ->
 
 def points(fitted: Pipeline, test: Source, predictions: Predictions) -> Section:
     """Corners, eigenvalues and keypoints of some test images, whatever the pipeline describes."""
-    chosen = samples.ordinary(predictions)[:_SHOWN]
+    chosen = samples.one_per_class(predictions)[:_SHOWN]
     images = [test[index]["image"] for index in chosen]
     options = ConfigDict({**sift.DEFAULTS, "detector": "dog"})
     found = []
@@ -167,7 +167,7 @@ def vocabulary(fitted: Pipeline, test: Source) -> list[Section]:
     return [Section("vocabulary", "Visual vocabulary", caption, [picture])]
 
 
-def spoke(fitted: Pipeline, test: Source, predictions: Predictions) -> list[Section]:
+def evidence_maps(fitted: Pipeline, test: Source, predictions: Predictions) -> list[Section]:
     """The parts of some correctly classified test images that spoke for their class; empty without such an image."""
     right = predictions.predicted == predictions.labels
     _, first = np.unique(np.where(right, predictions.labels, -1), return_index=True)
@@ -177,7 +177,9 @@ def spoke(fitted: Pipeline, test: Source, predictions: Predictions) -> list[Sect
     images = [test[index]["image"] for index in chosen]
     labels = [int(predictions.labels[index]) for index in chosen]
     maps = [evidence.margins(fitted, image, label) for image, label in zip(images, labels, strict=True)]
-    left_out = "its descriptors are left out" if evidence.has_many(fitted) else "it is painted in the mean colour"
+    left_out = (
+        "its descriptors are left out" if evidence.has_many_descriptors(fitted) else "it is painted in the mean colour"
+    )
     caption = (
         "Correctly classified test images, and the parts that spoke for their class. A map shows by how much the "
         "lead of the class over the best other class falls when a square of a quarter of the image's side is "
@@ -189,7 +191,7 @@ def spoke(fitted: Pipeline, test: Source, predictions: Predictions) -> list[Sect
     return [Section("evidence", "Parts that spoke for a class", caption, [picture])]
 
 
-def what_was_run(fitted: Pipeline, done: dict) -> Section:
+def run_details(fitted: Pipeline, done: dict) -> Section:
     """The recipe, and the versions and hardware of the run."""
     environment = page.table([(name, str(value)) for name, value in done["environment"].items()])
     return Section(

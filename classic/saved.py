@@ -14,7 +14,7 @@ from classic import config as config_lib
 from classic import stages
 from classic.pipeline import Pipeline
 from common import config as common_config
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.errors import UserError
 from common.run import workdir
 

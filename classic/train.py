@@ -13,12 +13,13 @@ from classic.pipeline import Pipeline
 from classic.stages import Stages
 from common import config as common_config
 from common.data import datasets
-from common.data.datasets import Dataset, Info
+from common.data.dataset_info import Info, describe, tolerable_changes
+from common.data.splits import Dataset
 from common.devices import host
 from common.run import history, lock, metrics, provenance, summary
 from common.run import workdir as common_workdir
 from common.run.trained import Predictions
-from common.run.workdir import Before
+from common.run.workdir import StoredRun
 
 STEP = 1  # of every record: a pipeline is fitted once
 _LIBRARIES = ("scikit-learn", "scipy", "opencv-python-headless", "scikit-image")
@@ -33,7 +34,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     with lock.held(folder):
         before = workdir.open_workdir(folder, config, dataset.info)
         is_finished = before is not None and _finished(folder, before, config, dataset.info)
-        print(opening(config, dataset, f"{folder}{': finished' if is_finished else ''}"))
+        print(opening_lines(config, dataset, f"{folder}{': finished' if is_finished else ''}"))
         if is_finished:
             return summary.read(folder, result_line)
         for note in _notes(before, config, dataset.info):
@@ -46,27 +47,17 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         saved.save(folder, fitted)
         records = []
         for split, source in pipeline.splits(dataset).items():
-            values = pipeline.decoded(fitted, rows[split])
-            found = pipeline.as_predictions(values, pipeline.labels_of(source))
+            values = pipeline.scores_of_features(fitted, rows[split])
+            found = pipeline.as_predictions(values, pipeline.labels_as_read(source))
             elapsed = sum(cost.total for cost in done.costs.values())
             records.append({"step": STEP, "split": split, "epoch": 1.0, "elapsed": elapsed, **errors(found)})
             _say(f"{split:<10}  loss {records[-1]['loss']:8.4f}  error {records[-1]['error']:7.2%}")
         return _write(folder, fitted, done, records, sorted(dataset.bad))
 
 
-def opening(config: ConfigDict, dataset: Dataset, folder: str) -> str:
+def opening_lines(config: ConfigDict, dataset: Dataset, folder: str) -> str:
     """The lines printed before the first stage."""
-    info = dataset.info
-    shape = "x".join(str(n) for n in info.image_shape)
-    validation = f", {info.validation_size:,} validation" if info.validation_size else ""
-    lines = [
-        pipeline.chain(config),
-        f"{info.name}: {info.train_size:,} training{validation} and {info.test_size:,} test images of {shape}, "
-        f"{info.num_classes} classes",
-        *dataset.notes,
-        f"workdir {folder}",
-    ]
-    return "\n".join(lines)
+    return "\n".join([pipeline.chain(config), describe(dataset.info), *dataset.notes, f"workdir {folder}"])
 
 
 def errors(found: Predictions) -> dict[str, Any]:
@@ -94,23 +85,19 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
-def _finished(folder: pathlib.Path, before: Before, config: ConfigDict, info: Info) -> bool:
+def _finished(folder: pathlib.Path, before: StoredRun, config: ConfigDict, info: Info) -> bool:
     """True if the folder holds the result of this very run."""
     changed = common_config.differences(before.config, config)
     same = not any(path.startswith("decode") for path in changed) and before.info == info
     return same and summary.exists(folder) and saved.exists(folder)
 
 
-def _notes(before: Before | None, config: ConfigDict, info: Info) -> list[str]:
+def _notes(before: StoredRun | None, config: ConfigDict, info: Info) -> list[str]:
     """Lines on what a run that goes on changes: its data set and its decoder."""
     if before is None:
         return []
-    changed = common_config.differences(before.config, config)
-    told = [path for path in changed if path.startswith("decode")]
-    lines = [note] if (note := datasets.changes(before.info, info)) else []
-    return lines + [
-        f"config.{path} was {changed[path][0]!r}, and is {changed[path][1]!r} from here on" for path in told
-    ]
+    lines = [note] if (note := tolerable_changes(before.info, info)) else []
+    return lines + history.changed_options(before.config, config, ("decode",))
 
 
 def _write(
@@ -128,7 +115,7 @@ def _write(
     environment = common_workdir.environment()
     content = {
         "step": STEP,
-        **{record["split"]: {k: v for k, v in record.items() if k not in metrics.COURSE} for record in records},
+        **{record["split"]: {k: v for k, v in record.items() if k not in metrics.RECORD_KEYS} for record in records},
         "parameters": fitted.parameters,
         "stages": {name: cost.facts() for name, cost in done.costs.items()},
         "images_per_second": fitted.info.train_size / fitting,

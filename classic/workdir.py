@@ -6,17 +6,14 @@ import pathlib
 from ml_collections import ConfigDict
 
 from classic import saved, stages
-from common import config as common_config
-from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info, mismatch
 from common.errors import UserError, writing
 from common.run import workdir
-from common.run.workdir import Before
+from common.run.workdir import StoredRun
 
 # Options, and sections of them, that may differ when a run goes on. Another decoder is fitted to the features that are
 # there; the others change no result.
 _MAY_CHANGE = ("decode", "evaluate", "data.directory", "data.memory")
-_TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 
 
 def stored_info(folder: pathlib.Path) -> Info | None:
@@ -24,7 +21,7 @@ def stored_info(folder: pathlib.Path) -> Info | None:
     return workdir.load_info(folder) if _begun(folder) and (folder / workdir.DATASET).exists() else None
 
 
-def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before | None:
+def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRun | None:
     """Creates the folder and writes the config and the data set's facts, or checks that it holds this experiment.
 
     Returns what the folder held, None for a new run. A folder without a finished stage may become another run's.
@@ -36,9 +33,9 @@ def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Before
         if any(folder.glob("checkpoints/[0-9]*")):
             raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
         if _begun(folder):
-            before = Before(load_config(folder), workdir.load_info(folder))
+            before = StoredRun(load_config(folder), workdir.load_info(folder))
             check_same(folder, config)
-            if wrong := datasets.difference(before.info, info):
+            if wrong := mismatch(before.info, info):
                 raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")
         workdir.write_json(folder / workdir.CONFIG, config.to_dict())
         workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
@@ -63,10 +60,5 @@ def check_same(folder: pathlib.Path, config: ConfigDict, evaluating: bool = Fals
 
     evaluating: the decoder must be the same, and options that choose other test data may differ.
     """
-    may_change = (*_MAY_CHANGE[1:], *_TEST_DATA) if evaluating else _MAY_CHANGE
-    for path, (theirs, ours) in common_config.differences(load_config(folder), config).items():
-        if not path.startswith(may_change):
-            raise UserError(
-                f"workdir {folder} holds another experiment: config.{path} is {theirs!r} there and {ours!r} here; "
-                "choose another --workdir, or remove that one"
-            )
+    may_change = (*_MAY_CHANGE[1:], *workdir.TEST_DATA) if evaluating else _MAY_CHANGE
+    workdir.refuse_changes(folder, load_config(folder), config, may_change)

@@ -3,5 +3,5 @@
 from common import errors
 from common.command_line import commands
 
-with errors.reported():
+with errors.reporting_user_errors():
     commands.check_start("common")

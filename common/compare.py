@@ -17,7 +17,7 @@ from common import launch
 from common.errors import user_path, whole_file
 
 if TYPE_CHECKING:
-    from common.report.making import Folder
+    from common.report.assembly import PictureFolder
 
 _FILE = "comparison.html"
 
@@ -29,12 +29,12 @@ launch.define_pictures()
 
 def main(*names: str) -> None:
     """Writes the comparison of the runs that the command line names."""
-    from common.report import making  # slow, once the flags are known to be right
+    from common.report import assembly  # slow, once the flags are known to be right
 
-    print("\n".join(write(names, user_path(_OUT.value) if _OUT.value else None, making.given_folder())))
+    print("\n".join(write(names, user_path(_OUT.value) if _OUT.value else None, assembly.folder_from_flags())))
 
 
-def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "Folder | None" = None) -> list[str]:
+def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "PictureFolder | None" = None) -> list[str]:
     """Writes the comparison of the runs in some folders, and returns lines for the terminal.
 
     out: the file; None is the default. pictures: where each picture is also written. Raises UserError for a folder that
@@ -42,13 +42,13 @@ def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "Fold
     """
     from common.comparison import page, runs
 
-    compared = runs.opened(names)
+    compared = runs.open_runs(names)
     out = out or _shared(names) / _FILE
     content = page.comparison_html(compared, pictures)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
-    groups = runs.groups(compared)
-    return [*runs.notes(groups), *page.lines(groups), str(out)]
+    groups = runs.group_runs(compared)
+    return [*runs.notes(groups), *page.summary_lines(groups), str(out)]
 
 
 def _shared(names: Sequence[str]) -> pathlib.Path:

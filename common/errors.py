@@ -39,7 +39,7 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
-def difference(missing: Sequence[str], extra: Sequence[str]) -> str:
+def missing_and_extra(missing: Sequence[str], extra: Sequence[str]) -> str:
     """A phrase for missing and extra names: "lacks 'a' and has 'b' besides"."""
     faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
     return " and ".join(faults)
@@ -87,7 +87,7 @@ def one_line(error: UserError) -> str:
 
 
 @contextlib.contextmanager
-def reported() -> Iterator[None]:
+def reporting_user_errors() -> Iterator[None]:
     """Prints a `UserError` as one line on standard error and exits with code 2."""
     try:
         yield

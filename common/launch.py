@@ -56,7 +56,7 @@ def define_checkpoint() -> flags.Flag:
 def _key_flag(name: str) -> flags.Flag:
     """Lists a shared flag in the --help of the command whose module is two calls up; returns the flag."""
     module = sys._getframe(2).f_globals["__name__"]
-    flags.FLAGS.register_key_flag_for_module(usage.flags_of(module), flags.FLAGS[name])
+    flags.FLAGS.register_key_flag_for_module(usage.absl_module_name(module), flags.FLAGS[name])
     return flags.FLAGS[name]
 
 
@@ -76,11 +76,11 @@ def run(main: Callable[..., None]) -> None:
     """
     large_pages.use()
     logging.set_verbosity(logging.WARNING)
-    logging.get_absl_handler().addFilter(_concerns_the_user)
-    sys.unraisablehook = _unless_abandoned
+    logging.get_absl_handler().addFilter(_is_for_the_user)
+    sys.unraisablehook = _ignore_abandoned_writes
     with _without_stuck_threads():
         try:
-            with errors.reported(), _limits():
+            with errors.reporting_user_errors(), _reporting_limits():
                 names = bool(inspect.signature(main).parameters)
                 app.run(lambda argv: main(*argv[1:]), flags_parser=functools.partial(parse, takes_names=names))
         except KeyboardInterrupt:  # pressed before a run watches for it, or a second time
@@ -100,11 +100,11 @@ def _without_stuck_threads() -> Iterator[None]:
         code = error.code if isinstance(error, SystemExit) else 1
         if code:
             # A daemon, so it does not delay a process that ends by itself.
-            threading.Thread(target=_end, args=(code if isinstance(code, int) else 1,), daemon=True).start()
+            threading.Thread(target=_exit_later, args=(code if isinstance(code, int) else 1,), daemon=True).start()
         raise
 
 
-def _end(code: int) -> None:
+def _exit_later(code: int) -> None:
     time.sleep(_LEAVING_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -112,7 +112,7 @@ def _end(code: int) -> None:
 
 
 @contextlib.contextmanager
-def _limits() -> Iterator[None]:
+def _reporting_limits() -> Iterator[None]:
     """Turns a path that is too long, or a lack of memory on the host or on a device, into a `UserError`."""
     try:
         yield
@@ -129,13 +129,13 @@ def _limits() -> Iterator[None]:
         ) from error
 
 
-def _concerns_the_user(record: LogRecord) -> bool:
+def _is_for_the_user(record: LogRecord) -> bool:
     """False for libraries' warnings about how they were called, and for errors that they both log and raise."""
     library = "site-packages" in record.pathname or record.name == "asyncio"  # only libraries use asyncio here
     return not library or (record.levelno >= ERROR and not record.exc_info)
 
 
-def _unless_abandoned(unraisable: "sys.UnraisableHookArgs") -> None:
+def _ignore_abandoned_writes(unraisable: "sys.UnraisableHookArgs") -> None:
     """Ignores a checkpoint's write whose event loop was closed because another write failed, which is reported."""
     if "Event loop is closed" not in str(unraisable.exc_value):
         sys.__unraisablehook__(unraisable)
@@ -149,11 +149,11 @@ def end_with_pipe() -> None:
 
 def config_name() -> str:
     """The config file's name without folder and suffix, then its argument, if any (only the last part of a path)."""
-    path, _, argument = (given(sys.argv, "config") or "").partition(":")
+    path, _, argument = (flag_text(sys.argv, "config") or "").partition(":")
     return "_".join(filter(None, (pathlib.Path(path).stem, pathlib.Path(argument).name)))
 
 
-def given(arguments: Sequence[str], name: str) -> str | None:
+def flag_text(arguments: Sequence[str], name: str) -> str | None:
     """The text of `--NAME=TEXT` or `--NAME TEXT` on a command line that is not parsed yet; None without it."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         flag, equals, value = argument.partition("=")
@@ -162,9 +162,9 @@ def given(arguments: Sequence[str], name: str) -> str | None:
     return None
 
 
-def given_number(arguments: Sequence[str], name: str) -> int | None:
+def flag_number(arguments: Sequence[str], name: str) -> int | None:
     """The whole number N of `--NAME=N` on a command line that is not parsed yet; None without one."""
-    text = given(arguments, name) or ""
+    text = flag_text(arguments, name) or ""
     return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
 
@@ -175,11 +175,11 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
     """
     from ml_collections import ConfigDict
 
-    if usage.wanted(argv):
+    if usage.asks_for_help(argv):
         end_with_pipe()
         print(usage.text(sys.modules["__main__"]))
         sys.exit(0)
-    config = given(argv, "config")
+    config = flag_text(argv, "config")
     path = config_files.find(config) if config is not None else pathlib.Path()
     try:
         rest = flags.FLAGS(_with_config(argv, config or "", path))
@@ -209,7 +209,7 @@ def _with_config(argv: Sequence[str], config: str, path: pathlib.Path) -> list[s
 def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
     """The mistake and its line, if the config file raised this error or its cause; else None."""
     if "get_config() takes 0 positional arguments" in str(error):
-        return f"{path} takes no argument, got '{(given(sys.argv, 'config') or '').partition(':')[2]}'"
+        return f"{path} takes no argument, got '{(flag_text(sys.argv, 'config') or '').partition(':')[2]}'"
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)

@@ -56,7 +56,7 @@ def main() -> None:
     config: Any = _CONFIG.value  # not None: training needs one
     mesh = config.mesh
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
-    with distributed.together(*place, mesh.start_timeout, mesh.heartbeat_timeout):
+    with distributed.process_group(*place, mesh.start_timeout, mesh.heartbeat_timeout):
         _train(folders[0])
 
 

@@ -33,7 +33,7 @@ _MARKER = "IS_FAMILY = True"
 
 @runtime_checkable
 class Facts(Protocol):
-    """The facts of a dataset that a network is made for; `datasets.Info` has them."""
+    """The facts of a dataset that a network is made for; `dataset_info.Info` has them."""
 
     @property
     def num_classes(self) -> int:

@@ -26,7 +26,7 @@ from common.errors import UserError, user_path
 from common.prediction import heat_maps, images, layers, network, output
 from common.prediction.embeddings import Embeddings
 from common.prediction.images import Prepared
-from common.prediction.network import Found
+from common.prediction.network import BatchOutputs
 from common.prediction.output import Prediction
 from common.pretrained import initial
 from common.run import trained
@@ -54,8 +54,8 @@ _EXPLAIN = flags.DEFINE_string(
 )
 OF_NETWORKS = ("embeddings", "layer", "explain")  # options that need a network
 
-Compute = Callable[[Sequence[PreparedPixels]], Found]
-Keep = Callable[[Sequence[Prepared], Found, Sequence[Prediction]], None]
+Compute = Callable[[Sequence[PreparedPixels]], BatchOutputs]
+Keep = Callable[[Sequence[Prepared], BatchOutputs, Sequence[Prediction]], None]
 
 
 def main(*paths: str) -> None:
@@ -73,7 +73,7 @@ def main(*paths: str) -> None:
     tap, method, keep = None, None, []
     if _EMBEDDINGS.value:
         shapes = layers.output_shapes(run.classifier.module, run.variables, run.classifier.input_shape)
-        tap = layers.named(shapes, _LAYER.value) if _LAYER.value else layers.features(shapes)
+        tap = layers.find_layer(shapes, _LAYER.value) if _LAYER.value else layers.classifier_input(shapes)
         embeddings = Embeddings(_EMBEDDINGS.value, str(tap))
         keep.append(lambda batch, found, _: embeddings.add(batch, found.features))
     if _EXPLAIN.value:
@@ -131,7 +131,7 @@ def show(
     for batch in images.batches(run, files, size, _INVERT.value, report):
         some_read = True
         found = compute([image.pixels for image in batch])
-        predictions = output.ranked(batch, np.asarray(found.log_probabilities), run.info.class_names)
+        predictions = output.rank_predictions(batch, np.asarray(found.log_probabilities), run.info.class_names)
         print_lines(predictions)
         for function in keep:
             function(batch, found, predictions)

@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
-from common.claims import fact, plan, results, runner
+from common.claims import fact, preflight, results, run_costs, runner
 from common.claims.claim import Claim, Experiment, all_claims
 from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
@@ -126,8 +126,8 @@ def _check_sources(claims: list[Claim]) -> None:
 
 def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
     """Raises UserError if an unfinished run needs a dataset that is not here."""
-    plan.check_data(
-        plan.data_section(_scaled(experiment, claim), _given(experiment))
+    preflight.check_data(
+        preflight.data_section(_scaled(experiment, claim), _given(experiment))
         for claim in claims
         for experiment in claim.runs.values()
         if any(not runner.finished(runs[_folder(experiment, claim, seed)]) for seed in _seeds(claim))
@@ -141,11 +141,11 @@ def _cost(claims: list[Claim], jobs: list[Job]) -> str:
     needed: dict[str, set[pathlib.Path]] = {}
     for claim in claims:
         needed[claim.id] = _folders(claim) & left
-        cost = plan.seconds_of_run(pathlib.Path(_RESULTS.value), claim, _SCALE.value)
+        cost = run_costs.mean_run_seconds(pathlib.Path(_RESULTS.value), claim, _SCALE.value)
         if cost is not None:
             seconds |= dict.fromkeys(needed[claim.id] - seconds.keys(), cost)
     unknown_costs = sum(bool(folders - seconds.keys()) for folders in needed.values())
-    return plan.in_words(len(jobs), len(left), sum(seconds.values()), unknown_costs)
+    return run_costs.describe_runs(len(jobs), len(left), sum(seconds.values()), unknown_costs)
 
 
 def _slots() -> int:
@@ -169,7 +169,7 @@ def _seeds(claim: Claim) -> range:
 def _listed(claim: Claim) -> str:
     """A claim in the list: its seeds and data, what it says, and the recorded verdicts with their costs."""
     folder = pathlib.Path(_RESULTS.value)
-    found = [result for scale in plan.SUFFIXES if (result := plan.recorded(folder, claim, scale))]
+    found = [result for scale in run_costs.SUFFIXES if (result := run_costs.recorded_result(folder, claim, scale))]
     said = "; ".join(map(_verdict, found)) or "not recorded"
     seeds = f"{claim.seeds} seeds" if claim.random else "not random"
     data = {_source(experiment) or _dataset(experiment) for experiment in claim.runs.values()}
@@ -177,7 +177,7 @@ def _listed(claim: Claim) -> str:
 
 
 def _listed_fact(one: Fact) -> str:
-    path = fact.path_of(pathlib.Path(_RESULTS.value), one.id)
+    path = fact.result_path(pathlib.Path(_RESULTS.value), one.id)
     said = workdir.read_json(path)["verdict"] if path.exists() else "not recorded"
     return _entry(one.id, "exact", "", f"{one.where}: {one.says} [{said}]")
 
@@ -192,9 +192,9 @@ def _entry(name: str, kind: str, data: str, text: str) -> str:
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    few = f"preliminary ({plan.number(len(result['seeds']), 'seed')}): " if result["preliminary"] else ""
+    few = f"preliminary ({run_costs.count_of(len(result['seeds']), 'seed')}): " if result["preliminary"] else ""
     seconds = result.get("run_seconds")
-    cost = "cost not recorded" if seconds is None else f"{plan.duration(seconds)} of runs"
+    cost = "cost not recorded" if seconds is None else f"{run_costs.format_duration(seconds)} of runs"
     return f"{few}{result['verdict']}, {cost}"
 
 
@@ -213,7 +213,7 @@ def _path(experiment: Experiment, seed: int) -> pathlib.Path:
 
 def _dataset(experiment: Experiment) -> str:
     """The dataset that an experiment asks for, without the `tfds:` of its source."""
-    return plan.data_section(experiment, {}).source.removeprefix("tfds:")
+    return preflight.data_section(experiment, {}).source.removeprefix("tfds:")
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -242,8 +242,8 @@ def _flags(experiment: Experiment, seed: int) -> list[str]:
 
 def _record_fact(one: Fact) -> str:
     """Computes a fact, writes its result, and returns it as a line of text."""
-    result = fact.result(one)
-    path = fact.path_of(pathlib.Path(_RESULTS.value), one.id)
+    result = fact.evaluate(one)
+    path = fact.result_path(pathlib.Path(_RESULTS.value), one.id)
     path.parent.mkdir(parents=True, exist_ok=True)
     workdir.write_json(path, result)
     missed = [
@@ -259,7 +259,7 @@ def _record(claim: Claim) -> str:
     folders = {name: [_folder(run, claim, seed) for seed in _seeds(claim)] for name, run in claim.runs.items()}
     result = results.of_runs(claim, folders, _SCALE.value)
     result["commands"] = {name: _command(_scaled(run, claim)) for name, run in claim.runs.items()}
-    name = claim.id + plan.SUFFIXES[_SCALE.value] + (plan.PRELIMINARY if result["preliminary"] else "")
+    name = claim.id + run_costs.SUFFIXES[_SCALE.value] + (run_costs.PRELIMINARY if result["preliminary"] else "")
     result["figure"] = f"{name}.png" if claim.figure else None
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)

@@ -25,16 +25,16 @@ def main() -> None:
     """Rewrites RESULTS.md, the lecture, the page on speed and every README."""
     if not any(pathlib.Path(_RESULTS.value).glob("*.json")):  # without results, every table would become empty
         raise UserError(f"no results in '{_RESULTS.value}' (--results); python -m common.reproduce records some")
-    for path, text in written(pathlib.Path(), pathlib.Path(_RESULTS.value)).items():
+    for path, text in render_documents(pathlib.Path(), pathlib.Path(_RESULTS.value)).items():
         if text != path.read_text():
             with whole_file(path) as file:
                 file.write_text(text)
             print(f"wrote {path}")
 
 
-def written(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, str]:
+def render_documents(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, str]:
     """Each document of a repository, and its text made from the results. folder: of these, relative to `root`."""
-    found, benchmarks = evidence.read(root / folder), evidence.load(root / folder, "benchmark")
+    found, benchmarks = evidence.read_evidence(root / folder), evidence.read_results(root / folder, "benchmark")
     pages_of_docs = (root / "docs" / name for name in ("lecture.md", "performance.md"))
     paths = sorted([*root.glob("*.md"), *root.glob("*/README.md"), *pages_of_docs])
     return {
@@ -65,7 +65,7 @@ def _section(result: dict[str, Any]) -> str:
     """A section with a benchmark's command, its machine and its measurements."""
     rows = [f"| {name} | {found['median']:.4g} | {_range(found)} |\n" for name, found in result["measured"].items()]
     heading = result["benchmark"][0].upper() + result["benchmark"][1:]
-    made = f"`{result['command']}` on {pages.machine(result['environment'])}, {result['date']}"
+    made = f"`{result['command']}` on {pages.describe_machine(result['environment'])}, {result['date']}"
     return f"### {heading}\n{made}\n\n| what | median | lowest to highest |\n|---|---|---|\n{''.join(rows)}"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from common.data import augment, datasets, order, pipeline, pixel_statistics
+from common.data import augment, datasets, order, pipeline, pixel_statistics, sources
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
 from common.devices.profiling import Profiler
@@ -22,6 +22,7 @@ from common.processes.watchdog import Watchdog
 from common.run import checkpoints, history, lock, metrics, summary, trackers, workdir
 from common.run.checkpoints import Checkpoints
 from common.run.metrics import Writer
+from common.run.opening import opening_lines
 from common.training import curvature
 from common.training.evaluate import compile_eval_step, evaluate
 from common.training.state import create_state
@@ -45,7 +46,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
-    plan = plan.on_device(pipeline.resident(dataset.train))
+    plan = plan.on_device(pipeline.is_resident(dataset.train))
 
     with (
         lock.held(folder, primary),
@@ -54,7 +55,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         sharding.split_activations(mesh),
     ):
         before = workdir.open_workdir(folder, config, dataset.info, write=primary)
-        statistics = pixel_statistics.for_run(config, folder, dataset.train, write=primary)
+        statistics = pixel_statistics.for_training(config, folder, dataset.train, write=primary)
         transform = augment.make_input_transform(config.data, config.augment, statistics)
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
         like = jax.eval_shape(fresh)
@@ -63,14 +64,14 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             state = sharding.make_sharded(fresh, mesh)
             state = initial.start(state, classifier, config, dataset.info.class_names)
         first = step = int(state.step)
-        print(summary.opening(config, classifier, dataset, state, mesh, plan, folder, step))
+        print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step))
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
-        record = metrics.ErrorRecord(folder, split, step, config.train.patience)
-        if (step >= plan.total or record.exhausted) and summary.exists(folder):
+        early_stopping = metrics.EarlyStopping(folder, split, step, config.train.patience)
+        if (step >= plan.total or early_stopping.should_stop) and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
                 return done
-        history.begin(folder, step, before, config, dataset.info, write=primary)
+        history.start(folder, step, before, config, dataset.info, write=primary)
         tracker = trackers.start(config, folder) if primary else None
 
         feed = pipeline.train_feed(
@@ -81,7 +82,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             seed=config.seed,
             shuffle=config.data.shuffle,
             workers=config.data.workers,
-            classes=order.by_class(datasets.labels(dataset.train)) if config.data.sampling == "balanced" else None,
+            classes=order.by_class(sources.stored_labels(dataset.train))
+            if config.data.sampling == "balanced"
+            else None,
         )
         update = compile_update(
             feed.select,
@@ -89,7 +92,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             classifier=classifier,
             optimizer=optimizer,
             transform=transform,
-            class_weights=balanced_weights(datasets.labels(dataset.train), dataset.info.num_classes)
+            class_weights=balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
             if config.train.class_weights
             else None,
             **recipe(config),
@@ -102,9 +105,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
             Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker) as writer,
             Profiler(config.profile, folder) as profiler,
-            distributed.noticing(),
+            distributed.exit_on_lost_process(),
         ):
-            while step < plan.total and not record.exhausted:
+            while step < plan.total and not early_stopping.should_stop:
                 watchdog.beat()
                 profiler.at(step)
                 if plan.starts_epoch(step):
@@ -124,10 +127,12 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     values, class_counts = evaluated(state.variables(), watched)
                     writer.evaluated(step, split, values)
                     error = values["error"]
-                    improved = record.add(error)
+                    improved = early_stopping.add(error)
                     if config.schedule.name == "plateau":
-                        state = state.replace(opt_state=optimizers.observe(state.opt_state, config.schedule, error))
-                if plan.saves_after(step) or improved or record.exhausted or stopping:
+                        state = state.replace(
+                            opt_state=optimizers.reduce_on_plateau(state.opt_state, config.schedule, error)
+                        )
+                if plan.saves_after(step) or improved or early_stopping.should_stop or stopping:
                     stop_if_diverged(state, sums)
                     saved.save(step, state, error)
                 if stopping:

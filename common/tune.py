@@ -53,22 +53,22 @@ def main() -> None:
 
     if _RECORD.value:
         results.check_name(_RECORD.value)
-    plan = _plan()
+    spec = _study_spec()
     folder = user_path(_STUDY.value or f"runs/tune_{launch.config_name()}")
     with lock.held(folder, kind="study"):
-        content = _search(plan, folder)
+        content = _search(spec, folder)
     if _RECORD.value and content:
         print(f"wrote {results.record(_RECORD.value, content, pathlib.Path(_RESULTS.value))}")
 
 
-def _plan() -> Any:
+def _study_spec() -> Any:
     """The study that the flags ask for; UserError if it is impossible, before anything is written or run."""
     from ml_collections import config_flags
 
     from common import config as config_lib
     from common.data import datasets
     from common.tuning import search
-    from common.tuning.study import Plan
+    from common.tuning.study import StudySpec
 
     config: Any = _CONFIG.value
     config_lib.validate(config)
@@ -81,8 +81,8 @@ def _plan() -> Any:
         size = len(search.grid(space, config.seed))
         trials = min(trials, size) if flags.FLAGS["trials"].present else size
     datasets.open_dataset(config.data)
-    return Plan(
-        config=launch.given(sys.argv, "config") or "",
+    return StudySpec(
+        config=launch.flag_text(sys.argv, "config") or "",
         changes=config_flags.get_override_values(flags.FLAGS["config"]),
         of_trials=of_trials,
         options=config_lib.flat(config),
@@ -96,7 +96,7 @@ def _plan() -> Any:
     )
 
 
-def _search(plan: Any, folder: pathlib.Path) -> dict[str, Any] | None:
+def _search(spec: Any, folder: pathlib.Path) -> dict[str, Any] | None:
     """Runs the trials and prints the results; returns the content of `best.json`, or None if no trial has an error."""
     from common.devices import compilation
     from common.processes.preemption import EXIT_PREEMPTED
@@ -104,25 +104,25 @@ def _search(plan: Any, folder: pathlib.Path) -> dict[str, Any] | None:
     from common.tuning.study import finished, open_study
 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.absolute() / compilation.FOLDER))  # all runs share it
-    study = open_study(folder, plan)
+    study = open_study(folder, spec)
     before = len(finished(study))
-    print(f"study {folder}" + (f": {before} of {plan.trials} trials are finished" if before else ""), flush=True)
+    print(f"study {folder}" + (f": {before} of {spec.trials} trials are finished" if before else ""), flush=True)
 
     def done(line: str) -> None:
-        results.write(folder, study, plan)
+        results.write(folder, study, spec)
         print(line, flush=True)
 
     try:
-        trials.optimise(study, plan, folder, done)
+        trials.optimise(study, spec, folder, done)
     except trials.Stopped:
         number = len(finished(study))
-        print(f"stopped as asked; {number} of {plan.trials} trials are finished; the same command goes on")
+        print(f"stopped as asked; {number} of {spec.trials} trials are finished; the same command goes on")
         sys.exit(EXIT_PREEMPTED)
-    content = results.write(folder, study, plan)
+    content = results.write(folder, study, spec)
     if content is None:
         print("no trial has finished, so there is no best one")
         return None
-    print(results.table(study, plan))
+    print(results.table(study, spec))
     print(results.draw_importance(folder, study))
     print(f"wrote {folder / results.BEST} and {folder / results.TABLE}; train with the best options:")
     print(content["train"])

@@ -28,7 +28,7 @@ from common.errors import UserError, unknown, user_path
 if TYPE_CHECKING:  # slow imports come after the flags
     import numpy as np
 
-    from common.data.datasets import Info
+    from common.data.dataset_info import Info
     from common.data.sources import Source
 
 _CONFIG = launch.define_config()
@@ -132,7 +132,7 @@ def _write_run(
     with lock.held(folder):
         workdir.open_workdir(folder, config, info)
         if train is not None:
-            pixel_statistics.for_run(config, folder, train)
+            pixel_statistics.for_training(config, folder, train)
         with Checkpoints(folder) as checkpoints:
             checkpoints.save(0, state, None)
 

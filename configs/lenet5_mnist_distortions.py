@@ -11,7 +11,7 @@ of 9,000 training digits, each 8 passes over 15,000 digits: results/tune_lenet5_
 
 from configs import lenet5_mnist
 
-# Translations in pixels; the others as in `common/data/augment.py`.
+# Translations in pixels; the others as in `common/data/transforms.py`.
 RANGES = {"probability": 0.9, "translate": 1.44, "scale": 0.274, "squeeze": 0.099, "shear": 0.371}
 
 

@@ -2,7 +2,7 @@
 
 import functools
 
-from common.claims import views
+from common.claims import protocol_errors
 from common.claims.cifar10 import COLOURS
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Close, Less
@@ -51,12 +51,12 @@ CLAIMS = [
         id="googlenet-1m-10c",
         where="Szegedy 2014, Table 3 (10.07% and 9.15% top-5)",
         says="ten crops have a lower error than one",
-        measure=functools.partial(views.gain, protocol="ten_crop"),
+        measure=functools.partial(protocol_errors.gain, protocol="ten_crop"),
     ),
     _crops(
         id="googlenet-1m-144c",
         where="Szegedy 2014, Table 3 (9.15% and 7.89% top-5)",
         says="144 crops have a lower error than ten",
-        measure=functools.partial(views.gain, protocol="googlenet_144", over="ten_crop"),
+        measure=functools.partial(protocol_errors.gain, protocol="googlenet_144", over="ten_crop"),
     ),
 ]

@@ -95,7 +95,7 @@ def _row(training: Training, operations: float, slow: float, fast: float) -> tup
 
 def filled(document: str, results: pathlib.Path) -> str:
     """The document with the table between its markers rewritten."""
-    return pages.rewritten(document, BEGIN, END, table(results))
+    return pages.replace_between(document, BEGIN, END, table(results))
 
 
 def main() -> None:

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
-from common.claims.rejection import rejected
-from common.claims.verdicts import Agrees, Close, Less, falling
+from common.claims.rejection import rejection_rate
+from common.claims.verdicts import Agrees, Close, Less, decreasing
 from lenet import claims1989, claims_mlp, measures
 from lenet.bitmaps import CENTRES
 
@@ -22,7 +22,7 @@ _LENET1_RECIPE = "a learning rate chosen on a validation set, as the paper gives
 # The two closest bitmaps differ in 6 of 84 pixels; with fewer than half of these wrong a drawing is nearest to its own.
 _DRAWN = round(min(np.sum(a != b) for i, a in enumerate(CENTRES) for b in CENTRES[:i]) / 2 / CENTRES.shape[1], 4)
 
-_rejected = functools.partial(rejected, error=0.005)
+_rejected = functools.partial(rejection_rate, error=0.005)
 
 
 def _pooled(pooling: str) -> Experiment:
@@ -83,7 +83,7 @@ CLAIMS = [
             "60,000": _MNIST,
         },
         measure=final_test_error,
-        rules=falling("15,000", "30,000", "60,000"),
+        rules=decreasing("15,000", "30,000", "60,000"),
         quick=_QUICK,
         short=_SHORT,
     ),

@@ -4,7 +4,7 @@ import functools
 import pathlib
 
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
-from common.claims.rejection import rejected
+from common.claims.rejection import rejection_rate
 from common.claims.verdicts import Agrees, Less
 from common.run import summary
 
@@ -35,7 +35,7 @@ def half_train_mse(folder: pathlib.Path) -> float:
     return summary.read(folder)["train_set"]["loss"] / 2
 
 
-_rejected = functools.partial(rejected, error=0.01)
+_rejected = functools.partial(rejection_rate, error=0.01)
 _claim = functools.partial(Claim, runs={"Zip-89": _NETWORK}, data="usps", seeds=_SEEDS, setting=_CHOSEN)
 _baseline = functools.partial(Claim, runs={"256-40-10": _MLP}, data="usps", seeds=_MLP_SEEDS, setting=_CHOSEN)
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 
-from common.data import augment, datasets
-from common.data.sources import ArraySource
+from common.data import datasets, transforms
+from common.data.sources import ArraySource, to_arrays
 from common.run import trained
 from lenet.bitmaps import CENTRES
 
@@ -22,10 +22,10 @@ def noisy_test_error(folder: pathlib.Path) -> float:
     white.
     """
     run = trained.load(folder)
-    test = datasets.to_arrays(datasets.load_test(run.config.data, known=run.info))
+    test = to_arrays(datasets.load_test(run.config.data, known=run.info))
     black, white = run.config.data.pixel_range
     images = trained.network_input(run, jnp.asarray(test.images))
-    noisy = augment.invert_pixels(jax.random.key(0), images, 0.1, black, white)
+    noisy = transforms.invert_pixels(jax.random.key(0), images, 0.1, black, white)
     return trained.predictions(run, ArraySource(np.asarray(noisy), test.labels)).error
 
 
@@ -34,7 +34,7 @@ def wrong_pixels(folder: pathlib.Path) -> float:
     from lenet import pictures  # imports Matplotlib, which is slow
 
     run = trained.load(folder)
-    test = datasets.to_arrays(datasets.load_test(run.config.data, known=run.info))
+    test = to_arrays(datasets.load_test(run.config.data, known=run.info))
     starts = range(0, len(test), _BATCH)
     drawn = np.concatenate([pictures.features(run, test.images[start : start + _BATCH]) for start in starts])
     return share_wrong(drawn, test.labels)

@@ -1,8 +1,8 @@
 """The ResNet paper's claims about CIFAR-10, and how they are measured here."""
 
-from common.claims import curves, views
+from common.claims import curves, protocol_errors
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
-from common.claims.verdicts import Agrees, Less, falling
+from common.claims.verdicts import Agrees, Less, decreasing
 from resnet import measures
 
 # A first look: four epochs, with one drop of the learning rate. At the paper's rate of 0.1 a 56-layer ResNet spends its
@@ -94,7 +94,7 @@ CLAIMS = [
         runs={f"ResNet-{depth}": _experiment(f"resnet{depth}") for depth in _PAPER},
         measure=final_test_error,
         paper={f"ResNet-{depth}": number for depth, number in _PAPER.items()},
-        rules=falling(*(f"ResNet-{depth}" for depth in _PAPER)),
+        rules=decreasing(*(f"ResNet-{depth}" for depth in _PAPER)),
         quick=_QUICK,
         short=_SHORT,
         figure=curves.error_curves,
@@ -107,7 +107,7 @@ CLAIMS = [
         runs={"plain": _shortcut("none"), "A": _shortcut("A"), "B": _shortcut("B"), "C": _shortcut("C")},
         measure=final_test_error,
         paper={"plain": 0.2854, "A": 0.2503, "B": 0.2452, "C": 0.2419},
-        rules=falling("plain", "A", "B", "C"),
+        rules=decreasing("plain", "A", "B", "C"),
         seeds=5,
         setting="20 layers on CIFAR-10; the paper's numbers are of 34 layers on ImageNet",
         quick=_SMALL,
@@ -131,7 +131,7 @@ CLAIMS = [
         where="He 2016, Table 5 (six networks on ImageNet: 3.57% top-5 error)",
         says="the mean probabilities of three networks have a lower error than one network",
         runs={"gain": _shortcut("A")},
-        measure=views.ensemble_gain,
+        measure=protocol_errors.ensemble_gain,
         rules=(Less(0.0, "gain"),),
         members=3,
         setting="three networks of 20 layers on CIFAR-10",

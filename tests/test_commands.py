@@ -63,9 +63,9 @@ def test_a_module_that_is_no_command(module, said):
 
 
 def test_python_is_asked_for_a_module():
-    assert commands.asked(["python", "-X", "importtime", "-m", "common.main", "-m", "x"]) == "common.main"
-    assert commands.asked(["python", "-mcommon.main"]) == "common.main"
-    assert commands.asked(["python", "script.py"]) == commands.asked(["python", "-m"]) == ""
+    assert commands.requested_module(["python", "-X", "importtime", "-m", "common.main", "-m", "x"]) == "common.main"
+    assert commands.requested_module(["python", "-mcommon.main"]) == "common.main"
+    assert commands.requested_module(["python", "script.py"]) == commands.requested_module(["python", "-m"]) == ""
 
 
 def test_a_module_that_is_no_command_ends_before_anything_is_imported():

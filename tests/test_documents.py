@@ -40,7 +40,7 @@ def source_of(module):
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_can_be_given(page, monkeypatch):
     monkeypatch.setattr(adopted, "adopt", lambda *_, **__: None)  # the weights that a user would have are not here
-    known = statement.packages()
+    known = statement.packages_by_id()
     for module, options in commands(page):
         if module.endswith(".NAME"):
             continue

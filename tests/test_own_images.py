@@ -34,7 +34,7 @@ def test_every_family_trains_on_a_folder(configs, name):
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, 500)
     state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, 0))  # refuses patterns of no array
-    assert factors.frozen(state.params, factors.parse(config.optimizer.factors)) == 0
+    assert factors.count_frozen(state.params, factors.parse(config.optimizer.factors)) == 0
 
 
 def test_the_rates_of_a_vits_blocks_fall_towards_the_image():

@@ -14,7 +14,7 @@ from PIL import Image
 
 from common import models
 from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.data.sources import ArraySource
 from common.devices import mesh
 from common.prediction import images, network, output
@@ -70,7 +70,7 @@ def predict(run, paths, invert=False, size=8):
     compute = COMPILED[key] = COMPILED.get(key) or network.compiled(run, size)
     for batch in images.batches(run, files, size, invert, unread.append):
         found = compute([image.pixels for image in batch])
-        predictions += output.ranked(batch, np.asarray(found.log_probabilities), run.info.class_names)
+        predictions += output.rank_predictions(batch, np.asarray(found.log_probabilities), run.info.class_names)
     assert not unread
     return predictions
 
@@ -178,7 +178,7 @@ def test_classes_too_unlikely_for_a_float_are_still_ranked():
     """LeNet-5's penalties are hundreds apart."""
     image = images.Prepared(images.File("a.png", "a.png"), np.zeros((1, 1, 1), np.uint8), "")
     log_probabilities = -100.0 * np.arange(10, dtype=np.float32)[::-1]
-    [prediction] = output.ranked([image], log_probabilities[None], "0123456789")
+    [prediction] = output.rank_predictions([image], log_probabilities[None], "0123456789")
     assert [name for name, _ in prediction.ranking] == list("9876543210")
     assert prediction.ranking[-1][1] == 0
 

@@ -6,10 +6,10 @@ The papers' numbers are for ImageNet, so only comparisons are tested here. `--sc
 import dataclasses
 import functools
 
-from common.claims import curves, targets, views
+from common.claims import curves, protocol_errors, targets
 from common.claims.cifar10 import COLOURS
 from common.claims.claim import Claim, Experiment, final_test_error
-from common.claims.verdicts import Close, Less, falling
+from common.claims.verdicts import Close, Less, decreasing
 
 # Networks an eighth as wide, which learn in minutes on one core. Their narrow fully connected layers learn nothing from
 # weights of sd 0.01, and dropout is too much for them.
@@ -70,7 +70,7 @@ def _over_dense(protocol: str, id: str, where: str, says: str) -> Claim:
         where=where,
         says=says,
         runs={"gain": _JITTERED},
-        measure=functools.partial(views.gain, protocol=protocol, over="multi_scale"),
+        measure=functools.partial(protocol_errors.gain, protocol=protocol, over="multi_scale"),
         rules=(Less(0.0, "gain"),),
         keeps=True,
     )
@@ -105,7 +105,7 @@ CLAIMS = [
         says="the error falls with depth, from A to B to D",
         runs={"A": _vgg("vgg11_bn"), "B": _vgg("vgg13_bn"), "D": _vgg("vgg16_bn")},
         paper={"A": 0.296, "B": 0.287, "D": 0.27},
-        rules=falling("A", "B", "D"),
+        rules=decreasing("A", "B", "D"),
     ),
     _comparison(
         id="vgg-pretraining-from-a",
@@ -120,14 +120,14 @@ CLAIMS = [
         says="C, with a 1x1 layer more in three stages, is better than B, and D, with 3x3 in their place, than C",
         runs={"B": _vgg("vgg13_bn"), "C": _vgg("vgg16_c_bn"), "D": _vgg("vgg16_bn")},
         paper={"B": 0.287, "C": 0.281, "D": 0.27},
-        rules=falling("B", "C", "D"),
+        rules=decreasing("B", "C", "D"),
     ),
     _comparison(
         id="vgg-jitter",
         where="Simonyan & Zisserman 2014, Table 4",
         says="trained on a range of scales, D has a lower error than trained on either of two scales",
         runs={"256": _scales(36), "384": _scales(55), "256 to 512": _JITTERED},
-        measure=functools.partial(views.error, protocol="dense"),
+        measure=functools.partial(protocol_errors.error, protocol="dense"),
         paper={"256": 0.27, "384": 0.268, "256 to 512": 0.256},
         rules=(Less("256 to 512", "256"), Less("256 to 512", "384")),
         keeps=True,
@@ -164,7 +164,7 @@ CLAIMS = [
         says="with batch normalisation, training reaches the same error in less than half the epochs",
         runs={"plain": _constant("vgg11", 0.03), "normalised": _constant("vgg11_bn", 0.03)},
         measure=functools.partial(targets.epochs_until, error=_TARGET),
-        bound=functools.partial(targets.never, error=_TARGET),
+        bound=functools.partial(targets.never_reached, error=_TARGET),
         unit="epochs",
         rules=(Less("normalised", "plain", factor=2),),
         figure=curves.error_curves,

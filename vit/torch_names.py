@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from common.errors import UserError, difference
+from common.errors import UserError, missing_and_extra
 from vit.blocks import Arrays, flatten, unstack_blocks
 from vit.transfer import POSITIONS
 
@@ -139,7 +139,7 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
             missing.append(theirs)
     extra = sorted(arrays.keys() - used)
     if missing or extra:
-        raise UserError(f"the checkpoint is not {source}'s ViT: it {difference(sorted(missing), extra)}")
+        raise UserError(f"the checkpoint is not {source}'s ViT: it {missing_and_extra(sorted(missing), extra)}")
     return ours
 
 

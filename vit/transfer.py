@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from common.errors import UserError, difference
+from common.errors import UserError, missing_and_extra
 from common.models import Classifier
 from vit.blocks import Arrays, Shapes, block_of, block_shapes, flatten, stack_blocks, to_tree, unstack_blocks
 from vit.embeddings import Grid, interpolation, resize_positions
@@ -158,7 +158,7 @@ def _check_names(arrays: Arrays, wanted: Shapes) -> None:
     missing, extra = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if not missing and not extra:
         return
-    raise UserError(f"the checkpoint {difference(missing, extra)}: {_mend(missing, extra)}")
+    raise UserError(f"the checkpoint {missing_and_extra(missing, extra)}: {_mend(missing, extra)}")
 
 
 def _mend(missing: list[str], extra: list[str]) -> str:

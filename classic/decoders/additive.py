@@ -47,7 +47,7 @@ def fit(
 
     def train(part: np.ndarray, of: np.ndarray, constant: float) -> dict[str, np.ndarray]:
         fitted = SVC(C=constant, kernel="precomputed").fit(kernel(part, part), of)
-        return {**machine.learnt(fitted, num_classes), "support": part[fitted.support_]}
+        return {**machine.as_arrays(fitted, num_classes), "support": part[fitted.support_]}
 
     def outputs(arrays: dict[str, np.ndarray], part: np.ndarray) -> np.ndarray:
         return machine.in_blocks(arrays, part, kernel, arrays["support"])

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 CACHE_MEGABYTES = 1000  # of kernel values that the solver keeps
 
 
-def learnt(fitted: "sklearn.svm.SVC", num_classes: int) -> dict[str, np.ndarray]:
+def as_arrays(fitted: "sklearn.svm.SVC", num_classes: int) -> dict[str, np.ndarray]:
     """The arrays of a fitted machine: dual coefficients of support vectors in the order of their classes.
 
     Positive outputs of a pair stand for its first class.

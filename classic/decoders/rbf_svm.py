@@ -38,7 +38,7 @@ def fit(
     def train(part: np.ndarray, of: np.ndarray, constant: float) -> dict[str, np.ndarray]:
         fitted = SVC(C=constant, gamma=gamma, cache_size=machine.CACHE_MEGABYTES).fit(part, of)
         support = fitted.support_vectors_.astype(np.float32)
-        return {**machine.learnt(fitted, num_classes), "support": support, "gamma": np.array(gamma, np.float32)}
+        return {**machine.as_arrays(fitted, num_classes), "support": support, "gamma": np.array(gamma, np.float32)}
 
     def outputs(arrays: dict[str, np.ndarray], part: np.ndarray) -> np.ndarray:
         return scores(arrays, part, options)

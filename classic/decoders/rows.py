@@ -12,7 +12,7 @@ BLOCK_BYTES = 2**27  # of a block of rows
 KEPT_BYTES = 3 * 2**30  # of mapped features that are kept in memory instead of mapped again at each pass
 
 
-def unchanged(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m f"]:
+def identity(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m f"]:
     """The feature map that keeps features as they are."""
     return block
 
@@ -25,7 +25,7 @@ class Rows:
     """
 
     features: Float[np.ndarray, "n f"]
-    feature_map: Callable[[np.ndarray], np.ndarray] = unchanged
+    feature_map: Callable[[np.ndarray], np.ndarray] = identity
 
     def __len__(self) -> int:
         return len(self.features)
@@ -44,7 +44,7 @@ class Rows:
 
     def mapped(self) -> "Rows":
         """The same rows with the map applied once and for all, where the result is small enough to be kept."""
-        if self.feature_map is unchanged or 4 * self.width * len(self) > KEPT_BYTES:
+        if self.feature_map is identity or 4 * self.width * len(self) > KEPT_BYTES:
             return self
         kept = np.empty((len(self), self.width), np.float32)
         for place, block in self.blocks():

@@ -8,7 +8,7 @@ from classic.encoders.samples import check_sample
 _LEAST = 1e-12  # variance that whitening divides by
 
 
-def learnt(sample: Float32[np.ndarray, "m d"], count: int, whiten: bool = False) -> dict[str, np.ndarray]:
+def fit_pca(sample: Float32[np.ndarray, "m d"], count: int, whiten: bool = False) -> dict[str, np.ndarray]:
     """The 'mean' [d] and the 'projection' [d count] onto the first components, of unit variance with `whiten`.
 
     `UserError` if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
@@ -22,6 +22,6 @@ def learnt(sample: Float32[np.ndarray, "m d"], count: int, whiten: bool = False)
     return {"mean": pca.mean_.astype(np.float32), "projection": (pca.components_.T / scale).astype(np.float32)}
 
 
-def projected(arrays: dict[str, np.ndarray], vectors: Float32[np.ndarray, "*t d"]) -> Float32[np.ndarray, "*t e"]:
+def project(arrays: dict[str, np.ndarray], vectors: Float32[np.ndarray, "*t d"]) -> Float32[np.ndarray, "*t e"]:
     """The components of descriptors."""
     return (vectors - arrays["mean"]) @ arrays["projection"]

@@ -66,8 +66,8 @@ def fit(
     check_sample(sample, options.components, "config.encode.components", "Gaussians")
     arrays: dict[str, np.ndarray] = {}
     if options.pca:
-        arrays = components.learnt(sample, options.pca)
-        sample = components.projected(arrays, sample)
+        arrays = components.fit_pca(sample, options.pca)
+        sample = components.project(arrays, sample)
     if options.positions:
         if centres is None:
             raise ValueError("positions need the centres of the sampled descriptors")

@@ -35,7 +35,7 @@ def fit(
     """
     if not options.pca:
         return {}
-    return components.learnt(sample, options.pca, options.whiten)
+    return components.fit_pca(sample, options.pca, options.whiten)
 
 
 def encode(
@@ -47,7 +47,7 @@ def encode(
     """The descriptors of each region, absent ones as zeros: t d numbers with `join`, else their sum of d numbers."""
     vectors = descriptors.vectors
     if options.pca:
-        vectors = components.projected(arrays, vectors)
+        vectors = components.project(arrays, vectors)
     if not options.join:
         return np.einsum("ntr,ntd->nrd", regions.astype(np.float32), vectors, optimize=True)
     parted = regions.transpose(0, 2, 1)[..., None] * vectors[:, None]

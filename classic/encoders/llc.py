@@ -45,7 +45,7 @@ def fit(
             f"config.encode.neighbours is {options.neighbours}, but config.encode.words is {options.words}; "
             "expected at most as many"
         )
-    return {"words": vocabulary.learnt(sample, options.words, seed)}
+    return {"words": vocabulary.fit_kmeans(sample, options.words, seed)}
 
 
 def encode(

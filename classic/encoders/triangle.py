@@ -45,7 +45,7 @@ def fit(
     arrays = zca(sample, options.eps) if options.whiten else {}
     if options.whiten:
         sample = (sample - arrays["mean"]) @ arrays["whitening"]
-    return {**arrays, "words": vocabulary.learnt(sample, options.words, seed)}
+    return {**arrays, "words": vocabulary.fit_kmeans(sample, options.words, seed)}
 
 
 def zca(sample: Float32[np.ndarray, "m d"], eps: float) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from common.devices import compilation
 _BATCH = 4096  # descriptors in a step of k-means
 
 
-def learnt(sample: Float32[np.ndarray, "m d"], words: int, seed: int) -> Float32[np.ndarray, "k d"]:
+def fit_kmeans(sample: Float32[np.ndarray, "m d"], words: int, seed: int) -> Float32[np.ndarray, "k d"]:
     """The centres of mini-batch k-means; `UserError` if the sample is smaller than the vocabulary."""
     from sklearn.cluster import MiniBatchKMeans
 

@@ -30,7 +30,7 @@ def fit(
     centres: Float32[np.ndarray, "m 2"] | None = None,
 ) -> dict[str, np.ndarray]:
     """The vocabulary 'words' [k d] by mini-batch k-means; `UserError` if the sample is smaller."""
-    return {"words": vocabulary.learnt(sample, options.words, seed)}
+    return {"words": vocabulary.fit_kmeans(sample, options.words, seed)}
 
 
 def encode(
@@ -40,10 +40,10 @@ def encode(
     options: ConfigDict,
 ) -> Float32[np.ndarray, "n r f"]:
     """The number of descriptors of each word in each region; a region's counts sum to its descriptors."""
-    return histograms(assigned(arrays, descriptors.vectors), regions, len(arrays["words"]))
+    return histograms(nearest_words(arrays, descriptors.vectors), regions, len(arrays["words"]))
 
 
-def assigned(arrays: dict[str, np.ndarray], vectors: Float32[np.ndarray, "n t d"]) -> Int[np.ndarray, "n t"]:
+def nearest_words(arrays: dict[str, np.ndarray], vectors: Float32[np.ndarray, "n t d"]) -> Int[np.ndarray, "n t"]:
     """The number of each descriptor's nearest word."""
     size = batch_size(4 * vectors.shape[1] * len(arrays["words"]))
     return in_batches(vocabulary.nearest_program(), arrays, size, [vectors])[0]

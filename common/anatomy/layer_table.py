@@ -20,8 +20,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 from jaxtyping import Array, PyTree
 
-from common.anatomy.printed import rounded_like
 from common.anatomy.receptive_field import called_programs, receptive_fields, shape_of
+from common.anatomy.rounding import rounded_like
 from common.devices import compilation
 
 _MARK = "module:"
@@ -84,7 +84,7 @@ def multiply_adds(function: Callable, *args: Any) -> dict[str, int]:
     return dict(_count(program.jaxpr))
 
 
-def of_one_image(module: nn.Module, variables: PyTree, input_shape: tuple[int, int, int]) -> int:
+def multiply_adds_per_image(module: nn.Module, variables: PyTree, input_shape: tuple[int, int, int]) -> int:
     """The network's multiply-adds for one image, forwards; `variables` are arrays or their shapes."""
     return sum(multiply_adds(module.apply, variables, _images(1, input_shape)).values())
 

@@ -40,7 +40,7 @@ def multiply_adds(
 ) -> int:
     """The multiply-adds of matrix products and convolutions for one image, forwards."""
     module, shape = _network(family, variant, classes, changes), (side, side, channels)
-    return layer_table.of_one_image(module, layer_table.variables(module, shape), shape)
+    return layer_table.multiply_adds_per_image(module, layer_table.variables(module, shape), shape)
 
 
 def _network(family: str, variant: str, classes: int, changes: dict[str, Any]) -> nn.Module:

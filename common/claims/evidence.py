@@ -9,7 +9,7 @@ from typing import Any
 
 from common.claims import results, statement
 from common.claims.claim import all_claims
-from common.claims.fact import all_facts, path_of
+from common.claims.fact import all_facts, result_path
 from common.errors import UserError
 
 Result = dict[str, Any]
@@ -45,13 +45,13 @@ class Evidence:
     shows: Mapping[str, str]
 
 
-def read(folder: pathlib.Path) -> Evidence:
+def read_evidence(folder: pathlib.Path) -> Evidence:
     """The evidence in a folder of results; UserError for a result of a claim or fact that no package declares."""
     claims, facts = all_claims(), all_facts()
     places = {name: place for place, name in enumerate([*claims, *facts])}
-    measured = load(folder, "claim")
-    exact = load(path_of(folder, "").parent, "fact")
-    packages = statement.packages()
+    measured = read_results(folder, "claim")
+    exact = read_results(result_path(folder, "").parent, "fact")
+    packages = statement.packages_by_id()
     for name in [*(result["claim"] for result in measured), *(result["fact"] for result in exact)]:
         if name not in packages:
             raise UserError(
@@ -66,7 +66,7 @@ def read(folder: pathlib.Path) -> Evidence:
     )
 
 
-def load(folder: pathlib.Path, kind: str) -> list[Result]:
+def read_results(folder: pathlib.Path, kind: str) -> list[Result]:
     """The recorded results of a kind, 'claim', 'fact' or 'benchmark', in the order of their file names.
 
     A preliminary result, with fewer seeds than its claim asks for, is left out if there is a full one.
@@ -80,14 +80,14 @@ def load(folder: pathlib.Path, kind: str) -> list[Result]:
     return [result for result in found if kind in result]
 
 
-def counts(evidence: Evidence) -> dict[str, int]:
+def count_verdicts(evidence: Evidence) -> dict[str, int]:
     """The numbers of measured claims that hold, do not hold, are undecided and so on, in the words of a summary."""
     best = _best(evidence)
     found = collections.Counter(_SUMMARY[best[name]["verdict"]] if name in best else WAITING for name in evidence.shows)
     return {words: found[words] for words in dict.fromkeys([*_SUMMARY.values(), WAITING]) if found[words]}
 
 
-def strongest(evidence: Evidence, most: int) -> list[Result]:
+def best_supported(evidence: Evidence, most: int) -> list[Result]:
     """The decided results with the most runs, full schedules first: one from each paper, then a second, ..."""
     decided = (
         result for result in _best(evidence).values() if result["verdict"] not in _OPEN and not result["preliminary"]

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
-from common.anatomy.printed import rounded_like
+from common.anatomy.rounding import rounded_like
 from common.claims import statement
 from common.claims.statement import Statement
 
@@ -36,7 +36,7 @@ class Fact(Statement):
     note: str = ""
 
 
-def result(fact: Fact) -> dict[str, Any]:
+def evaluate(fact: Fact) -> dict[str, Any]:
     """Computes a fact: each number beside the expected one, and the verdict.
 
     The verdict is 'holds' or 'does not hold' if only ranges are expected, else 'agrees' or 'does not agree'; a single
@@ -68,7 +68,7 @@ def result(fact: Fact) -> dict[str, Any]:
     }
 
 
-def path_of(folder: pathlib.Path, name: str) -> pathlib.Path:
+def result_path(folder: pathlib.Path, name: str) -> pathlib.Path:
     """The file of a fact's result in the folder of all results."""
     return folder / "facts" / f"{name}.json"
 

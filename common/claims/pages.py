@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.claims import evidence as evidence_lib
-from common.claims import plan
+from common.claims import run_costs
 from common.claims.evidence import Evidence, Result
 from common.claims.results import as_text, interval
 from common.errors import unknown
@@ -52,13 +52,13 @@ def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pat
     return _BLOCK.sub(block, document)
 
 
-def rewritten(document: str, begin: str, end: str, text: str) -> str:
+def replace_between(document: str, begin: str, end: str, text: str) -> str:
     """The document with whole lines of text in place of those between the first line `begin` and the next `end`."""
     before, _, rest = document.partition(begin)
     return f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}"
 
 
-def machine(environment: Mapping[str, Any]) -> str:
+def describe_machine(environment: Mapping[str, Any]) -> str:
     """The machine and the versions of a result."""
     cores = f"{environment['cpu_cores']} cores"
     if "cpu" in environment:  # results from before 26 November 2026 do not name it
@@ -106,9 +106,9 @@ def _line(result: Result) -> str:
 
 def _summary(evidence: Evidence) -> str:
     """Counts and a list of verdicts; at most ten lines."""
-    counted = evidence_lib.counts(evidence)
+    counted = evidence_lib.count_verdicts(evidence)
     said = ", ".join(f"{words}: {number}" for words, number in counted.items())
-    lines = map(_line, evidence_lib.strongest(evidence, _STRONGEST))
+    lines = map(_line, evidence_lib.best_supported(evidence, _STRONGEST))
     return (
         f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)})."
@@ -122,7 +122,8 @@ def _all_costs(evidence: Evidence) -> str:
     for scale, words in (("quick", "Short schedules (`--scale=quick`)"), ("paper", "Full schedules")):
         seconds = [result.get("run_seconds") for result in evidence.measured if result["scale"] == scale]
         known = [cost for cost in seconds if cost is not None]
-        said = f"- {words}: {plan.number(len(seconds), 'claim')} recorded, {plan.duration(sum(known))} of runs"
+        took = run_costs.format_duration(sum(known))
+        said = f"- {words}: {run_costs.count_of(len(seconds), 'claim')} recorded, {took} of runs"
         unknown = len(seconds) - len(known)
         lines.append(said + (f", without {unknown} whose cost was not recorded.\n" if unknown else ".\n"))
     return "".join(lines) + "\nRuns that several claims share are counted for each; one command makes them once.\n"
@@ -183,14 +184,14 @@ def _claim(result: Result, shows: str, folder: str) -> str:
     words = f"\nThe paper's figure: {shows}\n" if picture and shows else ""
     scale = "" if result["scale"] == "paper" else f" --scale={result['scale']}"
     seconds = result.get("run_seconds")
-    cost = "" if seconds is None else f"{plan.duration(seconds)} of runs, "
+    cost = "" if seconds is None else f"{run_costs.format_duration(seconds)} of runs, "
+    machine = describe_machine(result["environment"])
     parts = [
         f"### `{result['claim']}`\n{_sentence(result['says'])} ({result['where']})\n",
         f"**{result['verdict']}**{_in_brackets(_notes(result))}\n\n{rules}",
         f"| {result['dataset']} | paper | ours |{columns}\n|---|---|---|{'---|' * columns.count('|')}\n{values}",
         picture + words,
-        f"`python -m common.reproduce --claims={result['claim']}{scale}`: {cost}{machine(result['environment'])}, "
-        f"{result['date']}\n",
+        f"`python -m common.reproduce --claims={result['claim']}{scale}`: {cost}{machine}, {result['date']}\n",
     ]
     return "\n".join(filter(None, parts))
 
@@ -199,7 +200,7 @@ def _costs(costs: Mapping[str, Mapping[str, float]], name: str) -> str:
     """The parameters and the training time of a run, as two cells; nothing of a claim that does not record them."""
     if not costs:
         return ""
-    return f" {costs[name]['parameters']:,} | {plan.duration(costs[name]['train_seconds'])} |"
+    return f" {costs[name]['parameters']:,} | {run_costs.format_duration(costs[name]['train_seconds'])} |"
 
 
 def _fact(fact: Result) -> str:
@@ -243,7 +244,7 @@ def _values(result: Result, name: str) -> str:
     ours, unit = result["ours"][name], result["unit"]
     paper = result["paper"].get(name)
     spread = "" if ours["std"] is None else f" ± {_measured(ours['std'], unit)}"
-    seeds = plan.number(len(result["seeds"]), "seed")
+    seeds = run_costs.count_of(len(result["seeds"]), "seed")
     bound = "at least " if ours.get("at_least") else ""
     theirs = "-" if paper is None else _measured(paper, unit)
     return f"{theirs} | {bound}{_measured(ours['mean'], unit)}{spread} ({seeds})"

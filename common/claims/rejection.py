@@ -12,7 +12,7 @@ from common.data import datasets
 from common.run import trained
 
 
-def rejected(folder: pathlib.Path, error: float) -> float:
+def rejection_rate(folder: pathlib.Path, error: float) -> float:
     """The fraction of the test set that a finished run has to reject for this error (a fraction) on the rest.
 
     The score of a class is its logit. Reads the run's checkpoint.

@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.processes import supervise
 from common.run import checkpoints, summary
 
-_HOPELESS = 3  # a campaign stops if this many first runs all fail
+FAILURES_TO_STOP = 3  # a campaign stops if so many of its runs have ended and all have failed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,5 +144,5 @@ class _Campaign:
             self._done()
             return
         self.failures.append(failure)
-        if len(self.failures) == self._ended == _HOPELESS:
+        if len(self.failures) == self._ended == FAILURES_TO_STOP:
             raise UserError(failure)

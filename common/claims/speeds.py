@@ -129,7 +129,7 @@ def _below(results: Sequence[Result], peers: Sequence[str]) -> str:
     for result in results:
         versions = "".join(f", {name} {version}" for name, version in result["peers"].items())
         memory = f"{result['machine']['memory_gb']} GB of memory, {result['machine']['threads']} threads"
-        machines.setdefault(f"{pages.machine(result['environment'])}{versions}; {memory}", []).append(result)
+        machines.setdefault(f"{pages.describe_machine(result['environment'])}{versions}; {memory}", []).append(result)
     for machine, found in machines.items():
         rates = [1e3 * one["measured"]["matrix products, TFLOP/s"]["median"] for one in found]
         dates, commits = ({one[key] for one in found} for key in ("date", "commit"))

@@ -52,7 +52,7 @@ def by_id(kind: str) -> dict[str, Statement]:
     return {one.id: one for statements in declared()[kind].values() for one in statements}
 
 
-def packages() -> dict[str, str]:
+def packages_by_id() -> dict[str, str]:
     """The package that declares each statement, by the statement's id."""
     return {
         one.id: package

@@ -9,14 +9,14 @@ def epochs_until(folder: pathlib.Path, error: float) -> float:
     """Epochs until the training error (a fraction) is at most `error`.
 
     Each training error is the mean since the previous record (`config.train.log_every`). For a run that never gets
-    there the result is its whole length, a lower bound (see `never`).
+    there the result is its whole length, a lower bound (see `never_reached`).
     """
     config, info = workdir.load_config(folder), workdir.load_info(folder)
     steps = _step(folder, error) or metrics.read(folder, "train")[-1]["step"]
     return steps * config.train.batch_size / info.train_size
 
 
-def never(folder: pathlib.Path, error: float) -> bool:
+def never_reached(folder: pathlib.Path, error: float) -> bool:
     """True for a run that ended with its training error still above `error`."""
     return _step(folder, error) is None
 

@@ -162,7 +162,7 @@ class Close:
         return f"{self.first} and {self.second} within {_margin(self.margin, unit)}"
 
 
-def falling(*runs: str) -> tuple[Less, ...]:
+def decreasing(*runs: str) -> tuple[Less, ...]:
     """The rules that each run's number lies below that of the run before it."""
     return tuple(Less(after, before) for before, after in zip(runs, runs[1:], strict=False))
 

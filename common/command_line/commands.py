@@ -15,7 +15,7 @@ _EVALUATE = "main --mode=evaluate --workdir=DIR"
 _MEANT = {"train": _TRAIN, "fit": _TRAIN, "evaluate": _EVALUATE, "eval": _EVALUATE, "test": _EVALUATE}
 
 
-def asked(arguments: Sequence[str]) -> str:
+def requested_module(arguments: Sequence[str]) -> str:
     """The MODULE of `python -m MODULE` among all arguments of the process (`sys.orig_argv`), or ''."""
     for argument, following in zip(arguments[1:], [*arguments[2:], ""], strict=True):
         if argument == "-m":
@@ -46,7 +46,7 @@ def check_start(package: str) -> None:
     The module itself could not answer, since Python fails before running it if it does not exist. Python documents that
     `sys.argv[0]` is '-m' at this moment.
     """
-    module = asked(sys.orig_argv)
+    module = requested_module(sys.orig_argv)
     if sys.argv[:1] == ["-m"] and module.partition(".")[0] == package:
         check(module)
 

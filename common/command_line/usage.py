@@ -9,24 +9,24 @@ from types import ModuleType
 from absl import flags
 from absl.flags import BooleanFlag, EnumFlag, Flag
 
-ASKED = ("--help", "-help", "-h", "--helpshort", "-helpshort", "-?")
+HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "-helpshort", "-?")
 _COLUMNS = 80
 
 
-def wanted(argv: Sequence[str]) -> bool:
+def asks_for_help(argv: Sequence[str]) -> bool:
     """True if a command line asks for help."""
     options = argv[1 : argv.index("--")] if "--" in argv else argv[1:]
-    return any(option in ASKED for option in options)
+    return any(option in HELP_FLAGS for option in options)
 
 
-def flags_of(module: str) -> str:
+def absl_module_name(module: str) -> str:
     """The name that absl keeps a module's flags under; for the running command it is the file's name."""
     return sys.argv[0] if module == "__main__" else module
 
 
 def options(module: str) -> list[Flag]:
     """The options of a command, without those of the libraries that it imports."""
-    own = flags.FLAGS.get_key_flags_for_module(flags_of(module))
+    own = flags.FLAGS.get_key_flags_for_module(absl_module_name(module))
     return sorted({flag.name: flag for flag in own}.values(), key=lambda flag: flag.name)
 
 

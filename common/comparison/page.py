@@ -6,17 +6,17 @@ from typing import Any
 from common.claims.verdicts import LEVEL, mean_and_half_width
 from common.comparison import figures, runs
 from common.comparison.runs import Compared, Group
-from common.report import making, page
-from common.report.making import Folder, Progress, Step
+from common.report import assembly, page
+from common.report.assembly import PictureFolder, Progress, Step
 from common.report.page import Picture, Section
 from common.run import summary
 
 _ABSENT = "–"
 
 
-def comparison_html(compared: Sequence[Compared], pictures: Folder | None = None) -> str:
+def comparison_html(compared: Sequence[Compared], pictures: PictureFolder | None = None) -> str:
     """The comparison of these runs as HTML. pictures: where each picture is also written."""
-    groups = runs.groups(compared)
+    groups = runs.group_runs(compared)
     steps: list[Step] = [
         ("Results", lambda: results(groups)),
         ("Learning curves", lambda: curves(groups)),
@@ -25,11 +25,11 @@ def comparison_html(compared: Sequence[Compared], pictures: Folder | None = None
     ]
     head = [page.paragraph(text) for text in runs.notes(groups)]
     names = sorted({run.info.name for run in compared})
-    parts = [*head, *making.sections(steps, Progress(shown=False), pictures)]
+    parts = [*head, *assembly.sections(steps, Progress(shown=False), pictures)]
     return page.document(f"{len(compared)} runs on {', '.join(names)}", parts)
 
 
-def lines(groups: Sequence[Group]) -> list[str]:
+def summary_lines(groups: Sequence[Group]) -> list[str]:
     """A line for the terminal on each group: its test error and, for several seeds, the interval of the mean."""
     return [f"{group.name}: {_told(group)}" for group in groups]
 
@@ -163,7 +163,7 @@ def each_run(compared: Sequence[Compared]) -> Section:
     rows = []
     for run in compared:
         done = run.summary or {}
-        said = summary.test_error(done) if done else "not finished"
+        said = summary.test_error_text(done) if done else "not finished"
         changed = " and changes" if done.get("uncommitted_changes") else ""
         commit = f"{done['commit'][:10]}{changed}" if done.get("commit") else _ABSENT
         rows.append((run.name, f"{run.seed}", said, done.get("date", _ABSENT), commit, done.get("command", _ABSENT)))

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common import models
 from common.anatomy import layer_table
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.errors import UserError
 from common.run import metrics, summary, workdir
 
@@ -61,7 +61,7 @@ class Group:
     runs: tuple[Compared, ...]
 
 
-def opened(names: Sequence[str]) -> list[Compared]:
+def open_runs(names: Sequence[str]) -> list[Compared]:
     """The runs in the folders that a command line names; UserError for fewer than two or for a folder given twice."""
     if len(names) < 2:
         raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
@@ -93,7 +93,7 @@ def _opened(folder: pathlib.Path, name: str) -> Compared:
 def _used(content: dict[str, Any]) -> str:
     """The numbers of a summary that a comparison reads, as one text; KeyError or TypeError if one is missing."""
     numbers = (content["train"]["error"], summary.training_seconds(content), content["images_per_second"])
-    return summary.test_error(content) + "".join(f", {number:g}" for number in numbers)
+    return summary.test_error_text(content) + "".join(f", {number:g}" for number in numbers)
 
 
 def _hint(folder: pathlib.Path) -> str:
@@ -125,7 +125,7 @@ def _size(done: dict[str, Any], config: ConfigDict, info: Info) -> tuple[int | N
     return counted["parameters"], counted["multiply_adds"]
 
 
-def groups(runs: Sequence[Compared]) -> list[Group]:
+def group_runs(runs: Sequence[Compared]) -> list[Group]:
     """The runs by experiment, in the order of their first runs.
 
     Two runs of one experiment with the same seed are not independent, so the second starts another group.

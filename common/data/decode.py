@@ -54,13 +54,13 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
     file: its path, or its bytes, which errors call `name`. Raises BadImageError if it does not exist, is not an image,
     is cut short, or is so large (Pillow's `MAX_IMAGE_PIXELS`, 89 million) that decoding many could exhaust the memory.
     """
-    with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
+    with naming_image(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         return as_array(upright(image, channels))
 
 
 def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
     """The height, width and channels (1 or 3) of what `read` returns, read from the header, except for icons."""
-    with named(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
+    with naming_image(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         if image.format in _ICONS:
             with _reading():
                 image.load()
@@ -154,7 +154,7 @@ def similar_name(path: str | os.PathLike) -> str:
 
 
 @contextlib.contextmanager
-def named(name: object) -> Iterator[None]:
+def naming_image(name: object) -> Iterator[None]:
     """Puts the image's name in front of the message of a UserError."""
     try:
         yield

@@ -18,14 +18,21 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import decode, labelled, listing
-from common.data.datasets import Dataset, Info, as_dataset, fixed_order, held_out_share
+from common.data.dataset_info import Info, kept_order
 from common.data.listing import Listing
 from common.data.sources import ImageSource, Record
+from common.data.splits import (
+    TEST_NAMES,
+    VALIDATION_NAMES,
+    Dataset,
+    accepted_names,
+    fixed_order,
+    held_out_share,
+    make_dataset,
+)
 from common.errors import UserError, listed
 
-_VALIDATION = ("val", "valid", "validation")  # names for the same split
-_TEST = ("test", *_VALIDATION)  # the first that exists
-_LIKE_SPLITS = {*_TEST, "train", "training", "testing", "dev", "eval", "evaluation"}
+_LIKE_SPLITS = {*TEST_NAMES, "train", "training", "testing", "dev", "eval", "evaluation"}
 
 
 class Places(NamedTuple):
@@ -66,8 +73,8 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     """The training, test and validation images below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same.
-    The files' headers give what the config leaves open, as in `labelled.as_splits`. Raises a UserError that names the
-    folder or file that is wrong.
+    The files' headers give what the config leaves open, as in `labelled.dataset_of_splits`. Raises a UserError that
+    names the folder or file that is wrong.
     """
     root = listing.existing_folder(name)
     places = _find_splits(root, config)
@@ -81,7 +88,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
         for place in (places.test, places.validation)
     )
     test, validation = others
-    return labelled.as_splits(root.name, class_names, (train, test, validation), config, notes)
+    return labelled.dataset_of_splits(root.name, class_names, (train, test, validation), config, notes)
 
 
 def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset[ImageSource]:
@@ -95,9 +102,9 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
         return open_dataset(name, config, known)
     test = _labelled(listing.read(places.test or root, missing=config.skip_bad), known.class_names)
     train = Files(test.root, (), ())
-    height, width = (0, 0) if config.resize or config.crop else labelled.one_size(test, [], config.skip_bad)
+    height, width = (0, 0) if config.resize or config.crop else labelled.common_size(test, [], config.skip_bad)
     facts = dataclasses.replace(known, name=root.name, image_shape=(height, width, known.image_shape[2]))
-    return as_dataset(train, test, facts, config)
+    return make_dataset(train, test, facts, config)
 
 
 def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) -> Places:
@@ -110,11 +117,11 @@ def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) ->
         raise _no_split(root, config.train_split)
     validation, wanted = None, config.validation
     if wanted and held_out_share(config) is None:
-        validation = _first_split(root, wanted, _VALIDATION, but=listing.find(root, config.test_split))
+        validation = _first_split(root, wanted, VALIDATION_NAMES, but=listing.find(root, config.test_split))
         if validation is None and trains:
             raise _no_split(root, wanted)
-    test = _first_split(root, config.test_split, _TEST, but=validation)
-    if test is None and config.test_split not in _TEST:
+    test = _first_split(root, config.test_split, TEST_NAMES, but=validation)
+    if test is None and config.test_split not in TEST_NAMES:
         raise _no_split(root, config.test_split)
     if train is None and test is not None and trains:
         raise UserError(
@@ -128,8 +135,7 @@ def _first_split(
     root: pathlib.Path, name: str, alternatives: Sequence[str], but: pathlib.Path | None
 ) -> pathlib.Path | None:
     """The split of that name or, if the name is one of `alternatives`, the first of these; never `but`."""
-    names = (name, *alternatives) if name in alternatives else (name,)
-    found = (listing.find(root, name) for name in names)
+    found = (listing.find(root, name) for name in accepted_names(name, alternatives))
     return next((place for place in found if place not in (None, but)), None)
 
 
@@ -149,7 +155,7 @@ def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: 
         said = f"only one, '{names[0]}'" if names else f"none{listing.table_hint(root, config.train_split)}"
         kind = "one sub-folder for each class" if found.source == found.root else "labels of classes"
         raise UserError(f"'{found.source}' should have {kind}, at least two; it has {said}")
-    return known.class_names if known and set(known.class_names) == set(names) else names
+    return kept_order(names, known)
 
 
 def _labelled(found: Listing, class_names: Sequence[str]) -> Files:
@@ -166,13 +172,13 @@ def _labelled(found: Listing, class_names: Sequence[str]) -> Files:
 def _notes(root: pathlib.Path, places: Places) -> list[str]:
     """Sentences about the split used for testing, and about splits that are not used."""
     notes = []
-    if places.test is not None and places.test.stem in _VALIDATION:
+    if places.test is not None and places.test.stem in VALIDATION_NAMES:
         notes.append(f"tested on '{places.test}', as there is no test set")
-    for name in _VALIDATION if places.train != root else ():
+    for name in VALIDATION_NAMES if places.train != root else ():
         place = listing.find(root, name)
         if place is not None and place not in places:
             notes.append(f"'{place}' is not used; config.data.validation={name} selects checkpoints on it")
-    for name in _TEST:
+    for name in TEST_NAMES:
         if hint := listing.table_hint(root, name):
             notes.append(f"'{name}.csv' is not used{hint}")
     return notes

@@ -9,8 +9,9 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import decode
-from common.data.datasets import Dataset, Info, as_dataset, fingerprint, held_out_note, held_out_share, hold_out
+from common.data.dataset_info import Info, fingerprint
 from common.data.sources import ImageSource, Record
+from common.data.splits import Dataset, held_out_note, held_out_share, hold_out, make_dataset
 from common.errors import UserError
 
 
@@ -36,7 +37,7 @@ class Labelled(Protocol):
         """The images with these indices."""
 
 
-def as_splits(
+def dataset_of_splits(
     name: str,
     class_names: tuple[str, ...],
     splits: tuple[Labelled, Labelled | None, Labelled | None],
@@ -66,10 +67,10 @@ def as_splits(
         for key, label in zip(images.keys, images.labels, strict=True)
     )
     facts = Info(name, len(class_names), class_names, shape, 0, 0, fingerprint=kept)
-    return as_dataset(train, test, facts, config, validation, notes)
+    return make_dataset(train, test, facts, config, validation, notes)
 
 
-def one_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:
+def common_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:
     """The common height and width of all images; UserError naming the first that differs."""
     common = None
     for name, shape in itertools.chain.from_iterable(_shapes(images, skip_bad) for images in (train, *others)):
@@ -94,7 +95,7 @@ def _common_shape(train: Labelled, others: Sequence[Labelled], config: ConfigDic
         # The first colour image decides, so that only grey datasets are read to the end.
         channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
     if not config.resize and not config.crop:
-        height, width = one_size(train, others, config.skip_bad)
+        height, width = common_size(train, others, config.skip_bad)
     return height, width, channels
 
 

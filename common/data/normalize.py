@@ -57,7 +57,9 @@ def standardize(
     return (images.astype(jnp.float32) - mean) / std
 
 
-def black_and_white(config: ConfigDict, statistics: PixelStatistics | None = None) -> tuple[Colour, Colour | None]:
+def background_and_foreground(
+    config: ConfigDict, statistics: PixelStatistics | None = None
+) -> tuple[Colour, Colour | None]:
     """The colour that augmentation surrounds an image with, and its opposite, on the network's scale.
 
     These are black and white. With 'pixels' black differs from pixel to pixel, so the surroundings are 0, the mean

@@ -18,9 +18,10 @@ import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
 from common.data import shards
-from common.data.datasets import ARRAYS_BYTES, Dataset, Info
+from common.data.dataset_info import Info
 from common.data.shards import Shards
-from common.data.sources import ImageSource
+from common.data.sources import ARRAYS_BYTES, ImageSource
+from common.data.splits import Dataset
 from common.errors import UserError, listed
 
 _IMAGES = ("image", "img")  # names of the columns, the first that exists

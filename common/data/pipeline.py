@@ -105,7 +105,7 @@ def train_feed(
     batch_size: examples in a batch, over all processes. seed, shuffle, classes: decide the order, see
     `order.indices`. workers: threads that read and decode ahead, if examples are streamed.
     """
-    if resident(source):
+    if is_resident(source):
         images, labels = mesh_lib.replicate((source.images, source.labels), mesh)
         return ResidentFeed(images, labels, batch_size, seed, shuffle, mesh, classes)
     return StreamedFeed(
@@ -113,7 +113,7 @@ def train_feed(
     )
 
 
-def resident(source: Source) -> TypeGuard[ArraySource]:
+def is_resident(source: Source) -> TypeGuard[ArraySource]:
     """True if the examples are in memory and small enough for the device."""
     return isinstance(source, ArraySource) and source.images.nbytes <= DEVICE_BYTES
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
-from common.data.sources import ArraySource, Source, read_all
+from common.data.sources import ArraySource, Source, chunks, read_all
 from common.errors import UserError, user_path, whole_file
 
 FILE = "statistics.npz"
@@ -45,9 +45,8 @@ def needs_statistics(config: ConfigDict) -> bool:
 def measure(source: Source, threads: int = 1) -> PixelStatistics:
     """The statistics of all examples of a source: the centre of each image, as in testing, summed in float64."""
     total, products = np.zeros(()), np.zeros(())
-    chunks = [range(start, min(start + _CHUNK, len(source))) for start in range(0, len(source), _CHUNK)]
     with futures.ThreadPoolExecutor(max(threads, 1)) as pool:
-        for image_sum, pixel_products in pool.map(functools.partial(_sums, source), chunks):
+        for image_sum, pixel_products in pool.map(functools.partial(_sums, source), chunks(source, _CHUNK)):
             total, products = total + image_sum, products + pixel_products
     mean_image = total / len(source)
     mean = mean_image.mean(axis=(0, 1))
@@ -58,7 +57,7 @@ def measure(source: Source, threads: int = 1) -> PixelStatistics:
     return PixelStatistics(*(np.ascontiguousarray(value, np.float32) for value in values))
 
 
-def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
+def for_training(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
     """The statistics that a run in `folder` uses, kept there since its first start; None if it needs none.
 
     The first start takes them from `config.data.statistics`, or measures a training set that is in memory. write: True
@@ -93,7 +92,7 @@ def for_run(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool
     return statistics
 
 
-def of_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics | None:
+def of_trained_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics | None:
     """The statistics that the run in `folder` was trained with, or None if it needed none."""
     return load(folder / FILE) if needs_statistics(config) else None
 

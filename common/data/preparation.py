@@ -112,7 +112,7 @@ def prepare_image(
     inverting or padding one is a UserError; so is a crop larger than the image. A file that cannot be read is a
     BadImageError.
     """
-    with decode.named(name):
+    with decode.naming_image(name):
         if isinstance(image, np.ndarray):
             height, width = image.shape[:2]
             view = view_of(preparation, height, width, rng)

@@ -17,12 +17,10 @@ from jaxtyping import Int
 from ml_collections import ConfigDict
 
 from common.data import labelled, listing
-from common.data.datasets import Dataset, Info, fixed_order, held_out_share
+from common.data.dataset_info import Info, kept_order
 from common.data.sources import ImageSource, Record
+from common.data.splits import TEST_NAMES, VALIDATION_NAMES, Dataset, accepted_names, fixed_order, held_out_share
 from common.errors import UserError, listed
-
-_VALIDATION = ("val", "valid", "validation")  # names for the same split
-_TEST = ("test", *_VALIDATION)  # the first that exists
 
 
 @runtime_checkable
@@ -78,7 +76,8 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     """The training, test and validation images in the shards below the folder `name`; no pixel is decoded.
 
     known: stored facts, whose order of classes is kept if the classes are the same. The images' headers give what the
-    config leaves open, as in `labelled.as_splits`. Raises a UserError that names the folder, shard or image at fault.
+    config leaves open, as in `labelled.dataset_of_splits`. Raises a UserError that names the folder, shard or image at
+    fault.
     """
     root = listing.existing_folder(name)
     files = _files_by_split(root, suffix, config)
@@ -89,18 +88,18 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
         _labelled(read(root, files[split]), class_names, root) if split else None for split in (test, validation)
     )
     notes = []
-    if test in _VALIDATION and test != config.test_split:
+    if test in VALIDATION_NAMES and test != config.test_split:
         notes.append(f"tested on the split '{test}', as there is no test set")
-    for split in _VALIDATION:
+    for split in VALIDATION_NAMES:
         if split in files.keys() - {train, test, validation}:
             notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
     splits = (_labelled(found, class_names, root), tested, validated)
-    return labelled.as_splits(root.name, class_names, splits, config, notes)
+    return labelled.dataset_of_splits(root.name, class_names, splits, config, notes)
 
 
 def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict[str, list[pathlib.Path]]:
     """The shards below a folder, by the split in their names; those without one are for training."""
-    names = {config.train_split, config.test_split, config.validation, "train", *_TEST}
+    names = {config.train_split, config.test_split, config.validation, "train", *TEST_NAMES}
     splits: dict[str, list[pathlib.Path]] = {}
     for file in listing.files_below(root):
         if file.lower().endswith(suffix):
@@ -116,10 +115,10 @@ def _used_splits(
     """The names of the training, test and validation splits; None for one that is held out or not wanted."""
     train = config.train_split
     wanted = "" if held_out_share(config) is not None else config.validation
-    validation = _first(files.keys(), wanted, _VALIDATION) if wanted else None
-    test = _first(files.keys() - {train, validation}, config.test_split, _TEST)
+    validation = _first_split(files.keys(), wanted, VALIDATION_NAMES) if wanted else None
+    test = _first_split(files.keys() - {train, validation}, config.test_split, TEST_NAMES)
     found = {"train_split": train in files, "validation": validation or not wanted}
-    found["test_split"] = test or config.test_split in _TEST
+    found["test_split"] = test or config.test_split in TEST_NAMES
     for option, is_there in found.items():
         if not is_there:
             raise UserError(
@@ -137,17 +136,16 @@ def _split_of(shard: pathlib.PurePath, names: set[str]) -> str | None:
     return None
 
 
-def _first(splits: Set[str], name: str, alternatives: Sequence[str]) -> str | None:
+def _first_split(splits: Set[str], name: str, alternatives: Sequence[str]) -> str | None:
     """The split of that name or, if the name is one of `alternatives`, the first of these; None without one."""
-    names = (name, *alternatives) if name in alternatives else (name,)
-    return next((name for name in names if name in splits), None)
+    return next((name for name in accepted_names(name, alternatives) if name in splits), None)
 
 
 def _class_names(found: Shards, root: pathlib.Path, known: Info | None) -> tuple[str, ...]:
     names = found.class_names or listing.class_order(set(found.labels))
     if len(names) < 2:
         raise UserError(f"'{root}' should have at least two classes; it has {listed(names) or 'none'}")
-    return known.class_names if known and set(known.class_names) == set(names) else names
+    return kept_order(names, known)
 
 
 def _labelled(found: Shards, class_names: tuple[str, ...], root: pathlib.Path) -> Examples:

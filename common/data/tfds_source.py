@@ -18,17 +18,9 @@ from google.protobuf import json_format
 from ml_collections import ConfigDict
 
 from common.data import builders
-from common.data.datasets import (
-    Dataset,
-    Info,
-    NotPreparedError,
-    as_dataset,
-    as_fed,
-    fingerprint,
-    fixed_order,
-    held_out_share,
-)
+from common.data.dataset_info import Info, NotPreparedError, fingerprint
 from common.data.sources import ImageSource, Record, Records, Subset
+from common.data.splits import Dataset, fixed_order, held_out_share, make_dataset, with_input_shape
 from common.errors import UserError, unknown, user_path
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
@@ -71,10 +63,11 @@ class TfdsRecords:
         return ", ".join(names)
 
 
-def open_dataset(name: str, config: ConfigDict) -> Dataset[ImageSource]:
+def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
     """The training and test splits of a prepared dataset; no image is decoded.
 
-    name: TFDS's NAME, NAME/CONFIG or NAME/CONFIG:VERSION. Raises UserError for an unknown name, another file format,
+    name: TFDS's NAME, NAME/CONFIG or NAME/CONFIG:VERSION. known: as for other sources; the order of the classes is
+    fixed. Raises UserError for an unknown name, another file format,
     damaged files, and features other than one image and one label; NotPreparedError for a known name that is not
     prepared on this machine.
     """
@@ -88,7 +81,7 @@ def open_dataset(name: str, config: ConfigDict) -> Dataset[ImageSource]:
     splits = [(config.train_split, train), (config.test_split, test), (config.get("validation", ""), validation or ())]
     kept = fingerprint(f"{found.info.full_name} {split} {len(records)}" for split, records in splits)
     facts = dataclasses.replace(facts, fingerprint=kept)
-    return as_dataset(train, test, facts, config, validation, notes)
+    return make_dataset(train, test, facts, config, validation, notes)
 
 
 def _with_validation(
@@ -197,7 +190,7 @@ def _not_prepared(name: str, config: ConfigDict) -> UserError:
     root, command = _root(config.directory), prepare_command(name, config.directory)
     missing = "" if root.is_dir() else " (no such folder)"
     return NotPreparedError(
-        f"TFDS dataset '{name}' is not prepared in {root}{missing}: run {command}", as_fed(facts, config)
+        f"TFDS dataset '{name}' is not prepared in {root}{missing}: run {command}", with_input_shape(facts, config)
     )
 
 

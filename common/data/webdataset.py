@@ -16,9 +16,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from common.data import shards
-from common.data.datasets import Dataset, Info
+from common.data.dataset_info import Info
 from common.data.shards import Shards
 from common.data.sources import ImageSource
+from common.data.splits import Dataset
 from common.errors import UserError
 
 

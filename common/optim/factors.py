@@ -35,7 +35,7 @@ def parse(texts: Sequence[str]) -> dict[str, float]:
     return found
 
 
-def by_name(chain: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
+def scale_by_factors(chain: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
     """The chain, with each array's updates multiplied by its factor. Frozen arrays have no state, gradient or decay.
 
     `init` raises UserError for a pattern that no array's name matches.
@@ -52,7 +52,7 @@ def by_name(chain: optax.GradientTransformation, factors: Mapping[str, float]) -
     return optax.partition({"trained": scaled, "frozen": optax.set_to_zero()}, labels)
 
 
-def frozen(params: PyTree, factors: Mapping[str, float]) -> int:
+def count_frozen(params: PyTree, factors: Mapping[str, float]) -> int:
     """The number of parameters (single numbers) that are frozen."""
     sizes = [(_factor(path, factors), leaf.size) for path, leaf in jax.tree.leaves_with_path(params)]
     return sum(size for factor, size in sizes if factor == 0)

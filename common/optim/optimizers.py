@@ -47,7 +47,7 @@ def check(section: ConfigDict) -> None:
 
 
 def make_chain(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> optax.GradientTransformation:
-    """The chain of a config's `optimizer` section; `plateau` adds the factor that `observe` lowers."""
+    """The chain of a config's `optimizer` section; `plateau` adds the factor that `reduce_on_plateau` lowers."""
     before, after = OPTIMIZERS[config.name].build(config)
     decay = [_weight_decay(config)] if config.weight_decay else []
     chain = optax.chain(
@@ -59,7 +59,7 @@ def make_chain(config: ConfigDict, schedule: optax.Schedule, plateau: bool) -> o
         *([_scale_by_plateau()] if plateau else []),
         *after,
     )
-    return factors.by_name(chain, factors.parse(config.factors)) if config.factors else chain
+    return factors.scale_by_factors(chain, factors.parse(config.factors)) if config.factors else chain
 
 
 def uses_curvature(config: ConfigDict) -> bool:
@@ -107,7 +107,7 @@ OPTIMIZERS: dict[str, Entry] = {
 
 
 def _scale_by_plateau() -> optax.GradientTransformation:
-    """Multiplies updates by a factor that only `observe` changes."""
+    """Multiplies updates by a factor that only `reduce_on_plateau` changes."""
 
     def init(params: PyTree) -> PlateauState:
         return PlateauState(optax.contrib.reduce_on_plateau().init(params))
@@ -118,7 +118,7 @@ def _scale_by_plateau() -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
-def observe(opt_state: PyTree, config: ConfigDict, error: float) -> PyTree:
+def reduce_on_plateau(opt_state: PyTree, config: ConfigDict, error: float) -> PyTree:
     """The state after the latest test error: 'plateau' lowers its factor after `patience` without improvement.
 
     Raises ValueError for a state that holds no such factor.

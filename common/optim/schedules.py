@@ -1,7 +1,7 @@
 """Learning-rate schedules by name, each with an optional linear warm-up.
 
 A schedule maps the number of updates made so far to a learning rate. 'plateau' depends on the error that the run
-measures, so its schedule is constant, and `optimizers.observe` lowers a separate factor.
+measures, so its schedule is constant, and `optimizers.reduce_on_plateau` lowers a separate factor.
 """
 
 import functools

@@ -67,12 +67,12 @@ def output_shapes(module: nn.Module, variables: PyTree, input_shape: tuple[int, 
     return found
 
 
-def features(shapes: Shapes) -> Tap:
+def classifier_input(shapes: Shapes) -> Tap:
     """The input of the classifier, which is the last layer that a network calls."""
     return Tap([name for name in shapes if "/" not in name][-1], of_input=True)
 
 
-def named(shapes: Shapes, layer: str) -> Tap:
+def find_layer(shapes: Shapes, layer: str) -> Tap:
     """The output of the layer of that name; UserError with the nearest name if there is none."""
     if layer not in shapes:
         raise unknown("layer", layer, shapes)

@@ -24,7 +24,7 @@ _BATCH = 64  # images at once on a device, enough to keep it busy
 _EXPLAINED = 16  # images at once when their gradients or attention are computed, too
 
 
-class Found(NamedTuple):
+class BatchOutputs(NamedTuple):
     """The results for a batch.
 
     log_probabilities: log-softmax of the logits. features: the value at the tap, if one was asked for. heat: maps of
@@ -48,20 +48,20 @@ def batch_size(run: Run, files: int, explained: bool = False) -> int:
 
 def compiled(
     run: Run, size: int, tap: Tap | None = None, explain: Explain | None = None
-) -> Callable[[Sequence[PreparedPixels]], Found]:
+) -> Callable[[Sequence[PreparedPixels]], BatchOutputs]:
     """The function from at most `size` prepared images to their results; fewer are padded, so that it compiles once."""
     compute = compilation.jit(functools.partial(_compute, run, tap, explain))
 
-    def results(images: Sequence[PreparedPixels]) -> Found:
+    def results(images: Sequence[PreparedPixels]) -> BatchOutputs:
         stored = np.stack([*images, *[images[-1]] * (size - len(images))])
         rows = mesh_lib.local_rows(size, run.mesh)
-        found: Found = compute(run.variables, mesh_lib.place_rows(stored[rows], run.mesh))
+        found: BatchOutputs = compute(run.variables, mesh_lib.place_rows(stored[rows], run.mesh))
         return jax.tree.map(lambda values: np.asarray(values)[: len(images)], found)
 
     return results
 
 
-def _compute(run: Run, tap: Tap | None, explain: Explain | None, variables: PyTree, images: Array) -> Found:
+def _compute(run: Run, tap: Tap | None, explain: Explain | None, variables: PyTree, images: Array) -> BatchOutputs:
     """The results for a batch of stored images, in float32."""
     inputs = trained.network_input(run, images)
     module, taps = run.classifier.module, [tap] if tap else []
@@ -71,4 +71,4 @@ def _compute(run: Run, tap: Tap | None, explain: Explain | None, variables: PyTr
     else:
         outputs, kept, heat = explain(run.classifier, variables, inputs, taps)
     log_probabilities = jax.nn.log_softmax(run.classifier.logits(outputs).astype(jnp.float32))
-    return Found(log_probabilities, layers.by_image(tap, kept[tap]) if tap else None, heat)
+    return BatchOutputs(log_probabilities, layers.by_image(tap, kept[tap]) if tap else None, heat)

@@ -25,7 +25,7 @@ class Prediction:
     note: str = ""
 
 
-def ranked(
+def rank_predictions(
     images: Sequence[Prepared], log_probabilities: Float[np.ndarray, "images classes"], class_names: Sequence[str]
 ) -> list[Prediction]:
     """The predictions for some images; the ranking includes classes whose probability is too small for a float."""

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common import models
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.errors import UserError, listed
 from common.pretrained import hugging_face, initial, preprocessing, sources
 

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.devices import mesh
-from common.errors import UserError, difference, listed, user_path
+from common.errors import UserError, listed, missing_and_extra, user_path
 from common.models import Classifier
 from common.pretrained import hugging_face, preprocessing, sources, weight_files
 from common.run import trained
@@ -94,11 +94,11 @@ def start(
         _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
     pixels = preprocessing.compared(config, arrays, classifier.input_shape[0]) if arrays is not None else ""
-    say(given, [*changes, *filter(None, [pixels])])
+    print_changes(given, [*changes, *filter(None, [pixels])])
     return replace(state, flat)
 
 
-def say(given: Given, changes: Sequence[str]) -> None:
+def print_changes(given: Given, changes: Sequence[str]) -> None:
     """Prints the origin of the weights and every change."""
     print("\n".join([f"weights from {given.origin}", *(f"  {change}" for change in (*given.notes, *changes))]))
 
@@ -312,7 +312,7 @@ def _check(flat: Flat, wanted: Flat, origin: str) -> None:
     missing, extra = sorted(set(wanted) - set(flat)), sorted(set(flat) - set(wanted))
     if missing or extra:
         raise UserError(
-            f"{origin} is another network: it {difference(missing, extra)}; choose its config.model.variant"
+            f"{origin} is another network: it {missing_and_extra(missing, extra)}; choose its config.model.variant"
         )
     for name, array in wanted.items():
         if flat[name].shape != array.shape:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError, difference, listed
+from common.errors import UserError, listed, missing_and_extra
 
 ENDING = ".index.json"
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.[a-z]+$")
@@ -40,7 +40,7 @@ def read(index: pathlib.Path, read_part: Callable[[pathlib.Path], dict[str, np.n
             raise ValueError(f"{listed(twice)} is in '{name}' and, by the index, in '{named[twice[0]]}'")
         missing, extra = sorted(expected - found.keys()), sorted(found.keys() - expected)
         if missing or extra:
-            raise ValueError(f"its part '{name}' {difference(missing, extra)}")
+            raise ValueError(f"its part '{name}' {missing_and_extra(missing, extra)}")
         arrays |= found
     return arrays
 

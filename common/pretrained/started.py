@@ -34,7 +34,7 @@ def started(
 
     given = initial.given_weights(config, classifier, arrays)
     flat, changes = initial.initial_arrays(given, classifier, config)
-    initial.say(given, changes)
+    initial.print_changes(given, changes)
     del given
     arrays.clear()
     like = sharding.sharded_structs(jax.eval_shape(fresh), mesh)

@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import PyTree
 
-from common.errors import UserError, difference
+from common.errors import UserError, missing_and_extra
 
 State = Mapping[str, np.ndarray]
 
@@ -70,7 +70,9 @@ def to_ours(state: State, entries: Sequence[Entry], like: PyTree, unused: Iterab
     extra = [name for name in sorted(set(state) - theirs) if not name.startswith(tuple(unused))]
     extra = [name for name in extra if "num_batches_tracked" not in name]
     if missing or extra:
-        raise UserError(f"the checkpoint is another network's: it {difference(missing, extra)}; choose its variant")
+        raise UserError(
+            f"the checkpoint is another network's: it {missing_and_extra(missing, extra)}; choose its variant"
+        )
     arrays = {}
     for entry in entries:
         array, shape = np.asarray(state[entry.theirs]), shapes[entry.ours].shape

@@ -20,11 +20,11 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from common.errors import EXIT_USER_ERROR, UserError, one_line
-from common.processes import rendezvous
+from common.processes import cluster, rendezvous
 
 EXIT_LOST = 76  # another process was lost; the same command continues from the last checkpoint
 
@@ -47,20 +47,6 @@ class Lost(Exception):  # noqa: N818
         self.missing, self.total = missing, total
 
 
-def in_cluster(environment: Mapping[str, str]) -> bool:
-    """True if the environment variables of Slurm, Open MPI, Kubernetes or TPU say that there are several processes.
-
-    Raises UserError if the number of processes in them is not a number.
-    """
-    for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"):
-        count = environment.get(name) or "1"
-        if not count.isdecimal():
-            raise UserError(f"environment variable {name} is '{count}'; expected a number of processes")
-        if int(count) > 1:
-            return True
-    return "JOB_COMPLETION_INDEX" in environment or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
-
-
 def start(
     coordinator: str | None,
     processes: int | None,
@@ -74,12 +60,12 @@ def start(
     cluster, JAX asks the cluster. Timeouts are in seconds. Raises Lost, naming the processes that did not arrive, and
     UserError if the three contradict each other or no cluster answers.
     """
-    if coordinator == "auto" or (coordinator is processes is None and in_cluster(os.environ)):
-        coordinator, processes, process_id = _ask_cluster(start_timeout)
+    if coordinator == "auto" or (coordinator is processes is None and cluster.in_cluster(os.environ)):
+        coordinator, processes, process_id = cluster.detect(start_timeout)
     if processes is None or processes == 1:
-        _check_alone(coordinator, process_id)
+        cluster.check_alone(coordinator, process_id)
         return
-    coordinator, process_id = _check(coordinator, processes, process_id)
+    coordinator, process_id = cluster.check_address(coordinator, processes, process_id)
     missing = rendezvous.meet(coordinator, processes, process_id, start_timeout)
     if missing:
         raise Lost(missing, processes)
@@ -102,43 +88,6 @@ def start(
     if not is_primary():
         threading.Thread(target=_watch_primary, args=(limit, taken), daemon=True, name="primary").start()
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only the primary prints
-
-
-def _ask_cluster(timeout: float) -> tuple[str | None, int, int | None]:
-    """The address of process 0, the number of processes and this process's number, as JAX detects them."""
-    from jax._src.clusters import ClusterEnv  # jax.distributed.initialize uses it, but cannot name a missing process
-
-    found: list[Any]
-    try:
-        *found, _ = ClusterEnv.auto_detect_unset_distributed_params(None, None, None, None, None, int(timeout))
-    except (ValueError, KeyError, IndexError) as error:  # from a variable that is missing or not what it should be
-        raise UserError(
-            f"JAX cannot read the cluster's environment variables ({type(error).__name__}: {error}); give "
-            "--coordinator=HOST:PORT, --processes and --process_id"
-        ) from error
-    if None in found:
-        raise UserError(
-            "JAX finds no cluster that tells it about the other processes; give --coordinator=HOST:PORT, --processes "
-            "and --process_id, or --processes=1 to train in one process"
-        )
-    coordinator, processes, process_id = found
-    return (coordinator, processes, process_id) if processes > 1 else (None, 1, None)
-
-
-def _check_alone(coordinator: str | None, process_id: int | None) -> None:
-    if coordinator is not None or process_id is not None:
-        raise UserError("--coordinator and --process_id need --processes, the number of processes, to be 2 or more")
-
-
-def _check(coordinator: str | None, processes: int, process_id: int | None) -> tuple[str, int]:
-    if coordinator is None or process_id is None:
-        raise UserError(f"--processes={processes} needs --coordinator=HOST:PORT of process 0, and --process_id")
-    if not 0 <= process_id < processes:
-        raise UserError(f"--process_id is {process_id}; expected 0 to {processes - 1}")
-    port = re.fullmatch(r".+:(\d{1,5})", coordinator)
-    if not port or not 0 < int(port[1]) < 2**16:
-        raise UserError(f"--coordinator is '{coordinator}'; expected HOST:PORT, with a port from 1 to 65535")
-    return coordinator, process_id
 
 
 def _client() -> Any:
@@ -198,7 +147,7 @@ def _absent(folder: str) -> list[int]:
     return [number for number in range(count()) if number not in present]
 
 
-def silent(seconds: float) -> list[int]:
+def silent_processes(seconds: float) -> list[int]:
     """The processes whose pulse does not change while this waits `seconds`; [0] if the primary does not answer."""
     try:
         before = _pulses()
@@ -264,7 +213,7 @@ def _listen() -> None:
 
 
 @contextlib.contextmanager
-def together(
+def process_group(
     coordinator: str | None, processes: int | None, process_id: int | None, start_timeout: float, heartbeat: float
 ) -> Iterator[None]:
     """Calls `start`, and leaves with the other processes at the end; if one of several fails, it exits at once.
@@ -273,7 +222,7 @@ def together(
     """
     try:
         start(coordinator, processes, process_id, start_timeout, heartbeat)
-        with noticing():
+        with exit_on_lost_process():
             yield
     except SystemExit:
         _finish()
@@ -288,13 +237,13 @@ def together(
 
 
 @contextlib.contextmanager
-def noticing() -> Iterator[None]:
+def exit_on_lost_process() -> Iterator[None]:
     """Exits at once, naming the lost processes, if communication fails inside; other errors pass through."""
     try:
         yield
     except Exception as error:
         failed = count() > 1 and _COMMUNICATION.search(f"{type(error).__name__} {error}")
-        if failed and (missing := silent(_SILENCE_SECONDS)):
+        if failed and (missing := silent_processes(_SILENCE_SECONDS)):
             leave_lost(missing)
         raise
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from common import errors, launch
 from common.errors import EXIT_USER_ERROR
-from common.processes.distributed import EXIT_LOST, in_cluster
+from common.processes.cluster import in_cluster
+from common.processes.distributed import EXIT_LOST
 
 _PIPE = "LINEAGE_SUPERVISOR"  # the file descriptor that closes when the supervisor is gone
 _PAUSE_SECONDS = 8.0  # time for the other processes to notice a loss, too
@@ -25,10 +26,10 @@ def main(module: str, arguments: Sequence[str]) -> None:
     if _PIPE in os.environ:
         threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
         return
-    restarts, processes = (launch.given_number(arguments, name) for name in ("restarts", "processes"))
-    with errors.reported():
+    restarts, processes = (launch.flag_number(arguments, name) for name in ("restarts", "processes"))
+    with errors.reporting_user_errors():
         told = in_cluster(os.environ) if processes is None else processes > 1
-    several = told or launch.given(arguments, "coordinator") == "auto"
+    several = told or launch.flag_text(arguments, "coordinator") == "auto"
     if restarts is not None or several:
         sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
 

@@ -27,7 +27,7 @@ def read_ahead(read: Callable[[int], T], count: int, threads: int) -> Iterator[T
             yield ahead.popleft().result()
 
 
-def by_shape(
+def group_by_shape(
     examples: Iterable[tuple[ViewsOfAnyShape, int]], pixels: int, multiple: int
 ) -> Iterator[tuple[ViewsOfAnyShape, Indices, Indices]]:
     """Yields batches of views of one shape, with the index and the label of each view's example.

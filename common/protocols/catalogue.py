@@ -87,7 +87,7 @@ def default_scales(run: Run, protocol: Protocol) -> list[int]:
     return sorted({max(side, round(scale)) for scale in scales})
 
 
-def can_do(run: Run) -> list[str]:
+def supported_protocols(run: Run) -> list[str]:
     """The protocols that suit the run's network; some networks only take images of one size."""
     dense = dense_logits(run) is not None
     return [name for name, protocol in PROTOCOLS.items() if dense or views.whole not in protocol.cuts]
@@ -101,7 +101,7 @@ def dense_logits(run: Run) -> Callable[[nn.Module, PyTree, Array], Array] | None
 def _find(run: Run, name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise unknown("test protocol", name, PROTOCOLS)
-    possible = can_do(run)
+    possible = supported_protocols(run)
     if name not in possible:
         model = run.config.model
         raise UserError(

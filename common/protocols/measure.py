@@ -127,14 +127,14 @@ def errors(scores: Scores) -> dict[str, float]:
 
 def _one_pass(run: Run, one: Pass) -> Scores:
     """The mean probabilities over the views of each image in one pass."""
-    examples, (height, width) = source(run, one), run.classifier.input_shape[:2]
+    examples, (height, width) = test_set(run, one), run.classifier.input_shape[:2]
     labels, views = np.zeros((2, len(examples)), np.int64)
     sums = np.full((len(examples), run.classifier.num_classes), -np.inf, np.float32)
     read = functools.partial(_read, examples, one.cut, width)
     ahead = batches.read_ahead(read, len(examples), max(run.config.data.workers, 1))
     pixels = run.config.evaluate.batch_size * height * width
     apply = jax.jit(functools.partial(log_probabilities, run, one.dense), out_shardings=mesh_lib.replicated(run.mesh))
-    todo = batches.by_shape(ahead, pixels, run.mesh.size)
+    todo = batches.group_by_shape(ahead, pixels, run.mesh.size)
     for rows, indices, row_labels in run_over(functools.partial(_apply, apply, run), todo):
         real = indices >= 0
         np.logaddexp.at(sums, indices[real], np.asarray(rows)[real])
@@ -145,7 +145,7 @@ def _one_pass(run: Run, one: Pass) -> Scores:
     return Scores(labels, sums - math.log(views[0]), int(views[0]))
 
 
-def source(run: Run, one: Pass) -> Source:
+def test_set(run: Run, one: Pass) -> Source:
     """The test set as during training, or whole images of the pass's scale, padding included."""
     data = run.config.data
     if one.scale is None:

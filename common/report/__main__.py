@@ -26,10 +26,10 @@ def main() -> None:
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
     from common.devices import compilation  # slow imports, once the flags are known to be right
-    from common.report import making, sections
+    from common.report import assembly, sections
 
     compilation.keep_in(folder)
-    content = sections.report_html(folder, _CHECKPOINT.value or "", making.given_folder(), verbose=True)
+    content = sections.report_html(folder, _CHECKPOINT.value or "", assembly.folder_from_flags(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)

@@ -101,7 +101,7 @@ def through_the_network(
         maps = "map" if count == 1 else "maps"
         details = f"{height}×{width}, {count} {maps}\n{values.min():.3g} to {values.max():.3g}"
         _row_label(above, (row + 0.5) * ratio, layer, details)
-        for column, index in enumerate(liveliest(values)):
+        for column, index in enumerate(most_varying(values)):
             shown = values[..., index]
             scale = shown if own_scales else values
             colours: dict[str, Any] = {"cmap": "cividis", "vmin": scale.min(), "vmax": scale.max()}
@@ -112,7 +112,7 @@ def through_the_network(
     return figure
 
 
-def liveliest(values: Float[np.ndarray, "height width maps"]) -> Int[np.ndarray, " shown"]:
+def most_varying(values: Float[np.ndarray, "height width maps"]) -> Int[np.ndarray, " shown"]:
     """Indices of the maps that vary most over the image, at most eight, in the layer's order."""
     return np.sort(np.argsort(-values.std((0, 1)), kind="stable")[:MAPS_SHOWN])
 

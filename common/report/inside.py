@@ -25,8 +25,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from common import models
 from common.anatomy.layer_table import Row
 from common.data import pipeline
-from common.data.datasets import Source
 from common.data.preparation import Pixels
+from common.data.sources import Source
 from common.report import figures
 from common.report.page import Picture, Section
 from common.run import trained

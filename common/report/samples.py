@@ -25,7 +25,7 @@ _PLACES = 14  # about how many places the square takes along an axis
 
 def top_predictions(run: Run, test: Source, predictions: Predictions) -> Section:
     """The top predictions for some images, and for those that the network is least sure about."""
-    chosen = [*ordinary(predictions), *hesitant(predictions)]
+    chosen = [*one_per_class(predictions), *least_certain(predictions)]
     images = [test[index]["image"] for index in chosen]
     caption = (
         "Test images with their true class above, and the five classes with the highest probabilities below; the true "
@@ -37,14 +37,14 @@ def top_predictions(run: Run, test: Source, predictions: Predictions) -> Section
     return Section("predictions", "Top predictions", caption, [Picture(figure, "top predictions for test images")])
 
 
-def ordinary(predictions: Predictions) -> list[int]:
+def one_per_class(predictions: Predictions) -> list[int]:
     """Indices of the first images of four classes (or of all, if there are fewer), evenly spaced over the classes."""
     return _first_of_classes(predictions, np.ones(len(predictions.labels), bool), _IN_A_ROW)
 
 
-def hesitant(predictions: Predictions) -> list[int]:
-    """Indices of the images whose top prediction has the smallest probability, without those of `ordinary`."""
-    order, shown = np.argsort(predictions.log_probabilities.max(-1), kind="stable"), ordinary(predictions)
+def least_certain(predictions: Predictions) -> list[int]:
+    """Indices of the images whose top prediction has the smallest probability, without those of `one_per_class`."""
+    order, shown = np.argsort(predictions.log_probabilities.max(-1), kind="stable"), one_per_class(predictions)
     return [int(index) for index in order[: 2 * _IN_A_ROW] if index not in shown][:_IN_A_ROW]
 
 

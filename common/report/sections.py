@@ -9,11 +9,11 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common.anatomy import layer_table
 from common.data import datasets
-from common.data.datasets import Source
+from common.data.sources import Source
 from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
-from common.report import calibration, error_figures, figures, inside, learning, making, mistakes, page, samples
-from common.report.making import Folder, Progress, Step
+from common.report import assembly, calibration, error_figures, figures, inside, learning, mistakes, page, samples
+from common.report.assembly import PictureFolder, Progress, Step
 from common.report.page import Example, Gallery, Picture, Section
 from common.run import summary, trained
 from common.run.trained import Predictions, Run, Trained
@@ -29,7 +29,7 @@ _NEVER = ("data.directory", "data.workers", "model.family", "model.variant", "tr
 
 
 def report_html(
-    folder: pathlib.Path, checkpoint: str = "", pictures: Folder | None = None, verbose: bool = False
+    folder: pathlib.Path, checkpoint: str = "", pictures: PictureFolder | None = None, verbose: bool = False
 ) -> str:
     """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing.
 
@@ -38,7 +38,7 @@ def report_html(
     progress = Progress(verbose)
     run = trained.load(folder, checkpoint)
     test = datasets.load_test(run.config.data, known=run.info)
-    progress.say("Predictions for the test set")
+    progress.start("Predictions for the test set")
     predictions = trained.predictions(run, test)
     layers = layer_table.rows(run.classifier.module, run.classifier.input_shape)
     steps: list[Step] = [
@@ -54,13 +54,13 @@ def report_html(
         ("Grad-CAM", lambda: samples.explained(run, test, predictions)),
         ("Effect of covering a part", lambda: samples.covered(run, test, predictions)),
         ("Pictures of this family of networks", lambda: inside.family_pictures(run, test)),
-        ("Recipe", lambda: what_was_run(run, folder)),
+        ("Recipe", lambda: run_details(run, folder)),
     ]
-    parts = [*results_first(run, folder, predictions), *making.sections(steps, progress, pictures)]
+    parts = [*headline(run, folder, predictions), *assembly.sections(steps, progress, pictures)]
     return page.document(f"{run.config.model.variant} on {run.info.name}", parts)
 
 
-def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[str]:
+def headline(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[str]:
     """The network, the data and the headline numbers."""
     info, model = run.info, run.config.model
     plan = make_plan(run.config, info.train_size)
@@ -78,7 +78,7 @@ def results_first(run: Run, folder: pathlib.Path, predictions: Predictions) -> l
     return [page.paragraph(text), page.numbers(shown)]
 
 
-def what_was_run(run: Run, folder: pathlib.Path) -> Section:
+def run_details(run: Run, folder: pathlib.Path) -> Section:
     """The recipe, and the versions and hardware of the run."""
     versions = summary.read(folder)["environment"] if summary.exists(folder) else {}
     return Section(

@@ -74,7 +74,7 @@ def restore(workdir: pathlib.Path, step: int, like: TrainState, mesh: Mesh) -> T
     target = sharding.sharded_structs(like, mesh)
     try:
         expected = _saved_checksums(folder)
-        with distributed.noticing(), ocp.StandardCheckpointer() as checkpointer:
+        with distributed.exit_on_lost_process(), ocp.StandardCheckpointer() as checkpointer:
             state = checkpointer.restore(folder / _ITEM, target)
     except Exception as error:
         _check_shapes(error, folder)

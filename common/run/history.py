@@ -8,17 +8,18 @@ import pathlib
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info, tolerable_changes
 from common.errors import writing
 from common.optim import optimizers
 from common.run import provenance, workdir
-from common.run.workdir import Before
+from common.run.workdir import StoredRun
 
 FILE = "history.jsonl"
 
 
-def begin(folder: pathlib.Path, step: int, before: Before | None, config: ConfigDict, info: Info, write: bool) -> None:
+def start(
+    folder: pathlib.Path, step: int, before: StoredRun | None, config: ConfigDict, info: Info, write: bool
+) -> None:
     """Prints what a resumed run changes, and appends this start to the run's history if `write` is set."""
     for note in notes(before, config, info, step):
         print(note)
@@ -26,29 +27,34 @@ def begin(folder: pathlib.Path, step: int, before: Before | None, config: Config
         record(folder, step, before, config)
 
 
-def notes(before: Before | None, config: ConfigDict, info: Info, step: int) -> list[str]:
+def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int) -> list[str]:
     """Lines on what a resumed run changes: its dataset, length and schedule, and so perhaps the learning rate.
 
     before: None for a new run. info: today's facts of the dataset. step: updates so far.
     """
     if before is None:
         return []
-    telling = {
-        path: values
-        for path, values in config_lib.differences(before.config, config).items()
-        if path == "train.length" or path.startswith("schedule.")
-    }
-    lines = [note] if (note := datasets.changes(before.info, info)) else []
-    if not telling:
+    lines = [note] if (note := tolerable_changes(before.info, info)) else []
+    options = changed_options(before.config, config, ("train.length", "schedule."))
+    if not options:
         return lines
-    lines += [f"config.{path} was {old!r}, and is {new!r} from here on" for path, (old, new) in telling.items()]
+    lines += options
     old, new = (float(optimizers.make_optimizer(c, info.train_size)[1](step)) for c in (before.config, config))
     if old != new:
         lines.append(f"the learning rate of the next update is {new:.4g}; it would have been {old:.4g}")
     return lines
 
 
-def record(folder: pathlib.Path, step: int, before: Before | None, config: ConfigDict) -> None:
+def changed_options(before: ConfigDict, config: ConfigDict, paths: tuple[str, ...]) -> list[str]:
+    """A line on each option that a resumed run changes, of those whose path begins with one of `paths`."""
+    return [
+        f"config.{path} was {old!r}, and is {new!r} from here on"
+        for path, (old, new) in config_lib.differences(before, config).items()
+        if path.startswith(paths)
+    ]
+
+
+def record(folder: pathlib.Path, step: int, before: StoredRun | None, config: ConfigDict) -> None:
     """Appends this start to the run's history; `before` is None for a new run."""
     entry = {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -21,7 +21,7 @@ from common.run.trackers import Tracker
 from common.training.totals import NEVER, Totals, diverged, means
 
 FILE = "metrics.jsonl"
-COURSE = ("step", "split", "epoch", "elapsed")  # what a record has besides its values
+RECORD_KEYS = ("step", "split", "epoch", "elapsed")  # what a record has besides its values
 _NAMES = {"step", "split", "error"}  # what every record has
 _PROGRESS = "{percentage:3.0f}% |{bar}| step {n:,} of {total:,}, {remaining} left{postfix}"
 
@@ -103,7 +103,7 @@ class Writer:
     def _restart_clock(self, step: int) -> None:
         self._since, self._waited, self._logged_step = time.perf_counter(), 0.0, step
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """Prints a line above the progress line."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
@@ -115,14 +115,14 @@ class Writer:
             self._records.write(step, split, values, course)
         if self._tracker:
             self._tracker.write(step, split, values)
-        self.say(_line(step, step / self._epoch_steps, split, values))
+        self.print_line(_line(step, step / self._epoch_steps, split, values))
 
 
 def write(workdir: pathlib.Path, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes the numbers of a run that has all of them only at its end, replacing those in the folder."""
     files = _Records(workdir, 0)
     for record in records:
-        values = {name: value for name, value in record.items() if name not in COURSE}
+        values = {name: value for name, value in record.items() if name not in RECORD_KEYS}
         course = {name: record[name] for name in ("epoch", "elapsed") if name in record}
         files.write(record["step"], record["split"], values, course)
     files.close()
@@ -203,7 +203,7 @@ def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]
     return [record for record in records if split in (None, record["split"])]
 
 
-class ErrorRecord:
+class EarlyStopping:
     """The lowest error of a run on the split that it watches, and the number of evaluations since."""
 
     def __init__(self, workdir: pathlib.Path, split: str, step: int, patience: int):
@@ -220,7 +220,7 @@ class ErrorRecord:
         return improved
 
     @property
-    def exhausted(self) -> bool:
+    def should_stop(self) -> bool:
         """True if `patience` evaluations in a row have brought no improvement; never with a patience of 0."""
         return 0 < self._patience <= self._since
 

@@ -18,7 +18,7 @@ def facts() -> dict[str, Any]:
 
     The commit and `uncommitted_changes` are None if the code is not a git checkout.
     """
-    commit, changed = _checkout()
+    commit, changed = checkout()
     return {"command": command(), "commit": commit, "uncommitted_changes": changed}
 
 
@@ -28,18 +28,21 @@ def command() -> str:
 
 
 @functools.cache
-def _checkout() -> tuple[str | None, bool | None]:
-    """The commit of the code when it was first asked for, and whether tracked files of code differed from it."""
-    top, _, commit = (_git("rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")
-    if not commit or pathlib.Path(top) != _CODE.resolve():  # installed inside the checkout of something else
+def checkout(folder: pathlib.Path = _CODE) -> tuple[str | None, bool | None]:
+    """The commit of a folder when it was first asked for, and whether tracked files of code differed from it.
+
+    None and None for a folder that is not a git checkout.
+    """
+    top, _, commit = (_git(folder, "rev-parse", "--show-toplevel", "HEAD") or "").partition("\n")
+    if not commit or pathlib.Path(top) != folder.resolve():  # installed inside the checkout of something else
         return None, None
-    changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_CODE)
+    changes = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ".", *_NOT_CODE)
     return commit, None if changes is None else bool(changes)
 
 
-def _git(*arguments: str) -> str | None:
-    """The output of a git command in the folder of the code; None if it fails or git is missing."""
-    command = ["git", "-C", str(_CODE), *arguments]
+def _git(folder: pathlib.Path, *arguments: str) -> str | None:
+    """The output of a git command in a folder; None if it fails or git is missing."""
+    command = ["git", "-C", str(folder), *arguments]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):

@@ -1,4 +1,4 @@
-"""The lines that a run prints when it starts, and `summary.json`, which it writes when it is done."""
+"""`summary.json`, which a run writes when it is done, and the line that it prints then."""
 
 import datetime
 import pathlib
@@ -6,94 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Int, PyTree
 from ml_collections import ConfigDict
 
 from common.anatomy import layer_table
-from common.anatomy.footprint import activation_bytes
-from common.data.datasets import Dataset
-from common.devices import host, sharding
+from common.devices import host
 from common.errors import UserError
 from common.models import Classifier
-from common.optim import duration, factors, schedules
-from common.optim.plan import Plan
 from common.run import metrics, provenance, workdir
-from common.training.state import TrainState, num_parameters
-
-
-def opening(
-    config: ConfigDict,
-    classifier: Classifier,
-    dataset: Dataset,
-    state: TrainState,
-    mesh: Mesh,
-    plan: Plan,
-    folder: pathlib.Path,
-    step: int,
-) -> str:
-    """The lines printed before the first step."""
-    model, size, info = config.model, config.train.batch_size, dataset.info
-    kept = activation_bytes(classifier, state.params, state.model_state, size // config.train.accumulate)
-    shape = "x".join(str(n) for n in info.image_shape)
-    kind = mesh.devices.flat[0].device_kind
-    validation = f", {info.validation_size:,} validation" if info.validation_size else ""
-    lines = [
-        f"{model.family} {model.variant}: {num_parameters(state.params):,} parameters",
-        *_frozen(config, state),
-        *([classifier.remark] if classifier.remark else []),
-        f"{info.name}: {info.train_size:,} training{validation} and {info.test_size:,} test images of {shape}, "
-        f"{info.num_classes} classes",
-        *dataset.notes,
-        f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
-        f"{plan.total:,} updates, {plan.epoch:,.2f} to an epoch",
-        f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
-        *_accumulation(config.train.accumulate, state),
-        *_short(config, plan, info.train_size),
-        f"workdir {folder}" + _position(step, plan.total),
-    ]
-    if mesh.size > 1:
-        lines.append(sharding.table(state, mesh))
-    return "\n".join(lines)
-
-
-def _frozen(config: ConfigDict, state: TrainState) -> list[str]:
-    """A line if some parameters are frozen."""
-    count = factors.frozen(state.params, factors.parse(config.optimizer.factors))
-    return [f"{count:,} of them are frozen"] if count else []
-
-
-def _accumulation(parts: int, state: TrainState) -> list[str]:
-    """A line if batch normalisation does not use the whole batch's statistics."""
-    if parts == 1 or "batch_stats" not in state.model_state:
-        return []
-    return [
-        f"batch normalisation: statistics of each of the {parts} parts of a batch. The update is exactly that of "
-        f"{parts} ghost batches (Hoffer 2017); only config.train.accumulate=1 has statistics of the whole batch"
-    ]
-
-
-def _short(config: ConfigDict, plan: Plan, train_size: int) -> list[str]:
-    """Lines if the run is too short for its warm-up, or the training set too small for a batch."""
-    size, lines = config.train.batch_size, []
-    if size > train_size:
-        lines.append(
-            f"a batch is {1 / plan.epoch:,.2f} times the training set, so lengths in epochs are rounded to whole "
-            "updates: a smaller config.train.batch_size comes closer to them"
-        )
-    warmup = schedules.warmup_steps(config.schedule, plan.total, train_size, size)
-    if warmup < duration.to_steps(config.schedule.warmup, train_size, size):
-        lines.append(
-            f"the warm-up of '{config.schedule.warmup}' would take the whole run, so it is shortened to a tenth, "
-            f"{warmup:,} updates"
-        )
-    return lines
-
-
-def _position(step: int, total: int) -> str:
-    if step >= total:
-        return f": finished at step {step:,}; raise config.train.length to go on, or choose another --workdir"
-    return f", going on from step {step:,}" if step else ""
+from common.training.state import num_parameters
 
 
 def exists(folder: pathlib.Path) -> bool:
@@ -101,14 +22,14 @@ def exists(folder: pathlib.Path) -> bool:
     return (folder / workdir.SUMMARY).exists()
 
 
-def test_error(content: dict[str, Any]) -> str:
+def test_error_text(content: dict[str, Any]) -> str:
     """Words for the test error at the end of a finished run of any kind, or for there being none, from its summary."""
     if "best_validation" in content and "test" not in content:
         return "not tested (config.evaluate.test is False)"
     return f"test error {content['test']['error']:.2%}"
 
 
-def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error) -> dict[str, Any]:
+def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error_text) -> dict[str, Any]:
     """The summary of a finished run; UserError if there is none, or if `line` fails on it."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
@@ -134,7 +55,7 @@ def class_errors(
 
 def size(classifier: Classifier, variables: PyTree) -> dict[str, int]:
     """The numbers of parameters and of multiply-adds for one image, forwards; `variables` may be shapes."""
-    work = layer_table.of_one_image(classifier.module, variables, classifier.input_shape)
+    work = layer_table.multiply_adds_per_image(classifier.module, variables, classifier.input_shape)
     return {"parameters": num_parameters(variables.get("params", {})), "multiply_adds": work}
 
 
@@ -189,7 +110,7 @@ def write(
 
 def result_line(content: dict[str, Any]) -> str:
     """The result of a finished run, from its summary."""
-    error, steps = test_error(content), f"after {content['step']:,} steps"
+    error, steps = test_error_text(content), f"after {content['step']:,} steps"
     if "best_validation" in content:
         best = content["best_validation"]
         if "test" not in content:
@@ -206,4 +127,4 @@ def training_seconds(content: dict[str, Any]) -> float:
 
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in metrics.COURSE}
+    return {key: value for key, value in record.items() if key not in metrics.RECORD_KEYS}

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.data import pipeline, pixel_statistics
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.data.normalize import make_normalize
 from common.data.pixel_statistics import PixelStatistics
 from common.data.sources import Source
@@ -82,7 +82,7 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
     default = "best" if info.validation_size else "last"
     step, state, _ = checkpoints.restore_first(folder, _candidates(folder, checkpoint or default), like, mesh)
     elsewhere = config.data.source != stored.data.source
-    statistics = pixel_statistics.of_run(config, folder)
+    statistics = pixel_statistics.of_trained_run(config, folder)
     return Run(config, info, classifier, state.variables(), step, mesh, statistics, elsewhere)
 
 

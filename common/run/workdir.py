@@ -12,8 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info, mismatch
 from common.devices import host
 from common.errors import UserError, whole_file, writing
 
@@ -38,12 +37,13 @@ CHANGE_NO_UPDATE = (
 )
 # Options that may differ when a run goes on (docs/resume.md); changes of length and schedule are printed and recorded.
 _MAY_CHANGE = ("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *CHANGE_NO_UPDATE)
-_TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
+# Options that choose other test data.
+TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 # The most telling differences between two experiments; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")
 
 
-class Before(NamedTuple):
+class StoredRun(NamedTuple):
     """The config and the dataset's facts that a folder held before a run goes on in it."""
 
     config: ConfigDict
@@ -57,7 +57,7 @@ def stored_info(workdir: pathlib.Path) -> Info | None:
     return None
 
 
-def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> Before | None:
+def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> StoredRun | None:
     """Creates the folder and writes the config and the dataset's facts, or checks that it holds this experiment.
 
     Returns what the folder held, None for a new run. A folder without checkpoints, whose run was refused or stopped
@@ -74,8 +74,8 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
                     f"workdir {workdir} holds checkpoints but no {CONFIG}, so their experiment is unknown; choose "
                     "another --workdir, or remove that one"
                 )
-            before = Before(check_same(workdir, config), load_info(workdir))
-            if wrong := datasets.difference(before.info, info):
+            before = StoredRun(check_same(workdir, config), load_info(workdir))
+            if wrong := mismatch(before.info, info):
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         elif (workdir / CONFIG).exists() and not _is_network(_read_json(workdir, CONFIG)):
             raise UserError(f"workdir {workdir} holds a run that is not a network's; choose another --workdir")
@@ -137,7 +137,15 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
     evaluating: options that choose other test data may change, too.
     """
     stored = load_config(workdir)
-    may_change = (*_MAY_CHANGE, *_TEST_DATA) if evaluating else _MAY_CHANGE
+    refuse_changes(workdir, stored, config, (*_MAY_CHANGE, *TEST_DATA) if evaluating else _MAY_CHANGE)
+    return stored
+
+
+def refuse_changes(workdir: pathlib.Path, stored: ConfigDict, config: ConfigDict, may_change: tuple[str, ...]) -> None:
+    """UserError for an option in which a run's own config differs from this one, unless it may change.
+
+    may_change: beginnings of such options' paths.
+    """
     different = config_lib.differences(stored, config)
     for key in sorted(different, key=lambda key: (key not in _TELLING, key)):
         if not key.startswith(may_change):
@@ -146,7 +154,6 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
                 f"workdir {workdir} holds another experiment: config.{key} is {theirs!r} there and {ours!r} here; "
                 "choose another --workdir, or remove that one"
             )
-    return stored
 
 
 def write_json(path: pathlib.Path, content: dict[str, Any], compact: Collection[str] = ()) -> None:

@@ -13,7 +13,7 @@ from common.claims.claim import Experiment
 from common.errors import UserError, whole_file
 from common.run import workdir
 from common.tuning import trials
-from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, finished, ranked
+from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, StudySpec, finished, ranked
 
 BEST, TABLE, IMPORTANCE = "best.json", "trials.csv", "importance.png"
 _FEWEST = 4  # trials with an error, for importances
@@ -22,28 +22,28 @@ _SHOWN = 5  # trials in the printed table
 _OF_THIS_MACHINE = "data.directory"
 
 
-def write(folder: pathlib.Path, study: optuna.Study, plan: Plan) -> dict[str, Any] | None:
+def write(folder: pathlib.Path, study: optuna.Study, spec: StudySpec) -> dict[str, Any] | None:
     """Writes `trials.csv` and, once a trial has an error, `best.json`; returns the content of the latter."""
-    columns = ["trial", "state", "validation_error", *plan.space, *(f"seed{seed}" for seed in plan.seeds)]
+    columns = ["trial", "state", "validation_error", *spec.space, *(f"seed{seed}" for seed in spec.seeds)]
     with whole_file(folder / TABLE) as fresh, fresh.open("w", newline="") as file:
         table = csv.DictWriter(file, [*columns, "evaluations", "seconds", "failure"])
         table.writeheader()
-        table.writerows(_row(trial, plan) for trial in finished(study))
+        table.writerows(_row(trial, spec) for trial in finished(study))
     if not ranked(study):
         return None
-    content = best(study, plan)
+    content = best(study, spec)
     workdir.write_json(folder / BEST, content, compact=("seeds", "errors"))
     return content
 
 
-def _row(trial: FrozenTrial, plan: Plan) -> dict[str, Any]:
+def _row(trial: FrozenTrial, spec: StudySpec) -> dict[str, Any]:
     errors = trial.user_attrs[ERRORS]
     return {
         "trial": trial.user_attrs[NUMBER],
         "state": _state(trial),
         "validation_error": trial.values[0] if trial.state == TrialState.COMPLETE else "",
         **trial.params,
-        **{f"seed{seed}": error for seed, error in zip(plan.seeds, errors, strict=False)},
+        **{f"seed{seed}": error for seed, error in zip(spec.seeds, errors, strict=False)},
         "evaluations": len(trial.intermediate_values) or "",
         "seconds": round(trial.user_attrs[SECONDS], 1),
         "failure": trial.user_attrs.get(FAILURE, ""),
@@ -56,50 +56,50 @@ def _state(trial: FrozenTrial) -> str:
     return "failed" if FAILURE in trial.user_attrs else "pruned"
 
 
-def best(study: optuna.Study, plan: Plan) -> dict[str, Any]:
+def best(study: optuna.Study, spec: StudySpec) -> dict[str, Any]:
     """The options with the lowest validation error, and everything needed to find them again; no test error."""
     winner, states = ranked(study)[0], [_state(trial) for trial in finished(study)]
     return {
         "options": winner.params,
         "validation_error": winner.values[0],
         "errors": winner.user_attrs[ERRORS],
-        "seeds": list(plan.seeds),
+        "seeds": list(spec.seeds),
         "trial": winner.user_attrs[NUMBER],
         "trials": {state: states.count(state) for state in ("finished", "pruned", "failed")},
-        "search": {path: values.strip() for path, _, values in (text.partition("=") for text in plan.texts)},
-        "sampler": plan.sampler,
-        "pruning": plan.prune,
-        "config": plan.config,
-        "validation": plan.options["data.validation"],
-        "command": tune_command(plan),
-        "train": train_command(study, plan),
+        "search": {path: values.strip() for path, _, values in (text.partition("=") for text in spec.texts)},
+        "sampler": spec.sampler,
+        "pruning": spec.prune,
+        "config": spec.config,
+        "validation": spec.options["data.validation"],
+        "command": tune_command(spec),
+        "train": train_command(study, spec),
         "environment": trials.environment(study),
         "date": datetime.date.today().isoformat(),
     }
 
 
-def tune_command(plan: Plan) -> str:
+def tune_command(spec: StudySpec) -> str:
     """The command of the study, without this machine's folders."""
-    flags = [*Experiment(plan.config, _portable(plan.changes)).flags(), *(f"--search={text}" for text in plan.texts)]
-    flags += [f"--trials={plan.trials}", f"--seeds={len(plan.seeds)}", f"--sampler={plan.sampler}"]
-    return shlex.join(["python", "-m", "common.tune", *flags, *(["--prune"] if plan.prune else [])])
+    flags = [*Experiment(spec.config, _portable(spec.changes)).flags(), *(f"--search={text}" for text in spec.texts)]
+    flags += [f"--trials={spec.trials}", f"--seeds={len(spec.seeds)}", f"--sampler={spec.sampler}"]
+    return shlex.join(["python", "-m", "common.tune", *flags, *(["--prune"] if spec.prune else [])])
 
 
-def train_command(study: optuna.Study, plan: Plan) -> str:
+def train_command(study: optuna.Study, spec: StudySpec) -> str:
     """The command that trains with the best options on all training images of the user's own config."""
-    changes = _portable({**plan.changes, **ranked(study)[0].params})
-    return shlex.join(["python", "-m", "common.main", *Experiment(plan.config, changes).flags()])
+    changes = _portable({**spec.changes, **ranked(study)[0].params})
+    return shlex.join(["python", "-m", "common.main", *Experiment(spec.config, changes).flags()])
 
 
 def _portable(changes: Any) -> dict[str, Any]:
     return {path: value for path, value in changes.items() if path != _OF_THIS_MACHINE}
 
 
-def table(study: optuna.Study, plan: Plan) -> str:
+def table(study: optuna.Study, spec: StudySpec) -> str:
     """The best five trials as lines of text."""
-    rows = [["trial", "validation error", *plan.space]]
+    rows = [["trial", "validation error", *spec.space]]
     for trial in ranked(study)[:_SHOWN]:
-        values = [_short(trial.params[path]) for path in plan.space]
+        values = [_short(trial.params[path]) for path in spec.space]
         rows.append([str(trial.user_attrs[NUMBER]), f"{trial.values[0]:.2%}", *values])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.rjust, row, widths)) for row in rows)

@@ -32,8 +32,8 @@ _WARM_UP = 1  # evaluations before a trial may be pruned
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """The request for a study.
+class StudySpec:
+    """A study as the command line asks for it.
 
     config: the config file. changes: the options that the user changes in it. of_trials: the options that every trial
     changes. options: the whole config of a trial, by path. space: the searched options and their values; texts: the
@@ -58,7 +58,7 @@ class Plan:
         return Experiment(self.config, {**self.changes, **self.of_trials, **point, "seed": seed}).flags()
 
 
-def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
+def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
     """The study in a folder, new or that of an earlier command; the caller holds the folder's lock.
 
     Interrupted trials are put back into the queue. Raises UserError for another study, and for a damaged file.
@@ -78,7 +78,7 @@ def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
         known = study.user_attrs.get(_IDENTITY)
     except Exception as error:  # SQLite's and Optuna's own
         raise UserError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
-    identity = json.loads(json.dumps(_identity(plan)))
+    identity = json.loads(json.dumps(_identity(spec)))
     if known is None:
         study.set_user_attr(_IDENTITY, identity)
     elif changed := [name for name in sorted({**known, **identity}) if known.get(name) != identity.get(name)]:
@@ -91,13 +91,13 @@ def open_study(folder: pathlib.Path, plan: Plan) -> optuna.Study:
     return study
 
 
-def _identity(plan: Plan) -> dict[str, Any]:
+def _identity(spec: StudySpec) -> dict[str, Any]:
     """The facts that all commands of a study must share, by their names in an error message."""
-    searched = dict(text.partition("=")[::2] for text in plan.texts)
+    searched = dict(text.partition("=")[::2] for text in spec.texts)
     return {
-        **{f"config.{path}": value for path, value in plan.options.items() if not path.startswith(_MAY_CHANGE)},
-        **{f"--search of {path}": searched.get(path) for path in plan.space},
-        "--seeds": len(plan.seeds),
+        **{f"config.{path}": value for path, value in spec.options.items() if not path.startswith(_MAY_CHANGE)},
+        **{f"--search of {path}": searched.get(path) for path in spec.space},
+        "--seeds": len(spec.seeds),
     }
 
 
@@ -110,7 +110,7 @@ def _queue_interrupted(study: optuna.Study) -> None:
             study.enqueue_trial(point, user_attrs={NUMBER: trial.user_attrs[NUMBER]})
 
 
-def next_trial(study: optuna.Study, plan: Plan) -> optuna.Trial:
+def next_trial(study: optuna.Study, spec: StudySpec) -> optuna.Trial:
     """The next trial: one from the queue, or one that the sampler proposes.
 
     The sampler has its own seed for each trial, so a study that was stopped proposes the same trials as one that was
@@ -118,23 +118,23 @@ def next_trial(study: optuna.Study, plan: Plan) -> optuna.Trial:
     """
     before = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED))
     queued = bool(study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
-    study.sampler = _sampler(plan, len(before))
-    if plan.sampler == "grid" and not queued:
+    study.sampler = _sampler(spec, len(before))
+    if spec.sampler == "grid" and not queued:
         tried = [trial.params for trial in before]
-        points = search.grid(plan.space, plan.seeds[0])
+        points = search.grid(spec.space, spec.seeds[0])
         study.enqueue_trial(next(point for point in points if point not in tried))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Optuna's own; `search` has checked the space
-        trial = study.ask(fixed_distributions=dict(plan.space))
+        trial = study.ask(fixed_distributions=dict(spec.space))
     if NUMBER not in trial.user_attrs:
         numbers = [known.user_attrs.get(NUMBER, 0) for known in study.get_trials(deepcopy=False)]
         trial.set_user_attr(NUMBER, max(numbers, default=0) + 1)
     return trial
 
 
-def _sampler(plan: Plan, trials: int) -> BaseSampler:
-    seed = int(np.random.SeedSequence((plan.seeds[0], trials)).generate_state(1)[0])
-    if plan.sampler == "tpe":
+def _sampler(spec: StudySpec, trials: int) -> BaseSampler:
+    seed = int(np.random.SeedSequence((spec.seeds[0], trials)).generate_state(1)[0])
+    if spec.sampler == "tpe":
         return TPESampler(seed=seed)
     return RandomSampler(seed=seed)  # also for a grid, which leaves nothing to draw
 

@@ -17,16 +17,16 @@ from contextlib import contextmanager
 import optuna
 from optuna.trial import TrialState
 
+from common.claims.runner import FAILURES_TO_STOP
 from common.errors import UserError, writing
 from common.processes import supervise
 from common.processes.preemption import EXIT_PREEMPTED
 from common.run import checkpoints, metrics, summary
-from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, Plan, finished, next_trial, ranked
+from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, StudySpec, finished, next_trial, ranked
 
 LOG = "log.txt"
 COMMAND = (sys.executable, "-m", "common.main")
 _POLL_SECONDS = 0.1
-_HOPELESS = 3  # a study stops if this many trials have failed and no other has finished
 _ENVIRONMENT = "environment"  # attribute of a study
 
 
@@ -36,32 +36,32 @@ class Stopped(Exception):  # noqa: N818
 
 def optimise(
     study: optuna.Study,
-    plan: Plan,
+    spec: StudySpec,
     folder: pathlib.Path,
     done: Callable[[str], None],
     command: Sequence[str] = COMMAND,
 ) -> None:
-    """Runs the trials of a plan that are not finished yet.
+    """Runs the trials of a study that are not finished yet.
 
     done: called with a line about each trial that ends, once it is recorded. command: of a run, before its flags.
     Raises Stopped if a signal asks for it, and UserError if every trial fails.
     """
     active: list[_Attempt] = []
-    left = plan.trials - len(finished(study))
+    left = spec.trials - len(finished(study))
     with _noticing_signals() as stopping:
         try:
             while left > 0:
                 if stopping():
                     raise Stopped
-                while len(active) < min(plan.jobs, left):
-                    active.append(_Attempt(next_trial(study, plan), folder, plan, command))
+                while len(active) < min(spec.jobs, left):
+                    active.append(_Attempt(next_trial(study, spec), folder, spec, command))
                 for attempt in [attempt for attempt in active if attempt.ended()]:
                     active.remove(attempt)
                     attempt.tell(study)
                     left -= 1
                     _drop_checkpoints(study, folder)
-                    done(_line(study, plan, attempt.number))
-                    _check_hope(study)
+                    done(_line(study, spec, attempt.number))
+                    _check_failures(study)
                 time.sleep(_POLL_SECONDS if active else 0)
         finally:
             for attempt in active:
@@ -73,10 +73,10 @@ def optimise(
 class _Attempt:
     """A trial under way: one run for each seed, one after the other."""
 
-    def __init__(self, trial: optuna.Trial, folder: pathlib.Path, plan: Plan, command: Sequence[str]):
+    def __init__(self, trial: optuna.Trial, folder: pathlib.Path, spec: StudySpec, command: Sequence[str]):
         self.number: int = trial.user_attrs[NUMBER]
-        self._trial, self._plan, self._command = trial, plan, command
-        self._folders = [trial_folder(folder, self.number) / f"seed{seed}" for seed in plan.seeds]
+        self._trial, self._spec, self._command = trial, spec, command
+        self._folders = [trial_folder(folder, self.number) / f"seed{seed}" for seed in spec.seeds]
         self._process: subprocess.Popen | None = None
         self._pipe = -1
         self._errors: list[float] = []
@@ -108,7 +108,7 @@ class _Attempt:
         return True
 
     def _start(self, run: pathlib.Path) -> None:
-        flags = self._plan.flags(self._trial.params, self._plan.seeds[len(self._errors)])
+        flags = self._spec.flags(self._trial.params, self._spec.seeds[len(self._errors)])
         with writing(run):
             run.mkdir(parents=True, exist_ok=True)
             with (run / LOG).open("a") as log:
@@ -121,7 +121,7 @@ class _Attempt:
 
         A report's step counts evaluations, not updates, since trials may have batches of different sizes.
         """
-        if not self._plan.prune or self._errors or self._pruned:
+        if not self._spec.prune or self._errors or self._pruned:
             return
         for record in metrics.read(self._folders[0], "validation")[self._reported :]:
             self._trial.report(record["error"], self._reported)
@@ -188,7 +188,7 @@ def _drop_checkpoints(study: optuna.Study, folder: pathlib.Path) -> None:
                 shutil.rmtree(kept, ignore_errors=True)
 
 
-def _line(study: optuna.Study, plan: Plan, number: int) -> str:
+def _line(study: optuna.Study, spec: StudySpec, number: int) -> str:
     """The line about a trial that has ended."""
     trial = next(trial for trial in finished(study) if trial.user_attrs[NUMBER] == number)
     best = next((f"best {t.values[0]:.2%}, trial {t.user_attrs[NUMBER]}" for t in ranked(study)), "none has finished")
@@ -196,13 +196,13 @@ def _line(study: optuna.Study, plan: Plan, number: int) -> str:
         said = f"{trial.values[0]:.2%}"
     else:
         said = f"failed, {trial.user_attrs[FAILURE]}" if FAILURE in trial.user_attrs else "pruned"
-    return f"trial {number} of {plan.trials}: {said} ({best})"
+    return f"trial {number} of {spec.trials}: {said} ({best})"
 
 
-def _check_hope(study: optuna.Study) -> None:
+def _check_failures(study: optuna.Study) -> None:
     """Raises UserError if several trials have ended and all failed, since the searched options are not the reason."""
     failures = [trial.user_attrs.get(FAILURE) for trial in finished(study)]
-    if len(failures) >= _HOPELESS and all(failures):
+    if len(failures) >= FAILURES_TO_STOP and all(failures):
         raise UserError(f"all {len(failures)} trials have failed; the last with {failures[-1]}")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import special
 
-from common.data import augment
+from common.data import transforms
 from common.nn import losses
 from common.report.figures import GREY, INK, TEST, TRAIN
 from lecture.pictures.style import MARK, panels, plain, titled
@@ -115,11 +115,11 @@ def augmentation() -> Figure:
     flips, colours = jax.random.split(jax.random.key(1))
     corners = np.random.default_rng(1).integers(0, 13, (4, 2))
     crops = jnp.stack([photo[y : y + 88, x : x + 88] for y, x in corners])
-    mirrored = augment.mirror(flips, crops)
+    mirrored = transforms.mirror(flips, crops)
     seen = {
         "crops": crops,
         "+ reflections": mirrored,
-        "+ colours": augment.shift_colours(colours, mirrored, 0.5, directions * np.sqrt(variances)),
+        "+ colours": transforms.shift_colours(colours, mirrored, 0.5, directions * np.sqrt(variances)),
     }
     figure, grid = panels(4, width=4.2, height=3.1, rows=3)
     for row, (name, images) in zip(grid, seen.items(), strict=True):

@@ -35,7 +35,7 @@ def classic_pipeline(folder: pathlib.Path) -> Figure:
     fitted = saved.load(place)
     images, labels = pipeline.gather(datasets.load_test(config.data, known=fitted.info), np.arange(50))
     features = classic.features(fitted.config, fitted.arrays["encode"], images)
-    scores = classic.decoded(fitted, features)
+    scores = classic.scores_of_features(fitted, features)
     shown = int(np.flatnonzero((labels == 4) & (scores.argmax(-1) == labels))[0])
     figure, grid = panels(4, height=2.9, width_ratios=[1, 1, 1.6, 1.3])
     show_image(grid[0], images[shown])

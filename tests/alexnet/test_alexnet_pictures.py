@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from alexnet import pictures
 from common import models
 from common.config import base
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.run.trained import Run
 

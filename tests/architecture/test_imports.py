@@ -129,7 +129,7 @@ def test_a_slow_library_is_imported_where_it_is_used(tmp_path):
         for library, names in found.items()
         if (wrong := [name for name in names if not f"{name}.".startswith(listed[library])])
     }
-    assert "common.report.making" in found["matplotlib"]
+    assert "common.report.assembly" in found["matplotlib"]
 
 
 @pytest.mark.slow  # the first test above: this one imports JAX once more

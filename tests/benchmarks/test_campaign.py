@@ -8,7 +8,7 @@ import pytest
 from benchmarks import campaign
 from benchmarks.campaign import Places
 from benchmarks.candidates import CANDIDATES
-from benchmarks.plan import MEASUREMENTS, Measurement
+from benchmarks.measurements import MEASUREMENTS, Measurement
 from common import models
 from common.claims.claim import all_claims
 from tests.runs import refused, run

@@ -42,4 +42,4 @@ def test_the_loop_and_its_bare_step_are_timed(name, photographs):
         config.data.source, config.data.resize = "digits", 28
     config.train.batch_size = 8
     assert loop.bare_step(config, updates=2)() > 0
-    assert measure.second_half(config, updates=2)["images_per_second"] > 0
+    assert measure.record_after_compilation(config, updates=2)["images_per_second"] > 0

@@ -5,8 +5,8 @@ import time
 import jax
 import pytest
 
-from benchmarks import sweep
-from benchmarks.sweep import Point
+from benchmarks import sweep, sweep_points
+from benchmarks.sweep_points import Point
 from common.errors import UserError
 from common.run import workdir
 from tests.runs import run
@@ -39,7 +39,7 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
     path, measure = tmp_path / "sweep.json", Measuring()
     first = sweep.sweep(AXES, path, measure, LATER, "command")
     assert [point.batch for point in measure.points] == [4, 512, 8, 4]  # a point of two axes is measured once
-    names = [point.name for point in sweep.by_worth(AXES)]
+    names = [point.name for point in sweep_points.coarse_to_fine(AXES)]
     assert first == workdir.read_json(path)
     assert first["measured"] == {names[0]: SPEED, names[3]: SPEED}
     assert first["does_not_fit"] == [names[1]]
@@ -70,19 +70,22 @@ def test_the_picture_names_what_does_not_fit_and_needs_not_all_points(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("scale", sweep.SCALES)
+@pytest.mark.parametrize("scale", sweep_points.SCALES)
 def test_every_point_splits_over_its_devices_and_has_one_name(scale):
-    assert "devices" not in sweep.axes_of(scale, 1)
-    points = sweep.by_worth(sweep.axes_of(scale, 6))
+    assert "devices" not in sweep_points.axes_of(scale, 1)
+    points = sweep_points.coarse_to_fine(sweep_points.axes_of(scale, 6))
     assert len({point.name for point in points}) == len(points)
     assert {point.devices for point in points} == {1, 2, 4, 6}
     assert all(point.batch % point.devices == 0 for point in points)
 
 
 def test_a_cpu_is_measured_in_float32_and_an_accelerator_in_bfloat16():
-    kinds = {scale: {point.dtype for point in sweep.by_worth(sweep.axes_of(scale, 1))} for scale in ("cpu", "full")}
+    kinds = {
+        scale: {point.dtype for point in sweep_points.coarse_to_fine(sweep_points.axes_of(scale, 1))}
+        for scale in ("cpu", "full")
+    }
     assert kinds == {"cpu": {"float32"}, "full": {"bfloat16"}}
-    assert list(sweep.axes_of("cpu", 1)) == ["batch", "image size", "depth"]
+    assert list(sweep_points.axes_of("cpu", 1)) == ["batch", "image size", "depth"]
 
 
 def test_a_point_in_float32_is_measured():
@@ -109,7 +112,7 @@ def test_a_sweep_on_two_devices(tmp_path):
     )
     assert code == 0, errors
     result = workdir.read_json(next(tmp_path.glob("*.json")))
-    points = sweep.by_worth(sweep.axes_of("smoke", 2))
+    points = sweep_points.coarse_to_fine(sweep_points.axes_of("smoke", 2))
     assert set(result["measured"]) == {point.name for point in points}
     assert all(0 < found["low"] <= found["median"] <= found["high"] for found in result["measured"].values())
     assert f"0 of {len(points)} points are there; 2 local devices" in output

@@ -7,7 +7,7 @@ import pytest
 from absl import flags
 
 from common import reproduce
-from common.claims import plan
+from common.claims import run_costs
 from common.claims.claim import all_claims
 from common.claims.fact import all_facts
 from tests.runs import run, start
@@ -60,8 +60,8 @@ def test_a_reader_that_leaves_ends_the_list_without_a_word():
 
 def test_the_cost_of_a_run_is_that_of_recorded_ones(results):
     claim = all_claims()["resnet-plain56-worse-than-plain20"]
-    assert plan.seconds_of_run(results, claim, "quick") == 100
-    assert plan.seconds_of_run(results, all_claims()["mnist-svm"], "quick") is None
+    assert run_costs.mean_run_seconds(results, claim, "quick") == 100
+    assert run_costs.mean_run_seconds(results, all_claims()["mnist-svm"], "quick") is None
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_the_cost_of_a_run_is_that_of_recorded_ones(results):
     ],
 )
 def test_the_line_before_the_runs(numbers, line):
-    assert plan.in_words(*numbers) == line
+    assert run_costs.describe_runs(*numbers) == line
 
 
 def test_a_dataset_that_is_not_prepared_is_noticed_before_anything_runs(tmp_path):

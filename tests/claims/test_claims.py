@@ -120,7 +120,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     assert early["preliminary"]
     assert early["verdict"] == "undecided"  # one seed tells nothing of the spread
     assert json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text()) == result
-    assert evidence.load(tmp_path / "results", "claim") == [result]
+    assert evidence.read_results(tmp_path / "results", "claim") == [result]
 
 
 @pytest.mark.parametrize(

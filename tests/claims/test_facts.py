@@ -31,15 +31,15 @@ def number(value, expected, tolerance=0.0):
         expected={"number": expected},
         tolerance=tolerance,
     )
-    return fact.result(made)
+    return fact.evaluate(made)
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in all_facts()]
 )
 def test_a_fact_is_as_recorded(name):
-    found = fact.result(all_facts()[name])
-    recorded = json.loads(fact.path_of(ROOT / "results", name).read_text())
+    found = fact.evaluate(all_facts()[name])
+    recorded = json.loads(fact.result_path(ROOT / "results", name).read_text())
     counts = [
         {key: part["computed"] for key, part in result["numbers"].items() if isinstance(part["computed"], int)}
         for result in (found, recorded)
@@ -79,13 +79,13 @@ def test_a_number_that_is_not_the_papers_does_not_agree(value, expected, toleran
 def test_a_fact_computes_the_numbers_that_it_expects():
     made = Fact(id="a", where="here", says="so", compute=lambda: {"one": 1}, expected={"two": 2})
     with pytest.raises(ValueError, match=r"computed \['one'\], expected \['two'\]"):
-        fact.result(made)
+        fact.evaluate(made)
 
 
 def test_ids_are_unique_and_their_package_is_known():
     assert not all_facts().keys() & all_claims().keys()
-    assert statement.packages()["zip89-parameters"] == statement.packages()["zip89-test-error"] == "lenet"
-    assert statement.packages()["lecture-softmax"] == "lecture"
+    assert statement.packages_by_id()["zip89-parameters"] == statement.packages_by_id()["zip89-test-error"] == "lenet"
+    assert statement.packages_by_id()["lecture-softmax"] == "lecture"
 
 
 _LOSS, _LRN, _CHAIN = losses.cross_entropy, layers.local_response_norm, optimizers.make_chain
@@ -117,7 +117,7 @@ def _with_half_decay(section, schedule, plateau):
 )
 def test_a_wrong_implementation_breaks_its_identity(monkeypatch, name, module, part, wrong):
     monkeypatch.setattr(module, part, wrong)
-    assert fact.result(all_facts()[f"lecture-{name}"])["verdict"].startswith("does not")
+    assert fact.evaluate(all_facts()[f"lecture-{name}"])["verdict"].startswith("does not")
 
 
 def _flipped(x, w, *args, **kwargs):

@@ -157,13 +157,13 @@ def test_a_summary_counts_everything_and_takes_turns_between_papers():
 )
 def test_what_is_not_decided_is_not_among_the_strongest(change):
     found = Evidence([{**RESULT, **change}], [], PACKAGES, SHOWS)
-    assert evidence.strongest(found, 7) == []
+    assert evidence.best_supported(found, 7) == []
 
 
 def test_a_full_result_counts_before_a_short_or_preliminary_one():
     early = {**ZIP, "claim": "lenet5-mnist-error", "preliminary": True}
     quick = {**SHORT, "claim": "lenet5-mnist-error"}
-    assert evidence.counts(Evidence([early, quick, RESULT], [], PACKAGES, SHOWS))["hold"] == 1
+    assert evidence.count_verdicts(Evidence([early, quick, RESULT], [], PACKAGES, SHOWS))["hold"] == 1
 
 
 def test_a_number_that_was_not_reached_is_called_a_bound_and_fractions_are_percentages():
@@ -188,16 +188,16 @@ def test_the_time_of_all_recorded_runs_is_stated_for_each_scale():
 def test_a_result_that_no_package_declares_is_refused(tmp_path):
     (tmp_path / "gone.json").write_text('{"claim": "gone"}')
     with pytest.raises(UserError, match="no claim or fact is called 'gone'"):
-        evidence.read(tmp_path)
+        evidence.read_evidence(tmp_path)
 
 
 def test_the_documents_are_what_the_command_writes():
-    for path, text in tables.written(ROOT, pathlib.Path("results")).items():
+    for path, text in tables.render_documents(ROOT, pathlib.Path("results")).items():
         assert path.read_text() == text, f"{path}: run python -m common.tables"
 
 
 def test_results_has_every_result_once():
-    found, text = evidence.read(ROOT / "results"), (ROOT / "RESULTS.md").read_text()
+    found, text = evidence.read_evidence(ROOT / "results"), (ROOT / "RESULTS.md").read_text()
     for result in found.measured:
         commands = [line for line in text.splitlines() if line.startswith("`python -m common.reproduce")]
         assert sum(

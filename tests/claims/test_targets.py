@@ -20,4 +20,4 @@ def test_epochs_to_an_error_or_the_whole_length_as_a_bound(tmp_path, monkeypatch
     monkeypatch.setattr(workdir, "load_config", lambda folder: config)
     monkeypatch.setattr(workdir, "load_info", lambda folder: SimpleNamespace(train_size=100))
     assert targets.epochs_until(tmp_path, 0.25) == epochs
-    assert targets.never(tmp_path, 0.25) is bound
+    assert targets.never_reached(tmp_path, 0.25) is bound

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from common.claims import results
-from common.claims.verdicts import Agrees, Close, Less, combine, falling, judge
+from common.claims.verdicts import Agrees, Close, Less, combine, decreasing, judge
 
 
 def test_the_interval_of_a_comparison_is_students_of_the_paired_differences():
@@ -95,7 +95,7 @@ def test_of_a_bound_the_end_that_is_known_is_printed(bounds, expected):
 
 def test_the_rules_of_a_claim_hold_together_at_95_per_cent():
     generator = np.random.default_rng(0)
-    rules, wrong, trials = falling("a", "b", "c"), 0, 2000
+    rules, wrong, trials = decreasing("a", "b", "c"), 0, 2000
     for _ in range(trials):
         values = {name: generator.normal(size=4).tolist() for name in "abc"}
         wrong += any(not found.low <= 0 <= found.high for found in judge(rules, values, {}))

@@ -212,7 +212,7 @@ def test_the_validation_set_goes_to_the_decoder_and_not_into_the_fit(tmp_path, m
 
 def test_labels_are_read_without_decoding(digits):
     stored = datasets.open_dataset(config_of().data)
-    np.testing.assert_array_equal(pipeline.labels_of(stored.train), digits.train.labels)
+    np.testing.assert_array_equal(pipeline.labels_as_read(stored.train), digits.train.labels)
 
 
 def test_a_disk_without_room_is_named_before_anything_is_written(digits, tmp_path, monkeypatch):

@@ -13,9 +13,9 @@ from scipy import stats
 from classic.config import base as classic_base
 from common import compare
 from common.comparison import figures, page, runs
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.errors import UserError
-from common.report import making
+from common.report import assembly
 from common.run import history, metrics, summary, workdir
 from configs import lenet5_digits, resnet_digits
 from tests.digits_run import digits_run
@@ -69,7 +69,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def groups(folder):
     names = ["lenet_seed0", "relu", "lenet_seed2", "lenet_seed1", "resnet", "words"]
-    return runs.groups(runs.opened([str(folder / name) for name in names]))
+    return runs.group_runs(runs.open_runs([str(folder / name) for name in names]))
 
 
 def test_runs_that_differ_only_in_the_seed_are_one_group(groups):
@@ -108,10 +108,10 @@ def test_only_options_that_differ_are_listed(groups):
 
 def test_the_page_says_what_the_runs_are(folder, tmp_path, capsys):
     names = [str(folder / name) for name in ("lenet_seed0", "lenet_seed1", "relu", "words", "resnet")]
-    compared = runs.opened(names)
+    compared = runs.open_runs(names)
     assert [run.multiply_adds for run in compared[:4]] == [77, 77, 77, None]
     assert compared[4].parameters == 269_434  # counted, since the run has no summary yet
-    html = page.comparison_html(compared, making.Folder(tmp_path, "png"))
+    html = page.comparison_html(compared, assembly.PictureFolder(tmp_path, "png"))
     assert sorted(path.stem for path in tmp_path.iterdir()) == ["curves", "results"]
     for text in ("Not finished, and shown as far as recorded: resnet.", "<td>77</td>", "<td>500</td>", "relu"):
         assert text in html
@@ -130,7 +130,7 @@ def test_the_page_is_written_beside_the_runs(folder, monkeypatch):
 def test_different_datasets_are_compared_and_it_is_said(folder, tmp_path):
     other = dataclasses.replace(INFO, name="mnist", test_size=10_000)
     make_run(tmp_path / "mnist", lenet5_digits.get_config(), info=other)
-    found = runs.groups(runs.opened([str(folder / "lenet_seed0"), str(tmp_path / "mnist")]))
+    found = runs.group_runs(runs.open_runs([str(folder / "lenet_seed0"), str(tmp_path / "mnist")]))
     assert len(found) == 2
     [said] = runs.notes(found)
     assert "different datasets" in said
@@ -139,7 +139,7 @@ def test_different_datasets_are_compared_and_it_is_said(folder, tmp_path):
 
 def test_the_same_seed_twice_is_no_second_measurement(folder, tmp_path):
     shutil.copytree(folder / "relu", tmp_path / "again")
-    found = runs.groups(runs.opened([str(folder / "relu"), str(tmp_path / "again")]))
+    found = runs.group_runs(runs.open_runs([str(folder / "relu"), str(tmp_path / "again")]))
     assert [len(group.runs) for group in found] == [1, 1]
     assert "same seed" in runs.notes(found)[0]
 
@@ -156,7 +156,7 @@ def test_the_same_seed_twice_is_no_second_measurement(folder, tmp_path):
 )
 def test_a_folder_that_is_no_run_is_one_line(folder, names, expected):
     with pytest.raises(UserError, match=expected):
-        runs.opened([f"{folder}/{name}" for name in names])
+        runs.open_runs([f"{folder}/{name}" for name in names])
 
 
 @pytest.mark.parametrize("name", ["config.json", "dataset.json", "summary.json"])
@@ -164,7 +164,7 @@ def test_a_damaged_run_is_one_line(folder, tmp_path, name):
     shutil.copytree(folder / "relu", tmp_path / "run")
     (tmp_path / "run" / name).write_text("{")
     with pytest.raises(UserError, match=name):
-        runs.opened([str(folder / "words"), str(tmp_path / "run")])
+        runs.open_runs([str(folder / "words"), str(tmp_path / "run")])
 
 
 def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
@@ -180,10 +180,10 @@ def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
     done = json.loads((today / workdir.SUMMARY).read_text())
     new = ("parameters", "multiply_adds", "command", "commit", "uncommitted_changes", "date", "class_errors")
     (earlier / workdir.SUMMARY).write_text(json.dumps({k: v for k, v in done.items() if k not in new}))
-    new_run, old_run = runs.opened([str(today), str(earlier)])
+    new_run, old_run = runs.open_runs([str(today), str(earlier)])
     assert (new_run.parameters, new_run.multiply_adds) == (done["parameters"], done["multiply_adds"])
     assert (old_run.parameters, old_run.multiply_adds) == (done["parameters"], done["multiply_adds"])
-    assert page.differing(runs.groups([new_run, old_run])) == {}
+    assert page.differing(runs.group_runs([new_run, old_run])) == {}
     assert page.each_run([new_run, old_run]).parts
 
 

@@ -8,8 +8,8 @@ from ml_collections import ConfigDict
 from scipy import ndimage, stats
 
 from common import config
-from common.data import augment
-from common.data.augment import Distortion
+from common.data import augment, transforms
+from common.data.transforms import Distortion
 from common.errors import UserError
 
 BACKGROUND = -0.1
@@ -17,8 +17,8 @@ NOTHING = {"translate": 0.0, "scale": 0.0, "squeeze": 0.0, "shear": 0.0}
 LENET = {"translate": 2.0, "scale": 0.15, "squeeze": 0.15, "shear": 0.2}
 SWITCHED_OFF = config.base(ConfigDict()).augment.to_dict()
 # Compiled whole: eagerly each operation is compiled by itself, which is slower.
-warp = jax.jit(augment.warp, static_argnames="background")
-affine = jax.jit(augment.affine, static_argnames=("probability", "background", *NOTHING))
+warp = jax.jit(transforms.warp, static_argnames="background")
+affine = jax.jit(transforms.affine, static_argnames=("probability", "background", *NOTHING))
 
 
 def random_images(*shape):
@@ -124,8 +124,8 @@ def test_a_distortion_is_undone_by_its_inverse():
 
 def test_the_amounts_drawn_are_uniform_and_independent(monkeypatch):
     drawn = []
-    monkeypatch.setattr(augment, "warp", lambda images, amounts, background: drawn.append(amounts) or images)
-    augment.affine(jax.random.key(3), jnp.zeros((4000, 1, 1, 1)), **LENET, probability=1.0, background=0.0)
+    monkeypatch.setattr(transforms, "warp", lambda images, amounts, background: drawn.append(amounts) or images)
+    transforms.affine(jax.random.key(3), jnp.zeros((4000, 1, 1, 1)), **LENET, probability=1.0, background=0.0)
     amounts = np.asarray(drawn[0])
     middles, ranges = np.array([0, 0, 1, 1, 0]), np.array([2.0, 2.0, 0.15, 0.15, 0.2])
     unit = (amounts - middles[:, None]) / ranges[:, None]
@@ -146,7 +146,7 @@ def test_affine_distorts_images_with_the_probability_asked_for_and_leaves_the_re
 def test_mirror_flips_left_to_right_half_of_the_images():
     images = random_images(1, 3, 8, 2)
     batch = jnp.broadcast_to(images, (4000, 3, 8, 2))
-    out = np.asarray(augment.mirror(jax.random.key(1), batch))
+    out = np.asarray(transforms.mirror(jax.random.key(1), batch))
     flipped = (out == np.asarray(images[:, :, ::-1])).all((1, 2, 3))
     kept = (out == np.asarray(images)).all((1, 2, 3))
     assert (flipped ^ kept).all()
@@ -155,7 +155,9 @@ def test_mirror_flips_left_to_right_half_of_the_images():
 
 def test_pad_and_crop_takes_every_crop_of_the_padded_image():
     images = random_images(1, 4, 5, 2)
-    out = np.asarray(augment.pad_and_crop(jax.random.key(0), jnp.broadcast_to(images, (2000, 4, 5, 2)), 2, BACKGROUND))
+    out = np.asarray(
+        transforms.pad_and_crop(jax.random.key(0), jnp.broadcast_to(images, (2000, 4, 5, 2)), 2, BACKGROUND)
+    )
     padded = np.pad(np.asarray(images[0]), ((2, 2), (2, 2), (0, 0)), constant_values=BACKGROUND)
     crops = [padded[i : i + 4, j : j + 5] for i in range(5) for j in range(5)]
     counts = [(out == crop).all((1, 2, 3)).sum() for crop in crops]
@@ -184,7 +186,9 @@ lenet = jax.jit(make(**LENET))
 def test_warping_under_jit_and_eagerly_agree():
     images = random_images(2, 12, 12, 1)
     amounts = distortion(2, down=1.5, scale=1.1, squeeze=0.9, shear=0.2)
-    np.testing.assert_allclose(warp(images, amounts, BACKGROUND), augment.warp(images, amounts, BACKGROUND), atol=1e-5)
+    np.testing.assert_allclose(
+        warp(images, amounts, BACKGROUND), transforms.warp(images, amounts, BACKGROUND), atol=1e-5
+    )
 
 
 def test_the_key_decides_and_each_image_of_a_batch_is_changed_differently():
@@ -242,8 +246,8 @@ def test_amounts_that_make_no_distortion_are_refused_by_name(key, value, expecte
 
 GRADIENT = jnp.stack([jnp.tile(jnp.linspace(0.3, 0.7, 16) + shift, (16, 1)) for shift in (-0.1, 0.0, 0.1)], axis=-1)
 LUMA = np.array([0.299, 0.587, 0.114])
-jitter = jax.jit(augment.jitter_colours, static_argnames=(*augment.JITTERED, "low", "high"))
-erase = jax.jit(augment.erase, static_argnames=("probability", "low", "high", "area", "ratio"))
+jitter = jax.jit(transforms.jitter_colours, static_argnames=(*augment.JITTERED, "low", "high"))
+erase = jax.jit(transforms.erase, static_argnames=("probability", "low", "high", "area", "ratio"))
 
 
 def jittered(brightness=0.0, contrast=0.0, saturation=0.0, count=400, images=None, low=0.0, high=1.0, key=0):

@@ -1,6 +1,4 @@
-import dataclasses
 import pickle
-import re
 
 import numpy as np
 import pytest
@@ -92,37 +90,6 @@ def test_digits_have_no_splits_to_choose(data_config):
         datasets.load(data_config(train_split="train[:50%]"))
 
 
-def test_fixed_order_is_a_permutation_that_new_keys_do_not_disturb():
-    keys = [f"class/{i}.png" for i in range(200)]
-    order = datasets.fixed_order(keys)
-    assert sorted(order) == list(range(200))
-    assert order.tolist() != list(range(200))
-    longer = datasets.fixed_order([*keys, "class/new.png"])
-    assert [i for i in longer if i < 200] == order.tolist()
-
-
-def test_hold_out_leaves_some_of_each_class_on_both_sides():
-    labels = np.array([0, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0])
-    train, test = datasets.hold_out(labels, ["a", "b"], 0.01)
-    assert sorted([*train, *test]) == list(range(12))
-    assert set(labels[test]) == set(labels[train]) == {0, 1}
-    with pytest.raises(UserError, match="class 'b' has one image"):
-        datasets.hold_out(np.array([0, 0, 1]), ["a", "b"], 0.5)
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_hold_out_takes_the_first_of_each_class(seed):
-    rng = np.random.default_rng(seed)
-    labels = rng.permutation(np.concatenate([np.arange(7), np.arange(7), rng.integers(0, 7, rng.integers(0, 80))]))
-    fraction = rng.uniform(0.01, 0.99)
-    rest, held_out = datasets.hold_out(labels, list("abcdefg"), fraction)
-    for label in range(7):
-        members = np.flatnonzero(labels == label)
-        count = int(np.clip(round(fraction * len(members)), 1, len(members) - 1))
-        assert held_out[labels[held_out] == label].tolist() == members[:count].tolist()
-    assert sorted([*rest, *held_out]) == list(range(len(labels)))
-
-
 def test_a_share_of_each_class_is_held_out_for_validation(data_config):
     plain, dataset = datasets.load(data_config()), datasets.load(data_config(validation="10%"))
     assert (plain.validation, plain.info.validation_size) == (None, 0)
@@ -154,74 +121,11 @@ def test_a_validation_set_that_cannot_be_is_refused(data_config, validation, say
         datasets.check(data_config(validation=validation, source="tfds:mnist" if validation == "test" else "digits"))
 
 
-INFO = datasets.Info("animals", 2, ("cat", "dog"), (4, 6, 3), 12, 3, 0, "abc")
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"class_names": ("cat", "dog", "emu")}, r"not those that the run was trained on \(new: 'emu'\)"),
-        ({"class_names": ("cat",)}, r"\(gone: 'dog'\)"),
-        ({"class_names": ("cat", "hound")}, r"\(gone: 'dog'; new: 'hound'\)"),
-        (
-            {"class_names": ("dog", "cat")},
-            "in another order than .*: from class 0 on 'dog', 'cat' instead of 'cat', 'dog'",
-        ),
-        ({"image_shape": (4, 6, 1)}, "images of 'animals' are 4 x 6 x 1; the run was trained on 4 x 6 x 3"),
-    ],
-)
-def test_other_classes_or_shapes_are_a_difference(change, says):
-    now = dataclasses.replace(INFO, **change)
-    assert re.search(says, datasets.difference(INFO, now))
-    assert datasets.difference(now, now) is None
-
-
-def test_other_numbers_of_images_are_only_a_change():
-    now = dataclasses.replace(INFO, train_size=14, validation_size=2, fingerprint="abd")
-    assert datasets.difference(INFO, now) is None
-    assert datasets.changes(INFO, now) == (
-        "'animals' has changed since the run began: 14 training images, 12 before; 2 validation images, 0 before"
-    )
-    assert "but different ones" in datasets.changes(INFO, dataclasses.replace(INFO, fingerprint="abd"))
-    assert datasets.changes(INFO, INFO) is None
-    assert datasets.changes(dataclasses.replace(INFO, fingerprint=""), INFO) is None  # a run of an earlier version
-
-
 def test_the_fingerprint_is_that_of_the_examples(data_config):
     plain, again = (datasets.load_info(data_config()).fingerprint for _ in range(2))
     assert plain == again != ""
     other = (data_config(holdout=0.3), data_config(validation="10%"))
     assert len({plain, *(datasets.load_info(config).fingerprint for config in other)}) == 3
-
-
-class Numbered:
-    """A source of `size` blank images whose labels are their indices."""
-
-    def __init__(self, size: int, side: int):
-        self.size, self.side = size, side
-
-    def __len__(self):
-        return self.size
-
-    def __getitem__(self, index):
-        return {"image": np.full((self.side, self.side, 1), index % 256, np.uint8), "label": np.int32(index)}
-
-
-@pytest.mark.parametrize("side", [2, 200])  # decoded in one thread, and in several
-def test_to_arrays_keeps_every_example_in_its_place(side):
-    arrays = datasets.to_arrays(Numbered(600, side))
-    assert arrays.labels.tolist() == list(range(600))
-    assert (arrays.images[:, 0, 0, 0] == np.arange(600) % 256).all()
-
-
-def test_a_subset_of_some_records_ends():
-    records = [datasets.Record(np.zeros((2, 2, 1), np.uint8), label, "blank") for label in range(10)]
-    for indices in (range(2, 6), np.arange(2, 6)):
-        subset = datasets.Subset(records, indices)
-        assert [record.label for record in subset] == [2, 3, 4, 5]
-        assert subset.__getitems__([3, 1])[0].label == 5
-        with pytest.raises(IndexError):
-            subset[4]
 
 
 def test_array_sources_travel_to_other_processes(data_config):

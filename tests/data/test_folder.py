@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import datasets
+from common.data import datasets, sources
+from common.data.dataset_info import mismatch
+from common.data.sources import ArraySource
 from common.errors import UserError
 
 
@@ -141,7 +143,7 @@ def test_a_run_that_goes_on_keeps_its_order_of_classes(data_config, tmp_path):
     known = dataclasses.replace(info, class_names=("1", "10", "2"))
     dataset = datasets.load(config, known)
     assert dataset.info.class_names == ("1", "10", "2")
-    assert datasets.difference(known, dataset.info) is None
+    assert mismatch(known, dataset.info) is None
     now = datasets.load(config, dataclasses.replace(known, class_names=("1", "10", "3"))).info
     assert now.class_names == info.class_names
 
@@ -194,10 +196,10 @@ def test_streamed_examples_are_those_of_the_arrays(data_config, animals):
 
 
 def test_auto_streams_what_is_too_large_to_hold(data_config, animals, monkeypatch):
-    monkeypatch.setattr(datasets, "ARRAYS_BYTES", 15 * 4 * 6 * 3)
-    assert isinstance(load(data_config, animals).train, datasets.ArraySource)
-    monkeypatch.setattr(datasets, "ARRAYS_BYTES", 15 * 4 * 6 * 3 - 1)
-    assert not isinstance(load(data_config, animals).train, datasets.ArraySource)
+    monkeypatch.setattr(sources, "ARRAYS_BYTES", 15 * 4 * 6 * 3)
+    assert isinstance(load(data_config, animals).train, ArraySource)
+    monkeypatch.setattr(sources, "ARRAYS_BYTES", 15 * 4 * 6 * 3 - 1)
+    assert not isinstance(load(data_config, animals).train, ArraySource)
 
 
 def test_the_facts_are_those_of_the_loaded_dataset(data_config, animals):

@@ -5,7 +5,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import config as config_lib
-from common.data import augment, normalize, pixel_statistics
+from common.data import augment, normalize, pixel_statistics, transforms
 from common.data.sources import ArraySource
 from common.errors import UserError
 
@@ -110,22 +110,22 @@ def test_every_pixel_has_mean_0_and_other_sizes_the_mean_colour(images, measured
 def test_the_surroundings_are_black_or_the_mean_image(images, measured):
     for data in (config(pixel_range=(-1.0, 2.0)).data, config(normalize="channels").data):
         normalized = normalize.make_normalize(data, measured)
-        black, white = normalize.black_and_white(data, measured)
+        black, white = normalize.background_and_foreground(data, measured)
         for level, colour in ((0, black), (255, white)):
             expected = normalized(jnp.full((1, 1, 3), level, jnp.uint8))
             np.testing.assert_allclose(expected, np.broadcast_to(colour, (1, 1, 3)), rtol=1e-5)
-    assert normalize.black_and_white(config(normalize="pixels").data, measured) == (0.0, None)
+    assert normalize.background_and_foreground(config(normalize="pixels").data, measured) == (0.0, None)
 
 
 def test_padding_surrounds_each_channel_with_its_black(images, measured):
     data = config(normalize="channels").data
     normalized = normalize.make_normalize(data, measured)
-    black, _ = normalize.black_and_white(data, measured)
+    black, _ = normalize.background_and_foreground(data, measured)
     dark = jnp.zeros((8, 6, 5, 3), jnp.uint8)
-    cropped = augment.pad_and_crop(jax.random.key(0), normalized(dark), 3, black)
+    cropped = transforms.pad_and_crop(jax.random.key(0), normalized(dark), 3, black)
     np.testing.assert_allclose(cropped, normalized(dark), rtol=1e-6)
-    shift = augment.Distortion(*(jnp.full(8, value) for value in (1.0, -2.0, 1.2, 1.0, 0.1)))
-    np.testing.assert_allclose(augment.warp(normalized(dark), shift, black), normalized(dark), rtol=1e-5)
+    shift = transforms.Distortion(*(jnp.full(8, value) for value in (1.0, -2.0, 1.2, 1.0, 0.1)))
+    np.testing.assert_allclose(transforms.warp(normalized(dark), shift, black), normalized(dark), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_shift_of_colours_is_the_papers_equation(images, measured, data):
     data = config(**data).data
     fed = normalize.make_normalize(data, measured)(jnp.asarray(images[:4]))
     key, directions = jax.random.key(5), normalize.principal_colours(data, measured)
-    shifted = augment.shift_colours(key, fed, 0.1, directions)
+    shifted = transforms.shift_colours(key, fed, 0.1, directions)
     shares = 0.1 * np.asarray(jax.random.normal(key, (4, 3)), np.float64)
     unit = {"range": 255 / 2, "channels": measured.std, "pixels": 1.0}[data.normalize]
     for image, before, share in zip(shifted, fed, shares, strict=True):
@@ -148,7 +148,7 @@ def test_shifts_covary_as_the_training_sets_colours(measured):
     data = config(normalize="pixels", std=(1.0,)).data
     blank = jnp.zeros((20000, 1, 1, 3))
     directions = normalize.principal_colours(data, measured)
-    shifts = np.asarray(augment.shift_colours(jax.random.key(1), blank, 0.1, directions), np.float64)[:, 0, 0]
+    shifts = np.asarray(transforms.shift_colours(jax.random.key(1), blank, 0.1, directions), np.float64)[:, 0, 0]
     covariance = (measured.eigenvectors * measured.eigenvalues) @ measured.eigenvectors.T
     np.testing.assert_allclose(np.cov(shifts.T), 0.01 * covariance, rtol=0.06, atol=0.01 * 0.03 * covariance.max())
 
@@ -179,33 +179,33 @@ class Streamed:
 
 def test_a_run_keeps_the_statistics_that_it_started_with(source, measured, tmp_path):
     whole = config(normalize="pixels")
-    first = pixel_statistics.for_run(whole, tmp_path, source)
+    first = pixel_statistics.for_training(whole, tmp_path, source)
     np.testing.assert_array_equal(first.mean_image, measured.mean_image)
     other = ArraySource(255 - source.images, source.labels)
-    np.testing.assert_array_equal(pixel_statistics.for_run(whole, tmp_path, other).mean, first.mean)
-    np.testing.assert_array_equal(pixel_statistics.of_run(whole, tmp_path).mean, first.mean)
+    np.testing.assert_array_equal(pixel_statistics.for_training(whole, tmp_path, other).mean, first.mean)
+    np.testing.assert_array_equal(pixel_statistics.of_trained_run(whole, tmp_path).mean, first.mean)
 
 
 def test_a_run_that_needs_none_measures_none(source, tmp_path):
     for whole in (config(), config(normalize="channels", mean=(1.0,), std=(2.0,))):
-        assert pixel_statistics.for_run(whole, tmp_path, source) is None
-        assert pixel_statistics.of_run(whole, tmp_path) is None
+        assert pixel_statistics.for_training(whole, tmp_path, source) is None
+        assert pixel_statistics.of_trained_run(whole, tmp_path) is None
     assert not list(tmp_path.iterdir())
 
 
 def test_a_streamed_run_names_the_command_and_takes_what_it_writes(source, measured, tmp_path):
     with pytest.raises(UserError, match=r"python -m common\.statistics --workdir="):
-        pixel_statistics.for_run(config(normalize="channels"), tmp_path / "run", Streamed(source))
+        pixel_statistics.for_training(config(normalize="channels"), tmp_path / "run", Streamed(source))
     path = tmp_path / "measured.npz"
     pixel_statistics.save(measured, path)
     whole = config(normalize="channels", statistics=str(path))
-    taken = pixel_statistics.for_run(whole, tmp_path / "run", Streamed(source))
+    taken = pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source))
     np.testing.assert_array_equal(taken.mean, measured.mean)
     path.unlink()
-    assert pixel_statistics.for_run(whole, tmp_path / "run", Streamed(source)) is not None
+    assert pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source)) is not None
     pixel_statistics.save(measured, path)
     with pytest.raises(UserError, match="images of 6 x 5 x 3, this run's are 6 x 5 x 1"):
-        pixel_statistics.for_run(
+        pixel_statistics.for_training(
             whole, tmp_path / "other", Streamed(ArraySource(source.images[..., :1], source.labels))
         )
 

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from common import config
-from common.data import datasets, order, pipeline
+from common.data import datasets, order, pipeline, sources
+from common.data.sources import ArraySource, ImageSource
 from common.devices import mesh
 from common.errors import UserError
 from tests.runs import refused, run
@@ -79,9 +80,9 @@ def test_balanced_batches_are_the_same_in_memory_and_streamed_from_any_step_on(p
     whole = make(photos)
     one = mesh.make_mesh(ConfigDict({**whole.mesh.to_dict(), "devices": 1}))
     stored, kept = (datasets.load(make(photos, memory=memory).data).train for memory in ("stream", "arrays"))
-    assert np.bincount(datasets.labels(stored)).tolist() == [1, 5]
-    np.testing.assert_array_equal(datasets.labels(stored), datasets.labels(kept))
-    classes, drawn = order.by_class(datasets.labels(stored)), {"batch_size": 4, "seed": 0, "shuffle": "epoch"}
+    assert np.bincount(sources.stored_labels(stored)).tolist() == [1, 5]
+    np.testing.assert_array_equal(sources.stored_labels(stored), sources.stored_labels(kept))
+    classes, drawn = order.by_class(sources.stored_labels(stored)), {"batch_size": 4, "seed": 0, "shuffle": "epoch"}
     resident, streamed, resumed = (
         pipeline.train_feed(source, one, step, **drawn, workers=2, classes=classes)
         for source, step in ((kept, 0), (stored, 0), (stored, 2))
@@ -103,8 +104,8 @@ def test_balanced_batches_are_the_same_in_memory_and_streamed_from_any_step_on(p
 def test_random_crops_of_sets_that_would_fit_into_memory_are_streamed(photos, data_config):
     for changes in ({"train_crop": "area"}, {"resize_max": 24}):
         dataset = datasets.load(make(photos, **changes).data)
-        assert isinstance(dataset.train, datasets.ImageSource)
-        assert isinstance(dataset.test, datasets.ArraySource)
+        assert isinstance(dataset.train, ImageSource)
+        assert isinstance(dataset.test, ArraySource)
     digits = datasets.load(data_config(crop=6, train_crop="random"))
     assert digits.info.image_shape == digits.test.images.shape[1:] == (6, 6, 1)
     corners = [digits.train.draw(0, np.random.default_rng(i))["image"].tobytes() for i in range(50)]

@@ -12,7 +12,7 @@ from absl import flags
 
 from common import export, models
 from common.config import base
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
 from common.exporting import onnx, program, savedmodel, stablehlo

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from common import config as config_lib
 from common import models
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.optim import optimizers
 from common.training.steps import check_support
 from tests.fuzz.endings import ends_well, tried

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_mnist_modern
 from tests.digits_run import digits_run
@@ -76,7 +76,7 @@ def numbers(folder):
     """All that a tool reads of a run's numbers."""
     for split in ("train", "test", None):
         metrics.read(folder, split)
-    metrics.ErrorRecord(folder, "test", 100, 2)
+    metrics.EarlyStopping(folder, "test", 100, 2)
     return summary.result_line(summary.read(folder))
 
 

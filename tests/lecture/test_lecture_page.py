@@ -71,7 +71,7 @@ def test_quoted_lines_are_in_the_code_that_is_linked():
 def test_commands_can_be_given():
     commands = re.findall(r"python -m ([\w.]+)([^`\n]*)", TEXT)
     assert len(commands) > 15
-    known = statement.packages()
+    known = statement.packages_by_id()
     for module, rest in commands:
         path = ROOT / module.replace(".", "/")
         assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module

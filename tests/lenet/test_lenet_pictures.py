@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from common import models
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.report import page
 from common.run import trained

@@ -48,7 +48,7 @@ def test_clipping_counts_the_arrays_that_train():
 
 
 def test_the_first_pattern_decides():
-    assert factors.frozen(PARAMS, factors.parse(("conv1*=0", "conv*=1", "fc*=0"))) == 6
+    assert factors.count_frozen(PARAMS, factors.parse(("conv1*=0", "conv*=1", "fc*=0"))) == 6
 
 
 @pytest.mark.parametrize("text", ["conv1*", "=0", "conv1*=-1", "conv1*=fast", "conv1*=nan", "conv1*=inf"])

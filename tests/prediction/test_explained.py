@@ -11,7 +11,7 @@ from PIL import Image
 
 from common import models
 from common.config import base
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
 from common.prediction import embeddings, heat_maps, images, layers, network
@@ -118,7 +118,7 @@ def test_named_layers_are_what_the_network_computes(unrolled):
             tree = tree[part]
         expected = np.asarray(tree["__call__"][0])
         assert shapes[name] == expected.shape[1:]
-        found = results(unrolled, layers.named(shapes, name), explain)
+        found = results(unrolled, layers.find_layer(shapes, name), explain)
         np.testing.assert_allclose(found.features, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
@@ -126,8 +126,8 @@ def test_layers_in_a_scan_are_seen_as_those_that_stand_alone(resnet, unrolled):
     """The scan's layers come with their number behind the images' axis; Grad-CAM takes the last of them."""
     scanned, alone = shapes_of(resnet), shapes_of(unrolled)
     assert layers.last_maps(scanned).layer == "conv4_x"
-    stacked = results(resnet, layers.named(scanned, "conv4_x"), heat_maps.method(resnet).explain)
-    single = results(unrolled, layers.named(alone, "conv4_3"), heat_maps.method(unrolled).explain)
+    stacked = results(resnet, layers.find_layer(scanned, "conv4_x"), heat_maps.method(resnet).explain)
+    single = results(unrolled, layers.find_layer(alone, "conv4_3"), heat_maps.method(unrolled).explain)
     assert stacked.features.shape == (3, 2, 2, 2, 16)
     np.testing.assert_allclose(stacked.features[:, -1], single.features, rtol=1e-3, atol=1e-5)
     assert stacked.heat.shape == (3, 2, 2)
@@ -135,7 +135,7 @@ def test_layers_in_a_scan_are_seen_as_those_that_stand_alone(resnet, unrolled):
 
 
 def test_the_default_is_what_the_classifier_reads(unrolled):
-    tap = layers.features(shapes_of(unrolled))
+    tap = layers.classifier_input(shapes_of(unrolled))
     assert str(tap) == "input of fc"
     maps = captured(unrolled, inputs(unrolled.classifier))["conv4_3"]["__call__"][0]
     np.testing.assert_allclose(results(unrolled, tap).features, maps.mean(axis=(1, 2)), rtol=1e-3, atol=1e-5)
@@ -143,7 +143,7 @@ def test_the_default_is_what_the_classifier_reads(unrolled):
 
 def test_an_unknown_layer_is_refused_with_the_nearest(linear):
     with pytest.raises(UserError, match="unknown layer 'map'; did you mean 'maps'"):
-        layers.named(shapes_of(linear), "map")
+        layers.find_layer(shapes_of(linear), "map")
 
 
 def test_a_network_without_maps_has_no_heat_map():
@@ -165,7 +165,7 @@ def test_a_transformer_is_explained_by_rollout(pooling):
         total = half / half.sum(-1, keepdims=True) @ total
     np.testing.assert_allclose(total.sum(-1), 1, rtol=1e-5)
     expected = total[:, 0, 1:] if pooling == "token" else total.mean(axis=1)
-    found = results(run, layers.features(shapes_of(run)), method.explain)
+    found = results(run, layers.classifier_input(shapes_of(run)), method.explain)
     np.testing.assert_allclose(found.heat, expected.reshape(3, 2, 2), rtol=1e-4)
     assert found.features.shape == (3, 16)
 

@@ -178,7 +178,7 @@ def test_features_are_those_of_transformers(pooler, tmp_path):
         outputs = net(torch.tensor(images).permute(0, 3, 1, 2))
     expected = (outputs.pooler_output if pooler else outputs.last_hidden_state[:, 0]).numpy()
     shapes = layers.output_shapes(opened.classifier.module, opened.variables, opened.classifier.input_shape)
-    tap = layers.features(shapes)
+    tap = layers.classifier_input(shapes)
     with jax.default_matmul_precision("highest"):
         _, found = layers.read(opened.classifier.module, opened.variables, jnp.asarray(images), [tap])
         found = found[tap]

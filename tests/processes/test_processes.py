@@ -14,7 +14,7 @@ import pytest
 from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
 from common import launch
 from common.errors import UserError
-from common.processes import distributed, rendezvous
+from common.processes import cluster, distributed, rendezvous
 from common.processes.preemption import EXIT_PREEMPTED
 from common.processes.watchdog import EXIT_HUNG
 from common.run import metrics, trained
@@ -200,11 +200,11 @@ def test_a_cluster_whose_variables_make_no_sense_is_refused(monkeypatch):
 
 
 def test_clusters_are_seen_by_their_variables():
-    assert not distributed.in_cluster({})
-    assert not distributed.in_cluster({"SLURM_NTASKS": "1"})
-    assert distributed.in_cluster({"SLURM_NTASKS": "2"})
-    assert distributed.in_cluster({"OMPI_COMM_WORLD_SIZE": "4"})
-    assert distributed.in_cluster({"TPU_WORKER_HOSTNAMES": "a,b"})
+    assert not cluster.in_cluster({})
+    assert not cluster.in_cluster({"SLURM_NTASKS": "1"})
+    assert cluster.in_cluster({"SLURM_NTASKS": "2"})
+    assert cluster.in_cluster({"OMPI_COMM_WORLD_SIZE": "4"})
+    assert cluster.in_cluster({"TPU_WORKER_HOSTNAMES": "a,b"})
 
 
 @pytest.mark.parametrize(
@@ -299,9 +299,9 @@ def test_a_supervisor_does_not_load_jax():
 
 
 def test_numbers_are_read_before_flags_are_parsed():
-    assert launch.given_number(["--restarts", "4"], "restarts") == 4
-    assert launch.given_number(["-processes=2"], "processes") == 2
-    assert launch.given_number(["--restarts=many"], "restarts") is None
-    assert launch.given_number(["--restarts=²"], "restarts") is None
-    assert launch.given_number(["--restarts=" + "9" * 5000], "restarts") is None
-    assert launch.given_number([], "restarts") is None
+    assert launch.flag_number(["--restarts", "4"], "restarts") == 4
+    assert launch.flag_number(["-processes=2"], "processes") == 2
+    assert launch.flag_number(["--restarts=many"], "restarts") is None
+    assert launch.flag_number(["--restarts=²"], "restarts") is None
+    assert launch.flag_number(["--restarts=" + "9" * 5000], "restarts") is None
+    assert launch.flag_number([], "restarts") is None

@@ -12,7 +12,7 @@ from PIL import Image
 
 from common import config as config_lib
 from common import models
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
 from common.protocols import batches, catalogue, measure, views
@@ -182,7 +182,7 @@ def test_batches_hold_every_view_once_and_have_one_size_for_a_shape():
     shapes = [((8, 8), (8, 12), (12, 8))[index] for index in rng.integers(0, 3, 101)]
     examples = [(np.full((3, *shape, 1), index % 200, np.uint8), index % 7) for index, shape in enumerate(shapes)]
     sizes, seen = {}, np.zeros(101, int)
-    for images, indices, labels in batches.by_shape(examples, pixels=1000, multiple=4):
+    for images, indices, labels in batches.group_by_shape(examples, pixels=1000, multiple=4):
         assert len(images) % 4 == 0
         assert images[..., 0].size <= 1000
         sizes.setdefault(images.shape[1:3], set()).add(len(images))
@@ -203,7 +203,7 @@ def test_few_views_wait_even_if_there_are_very_many_shapes():
             given.append(example)
             yield example
 
-    first = next(batches.by_shape(counted(), pixels=1000, multiple=1))
+    first = next(batches.group_by_shape(counted(), pixels=1000, multiple=1))
     assert (first[1] >= 0).sum() >= 1
     assert sum(views[..., 0].size for views, _ in given) < 6 * 1000
 
@@ -242,7 +242,7 @@ def test_probabilities_are_averaged_over_views_and_passes():
     for index in (0, 30, 49):
         means = []
         for one, log_probabilities in zip(todo, apply, strict=True):
-            example = measure.source(run, one)[index]
+            example = measure.test_set(run, one)[index]
             views = log_probabilities(run.variables, one.cut(example["image"], 32))
             means.append(np.mean(np.exp(views), axis=0))
             assert scores.labels[index] == example["label"]
@@ -255,8 +255,8 @@ def test_a_view_that_is_lost_is_noticed(monkeypatch):
             if number != 1:
                 yield batch
 
-    batches_by_shape = batches.by_shape
-    monkeypatch.setattr(batches, "by_shape", all_but_one)
+    batches_by_shape = batches.group_by_shape
+    monkeypatch.setattr(batches, "group_by_shape", all_but_one)
     run = a_run("resnet", init=True)
     with pytest.raises(RuntimeError, match="0 views were seen of some images and 1 of others"):
         measure.score(run, catalogue.passes(run, "single"))

@@ -16,6 +16,7 @@ from common.anatomy import layer_table
 from common.data import datasets
 from common.errors import UserError
 from common.report import (
+    assembly,
     calibration,
     curve_figures,
     error_figures,
@@ -23,7 +24,6 @@ from common.report import (
     figures,
     inside,
     learning,
-    making,
     mistakes,
     page,
     sample_figures,
@@ -64,7 +64,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def html(saved):
-    return sections.report_html(digits_run(), pictures=making.Folder(saved, "png"))
+    return sections.report_html(digits_run(), pictures=assembly.PictureFolder(saved, "png"))
 
 
 def decoded_pictures(html):
@@ -196,7 +196,7 @@ def test_most_confused_names_the_largest_counts_first():
 
 
 def test_samples_are_of_four_classes_and_the_least_certain_images(results):
-    first, unsure = samples.ordinary(results), samples.hesitant(results)
+    first, unsure = samples.one_per_class(results), samples.least_certain(results)
     assert [results.labels[index] for index in first] == [0, 3, 6, 9]
     assert all((results.labels[:index] != results.labels[index]).all() for index in first)
     surest = results.log_probabilities.max(-1)
@@ -248,8 +248,8 @@ def test_a_run_that_was_interrupted_has_a_report(digits, results, tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(digits_run(), folder)
     (folder / "summary.json").unlink()
-    parts = [*sections.results_first(digits, folder, results)]  # what reads files
-    for made in (*learning.curves(digits, folder), sections.what_was_run(digits, folder)):
+    parts = [*sections.headline(digits, folder, results)]  # what reads files
+    for made in (*learning.curves(digits, folder), sections.run_details(digits, folder)):
         parts.append(page.section(made))
     assert "The run is not finished" in "".join(parts)
 
@@ -386,14 +386,14 @@ def test_each_picture_is_saved_under_the_name_of_its_section(html, saved, result
     assert files["curves"].read_bytes() == base64.b64decode(first)
     figure = Figure(figsize=(1, 1))
     section = page.Section("two", "", "", [page.Picture(figure, ""), "text", page.Picture(figure, "")])
-    making.Folder(tmp_path / "svg", "svg").add(section)
+    assembly.PictureFolder(tmp_path / "svg", "svg").add(section)
     assert sorted(path.name for path in (tmp_path / "svg").iterdir()) == ["two-2.svg", "two.svg"]
     assert "<svg" in (tmp_path / "svg" / "two.svg").read_text()
 
 
 def test_progress_is_a_line_on_standard_error_for_each_section(capsys):
     empty = page.Section("a", "A", "text")
-    parts = making.sections([("first", lambda: empty), ("second", lambda: [])], making.Progress())
+    parts = assembly.sections([("first", lambda: empty), ("second", lambda: [])], assembly.Progress())
     output, errors = capsys.readouterr()
     assert len(parts) == 1
     assert output == ""
@@ -421,7 +421,7 @@ def test_coloured_filters_have_their_own_scales_and_dead_ones_stay_pale():
 def test_liveliest_maps_keep_their_order():
     values = np.zeros((2, 2, 12), np.float32)
     values[0, 0] = [0, 5, 0, 1, 2, 3, 9, 4, 6, 7, 8, 0]
-    np.testing.assert_array_equal(figures.liveliest(values), [1, 4, 5, 6, 7, 8, 9, 10])
+    np.testing.assert_array_equal(figures.most_varying(values), [1, 4, 5, 6, 7, 8, 9, 10])
 
 
 def test_float_images_are_stretched_over_the_greys():

@@ -7,7 +7,7 @@ import pytest
 from absl import logging
 
 from common import models
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.errors import UserError
 from common.nn.losses import cross_entropy
 from resnet import weights

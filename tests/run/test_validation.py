@@ -119,12 +119,12 @@ def test_without_a_validation_set_the_last_checkpoint_is_tested(tmp_path):
 
 @pytest.mark.parametrize(("patience", "errors", "exhausted"), [(0, [0.5] * 9, False), (2, [0.5, 0.4, 0.4, 0.4], True)])
 def test_patience_counts_evaluations_without_an_improvement(tmp_path, patience, errors, exhausted):
-    record = metrics.ErrorRecord(tmp_path, "test", 0, patience)
-    assert [record.add(error) for error in errors[:2]] == [True, errors[1] < errors[0]]
+    early_stopping = metrics.EarlyStopping(tmp_path, "test", 0, patience)
+    assert [early_stopping.add(error) for error in errors[:2]] == [True, errors[1] < errors[0]]
     for error in errors[2:]:
-        assert not record.exhausted
-        assert not record.add(error)
-    assert record.exhausted == exhausted
+        assert not early_stopping.should_stop
+        assert not early_stopping.add(error)
+    assert early_stopping.should_stop == exhausted
 
 
 def test_the_validation_images_are_none_of_the_training_or_test_images():

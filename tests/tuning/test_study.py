@@ -10,7 +10,7 @@ import pytest
 from common import config as config_lib
 from common.errors import UserError
 from common.tuning import results, search, trials
-from common.tuning.study import Plan, finished, open_study, ranked
+from common.tuning.study import StudySpec, finished, open_study, ranked
 from configs import alexnet_digits
 
 FAKE = (sys.executable, "-S", str(pathlib.Path(__file__).parent / "fake_run.py"))
@@ -22,7 +22,7 @@ def plan(*texts, number=4, seeds=1, changes=None, **more):
     space = search.parse(texts or ["optimizer.momentum=0..0.9"], config)
     of_trials = search.trial_changes(config)
     options = config_lib.flat(search.with_point(config, {**changes, **of_trials}))
-    return Plan("FILE", changes, of_trials, options, space, texts, number, tuple(range(seeds)), **more)
+    return StudySpec("FILE", changes, of_trials, options, space, texts, number, tuple(range(seeds)), **more)
 
 
 def make(folder, wanted, stop_after=99):

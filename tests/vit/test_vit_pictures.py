@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 from vit_networks import classifier, images, logits, module, parameters
 
-from common.data import datasets
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.run import trained
 from tests.slow import rest_slow
@@ -151,7 +151,7 @@ def a_run(image=(8, 12, 3), **changes):
     """A run as from `trained.load`, without training."""
     network = classifier(image, **changes)
     config = ConfigDict({"data": {"normalize": "range", "pixel_range": (-1.0, 1.0)}, "mesh": {"devices": 1, "fsdp": 1}})
-    info = datasets.Info("some", 5, tuple("abcde"), image, train_size=10, test_size=10)
+    info = Info("some", 5, tuple("abcde"), image, train_size=10, test_size=10)
     variables = {"params": parameters(network.module, image)}
     return trained.Run(config, info, network, variables, step=0, mesh=mesh.make_mesh(config.mesh))
 

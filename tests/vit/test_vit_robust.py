@@ -11,7 +11,7 @@ from vit_networks import IMAGE, classifier, section
 from common import config as config_lib
 from common import models, train
 from common.claims import verdicts
-from common.data import datasets
+from common.data.dataset_info import Info
 from common.errors import UserError
 from common.optim import optimizers
 from common.training import steps
@@ -22,7 +22,7 @@ from vit import claims
 
 
 def test_an_image_that_does_not_split_into_patches_is_refused():
-    info = datasets.Info("some", 5, tuple("abcde"), (30, 32, 3), 1, 1)
+    info = Info("some", 5, tuple("abcde"), (30, 32, 3), 1, 1)
     with pytest.raises(
         UserError, match="30x32 pixels do not split into patches of 4x4: set config.data.resize"
     ) as error:

@@ -10,9 +10,9 @@ import pytest
 
 from common import config as config_lib
 from common import models
-from common.claims import views
+from common.claims import protocol_errors
 from common.data import datasets
-from common.data.datasets import Info
+from common.data.dataset_info import Info
 from common.devices import mesh
 from common.protocols import catalogue, measure
 from common.run import trained
@@ -37,9 +37,9 @@ def test_the_gain_is_the_error_of_the_centre_less_that_of_all_views(run, monkeyp
     single = trained.predictions(run, datasets.load_test(run.config.data)).error
     several = measure.errors(measure.score(run, catalogue.passes(run, "ten_crop")))["top1_error"]
     assert abs(single - several) > 0.005  # one of the 90 images, at least
-    assert views.error(tmp_path, "ten_crop") == pytest.approx(several, abs=1e-6)
-    assert views.gain(tmp_path, "ten_crop") == pytest.approx(single - several, abs=1e-6)
-    assert views.gain(tmp_path, "single", over="ten_crop") == -views.gain(tmp_path, "ten_crop")
+    assert protocol_errors.error(tmp_path, "ten_crop") == pytest.approx(several, abs=1e-6)
+    assert protocol_errors.gain(tmp_path, "ten_crop") == pytest.approx(single - several, abs=1e-6)
+    assert protocol_errors.gain(tmp_path, "single", over="ten_crop") == -protocol_errors.gain(tmp_path, "ten_crop")
 
 
 def test_the_gain_of_an_ensemble_is_the_mean_error_less_that_of_the_mean_probabilities(run, monkeypatch):
@@ -50,6 +50,6 @@ def test_the_gain_of_an_ensemble_is_the_mean_error_less_that_of_the_mean_probabi
     mean = np.mean([np.exp(score.log_probabilities) for score in scores], axis=0)
     alone = [np.mean(score.log_probabilities.argmax(-1) != score.labels) for score in scores]
     together = np.mean(mean.argmax(-1) != scores[0].labels)
-    assert views.ensemble_gain(list(runs)) == pytest.approx(np.mean(alone) - together, abs=1e-6)
-    assert views.ensemble_gain([pathlib.Path("first")] * 2) == 0
+    assert protocol_errors.ensemble_gain(list(runs)) == pytest.approx(np.mean(alone) - together, abs=1e-6)
+    assert protocol_errors.ensemble_gain([pathlib.Path("first")] * 2) == 0
     assert abs(np.mean(alone) - together) > 0.005

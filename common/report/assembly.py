@@ -1,4 +1,4 @@
-"""The making of a report: a line on standard error for each section, and its pictures as separate files."""
+"""The assembly of a report: a line on standard error for each section, and its pictures as separate files."""
 
 import pathlib
 import sys
@@ -19,10 +19,10 @@ _COLUMNS = 8  # of a gallery
 Step = tuple[str, Callable[[], Section | Sequence[Section]]]
 
 
-def given_folder() -> "Folder | None":
+def folder_from_flags() -> "PictureFolder | None":
     """The folder of `--pictures` (`launch.define_pictures`); None if the flag is not given."""
     name = flags.FLAGS.pictures
-    return Folder(user_path(name), flags.FLAGS.picture_format) if name else None
+    return PictureFolder(user_path(name), flags.FLAGS.picture_format) if name else None
 
 
 class Progress:
@@ -31,13 +31,13 @@ class Progress:
     def __init__(self, shown: bool = True):
         self._shown, self._since = shown, time.perf_counter()
 
-    def say(self, what: str) -> None:
+    def start(self, what: str) -> None:
         """Prints a line about what begins now."""
         if self._shown:
             print(f"{time.perf_counter() - self._since:6.1f} s  {what}", file=sys.stderr, flush=True)
 
 
-class Folder:
+class PictureFolder:
     """A folder for the pictures of a report, one file for each, under the name of its section."""
 
     def __init__(self, folder: pathlib.Path, form: str):
@@ -59,11 +59,11 @@ class Folder:
                     picture.figure.savefig(fresh, format=self._form)
 
 
-def sections(steps: Iterable[Step], progress: Progress, pictures: Folder | None = None) -> list[str]:
+def sections(steps: Iterable[Step], progress: Progress, pictures: PictureFolder | None = None) -> list[str]:
     """The sections as HTML; each is made, its pictures written to the folder, and forgotten before the next."""
     parts = []
     for title, make in steps:
-        progress.say(title)
+        progress.start(title)
         made = make()
         for section in [made] if isinstance(made, Section) else made:
             parts.append(page.section(section))

@@ -1,0 +1,34 @@
+import numpy as np
+import pytest
+
+from common.data.sources import Record, Subset, to_arrays
+
+
+class Numbered:
+    """A source of `size` blank images whose labels are their indices."""
+
+    def __init__(self, size: int, side: int):
+        self.size, self.side = size, side
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        return {"image": np.full((self.side, self.side, 1), index % 256, np.uint8), "label": np.int32(index)}
+
+
+@pytest.mark.parametrize("side", [2, 200])  # decoded in one thread, and in several
+def test_to_arrays_keeps_every_example_in_its_place(side):
+    arrays = to_arrays(Numbered(600, side))
+    assert arrays.labels.tolist() == list(range(600))
+    assert (arrays.images[:, 0, 0, 0] == np.arange(600) % 256).all()
+
+
+def test_a_subset_of_some_records_ends():
+    records = [Record(np.zeros((2, 2, 1), np.uint8), label, "blank") for label in range(10)]
+    for indices in (range(2, 6), np.arange(2, 6)):
+        subset = Subset(records, indices)
+        assert [record.label for record in subset] == [2, 3, 4, 5]
+        assert subset.__getitems__([3, 1])[0].label == 5
+        with pytest.raises(IndexError):
+            subset[4]
