@@ -210,7 +210,7 @@ def _write(out: pathlib.Path, state: dict[str, Any]) -> None:
 def write_images(folder: pathlib.Path, images_of_a_class: int = 20) -> None:
     """Writes a folder of images in two parts, train and test: ten classes of random ones, with MNIST's 28x28 pixels.
 
-    UserError if it exists and is not empty.
+    Raises UserError if it exists and is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty")

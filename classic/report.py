@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def report_html(folder: pathlib.Path, pictures: Folder | None = None, verbose: bool = False) -> str:
-    """The report of the run in `folder`, as HTML; UserError if there is no run or its data set is missing.
+    """The report of the run in `folder`, as HTML. Raises UserError if there is no run or its data set is missing.
 
     pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
     """

@@ -93,7 +93,7 @@ def _size(path: pathlib.Path) -> int:
 
 
 def file_format(path: pathlib.Path, name: str) -> str:
-    """The format of a file; UserError for an unknown one, and for an ending of another."""
+    """The format of a file. Raises UserError for an unknown one, and for an ending of another."""
     by_ending = {ending: kind for kind, ending in ENDINGS.items()}
     if name and name not in ENDINGS:
         raise unknown("format", name, ENDINGS)
@@ -105,7 +105,7 @@ def file_format(path: pathlib.Path, name: str) -> str:
 
 
 def batch_size(text: str) -> int | None:
-    """The number of images in a batch, None for any; UserError for anything else."""
+    """The number of images in a batch, None for any. Raises UserError for anything else."""
     if text == "dynamic":
         return None
     if not text.isdecimal() or int(text) < 1:

@@ -1,7 +1,6 @@
 """The start of every tool: parses flags, reports mistakes in one line, and imports nothing slow before that."""
 
 import contextlib
-import difflib
 import errno
 import functools
 import inspect
@@ -22,7 +21,7 @@ from absl import app, flags, logging
 from common import errors
 from common.command_line import config_files, usage
 from common.devices import large_pages
-from common.errors import UserError
+from common.errors import UserError, nearest
 
 EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
 _LEAVING_SECONDS = 5.0  # that the threads of a failed tool get to finish
@@ -241,8 +240,8 @@ def _unknown_flag(name: str) -> str:
     first, dot, rest = name.partition(".")
     if first == "config" and dot:
         return f"unknown option '--{name}'" + ("; give --config=FILE before it" if "config" in known else "")
-    close = difflib.get_close_matches(first, known, n=1)
-    hint = f"did you mean '--{close[0]}{dot}{rest}'?" if close else "--help lists the options"
+    close = nearest(first, known, least=0.6)
+    hint = f"did you mean '--{close}{dot}{rest}'?" if close else "--help lists the options"
     return f"unknown option '--{name}'; {hint}"
 
 

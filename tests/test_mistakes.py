@@ -46,7 +46,7 @@ TOOLS = {
     "predict": "--workdir is missing; for example --workdir=runs/lenet5_digits",
     "prepare": "expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]",
     "statistics": "--config is missing; for example --config=configs/resnet_imagenet.py",
-    "weights": "expected: import FILE --config=CONFIG [--workdir=DIR], or: export FILE --workdir=DIR",
+    "weights": "expected: import FILE [--workdir=DIR], or: export FILE --workdir=DIR",
     "inspect": "--config is missing; for example --config=configs/lenet5_digits.py",
     "report": "--workdir is missing; for example --workdir=runs/lenet5_digits",
     "compare": "expected two or more folders of runs: python -m common.compare RUN RUN ...",

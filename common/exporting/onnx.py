@@ -18,7 +18,7 @@ _OPSET = 21  # of 2024; the lowest version that runtimes must have
 
 
 def check_installed() -> None:
-    """UserError where a library that writes or runs these files is missing."""
+    """Raises UserError if a library that writes or runs these files is missing."""
     try:
         import jax2onnx
         import onnxruntime

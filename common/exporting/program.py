@@ -69,8 +69,8 @@ class Program:
 def make(run: Run, preprocess: bool = True, batch: int | None = None, dtype: str = "float32") -> Program:
     """The program of a run.
 
-    dtype: the type that the network computes in, whatever it was trained in. UserError for a type that the network does
-    not know, and for parameters that no file can hold.
+    dtype: the type that the network computes in, whatever it was trained in. Raises UserError for a type that the
+    network does not know, and for parameters that no file can hold.
     """
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(np.asarray(leaf)), run.variables
@@ -143,7 +143,7 @@ def outputs(program: Program, function: Numpy, images: np.ndarray) -> Float[np.n
 
 
 def check(program: Program, function: Numpy, images: np.ndarray) -> float:
-    """The largest difference between the outputs of a file's program and the run's own; UserError above `LIMIT`.
+    """The largest difference between the outputs of a file's program and the run's own. Raises UserError above `LIMIT`.
 
     It is absolute up to outputs of 1, and relative to the largest output where that is more.
     """

@@ -19,7 +19,10 @@ class Embeddings:
     """
 
     def __init__(self, name: str, layer: str):
-        """Starts an empty collection; UserError if the file `name` cannot be written, before anything is computed."""
+        """Starts an empty collection.
+
+        Raises UserError if the file `name` cannot be written, before anything is computed.
+        """
         self.path, self.layer = user_path(name), layer
         if self.path.suffix != SUFFIX or self.path.is_dir():
             raise UserError(f"--embeddings is '{name}'; expected the name of a file that ends in {SUFFIX}")

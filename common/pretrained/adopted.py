@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ml_collections import ConfigDict
 
 from common import models
-from common.data import pixel_statistics
+from common.data import decode, pixel_statistics
 from common.errors import UserError, user_path
 from common.pretrained import hugging_face, identify, weight_files
 from common.run import workdir
@@ -27,7 +27,7 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
     if not path.exists():
         raise UserError(
             f"config.init.checkpoint is '{path}', which does not exist; the config reads from it how images are "
-            "prepared, also when a run goes on"
+            f"prepared, also when a run goes on{decode.similar_name(path)}"
         )
     if path.is_dir() and not hugging_face.is_folder(path):
         found = workdir.load_config(path)

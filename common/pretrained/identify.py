@@ -44,7 +44,7 @@ class Identified(NamedTuple):
 
 
 def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str = "auto") -> Identified:
-    """The network of a published file; UserError where no variant, or more than one, has these arrays.
+    """The network of a published file. Raises UserError if no variant, or more than one, has these arrays.
 
     source: `config.init.source`; 'auto' goes by the names. The network of a file without a head has an untrained one of
     one class, `NO_CLASS`, and `config.init.new_head` says so.

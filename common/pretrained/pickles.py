@@ -24,8 +24,8 @@ def load(stream: io.BytesIO | mmap.mmap, known: Mapping[str, Any], persistent: C
     """The object of the pickle at the place of `stream`, which is left behind the pickle.
 
     known: by 'module.name', the functions that may be called and the values that may be named. persistent: turns the
-    identity of an outside object into the object. ValueError for a pickle that asks for anything else, is damaged, or
-    has more than `MOST_OPERATIONS`.
+    identity of an outside object into the object. Raises ValueError for a pickle that asks for anything else, is
+    damaged, or has more than `MOST_OPERATIONS`.
     """
     machine = _Machine(known, persistent)
     for count, (operation, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):

@@ -58,7 +58,7 @@ def find(
 ) -> tuple[Options, str]:
     """The options for a file, and their origin in words.
 
-    side: of the network's images. UserError for a description that cannot be read.
+    side: of the network's images. Raises UserError for a description that cannot be read.
     """
     usual = {**IMAGENET, **cropped(side), "interpolation": "bilinear", "stretch": False}
     if hasattr(weights, "preprocessing"):

@@ -47,7 +47,7 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype:
-        """NumPy's type of its numbers; ValueError where it is None."""
+        """NumPy's type of its numbers. Raises ValueError if it is None."""
         if self.kind.dtype is None:
             raise ValueError(f"an array is of type {self.kind.name}, which is not read")
         return self.kind.dtype
