@@ -23,7 +23,7 @@ from common import launch
 from common.data import datasets
 from common.data import pipeline as reading
 from common.data.sources import Source
-from common.errors import UserError, user_path, whole_file
+from common.errors import UserError, check_writable, user_path, whole_file
 from common.report import making, page, sample_figures, samples, sections
 from common.report.making import Folder, Progress, Step
 from common.report.page import Picture, Section
@@ -51,6 +51,7 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/classic_digits_fisher")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
+    check_writable(out)
     content = report_html(folder, making.given_folder(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")

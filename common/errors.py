@@ -11,6 +11,7 @@ import pathlib
 import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 EXIT_USER_ERROR = 2
@@ -78,6 +79,16 @@ def writing(path: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Raises UserError if no file can be written at `path`, before anything is computed for it. Leaves nothing."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    with writing(path):
+        existing = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
 
 
 @contextlib.contextmanager

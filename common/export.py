@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from common import launch
-from common.errors import UserError, unknown, user_path, whole_file
+from common.errors import UserError, check_writable, unknown, user_path, whole_file
 
 ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx", "savedmodel": ".savedmodel"}
 _CHECKED, _TESTED = 8, 1000  # test images that outputs are compared on, and that the loss of 8 bits is measured on
@@ -42,6 +42,7 @@ def main() -> None:
     for new in (path, beside(path, ".md"), *([beside(path, ".json")] if kind == "stablehlo" else [])):
         if new.exists():
             raise UserError(f"'{new}' exists; choose another --out, or remove it")
+    check_writable(path)
     export(path, kind, user_path(_WORKDIR.value), batch)
 
 

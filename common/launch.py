@@ -21,7 +21,7 @@ from absl import app, flags, logging
 from common import errors
 from common.command_line import config_files, usage
 from common.devices import large_pages
-from common.errors import UserError, nearest
+from common.errors import UserError, nearest, unknown
 
 EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
 _LEAVING_SECONDS = 5.0  # that the threads of a failed tool get to finish
@@ -255,6 +255,8 @@ def _plain(message: str) -> str:
     """The part of absl's message that names the mistake, in words for people who do not write Python."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     text = f"{lines[0]} {lines[-1]}" if "Traceback" in message else lines[0]
+    if choice := re.fullmatch(r"flag (--\w+)=(.*): value should be one of <(.*)>", text):
+        return str(unknown(choice[1], choice[2], choice[3].split("|")))
     for python, words in _WORDS.items():
         text = re.sub(python, words, text)
     return text

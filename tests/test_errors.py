@@ -67,6 +67,13 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "numbers.json", tmp_path / "file" / "more" / "numbers.json"):
+        with pytest.raises(UserError, match=r"cannot write .*file/.*numbers\.json"):
+            errors.check_writable(path)
+    with pytest.raises(UserError, match="cannot write .*: it is a folder"):
+        errors.check_writable(tmp_path)
+    errors.check_writable(tmp_path / "new" / "numbers.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with (
         pytest.raises(UserError, match=r"cannot write .*file/numbers\.json"),
         errors.whole_file(tmp_path / "file" / "numbers.json") as fresh,

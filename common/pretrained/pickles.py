@@ -151,7 +151,7 @@ class _Machine:
 
     def _find(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise ValueError("its pickle asks for something that is no name")
+            raise ValueError("its pickle asks for something that is not a name")
         if (path := f"{module}.{name}") not in self._known:
             raise ValueError(f"it asks for {path[:80]!r}, which is not read: only arrays are, as in a state_dict")
         self._stack.append(self._known[path])
@@ -159,7 +159,7 @@ class _Machine:
     def _call(self, _: Any) -> None:
         arguments, function = self.pop(), self.pop()
         if not (callable(function) and isinstance(arguments, tuple)):
-            raise ValueError("its pickle calls something that is no function")
+            raise ValueError("its pickle calls something that is not a function")
         try:
             self._stack.append(function(*arguments))
         except TypeError as error:

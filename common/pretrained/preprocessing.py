@@ -166,7 +166,7 @@ def _length(size: Any) -> int:
     if "shortest_edge" in size:
         return int(size["shortest_edge"])
     if size["height"] != size["width"]:
-        raise ValueError(f"images of {size['height']} x {size['width']} pixels are no squares")
+        raise ValueError(f"images of {size['height']} x {size['width']} pixels are not square")
     return int(size["height"])
 
 

@@ -120,7 +120,7 @@ def _read_npz(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
     # NumPy stores bfloat16 as two bytes without a type.
     two_bytes = {name: array.dtype == np.dtype("V2") for name, array in arrays.items() if isinstance(array, np.ndarray)}
     if stray := [name for name in arrays if name not in two_bytes]:
-        raise ValueError(f"its member {listed(stray)} is no array")
+        raise ValueError(f"its member {listed(stray)} is not an array")
     return {name: array.view(ml_dtypes.bfloat16) if two_bytes[name] else array for name, array in arrays.items()}
 
 
@@ -128,7 +128,7 @@ def _read_safetensors(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
     _check_no_entry(path, entry)
     with safetensors.safe_open(path, framework="np") as file:
         arrays = {}
-        for name in file.keys():  # noqa: SIM118 - it is no dict
+        for name in file.keys():  # noqa: SIM118 - not a dict
             dtype = file.get_slice(name).get_dtype()
             if dtype not in _SAFETENSORS:
                 raise ValueError(f"'{name}' is of type {dtype}, which is not read")
@@ -191,7 +191,7 @@ def _without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _check_no_entry(path: pathlib.Path, entry: str) -> None:
     if entry:
-        raise UserError(f"config.init.entry is '{entry}', but '{path}' is no PyTorch file, and has no entries")
+        raise UserError(f"config.init.entry is '{entry}', but '{path}' is not a PyTorch file and has no entries")
 
 
 def _check_size(path: pathlib.Path, sizes: Iterable[int]) -> None:

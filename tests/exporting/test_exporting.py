@@ -1,4 +1,4 @@
-"""Exported programs give what the run gives, and a bad command line is one line."""
+"""Tests that exported programs give what the run gives, and a bad command line is one line."""
 
 import json
 import re

@@ -54,7 +54,7 @@ def test_warmup_is_a_straight_line_to_the_schedule():
 
 
 def test_warmup_of_large_batches_starts_from_the_small_batch_rate():
-    """Goyal et al. 2017, section 2.2: from 0.1 to 0.1 k in five epochs; boundaries count from the run's start."""
+    # Goyal et al. 2017, section 2.2: from 0.1 to 0.1 k in five epochs; boundaries count from the run's start.
     rates, boundaries = (3.2, 0.32), ("8 epochs",)
     rate = schedule(name="piecewise", rates=rates, boundaries=boundaries, warmup="5 epochs", warmup_from=0.1)
     assert [float(rate(step)) for step in (0, 25, 50, 79, 80)] == pytest.approx([0.1, 1.65, 3.2, 3.2, 0.32])

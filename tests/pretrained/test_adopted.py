@@ -1,4 +1,4 @@
-"""Fine-tuning sees the pixels that the weights know: what `configs/finetune.py` takes from a file or a run."""
+"""Tests that fine-tuning prepares images as the weights expect, from what a file or a run says."""
 
 import json
 
@@ -114,6 +114,6 @@ def test_weights_of_another_network_are_one_line(projections):
 
 
 def test_weights_that_are_missing_are_one_line(photos, tmp_path):
-    """Without their options the run would be another experiment, and a removed file could not be named as the cause."""
+    # Without their options the run would be another experiment, and a removed file could not be named as the cause.
     with pytest.raises(UserError, match="nowhere.pth', which does not exist; the config reads from it"):
         finetune.get_config(f"resnet:resnet20:{tmp_path}/nowhere.pth:{photos}")

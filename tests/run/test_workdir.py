@@ -22,7 +22,7 @@ def folder(tmp_path):
 
 
 def test_a_config_of_an_earlier_version_has_its_options_in_todays_places():
-    """Options of the loss lay beside the network's, every family had init.old_grid, some options did not exist."""
+    # Options of the loss lay beside the network's, every family had init.old_grid, some options did not exist.
     now = lenet5_digits.get_config()
     stored = json.loads(now.to_json())
     loss = stored["model"].pop("loss")
