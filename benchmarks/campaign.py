@@ -1,10 +1,10 @@
 """Everything that is worth knowing of an accelerator, in one command: `python -m benchmarks.campaign --minutes=25`.
 
 Makes the measurements of `benchmarks/plan.py` in the order of their worth, each by a command of its own, until the time
-is up. One that the time is not enough for waits until the others are made. If it is then cut off it has kept what it
-had, and the same command goes on with it. Results, logs and runs
-are written to --out, and `campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes
-every measurement with tiny networks on a CPU, to show beforehand that none is broken.
+is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut off, it
+keeps what it has, and the same command continues it. Results, logs and runs are written to --out, and `campaign.json`
+there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny networks on a
+CPU, to show beforehand that none is broken.
 """
 
 import dataclasses

@@ -46,9 +46,10 @@ def load(folder: pathlib.Path) -> Pipeline:
     if not exists(folder):
         if (folder / "checkpoints").is_dir():
             raise UserError(f"{folder} holds a network's run; open it with the commands of common, not of classic")
-        raise UserError(
-            f"no fitted pipeline in {folder}: {DESCRIPTION} is missing; fit one first with python -m classic.main"
-        )
+        advice = "fit one first with python -m classic.main"
+        if not folder.is_dir():
+            raise workdir.no_run(folder, DESCRIPTION, advice)
+        raise UserError(f"no fitted pipeline in {folder}: {DESCRIPTION} is missing; {advice}")
     path = folder / DESCRIPTION
     content = workdir.read_json(path)
     if content.get("format") != _FORMAT:

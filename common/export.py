@@ -1,9 +1,9 @@
 """Writes a trained run as a program that needs nothing of Lineage: `python -m common.export --workdir=DIR --out=FILE`.
 
 The file's ending, or --format, chooses StableHLO (.stablehlo), ONNX (.onnx) or TensorFlow's SavedModel (.savedmodel, a
-folder). The program takes decoded, resized and cropped uint8 images and gives the probabilities of `common.predict`. It
-is read back and compared with the run on its test images, or on photographs where it has none here, before the file is
-kept. See docs/export.md.
+folder). The program takes decoded, resized and cropped uint8 images and gives the probabilities of `common.predict`.
+Before the file is kept, it is read back and compared with the run on test images, or on photographs if the dataset of
+an imported network is not here. See docs/export.md.
 """
 
 import pathlib

@@ -139,8 +139,10 @@ def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def similar_name(path: str | os.PathLike) -> str:
-    """'; did you mean ...?' with the nearest sibling of a path that does not exist; empty if none is close."""
+    """The words that follow the name of a missing file or folder: its nearest sibling; empty if none is close."""
     path = pathlib.Path(path)
+    if path.exists():
+        return ": it is a folder" if path.is_dir() else ": it is a file"
     if path.is_symlink():
         return f": it is a link to '{os.readlink(path)}'"
     try:

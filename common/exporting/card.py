@@ -72,7 +72,7 @@ def _recipe(program: Program) -> str:
 
 
 def _error(folder: pathlib.Path) -> str:
-    """The test error at the end of the run, where it has one."""
+    """The test error at the end of the run, or 'not measured'."""
     path = folder / workdir.SUMMARY
     try:
         return (

@@ -80,7 +80,7 @@ def quantize(path: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def _multiply(model: Any) -> None:
-    """Makes jax2onnx's `Gemm` without a bias `MatMul`, the only product that is quantised."""
+    """Turns each `Gemm` of jax2onnx without a bias into `MatMul`, the only product that is quantised."""
     for node in model.graph.node:
         options = {attribute.name: attribute.f or attribute.i for attribute in node.attribute}
         if (

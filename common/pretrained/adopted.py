@@ -1,4 +1,4 @@
-"""The options with which a network goes on from trained weights: its conventions, which no array shows, and its pixels.
+"""The options that a network takes over from trained weights: conventions, which no array shows, and preprocessing.
 
 A config file calls `adopt` when it knows the weights, before the command line overrides its options.
 """
@@ -40,7 +40,7 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
         data = {name: found.data[name] for name in _PIXELS}
     ours, theirs = ((one.model.family, one.model.variant) for one in (config, found))
     if ours != theirs:
-        raise UserError(f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}: give that to the config")
+        raise UserError(f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}; expected {theirs[0]}:{theirs[1]} in the config's argument")
     usual = models.section(*theirs)
     config.model.update(
         {name: found.model[name] for name in usual if usual[name] != found.model[name] and name not in keep}
@@ -49,6 +49,6 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
 
 
 def _of_run(config: ConfigDict, side: int) -> dict[str, object]:
-    """The options of a run's images, with a size where it took them as they were; side: of its network's images."""
+    """The options of a run's images, with `resize` set if the run had none. side: of its network's images."""
     data = {name: config.data[name] for name in (*_PIXELS, *_OF_RUNS)}
     return data if config.data.resize else {**data, "resize": side - 2 * config.data.pad, "crop": 0}

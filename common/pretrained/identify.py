@@ -1,9 +1,9 @@
-"""The network, the preprocessing and the classes of a published file of weights, told by its arrays.
+"""The network, the preprocessing and the classes of a published file of weights, identified by its arrays.
 
 A family's `weights.py` may have
 
-    candidates(arrays, facts) -> list[Candidate]    the variants that a file with these arrays may be of; none for
-                                                    another's. facts: see `common.pretrained.sources`
+    candidates(arrays, facts) -> list[Candidate]    the variants that these arrays may belong to; none for
+                                                    another family's. facts: see `common.pretrained.sources`
 """
 
 import math

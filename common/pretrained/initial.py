@@ -1,7 +1,7 @@
 """Initial values from trained weights: those of a run, or of a published file (`config.init`).
 
-Arrays are copied by name, and every one has to fit. A file may have our own names ('params/conv1/kernel'). The rest is
-particular to a family and stands in its `weights.py`, which may have
+Arrays are copied by name, and every one has to fit. A file may have our own names ('params/conv1/kernel'). The rest
+depends on the family, whose `weights.py` may have
 
     HEAD_BIAS: tuple[str, ...]                        names that published files give the last layer's bias
     sources, mismatch                                 see `common.pretrained.sources`

@@ -2,7 +2,7 @@
 
 `pickle.Unpickler` calls whatever a pickle names, and trusts its sizes. Here lists, tuples, dicts, text and numbers are
 built, functions are called only from a fixed table, and everything else is refused. The state that a pickle gives to an
-object is dropped. Dicts keep the entries under text alone: hashing a deep tuple may take forever.
+object is dropped. Dicts keep only the entries whose keys are text: hashing a deep tuple may take forever.
 """
 
 import io

@@ -1,9 +1,9 @@
 """The preprocessing that a published network expects, as options of the `data` section.
 
-It is told by the files beside the weights (Hugging Face's preprocessor_config.json, the config.json of timm's folders),
-by the file itself where it is a known one, or else by its publisher. A family's `weights.py` may have
+It comes from the files beside the weights (Hugging Face's preprocessor_config.json, the config.json of timm's folders),
+from the file itself if it is a known one, or else from its publisher's habit. A family's `weights.py` may have
 
-    preprocessing(source, side, arrays, name) -> Options    the publisher's usual options, where they are not `usual`'s;
+    preprocessing(source, side, arrays, name) -> Options    the publisher's usual options, if they are not `usual`'s;
                                                             name: of the file
     FILES: dict[str, Options]       options of known files by the first eight digits of their SHA-256, with which
                                     PyTorch's hub names them

@@ -1,4 +1,4 @@
-"""The known publishers of weights, told by the names in a file, and their networks' conventions (`config.init.source`).
+"""The publishers of weights, recognised by the names in a file, and their conventions (`config.init.source`).
 
 Names and shapes do not show everything: the place of a stride, a GELU's approximation. A family's `weights.py` knows
 its publishers' choices and may have

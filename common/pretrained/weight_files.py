@@ -1,6 +1,6 @@
 """Files of weights, which hold arrays by name: .npz, .safetensors and PyTorch's .pth.
 
-The content tells the format of a file that is read, its ending that of one that is written. Several files with an index
+A file to read is recognised by its content; a file to write has the format of its ending. Several files with an index
 are read as one.
 """
 

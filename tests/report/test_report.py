@@ -372,6 +372,14 @@ def test_the_calibration_of_a_run_counts_every_image_once(results):
     assert f"{found.error:.2%}" in sections.calibrated(results).caption
 
 
+def test_the_legend_of_the_calibration_covers_no_bar(results):
+    figure = error_figures.reliability(calibration.calibration(results))
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["mean confidence", "calibrated", "accuracy"]
+    assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
 def test_heat_maps_are_drawn_on_their_own_grid_and_smoothed():
     images, heat = [np.zeros((8, 8, 1), np.uint8)] * 2, np.random.default_rng(0).random((2, 2, 4))
     figure = explained.heat_maps(images, heat, ["cat", "dog"])
