@@ -88,7 +88,7 @@ def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
         said = _status(state, measurement) if whole else "begun" if left > 0 else "no time"
         lines.append(_planned(measurement, said))
         left, total = max(left - measurement.minutes, 0.0), total + measurement.minutes
-    lines.append(f"{total:.0f} minutes in all, of which {minutes:g} are given; expected on one H100 or H200")
+    lines.append(f"{total:.0f} minutes for all of it, expected on one H100 or H200; {minutes:g} are given")
     return "\n".join(lines)
 
 

@@ -40,7 +40,9 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
         data = {name: found.data[name] for name in _PIXELS}
     ours, theirs = ((one.model.family, one.model.variant) for one in (config, found))
     if ours != theirs:
-        raise UserError(f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}; expected {theirs[0]}:{theirs[1]} in the config's argument")
+        raise UserError(
+            f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}; expected {theirs[0]}:{theirs[1]} in the config's argument"
+        )
     usual = models.section(*theirs)
     config.model.update(
         {name: found.model[name] for name in usual if usual[name] != found.model[name] and name not in keep}

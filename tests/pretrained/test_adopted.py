@@ -109,7 +109,9 @@ def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
 
 
 def test_weights_of_another_network_are_one_line(projections):
-    with pytest.raises(UserError, match="is of resnet:resnet20, not resnet:resnet32; expected resnet:resnet20 in the config"):
+    with pytest.raises(
+        UserError, match="is of resnet:resnet20, not resnet:resnet32; expected resnet:resnet20 in the config"
+    ):
         finetune.get_config(f"resnet:resnet32:{projections}:photos")
 
 
