@@ -41,7 +41,8 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
     ours, theirs = ((one.model.family, one.model.variant) for one in (config, found))
     if ours != theirs:
         raise UserError(
-            f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}; expected {theirs[0]}:{theirs[1]} in the config's argument"
+            f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}; expected {theirs[0]}:{theirs[1]} in the "
+            "config's argument"
         )
     usual = models.section(*theirs)
     config.model.update(
