@@ -197,7 +197,7 @@ RANGES = {
 
 
 def network(section: ConfigDict, num_classes: int) -> nn.Module:
-    """The module of a `model` section; UserError for an unknown name or a contradiction."""
+    """The module of a `model` section. Raises UserError for an unknown name or a contradiction."""
     fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
     for name, value in VARIANTS[section.variant].items():
         if isinstance(value, tuple) and (not isinstance(fields[name], tuple) or len(fields[name]) != len(value)):

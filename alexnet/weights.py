@@ -65,7 +65,10 @@ def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> li
 
 
 def from_published(state: Mapping[str, np.ndarray], module: nn.Module, like: PyTree) -> PyTree:
-    """Variables from torchvision's names; UserError for the CIFAR-10 networks, whose weights nobody published."""
+    """Variables from torchvision's names.
+
+    Raises UserError for the CIFAR-10 networks, whose weights nobody published.
+    """
     if not isinstance(module, AlexNet):
         raise UserError("no published weights of AlexNet's CIFAR-10 networks are known; give the workdir of a run")
     return from_torchvision(state, module, like)

@@ -177,7 +177,7 @@ OTHERS: dict[str, Callable[[], Lines]] = {"attention": attention, "resume": resu
 
 
 def _chosen(families: list[str]) -> list[str]:
-    """The names of the checks of these families, or of all; UserError for a family that does not exist."""
+    """The names of the checks of these families, or of all. Raises UserError for a family that does not exist."""
     # The others first: meanwhile the references are computed.
     family_of = {name: name for name in OTHERS} | {name: network.family for name, network in NETWORKS.items()}
     for family in families:

@@ -1,10 +1,10 @@
 """Everything that is worth knowing of an accelerator, in one command: `python -m benchmarks.campaign --minutes=25`.
 
 Makes the measurements of `benchmarks/measurements.py` in the order of their worth, each by a command of its own, until
-the time is up. One that the time is not enough for waits until the others are made. If it is then cut off it has kept
-what it had, and the same command goes on with it. Results, logs and runs are written to --out, and `campaign.json`
-there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny networks on a
-CPU, to show beforehand that none is broken.
+the time is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut
+off, it keeps what it has, and the same command continues it. Results, logs and runs are written to --out, and
+`campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny
+networks on a CPU, to show beforehand that none is broken.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
         said = _status(state, measurement) if whole else "begun" if left > 0 else "no time"
         lines.append(_planned(measurement, said))
         left, total = max(left - measurement.minutes, 0.0), total + measurement.minutes
-    lines.append(f"{total:.0f} minutes in all, of which {minutes:g} are given; expected on one H100 or H200")
+    lines.append(f"{total:.0f} minutes for all of it, expected on one H100 or H200; {minutes:g} are given")
     return "\n".join(lines)
 
 
@@ -210,7 +210,7 @@ def _write(out: pathlib.Path, state: dict[str, Any]) -> None:
 def write_images(folder: pathlib.Path, images_of_a_class: int = 20) -> None:
     """Writes a folder of images in two parts, train and test: ten classes of random ones, with MNIST's 28x28 pixels.
 
-    UserError if it exists and is not empty.
+    Raises UserError if it exists and is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty")

@@ -1,7 +1,8 @@
 """Formulations that a device may be faster with, until `benchmarks.formulations` has measured them on one.
 
 A candidate is a function that replaces a formulation of ours, in this process, before a network is made. The result
-stays the same, to rounding, which the tests check on CPU. One that wins becomes the code's, and leaves this module.
+stays the same, to rounding, which the tests check on CPU. A candidate that wins moves into the code, out of this
+module.
 """
 
 import functools

@@ -51,7 +51,7 @@ def image_shape(family: str, side: int) -> tuple[int, int, int]:
 def of(family: str, variant: str, side: int, classes: int = CLASSES, **changes: Any) -> tuple[ConfigDict, Any]:
     """The `model` section of a variant with these changes, and its `models.Classifier` for square images.
 
-    side: of the images, in pixels. UserError for unknown names and for images that the network cannot take.
+    side: of the images, in pixels. Raises UserError for unknown names and for images that the network cannot take.
     """
     from common import models  # slow imports
 

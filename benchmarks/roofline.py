@@ -1,7 +1,7 @@
 """Limits of training speed on one accelerator: `python -m benchmarks.roofline` writes the table of docs/performance.md.
 
 Counted from the modules: an image's arithmetic, and the least memory traffic of its activations. The larger of the two
-times is the roof. Beside it stands what `benchmarks.throughput` has recorded.
+times is the roof. The table has it beside the speed that `benchmarks.throughput` has recorded.
 """
 
 import dataclasses

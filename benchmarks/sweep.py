@@ -62,7 +62,7 @@ def sweep(
     measure: of a point, the median, lowest and highest images a second. ends: the `time.monotonic()` at which the time
     is up; a point that would end later, if it takes as long as the slowest before, does not begin. Points that do not
     fit in the device's memory are listed under `does_not_fit`. Other failures are under `failed`, and are tried again.
-    UserError where the file has another machine's results.
+    Raises UserError if the file has another machine's results.
     """
     import jax
 

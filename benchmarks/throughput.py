@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def _check(peer: str) -> None:
-    """UserError for a library that is unknown, or that is not complete here."""
+    """Raises UserError for a library that is unknown, or that is not complete here."""
     if peer not in LIBRARIES:
         raise unknown("library", peer, LIBRARIES)
     package, extra = LIBRARIES[peer]

@@ -19,7 +19,7 @@ from vit.model import VisionTransformer
 
 
 def torch_network(module: Any, image_size: int) -> nn.Module:
-    """The counterpart of a Linen module for square images of that side; KeyError for a module without one.
+    """The counterpart of a Linen module for square images of that side. Raises KeyError for a module without one.
 
     In training, GoogLeNet's output is a tuple of logits and auxiliary logits; the others' output is logits.
     """
@@ -217,7 +217,7 @@ class _ViT(nn.Module):
 
 
 def _lenet5(module: LeNet5, image_size: int) -> nn.Module:
-    """Today's LeNet-5: ReLU, max pooling, a full C3, logits. KeyError for a network with the paper's parts."""
+    """Today's LeNet-5: ReLU, max pooling, a full C3, logits. Raises KeyError for a network with the paper's parts."""
     del image_size
     if (module.activation, module.pooling, module.c3, module.output) != ("relu", "max", "full", "softmax"):
         raise KeyError("PyTorch's LeNet-5 is the variant lenet5_modern")

@@ -92,7 +92,7 @@ def base(pipeline: str = "raw_linear") -> ConfigDict:
     """The default experiment of a pipeline: every option that a run reads.
 
     pipeline: a name of `PIPELINES`, and perhaps other parts to take in place of its own, as in 'fisher+knn' or
-    'bow+pyramid2+intersection_svm'. UserError for a name that does not exist.
+    'bow+pyramid2+intersection_svm'. Raises UserError for a name that does not exist.
     """
     name, *others = pipeline.split("+")
     if name not in PIPELINES:
@@ -137,7 +137,7 @@ def section(kind: str, name: str) -> ConfigDict:
 
 
 def validate(config: ConfigDict) -> None:
-    """UserError for values that are out of range or contradict each other, before anything is loaded."""
+    """Raises UserError for values that are out of range or contradict each other, before anything is loaded."""
     defaults = base()
     if "model" in config:
         raise UserError("the config is a network's: it has a section 'model'; python -m common.main takes it")
@@ -162,7 +162,7 @@ def validate(config: ConfigDict) -> None:
 
 
 def _check_data(config: ConfigDict) -> None:
-    """UserError for options that no data set can have, and for those that a classic pipeline does not read."""
+    """Raises UserError for options that no data set can have, and for those that a classic pipeline does not read."""
     defaults = common_config.base(ConfigDict())
     whole = ConfigDict({**defaults.to_dict(), "data": config.data.to_dict()})
     common_config.check_options(whole, defaults)
@@ -175,7 +175,7 @@ def _check_data(config: ConfigDict) -> None:
 
 
 def _check_part(section: ConfigDict, kind: str) -> None:
-    """UserError for a part that does not exist, options of another part, and values that the part does not take."""
+    """Raises UserError for an unknown part, options of another part, and values that the part does not take."""
     name = section.get("name")
     if name not in _known(kind):
         raise unknown(f"config.{kind}.name", name, _known(kind))

@@ -3,8 +3,8 @@
     images -> describe -> Descriptors -> encode, pool -> [n r f] -> finish -> features [n d] -> decode -> scores
 
 Images are read, described and encoded batch by batch, so memory holds one batch whatever the size of the data set.
-Held whole are only the sample of descriptors that the encoder is fitted to, and what a decoder needs of the features,
-which are mapped from the disk.
+Only two things are held whole: the sample of descriptors that the encoder is fitted to, and what a decoder needs of
+the features, which are mapped from the disk.
 """
 
 import dataclasses

@@ -23,7 +23,7 @@ from common import launch
 from common.data import datasets
 from common.data import pipeline as reading
 from common.data.sources import Source
-from common.errors import UserError, user_path, whole_file
+from common.errors import UserError, check_writable, user_path, whole_file
 from common.report import assembly, page, sample_figures, samples, sections
 from common.report.assembly import PictureFolder, Progress, Step
 from common.report.page import Picture, Section
@@ -51,6 +51,7 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/classic_digits_fisher")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
+    check_writable(out)
     content = report_html(folder, assembly.folder_from_flags(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def report_html(folder: pathlib.Path, pictures: PictureFolder | None = None, verbose: bool = False) -> str:
-    """The report of the run in `folder`, as HTML; UserError if there is no run or its data set is missing.
+    """The report of the run in `folder`, as HTML. Raises UserError if there is no run or its data set is missing.
 
     pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
     """

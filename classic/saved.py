@@ -42,13 +42,14 @@ def save(folder: pathlib.Path, pipeline: Pipeline) -> None:
 
 
 def load(folder: pathlib.Path) -> Pipeline:
-    """The pipeline in a folder; UserError where there is none, or files that are damaged or hold Python objects."""
+    """The pipeline in a folder. Raises UserError if there is none, or files that are damaged or hold Python objects."""
     if not exists(folder):
         if (folder / "checkpoints").is_dir():
             raise UserError(f"{folder} holds a network's run; open it with the commands of common, not of classic")
-        raise UserError(
-            f"no fitted pipeline in {folder}: {DESCRIPTION} is missing; fit one first with python -m classic.main"
-        )
+        advice = "fit one first with python -m classic.main"
+        if not folder.is_dir():
+            raise workdir.no_run(folder, DESCRIPTION, advice)
+        raise UserError(f"no fitted pipeline in {folder}: {DESCRIPTION} is missing; {advice}")
     path = folder / DESCRIPTION
     content = workdir.read_json(path)
     if content.get("format") != _FORMAT:
@@ -70,7 +71,7 @@ def load(folder: pathlib.Path) -> Pipeline:
 
 
 def as_config(stored: dict[str, Any]) -> ConfigDict:
-    """The config that a JSON file holds: lists are tuples again; UserError if no pipeline has such a config."""
+    """The config that a JSON file holds: lists are tuples again. Raises UserError if no pipeline has such a config."""
     content = json.loads(json.dumps(stored), object_hook=_with_tuples)
     if isinstance(content.get("data"), dict):  # options of images that came later have their defaults
         content["data"] = {**common_config.base(ConfigDict()).data.to_dict(), **content["data"]}

@@ -162,7 +162,10 @@ def begun(folder: pathlib.Path) -> bool:
 
 
 def read_arrays(path: pathlib.Path) -> Arrays:
-    """The arrays in an `.npz` file; UserError for a damaged file, and for Python objects, which could run code."""
+    """The arrays in an `.npz` file.
+
+    Raises UserError for a damaged file, and for Python objects, which could run code.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -174,7 +177,7 @@ def read_arrays(path: pathlib.Path) -> Arrays:
 
 
 def write_arrays(path: pathlib.Path, arrays: Arrays) -> None:
-    """Writes an `.npz` file, whole or not at all; ValueError for an array of Python objects."""
+    """Writes an `.npz` file, whole or not at all. Raises ValueError for an array of Python objects."""
     if held := [name for name, array in arrays.items() if array.dtype.hasobject]:
         raise ValueError(f"arrays of Python objects: {held}")
     with whole_file(path) as fresh:

@@ -28,7 +28,7 @@ _LIBRARIES = ("scikit-learn", "scipy", "opencv-python-headless", "scikit-image")
 def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     """Fits and tests the config's pipeline, from the last finished stage in `folder` on; returns the run's summary.
 
-    UserError for what the user can mend; the stages that were finished by then stay.
+    Raises UserError for what the user can mend; the stages that were finished by then stay.
     """
     dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
     with lock.held(folder):

@@ -25,7 +25,7 @@ def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Stored
     """Creates the folder and writes the config and the data set's facts, or checks that it holds this experiment.
 
     Returns what the folder held, None for a new run. A folder without a finished stage may become another run's.
-    UserError for another experiment, for a network's run and for a data set of other classes or another shape.
+    Raises UserError for another experiment, for a network's run and for a data set of other classes or another shape.
     """
     before = None
     with writing(f"workdir {folder}"):
@@ -48,15 +48,15 @@ def _begun(folder: pathlib.Path) -> bool:
 
 
 def load_config(folder: pathlib.Path) -> ConfigDict:
-    """The config a run was started with; UserError for a folder without one."""
+    """The config a run was started with. Raises UserError for a folder without one."""
     path = folder / workdir.CONFIG
     if not path.exists():
-        raise UserError(f"no run in {folder}: {path.name} is missing; start one with python -m classic.main")
+        raise workdir.no_run(folder, path.name, "start one with python -m classic.main")
     return saved.as_config(workdir.read_json(path))
 
 
 def check_same(folder: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> None:
-    """UserError unless the folder's experiment is this one, another decoder perhaps.
+    """Raises UserError unless the folder's experiment is this one, another decoder perhaps.
 
     evaluating: the decoder must be the same, and options that choose other test data may differ.
     """

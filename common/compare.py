@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from common import launch
-from common.errors import user_path, whole_file
+from common.errors import check_writable, user_path, whole_file
 
 if TYPE_CHECKING:
     from common.report.assembly import PictureFolder
@@ -44,6 +44,7 @@ def write(names: Sequence[str], out: pathlib.Path | None = None, pictures: "Pict
 
     compared = runs.open_runs(names)
     out = out or _shared(names) / _FILE
+    check_writable(out)
     content = page.comparison_html(compared, pictures)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")

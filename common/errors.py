@@ -8,8 +8,10 @@ import contextlib
 import difflib
 import os
 import pathlib
+import re
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 EXIT_USER_ERROR = 2
@@ -26,11 +28,31 @@ _MOST_NAMES = 60  # in one line
 def unknown(kind: str, name: object, known: Iterable[object]) -> UserError:
     """The error for an unknown name, with the nearest known one and, unless there are too many, all of them."""
     names = sorted(str(k) for k in known)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"; did you mean '{close[0]}'?" if close else ""
+    hint = f"; did you mean '{close}'?" if (close := nearest(str(name), names)) else ""
     if len(names) > _MOST_NAMES:
         return UserError(f"unknown {kind} '{name}'{hint} ({len(names)} are known)")
     return UserError(f"unknown {kind} '{name}'{hint} (known: {', '.join(names) or 'none'})")
+
+
+def nearest(name: str, known: Iterable[str], least: float = 0.5) -> str | None:
+    """The known name that is most like `name`; None if none is like it.
+
+    least: the smallest likeness, from 0 to 1 for the same name. Of names that are equally like it, the one whose
+    numbers are nearest: 'resnet50' for 'resnet51', not 'resnet56'.
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=len(names) or 1, cutoff=least)
+    numbers = _numbers(name)
+
+    def rank(other: str) -> tuple[float, int]:
+        likeness = difflib.SequenceMatcher(None, other, name).ratio()
+        return -likeness, sum(abs(a - b) for a, b in zip(_numbers(other), numbers, strict=False))
+
+    return min(close, key=rank, default=None)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", text)]
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
@@ -57,6 +79,16 @@ def writing(path: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Raises UserError if no file can be written at `path`, before anything is computed for it. Leaves nothing."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    with writing(path):
+        existing = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
 
 
 @contextlib.contextmanager

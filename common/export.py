@@ -1,9 +1,9 @@
 """Writes a trained run as a program that needs nothing of Lineage: `python -m common.export --workdir=DIR --out=FILE`.
 
 The file's ending, or --format, chooses StableHLO (.stablehlo), ONNX (.onnx) or TensorFlow's SavedModel (.savedmodel, a
-folder). The program takes decoded, resized and cropped uint8 images and gives the probabilities of `common.predict`. It
-is read back and compared with the run on its test images, or on photographs where it has none here, before the file is
-kept. See docs/export.md.
+folder). The program takes decoded, resized and cropped uint8 images and gives the probabilities of `common.predict`.
+Before the file is kept, it is read back and compared with the run on test images, or on photographs if the dataset of
+an imported network is not here. See docs/export.md.
 """
 
 import pathlib
@@ -11,7 +11,7 @@ import pathlib
 from absl import flags
 
 from common import launch
-from common.errors import UserError, unknown, user_path, whole_file
+from common.errors import UserError, check_writable, unknown, user_path, whole_file
 
 ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx", "savedmodel": ".savedmodel"}
 _CHECKED, _TESTED = 8, 1000  # test images that outputs are compared on, and that the loss of 8 bits is measured on
@@ -42,6 +42,7 @@ def main() -> None:
     for new in (path, beside(path, ".md"), *([beside(path, ".json")] if kind == "stablehlo" else [])):
         if new.exists():
             raise UserError(f"'{new}' exists; choose another --out, or remove it")
+    check_writable(path)
     export(path, kind, user_path(_WORKDIR.value), batch)
 
 
@@ -93,7 +94,7 @@ def _size(path: pathlib.Path) -> int:
 
 
 def file_format(path: pathlib.Path, name: str) -> str:
-    """The format of a file; UserError for an unknown one, and for an ending of another."""
+    """The format of a file. Raises UserError for an unknown one, and for an ending of another."""
     by_ending = {ending: kind for kind, ending in ENDINGS.items()}
     if name and name not in ENDINGS:
         raise unknown("format", name, ENDINGS)
@@ -105,7 +106,7 @@ def file_format(path: pathlib.Path, name: str) -> str:
 
 
 def batch_size(text: str) -> int | None:
-    """The number of images in a batch, None for any; UserError for anything else."""
+    """The number of images in a batch, None for any. Raises UserError for anything else."""
     if text == "dynamic":
         return None
     if not text.isdecimal() or int(text) < 1:

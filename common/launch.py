@@ -1,7 +1,6 @@
 """The start of every tool: parses flags, reports mistakes in one line, and imports nothing slow before that."""
 
 import contextlib
-import difflib
 import errno
 import functools
 import inspect
@@ -22,7 +21,7 @@ from absl import app, flags, logging
 from common import errors
 from common.command_line import config_files, usage
 from common.devices import large_pages
-from common.errors import UserError
+from common.errors import UserError, nearest, unknown
 
 EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
 _LEAVING_SECONDS = 5.0  # that the threads of a failed tool get to finish
@@ -241,8 +240,8 @@ def _unknown_flag(name: str) -> str:
     first, dot, rest = name.partition(".")
     if first == "config" and dot:
         return f"unknown option '--{name}'" + ("; give --config=FILE before it" if "config" in known else "")
-    close = difflib.get_close_matches(first, known, n=1)
-    hint = f"did you mean '--{close[0]}{dot}{rest}'?" if close else "--help lists the options"
+    close = nearest(first, known, least=0.6)
+    hint = f"did you mean '--{close}{dot}{rest}'?" if close else "--help lists the options"
     return f"unknown option '--{name}'; {hint}"
 
 
@@ -256,6 +255,8 @@ def _plain(message: str) -> str:
     """The part of absl's message that names the mistake, in words for people who do not write Python."""
     lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
     text = f"{lines[0]} {lines[-1]}" if "Traceback" in message else lines[0]
+    if choice := re.fullmatch(r"flag (--\w+)=(.*): value should be one of <(.*)>", text):
+        return str(unknown(choice[1], choice[2], choice[3].split("|")))
     for python, words in _WORDS.items():
         text = re.sub(python, words, text)
     return text

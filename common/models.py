@@ -78,7 +78,7 @@ def families() -> list[str]:
 
 
 def family_module(family: str, name: str = "model") -> ModuleType:
-    """The module `family.name`; UserError naming the nearest family when there is no such family."""
+    """The module `family.name`. Raises UserError naming the nearest family when there is no such family."""
     if family not in families():
         raise unknown("model family", family, families())
     return importlib.import_module(f"{family}.{name}")
@@ -208,7 +208,7 @@ def check(section: ConfigDict) -> None:
 
 
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
-    """The classifier of a `model` section for a dataset with these facts; UserError where the two do not fit."""
+    """The classifier of a `model` section for a dataset with these facts. Raises UserError if the two do not fit."""
     if not section.get("family"):
         raise UserError("config.model is empty: a config file sets it with models.section(family, variant)")
     return family_module(section.family).make_classifier(section, info)

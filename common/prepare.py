@@ -38,7 +38,7 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
     An attempt that fails or is killed leaves nothing in the way of the next one. Raises UserError for an unknown name,
     for missing or damaged source files, and for a dataset that is prepared in another format.
     """
-    from common.data import tfds_source
+    from common.data import decode, tfds_source
 
     found = tfds_source.find_prepared(name, data_dir)
     if found is not None:
@@ -51,7 +51,7 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
     ours = tfds_source.is_ours(name)
     manual = user_path(manual_dir) if manual_dir else None
     if manual and not manual.is_dir():
-        raise UserError(f"no folder '{manual}' for --manual_dir")
+        raise UserError(f"no folder '{manual}' for --manual_dir{decode.similar_name(manual)}")
     if manual and ours:
         _check_originals(manual, builder.ORIGINALS)
     elif manual:

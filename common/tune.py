@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def _study_spec() -> Any:
-    """The study that the flags ask for; UserError if it is impossible, before anything is written or run."""
+    """The study that the flags ask for. Raises UserError if it is impossible, before anything is written or run."""
     from ml_collections import config_flags
 
     from common import config as config_lib

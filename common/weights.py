@@ -44,18 +44,20 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if action not in ("import", "export") or not file or more:
         if action not in ("import", "export", ""):
             raise unknown("action", action, ("import", "export"))
-        raise UserError("expected: import FILE --config=CONFIG [--workdir=DIR], or: export FILE --workdir=DIR")
+        raise UserError("expected: import FILE [--workdir=DIR], or: export FILE --workdir=DIR")
     path, folder = user_path(file), user_path(_WORKDIR.value or f"runs/{pathlib.Path(file).stem}")
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
         print(export_file(path, folder, _CHECKPOINT.value or "", _SOURCE.value))
         return
-    from common.pretrained import hugging_face  # a slow import, after the flags are known to be right
+    from common.data import decode
+    from common.pretrained import hugging_face  # slow imports, after the flags are known to be right
 
     if not path.is_file() and not hugging_face.is_folder(path):
-        expected = f"; a folder needs {' or '.join(hugging_face.FOLDER_FILES)}" if path.is_dir() else ""
-        raise UserError(f"no file '{path}'{expected}")
+        if path.is_dir():
+            raise UserError(f"no weights in '{path}'; a folder needs {' or '.join(hugging_face.FOLDER_FILES)}")
+        raise UserError(f"no file '{path}'{decode.similar_name(path)}")
     if _CONFIG.value is None:
         print("\n".join(import_published(path, folder, _SOURCE.value or "auto")))
         return
@@ -69,7 +71,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
 def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "auto") -> list[str]:
     """Makes a run of a published file, whose arrays tell the network; returns lines about it. It needs no dataset.
 
-    UserError for a file of no published network, and for a folder with checkpoints in it.
+    Raises UserError for a file of no published network, and for a folder with checkpoints in it.
     """
     from common.config import SOURCES
     from common.pretrained import hugging_face, identify, weight_files
@@ -86,8 +88,8 @@ def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "au
 def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) -> None:
     """Makes the run that `config` describes in `folder`, at step 0, with the weights of a file.
 
-    Training with `config.init.checkpoint` set to the file starts from the same state. UserError for a file that does
-    not fit the network, and for a folder with checkpoints in it.
+    Training with `config.init.checkpoint` set to the file starts from the same state. Raises UserError for a file that
+    does not fit the network, and for a folder with checkpoints in it.
     """
     from common import config as config_lib
     from common.data import datasets, pixel_statistics

@@ -25,7 +25,8 @@ DECAY = 0.75  # of the rate, from a block of a ViT to the one before
 
 
 def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
-    family, variant, paths = folder.parts(argument)
+    form, example = "FAMILY:VARIANT:FILE:FOLDER", "resnet:resnet50_modern:resnet50.pth:pets"
+    family, variant, paths = folder.parts(argument, form, example)
     file, _, images = paths.rpartition(":")
     fields = {"scan": False} if family == "vit" else {}  # blocks with names of their own
     config = folder.prepared(family, variant, images, **fields)

@@ -9,6 +9,8 @@ warm-up. Convolutional networks: momentum and weight decay; ViTs: AdamW and clip
 from published weights: configs/finetune.py.
 """
 
+from collections.abc import Sequence
+
 from ml_collections import ConfigDict
 
 from common import models
@@ -41,15 +43,12 @@ def get_config(argument: str = "resnet:resnet18:FOLDER"):
     return config
 
 
-def parts(argument: str) -> tuple[str, str, str]:
-    """The family, the variant and the folder of FAMILY:VARIANT:FOLDER; UserError without the first two."""
-    family, _, rest = argument.partition(":")
-    variant, _, folder = rest.partition(":")
-    if not variant:
-        raise UserError(
-            f"the config's argument is '{argument}'; expected FAMILY:VARIANT:FOLDER, as resnet:resnet18:pets"
-        )
-    return family, variant, folder
+def parts(argument: str, form: str = "FAMILY:VARIANT:FOLDER", example: str = "resnet:resnet18:pets") -> Sequence[str]:
+    """The family, the variant and what follows them in a config's argument. Raises UserError if one is missing."""
+    found = argument.split(":", 2)
+    if len(found) < 3 or not all(found):
+        raise UserError(f"the config's argument is '{argument}'; expected {form}, for example {example}")
+    return found
 
 
 def prepared(family: str, variant: str, folder: str, **fields: object) -> ConfigDict:

@@ -168,7 +168,10 @@ RANGES = {
 
 
 def network(section: ConfigDict, num_classes: int) -> GoogLeNet:
-    """The module of a `model` section; UserError for an unknown name or a contradiction, in the loss's options too."""
+    """The module of a `model` section.
+
+    Raises UserError for an unknown name or a contradiction, in the loss's options too.
+    """
     fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
     models.check_range("loss.auxiliary_weight", section.loss.auxiliary_weight, *models.SIZE)
     if section.lrn and section.stem == "small":

@@ -252,7 +252,10 @@ LOSSES = sorted({name for output in OUTPUTS.values() for name in output.losses})
 
 
 def network(section: ConfigDict, num_classes: int) -> nn.Module:
-    """The module of a `model` section; UserError for an unknown name or a contradiction, in the loss's options too."""
+    """The module of a `model` section.
+
+    Raises UserError for an unknown name or a contradiction, in the loss's options too.
+    """
     fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
     kind = NETWORKS[section.variant]
     if section.output not in kind.outputs:

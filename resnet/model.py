@@ -201,7 +201,7 @@ def weighted_layers(stage_sizes: tuple[int, ...], block: str) -> int:
 
 
 def network(config: ConfigDict, num_classes: int) -> ResNet:
-    """The module that a `model` section describes; UserError for unknown, impossible or contradictory values."""
+    """The module that a `model` section describes. Raises UserError for unknown, impossible or contradictory values."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if not fields["stage_sizes"]:
         raise UserError("config.model.stage_sizes is empty; expected the number of blocks in each stage")

@@ -1,4 +1,4 @@
-"""How annotations are checked while tests run: as Python means them, an int passing for a float."""
+"""The check of annotations while tests run, as Python means them: an int passes for a float."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,4 +1,4 @@
-"""Annotations are checked while tests run: shapes and types of every function's arguments and results."""
+"""The check of annotations while tests run: shapes and types of every function's arguments and results."""
 
 import atexit
 import gc

@@ -24,7 +24,7 @@ LAYOUTS = [(1, 1), (2, 1), (4, 2), (8, 1), (8, 8)]  # devices, fsdp
 
 
 def main(root, layouts):
-    """Save and restore in every pair of these layouts; then see which of ten checkpoints are kept."""
+    """Saves and restores in every pair of these layouts; then sees which of ten checkpoints are kept."""
     config = config_of("lenet")
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)

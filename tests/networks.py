@@ -12,7 +12,7 @@ from common.training.state import create_state
 
 
 def facts(classes=10, image=(32, 32, 3), class_names=()):
-    """What a network asks of a dataset."""
+    """The facts of a dataset that a network asks for."""
     return types.SimpleNamespace(num_classes=classes, class_names=class_names, image_shape=image)
 
 

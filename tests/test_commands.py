@@ -1,4 +1,4 @@
-"""Every command says what it takes, and answers a wrong name, folder or kind of run in one line."""
+"""Tests that every command says what it takes, and answers a wrong name, folder or kind of run in one line."""
 
 import importlib.util
 import json

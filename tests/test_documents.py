@@ -1,4 +1,4 @@
-"""The documents' commands can be given: modules, flags, options, claims and scripts are those of the code."""
+"""Tests that the documents' commands can be given: modules, flags, options, claims and scripts exist."""
 
 import importlib
 import re

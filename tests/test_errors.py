@@ -4,6 +4,22 @@ from common import errors
 from common.errors import UserError
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("resnet51", "resnet50"),
+        ("resnet2", "resnet20"),
+        ("resnet19", "resnet18"),
+        ("resent50", "resnet50"),
+        ("vgg", None),
+    ],
+)
+def test_the_nearest_name_is_nearest_in_number_too(name, expected):
+    known = [f"resnet{depth}" for depth in (18, 20, 34, 44, 50, 56, 101, 152, 1202)]
+    assert errors.nearest(name, known) == errors.nearest(name, known[::-1]) == expected
+    assert (f"did you mean '{expected}'" in str(errors.unknown("variant", name, known))) == bool(expected)
+
+
 def test_a_file_is_written_whole(tmp_path):
     path = tmp_path / "new" / "numbers.npz"
     with errors.whole_file(path) as fresh:
@@ -51,6 +67,13 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "numbers.json", tmp_path / "file" / "more" / "numbers.json"):
+        with pytest.raises(UserError, match=r"cannot write .*file/.*numbers\.json"):
+            errors.check_writable(path)
+    with pytest.raises(UserError, match="cannot write .*: it is a folder"):
+        errors.check_writable(tmp_path)
+    errors.check_writable(tmp_path / "new" / "numbers.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
     with (
         pytest.raises(UserError, match=r"cannot write .*file/numbers\.json"),
         errors.whole_file(tmp_path / "file" / "numbers.json") as fresh,

@@ -1,4 +1,4 @@
-"""An environment takes Lineage as an editable checkout, and no other way."""
+"""Tests that an environment takes Lineage as an editable checkout, and no other way."""
 
 import importlib
 import tomllib

@@ -1,4 +1,4 @@
-"""The real tools answer a user's mistake with one line and exit code 2."""
+"""Tests that the real tools answer a user's mistake with one line and exit code 2."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ TOOLS = {
     "predict": "--workdir is missing; for example --workdir=runs/lenet5_digits",
     "prepare": "expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]",
     "statistics": "--config is missing; for example --config=configs/resnet_imagenet.py",
-    "weights": "expected: import FILE --config=CONFIG [--workdir=DIR], or: export FILE --workdir=DIR",
+    "weights": "expected: import FILE [--workdir=DIR], or: export FILE --workdir=DIR",
     "inspect": "--config is missing; for example --config=configs/lenet5_digits.py",
     "report": "--workdir is missing; for example --workdir=runs/lenet5_digits",
     "compare": "expected two or more folders of runs: python -m common.compare RUN RUN ...",
@@ -57,7 +57,7 @@ TOOLS = {
 
 @pytest.mark.parametrize("command", rest_slow(TOOLS))
 def test_every_tool_starts_by_itself(command):
-    """Unlike other tests, these start a new Python, as a user does."""
+    # Unlike other tests, these start a new Python, as a user does.
     tool, *arguments = command.split()
     process = start(*arguments, module=f"common.{tool}")
     output, errors = process.communicate(timeout=120)
@@ -72,6 +72,7 @@ def test_every_tool_starts_by_itself(command):
         (["--config=" + "x" * 4000], "no config file"),
         (["--mode=evaluate", "--workdir=" + "x" * 4000], "is too long"),
         (["--config=configs/lenet5_digit.py"], "did you mean 'configs/lenet5_digits.py'"),
+        ([*DIGITS, "--mode=evaluat"], "unknown --mode 'evaluat'; did you mean 'evaluate'? (known: evaluate, train)"),
         ([*DIGITS, "--confg.seed=1"], "unknown option '--confg.seed'; did you mean '--config.seed'?"),
         ([*DIGITS, "--config.train.lenght=3epochs"], "--config.train.lenght'; did you mean 'length'"),
         ([*DIGITS, "--config.train.batch_size=many"], "--config.train.batch_size=many: expected a whole number"),
@@ -191,7 +192,7 @@ launch.run(main)
 
 @pytest.mark.slow  # a checkpoint that cannot be written is tested above; this one leaves threads of Orbax waiting
 def test_a_run_whose_checkpoints_folder_vanishes_ends(tmp_path):
-    """Orbax's threads go on waiting for a folder that cannot be made."""
+    # Orbax's threads go on waiting for a folder that cannot be made.
     command = [sys.executable, "-c", STUCK]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120)
     assert "Not a directory" in refusal(done.returncode, done.stdout, done.stderr)

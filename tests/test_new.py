@@ -1,4 +1,4 @@
-"""A family that `common.new` begins works as it is, and a wrong name writes nothing."""
+"""Tests that a family that `common.new` begins works as it is, and a wrong name writes nothing."""
 
 import ast
 import json
@@ -102,7 +102,7 @@ def test_one_name_is_expected():
 
 @pytest.mark.slow  # the tests above: this one starts six commands
 def test_the_recipe_of_contributing_md(tmp_path):
-    """Its commands, one by one, in a copy of the code; the run ends after a few updates."""
+    # Its commands, one by one, in a copy of the code; the run ends after a few updates.
     for name in ("common", "configs", "tests", "pyproject.toml"):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, tmp_path / name)

@@ -45,9 +45,13 @@ def test_the_rates_of_a_vits_blocks_fall_towards_the_image():
     assert found["embedding/*"] == found["cls"] == pytest.approx(0.75**13, rel=1e-3)
 
 
-def test_an_argument_without_a_variant_is_refused():
-    with pytest.raises(UserError, match="expected FAMILY:VARIANT:FOLDER"):
-        finetune.get_config("resnet")
+@pytest.mark.parametrize("argument", ["resnet", "resnet:resnet18", "resnet:resnet18:", ":resnet18:pets"])
+@pytest.mark.parametrize(
+    ("config", "form"), [(folder, "FAMILY:VARIANT:FOLDER"), (finetune, "FAMILY:VARIANT:FILE:FOLDER")]
+)
+def test_an_argument_that_lacks_a_part_is_refused(config, form, argument):
+    with pytest.raises(UserError, match=f"is '{argument}'; expected {form}, for example resnet:"):
+        config.get_config(argument)
 
 
 def test_a_run_with_frozen_layers_goes_on_from_its_checkpoint(tmp_path):

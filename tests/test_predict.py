@@ -1,4 +1,4 @@
-"""Images from files are seen as the training images were; bad files are named, and the others go on."""
+"""Tests that images from files are seen as the training images were; bad files are named, and the others go on."""
 
 import csv
 import dataclasses
@@ -175,7 +175,7 @@ def test_the_smallest_penalty_is_the_likeliest_class():
 
 
 def test_classes_too_unlikely_for_a_float_are_still_ranked():
-    """LeNet-5's penalties are hundreds apart."""
+    # LeNet-5's penalties are hundreds apart.
     image = images.Prepared(images.File("a.png", "a.png"), np.zeros((1, 1, 1), np.uint8), "")
     log_probabilities = -100.0 * np.arange(10, dtype=np.float32)[::-1]
     [prediction] = output.rank_predictions([image], log_probabilities[None], "0123456789")
@@ -184,7 +184,7 @@ def test_classes_too_unlikely_for_a_float_are_still_ranked():
 
 
 def test_folders_are_read_to_the_bottom_in_order_and_bad_files_are_left_out(digits, stored, tmp_path):
-    """More files than are read ahead; the pixels come in the order of the files."""
+    # More files than are read ahead; the pixels come in the order of the files.
     for name in ("b", "a/deep", "empty"):
         (tmp_path / name).mkdir(parents=True)
     digit = [image[PAD:-PAD, PAD:-PAD, 0] for image in stored[0]]
@@ -243,7 +243,7 @@ def test_csv_parses_back():
 
 
 def test_a_folder_with_a_bad_file(files, tmp_path):
-    """Everything at once: one line for the bad file, a JSON line, an embedding and a picture for each of the others."""
+    # Everything at once: one line for the bad file, a JSON line, an embedding and a picture for each of the others.
     for path in files[4:]:
         path.unlink()
     (tmp_path / "digit_1.png").write_text("not an image")
@@ -270,6 +270,10 @@ def test_nothing_but_the_table_is_printed(files, tmp_path):
     rows = list(csv.DictReader(io.StringIO(printed)))
     assert [row["file"] for row in rows] == [str(path) for path in files[:2]]
     assert all(sorted([row["class"], *(row[f"class_{i}"] for i in range(2, 11))]) == list("0123456789") for row in rows)
+    (tmp_path / "file").touch()
+    code, printed, errors = run(workdir, f"--embeddings={tmp_path}/file/e.npz", files[0], module="common.predict")
+    assert (code, printed) == (2, "")
+    assert "cannot write" in errors
     missing = [f"--embeddings={tmp_path}/e.npz", tmp_path / "digit_00.png"]
     assert "did you mean" in refused(workdir, *missing, module="common.predict")
     assert not (tmp_path / "e.npz").exists()

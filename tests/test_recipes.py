@@ -1,4 +1,4 @@
-"""The configs of AlexNet, VGG and GoogLeNet describe runs that can be made, and recipes that the papers give."""
+"""Tests that the configs of AlexNet, VGG and GoogLeNet describe possible runs and the papers' recipes."""
 
 import importlib
 import pathlib

@@ -130,7 +130,7 @@ def dense_logits(module: VGG, variables: PyTree, images: Images) -> Float[Array,
 
 
 def trained_map_size(module: VGG, params: PyTree) -> int:
-    """The side of the square map that fc6 reads; UserError if the map is not square."""
+    """The side of the square map that fc6 reads. Raises UserError if the map is not square."""
     inputs = params["fc6"]["kernel"].shape[0]
     positions = inputs // (STAGE_WIDTHS[-1] * module.width)
     if math.isqrt(positions) ** 2 != positions:
@@ -172,7 +172,7 @@ RANGES = {
 
 
 def network(config: ConfigDict, num_classes: int) -> VGG:
-    """The module that a `model` section describes; UserError for unknown names and numbers out of range."""
+    """The module that a `model` section describes. Raises UserError for unknown names and numbers out of range."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if fields["ghost_batches"] > 1 and not fields["batch_norm"]:
         raise UserError("config.model.ghost_batches needs batch normalisation: set batch_norm=True, or ghost_batches=1")

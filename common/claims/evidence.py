@@ -46,7 +46,10 @@ class Evidence:
 
 
 def read_evidence(folder: pathlib.Path) -> Evidence:
-    """The evidence in a folder of results; UserError for a result of a claim or fact that no package declares."""
+    """The evidence in a folder of results.
+
+    Raises UserError for a result of a claim or fact that no package declares.
+    """
     claims, facts = all_claims(), all_facts()
     places = {name: place for place, name in enumerate([*claims, *facts])}
     measured = read_results(folder, "claim")

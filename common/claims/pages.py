@@ -1,8 +1,8 @@
 """The pages made from recorded results: a claim in full, a table for a family, a summary of everything.
 
-A Markdown file says between which lines each goes. SELECTION is one or more packages, whose claims and facts are
-meant, or beginnings of ids that end with a hyphen; what another pair of lines of the same file selects by its id is
-left out.
+Pairs of lines in a Markdown file mark where each goes. SELECTION is one or more packages, whose claims and facts are
+meant, or beginnings of ids that end with a hyphen. Claims that another pair of lines of the file selects by id are left
+out.
 
     <!-- claims: SELECTION --> ... <!-- /claims -->       every claim with its rules, picture, command and cost; facts
     <!-- results: SELECTION --> ... <!-- /results -->     a table of the claims, and how many facts agree

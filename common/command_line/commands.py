@@ -1,11 +1,10 @@
 """The commands of a package, `python -m PACKAGE.NAME`, and the error for a name that is not one."""
 
-import difflib
 import pathlib
 import sys
 from collections.abc import Sequence
 
-from common.errors import UserError
+from common.errors import UserError, nearest
 
 _ROOT = pathlib.Path(__file__).parents[2]
 _STARTS = 'if __name__ == "__main__":'
@@ -35,8 +34,8 @@ def check(module: str) -> None:
         raise UserError(f"expected a command, python -m {package}.NAME, where NAME is one of {', '.join(known)}")
     if name in _MEANT:
         raise UserError(f"{module} is not a command; type python -m {package}.{_MEANT[name]}")
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    hint = f"; did you mean python -m {package}.{close[0]}?" if close else ""
+    close = nearest(name, known)
+    hint = f"; did you mean python -m {package}.{close}?" if close else ""
     raise UserError(f"{module} is not a command{hint} (commands: {', '.join(known)})")
 
 

@@ -1,7 +1,6 @@
 """Runs opened for a comparison, grouped by experiment: those of a group differ only in their seed."""
 
 import dataclasses
-import difflib
 import os
 import pathlib
 from collections.abc import Sequence
@@ -62,7 +61,10 @@ class Group:
 
 
 def open_runs(names: Sequence[str]) -> list[Compared]:
-    """The runs in the folders that a command line names; UserError for fewer than two or for a folder given twice."""
+    """The runs in the folders that a command line names.
+
+    Raises UserError for fewer than two or for a folder given twice.
+    """
     if len(names) < 2:
         raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
     folders = [pathlib.Path(os.path.expanduser(name)) for name in names]
@@ -77,7 +79,7 @@ def open_runs(names: Sequence[str]) -> list[Compared]:
 
 def _opened(folder: pathlib.Path, name: str) -> Compared:
     if not (folder / workdir.CONFIG).is_file():
-        raise UserError(f"no run in {folder}: {_hint(folder)}")
+        raise workdir.no_run(folder, workdir.CONFIG)
     stored = workdir.read_json(folder / workdir.CONFIG)
     config = workdir.load_config(folder) if "model" in stored else ConfigDict(stored)
     if not isinstance(config.get("seed"), int) or "data" not in config:
@@ -94,25 +96,6 @@ def _used(content: dict[str, Any]) -> str:
     """The numbers of a summary that a comparison reads, as one text; KeyError or TypeError if one is missing."""
     numbers = (content["train"]["error"], summary.training_seconds(content), content["images_per_second"])
     return summary.test_error_text(content) + "".join(f", {number:g}" for number in numbers)
-
-
-def _hint(folder: pathlib.Path) -> str:
-    """A remark on a folder without a run, with the run that may be meant."""
-    if not folder.is_dir():
-        beside = _runs_in(folder.parent)
-        close = difflib.get_close_matches(folder.name, beside, n=1, cutoff=0.5)
-        return "there is no such folder" + (f"; did you mean '{folder.parent / close[0]}'?" if close else "")
-    inside = _runs_in(folder)
-    hint = f"; it has runs inside, as '{folder / inside[0]}'" if inside else ""
-    return f"{workdir.CONFIG} is missing{hint}"
-
-
-def _runs_in(folder: pathlib.Path) -> list[str]:
-    """The names of the runs in a folder."""
-    try:
-        return sorted(path.parent.name for path in folder.glob(f"*/{workdir.CONFIG}"))
-    except OSError:
-        return []
 
 
 def _size(done: dict[str, Any], config: ConfigDict, info: Info) -> tuple[int | None, int | None]:

@@ -6,7 +6,6 @@ its first frame.
 """
 
 import contextlib
-import difflib
 import errno
 import io
 import os
@@ -21,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
-from common.errors import UserError
+from common.errors import UserError, nearest
 
 File = bytes | str | os.PathLike
 
@@ -69,7 +68,7 @@ def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
 
 @contextlib.contextmanager
 def open_image(file: File) -> Iterator[Image.Image]:
-    """Opens the image in a file and reads only its header; BadImageError if that fails."""
+    """Opens the image in a file and reads only its header. Raises BadImageError if that fails."""
     with contextlib.ExitStack() as stack:
         with _reading():
             stored: IO[bytes] = stack.enter_context(_open_file(file))
@@ -82,9 +81,10 @@ def open_image(file: File) -> Iterator[Image.Image]:
 
 
 def _open_file(file: File) -> io.BytesIO | io.BufferedReader:
-    """The file's bytes; BadImageError unless it is a regular file, because reading others may block or never end.
+    """The file's bytes.
 
-    Pillow does not get the path: it would map plain TIFFs into memory, and garble rotated ones.
+    Pillow does not get the path: it would map plain TIFFs into memory, and garble rotated ones. Raises BadImageError
+    unless it is a regular file, because reading others may block or never end.
     """
     if isinstance(file, bytes):
         return io.BytesIO(file)
@@ -105,7 +105,7 @@ def upright_size(image: Image.Image) -> tuple[int, int]:
 
 
 def upright(image: Image.Image, channels: int = 0, shrinks: float = 1.0) -> Image.Image:
-    """An opened file's image, upright, opaque, and grey or RGB as for `read`; BadImageError if it is damaged.
+    """An opened file's image, upright, opaque, and grey or RGB as for `read`. Raises BadImageError if it is damaged.
 
     shrinks: the smallest factor that the caller will shrink the image by. A JPEG is then decoded at 1/2, 1/4 or 1/8 of
     its size, as long as that leaves `DRAFT_MARGIN` times the size needed.
@@ -139,8 +139,10 @@ def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
 
 
 def similar_name(path: str | os.PathLike) -> str:
-    """'; did you mean ...?' with the nearest sibling of a path that does not exist; empty if none is close."""
+    """The words that follow the name of a missing file or folder: its nearest sibling; empty if none is close."""
     path = pathlib.Path(path)
+    if path.exists():
+        return ": it is a folder" if path.is_dir() else ": it is a file"
     if path.is_symlink():
         return f": it is a link to '{os.readlink(path)}'"
     try:
@@ -149,8 +151,8 @@ def similar_name(path: str | os.PathLike) -> str:
         return ""
     if any(unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", path.name) for name in siblings):
         return "; the folder has a name that looks the same, with other Unicode characters for its accents"
-    close = difflib.get_close_matches(path.name, siblings, n=1)
-    return f"; did you mean '{path.parent / close[0]}'?" if close else ""
+    close = nearest(path.name, siblings, least=0.6)
+    return f"; did you mean '{path.parent / close}'?" if close else ""
 
 
 @contextlib.contextmanager

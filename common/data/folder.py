@@ -144,7 +144,7 @@ def _no_split(root: pathlib.Path, name: str) -> UserError:
 
 
 def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: Info | None) -> tuple[str, ...]:
-    """The classes of the training images; UserError unless there are at least two."""
+    """The classes of the training images. Raises UserError unless there are at least two."""
     names = listing.class_order(set(found.classes.values()))
     if found.source == root and names and all(name.lower() in _LIKE_SPLITS for name in names):
         raise UserError(

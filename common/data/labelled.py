@@ -71,7 +71,7 @@ def dataset_of_splits(
 
 
 def common_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:
-    """The common height and width of all images; UserError naming the first that differs."""
+    """The common height and width of all images. Raises UserError naming the first that differs."""
     common = None
     for name, shape in itertools.chain.from_iterable(_shapes(images, skip_bad) for images in (train, *others)):
         common = common or shape[:2]

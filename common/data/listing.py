@@ -32,14 +32,15 @@ class Listing:
 
 
 def existing_folder(name: str) -> pathlib.Path:
-    """The folder of that name; UserError if there is none."""
+    """The folder of that name. Raises UserError if there is none."""
     try:
         root = user_path(name).absolute()
         exists = root.is_dir()
     except (OSError, RuntimeError, ValueError) as error:  # a name that is too long, an unknown ~user, a null character
         raise UserError(f"no folder '{name[:100]}': {error}") from error
     if not exists:
-        raise UserError(f"no folder '{root}'{decode.similar_name(root)}")
+        meant = "; FOLDER stands for the path of your own images" if name == "FOLDER" else decode.similar_name(root)
+        raise UserError(f"no folder '{root}'{meant}")
     return root
 
 

@@ -51,7 +51,7 @@ def published(checksums: dict[str, str], mirrors: Sequence[str] = ()) -> Files:
 
 
 def find(folder: pathlib.Path, sets: Sequence[Files]) -> Files:
-    """The first set whose files are all in the folder; UserError naming what the fullest one lacks."""
+    """The first set whose files are all in the folder. Raises UserError naming what the fullest one lacks."""
     missing = [[file.name for file in files if not (folder / file.name).is_file()] for files in sets]
     for files, names in zip(sets, missing, strict=True):
         if not names:

@@ -98,7 +98,7 @@ def of_trained_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics 
 
 
 def load(path: pathlib.Path) -> PixelStatistics:
-    """Statistics from a file; UserError if it is missing or damaged."""
+    """Statistics from a file. Raises UserError if it is missing or damaged."""
     if not path.is_file():
         raise UserError(f"no statistics in '{path}'; python -m common.statistics writes them")
     try:

@@ -67,8 +67,8 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     """The training and test splits of a prepared dataset; no image is decoded.
 
     name: TFDS's NAME, NAME/CONFIG or NAME/CONFIG:VERSION. known: as for other sources; the order of the classes is
-    fixed. Raises UserError for an unknown name, another file format,
-    damaged files, and features other than one image and one label; NotPreparedError for a known name that is not
+    fixed. Raises UserError for an unknown name, another file format, damaged files, and features other than one image
+    and one label. Raises NotPreparedError for a known name that is not
     prepared on this machine.
     """
     found = find_prepared(name, config.directory)
@@ -137,7 +137,7 @@ def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
 
 
 def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.DatasetBuilder:
-    """The builder that generates a dataset, TFDS's or ours; UserError for an unknown name, config or version."""
+    """The builder that generates a dataset, TFDS's or ours. Raises UserError for an unknown name, config or version."""
     base, _, config = name.partition(":")[0].partition("/")
     try:
         builder_class = builders.builder_class(base) if is_ours(base) else tfds.builder_cls(base)

@@ -153,8 +153,8 @@ def jitter_colours(
 
     Howard 2013 (arXiv:1312.5402), in the form of torchvision's ColorJitter: factors are uniform in 1 +- the three
     amounts, and at least 0. A factor applies, as in Pillow, to the distance from black, from the image's mean grey
-    level, and from each pixel's grey level; values beyond black (low) and white (high) are clipped. UserError for
-    images that are neither grey nor RGB.
+    level, and from each pixel's grey level; values beyond black (low) and white (high) are clipped. Raises UserError
+    for images that are neither grey nor RGB.
     """
     channels = images.shape[-1]
     if channels not in _LUMA:

@@ -5,6 +5,7 @@ import pathlib
 
 from common.exporting import program as programs
 from common.exporting.program import Program
+from common.optim import schedules
 from common.run import workdir
 
 _ONNX = """\
@@ -65,15 +66,17 @@ def _recipe(program: Program) -> str:
     if started and not program.run.step:
         return f"{started}, not trained here"
     return (
-        f"{started and f'from {started}: '}{config.optimizer.name}, learning rate {config.schedule.learning_rate:g} "
-        f"({config.schedule.name}), batch {config.train.batch_size}, {config.train.length}"
+        f"{started and f'from {started}: '}{config.optimizer.name}, "
+        f"{schedules.in_words(config.schedule)}, batch {config.train.batch_size}, {config.train.length}"
     )
 
 
 def _error(folder: pathlib.Path) -> str:
-    """The test error at the end of the run, where it has one."""
+    """The test error at the end of the run, or 'not measured'."""
     path = folder / workdir.SUMMARY
     try:
-        return f"{json.loads(path.read_text(encoding='utf-8'))['test']['error']:.2%} of its test images, at its end"
+        return (
+            f"{json.loads(path.read_text(encoding='utf-8'))['test']['error']:.2%} of the run's test images, at its end"
+        )
     except (OSError, ValueError, KeyError, TypeError):
         return "not measured"

@@ -18,7 +18,7 @@ _OPSET = 21  # of 2024; the lowest version that runtimes must have
 
 
 def check_installed() -> None:
-    """UserError where a library that writes or runs these files is missing."""
+    """Raises UserError if a library that writes or runs these files is missing."""
     try:
         import jax2onnx
         import onnxruntime
@@ -80,7 +80,7 @@ def quantize(path: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def _multiply(model: Any) -> None:
-    """Makes jax2onnx's `Gemm` without a bias `MatMul`, the only product that is quantised."""
+    """Turns each `Gemm` of jax2onnx without a bias into `MatMul`, the only product that is quantised."""
     for node in model.graph.node:
         options = {attribute.name: attribute.f or attribute.i for attribute in node.attribute}
         if (

@@ -1,8 +1,8 @@
 """A function as JAX's primitives alone, in the form that jax2onnx converts with a batch of any size.
 
 jax2onnx 0.13.0 is the last release that goes with this Orbax. It replaces functions of Flax and jax.numpy while it
-traces, which breaks attention, and it lacks `stack`, and `pad` of a symbolic batch. So it is given primitives, with
-these two written as others.
+traces, which breaks attention, and it lacks `stack`, and `pad` of a symbolic batch. So it gets primitives
+only, and these two are written in terms of others.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ def flattened(function: Callable[[Array], Array], argument: jax.ShapeDtypeStruct
 
 
 def _evaluate(jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any]) -> list[Any]:
-    """The results of a traced function, with calls of other functions put in their place."""
+    """The results of a traced function, with the calls of other functions replaced by their contents."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
 
     def value(atom: Any) -> Any:
@@ -64,7 +64,7 @@ def _is_fixed(equation: JaxprEqn) -> bool:
 
 
 def _unrolled(operands: Sequence[Any], options: dict[str, Any]) -> Sequence[Any]:
-    """The results of `lax.scan` without a loop, whose weights are then known to each step."""
+    """The results of `lax.scan` without a loop, so that each step knows its weights."""
     body, count, kept = options["jaxpr"], options["num_consts"], options["num_carry"]
     constants, carry, xs = operands[:count], operands[count : count + kept], operands[count + kept :]
     rows = []
@@ -85,7 +85,7 @@ def _stack(*operands: Array, axis: int) -> Array:
 
 
 def _pad(operand: Array, value: Any, padding_config: Any) -> Array:
-    """`lax.pad` as concatenation; the added pixels are slices of the operand whose numbers are replaced."""
+    """`lax.pad` as concatenation: the added pixels are slices of the operand, with their numbers replaced."""
     for axis, (before, after, between) in enumerate(padding_config):
         if min(before, after) < 0 or between or max(before, after) > operand.shape[axis] and axis > 0:
             raise NotImplementedError(f"padding {padding_config} of {operand.shape}")
@@ -103,7 +103,7 @@ def _filled(like: Array, value: Any) -> Array:
 
 
 def _dot_general(lhs: Array, rhs: Any, dimension_numbers: Any, **options: Any) -> Array:
-    """A product with weights as one of two matrices, which runtimes know best and quantisation knows alone."""
+    """A product with weights as one of two matrices: runtimes know these best, and only these are quantised."""
     (left, right), batched = dimension_numbers
     lead = lhs.ndim - len(left)
     weights = isinstance(lhs, Tracer) and not isinstance(rhs, Tracer) and not any(map(len, batched))

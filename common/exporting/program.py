@@ -69,8 +69,8 @@ class Program:
 def make(run: Run, preprocess: bool = True, batch: int | None = None, dtype: str = "float32") -> Program:
     """The program of a run.
 
-    dtype: the type that the network computes in, whatever it was trained in. UserError for a type that the network does
-    not know, and for parameters that no file can hold.
+    dtype: the type that the network computes in, whatever it was trained in. Raises UserError for a type that the
+    network does not know, and for parameters that no file can hold.
     """
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(np.asarray(leaf)), run.variables
@@ -133,7 +133,7 @@ def expected(program: Program, images: np.ndarray) -> Float[np.ndarray, "batch c
 
 
 def outputs(program: Program, function: Numpy, images: np.ndarray) -> Float[np.ndarray, "batch classes"]:
-    """The outputs of a program that was read back from its file; a last batch that is too small is filled."""
+    """The outputs of a program that was read back from its file; a last batch that is too small is padded."""
     size = program.batch or 64
     parts = []
     for start in range(0, len(images), size):
@@ -143,9 +143,9 @@ def outputs(program: Program, function: Numpy, images: np.ndarray) -> Float[np.n
 
 
 def check(program: Program, function: Numpy, images: np.ndarray) -> float:
-    """The largest difference between the outputs of a file's program and the run's own; UserError above `LIMIT`.
+    """The largest difference between the outputs of a file's program and the run's own. Raises UserError above `LIMIT`.
 
-    It is absolute up to outputs of 1, and relative to the largest output where that is more.
+    It is relative to the largest output if that is above 1, and absolute otherwise.
     """
     ours, theirs = expected(program, images), outputs(program, function, images)
     difference = float(np.max(np.abs(ours - theirs)) / max(1.0, np.max(np.abs(ours))))
@@ -158,7 +158,7 @@ def check(program: Program, function: Numpy, images: np.ndarray) -> float:
 
 
 def error(program: Program, function: Numpy, images: np.ndarray, labels: np.ndarray) -> float:
-    """The share of images that a program which was read back from its file puts into another class than their own."""
+    """The error of a program that was read back from its file: the share of images that it puts into a wrong class."""
     return float((outputs(program, function, images).argmax(-1) != labels).mean())
 
 
@@ -218,7 +218,7 @@ def input_lines(program: Program) -> Iterator[str]:
 
 
 def steps(program: Program) -> Iterator[str]:
-    """The steps from the program's input to the network's, in words; none where they are left out."""
+    """The steps from the program's input to the network's, in words; none if the program leaves them out."""
     if not program.preprocess:
         return
     data = program.run.config.data

@@ -17,7 +17,7 @@ SIGNATURE = "serving_default"  # by which TensorFlow's servers call a program
 
 
 def check_installed() -> None:
-    """UserError where a library that writes and reads these folders is missing."""
+    """Raises UserError if a library that writes and reads these folders is missing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # fatal errors: others are raised
     try:
         import tensorflow  # noqa: F401

@@ -21,7 +21,7 @@ def platforms() -> tuple[str, ...] | None:
 
 
 def check_installed() -> None:
-    """UserError where the library that writes these files is missing."""
+    """Raises UserError if the library that writes these files is missing."""
     try:
         import flatbuffers  # noqa: F401
     except ImportError as error:

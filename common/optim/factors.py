@@ -18,7 +18,7 @@ _LABELS = {True: "trained", False: "frozen"}
 
 
 def parse(texts: Sequence[str]) -> dict[str, float]:
-    """The factors by pattern, from texts such as 'conv1*=0'; UserError for a malformed text."""
+    """The factors by pattern, from texts such as 'conv1*=0'. Raises UserError for a malformed text."""
     found = {}
     for text in texts:
         pattern, separator, number = text.partition("=")

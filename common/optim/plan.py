@@ -62,7 +62,10 @@ class Plan:
 
 
 def make_plan(config: ConfigDict, num_examples: int) -> Plan:
-    """The plan of a config for a training set of `num_examples`; UserError if checkpoints to keep are never made."""
+    """The plan of a config for a training set of `num_examples`.
+
+    Raises UserError if checkpoints to keep are never made.
+    """
     size = config.train.batch_size
     steps = {
         "total": config.train.length,

@@ -40,6 +40,13 @@ def warmup_steps(config: ConfigDict, total_steps: int, num_examples: int, batch_
     return steps if steps < total_steps else total_steps // 10
 
 
+def in_words(config: ConfigDict) -> str:
+    """The learning rates of a `schedule` section and its name: 'learning rate 0.01 (cosine)'."""
+    if "rates" in SCHEDULES[config.name].reads:
+        return f"learning rates {', '.join(f'{rate:g}' for rate in config.rates)} ({config.name})"
+    return f"learning rate {config.learning_rate:g} ({config.name})"
+
+
 def make_schedule(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
     """The schedule of a config's `schedule` section for a run of `total_steps` updates.
 

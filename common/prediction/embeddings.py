@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from common.errors import UserError, user_path, whole_file, writing
+from common.errors import UserError, check_writable, user_path, whole_file
 from common.prediction.images import Prepared
 
 SUFFIX = ".npz"
@@ -19,12 +19,14 @@ class Embeddings:
     """
 
     def __init__(self, name: str, layer: str):
-        """Starts an empty collection; UserError if the file `name` cannot be written, before anything is computed."""
+        """Starts an empty collection.
+
+        Raises UserError if the file `name` cannot be written, before anything is computed.
+        """
         self.path, self.layer = user_path(name), layer
         if self.path.suffix != SUFFIX or self.path.is_dir():
             raise UserError(f"--embeddings is '{name}'; expected the name of a file that ends in {SUFFIX}")
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+        check_writable(self.path)
         self._files: list[str] = []
         self._parts: list[np.ndarray] = []
 

@@ -40,7 +40,7 @@ class Method(NamedTuple):
 
 
 def method(run: Run) -> Method:
-    """The family's own method, else Grad-CAM; UserError for a network without maps of more than one pixel."""
+    """The family's own method, else Grad-CAM. Raises UserError for a network without maps of more than one pixel."""
     own = models.optional_module(run.config.model.family, "heat_maps")
     if own is not None:
         return Method(own.METHOD, functools.partial(_by_family, own.heat_maps))

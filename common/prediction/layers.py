@@ -73,7 +73,7 @@ def classifier_input(shapes: Shapes) -> Tap:
 
 
 def find_layer(shapes: Shapes, layer: str) -> Tap:
-    """The output of the layer of that name; UserError with the nearest name if there is none."""
+    """The output of the layer of that name. Raises UserError with the nearest name if there is none."""
     if layer not in shapes:
         raise unknown("layer", layer, shapes)
     shape = shapes[layer]

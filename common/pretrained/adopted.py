@@ -1,4 +1,4 @@
-"""The options with which a network goes on from trained weights: its conventions, which no array shows, and its pixels.
+"""The options that a network takes over from trained weights: conventions, which no array shows, and preprocessing.
 
 A config file calls `adopt` when it knows the weights, before the command line overrides its options.
 """
@@ -8,7 +8,7 @@ from collections.abc import Collection
 from ml_collections import ConfigDict
 
 from common import models
-from common.data import pixel_statistics
+from common.data import decode, pixel_statistics
 from common.errors import UserError, user_path
 from common.pretrained import hugging_face, identify, weight_files
 from common.run import workdir
@@ -27,7 +27,7 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
     if not path.exists():
         raise UserError(
             f"config.init.checkpoint is '{path}', which does not exist; the config reads from it how images are "
-            "prepared, also when a run goes on"
+            f"prepared, also when a run goes on{decode.similar_name(path)}"
         )
     if path.is_dir() and not hugging_face.is_folder(path):
         found = workdir.load_config(path)
@@ -40,7 +40,10 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
         data = {name: found.data[name] for name in _PIXELS}
     ours, theirs = ((one.model.family, one.model.variant) for one in (config, found))
     if ours != theirs:
-        raise UserError(f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}: give that to the config")
+        raise UserError(
+            f"{path} is of {theirs[0]}:{theirs[1]}, not {ours[0]}:{ours[1]}; expected {theirs[0]}:{theirs[1]} in the "
+            "config's argument"
+        )
     usual = models.section(*theirs)
     config.model.update(
         {name: found.model[name] for name in usual if usual[name] != found.model[name] and name not in keep}
@@ -49,6 +52,6 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
 
 
 def _of_run(config: ConfigDict, side: int) -> dict[str, object]:
-    """The options of a run's images, with a size where it took them as they were; side: of its network's images."""
+    """The options of a run's images, with `resize` set if the run had none. side: of its network's images."""
     data = {name: config.data[name] for name in (*_PIXELS, *_OF_RUNS)}
     return data if config.data.resize else {**data, "resize": side - 2 * config.data.pad, "crop": 0}

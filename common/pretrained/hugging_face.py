@@ -62,7 +62,7 @@ def timm(path: pathlib.Path) -> dict[str, Any]:
 
 
 def number(told: Mapping[str, Any], name: str, default: float) -> float:
-    """A number in a description; UserError for anything else."""
+    """A number in a description. Raises UserError for anything else."""
     value = told.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise UserError(f"config.json's {name} is {value!r}; expected a number")

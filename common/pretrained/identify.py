@@ -1,9 +1,9 @@
-"""The network, the preprocessing and the classes of a published file of weights, told by its arrays.
+"""The network, the preprocessing and the classes of a published file of weights, identified by its arrays.
 
 A family's `weights.py` may have
 
-    candidates(arrays, facts) -> list[Candidate]    the variants that a file with these arrays may be of; none for
-                                                    another's. facts: see `common.pretrained.sources`
+    candidates(arrays, facts) -> list[Candidate]    the variants that these arrays may belong to; none for
+                                                    another family's. facts: see `common.pretrained.sources`
 """
 
 import math
@@ -44,7 +44,7 @@ class Identified(NamedTuple):
 
 
 def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str = "auto") -> Identified:
-    """The network of a published file; UserError where no variant, or more than one, has these arrays.
+    """The network of a published file. Raises UserError if no variant, or more than one, has these arrays.
 
     source: `config.init.source`; 'auto' goes by the names. The network of a file without a head has an untrained one of
     one class, `NO_CLASS`, and `config.init.new_head` says so.

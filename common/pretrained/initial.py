@@ -1,7 +1,7 @@
 """Initial values from trained weights: those of a run, or of a published file (`config.init`).
 
-Arrays are copied by name, and every one has to fit. A file may have our own names ('params/conv1/kernel'). The rest is
-particular to a family and stands in its `weights.py`, which may have
+Arrays are copied by name, and every one has to fit. A file may have our own names ('params/conv1/kernel'). The rest
+depends on the family, whose `weights.py` may have
 
     HEAD_BIAS: tuple[str, ...]                        names that published files give the last layer's bias
     sources, mismatch                                 see `common.pretrained.sources`
@@ -30,6 +30,7 @@ from jaxtyping import Bool, Int, PyTree
 from ml_collections import ConfigDict
 
 from common import models
+from common.data import decode
 from common.devices import mesh
 from common.errors import UserError, listed, missing_and_extra, user_path
 from common.models import Classifier
@@ -79,8 +80,8 @@ def start(
     """A fresh state with the weights that `config.init` names, or as it is where it names none.
 
     Parameters, batch statistics and their averages are replaced; the optimizer starts fresh. It prints the origin of
-    the weights, every change, and whether images are prepared as the weights expect. UserError for arrays that are
-    missing, left over or of another shape, and for a head that was trained on other classes than `class_names`, the
+    the weights, every change, and whether images are prepared as the weights expect. Raises UserError for arrays that
+    are missing, left over or of another shape, and for a head that was trained on other classes than `class_names`, the
     dataset's, even if they are as many, unless `config.init` asks for a new head or for its classes by name. arrays:
     those of the file, if it has been read already.
     """
@@ -104,7 +105,7 @@ def print_changes(given: Given, changes: Sequence[str]) -> None:
 
 
 def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[str, np.ndarray] | None = None) -> Given:
-    """The trained variables that `config.init.checkpoint` names; UserError where there are none.
+    """The trained variables that `config.init.checkpoint` names. Raises UserError if there are none.
 
     arrays: those of the file, if it has been read already.
     """
@@ -116,7 +117,7 @@ def given_weights(config: ConfigDict, classifier: Classifier, arrays: Mapping[st
     if not path.exists():
         raise UserError(
             f"config.init.checkpoint is '{path}', which does not exist; expected the workdir of a trained run, or a "
-            "file of weights (.npz, .safetensors, .pth)"
+            f"file of weights (.npz, .safetensors, .pth){decode.similar_name(path)}"
         )
     if arrays is None:
         arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)
@@ -175,7 +176,7 @@ def head_arrays(classifier: Classifier) -> dict[str, int]:
 def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> Int[np.ndarray, " classes"]:
     """The place in the given run's head of each of the dataset's classes, by name; -1 for one that it does not know.
 
-    UserError where the weights are no run's, the network has no head, or no name is shared.
+    Raises UserError if the weights are no run's, the network has no head, or no name is shared.
     """
     if given.classifier is None:
         raise UserError(
@@ -195,7 +196,7 @@ def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> 
 
 
 def check_head(config: ConfigDict, step: int, folder: pathlib.Path) -> None:
-    """UserError for a run whose head is as untrained as it began: nothing that it says of classes means anything."""
+    """Raises UserError for a run whose head is untrained, since its classes mean nothing yet."""
     if config.init.checkpoint and config.init.new_head and not step:
         raise UserError(
             f"the head of {folder} is untrained: only predict --embeddings=FILE.npz works; train a head with "
@@ -246,7 +247,7 @@ def _fitted(given: Given, like: PyTree, classifier: Classifier, config: ConfigDi
 
 
 def _check_names(given: Given, class_names: Sequence[str]) -> None:
-    """UserError when the head tells as many classes apart, but others or in another order."""
+    """Raises UserError when the head tells as many classes apart, but others or in another order."""
     pairs = zip(given.class_names, class_names, strict=False)
     different = [(theirs, ours) for theirs, ours in pairs if theirs != ours]
     if different and len(given.class_names) == len(class_names):
@@ -258,7 +259,7 @@ def _check_names(given: Given, class_names: Sequence[str]) -> None:
 
 
 def _check_classes(given: Given, like: PyTree, head: Mapping[str, int]) -> None:
-    """UserError when the head is for another number of classes."""
+    """Raises UserError when the head is for another number of classes."""
     theirs, ours = _flatten(given.variables), _flatten(like)
     for name, axis in head.items():
         if name in theirs and theirs[name].shape[axis] != ours[name].shape[axis]:
@@ -308,7 +309,7 @@ def _new_head(given: Given, like: PyTree, head: Mapping[str, int]) -> str:
 
 
 def _check(flat: Flat, wanted: Flat, origin: str) -> None:
-    """UserError unless the names are the wanted ones and every array, or shape of an untrained one, fits."""
+    """Raises UserError unless the names are the wanted ones and every array, or shape of an untrained one, fits."""
     missing, extra = sorted(set(wanted) - set(flat)), sorted(set(flat) - set(wanted))
     if missing or extra:
         raise UserError(

@@ -11,7 +11,7 @@ from common.errors import UserError, listed
 def for_library(family: str, variables: PyTree, module: nn.Module, library: str) -> tuple[dict[str, np.ndarray], str]:
     """Variables by the names of a library's networks, and the difference of these from `module`, or ''.
 
-    UserError for a library whose names this network cannot have.
+    Raises UserError for a library whose names this network cannot have.
     """
     weights = models.optional_module(family, "weights")
     arrays, known = {}, ()

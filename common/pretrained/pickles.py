@@ -2,7 +2,7 @@
 
 `pickle.Unpickler` calls whatever a pickle names, and trusts its sizes. Here lists, tuples, dicts, text and numbers are
 built, functions are called only from a fixed table, and everything else is refused. The state that a pickle gives to an
-object is dropped. Dicts keep the entries under text alone: hashing a deep tuple may take forever.
+object is dropped. Dicts keep only the entries whose keys are text: hashing a deep tuple may take forever.
 """
 
 import io
@@ -24,8 +24,8 @@ def load(stream: io.BytesIO | mmap.mmap, known: Mapping[str, Any], persistent: C
     """The object of the pickle at the place of `stream`, which is left behind the pickle.
 
     known: by 'module.name', the functions that may be called and the values that may be named. persistent: turns the
-    identity of an outside object into the object. ValueError for a pickle that asks for anything else, is damaged, or
-    has more than `MOST_OPERATIONS`.
+    identity of an outside object into the object. Raises ValueError for a pickle that asks for anything else, is
+    damaged, or has more than `MOST_OPERATIONS`.
     """
     machine = _Machine(known, persistent)
     for count, (operation, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], stream))):
@@ -151,7 +151,7 @@ class _Machine:
 
     def _find(self, module: Any, name: Any) -> None:
         if not (isinstance(module, str) and isinstance(name, str)):
-            raise ValueError("its pickle asks for something that is no name")
+            raise ValueError("its pickle asks for something that is not a name")
         if (path := f"{module}.{name}") not in self._known:
             raise ValueError(f"it asks for {path[:80]!r}, which is not read: only arrays are, as in a state_dict")
         self._stack.append(self._known[path])
@@ -159,7 +159,7 @@ class _Machine:
     def _call(self, _: Any) -> None:
         arguments, function = self.pop(), self.pop()
         if not (callable(function) and isinstance(arguments, tuple)):
-            raise ValueError("its pickle calls something that is no function")
+            raise ValueError("its pickle calls something that is not a function")
         try:
             self._stack.append(function(*arguments))
         except TypeError as error:

@@ -1,9 +1,9 @@
 """The preprocessing that a published network expects, as options of the `data` section.
 
-It is told by the files beside the weights (Hugging Face's preprocessor_config.json, the config.json of timm's folders),
-by the file itself where it is a known one, or else by its publisher. A family's `weights.py` may have
+It comes from the files beside the weights (Hugging Face's preprocessor_config.json, the config.json of timm's folders),
+from the file itself if it is a known one, or else from its publisher's habit. A family's `weights.py` may have
 
-    preprocessing(source, side, arrays, name) -> Options    the publisher's usual options, where they are not `usual`'s;
+    preprocessing(source, side, arrays, name) -> Options    the publisher's usual options, if they are not `usual`'s;
                                                             name: of the file
     FILES: dict[str, Options]       options of known files by the first eight digits of their SHA-256, with which
                                     PyTorch's hub names them
@@ -58,7 +58,7 @@ def find(
 ) -> tuple[Options, str]:
     """The options for a file, and their origin in words.
 
-    side: of the network's images. UserError for a description that cannot be read.
+    side: of the network's images. Raises UserError for a description that cannot be read.
     """
     usual = {**IMAGENET, **cropped(side), "interpolation": "bilinear", "stretch": False}
     if hasattr(weights, "preprocessing"):
@@ -166,7 +166,7 @@ def _length(size: Any) -> int:
     if "shortest_edge" in size:
         return int(size["shortest_edge"])
     if size["height"] != size["width"]:
-        raise ValueError(f"images of {size['height']} x {size['width']} pixels are no squares")
+        raise ValueError(f"images of {size['height']} x {size['width']} pixels are not square")
     return int(size["height"])
 
 

@@ -25,9 +25,10 @@ def is_part(path: pathlib.Path) -> bool:
 
 
 def read(index: pathlib.Path, read_part: Callable[[pathlib.Path], dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """The arrays of all parts, each part read once; ValueError unless they are exactly those that the index names.
+    """The arrays of all parts, each part read once.
 
-    UserError for a part that is missing, before any is read.
+    Raises UserError for a part that is missing, before any is read. Raises ValueError unless they are exactly those
+    that the index names.
     """
     named = _map(index)
     parts = _parts(named)
@@ -46,7 +47,10 @@ def read(index: pathlib.Path, read_part: Callable[[pathlib.Path], dict[str, np.n
 
 
 def _map(index: pathlib.Path) -> Mapping[str, str]:
-    """The index: the part of each array. ValueError for anything else, and for parts outside the index's folder."""
+    """The index: the part of each array.
+
+    Raises ValueError for anything else, and for parts outside the index's folder.
+    """
     told = json.loads(index.read_text(encoding="utf-8"), object_pairs_hook=_distinct)
     parts = told.get("weight_map") if isinstance(told, dict) else None
     if not isinstance(parts, dict) or not parts:
@@ -70,7 +74,7 @@ def _parts(named: Mapping[str, str]) -> dict[str, set[str]]:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError for a name that comes twice, of which Python would take the last."""
+    """A JSON object. Raises ValueError for a name that comes twice, of which Python would take the last."""
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = [name for name, count in collections.Counter(name for name, _ in pairs).items() if count > 1]

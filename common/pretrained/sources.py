@@ -1,4 +1,4 @@
-"""The known publishers of weights, told by the names in a file, and their networks' conventions (`config.init.source`).
+"""The publishers of weights, recognised by the names in a file, and their conventions (`config.init.source`).
 
 Names and shapes do not show everything: the place of a stride, a GELU's approximation. A family's `weights.py` knows
 its publishers' choices and may have
@@ -24,7 +24,7 @@ from common.pretrained import hugging_face
 def check(
     weights: ModuleType, arrays: Mapping[str, np.ndarray], module: nn.Module, source: str, path: pathlib.Path
 ) -> None:
-    """UserError for a file that has not the names of `source`, or whose publisher's network differs from `module`.
+    """Raises UserError for a file without the names of `source`, or whose publisher's network differs from `module`.
 
     source: `config.init.source`. 'auto' goes by the names; 'own' is a file of the config's very network, whose
     conventions are not compared.
@@ -34,7 +34,7 @@ def check(
     found = weights.sources(arrays)
     if source not in ("auto", *found):
         theirs = f"but those of {listed(found)}" if found else "nor those of any other publisher"
-        raise UserError(f"{path} has not the names of config.init.source '{source}', {theirs}")
+        raise UserError(f"{path} does not have the names of config.init.source '{source}', {theirs}")
     candidates = found if source == "auto" else (source,)
     reasons = [weights.mismatch(name, arrays, module, hugging_face.facts(path)) for name in candidates]
     if reasons and all(reasons):

@@ -56,7 +56,7 @@ def is_archive(names: list[str]) -> bool:
 def write(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays as a state_dict that `torch.load` opens, also with `weights_only=True`.
 
-    ValueError for an array of a type that PyTorch lacks.
+    Raises ValueError for an array of a type that PyTorch lacks.
     """
     order = sys.byteorder
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:

@@ -121,5 +121,5 @@ def _side(inputs: int, entry: Entry) -> int:
     """The side of the square map that a dense layer reads."""
     side = math.isqrt(inputs // entry.map_channels)
     if side * side * entry.map_channels != inputs:
-        raise UserError(f"'{entry.theirs}' reads {inputs} numbers, which are no square map of {entry.map_channels}")
+        raise UserError(f"'{entry.theirs}' reads {inputs} numbers, which are not a square map of {entry.map_channels}")
     return side

@@ -47,7 +47,7 @@ class Tensor:
 
     @property
     def dtype(self) -> np.dtype:
-        """NumPy's type of its numbers; ValueError where it is None."""
+        """NumPy's type of its numbers. Raises ValueError if it is None."""
         if self.kind.dtype is None:
             raise ValueError(f"an array is of type {self.kind.name}, which is not read")
         return self.kind.dtype
@@ -66,7 +66,7 @@ def itemsize(kind: Kind) -> int:
 def storage_of(identity: Any) -> Storage:
     """The storage that a pickle names: 'storage', type, key, device, size and, in old files, the part that it has."""
     if not (isinstance(identity, tuple) and len(identity) in (5, 6) and identity[0] == "storage"):
-        raise ValueError("its pickle names something outside that is no storage")
+        raise ValueError("its pickle names something outside that is not a storage")
     _, kind, key, _, total, *view = identity
     if not (isinstance(kind, Kind) and isinstance(key, str) and _is_count(total)):
         raise ValueError("its pickle names a storage without type, key or size")

@@ -1,6 +1,6 @@
 """Files of weights, which hold arrays by name: .npz, .safetensors and PyTorch's .pth.
 
-The content tells the format of a file that is read, its ending that of one that is written. Several files with an index
+A file to read is recognised by its content; a file to write has the format of its ending. Several files with an index
 are read as one.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from common.data import decode
 from common.errors import UserError, listed, unknown, user_path, whole_file
 from common.pretrained import shards, torch_files
 from common.pretrained.torch_pickles import Tensor
@@ -42,12 +43,12 @@ def read(path: str | pathlib.Path, entry: str = "") -> dict[str, np.ndarray]:
 
     A PyTorch file may hold more than the network, and several versions of it, such as averaged parameters. `entry`
     names the one to take, as 'state_dict_ema'; '' is the network as it was trained, and the others are printed. A
-    prefix that every name has (`module.`, `_orig_mod.`, `model.`, `net.`) is left out. UserError when the file is
-    missing or cannot be read, and for arrays that hold NaN, infinite values or negative variances.
+    prefix that every name has (`module.`, `_orig_mod.`, `model.`, `net.`) is left out. Raises UserError when the file
+    is missing or cannot be read, and for arrays that hold NaN, infinite values or negative variances.
     """
     path = user_path(path)
     if not path.is_file():
-        raise UserError(f"no checkpoint '{path}'")
+        raise UserError(f"no file '{path}'{decode.similar_name(path)}")
     if shards.is_part(path):
         raise UserError(f"'{path}' is one of several parts; give their folder, or the file *{shards.ENDING} in it")
     kind = ""
@@ -119,7 +120,7 @@ def _read_npz(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
     # NumPy stores bfloat16 as two bytes without a type.
     two_bytes = {name: array.dtype == np.dtype("V2") for name, array in arrays.items() if isinstance(array, np.ndarray)}
     if stray := [name for name in arrays if name not in two_bytes]:
-        raise ValueError(f"its member {listed(stray)} is no array")
+        raise ValueError(f"its member {listed(stray)} is not an array")
     return {name: array.view(ml_dtypes.bfloat16) if two_bytes[name] else array for name, array in arrays.items()}
 
 
@@ -127,7 +128,7 @@ def _read_safetensors(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
     _check_no_entry(path, entry)
     with safetensors.safe_open(path, framework="np") as file:
         arrays = {}
-        for name in file.keys():  # noqa: SIM118 - it is no dict
+        for name in file.keys():  # noqa: SIM118 - not a dict
             dtype = file.get_slice(name).get_dtype()
             if dtype not in _SAFETENSORS:
                 raise ValueError(f"'{name}' is of type {dtype}, which is not read")
@@ -190,17 +191,17 @@ def _without_prefixes(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def _check_no_entry(path: pathlib.Path, entry: str) -> None:
     if entry:
-        raise UserError(f"config.init.entry is '{entry}', but '{path}' is no PyTorch file, and has no entries")
+        raise UserError(f"config.init.entry is '{entry}', but '{path}' is not a PyTorch file and has no entries")
 
 
 def _check_size(path: pathlib.Path, sizes: Iterable[int]) -> None:
-    """ValueError for arrays that would take far more memory than the file, before any is read."""
+    """Raises ValueError for arrays that would take far more memory than the file, before any is read."""
     if (unpacked := sum(sizes)) > max(_ANY_RATIO_BYTES, _LARGEST_RATIO * path.stat().st_size):
         raise ValueError(f"it would unpack to {unpacked / 1e6:,.0f} MB, {_LARGEST_RATIO} times its size and more")
 
 
 def _check_numbers(arrays: Mapping[str, Any]) -> None:
-    """ValueError for anything but arrays of real numbers."""
+    """Raises ValueError for anything but arrays of real numbers."""
     if not arrays:
         raise ValueError("it holds no arrays")
     for name, array in arrays.items():
@@ -209,7 +210,7 @@ def _check_numbers(arrays: Mapping[str, Any]) -> None:
 
 
 def _check_values(path: pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """UserError for values that no trained network has."""
+    """Raises UserError for values that no trained network has."""
     infinite = [name for name, array in arrays.items() if _is_float(array) and not np.isfinite(array).all()]
     if infinite:
         raise UserError(f"'{path}' holds NaN or infinite values: in {listed(infinite)}")
@@ -230,7 +231,7 @@ def _is_variance(name: str) -> bool:
 def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays to a file, whole or not at all, in the format of its ending.
 
-    UserError for an ending that is not in `WRITERS`, and where the file cannot be written.
+    Raises UserError for an ending that is not in `WRITERS`, and where the file cannot be written.
     """
     path = user_path(path)
     check_format(path)
@@ -239,7 +240,7 @@ def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def check_format(path: pathlib.Path) -> None:
-    """UserError unless the file's ending is a format that can be written."""
+    """Raises UserError unless the file's ending is a format that can be written."""
     if path.suffix.lower() not in WRITERS:
         raise unknown(f"ending of '{path}'", path.suffix, WRITERS)
 

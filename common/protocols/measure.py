@@ -96,7 +96,10 @@ def as_line(result: dict[str, Any]) -> str:
 
 
 def score(run: Run, passes: Sequence[Pass]) -> Scores:
-    """The mean probabilities of one network; RuntimeError if any view of any image was left out or seen twice."""
+    """The mean probabilities of one network.
+
+    Raises RuntimeError if any view of any image was left out or seen twice.
+    """
     seen = [_one_pass(run, one) for one in passes]
     return dataclasses.replace(ensemble(seen), views=sum(one.views for one in seen))
 

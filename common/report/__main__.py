@@ -11,7 +11,7 @@ Lines on standard error say what is being made. `--pictures` also writes each pi
 from absl import flags
 
 from common import launch
-from common.errors import UserError, user_path, whole_file
+from common.errors import UserError, check_writable, user_path, whole_file
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()
@@ -25,6 +25,7 @@ def main() -> None:
         raise UserError("--workdir is missing; for example --workdir=runs/lenet5_digits")
     folder = user_path(_WORKDIR.value)
     out = user_path(_OUT.value) if _OUT.value else folder / "report.html"
+    check_writable(out)
     from common.devices import compilation  # slow imports, once the flags are known to be right
     from common.report import assembly, sections
 

@@ -41,7 +41,7 @@ class PictureFolder:
     """A folder for the pictures of a report, one file for each, under the name of its section."""
 
     def __init__(self, folder: pathlib.Path, form: str):
-        """Makes the folder; UserError if that fails. form: png or svg."""
+        """Makes the folder. Raises UserError if that fails. form: png or svg."""
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._form = folder, form

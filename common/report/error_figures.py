@@ -112,7 +112,7 @@ def reliability(found: Calibration) -> Figure:
     above.plot(middles, found.confidences[filled], "_", color=TRAIN, ms=13, mew=2.2, label="mean confidence")
     above.plot([0, 1], [0, 1], color=GREY, lw=1.2, ls="--", label="calibrated")
     above.set(ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
-    above.legend(frameon=False, loc="upper left")
+    figure.legend(frameon=False, loc="outside upper center", ncols=3)  # bars may be anywhere inside
     below.bar(middles, found.counts[filled] / found.counts.sum(), width=0.92 * width, color=GREY)
     below.set(xlabel="confidence (probability of the top prediction)", ylabel="share of images", ylim=(0, 1))
     for axes in (above, below):

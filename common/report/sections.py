@@ -31,7 +31,7 @@ _NEVER = ("data.directory", "data.workers", "model.family", "model.variant", "tr
 def report_html(
     folder: pathlib.Path, checkpoint: str = "", pictures: PictureFolder | None = None, verbose: bool = False
 ) -> str:
-    """The report of the run in `folder`, as HTML; UserError if there is no run or its dataset is missing.
+    """The report of the run in `folder`, as HTML. Raises UserError if there is no run or its dataset is missing.
 
     pictures: where each picture is also written. verbose: whether lines on standard error say what is being made.
     """

@@ -176,7 +176,7 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Returns when every save has been committed; UserError if one failed."""
+        """Returns when every save has been committed. Raises UserError if one failed."""
         with _one_line_errors(self.folder):
             self._manager.wait_until_finished()
 

@@ -79,7 +79,7 @@ class Writer:
         self._step = step
 
     def train(self, step: int, sums: Totals, learning_rate: float) -> None:
-        """Records the totals of the updates since the last call; UserError if a loss among them was not finite.
+        """Records the totals of the updates since the last call. Raises UserError if a loss among them was not finite.
 
         It waits for these updates. Otherwise the loop only waits when it evaluates or saves.
         """

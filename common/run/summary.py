@@ -30,7 +30,7 @@ def test_error_text(content: dict[str, Any]) -> str:
 
 
 def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error_text) -> dict[str, Any]:
-    """The summary of a finished run; UserError if there is none, or if `line` fails on it."""
+    """The summary of a finished run. Raises UserError if there is none, or if `line` fails on it."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
     content = workdir.read_json(folder / workdir.SUMMARY)

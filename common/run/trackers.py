@@ -92,7 +92,7 @@ class Tracker:
     """Writes a run's numbers into its tracked run. If the library fails, it prints that once and the run goes on."""
 
     def __init__(self, name: str, folder: pathlib.Path, config: ConfigDict):
-        """Starts the tracked run, or continues the workdir's; UserError if the library cannot."""
+        """Starts the tracked run, or continues the workdir's. Raises UserError if the library cannot."""
         self._name, self._failed = name, False
         path = folder / FILE
         known = workdir.read_json(path) if path.exists() else {}

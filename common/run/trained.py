@@ -87,7 +87,7 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
 
 
 def _candidates(folder: pathlib.Path, checkpoint: str) -> list[int]:
-    """The steps to try in turn for a choice of checkpoint; UserError if there is none."""
+    """The steps to try in turn for a choice of checkpoint. Raises UserError if there is none."""
     known = checkpoints.steps(folder)
     if not known:
         raise UserError(f"no checkpoint in {folder}; train first with python -m common.main")

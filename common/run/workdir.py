@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common.data.dataset_info import Info, mismatch
 from common.devices import host
-from common.errors import UserError, whole_file, writing
+from common.errors import UserError, nearest, whole_file, writing
 
 SCHEDULE_NUMBERS = (
     *("learning_rate", "warmup", "warmup_from", "boundaries", "rates", "final", "power", "timescale"),
@@ -115,12 +115,31 @@ def load_info(workdir: pathlib.Path) -> Info:
 def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     path = workdir / name
     if not path.exists():
-        raise UserError(f"no run in {workdir}: {name} is missing; train one first with python -m common.main")
+        raise no_run(workdir, name, "train one first with python -m common.main")
     return read_json(path)
 
 
+def no_run(folder: pathlib.Path, missing: str, advice: str = "") -> UserError:
+    """The error for a folder without a run, with the run that may be meant. missing: the file that is not there."""
+    if not folder.is_dir():
+        close = nearest(folder.name, _runs_in(folder.parent))
+        hint = f"did you mean '{folder.parent / close}'?" if close else advice
+        return UserError("; ".join(filter(None, (f"no run in {folder}: there is no such folder", hint))))
+    inside = _runs_in(folder)
+    hint = f"it has runs inside, as '{folder / inside[0]}'" if inside else advice
+    return UserError("; ".join(filter(None, (f"no run in {folder}: {missing} is missing", hint))))
+
+
+def _runs_in(folder: pathlib.Path) -> list[str]:
+    """The names of the runs in a folder."""
+    try:
+        return sorted(path.parent.name for path in folder.glob(f"*/{CONFIG}"))
+    except OSError:
+        return []
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-    """The object in a JSON file; UserError if it cannot be read or holds anything else."""
+    """The object in a JSON file. Raises UserError if it cannot be read or holds anything else."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -132,7 +151,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 
 
 def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> ConfigDict:
-    """The folder's own config; UserError unless its experiment is this one, apart from options that may change.
+    """The folder's own config. Raises UserError unless its experiment is this one, apart from options that may change.
 
     evaluating: options that choose other test data may change, too.
     """

@@ -89,8 +89,8 @@ def diverged(step: int) -> UserError:
     """The error of a run whose loss at `step` is not finite."""
     return UserError(
         f"the loss is not finite at step {step}: training has diverged; the checkpoints before it are kept. "
-        "Lower config.schedule.learning_rate or lengthen config.schedule.warmup and go on, or start again with "
-        "config.optimizer.clip_norm"
+        "Lower config.schedule.learning_rate (or its rates) or lengthen config.schedule.warmup and go on, or start "
+        "again with config.optimizer.clip_norm"
     )
 
 

@@ -8,7 +8,6 @@ A value has the type of the option in the config, so a range of a whole number h
 """
 
 import ast
-import difflib
 import itertools
 import math
 import random
@@ -20,7 +19,7 @@ from ml_collections import ConfigDict
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from common import config as config_lib
-from common.errors import UserError
+from common.errors import UserError, nearest
 
 Space = Mapping[str, BaseDistribution]  # an option's path -> its values
 Point = Mapping[str, Any]  # an option's path -> one value; a tuple is kept as text
@@ -42,7 +41,7 @@ def trial_changes(config: ConfigDict) -> dict[str, Any]:
 
 
 def parse(texts: Sequence[str], config: ConfigDict) -> dict[str, BaseDistribution]:
-    """The space that texts such as 'train.batch_size=32|64|128' describe; UserError for an invalid one."""
+    """The space that texts such as 'train.batch_size=32|64|128' describe. Raises UserError for an invalid one."""
     known = config_lib.flat(config)
     space: dict[str, BaseDistribution] = {}
     for text in texts:
@@ -50,8 +49,8 @@ def parse(texts: Sequence[str], config: ConfigDict) -> dict[str, BaseDistributio
         if not equals or not values:
             raise UserError(f"--search='{text}' has no values; {_FORMS}")
         if path not in known:
-            close = difflib.get_close_matches(path.removeprefix("config."), known, n=1, cutoff=0.5)
-            hint = f"; did you mean '{close[0]}'?" if close else "; common/config.py lists every option"
+            close = nearest(path.removeprefix("config."), known)
+            hint = f"; did you mean '{close}'?" if close else "; common/config.py lists every option"
             raise UserError(f"--search: unknown option '{path}'{hint}")
         if path in space:
             raise UserError(f"--search gives {path} twice; expected each option once")
@@ -83,7 +82,7 @@ def _values(path: str, text: str, default: Any) -> BaseDistribution:
 
 
 def _value(path: str, text: str, default: Any) -> Any:
-    """The value that a text means for an option with this default; UserError if it has another type."""
+    """The value that a text means for an option with this default. Raises UserError if it has another type."""
     wrong = f"--search: {path} is '{text}'; expected"
     if isinstance(default, bool):
         if text.lower() not in ("true", "false"):

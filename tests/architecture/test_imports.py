@@ -1,4 +1,4 @@
-"""An import does nothing but define names, and commands import slow libraries once their options are known."""
+"""Tests that imports do nothing but define names, and that commands import slow libraries after reading options."""
 
 import importlib.util
 import json
@@ -120,7 +120,7 @@ def test_an_import_says_writes_and_starts_nothing(tmp_path):
 
 @pytest.mark.slow  # the first test above, for the commands: this one imports every module
 def test_a_slow_library_is_imported_where_it_is_used(tmp_path):
-    """The modules that stand on one are listed with it, and every other module is imported without any."""
+    # The modules that stand on one are listed with it, and every other module is imported without any.
     drawn = tuple(f"{family}.pictures" for family in models.families())
     listed = {**HEAVY, "matplotlib": (*HEAVY["matplotlib"], *drawn)}
     found = json.loads(said(ALLOWING, [json.dumps([list(HEAVY), NEEDED]), *every_module()], tmp_path))

@@ -173,14 +173,29 @@ def _owner(value: ast.expr) -> str | None:
     return value.id if isinstance(value, ast.Name) else None
 
 
+def docstrings(modules: Sources) -> Iterator[tuple[str, str]]:
+    """Each docstring after its module and line."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for name, source in modules.items():
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+                yield f"{name}:{node.body[0].lineno}", text
+
+
 def first_words(modules: Sources) -> list[str]:
     """The docstrings that begin with a word of `NO_FIRST_WORDS`."""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     return sorted(
-        f"{name}:{node.body[0].lineno} {text.splitlines()[0]}"
-        for name, source in modules.items()
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, kinds) and (text := ast.get_docstring(node)) and re.split(r"\W", text)[0] in NO_FIRST_WORDS
+        f"{place} {text.splitlines()[0]}"
+        for place, text in docstrings(modules)
+        if re.split(r"\W", text)[0] in NO_FIRST_WORDS
+    )
+
+
+def errors_without_a_verb(modules: Sources) -> list[str]:
+    """The sentences of docstrings that begin with an error's name and a condition, without 'Raises'."""
+    fragment = re.compile(r"(?:^|\. )(\w+Error (?:if|for|where|when|unless|above|naming) [^.]*)")
+    return sorted(
+        f"{place} {found}" for place, text in docstrings(modules) for found in fragment.findall(" ".join(text.split()))
     )
 
 
@@ -225,16 +240,20 @@ def test_tests_use_no_private_name():
 
 
 def test_no_two_files_of_tests_have_one_name():
-    """In folders that are not packages: pytest imports each file by its name alone."""
+    # In folders that are not packages: pytest imports each file by its name alone.
     files = [path for path in ROOT.glob("tests/**/test_*.py") if not (path.parent / "__init__.py").exists()]
     names = collections.Counter(path.name for path in files)
     assert not [name for name, count in names.items() if count > 1]
 
 
 def test_docstrings_begin_with_what_a_thing_is_or_does():
-    assert not (
-        found := first_words(sources("common", "classic", "lecture", "configs", "benchmarks", *models.families()))
-    ), "\n".join(found)
+    packages = ("common", "classic", "lecture", "configs", "benchmarks", "tests", *models.families())
+    assert not (found := first_words(sources(*packages))), "\n".join(found)
+
+
+def test_docstrings_say_what_is_raised_in_a_sentence():
+    packages = ("common", "classic", "lecture", "configs", "benchmarks", "tests")
+    assert not (found := errors_without_a_verb(sources(*packages))), "\n".join(found)
 
 
 HOUSE = {
@@ -329,3 +348,12 @@ def test_private_names_are_found_wherever_they_are_used():
 def test_first_words_of_docstrings_are_found():
     source = '"""Whether it is."""\nclass A:\n    """Whatever."""\n    def f(self):\n        """What\'s this?"""\n'
     assert first_words({"common.a": source}) == ["common.a:1 Whether it is.", "common.a:5 What's this?"]
+
+
+def test_errors_without_a_verb_are_found():
+    source = '"""UserError if it fails."""\ndef f():\n    """An f. OSError\n    where none is."""\n'
+    assert errors_without_a_verb({"common.a": source}) == [
+        "common.a:1 UserError if it fails",
+        "common.a:3 OSError where none is",
+    ]
+    assert not errors_without_a_verb({"common.a": '"""The f. Raises UserError if it fails."""'})

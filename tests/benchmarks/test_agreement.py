@@ -53,7 +53,7 @@ def test_the_limit_of_bfloat16_follows_its_distance_on_cpu_and_has_bounds(compar
 
 
 def test_every_part_of_a_network_has_a_gradient(compared):
-    """Otherwise an error in it would not show: a head that starts at zero hides all that lies below."""
+    # Otherwise an error in it would not show: a head that starts at zero hides all that lies below.
     import jax
 
     _, reference, _ = compared

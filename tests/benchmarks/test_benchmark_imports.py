@@ -1,4 +1,4 @@
-"""What all benchmarks have in common."""
+"""The properties that all benchmarks share."""
 
 import importlib
 
@@ -12,6 +12,6 @@ MODULES = sorted({path.stem for path in (ROOT / "benchmarks").glob("[a-z]*.py")}
 
 @pytest.mark.parametrize("name", MODULES)
 def test_a_benchmark_that_is_imported_defines_no_flag(name):
-    """Two of them may be used in one process."""
+    # Two of them may be used in one process.
     importlib.import_module(f"benchmarks.{name}")
     assert f"benchmarks.{name}" not in flags.FLAGS.flags_by_module_dict()

@@ -1,4 +1,4 @@
-"""The campaign makes what is worth most first, survives interruptions, and knows what it lacks."""
+"""Tests that the campaign makes what is worth most first, survives interruptions, and knows what it lacks."""
 
 import pathlib
 import time

@@ -1,4 +1,4 @@
-"""Each candidate formulation computes what ours does."""
+"""Tests that each candidate formulation computes what ours does."""
 
 import functools
 
@@ -50,7 +50,7 @@ def test_the_rectified_gradient_is_that_of_the_two_layers():
 
 @pytest.mark.slow  # only the benchmark of formulations runs these
 def test_networks_with_candidates_compute_the_same(monkeypatch):
-    """The first convolution over blocks, and the rectified gradient, in a ResNet in training."""
+    # The first convolution over blocks, and the rectified gradient, in a ResNet in training.
     monkeypatch.setattr(resnet_layers, "kernels", resnet_layers.kernels)
     monkeypatch.setitem(resnet_model.BLOCKS, "bottleneck", resnet_model.BLOCKS["bottleneck"])
     images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))

@@ -65,7 +65,7 @@ def _training_adds(module, shapes, shape):
 @pytest.mark.parity
 @pytest.mark.parametrize("name", SMALL)
 def test_both_sides_have_the_same_logits(name):
-    """Layer by layer in the order of the calls, the counterpart takes our arrays; so it is the same network."""
+    # Layer by layer in the order of the calls, the counterpart takes our arrays; so it is the same network.
     torch = pytest.importorskip("torch")
     module, shape, network = network_of(spec_of(name))
     variables = drawn(layer_table.variables(module, shape))
@@ -103,7 +103,7 @@ def _arrays(variables, path):
 
 @pytest.mark.parity
 def test_both_sides_make_the_same_update_of_a_parameter():
-    """Momentum and weight decay: a linear layer whose gradient is zero shrinks alike on both sides."""
+    # Momentum and weight decay: a linear layer whose gradient is zero shrinks alike on both sides.
     torch = pytest.importorskip("torch")
     import optax
 
@@ -233,7 +233,7 @@ def test_every_raced_network_can_be_timed(tmp_path):
 @pytest.mark.parity
 @pytest.mark.slow  # trains
 def test_one_network_that_fails_stops_no_other(tmp_path):
-    """The dense layers of PyTorch's auxiliary classifiers are made for images of 224 pixels."""
+    # The dense layers of PyTorch's auxiliary classifiers are made for images of 224 pixels.
     pytest.importorskip("torch")
     code, output, errors = run(
         *("--models=googlenet:googlenet,resnet:resnet20", "--peers=torch", "--image_size=96", "--batch_size=2"),

@@ -1,4 +1,4 @@
-"""The experiments of every claim on networks are runs that can be made."""
+"""Tests that the experiments of every claim on networks are runs that can be made."""
 
 import importlib
 import types

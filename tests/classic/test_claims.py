@@ -1,4 +1,4 @@
-"""The claims on classic pipelines describe runs that can be made, and hold where the numbers say so."""
+"""Tests that the claims on classic pipelines describe runs that can be made, and hold where the numbers say so."""
 
 import importlib
 

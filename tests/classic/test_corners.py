@@ -80,7 +80,7 @@ def test_response_scales_with_the_fourth_power_of_contrast_and_ignores_brightnes
 
 
 def test_corners_are_where_opencv_finds_them():
-    """OpenCV has a box window and another scale, so that places are compared."""
+    # OpenCV has a box window and another scale, so that places are compared.
     image = square(60)
     image[38:50, 34:50] = 0.8
     ours = corners.peaks(response(image), radius=2, threshold=0.1)

@@ -40,7 +40,7 @@ def three(digits):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_digits_are_read(digits, name, tmp_path):
-    """From memory or a memory-mapped file, whole or in blocks; the arrays are plain."""
+    # From memory or a memory-mapped file, whole or in blocks; the arrays are plain.
     features, labels, unseen, answers = digits
     check("decode", options(name), DECODERS[name].DEFAULTS, DECODERS[name].CHOICES, DECODERS[name].RANGES)
     arrays = DECODERS[name].fit(features, labels, options(name), 0)
@@ -142,7 +142,7 @@ def test_the_constant_is_the_best_on_the_validation_part(digits):
 
 
 def test_constants_are_compared_at_their_minima(digits):
-    """A search that begins at the last constant's result must not end there."""
+    # A search that begins at the last constant's result must not end there.
     features, labels, unseen, answers = digits
     near, far = (part / np.linalg.norm(part, axis=1, keepdims=True) for part in (features, unseen))
     scale = linear.scaling(Rows(near), False)
@@ -171,7 +171,7 @@ def objective(found, scale, features, labels, constant):
 
 @pytest.mark.parametrize("constant", [0.001, 0.1, 10.0])
 def test_the_minimum_is_liblinears(activations, constant):
-    """At the tolerance that decoders use the objective is within a thousandth of liblinear's."""
+    # At the tolerance that decoders use the objective is within a thousandth of liblinear's.
     features, labels = activations
     scale = linear.scaling(Rows(features), True)
     assert scale.covariance is not None

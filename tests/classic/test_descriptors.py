@@ -87,7 +87,7 @@ def test_flat_squares_have_descriptors_of_zeros(textured):
 
 
 def test_dense_sift_is_upright_and_spans_its_square():
-    """A step edge between two columns of cells, and gradients in one direction: the pitfalls of angle and size."""
+    # A step edge between two columns of cells, and gradients in one direction: the pitfalls of angle and size.
     ramp = np.repeat(np.arange(0, 256, 4, dtype=np.uint8)[None], 64, axis=0)[None, ..., None]
     histogram = describe("dense_sift", ramp, scale=1, step=64, sizes=(32,), root=False).vectors[0, 0].reshape(16, 8)
     # Brightness that rises to the right has one orientation; a rotation would share it among two.
@@ -103,7 +103,7 @@ def test_dense_sift_is_upright_and_spans_its_square():
 
 
 def test_dense_sift_turns_with_the_image(textured):
-    """A turn by a quarter permutes cells and orientations, if the grid's points are where they are said to be."""
+    # A turn by a quarter permutes cells and orientations, if the grid's points are where they are said to be.
     one = textured[:1, :31, :31]
     changes = {"scale": 1, "sizes": (15,), "step": 8, "root": False}
     upright = describe("dense_sift", one, **changes)

@@ -59,7 +59,7 @@ def encode(name, arrays, found, layout="quadrants", **changes):
 
 @pytest.mark.parametrize("name", sorted(ENCODERS))
 def test_codes_depend_on_their_own_image_alone(fitted, found, name, monkeypatch):
-    """In batches or whole, an image's code is the same, and an empty image's is zero."""
+    # In batches or whole, an image's code is the same, and an empty image's is zero.
     whole = encode(name, fitted[name], found)
     assert whole.shape[:2] == (N, 4)
     assert whole.dtype == np.float32
@@ -112,7 +112,7 @@ def test_numbers_that_are_not_finite_are_refused(sample, name):
 @pytest.mark.parametrize("name", sorted(set(ENCODERS) - {"flat"}))
 @pytest.mark.parametrize("value", [0.0, 0.3])
 def test_equal_descriptors_have_finite_codes(found, name, value):
-    """Constant images: every descriptor is the same, or zero."""
+    # Constant images: every descriptor is the same, or zero.
     same = np.full((40, D), value, np.float32)
     changes = {"positions": False} if name == "fisher" else {}
     arrays = ENCODERS[name].fit(same, options(name, **{**SMALL[name], **changes}), 0)
@@ -180,7 +180,7 @@ def test_fisher_vectors_are_those_of_the_equations(fitted, found):
 
 
 def test_fisher_vectors_agree_with_scikit_image(sample, found):
-    """Its improved vectors start with K gradients of weights, and its gradients of deviations have the other sign."""
+    # Its improved vectors start with K gradients of weights, and its gradients of deviations have the other sign.
     from sklearn.mixture import GaussianMixture
 
     changes = {"components": 3, "pca": 0}
@@ -241,7 +241,7 @@ def test_about_half_of_the_triangle_activations_are_zero(fitted, sample):
 
 
 def test_sparse_codes_are_the_minimum(sample):
-    """FISTA against scikit-learn's coordinate descent; its objective has half of both terms."""
+    # FISTA against scikit-learn's coordinate descent; its objective has half of both terms.
     arrays = sparse.fit(sample, options("sparse", words=10), 0)
     np.testing.assert_allclose(np.linalg.norm(arrays["words"], axis=1), 1, atol=1e-5)
     for iterations in (30, 400):

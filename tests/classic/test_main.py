@@ -133,7 +133,7 @@ def test_a_folder_of_images_is_fitted_and_a_damaged_one_is_named(tmp_path):
             ["--config=configs/lenet5_digits.py"],
             "the config is a network's: it has a section 'model'; python -m common.main",
         ),
-        (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no fitted pipeline in /tmp/no-such-run"),
+        (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no run in /tmp/no-such-run: there is no such folder; fit"),
     ],
 )
 def test_one_line_for_a_mistake(arguments, expected, tmp_path):
@@ -195,7 +195,7 @@ def test_what_needs_a_network_is_refused(output, folder):
 
 
 def test_predicting_needs_a_run_and_knows_no_checkpoint(output, folder):
-    assert "no fitted pipeline in /tmp/no-such-run" in refused("--workdir=/tmp/no-such-run", "a.png", module=PREDICT)
+    assert "no run in /tmp/no-such-run" in refused("--workdir=/tmp/no-such-run", "a.png", module=PREDICT)
     assert "has no checkpoints" in refused(f"--workdir={folder}", "--checkpoint=best", "a.png", module=PREDICT)
 
 

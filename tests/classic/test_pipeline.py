@@ -1,4 +1,4 @@
-"""A pipeline's stages are kept, go on after a kill, and give what they would give at once."""
+"""Tests that a pipeline's stages are kept, go on after a kill, and give what they would give at once."""
 
 import dataclasses
 import json

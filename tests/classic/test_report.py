@@ -1,4 +1,4 @@
-"""The report on a classic run shows what the run is, and what it shows is true."""
+"""Tests that the report on a classic run shows what the run is, and what it shows is true."""
 
 import base64
 import io
@@ -74,7 +74,7 @@ def test_a_pipeline_without_a_vocabulary_has_no_such_section(tmp_path, test_set)
 
 
 def test_evidence_is_the_contribution_of_the_descriptors_in_the_square(tmp_path, test_set):
-    """For a linear pipeline the scores are sums over descriptors, so that what they add can be written down."""
+    # For a linear pipeline the scores are sums over descriptors, so that what they add can be written down.
     fitted = saved.load(fitted_in(tmp_path, "flat", {}))
     image, label = test_set.images[0], int(test_set.labels[0])
     found = pipeline.describe(fitted.config, image[None])

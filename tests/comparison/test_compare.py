@@ -1,4 +1,4 @@
-"""A comparison groups runs by seed, gives their interval, and says in what they differ and what does not compare."""
+"""Tests that a comparison groups runs by seed, gives intervals, and says what differs and what does not compare."""
 
 import dataclasses
 import json
@@ -168,7 +168,7 @@ def test_a_damaged_run_is_one_line(folder, tmp_path, name):
 
 
 def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
-    """Whose config lacks options, whose records lack epochs and whose summary lacks the numbers of today's."""
+    # Whose config lacks options, whose records lack epochs and whose summary lacks the numbers of today's.
     today, earlier = digits_run(), tmp_path / "earlier"
     earlier.mkdir()
     for name in (workdir.DATASET, workdir.CONFIG):
@@ -188,7 +188,7 @@ def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
 
 
 def test_a_run_says_who_made_it():
-    """The summary and the history have the command and the commit of the code; git is asked itself."""
+    # The summary and the history have the command and the commit of the code; git is asked itself.
     done = json.loads((digits_run() / workdir.SUMMARY).read_text())
     start = json.loads((digits_run() / history.FILE).read_text().splitlines()[0])
     assert done["command"] == start["command"]

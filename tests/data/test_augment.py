@@ -286,7 +286,7 @@ def test_saturation_keeps_each_pixels_grey_and_scales_its_colour():
 
 
 def test_the_changes_come_in_every_order():
-    """Contrast before or after brightness gives another mean; all six orders are as frequent."""
+    # Contrast before or after brightness gives another mean; all six orders are as frequent.
     out = jittered(0.5, 0.5, 0.5, count=2000)
     ratios = out.mean((1, 2)) / np.asarray(GRADIENT).mean((0, 1))
     assert np.ptp(ratios) > 0.5

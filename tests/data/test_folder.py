@@ -287,6 +287,10 @@ def test_an_image_that_is_cut_short_is_named(data_config, animals):
 def test_a_missing_folder_names_its_neighbour(data_config, animals):
     with pytest.raises(UserError, match=r"no folder .*animal'.*did you mean .*animals'"):
         load(data_config, str(animals)[:-1])
+    with pytest.raises(UserError, match=r"no folder .*/cat/000\.png': it is a file$"):
+        load(data_config, str(animals / "cat" / "000.png"))
+    with pytest.raises(UserError, match=r"no folder .*FOLDER'; FOLDER stands for the path of your own images"):
+        load(data_config, "FOLDER")
 
 
 def test_no_classes(data_config, tmp_path):

@@ -81,7 +81,7 @@ def test_the_box_is_a_rectangle_of_the_images_shape_about_any_centre():
 
 
 def test_the_boxs_area_is_that_of_the_papers_code():
-    """Its `rand_bbox`, with a share uniform in 0..1 (alpha 1)."""
+    # Its `rand_bbox`, with a share uniform in 0..1 (alpha 1).
     rng = np.random.default_rng(0)
     theirs = []
     for share in rng.uniform(size=3000):

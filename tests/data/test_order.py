@@ -1,4 +1,4 @@
-"""The order of examples is a pure function of (seed, position)."""
+"""Tests that the order of examples is a pure function of (seed, position)."""
 
 import numpy as np
 import pytest

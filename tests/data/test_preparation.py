@@ -215,7 +215,7 @@ def test_contradictions_are_refused(changes, says):
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 @pytest.mark.parametrize("channels", [0, 1, 3])
 def test_a_file_is_prepared_as_its_pixels_are(tmp_path, mode, channels):
-    """A file is resized before it becomes an array, which saves two copies of it."""
+    # A file is resized before it becomes an array, which saves two copies of it.
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 256, (40, 52, 4), np.uint8), "RGBA").convert(mode).save(tmp_path / "a.png")
     stored = decode.read(tmp_path / "a.png", channels)

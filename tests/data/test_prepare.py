@@ -163,10 +163,11 @@ def test_a_file_other_than_the_published_one_is_named(tmp_path):
 
 
 def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
+    (tmp_path / "originals").mkdir()
     for flags, says in (
         ([], "expected --dataset=NAME"),
         (["--dataset=usbs"], "unknown TFDS dataset 'usbs'; did you mean 'usps'?"),
-        (["--dataset=usps", f"--manual_dir={tmp_path}/nowhere"], "no folder"),
+        (["--dataset=usps", f"--manual_dir={tmp_path}/orignals"], f"did you mean '{tmp_path}/originals'?"),
     ):
         finished = run(*flags, f"--data_dir={tmp_path}")
         assert finished.returncode == 2

@@ -58,7 +58,7 @@ WARPS = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 @pytest.mark.parametrize("magnitude", [3.0, 10.0])
 @pytest.mark.parametrize("name", PILLOW)
 def test_each_operation_gives_pillows_pixels(name, magnitude):
-    """To one grey level; of warps, all but one pixel in a hundred (Pillow computes places in 16.16 fixed point)."""
+    # To one grey level; of warps, all but one pixel in a hundred (Pillow computes places in 16.16 fixed point).
     image = photo()
     expected = np.asarray(PILLOW[name](Image.fromarray(image), magnitude), int)
     found = ours(name, image, magnitude).astype(int)

@@ -75,7 +75,7 @@ class ThreeSplits(Pictures):
 
 
 class TwoLabels(Pictures):
-    """Nothing says which of the labels is meant."""
+    """Pictures with two labels, neither of which is said to be the class."""
 
     VERSION = tfds.core.Version("1.0.0")
 

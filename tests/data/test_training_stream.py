@@ -153,7 +153,7 @@ def test_odd_images_train(photos):
 
 
 def spoil(photos, kind):
-    """Make one training image unreadable; the path of it."""
+    """Makes one training image unreadable and returns its path."""
     path = photos / "train" / "a" / "4.png"
     if kind == "cut short":
         path.write_bytes(path.read_bytes()[:1000])

@@ -1,4 +1,4 @@
-"""Products with banded matrices are convolutions, and they are chosen where they are faster."""
+"""Tests that products with banded matrices are convolutions, and they are chosen where they are faster."""
 
 import jax
 import jax.numpy as jnp

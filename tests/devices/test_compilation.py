@@ -1,4 +1,4 @@
-"""Steps are compiled as XLA's CPU backend runs them fastest, and with no options where it does not know these."""
+"""Tests that steps are compiled as XLA's CPU backend runs them fastest, without options that it does not know."""
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +40,7 @@ def test_other_backends_get_no_options(options, monkeypatch):
 
 
 def test_a_compiled_step_is_cached_for_the_next_start(tmp_path):
-    """Programs that XLA cannot serialize would be compiled again at every start."""
-
+    # Programs that XLA cannot serialize would be compiled again at every start.
     def products(x):
         return jnp.tanh(x @ x)
 

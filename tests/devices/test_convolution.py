@@ -1,4 +1,4 @@
-"""Convolving group by group gives the grouped convolution; every other convolution is left as it is."""
+"""Tests that convolving group by group gives the grouped convolution; every other convolution is left as it is."""
 
 import functools
 
@@ -43,8 +43,7 @@ def test_values_and_gradients_are_those_of_lax(case):
 
 
 def test_the_kernels_gradient_does_not_compute_the_images_again():
-    """The ReLU before a convolution is in one loop of the program; XLA by itself puts it into two."""
-
+    # The ReLU before a convolution is in one loop of the program; XLA by itself puts it into two.
     def relus(convolve):
         def loss(kernel, images):
             maps = convolve(jnp.maximum(2 * images, 0.5), kernel, **dimensions)

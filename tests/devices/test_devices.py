@@ -1,4 +1,4 @@
-"""One device and eight simulated ones give the same losses; evaluation counts every example once."""
+"""Tests that one device and eight simulated ones give the same losses; evaluation counts every example once."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The fused attention kernel is chosen where it runs, and given what it takes."""
+"""Tests that the fused attention kernel is chosen where it runs, and given what it takes."""
 
 import types
 
@@ -69,7 +69,7 @@ def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens)
 
 @pytest.mark.parametrize("shape", [(8, 1024, 512), (2000, 1024, 512), (8, 16, 4)])
 def test_a_product_and_its_gradients_are_as_exact_as_xlas(shape):
-    """Against NumPy in float64, whatever order the product is computed in."""
+    # Against NumPy in float64, whatever order the product is computed in.
     rows, inputs, outputs = shape
     rng = np.random.default_rng(0)
     x, w, g = (rng.normal(size=size) for size in ((rows, inputs), (inputs, outputs), (rows, outputs)))

@@ -1,4 +1,4 @@
-"""Large pages are requested once, beside the user's own tunables, and not if the user has refused them."""
+"""Tests that large pages are requested once, beside the user's own tunables, and not if the user has refused them."""
 
 import os
 import subprocess

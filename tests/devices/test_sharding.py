@@ -40,7 +40,7 @@ def test_the_largest_axis_that_divides_is_split(shape, spec):
 
 
 def printed(*arguments, module):
-    """What `python -m MODULE ARGUMENTS` prints as JSON in its last line, with eight simulated devices."""
+    """The JSON in the last line that `python -m MODULE ARGUMENTS` prints, with eight simulated devices."""
     code, output, errors = run(*arguments, module=module, devices=8, timeout=500)
     assert code == 0, errors
     return json.loads(output.strip().splitlines()[-1])

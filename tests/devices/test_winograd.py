@@ -1,4 +1,4 @@
-"""Winograd's convolutions are the convolutions, to the rounding that the module states."""
+"""Tests that Winograd's convolutions are the convolutions, to the rounding that the module states."""
 
 import jax
 import jax.numpy as jnp
@@ -65,5 +65,5 @@ def test_it_is_chosen_where_it_is_faster_and_may_be_chosen(monkeypatch):
 
 
 def test_counts_of_multiply_adds_are_those_of_the_equation():
-    """The fifth and sixth layers of VGG's A are Winograd's on a CPU."""
+    # The fifth and sixth layers of VGG's A are Winograd's on a CPU.
     assert networks.multiply_adds("vgg", "vgg11") == 7_609_090_048

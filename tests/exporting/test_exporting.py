@@ -1,4 +1,4 @@
-"""Exported programs give what the run gives, and a bad command line is one line."""
+"""Tests that exported programs give what the run gives, and a bad command line is one line."""
 
 import json
 import re
@@ -117,6 +117,8 @@ def test_the_example_on_the_card_runs(tmp_path, monkeypatch, capsys):
     assert files == ["a.stablehlo", "a.stablehlo.json", "a.stablehlo.md"]
     assert json.loads((tmp_path / "a.stablehlo.json").read_text())["classes"] == list("0123456789")
     check_example(tmp_path / "a.stablehlo.md", monkeypatch, capsys)
+    recipe = "adamw, learning rate 0.003 (cosine), batch 16, 2 epochs"
+    assert f"| recipe | {recipe} |" in (tmp_path / "a.stablehlo.md").read_text()
     again = refused(f"--workdir={digits_run()}", f"--out={tmp_path}/a.stablehlo", module="common.export")
     assert "a.stablehlo' exists; choose another --out" in again
 

@@ -1,4 +1,4 @@
-"""F6's drawings are F6's outputs: their distances to the bitmaps are the network's penalties."""
+"""Tests that F6's drawings are F6's outputs: their distances to the bitmaps are the network's penalties."""
 
 import jax
 import jax.numpy as jnp

@@ -54,10 +54,19 @@ def test_warmup_is_a_straight_line_to_the_schedule():
 
 
 def test_warmup_of_large_batches_starts_from_the_small_batch_rate():
-    """Goyal et al. 2017, section 2.2: from 0.1 to 0.1 k in five epochs; boundaries count from the run's start."""
+    # Goyal et al. 2017, section 2.2: from 0.1 to 0.1 k in five epochs; boundaries count from the run's start.
     rates, boundaries = (3.2, 0.32), ("8 epochs",)
     rate = schedule(name="piecewise", rates=rates, boundaries=boundaries, warmup="5 epochs", warmup_from=0.1)
     assert [float(rate(step)) for step in (0, 25, 50, 79, 80)] == pytest.approx([0.1, 1.65, 3.2, 3.2, 0.32])
+
+
+@pytest.mark.parametrize("name", schedules.SCHEDULES)
+def test_the_rates_in_words_are_those_that_the_schedule_reads(name):
+    config = base(ConfigDict()).schedule
+    config.update({"name": name, "learning_rate": 0.7, "rates": (0.5, 0.25), "boundaries": ("1 epochs",)})
+    rate = float(schedules.make_schedule(config, 100, 1000, 100)(0))
+    expected = {0.5: f"learning rates 0.5, 0.25 ({name})", 0.7: f"learning rate 0.7 ({name})"}
+    assert schedules.in_words(config) == expected[round(rate, 4)]
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def linear():
 
 
 def test_grad_cam_of_linear_logits_is_its_closed_form(linear):
-    """y_c = mean over places of sum_k w_kc A_k, so alpha_k = w_kc / Z and the map is ReLU(sum_k w_kc A_k) / Z."""
+    # y_c = mean over places of sum_k w_kc A_k, so alpha_k = w_kc / Z and the map is ReLU(sum_k w_kc A_k) / Z.
     method = heat_maps.method(linear)
     assert method.name == "Grad-CAM"
     found = results(linear, explain=method.explain)
@@ -109,7 +109,7 @@ def test_grad_cam_of_linear_logits_is_its_closed_form(linear):
 
 
 def test_named_layers_are_what_the_network_computes(unrolled):
-    """Also where the heat maps are computed with them, which are taken from the same block."""
+    # Also where the heat maps are computed with them, which are taken from the same block.
     shapes, kept = shapes_of(unrolled), captured(unrolled, inputs(unrolled.classifier))
     assert layers.last_maps(shapes).layer == "conv4_3"
     for name, explain in (("conv2_1/conv1", None), ("conv4_3", heat_maps.method(unrolled).explain)):
@@ -123,7 +123,7 @@ def test_named_layers_are_what_the_network_computes(unrolled):
 
 
 def test_layers_in_a_scan_are_seen_as_those_that_stand_alone(resnet, unrolled):
-    """The scan's layers come with their number behind the images' axis; Grad-CAM takes the last of them."""
+    # The scan's layers come with their number behind the images' axis; Grad-CAM takes the last of them.
     scanned, alone = shapes_of(resnet), shapes_of(unrolled)
     assert layers.last_maps(scanned).layer == "conv4_x"
     stacked = results(resnet, layers.find_layer(scanned, "conv4_x"), heat_maps.method(resnet).explain)

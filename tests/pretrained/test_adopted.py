@@ -1,4 +1,4 @@
-"""Fine-tuning sees the pixels that the weights know: what `configs/finetune.py` takes from a file or a run."""
+"""Tests that fine-tuning prepares images as the weights expect, from what a file or a run says."""
 
 import json
 
@@ -109,11 +109,13 @@ def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
 
 
 def test_weights_of_another_network_are_one_line(projections):
-    with pytest.raises(UserError, match="is of resnet:resnet20, not resnet:resnet32: give that to the config"):
+    with pytest.raises(
+        UserError, match="is of resnet:resnet20, not resnet:resnet32; expected resnet:resnet20 in the config"
+    ):
         finetune.get_config(f"resnet:resnet32:{projections}:photos")
 
 
 def test_weights_that_are_missing_are_one_line(photos, tmp_path):
-    """Without their options the run would be another experiment, and a removed file could not be named as the cause."""
+    # Without their options the run would be another experiment, and a removed file could not be named as the cause.
     with pytest.raises(UserError, match="nowhere.pth', which does not exist; the config reads from it"):
         finetune.get_config(f"resnet:resnet20:{tmp_path}/nowhere.pth:{photos}")

@@ -82,7 +82,7 @@ def test_a_layer_before_the_head_of_the_papers_files_is_told(path):
 
 
 def test_a_poolers_place_is_before_no_classifier(path):
-    """Hugging Face's classifiers read the class token itself, whatever else is in their file."""
+    # Hugging Face's classifiers read the class token itself, whatever else is in their file.
     arrays, _, _ = headless(prefix="vit.")
     arrays |= {"classifier.weight": np.zeros((5, HIDDEN), np.float32), "classifier.bias": np.zeros(5, np.float32)}
     with pytest.raises(UserError, match="has 'vit.pooler.dense.bias', 'vit.pooler.dense.weight' besides"):

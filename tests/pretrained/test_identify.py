@@ -1,4 +1,4 @@
-"""A published file tells its network, its preprocessing and its classes."""
+"""Tests that a published file tells its network, its preprocessing and its classes."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""Weights in several files with an index are read as one, and an index that lies is one line."""
+"""Tests that weights in several files with an index are read as one, and an index that lies is one line."""
 
 import json
 import tracemalloc

@@ -1,4 +1,4 @@
-"""PyTorch's files are read without PyTorch, and nothing in them runs."""
+"""Tests that PyTorch's files are read without PyTorch, and that nothing in them runs."""
 
 import argparse
 import io

@@ -56,5 +56,5 @@ def test_what_does_not_fit_is_named():
     with pytest.raises(UserError, match=r"'classifier.bias' has shape \(9,\), which does not fit 'params/fc/bias'"):
         torch_layout.to_ours({**theirs, "classifier.bias": np.zeros(9)}, ENTRIES, ours)
     entry = Entry("params/fc/kernel", "classifier.weight", "dense", 5)
-    with pytest.raises(UserError, match="reads 12 numbers, which are no square map of 5"):
+    with pytest.raises(UserError, match="reads 12 numbers, which are not a square map of 5"):
         torch_layout.to_ours(theirs, [entry], ours, unused=("",))

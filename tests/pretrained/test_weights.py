@@ -1,6 +1,7 @@
 """Weights from files and into files, as a user moves them: `python -m common.weights import|export`."""
 
 import json
+import re
 import types
 
 import jax
@@ -11,7 +12,7 @@ from flax import traverse_util
 from common import config as config_lib
 from common import models, weights
 from common.errors import UserError
-from common.pretrained import initial, weight_files
+from common.pretrained import adopted, initial, weight_files
 from common.protocols import measure
 from common.run import trained, workdir
 from configs import resnet_digits
@@ -129,7 +130,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((), "expected: import FILE --config=CONFIG"),
+        ((), "expected: import FILE [--workdir=DIR]"),
         (("exprot", "net.npz"), "did you mean 'export'"),
         (("export", "net.npz"), "--workdir is missing"),
         (("export", "net.onnx", "--workdir=nowhere"), "unknown ending of 'net.onnx' '.onnx'"),
@@ -140,6 +141,22 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
 )
 def test_mistakes_are_one_line(arguments, message):
     assert message in refused(*arguments, module="common.weights")
+
+
+def test_a_misspelt_file_of_weights_names_its_neighbour(tmp_path):
+    np.savez(tmp_path / "resnet20.npz", a=np.zeros(1))
+    meant = f"did you mean '{tmp_path / 'resnet20.npz'}'?"
+    assert meant in refused("import", f"{tmp_path}/resnet2.npz", module="common.weights")
+    with pytest.raises(UserError, match=re.escape(meant)):
+        weight_files.read(tmp_path / "resnet2.npz")
+    config = resnet_digits.get_config()
+    config.init.checkpoint = str(tmp_path / "resnet2.npz")
+    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1))
+    classifier = models.make_classifier(config.model, info)
+    for use in (lambda: adopted.adopt(config), lambda: initial.given_weights(config, classifier)):
+        with pytest.raises(UserError, match="which does not exist; .*" + re.escape(meant)):
+            use()
+    assert "no weights in" in refused("import", tmp_path, module="common.weights")
 
 
 def test_a_file_of_another_network_is_one_line_and_leaves_nothing(tmp_path):

@@ -1,4 +1,4 @@
-"""Several processes train as one does, stop together, and end with a name and an exit code when one of them dies."""
+"""Tests that several processes train as one does, stop together, and name one that dies."""
 
 import functools
 import os

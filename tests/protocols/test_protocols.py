@@ -1,4 +1,4 @@
-"""Test protocols show the network the papers' views and average its predictions."""
+"""Tests that test protocols show the network the papers' views and average its predictions."""
 
 import dataclasses
 import functools
@@ -69,7 +69,7 @@ def test_the_centre_crop():
 
 
 def test_ten_crops_are_of_the_middle_square():
-    """AlexNet sections 2 and 4.1: the shorter side is 256, the middle 256x256 is kept, and crops are cut from that."""
+    # AlexNet sections 2 and 4.1: the shorter side is 256, the middle 256x256 is kept, and crops are cut from that.
     seen = views.ten_crops(coordinates(256, 340), 224)
     assert len(seen) == 10
     assert corners(seen[:5]) == [(0, 42), (0, 74), (32, 42), (32, 74), (16, 58)]
@@ -127,7 +127,7 @@ def scales(run, name, given=()):
 
 
 def test_the_papers_scales():
-    """224 from 256: VGG 4.2, GoogLeNet 7; between 256 and 512, VGG 4.1 and 4.2."""
+    # 224 from 256: VGG 4.2, GoogLeNet 7; between 256 and 512, VGG 4.1 and 4.2.
     fixed = a_run("resnet", 224)
     fixed.config.data.update({"resize": 256, "crop": 224})
     assert scales(fixed, "single") == [None]
@@ -280,7 +280,7 @@ def test_five_classes_or_fewer_have_no_top5_error(classes):
 
 
 def test_probabilities_too_small_for_a_float_still_have_an_order_and_a_loss():
-    """LeNet-5's penalties are hundreds apart: a softmax of their negatives has zeros."""
+    # LeNet-5's penalties are hundreds apart: a softmax of their negatives has zeros.
     penalties = np.array([[0.0, 300.0, 200.0, 500.0, 400.0, 600.0]], np.float32)
     one = measure.Scores(np.array([1]), -penalties, 1)
     other = measure.Scores(np.array([1]), -penalties - np.array([0.0, 0, 0, 0, 0, 50], np.float32), 1)

@@ -1,4 +1,4 @@
-"""The report shows what the run is, and what it shows is true."""
+"""Tests that the report shows what the run is, and what it shows is true."""
 
 import base64
 import dataclasses
@@ -33,7 +33,7 @@ from common.report import (
 from common.run import metrics, trained
 from lenet import pictures
 from tests.digits_run import digits_run
-from tests.runs import run
+from tests.runs import refused, run
 
 SECTIONS = (
     *("curves", "rate", "confusion", "classes", "calibration", "predictions", "mistakes", "filters", "maps"),
@@ -274,6 +274,12 @@ def test_no_run(tmp_path):
         sections.report_html(tmp_path)
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_page_is_made(tmp_path):
+    (tmp_path / "file").touch()
+    out = f"--out={tmp_path}/file/page.html"
+    assert "cannot write" in refused(f"--workdir={digits_run()}", out, module="common.report")  # no line of progress
+
+
 @pytest.mark.slow  # the page is made above, and `make train` runs the command
 def test_the_command_writes_where_it_says(tmp_path):
     out = tmp_path / "page.html"
@@ -343,7 +349,7 @@ def test_a_lag_of_batch_normalisation_is_explained_where_it_shows(digits, tmp_pa
 
 
 def test_the_calibration_error_is_the_mean_distance_of_confidence_and_accuracy():
-    """By hand, in two bins: confidences 0.3, 0.5 of which one is right, and 0.9, 1.0, 0.8 of which all are."""
+    # By hand, in two bins: confidences 0.3, 0.5 of which one is right, and 0.9, 1.0, 0.8 of which all are.
     confidence = np.array([0.3, 0.5, 0.9, 1.0, 0.8], np.float32)
     rest = (1 - confidence)[:, None] / 4
     with np.errstate(divide="ignore"):
@@ -364,6 +370,14 @@ def test_the_calibration_of_a_run_counts_every_image_once(results):
         1 - results.error
     )
     assert f"{found.error:.2%}" in sections.calibrated(results).caption
+
+
+def test_the_legend_of_the_calibration_covers_no_bar(results):
+    figure = error_figures.reliability(calibration.calibration(results))
+    figure.draw_without_rendering()
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["mean confidence", "calibrated", "accuracy"]
+    assert not any(legend.get_window_extent().overlaps(axes.get_window_extent()) for axes in figure.axes)
 
 
 def test_heat_maps_are_drawn_on_their_own_grid_and_smoothed():

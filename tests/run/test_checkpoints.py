@@ -119,7 +119,7 @@ def test_every_flipped_bit_of_the_arrays_is_noticed(original, tmp_path):
 
 
 def test_a_flipped_bit_anywhere_in_an_array_changes_its_checksum(folder):
-    """The arrays are stored compressed, so this flips them where they are compared."""
+    # The arrays are stored compressed, so this flips them where they are compared.
     metadata = folder / "checkpoints" / "40" / "_CHECKPOINT_METADATA"
     content = json.loads(metadata.read_text())
     sums = content["custom_metadata"]["checksums"]

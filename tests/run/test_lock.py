@@ -1,4 +1,4 @@
-"""Two processes never train in one folder at the same time."""
+"""Tests that two processes never train in one folder at the same time."""
 
 import signal
 import subprocess

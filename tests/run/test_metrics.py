@@ -1,4 +1,4 @@
-"""What a run records can be read at once, here and by TensorBoard, and is forgotten where it is run again."""
+"""Tests that records can be read at once, here and by TensorBoard, and are forgotten where a run repeats them."""
 
 import io
 import json

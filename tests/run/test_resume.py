@@ -1,4 +1,4 @@
-"""A run that is killed, stopped or damaged goes on as if nothing had happened. Real processes, real signals."""
+"""Tests, with real processes and signals, that a run goes on after any kill, stop or damage as if without it."""
 
 import json
 import random

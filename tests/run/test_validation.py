@@ -1,4 +1,4 @@
-"""Checkpoints are selected on the validation set, and the test set is read once."""
+"""Tests that checkpoints are selected on the validation set, and the test set is read once."""
 
 import dataclasses
 

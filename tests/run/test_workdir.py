@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from classic import workdir as classic_workdir
 from common import config as config_lib
 from common import train
 from common.errors import UserError
@@ -21,7 +22,7 @@ def folder(tmp_path):
 
 
 def test_a_config_of_an_earlier_version_has_its_options_in_todays_places():
-    """Options of the loss lay beside the network's, every family had init.old_grid, some options did not exist."""
+    # Options of the loss lay beside the network's, every family had init.old_grid, some options did not exist.
     now = lenet5_digits.get_config()
     stored = json.loads(now.to_json())
     loss = stored["model"].pop("loss")
@@ -62,6 +63,19 @@ def test_a_folder_in_the_place_of_a_file_is_one_line(folder, name):
     with pytest.raises(UserError, match=name.replace(".", r"\.")):
         workdir.load_config(folder), workdir.load_info(folder), workdir.read_json(folder / "summary.json")
     del config
+
+
+@pytest.mark.parametrize("load", [workdir.load_config, workdir.load_info, classic_workdir.load_config])
+def test_a_folder_without_a_run_names_the_run_that_is_meant(load, tmp_path):
+    (tmp_path / "runs" / "lenet5").mkdir(parents=True)
+    (tmp_path / "runs" / "lenet5" / "config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"no run in .*lenet: there is no such folder; did you mean '.*runs/lenet5'\?"):
+        load(tmp_path / "runs" / "lenet")
+    with pytest.raises(UserError, match=r"no run in .*runs: \w+\.json is missing; it has runs inside, as '.*lenet5'"):
+        load(tmp_path / "runs")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match=r"\w+\.json is missing; \w+ one .*with python -m \w+\.main"):
+        load(tmp_path / "empty")
 
 
 def test_checkpoints_without_a_config_are_refused(folder):

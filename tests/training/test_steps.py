@@ -98,7 +98,7 @@ def test_averaged_parameters_follow_with_their_keep_factor():
 
 
 def test_a_short_runs_average_is_of_its_end_and_not_of_its_start():
-    """After t updates the keep-factor is at most (1 + t) / (10 + t)."""
+    # After t updates the keep-factor is at most (1 + t) / (10 + t).
     start_params, (after, _) = start().params, updated(steps=2, averaged=True, ema=0.9999)
     one, two = (updated(steps=steps)[0].params for steps in (1, 2))
     expected = jax.tree.map(lambda a, b, c: 2 / 11 * (0.1 * a + 0.9 * b) + 9 / 11 * c, start_params, one, two)
@@ -198,7 +198,7 @@ def test_balanced_weights_are_scikit_learns():
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_class_weights_multiply_the_losses_of_their_examples(parts):
-    """The loss is given class indices."""
+    # The loss is given class indices.
     before, (after, sums) = start(), updated(class_weights=WEIGHTS, accumulate=parts)
 
     def losses(params):

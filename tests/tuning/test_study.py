@@ -80,7 +80,7 @@ def test_interrupted_trials_are_finished_with_their_options(tmp_path):
 
 
 def test_a_trial_above_the_median_is_pruned(tmp_path):
-    """The first five are never pruned; the sixth is the worst by far, and stopped long before its end."""
+    # The first five are never pruned; the sixth is the worst by far, and stopped long before its end.
     momenta = "|".join(map(str, (0.5, 0.51, 0.52, 0.53, 0.54, 0.0)))
     wanted = plan(
         f"optimizer.momentum={momenta}", number=6, sampler="grid", prune=True, changes={"train.length": "1 epochs"}

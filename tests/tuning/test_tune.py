@@ -37,7 +37,7 @@ SHORT = {"train.length": "4 steps", "train.batch_size": 4, "evaluate.every": "2 
 
 
 def test_the_test_set_is_never_read(folder, tmp_path):
-    """The same folder stops a run that reads its test images."""
+    # The same folder stops a run that reads its test images.
     reads = lenet5_folder.get_config(str(folder))
     reads.update_from_flattened_dict({**SHORT, "data.validation": "20%"})
     with pytest.raises(UserError) as error:

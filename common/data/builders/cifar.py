@@ -47,7 +47,10 @@ class Batch(NamedTuple):
 
 
 def read(path: pathlib.Path, form: Format) -> tuple[dict[str, list[str]], dict[str, list[Batch]]]:
-    """The class names of each label, and the batches of each split; UserError if a member is missing or damaged."""
+    """The class names of each label, and the batches of each split.
+
+    Raises UserError if a member is missing or damaged.
+    """
     files = _members(path)
     try:
         if form.meta:

@@ -46,12 +46,15 @@ RANGES = {"widths": models.COUNT}
 
 
 def network(section: ConfigDict, num_classes: int) -> Skeleton:
-    """The module that a `model` section describes; UserError for unknown names and numbers out of range."""
+    """The module that a `model` section describes. Raises UserError for unknown names and numbers out of range."""
     return Skeleton(num_classes=num_classes, **models.hyper_parameters(section, VARIANTS, CHOICES, RANGES))
 
 
 def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
-    """The classifier of a `model` section for a dataset with these facts; UserError for images that are too small."""
+    """The classifier of a `model` section for a dataset with these facts.
+
+    Raises UserError for images that are too small.
+    """
     check_image_size(f"skeleton {section.variant}", info.image_shape, SMALLEST, "raise config.data.resize")
     return Classifier(
         module=network(section, info.num_classes),
