@@ -103,7 +103,7 @@ def _add(runs: dict[pathlib.Path, Job], experiment: Experiment, seed: int, keeps
     folder = _path(experiment, seed)
     runs[folder] = Job(
         folder,
-        (sys.executable, "-m", experiment.module, f"--workdir={folder}", *_flags(experiment, seed)),
+        (sys.executable, "-m", experiment.module, f"--workdir={folder}", *flags_of_run(experiment, seed)),
         one_core=experiment.one_core,
         keeps=keeps or (folder in runs and runs[folder].keeps),
         after=_path(experiment.start, seed) if experiment.start else None,
@@ -234,7 +234,8 @@ def _given(experiment: Experiment) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-def _flags(experiment: Experiment, seed: int) -> list[str]:
+def flags_of_run(experiment: Experiment, seed: int) -> list[str]:
+    """The flags of a run of an experiment, with those that this command line gives to it."""
     where = [f"--config.data.{name}={value}" for name, value in _given(experiment).items()]
     start = [f"--config.init.checkpoint={_path(experiment.start, seed)}"] if experiment.start else []
     return [*experiment.flags(), f"--config.seed={seed}", *where, *start]

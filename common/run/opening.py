@@ -36,7 +36,7 @@ def opening_lines(
         describe(info),
         *dataset.notes,
         f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
-        f"{plan.total:,} updates, {plan.epoch:,.2f} to an epoch",
+        f"{plan.total:,} updates, {plan.epoch:,.6g} to an epoch",
         f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
         *_accumulation(config.train.accumulate, state),
         *_short(config, plan, info.train_size),

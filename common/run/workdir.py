@@ -161,7 +161,7 @@ def check_same(workdir: pathlib.Path, config: ConfigDict, evaluating: bool = Fal
 
 
 def refuse_changes(workdir: pathlib.Path, stored: ConfigDict, config: ConfigDict, may_change: tuple[str, ...]) -> None:
-    """UserError for an option in which a run's own config differs from this one, unless it may change.
+    """Raises UserError for an option in which a run's own config differs from this one, unless it may change.
 
     may_change: beginnings of such options' paths.
     """

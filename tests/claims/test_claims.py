@@ -67,8 +67,8 @@ def test_a_source_is_given_to_the_runs_of_its_dataset_only(monkeypatch):
         flags.FLAGS.mark_as_parsed()
     known = claims.all_claims()
     coloured, grey = (next(iter(known[name].runs.values())) for name in ("alexnet-dropout", "lenet5-pooling-max"))
-    assert "--config.data.source=folder:a=b" in reproduce._flags(coloured, 0)
-    assert not any(flag.startswith("--config.data.source") for flag in reproduce._flags(grey, 0))
+    assert "--config.data.source=folder:a=b" in reproduce.flags_of_run(coloured, 0)
+    assert not any(flag.startswith("--config.data.source") for flag in reproduce.flags_of_run(grey, 0))
 
 
 def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, capsys):

@@ -82,7 +82,9 @@ def test_the_publisher_that_the_user_names_decides_what_no_array_shows(path):
     assert (found.config.data.resize, found.config.data.interpolation) == (256, "bilinear")
     timms = identify.identify(path, arrays, "timm").config.data
     assert (timms.resize, timms.crop, timms.interpolation) == (235, 224, "bicubic")
-    with pytest.raises(UserError, match="not the names of config.init.source 'google', but those of 'torchvision'"):
+    with pytest.raises(
+        UserError, match="does not have the names of config.init.source 'google', but those of 'torchvision'"
+    ):
         identify.identify(path, arrays, "google")
 
 

@@ -87,7 +87,7 @@ def test_what_no_array_shows_is_asked_for(tmp_path):
     with pytest.raises(UserError, match="stride in the 3x3 convolution: use config.model.stride_in=3x3"):
         loaded(path, "resnet", "resnet50", **RESNET)
     loaded(path, "resnet", "resnet50", "own", **RESNET)
-    with pytest.raises(UserError, match="not the names of config.init.source 'huggingface', but those of 'torchvision"):
+    with pytest.raises(UserError, match="names of config.init.source 'huggingface', but those of 'torchvision"):
         loaded(path, "resnet", "resnet50", "huggingface", **RESNET)
     published_resnet(path, "resnet20")
     with pytest.raises(UserError, match="are residual: use resnet20; .* 'resnet20', 'plain20' fit by names and shapes"):

@@ -72,7 +72,7 @@ def test_npz_files_and_counters_are_read(tmp_path):
 
 
 def test_files_that_are_no_checkpoints_are_one_line(tmp_path):
-    with pytest.raises(UserError, match="no checkpoint"):
+    with pytest.raises(UserError, match="no file"):
         weights.read(tmp_path / "absent.npz")
     (tmp_path / "text.npz").write_text("not an archive")
     with pytest.raises(UserError, match="not a checkpoint"):

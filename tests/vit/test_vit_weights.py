@@ -248,7 +248,7 @@ def test_missing_and_extra_arrays_are_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "no checkpoint"), (b"not a zip file", "is not a checkpoint of arrays"), ("resnet", "not a Vision Transf")],
+    [(None, "no file"), (b"not a zip file", "is not a checkpoint of arrays"), ("resnet", "not a Vision Transf")],
 )
 def test_files_that_are_no_checkpoints_are_refused(tmp_path, content, message):
     path = tmp_path / "some.npz"
