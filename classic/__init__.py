@@ -13,7 +13,7 @@ from common.command_line import commands
 
 
 def _check_libraries() -> None:
-    """`UserError` if a library of the extra is not installed."""
+    """Raises UserError if a library of the extra is not installed."""
     packages = {"cv2": "OpenCV", "skimage": "scikit-image"}
     missing = [title for module, title in packages.items() if importlib.util.find_spec(module) is None]
     if missing:

@@ -69,7 +69,7 @@ def peaks(response: Image, threshold: float = 0.01, radius: int = 1, most: int =
 
     threshold: least response, as a share of the image's largest. radius: a maximum is the largest in the square of
     2 radius + 1 pixels around it; of a plateau the first pixel counts. most: how many are kept, 0 for all. An image
-    without a positive response has none. `UserError` for a response that is not finite.
+    without a positive response has none. Raises UserError for a response that is not finite.
     """
     if not np.isfinite(response).all():
         raise UserError("the corner response holds numbers that are not finite")

@@ -19,7 +19,7 @@ def check(
     choices: Mapping[str, Sequence],
     ranges: Mapping[str, Range],
 ) -> None:
-    """`UserError` unless `config.SECTION` has exactly a part's options, and values that it takes.
+    """Raises UserError unless `config.SECTION` has exactly a part's options, and values that it takes.
 
     defaults: the part's options; `options` may have a `name` beside them. choices: the values that an option may have.
     ranges: the range of a number, or of each number of a tuple.

@@ -16,7 +16,7 @@ LAYOUTS: dict[str, tuple[tuple[int, int], ...]] = {
 
 
 def count(layout: str) -> int:
-    """The number of regions of a layout; `UserError` for an unknown one."""
+    """The number of regions of a layout. Raises UserError for an unknown one."""
     return sum(rows * columns for rows, columns in _grids(layout))
 
 
@@ -25,7 +25,7 @@ def regions(
 ) -> Bool[np.ndarray, "n t r"]:
     """The descriptors that lie in each region of a layout; an absent descriptor lies in none.
 
-    centres: (y, x) in [0, 1) of each descriptor. `UserError` for an unknown layout.
+    centres: (y, x) in [0, 1) of each descriptor. Raises UserError for an unknown layout.
     """
     parts = []
     for rows, columns in _grids(layout):

@@ -95,8 +95,8 @@ def check_writable(path: pathlib.Path) -> None:
 def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
     """A path for a new file or folder, which takes the place of `path` when the block ends.
 
-    If the block fails, what it wrote is removed and `path` stays as it was. `UserError` where writing fails, and for a
-    folder where `path` is a folder that is not empty.
+    If the block fails, what it wrote is removed and `path` stays as it was. Raises UserError where writing fails,
+    and for a folder where `path` is a folder that is not empty.
     """
     # Beside the file, so that renaming it is atomic; with its suffix last, because NumPy appends one otherwise.
     fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp{path.suffix}")

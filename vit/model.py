@@ -237,7 +237,7 @@ RANGES = {
 
 
 def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
-    """The module that a `model` section describes; UserError for unknown, impossible or contradictory values."""
+    """The module that a `model` section describes. Raises UserError for unknown, impossible or contradictory values."""
     fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
     if config.hidden_size % config.num_heads:
         raise UserError(

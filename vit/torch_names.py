@@ -110,10 +110,10 @@ def source_of(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Arrays:
-    """The arrays under our names for separate blocks; UserError for arrays that are missing, left over or misshapen.
+    """The arrays under our names for separate blocks.
 
-    A file may have no head. Only Hugging Face's files without one have a layer before it, the pooler, which their
-    classifier does not read.
+    Raises UserError for arrays that are missing, left over or misshapen. A file may have no head. Only
+    Hugging Face's files without one have a layer before it, the pooler, which their classifier does not read.
     """
     prefix = "vit." if _HUGGING_FACE in arrays else ""
     names, arrays = NAMES[source], {_usual(prefix + name): array for name, array in arrays.items()}
@@ -146,7 +146,7 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
 def to_theirs(params: PyTree, source: str) -> dict[str, np.ndarray]:
     """The inverse of `to_ours`, of parameters with separate or stacked blocks.
 
-    UserError for a pre-logits layer, which Hugging Face's networks with a head do not have.
+    Raises UserError for a pre-logits layer, which Hugging Face's networks with a head do not have.
     """
     ours, names = flatten(unstack_blocks(params)), NAMES[source]
     if source == "huggingface" and "pre_logits/kernel" in ours:

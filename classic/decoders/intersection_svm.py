@@ -20,7 +20,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """A machine with the exact kernel, or a linear one of mapped features beyond `exact` images.
 
-    `UserError` for features below 0. See `classic.decoders`.
+    Raises UserError for features below 0. See `classic.decoders`.
     """
     feature_map = kernels.intersection_map(options.steps)
     return additive.fit(features, labels, options, seed, num_classes, validation, kernels.intersection, feature_map)

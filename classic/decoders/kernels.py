@@ -68,7 +68,7 @@ def chi2_map(steps: int) -> FeatureMap:
 
 
 def check_positive(features: Float[np.ndarray, "n f"]) -> None:
-    """`UserError` for features below 0."""
+    """Raises UserError for features below 0."""
     if features.size and features.min() < 0:
         raise UserError(
             f"kernels between histograms need features of at least 0, and one is {features.min():.3g}; "

@@ -29,7 +29,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The training images themselves, which have to fit into memory; nothing is chosen on validation.
 
-    `UserError` for fewer training images than neighbours.
+    Raises UserError for fewer training images than neighbours.
     """
     num_classes = checked(features, labels, num_classes)
     if len(labels) < options.neighbours:

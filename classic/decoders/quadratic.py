@@ -33,8 +33,8 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The least-squares fit of +1 for an image's class and -1 for the others; features have to fit into memory.
 
-    'projection' [f components] gives components of unit variance; 'weights' [inputs k] follows. `UserError` if images
-    or features are fewer than components.
+    'projection' [f components] gives components of unit variance; 'weights' [inputs k] follows. Raises UserError if
+    images or features are fewer than components.
     """
     from sklearn.decomposition import PCA
 

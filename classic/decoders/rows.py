@@ -53,7 +53,7 @@ class Rows:
 
 
 def checked(features: Float[np.ndarray, "n f"], labels: Int[np.ndarray, " n"], num_classes: int | None) -> int:
-    """The number of classes; `UserError` for features that are not finite, and for fewer than two classes."""
+    """The number of classes. Raises UserError for features that are not finite, and for fewer than two classes."""
     if len(features) != len(labels):
         raise ValueError(f"{len(features)} rows of features for {len(labels)} labels")
     if len(np.unique(labels)) < 2:

@@ -21,7 +21,7 @@ class Choice(NamedTuple):
 
 
 def constant(value: str | float) -> float | None:
-    """The number that an option C holds; None for 'validation'. `UserError` for anything else."""
+    """The number that an option C holds; None for 'validation'. Raises UserError for anything else."""
     if value == "validation":
         return None
     try:
@@ -36,7 +36,7 @@ def constant(value: str | float) -> float | None:
 def held_out(labels: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
     """The examples that are held out: a share of each class, at random, but never the last example of a class.
 
-    `UserError` if that leaves none.
+    Raises UserError if that leaves none.
     """
     rng = np.random.default_rng(seed)
     out = np.zeros(len(labels), bool)

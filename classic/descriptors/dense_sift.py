@@ -28,7 +28,7 @@ RANGES = {"scale": COUNT, "sizes": COUNT, "step": COUNT}
 def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descriptors:
     """One descriptor at each point of the grids; d is 128 for each channel.
 
-    A flat square has a descriptor of zeros. `UserError` for images smaller than a square.
+    A flat square has a descriptor of zeros. Raises UserError for images smaller than a square.
     """
     large = _channels(enlarged(images, options.scale), options.colour)
     n, height, width, channels = large.shape

@@ -25,8 +25,8 @@ RANGES = {"scale": COUNT, "orientations": COUNT, "cell": COUNT, "block": COUNT}
 def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descriptors:
     """The blocks of each image, d = orientations block^2; of colours the strongest gradient counts.
 
-    Each block has norm L2-Hys: unit length, clipped at 0.2, unit length again. `UserError` for images smaller than a
-    block.
+    Each block has norm L2-Hys: unit length, clipped at 0.2, unit length again. Raises UserError for images smaller than
+    a block.
     """
     large = enlarged(images, options.scale)
     _, height, width, _ = large.shape

@@ -28,7 +28,7 @@ RANGES = {"scale": COUNT, "size": COUNT, "step": COUNT, "constant": SIZE}
 def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descriptors:
     """Patches of d = size^2 c grey levels (0 to 255 before normalisation), one at each point of a grid.
 
-    `UserError` for images smaller than a patch.
+    Raises UserError for images smaller than a patch.
     """
     images = enlarged(images, options.scale)
     n, height, width, channels = images.shape

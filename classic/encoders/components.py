@@ -11,7 +11,7 @@ _LEAST = 1e-12  # variance that whitening divides by
 def fit_pca(sample: Float32[np.ndarray, "m d"], count: int, whiten: bool = False) -> dict[str, np.ndarray]:
     """The 'mean' [d] and the 'projection' [d count] onto the first components, of unit variance with `whiten`.
 
-    `UserError` if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
+    Raises UserError if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
     """
     from sklearn.decomposition import PCA
 

@@ -58,7 +58,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The PCA and the mixture: 'mean', 'projection', 'weights' [k], 'means' [k e], 'variances' [k e].
 
-    centres: places of the sampled descriptors, which `positions` needs. `UserError` if the sample is too small.
+    centres: places of the sampled descriptors, which `positions` needs. Raises UserError if the sample is too small.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture

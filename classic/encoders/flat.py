@@ -31,7 +31,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The mean and the projection [d components] of the PCA; nothing without one.
 
-    `UserError` if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
+    Raises UserError if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
     """
     if not options.pca:
         return {}

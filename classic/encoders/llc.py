@@ -39,7 +39,10 @@ def fit(
     seed: int,
     centres: Float32[np.ndarray, "m 2"] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The vocabulary 'words' [k d] by mini-batch k-means; `UserError` if the sample or the vocabulary is too small."""
+    """The vocabulary 'words' [k d] by mini-batch k-means.
+
+    Raises UserError if the sample or the vocabulary is too small.
+    """
     if options.neighbours > options.words:
         raise UserError(
             f"config.encode.neighbours is {options.neighbours}, but config.encode.words is {options.words}; "

@@ -9,7 +9,7 @@ from common.errors import UserError
 def check_sample(
     sample: Float32[np.ndarray, "m d"], wanted: int, option: str, what: str, dimensions: bool = False
 ) -> None:
-    """`UserError` if a sample has numbers that are not finite, or is too small.
+    """Raises UserError if a sample has numbers that are not finite, or is too small.
 
     wanted: the words, components and so on that are asked for; `option` asks for them, and `what` is their name.
     dimensions: a descriptor also needs that many numbers.

@@ -61,7 +61,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The dictionary 'words' [k d], rows of unit length, and 'bound' [], the largest eigenvalue of V V^T.
 
-    `UserError` if the sample is smaller than the dictionary.
+    Raises UserError if the sample is smaller than the dictionary.
     """
     from sklearn.decomposition import MiniBatchDictionaryLearning
     from sklearn.exceptions import ConvergenceWarning

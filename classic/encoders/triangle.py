@@ -39,7 +39,7 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The whitening, 'mean' [d] and 'whitening' [d d], and the 'words' [k d] of whitened patches.
 
-    `UserError` if the sample is smaller than the vocabulary.
+    Raises UserError if the sample is smaller than the vocabulary.
     """
     check_sample(sample, options.words, "config.encode.words", "words")
     arrays = zca(sample, options.eps) if options.whiten else {}

@@ -15,7 +15,7 @@ _BATCH = 4096  # descriptors in a step of k-means
 
 
 def fit_kmeans(sample: Float32[np.ndarray, "m d"], words: int, seed: int) -> Float32[np.ndarray, "k d"]:
-    """The centres of mini-batch k-means; `UserError` if the sample is smaller than the vocabulary."""
+    """The centres of mini-batch k-means. Raises UserError if the sample is smaller than the vocabulary."""
     from sklearn.cluster import MiniBatchKMeans
 
     check_sample(sample, words, "config.encode.words", "words")

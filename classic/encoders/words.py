@@ -29,7 +29,7 @@ def fit(
     seed: int,
     centres: Float32[np.ndarray, "m 2"] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The vocabulary 'words' [k d] by mini-batch k-means; `UserError` if the sample is smaller."""
+    """The vocabulary 'words' [k d] by mini-batch k-means. Raises UserError if the sample is smaller."""
     return {"words": vocabulary.fit_kmeans(sample, options.words, seed)}
 
 

@@ -126,7 +126,7 @@ def check(config: ConfigDict) -> None:
 
 
 def _parse(config: ConfigDict) -> tuple[str, str]:
-    """Parses 'digits' to ('digits', '') and 'tfds:mnist' to ('tfds', 'mnist'); UserError for other kinds."""
+    """Parses 'digits' to ('digits', '') and 'tfds:mnist' to ('tfds', 'mnist'). Raises UserError for other kinds."""
     kind, _, name = config.source.partition(":")
     if kind in _KINDS and bool(name) == (kind != "digits"):
         return kind, name

@@ -29,7 +29,7 @@ def without_unreadable(dataset: Dataset[ImageSource], test: bool = True) -> Data
 
 
 def _readable(source: ImageSource, purpose: str, bad: dict[str, object], notes: list[str]) -> ImageSource:
-    """The examples of a source that can be read; UserError if none can."""
+    """The examples of a source that can be read. Raises UserError if none can."""
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         parts = pool.map(functools.partial(_unreadable, source), chunks(source))
         found = dict(pair for part in parts for pair in part)

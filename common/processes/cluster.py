@@ -49,7 +49,7 @@ def check_alone(coordinator: str | None, process_id: int | None) -> None:
 
 
 def check_address(coordinator: str | None, processes: int, process_id: int | None) -> tuple[str, int]:
-    """The address of process 0 and this process's number; UserError if one is missing or malformed."""
+    """The address of process 0 and this process's number. Raises UserError if one is missing or malformed."""
     if coordinator is None or process_id is None:
         raise UserError(f"--processes={processes} needs --coordinator=HOST:PORT of process 0, and --process_id")
     if not 0 <= process_id < processes:

@@ -193,7 +193,7 @@ def first_words(modules: Sources) -> list[str]:
 
 def errors_without_a_verb(modules: Sources) -> list[str]:
     """The sentences of docstrings that begin with an error's name and a condition, without 'Raises'."""
-    fragment = re.compile(r"(?:^|\. )(\w+Error (?:if|for|where|when|unless|above|naming) [^.]*)")
+    fragment = re.compile(r"(?:^|[.;] )(`?\w+Error`? (?:if|for|where|when|unless|above|naming) [^.]*)")
     return sorted(
         f"{place} {found}" for place, text in docstrings(modules) for found in fragment.findall(" ".join(text.split()))
     )
@@ -252,7 +252,7 @@ def test_docstrings_begin_with_what_a_thing_is_or_does():
 
 
 def test_docstrings_say_what_is_raised_in_a_sentence():
-    packages = ("common", "classic", "lecture", "configs", "benchmarks", "tests")
+    packages = ("common", "classic", "lecture", "configs", "benchmarks", "tests", *models.families())
     assert not (found := errors_without_a_verb(sources(*packages))), "\n".join(found)
 
 
