@@ -17,7 +17,7 @@ _SETTING = "CIFAR-10 instead of the papers' photographs"
 _NETWORK = Experiment(
     "configs/alexnet_cifar10.py", {"evaluate.every": "20 epochs", "checkpoint.every": "20 epochs"}, one_core=True
 )
-# Twelve passes take a quarter of an hour on one core. The paper's 160 and twice the width have a lower error.
+# Twelve passes take half an hour on one core. The paper's 160 and twice the width have a lower error.
 _SMALL_RESNET = Experiment(
     "configs/resnet_cifar10.py:resnet20",
     {
