@@ -225,7 +225,7 @@ def _split(source: str) -> tuple[str, str]:
 def _source(experiment: Experiment) -> str:
     """The source that --source gives to an experiment's dataset, '' for none."""
     given = dict(map(_split, _SOURCE.value))
-    return given.get(_dataset(experiment), given.get("", ""))
+    return given.get(_dataset(experiment), given.get("", "")) if given else ""
 
 
 def _given(experiment: Experiment) -> dict[str, str]:
