@@ -5,6 +5,10 @@ IEEE 1998, section III-C and Figure 9 (knn, pca_quadratic, rbf_svm); those of cl
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m classic.main --config=configs/classic_mnist.py:fisher --config.data.directory=DIR
 Pipelines: the names of classic.config.PIPELINES, perhaps with other parts in place of their own, as in bow+pyramid1.
+Recipe of rbf_svm: of gamma 0.0134 (scikit-learn's 'scale'), 0.02, 0.03 and 0.05, the third has the lowest error on the
+last 5,000 training digits, fitted to the first 10,000 (3.24, 3.02, 2.86 and 3.12%). The command, which leaves the test
+set unread: python -m classic.main --config=configs/classic_mnist.py:rbf_svm --config.decode.gamma=0.03
+--config.data.train_split='train[:10000]' --config.data.test_split='train[55000:]' --config.data.directory=DIR
 Recipe of sift_svm: fitted to 10,000 training digits and judged on 5,000 others, with the same constant C (10), it had
 1.02% error; squares of 20 pixels every 12 (gamma 0.25) had 1.22%, HOG with this machine (gamma 0.05) 1.86%. The
 command, which leaves the test set unread: python -m classic.main --config=configs/classic_mnist.py:sift_svm
@@ -16,6 +20,7 @@ from classic.config import adapt, base
 
 # Squares of half an image's side at 3 x 3 places. Nothing is learnt from the sample, so it is small.
 SIFT_SVM = {"describe.sizes": (28,), "describe.step": 14, "decode.gamma": 0.5, "encode.sample": 1000}
+RBF_SVM = {"decode.gamma": 0.03}
 
 CHANGES = {
     "sift": {"describe.scale": 4},
@@ -33,6 +38,5 @@ def get_config(pipeline: str = "fisher"):
     if config.pool.layout == "pyramid2" and "+pyramid2" not in pipeline:
         config.pool.layout = "pyramid1"
     adapt(config, CHANGES)
-    if pipeline == "sift_svm":
-        config.update_from_flattened_dict(SIFT_SVM)
+    config.update_from_flattened_dict({"sift_svm": SIFT_SVM, "rbf_svm": RBF_SVM}.get(pipeline, {}))
     return config

@@ -23,11 +23,14 @@ _QUICK = {
     "schedule.warmup": "0 steps",
 }
 
+_SHORT = "an eighth of the width, a fifth of the images in 16x16 pixels, four epochs"
+_GAIN_OF_144 = functools.partial(protocol_errors.gain, protocol="googlenet_144", over="ten_crop")
+
 _claim = functools.partial(
     Claim,
     seeds=5,
     setting="CIFAR-10, a small network with batch normalisation",
-    short="an eighth of the width, a fifth of the images in 16x16 pixels, four epochs",
+    short=_SHORT,
 )
 _crops = functools.partial(
     _claim,
@@ -57,6 +60,9 @@ CLAIMS = [
         id="googlenet-1m-144c",
         where="Szegedy 2014, Table 3 (9.15% and 7.89% top-5)",
         says="144 crops have a lower error than ten",
-        measure=functools.partial(protocol_errors.gain, protocol="googlenet_144", over="ten_crop"),
+        measure=_GAIN_OF_144,
+        # All 10,000 test images take as long as fifty short runs.
+        quick_measure=functools.partial(_GAIN_OF_144, examples=2000),
+        short=f"{_SHORT}; judged on the first 2,000 test images",
     ),
 ]

@@ -70,7 +70,8 @@ class Claim(Statement):
     on their seed.
     setting: the data and the schedule, where they are not the paper's.
     quick: options to change at `--scale=quick`, None if no short run can show the claim; short: the share of the whole
-    schedule that those runs have, and what they cannot show.
+    schedule that those runs have, and what they cannot show. quick_measure: takes the place of `measure` there, if a
+    whole measurement takes too long; None if it does not.
     figure: the runs' folders -> a picture of them; shows: what the paper's own figure shows, in words.
     bound: a finished run's folder -> whether its number is only a lower bound, because the run ended too soon.
     keeps: whether measure or figure read the run's checkpoints.
@@ -89,6 +90,7 @@ class Claim(Statement):
     setting: str = ""
     quick: Mapping[str, Any] | None = None
     short: str = ""
+    quick_measure: Callable[[Any], float] | None = None
     figure: Callable[[Folders], "matplotlib.figure.Figure"] | None = None
     shows: str = ""
     bound: Callable[[pathlib.Path], bool] = lambda folder: False
@@ -98,6 +100,8 @@ class Claim(Statement):
     def __post_init__(self):
         if (self.quick is None) != (not self.short):
             raise ValueError(f"{self.id}: quick and short belong together")
+        if self.quick is None and self.quick_measure:
+            raise ValueError(f"{self.id}: quick_measure without quick")
         if any(isinstance(rule, Agrees) for rule in self.rules) and not self.data:
             raise ValueError(f"{self.id}: a rule compares with the paper's number; `data` has to name the dataset")
 

@@ -8,25 +8,25 @@ from common.run import trained
 from common.run.trained import Run
 
 
-def error(folder: pathlib.Path, protocol: str) -> float:
-    """The test error of a run with a protocol's views (a fraction).
+def error(folder: pathlib.Path, protocol: str, examples: int = 0) -> float:
+    """The test error of a run with a protocol's views (a fraction), on the first `examples` test images; 0: on all.
 
     Reads the run's checkpoint. Raises UserError for a protocol that the network cannot do.
     """
-    return _error(trained.load(folder), protocol)
+    return _error(trained.load(folder), protocol, examples)
 
 
-def gain(folder: pathlib.Path, protocol: str, over: str = "single") -> float:
+def gain(folder: pathlib.Path, protocol: str, over: str = "single", examples: int = 0) -> float:
     """The test error with the views of protocol `over`, minus that with the views of `protocol` (fractions).
 
-    Reads the run's checkpoint. Raises UserError for a protocol that the network cannot do.
+    examples: as in `error`. Reads the run's checkpoint. Raises UserError for a protocol that the network cannot do.
     """
     run = trained.load(folder)
-    return _error(run, over) - _error(run, protocol)
+    return _error(run, over, examples) - _error(run, protocol, examples)
 
 
-def _error(run: Run, protocol: str) -> float:
-    return measure.errors(measure.score(run, catalogue.passes(run, protocol)))["top1_error"]
+def _error(run: Run, protocol: str, examples: int) -> float:
+    return measure.errors(measure.score(run, catalogue.passes(run, protocol), examples))["top1_error"]
 
 
 def ensemble_gain(folders: Sequence[pathlib.Path]) -> float:

@@ -23,7 +23,7 @@ UNDECIDABLE = "not decidable on this data"
 
 def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
     """The result of a claim from its finished runs. scale: 'paper', or 'quick' for the claim's short schedule."""
-    values = {name: _numbers(claim, found) for name, found in folders.items()}
+    values = {name: _numbers(claim, found, scale) for name, found in folders.items()}
     bounds = {name: any(map(claim.bound, found)) for name, found in folders.items()}
     read = {name: [summary.read(folder) for folder in found] for name, found in folders.items()}
     summaries = [found for several in read.values() for found in several]
@@ -47,12 +47,13 @@ def _costs(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-def _numbers(claim: Claim, folders: Sequence[pathlib.Path]) -> list[float]:
+def _numbers(claim: Claim, folders: Sequence[pathlib.Path], scale: str) -> list[float]:
     """A claim's numbers from the finished runs of one of its experiments."""
+    measure = (claim.quick_measure if scale == "quick" else None) or claim.measure
     if claim.members == 1:
-        return [claim.measure(folder) for folder in folders]
+        return [measure(folder) for folder in folders]
     starts = range(0, len(folders), claim.members)
-    return [claim.measure(list(folders[start : start + claim.members])) for start in starts]
+    return [measure(list(folders[start : start + claim.members])) for start in starts]
 
 
 def of_values(

@@ -95,12 +95,12 @@ def as_line(result: dict[str, Any]) -> str:
     )
 
 
-def score(run: Run, passes: Sequence[Pass]) -> Scores:
-    """The mean probabilities of one network.
+def score(run: Run, passes: Sequence[Pass], examples: int = 0) -> Scores:
+    """The mean probabilities of one network, for the first `examples` test images or, at 0, for all.
 
     Raises RuntimeError if any view of any image was left out or seen twice.
     """
-    seen = [_one_pass(run, one) for one in passes]
+    seen = [_one_pass(run, one, examples) for one in passes]
     return dataclasses.replace(ensemble(seen), views=sum(one.views for one in seen))
 
 
@@ -128,13 +128,14 @@ def errors(scores: Scores) -> dict[str, float]:
     }
 
 
-def _one_pass(run: Run, one: Pass) -> Scores:
-    """The mean probabilities over the views of each image in one pass."""
+def _one_pass(run: Run, one: Pass, first: int) -> Scores:
+    """The mean probabilities over the views of each image in one pass; `first` as in `score`."""
     examples, (height, width) = test_set(run, one), run.classifier.input_shape[:2]
-    labels, views = np.zeros((2, len(examples)), np.int64)
-    sums = np.full((len(examples), run.classifier.num_classes), -np.inf, np.float32)
+    count = min(first or len(examples), len(examples))
+    labels, views = np.zeros((2, count), np.int64)
+    sums = np.full((count, run.classifier.num_classes), -np.inf, np.float32)
     read = functools.partial(_read, examples, one.cut, width)
-    ahead = batches.read_ahead(read, len(examples), max(run.config.data.workers, 1))
+    ahead = batches.read_ahead(read, count, max(run.config.data.workers, 1))
     pixels = run.config.evaluate.batch_size * height * width
     apply = jax.jit(functools.partial(log_probabilities, run, one.dense), out_shardings=mesh_lib.replicated(run.mesh))
     todo = batches.group_by_shape(ahead, pixels, run.mesh.size)

@@ -121,6 +121,10 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     assert early["verdict"] == "undecided"  # one seed tells nothing of the spread
     assert json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text()) == result
     assert evidence.read_results(tmp_path / "results", "claim") == [result]
+    short = dataclasses.replace(claim, quick={}, short="a tenth", quick_measure=lambda folder: 0.25)
+    folders = {"LeNet-5": sorted((tmp_path / "runs").glob("*/seed*"))}
+    assert results.of_runs(short, folders, "quick")["values"] == {"LeNet-5": [0.25, 0.25]}
+    assert results.of_runs(short, folders, "paper")["values"] == result["values"]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,15 @@ def test_the_gain_is_the_error_of_the_centre_less_that_of_all_views(run, monkeyp
     assert protocol_errors.gain(tmp_path, "single", over="ten_crop") == -protocol_errors.gain(tmp_path, "ten_crop")
 
 
+def test_some_of_the_test_images_are_the_first_ones(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(trained, "load", lambda folder: run)
+    scores = measure.score(run, catalogue.passes(run, "ten_crop"))
+    wrong = scores.log_probabilities.argmax(-1) != scores.labels
+    assert wrong[:30].mean() != wrong.mean()
+    assert protocol_errors.error(tmp_path, "ten_crop", examples=30) == pytest.approx(wrong[:30].mean(), abs=1e-6)
+    assert protocol_errors.error(tmp_path, "ten_crop", examples=100) == pytest.approx(wrong.mean(), abs=1e-6)
+
+
 def test_the_gain_of_an_ensemble_is_the_mean_error_less_that_of_the_mean_probabilities(run, monkeypatch):
     wrong = jax.tree.map(lambda leaf: -leaf, run.variables)
     runs = {pathlib.Path("first"): run, pathlib.Path("second"): dataclasses.replace(run, variables=wrong)}
