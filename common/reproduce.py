@@ -111,10 +111,14 @@ def _add(runs: dict[pathlib.Path, Job], experiment: Experiment, seed: int, keeps
 
 
 def _check_sources(claims: list[Claim]) -> None:
-    """Raises UserError unless each --source is for one dataset of the claims."""
+    """Raises UserError unless each --source is for one dataset of the claims, and each dataset has one at most."""
     datasets = sorted({_dataset(experiment) for claim in claims for experiment in claim.runs.values()})
+    given: dict[str, str] = {}
     for value in _SOURCE.value:
         name = _split(value)[0]
+        if name in given:
+            raise UserError(f"--source={value} and --source={given[name]} are for the same images; expected one")
+        given[name] = value
         if name and name not in datasets:
             raise unknown("dataset", name, datasets)
         if not name and len(datasets) > 1:

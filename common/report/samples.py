@@ -78,6 +78,8 @@ def explained(run: Run, test: Source, predictions: Predictions) -> list[Section]
         "over the image. First come images that are classified correctly, then the worst mistakes with their true "
         "classes."
     )
+    if not heat.max((1, 2)).all():
+        caption += " A wholly black map means that no part raises the logit: equation 2 is zero everywhere."
     figure = explained_figures.heat_maps(images, heat, titles)
     return [Section("grad-cam", "Parts that speak for the prediction", caption, [Picture(figure, "Grad-CAM")])]
 

@@ -59,6 +59,12 @@ def test_a_source_stands_for_one_dataset(source, said):
     assert said in refused(names, "--scale=quick", f"--source={source}", module="common.reproduce")
 
 
+def test_a_dataset_has_one_source():
+    sources = ["--source=cifar10=folder:a", "--source=cifar10=folder:b"]
+    line = refused("--claims=alexnet-dropout", "--scale=quick", *sources, module="common.reproduce")
+    assert "--source=cifar10=folder:b and --source=cifar10=folder:a are for the same images" in line
+
+
 def test_a_source_is_given_to_the_runs_of_its_dataset_only(monkeypatch):
     monkeypatch.setattr(flags.FLAGS["source"], "value", ["cifar10=folder:a=b"])
     monkeypatch.setattr(flags.FLAGS["data_dir"], "value", "DIR")

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -15,6 +16,7 @@ from PIL import Image
 from common.anatomy import layer_table
 from common.data import datasets
 from common.errors import UserError
+from common.prediction import heat_maps
 from common.report import (
     assembly,
     calibration,
@@ -216,6 +218,16 @@ def test_top_predictions_are_named_in_order_and_the_true_class_has_another_colou
     bars = [bar.get_facecolor() for bar in first.patches[5:]]
     assert bars[1] != bars[0] == bars[2] == bars[3] == bars[4]
     assert len({bar.get_facecolor() for bar in second.patches[5:]}) == 1  # the right class is the sixth
+
+
+@pytest.mark.parametrize(("largest", "said"), [(1.0, False), (0.0, True)])
+def test_a_wholly_black_map_is_explained(digits, examples, results, monkeypatch, largest, said):
+    def explain(classifier, variables, inputs, taps):
+        return None, {}, jnp.full((len(inputs), 4, 4), largest)
+
+    monkeypatch.setattr(heat_maps, "method", lambda run: heat_maps.Method(heat_maps.GRAD_CAM, explain))
+    [section] = samples.explained(digits, examples, results)
+    assert ("A wholly black map means" in section.caption) == said
 
 
 def test_covered_images_are_classified_correctly(digits, examples, results, monkeypatch):
