@@ -177,6 +177,21 @@ def images_again() -> None:
     kernels.kept = identity
 
 
+def pointwise_convolutions() -> None:
+    """XLA's 1x1 convolutions on a CPU in place of products of matrices, which they were until these were timed."""
+    kernels.is_pointwise = lambda *_: False
+
+
+def statistics_in_one_pass() -> None:
+    """Batch normalisation on a CPU with mean and variance from one pass, as on accelerators, until two were timed."""
+    kernels.stores_centred_images = lambda: False
+
+
+def copied_weights() -> None:
+    """Updates on a CPU that may start before all gradients are there, as they did until XLA's copies were seen."""
+    kernels.all_before_updates = identity
+
+
 def patches() -> None:
     """The LeNets' convolutions on a CPU as patches times a kernel, which those of batches were until strips."""
     banded.is_faster = lambda *_: False
@@ -229,7 +244,15 @@ CANDIDATES: dict[str, Callable[[], None]] = {
     candidate.__name__: candidate
     for candidate in (
         *(space_to_depth, rectified_gradient, windowed_pooling, plain_attention, looped_blocks),
-        *(direct_convolutions, images_again, patches, plain_products),
+        *(
+            direct_convolutions,
+            pointwise_convolutions,
+            statistics_in_one_pass,
+            images_again,
+            copied_weights,
+            patches,
+            plain_products,
+        ),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),
     )
 }

@@ -15,7 +15,9 @@ DEFAULTS: dict[str, Any] = {
     "neighbours": 3,
     "metric": "l2",  # distance between features: 'l2', or 'l1', which takes many times as long
 }
-CHOICES = {"metric": ("l2", "l1")}
+# Only under the name 'euclidean' does scikit-learn compute distances as products of matrices.
+_METRICS = {"l2": "euclidean", "l1": "manhattan"}
+CHOICES = {"metric": tuple(_METRICS)}
 RANGES = {"neighbours": COUNT}
 
 
@@ -51,7 +53,8 @@ def scores(
     from sklearn.neighbors import NearestNeighbors
 
     count = options.neighbours
-    search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric=options.metric).fit(arrays["features"])
+    metric = _METRICS[options.metric]
+    search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric=metric).fit(arrays["features"])
     weight = 1 + 0.5 ** np.arange(1, count + 1) / (2 * count)
     result = np.zeros((len(features), int(arrays["num_classes"])), np.float32)
     for place, block in Rows(features).blocks():

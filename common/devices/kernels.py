@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 
 from common.devices import compilation, winograd
 
@@ -87,12 +87,15 @@ def convolution(
     """The result of lax.conv_general_dilated; for the argument `conv_general_dilated` of flax.linen.Conv.
 
     Images and kernels have Flax's layout: NHWC and HWIO. On CPU, where XLA's grouped convolution leaves most cores
-    idle, each group is a convolution of its own. Where `winograd.is_faster`, and neither `precision` nor
-    `jax.default_matmul_precision` asks for 'high' or 'highest', 3x3 convolutions in float32 are Winograd's.
+    idle, each group is a convolution of its own, and a 1x1 convolution is a product of matrices. Where
+    `winograd.is_faster`, and neither `precision` nor `jax.default_matmul_precision` asks for 'high' or 'highest', 3x3
+    convolutions in float32 are Winograd's.
     """
     whole = feature_group_count == 1
     if compilation.tuned_for_cpu():
         lhs = kept(lhs)
+        if whole and is_pointwise(lhs, rhs, padding, options):
+            return _pointwise(lhs, rhs, window_strides, options.get("precision"))
         if whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
             return winograd.convolution(lhs, rhs)
     plain: Callable[..., Array] = functools.partial(
@@ -112,10 +115,47 @@ def kept(images: Images) -> Images:
     return lax.optimization_barrier(images)
 
 
+def is_pointwise(lhs: Array, rhs: Array, padding: Sequence[tuple[int, int]], options: dict[str, Any]) -> bool:
+    """True for an undilated 1x1 convolution in float32 without padding."""
+    plain = rhs.shape[:2] == (1, 1) and not any(map(any, padding)) and not _is_dilated(options)
+    return plain and lhs.dtype == rhs.dtype == jnp.float32
+
+
+def _pointwise(lhs: Images, rhs: Kernel, strides: Sequence[int], precision: Any) -> Maps:
+    """A 1x1 convolution as the product of the places' channels with the kernel.
+
+    Forwards and both gradients of ResNet-50's 1x1 convolutions, 8 images at 224 pixels, take 0.85 of the time of XLA's
+    convolutions; those at stride 2 take 0.46 to 0.99 (two Xeon cores with AVX-512).
+    """
+    down, across = strides
+    seen = lhs[:, ::down, ::across]
+    rows = seen.reshape(-1, seen.shape[-1])
+    return product(rows, rhs[0, 0], _OF_MATRICES, precision=precision).reshape(*seen.shape[:-1], -1)
+
+
+def _is_dilated(options: dict[str, Any]) -> bool:
+    return any(set(options.get(f"{side}_dilation") or [1]) != {1} for side in ("lhs", "rhs"))
+
+
+def stores_centred_images() -> bool:
+    """True where batch normalisation stores x - mean for its gradients, and takes the variance from it."""
+    return compilation.tuned_for_cpu()
+
+
+def all_before_updates(gradients: PyTree) -> PyTree:
+    """The gradients; if one is large, XLA's CPU backend computes all before it updates the first parameter.
+
+    Otherwise it copies large kernels in each update, so that it may change them before the gradients of their layers'
+    inputs are computed. Without these copies the one-column AlexNet with 8 images trains 1.09 times as fast.
+    """
+    large = any(leaf.size >= _LARGE_KERNEL for leaf in jax.tree.leaves(gradients))
+    return lax.optimization_barrier(gradients) if large and compilation.tuned_for_cpu() else gradients
+
+
 def _suits_winograd(lhs: Array, rhs: Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:
     exact = options.get("precision") or getattr(jax.config, "jax_default_matmul_precision", None) in _EXACT
-    dilated = any(set(options.get(f"{side}_dilation") or [1]) != {1} for side in ("lhs", "rhs"))
-    plain = tuple(strides) == (1, 1) and tuple(map(tuple, padding)) == ((1, 1), (1, 1)) and not dilated and not exact
+    unit = tuple(strides) == (1, 1) and tuple(map(tuple, padding)) == ((1, 1), (1, 1))
+    plain = unit and not _is_dilated(options) and not exact
     return plain and lhs.dtype == rhs.dtype == jnp.float32 and winograd.is_faster(lhs.shape, rhs.shape)
 
 

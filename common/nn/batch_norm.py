@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from common.devices import kernels
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
@@ -77,15 +78,18 @@ def normalised(
 
     shift: see `group_statistics`. Differentiable in reverse mode only.
     """
-    mean, var = group_statistics(x, shift)
-    return _equation(x, _spread(mean), _spread(var), gamma, beta, epsilon), mean, var
+    return _normalised_forward(x, gamma, beta, shift, epsilon)[0]
 
 
 def _normalised_forward(
     x: Grouped, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
-) -> tuple[tuple[Grouped, Statistics, Statistics], tuple]:
-    y, mean, var = normalised(x, gamma, beta, shift, epsilon)
-    return (y, mean, var), (x, gamma, mean, var)
+) -> tuple[tuple[Grouped, Statistics, Statistics], tuple[Grouped, Channels, Statistics | None, Statistics]]:
+    """The results, and what the gradients need: x and its mean or, on a CPU, x without its mean and None."""
+    if kernels.stores_centred_images():
+        mean, var, centred = centred_statistics(x)
+        return (_scaled(centred, _spread(var), gamma, beta, epsilon), mean, var), (centred, gamma, None, var)
+    mean, var = group_statistics(x, shift)
+    return (_equation(x, _spread(mean), _spread(var), gamma, beta, epsilon), mean, var), (x, gamma, mean, var)
 
 
 def _normalised_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple:
@@ -96,7 +100,7 @@ def _normalised_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple
     """
     x, gamma, mean, var = kept
     gradient, *_ = gradients
-    centred, count = x - _spread(mean), math.prod(x.shape[axis] for axis in _GROUP)
+    centred, count = x if mean is None else x - _spread(mean), math.prod(x.shape[axis] for axis in _GROUP)
     sums, products = jnp.sum(gradient, _GROUP), jnp.sum(gradient * centred, _GROUP)
     rest = gradient - _spread(sums / count) - centred * _spread(products / (count * (var + epsilon)))
     to_x = rest * gamma / _spread(jnp.sqrt(var + epsilon))
@@ -108,7 +112,11 @@ normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
 def _equation(x: Array, mean: Array, var: Array, gamma: Channels, beta: Channels, epsilon: float) -> Array:
-    return (x - mean) * (jax.lax.rsqrt(var + epsilon) * gamma) + beta
+    return _scaled(x - mean, var, gamma, beta, epsilon)
+
+
+def _scaled(centred: Array, var: Array, gamma: Channels, beta: Channels, epsilon: float) -> Array:
+    return centred * (jax.lax.rsqrt(var + epsilon) * gamma) + beta
 
 
 def _spread(values: Statistics) -> Float[Array, "runs 1 ghosts 1 1 channels"]:
@@ -124,6 +132,17 @@ def group_statistics(x: Grouped, shift: Channels) -> tuple[Statistics, Statistic
     centred = x - shift
     offset = jnp.mean(centred, _GROUP)
     return offset + shift, jnp.maximum(jnp.mean(jnp.square(centred), _GROUP) - jnp.square(offset), 0.0)
+
+
+def centred_statistics(x: Grouped) -> tuple[Statistics, Statistics, Grouped]:
+    """Mean and variance of each group's channels, and x without its mean, which is stored.
+
+    `group_statistics` would store x - s for XLA's CPU backend, which fuses no subtraction with a sum, and x - mean
+    besides, for the gradients. Here one array serves the variance, the result and the gradients.
+    """
+    mean = jnp.mean(x, _GROUP)
+    centred = jax.lax.optimization_barrier(x - _spread(mean))
+    return mean, jnp.mean(jnp.square(centred), _GROUP), centred
 
 
 def _check_groups(batch: int, runs: int, ghost_batches: int) -> None:

@@ -42,6 +42,14 @@ def test_values_and_gradients_are_those_of_lax(case):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize(("padding", "product"), [(((0, 0), (0, 0)), True), (((1, 1), (1, 1)), False)])
+def test_a_convolution_of_single_pixels_is_a_product(padding, product):
+    convolve = functools.partial(convolution, window_strides=(2, 2), padding=padding)
+    program = jax.make_jaxpr(functools.partial(convolve, dimension_numbers=("NHWC", "HWIO", "NHWC")))
+    text = str(program(jnp.ones((2, 8, 8, 3)), jnp.ones((1, 1, 3, 4))))
+    assert ("dot_general" in text, "conv_general_dilated" in text) == (product, not product)
+
+
 def test_the_kernels_gradient_does_not_compute_the_images_again():
     # The ReLU before a convolution is in one loop of the program; XLA by itself puts it into two.
     def relus(convolve):

@@ -94,6 +94,39 @@ def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
     assert "optimization_barrier" not in program("gpu")
 
 
+def test_gradients_with_a_large_one_precede_all_updates_on_cpu_only(monkeypatch):
+    def tied(platform, *shapes):
+        monkeypatch.setattr(jax, "default_backend", lambda: platform)
+        return "optimization_barrier" in str(
+            jax.make_jaxpr(lambda *leaves: kernels.all_before_updates(leaves))(*map(jnp.ones, shapes))
+        )
+
+    assert tied("cpu", (1024, 512), (512,))
+    assert not tied("cpu", (16, 16), (16,))
+    assert not tied("gpu", (1024, 512), (512,))
+
+
+def test_no_large_kernel_is_copied_for_its_update():
+    # A hidden layer's kernel, whose gradient of the inputs reads it while its own gradient waits to change it.
+    def update(first, second, images):
+        def loss(kernels_):
+            hidden = jnp.tanh(images @ kernels_[0])
+            return jnp.sum(kernels.product(hidden, kernels_[1], (((1,), (0,)), ((), ()))) ** 2)
+
+        gradients = order(jax.grad(loss)((first, second)))
+        return first - 0.1 * gradients[0], second - 0.1 * gradients[1]
+
+    def copies():
+        shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((256, 1024), (1024, 512), (8, 256))]
+        program = compilation.jit(lambda *given: update(*given), donate_argnums=(0, 1)).lower(*shapes).compile()
+        return program.as_text().count("f32[1024,512]{1,0} copy(")
+
+    order = kernels.all_before_updates
+    assert copies() == 0
+    order = lambda gradients: gradients  # noqa: E731
+    assert copies() == 1
+
+
 def test_a_large_product_is_exported_for_any_number_of_rows():
     rows = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 1024"), jnp.float32)
     weights = jnp.ones((1024, 512))

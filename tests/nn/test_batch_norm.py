@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from batch_norm_reference import GROUPS, ours, reference
 
+from common.devices import kernels
 from common.errors import UserError
-from common.nn.batch_norm import BatchNorm, group_statistics
+from common.nn.batch_norm import BatchNorm, centred_statistics, group_statistics, normalised
 from tests.runs import run
 
 
@@ -20,8 +21,10 @@ def on_eight_devices(tmp_path_factory):
         return dict(file)
 
 
+@pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("groups", GROUPS)
-def test_batch_norm_is_the_float64_reference_on_one_device(groups):
+def test_batch_norm_is_the_float64_reference_on_one_device(groups, centred, monkeypatch):
+    monkeypatch.setattr(kernels, "stores_centred_images", lambda: centred)
     expected, found = reference(groups), ours(groups)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=2e-5, err_msg=name)
@@ -59,10 +62,23 @@ def test_statistics_stay_float32_in_bfloat16():
     np.testing.assert_allclose(state["batch_stats"]["mean"], exact.mean((0, 1, 2)), atol=1e-6)
 
 
-def test_the_running_mean_keeps_the_variance_precise_far_from_zero():
+def test_the_variance_is_precise_far_from_zero():
     x = np.random.default_rng(2).normal(3000.0, 1.0, (1, 64, 1, 4, 4, 2)).astype(np.float32)
-    _, var = group_statistics(jnp.asarray(x), jnp.full(2, 2999.0))
-    np.testing.assert_allclose(var, np.float64(x).var((1, 3, 4)), rtol=1e-5)
+    exact = np.float64(x).var((1, 3, 4))
+    np.testing.assert_allclose(group_statistics(jnp.asarray(x), jnp.full(2, 2999.0))[1], exact, rtol=1e-5)
+    np.testing.assert_allclose(centred_statistics(jnp.asarray(x))[1], exact, rtol=1e-5)
+
+
+def test_a_cpu_stores_the_images_once_without_their_mean():
+    # The gradients need nothing else of their size.
+    def stored(centred, monkeypatch):
+        monkeypatch.setattr(kernels, "stores_centred_images", lambda: centred)
+        x, channels = jnp.ones((1, 4, 1, 4, 4, 2)), jnp.ones(2)
+        kept = jax.eval_shape(lambda: jax.vjp(lambda x: normalised(x, channels, channels, channels, 1e-5)[0], x)[1])
+        return sum(leaf.size == x.size for leaf in jax.tree.leaves(kept))
+
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        assert stored(True, monkeypatch) == stored(False, monkeypatch) == 1
 
 
 def test_initial_running_statistics_do_not_depend_on_the_first_batch():
