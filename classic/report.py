@@ -115,7 +115,7 @@ def costs(done: dict) -> Section:
     ]
     caption = (
         "The time of each stage, over all starts of the run: the sample of descriptors, what the encoder learns from "
-        "it, the features of each split, and the decoder."
+        "it, the features of each split, the decoder, and the scores of each split."
     )
     parts = page.folded("parts of the stages", page.table(rows))
     return Section("costs", "Cost of each stage", caption, [Picture(figure, "time of each stage"), parts])

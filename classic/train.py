@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from classic import pipeline, saved, workdir
 from classic.pipeline import Pipeline
-from classic.stages import Stages
+from classic.stages import Cost, Stages
 from common import config as common_config
 from common.data import datasets
 from common.data.dataset_info import Info, describe, tolerable_changes
@@ -21,6 +21,7 @@ from common.run import workdir as common_workdir
 from common.run.trained import Predictions
 from common.run.workdir import StoredRun
 
+_SCORES = "scores_"  # before a split: the cost of its scores from its features
 STEP = 1  # of every record: a pipeline is fitted once
 _LIBRARIES = ("scikit-learn", "scipy", "opencv-python-headless", "scikit-image")
 
@@ -47,7 +48,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         saved.save(folder, fitted)
         records = []
         for split, source in pipeline.splits(dataset).items():
-            values = pipeline.scores_of_features(fitted, rows[split])
+            cost = done.costs[_SCORES + split] = Cost(len(source))
+            with cost.counting("all"):
+                values = pipeline.scores_of_features(fitted, rows[split])
             found = pipeline.as_predictions(values, pipeline.labels_as_read(source))
             elapsed = sum(cost.total for cost in done.costs.values())
             records.append({"step": STEP, "split": split, "epoch": 1.0, "elapsed": elapsed, **errors(found)})
@@ -105,22 +108,23 @@ def _write(
 ) -> dict[str, Any]:
     """Writes metrics and `summary.json`, and returns the summary: errors (fractions), cost of each stage.
 
-    `seconds` has the time to fit, which is that of all stages but the test set's, and the time to test, both over
-    all starts of the run; `core_seconds` has the same of all cores together, unless an earlier version, which did not
-    count them, made a stage. skipped: a message for each image that could not be read.
+    `seconds` has the time to fit and the time to test (features and scores of the test set), both over all starts of
+    the run; `core_seconds` has the same of all cores together, unless an earlier version, which did not count them,
+    made a stage. Scores of other splits belong to neither. skipped: a message for each image that could not be read.
     """
     metrics.write(folder, records)
-    testing = done.costs["features_test"].total
-    fitting = sum(cost.total for cost in done.costs.values()) - testing
+    seconds = _fit_and_test({name: cost.total for name, cost in done.costs.items()})
+    cores = {name: cost.core_total for name, cost in done.costs.items()}
+    counted = {name: total for name, total in cores.items() if total is not None}
     environment = common_workdir.environment()
     content = {
         "step": STEP,
         **{record["split"]: {k: v for k, v in record.items() if k not in metrics.RECORD_KEYS} for record in records},
         "parameters": fitted.parameters,
         "stages": {name: cost.facts() for name, cost in done.costs.items()},
-        "images_per_second": fitted.info.train_size / fitting,
-        "seconds": {"fit": fitting, "test": testing},
-        **_core_seconds({name: cost.core_total for name, cost in done.costs.items()}),
+        "images_per_second": fitted.info.train_size / seconds["fit"],
+        "seconds": seconds,
+        **({"core_seconds": _fit_and_test(counted)} if len(counted) == len(cores) else {}),
         "peak_memory_bytes": host.peak_resident_memory(),
         "computed": done.computed,
         "skipped_images": skipped,
@@ -133,10 +137,8 @@ def _write(
     return content
 
 
-def _core_seconds(stages: dict[str, float | None]) -> dict[str, Any]:
-    """The core-seconds to fit and to test, from those of each stage; nothing where one has none."""
-    counted = {name: seconds for name, seconds in stages.items() if seconds is not None}
-    if len(counted) < len(stages):
-        return {}
-    testing = counted.pop("features_test")
-    return {"core_seconds": {"fit": sum(counted.values()), "test": testing}}
+def _fit_and_test(costs: dict[str, float]) -> dict[str, float]:
+    """The costs to fit and to test, from those of each stage and of each split's scores."""
+    testing = {"features_test", f"{_SCORES}test"}
+    fitting = sum(cost for name, cost in costs.items() if name not in testing and not name.startswith(_SCORES))
+    return {"fit": fitting, "test": sum(costs[name] for name in testing)}

@@ -197,9 +197,7 @@ def _entry(name: str, kind: str, data: str, text: str) -> str:
 
 def _verdict(result: dict[str, Any]) -> str:
     few = f"preliminary ({run_costs.count_of(len(result['seeds']), 'seed')}): " if result["preliminary"] else ""
-    seconds = result.get("run_seconds")
-    cost = "cost not recorded" if seconds is None else f"{run_costs.format_duration(seconds)} of runs"
-    return f"{few}{result['verdict']}, {cost}"
+    return f"{few}{result['verdict']}, {run_costs.describe_cost(result) or 'cost not recorded'}"
 
 
 def _scaled(experiment: Experiment, claim: Claim) -> Experiment:

@@ -120,13 +120,14 @@ def _all_costs(evidence: Evidence) -> str:
     """A line for each scale: its recorded claims and the time of their runs."""
     lines = []
     for scale, words in (("quick", "Short schedules (`--scale=quick`)"), ("paper", "Full schedules")):
-        seconds = [result.get("run_seconds") for result in evidence.measured if result["scale"] == scale]
+        seconds = [run_costs.run_seconds(result) for result in evidence.measured if result["scale"] == scale]
         known = [cost for cost in seconds if cost is not None]
         took = run_costs.format_duration(sum(known))
         said = f"- {words}: {run_costs.count_of(len(seconds), 'claim')} recorded, {took} of runs"
         unknown = len(seconds) - len(known)
         lines.append(said + (f", without {unknown} whose cost was not recorded.\n" if unknown else ".\n"))
-    return "".join(lines) + "\nRuns that several claims share are counted for each; one command makes them once.\n"
+    shared = "Runs that several claims share are counted for each; one command makes them once."
+    return "".join(lines) + f"\n{shared} The time is that of one core where it was counted, else by the clock.\n"
 
 
 def _intervals(result: Result) -> str:
@@ -183,15 +184,13 @@ def _claim(result: Result, shows: str, folder: str) -> str:
     picture = f"![{result['says']}]({folder}/{result['figure']})\n" if result.get("figure") else ""
     words = f"\nThe paper's figure: {shows}\n" if picture and shows else ""
     scale = "" if result["scale"] == "paper" else f" --scale={result['scale']}"
-    seconds = result.get("run_seconds")
-    cost = "" if seconds is None else f"{run_costs.format_duration(seconds)} of runs, "
-    machine = describe_machine(result["environment"])
+    made = ", ".join(filter(None, [run_costs.describe_cost(result), describe_machine(result["environment"])]))
     parts = [
         f"### `{result['claim']}`\n{_sentence(result['says'])} ({result['where']})\n",
         f"**{result['verdict']}**{_in_brackets(_notes(result))}\n\n{rules}",
         f"| {result['dataset']} | paper | ours |{columns}\n|---|---|---|{'---|' * columns.count('|')}\n{values}",
         picture + words,
-        f"`python -m common.reproduce --claims={result['claim']}{scale}`: {cost}{machine}, {result['date']}\n",
+        f"`python -m common.reproduce --claims={result['claim']}{scale}`: {made}, {result['date']}\n",
     ]
     return "\n".join(filter(None, parts))
 
@@ -200,7 +199,10 @@ def _costs(costs: Mapping[str, Mapping[str, float]], name: str) -> str:
     """The parameters and the training time of a run, as two cells; nothing of a claim that does not record them."""
     if not costs:
         return ""
-    return f" {costs[name]['parameters']:,} | {run_costs.format_duration(costs[name]['train_seconds'])} |"
+    spent = costs[name]
+    if "train_core_seconds" in spent:
+        return f" {spent['parameters']:,} | {run_costs.format_duration(spent['train_core_seconds'])} of one core |"
+    return f" {spent['parameters']:,} | {run_costs.format_duration(spent['train_seconds'])} |"
 
 
 def _fact(fact: Result) -> str:

@@ -34,17 +34,35 @@ def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
         "images_per_second": statistics.median(found["images_per_second"] for found in summaries),
         "peak_memory_bytes": max(found["peak_memory_bytes"] for found in summaries),
         "run_seconds": sum(sum(found["seconds"].values()) for found in summaries),
+        **_run_core_seconds(summaries),
         "environment": summaries[0]["environment"],
         "date": datetime.date.today().isoformat(),
     }
 
 
 def _costs(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The parameters and the mean training time, in seconds, of one experiment, from its runs' summaries."""
+    """The parameters and the mean training time of one experiment, from its runs' summaries.
+
+    In core-seconds as well if the runs counted them on a CPU.
+    """
+    cores = [summary.training_core_seconds(found) for found in summaries] if _on_cpu(summaries) else [None]
+    counted = [spent for spent in cores if spent is not None]
     return {
         "parameters": summaries[0]["parameters"],
         "train_seconds": statistics.fmean(map(summary.training_seconds, summaries)),
+        **({"train_core_seconds": statistics.fmean(counted)} if len(counted) == len(cores) else {}),
     }
+
+
+def _run_core_seconds(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """The work of all cores in all runs, if they counted it on a CPU: the cost on a machine that does other work."""
+    if not _on_cpu(summaries) or not all("core_seconds" in found for found in summaries):
+        return {}
+    return {"run_core_seconds": sum(sum(found["core_seconds"].values()) for found in summaries)}
+
+
+def _on_cpu(summaries: Sequence[dict[str, Any]]) -> bool:
+    return all("cpu" in found["environment"].get("devices", "") for found in summaries)
 
 
 def _numbers(claim: Claim, folders: Sequence[pathlib.Path], scale: str) -> list[float]:

@@ -1,6 +1,7 @@
 """The time that runs of claims took, from recorded results, and that those to come will take."""
 
 import pathlib
+from collections.abc import Mapping
 from typing import Any
 
 from common.claims.claim import Claim
@@ -19,12 +20,26 @@ def recorded_result(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str,
     return None
 
 
+def run_seconds(result: Mapping[str, Any]) -> float | None:
+    """The time of a result's runs: of one core if that was counted, else by the clock; None if not recorded."""
+    return result.get("run_core_seconds", result.get("run_seconds"))
+
+
+def describe_cost(result: Mapping[str, Any]) -> str:
+    """The time of a result's runs in words, '' if it is not recorded."""
+    seconds = run_seconds(result)
+    if seconds is None:
+        return ""
+    return f"{format_duration(seconds)} {'of one core' if 'run_core_seconds' in result else 'of runs'}"
+
+
 def mean_run_seconds(folder: pathlib.Path, claim: Claim, scale: str) -> float | None:
-    """The mean cost of one of a claim's runs, from its recorded result; None if none is recorded."""
+    """The mean cost of one of a claim's runs, as `run_seconds`, from its recorded result; None if none is recorded."""
     result = recorded_result(folder, claim, scale)
-    if result is None or "run_seconds" not in result:
+    seconds = None if result is None else run_seconds(result)
+    if result is None or seconds is None:
         return None
-    return result["run_seconds"] / (claim.members * sum(map(len, result["values"].values())))
+    return seconds / (claim.members * sum(map(len, result["values"].values())))
 
 
 def describe_runs(runs: int, left: int, seconds: float, unknown: int) -> str:

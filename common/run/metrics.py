@@ -46,7 +46,7 @@ class Writer:
         fields = {"bar_format": _PROGRESS, "disable": not primary or None, "leave": False, "dynamic_ncols": True}
         self._bar = tqdm(total=plan.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
-        self._since = time.perf_counter()
+        self._since, self._worked = time.perf_counter(), time.process_time()
         self._began = self._since - (self._records.elapsed if self._records else 0.0)
         self._waited = 0.0
 
@@ -91,17 +91,25 @@ class Writer:
 
     def evaluated(self, step: int, split: str, values: dict[str, float]) -> None:
         """Records the errors on a split, 'test' or 'validation'; their time is left out of images per second."""
-        self._write(step, split, {**values, "seconds": time.perf_counter() - self._since})
+        self._write(step, split, {**values, **self._spent()})
         self._restart_clock(step)
 
     def _speed(self, step: int) -> dict[str, float]:
         """Images per second, the share of time spent waiting for data, and seconds, since the last record."""
-        seconds = time.perf_counter() - self._since
-        images = (step - self._logged_step) * self._batch_size
-        return {"images_per_second": images / seconds, "data_wait": self._waited / seconds, "seconds": seconds}
+        spent = self._spent()
+        seconds, images = spent["seconds"], (step - self._logged_step) * self._batch_size
+        return {"images_per_second": images / seconds, "data_wait": self._waited / seconds, **spent}
+
+    def _spent(self) -> dict[str, float]:
+        """Seconds by the clock and core-seconds of this process, since the last record."""
+        return {
+            "seconds": time.perf_counter() - self._since,
+            "core_seconds": time.process_time() - self._worked,
+        }
 
     def _restart_clock(self, step: int) -> None:
-        self._since, self._waited, self._logged_step = time.perf_counter(), 0.0, step
+        self._since, self._worked = time.perf_counter(), time.process_time()
+        self._waited, self._logged_step = 0.0, step
 
     def print_line(self, text: str) -> None:
         """Prints a line above the progress line."""

@@ -76,7 +76,8 @@ def write(
 
     size, class_errors: from the functions of these names. train_set: loss and errors of the same network over the
     training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each training
-    image that could not be read since step `resumed_from`.
+    image that could not be read since step `resumed_from`. `core_seconds` counts the work of all cores, which other
+    programs on the machine hardly change; a run that an earlier version began has none.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
@@ -95,7 +96,8 @@ def write(
         **({"train_set": train_set} if train_set else {}),
         **size,
         "images_per_second": speeds[len(speeds) // 2],
-        "seconds": {split: sum(r["seconds"] for r in found) for split, found in records.items() if found},
+        "seconds": _spent(records, "seconds"),
+        **({"core_seconds": _spent(records, "core_seconds")} if _counts_cores(records) else {}),
         "peak_memory_bytes": host.peak_resident_memory(),
         "resumed_from": resumed_from,
         "skipped_images": skipped,
@@ -124,6 +126,21 @@ def training_seconds(content: dict[str, Any]) -> float:
     """The time that a finished run of any kind trained for, in seconds, from its summary."""
     seconds = content["seconds"]
     return seconds["fit"] if "fit" in seconds else seconds["train"]
+
+
+def training_core_seconds(content: dict[str, Any]) -> float | None:
+    """The core-seconds that a finished run of any kind trained for, from its summary; None if they were not counted."""
+    spent = content.get("core_seconds")
+    return training_seconds({"seconds": spent}) if spent else None
+
+
+def _spent(records: Mapping[str, Sequence[dict[str, Any]]], clock: str) -> dict[str, float]:
+    """The time of each split's records together, by a clock: 'seconds' or 'core_seconds'."""
+    return {split: sum(record[clock] for record in found) for split, found in records.items() if found}
+
+
+def _counts_cores(records: Mapping[str, Sequence[dict[str, Any]]]) -> bool:
+    return all("core_seconds" in record for found in records.values() for record in found)
 
 
 def _values(record: dict[str, Any]) -> dict[str, Any]:

@@ -111,6 +111,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     costs = result["costs"]["LeNet-5"]
     assert costs["parameters"] == 61_706  # lenet5_modern
     assert 0 < costs["train_seconds"] < result["run_seconds"]
+    assert 0 < costs["train_core_seconds"] < result["run_core_seconds"]
     width, height = Image.open(tmp_path / "results" / result["figure"]).size
     assert min(width, height) > 400
     assert "--config.seed=SEED" in result["commands"]["LeNet-5"]

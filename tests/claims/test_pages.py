@@ -176,6 +176,15 @@ def test_parameters_and_training_time_stand_beside_the_numbers():
     text = filled("<!-- claims: lenet -->", [result])
     assert "| mnist | paper | ours | parameters | training time |\n|---|---|---|---|---|\n| LeNet-5 | 0.95% |" in text
     assert "(3 seeds) | 60,000 | 10 minutes |\n" in text
+    result["costs"]["LeNet-5"]["train_core_seconds"] = 1200.0
+    assert "(3 seeds) | 60,000 | 20 minutes of one core |\n" in filled("<!-- claims: lenet -->", [result])
+
+
+def test_core_seconds_are_the_cost_where_they_are_counted():
+    counted = {**RESULT, "run_core_seconds": 1800}
+    assert "`: 10 minutes of runs, 1 x cpu" in filled("<!-- claims: lenet -->", [RESULT])
+    assert "`: 30 minutes of one core, 1 x cpu" in filled("<!-- claims: lenet -->", [counted])
+    assert "- Full schedules: 2 claims recorded, 40 minutes of runs.\n" in filled("<!-- costs -->", [RESULT, counted])
 
 
 def test_the_time_of_all_recorded_runs_is_stated_for_each_scale():

@@ -46,7 +46,8 @@ def test_a_run_prints_its_stages_and_leaves_its_files(output, folder):
     ]
     done = summary(folder)
     stages = ["sample", "encoder", "features_train", "features_test", "decoder"]
-    assert list(done["stages"]) == done["computed"] == stages
+    assert done["computed"] == stages
+    assert list(done["stages"]) == [*stages, "scores_train", "scores_test"]
     assert f"test error {done['test']['error']:.2%}" in lines[-1]
     assert all((folder / name).exists() for name in FILES)
     records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -58,8 +59,10 @@ def test_a_run_prints_its_stages_and_leaves_its_files(output, folder):
     features = done["stages"]["features_train"]
     assert features["images"] == 300
     assert features["core_parts"].keys() == features["parts"].keys() == {"read", "describe", "encode"}
-    counted = sum(stage["core_seconds"] for stage in done["stages"].values())
-    assert sum(done["core_seconds"].values()) == pytest.approx(counted)
+    for clock in ("seconds", "core_seconds"):
+        spent = {name: stage[clock] for name, stage in done["stages"].items()}
+        assert done[clock]["test"] == pytest.approx(spent["features_test"] + spent["scores_test"])
+        assert sum(done[clock].values()) == pytest.approx(sum(spent.values()) - spent["scores_train"])
 
 
 def test_a_finished_run_is_not_run_again(output, folder):

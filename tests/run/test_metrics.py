@@ -6,6 +6,7 @@ import os
 import struct
 import subprocess
 import sys
+import time
 
 import pytest
 from tensorboardX.proto import event_pb2
@@ -70,6 +71,19 @@ def test_a_run_of_an_earlier_version_counts_its_seconds(tmp_path):
     with Writer(tmp_path, 100, DUE, batch_size=10, num_classes=10) as writer:
         writer.evaluated(200, "test", {"loss": 1.0, "error": 1.0})
     assert 1000 < metrics.read(tmp_path)[-1]["elapsed"] < 1500
+
+
+def test_records_count_the_work_of_all_cores(tmp_path):
+    with Writer(tmp_path, 0, DUE, batch_size=10, num_classes=10) as writer:
+        until = time.process_time() + 0.05
+        while time.process_time() < until:
+            pass
+        writer.evaluated(100, "test", {"loss": 1.0, "error": 1.0})
+        time.sleep(0.1)
+        writer.evaluated(200, "test", {"loss": 1.0, "error": 1.0})
+    busy, idle = metrics.read(tmp_path)
+    assert busy["core_seconds"] >= 0.05
+    assert idle["core_seconds"] < idle["seconds"]
 
 
 class Terminal(io.StringIO):
