@@ -87,7 +87,7 @@ def _normalised_forward(
     """The results, and what the gradients need: x and its mean or, on a CPU, x without its mean and None."""
     if kernels.stores_centred_images():
         mean, var, centred = centred_statistics(x)
-        return (_scaled(centred, _spread(var), gamma, beta, epsilon), mean, var), (centred, gamma, None, var)
+        return (_equation(centred, 0.0, _spread(var), gamma, beta, epsilon), mean, var), (centred, gamma, None, var)
     mean, var = group_statistics(x, shift)
     return (_equation(x, _spread(mean), _spread(var), gamma, beta, epsilon), mean, var), (x, gamma, mean, var)
 
@@ -111,12 +111,8 @@ def _normalised_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple
 normalised.defvjp(_normalised_forward, _normalised_backward)
 
 
-def _equation(x: Array, mean: Array, var: Array, gamma: Channels, beta: Channels, epsilon: float) -> Array:
-    return _scaled(x - mean, var, gamma, beta, epsilon)
-
-
-def _scaled(centred: Array, var: Array, gamma: Channels, beta: Channels, epsilon: float) -> Array:
-    return centred * (jax.lax.rsqrt(var + epsilon) * gamma) + beta
+def _equation(x: Array, mean: Array | float, var: Array, gamma: Channels, beta: Channels, epsilon: float) -> Array:
+    return (x - mean) * (jax.lax.rsqrt(var + epsilon) * gamma) + beta
 
 
 def _spread(values: Statistics) -> Float[Array, "runs 1 ghosts 1 1 channels"]:

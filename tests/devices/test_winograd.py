@@ -41,7 +41,7 @@ def is_winograds(images=(1, 28, 28, 128), kernel=(3, 3, 128, 128), dtype="float3
         return kernels.convolution(x, w, feature_group_count=groups, **{**PADDED, **changes})
 
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel)]
-    return "dot_general" in str(jax.make_jaxpr(maps)(*shapes))
+    return str(jax.make_jaxpr(maps)(*shapes)).count("dot_general") > 1  # a convolution of 1x1 is one product
 
 
 def test_it_is_chosen_where_it_is_faster_and_may_be_chosen(monkeypatch):
