@@ -40,14 +40,11 @@ def fit(
         section = _Section(options.C, options.constants, options.holdout)
         rows = Rows(features, feature_map)
         return regularised.fit(rows, labels, section, seed, num_classes, linear.squared_hinge, judged)
-    from sklearn.svm import SVC
-
     for _, block in Rows(features).blocks():
         kernels.check_positive(block)
 
     def train(part: np.ndarray, of: np.ndarray, constant: float) -> dict[str, np.ndarray]:
-        fitted = SVC(C=constant, kernel="precomputed").fit(kernel(part, part), of)
-        return {**machine.as_arrays(fitted, num_classes), "support": part[fitted.support_]}
+        return machine.of_pairs(kernel, part, of, constant, num_classes, {"kernel": kernel})
 
     def outputs(arrays: dict[str, np.ndarray], part: np.ndarray) -> np.ndarray:
         return machine.in_blocks(arrays, part, kernel, arrays["support"])

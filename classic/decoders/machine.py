@@ -1,34 +1,74 @@
 """Kernel support vector machines as arrays: one class against another, for each pair of classes, by scikit-learn."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
 
 from classic.decoders import linear, selection
+from classic.decoders.kernels import Kernel
 from classic.decoders.rows import Rows
 from classic.decoders.selection import Examples
 
 if TYPE_CHECKING:
     import sklearn.svm
 
-CACHE_MEGABYTES = 1000  # of kernel values that the solver keeps
+_CACHE_MEGABYTES = 1000  # of kernel values that the solver keeps
+_LARGEST_PAIR = 16_000  # images of two classes whose kernel values, 2 GB in float64, are computed at once
 
 
-def as_arrays(fitted: "sklearn.svm.SVC", num_classes: int) -> dict[str, np.ndarray]:
-    """The arrays of a fitted machine: dual coefficients of support vectors in the order of their classes.
+def of_pairs(
+    kernel: Kernel,
+    features: Float32[np.ndarray, "n f"],
+    labels: Int[np.ndarray, " n"],
+    constant: float,
+    num_classes: int,
+    by_itself: Mapping[str, Any],
+) -> dict[str, np.ndarray]:
+    """The arrays of a machine, fitted to one pair of classes after the other: 'support' [s f], its vectors by class.
 
-    Positive outputs of a pair stand for its first class.
+    'dual' has the coefficients of the support vectors against each other class; positive outputs of a pair stand for
+    its first class. A matrix of a pair's kernel values is made by products, which is many times as fast as the solver's
+    own values, one by one. by_itself: the options of SVC for pairs that are too large for such a matrix.
     """
-    sign = -1 if len(fitted.classes_) == 2 else 1  # scikit-learn turns the sign for two classes
+    classes = np.unique(labels)
+    members = [np.flatnonzero(labels == name) for name in classes]
+    dual = np.zeros((len(labels), len(classes) - 1), np.float32)
+    intercepts = []
+    for i, first in enumerate(members):
+        for j, second in enumerate(members[i + 1 :], i + 1):
+            rows = np.concatenate([first, second])
+            fitted = _of_pair(kernel, features[rows], np.repeat([0, 1], [len(first), len(second)]), constant, by_itself)
+            # scikit-learn's sign of two classes is the opposite.
+            support, values = rows[fitted.support_], -fitted.dual_coef_[0]
+            of_first = fitted.support_ < len(first)
+            dual[support[of_first], j - 1], dual[support[~of_first], i] = values[of_first], values[~of_first]
+            intercepts.append(-fitted.intercept_[0])
+    used = [images[dual[images].any(axis=1)] for images in members]
+    order = np.concatenate(used)
     return {
-        "dual": (sign * fitted.dual_coef_).astype(np.float32),
-        "intercept": (sign * fitted.intercept_).astype(np.float32),
-        "counts": fitted.n_support_.astype(np.int32),
-        "classes": fitted.classes_.astype(np.int32),
+        "dual": np.ascontiguousarray(dual[order].T),
+        "intercept": np.array(intercepts, np.float32),
+        "counts": np.array([len(images) for images in used], np.int32),
+        "classes": classes.astype(np.int32),
         "num_classes": np.array(num_classes, np.int32),
+        "support": features[order],
     }
+
+
+def _of_pair(
+    kernel: Kernel,
+    features: Float32[np.ndarray, "m f"],
+    sides: Int[np.ndarray, " m"],
+    constant: float,
+    by_itself: Mapping[str, Any],
+) -> "sklearn.svm.SVC":
+    from sklearn.svm import SVC
+
+    if len(sides) > _LARGEST_PAIR:
+        return SVC(C=constant, cache_size=_CACHE_MEGABYTES, **by_itself).fit(features, sides)
+    return SVC(C=constant, cache_size=_CACHE_MEGABYTES, kernel="precomputed").fit(kernel(features, features), sides)
 
 
 def scores(arrays: dict[str, np.ndarray], kernel: Float[np.ndarray, "n s"]) -> Float32[np.ndarray, "n k"]:
@@ -87,7 +127,7 @@ def fit(
 def in_blocks(
     arrays: dict[str, np.ndarray],
     features: Float[np.ndarray, "n f"],
-    kernel: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    kernel: Kernel,
     support: Float32[np.ndarray, "s f"],
 ) -> Float32[np.ndarray, "n k"]:
     """`scores` for features of any number, a block of kernel values at a time."""

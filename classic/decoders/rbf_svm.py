@@ -1,5 +1,6 @@
 """Support vector machine with the Gaussian kernel exp(-gamma |x - y|^2), in pairs of classes."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,7 @@ from jaxtyping import Float, Float32, Int
 from ml_collections import ConfigDict
 
 from classic.decoders import machine, regularised
+from classic.decoders.kernels import Kernel
 from classic.decoders.rows import checked
 from classic.decoders.selection import Examples
 from classic.options import SIZE
@@ -30,15 +32,12 @@ def fit(
     validation: Examples | None = None,
 ) -> dict[str, np.ndarray]:
     """The machine with its support vectors 'support' [s f] and 'gamma'; features have to fit into memory."""
-    from sklearn.svm import SVC
-
     num_classes = checked(features, labels, num_classes)
     gamma = options.gamma or _scale(features)
 
     def train(part: np.ndarray, of: np.ndarray, constant: float) -> dict[str, np.ndarray]:
-        fitted = SVC(C=constant, gamma=gamma, cache_size=machine.CACHE_MEGABYTES).fit(part, of)
-        support = fitted.support_vectors_.astype(np.float32)
-        return {**machine.as_arrays(fitted, num_classes), "support": support, "gamma": np.array(gamma, np.float32)}
+        arrays = machine.of_pairs(_kernel(gamma), part, of, constant, num_classes, {"gamma": gamma})
+        return {**arrays, "gamma": np.array(gamma, np.float32)}
 
     def outputs(arrays: dict[str, np.ndarray], part: np.ndarray) -> np.ndarray:
         return scores(arrays, part, options)
@@ -50,10 +49,13 @@ def scores(
     arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
 ) -> Float32[np.ndarray, "n k"]:
     """The number of pairs that each class wins, plus less than 1/2 for how clearly."""
+    return machine.in_blocks(arrays, features, _kernel(float(arrays["gamma"])), arrays["support"])
+
+
+def _kernel(gamma: float) -> Kernel:
     from sklearn.metrics.pairwise import rbf_kernel
 
-    gamma = float(arrays["gamma"])
-    return machine.in_blocks(arrays, features, lambda x, y: rbf_kernel(x, y, gamma=gamma), arrays["support"])
+    return functools.partial(rbf_kernel, gamma=gamma)
 
 
 def _scale(features: Float[np.ndarray, "n f"]) -> float:

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC, LinearSVC
 
-from classic.decoders import DECODERS, additive, kernels, linear, preconditioner, quadratic, rows, selection
+from classic.decoders import DECODERS, additive, kernels, linear, machine, preconditioner, quadratic, rows, selection
 from classic.decoders.rows import Rows
 from classic.options import check
 from common.errors import UserError
@@ -252,8 +252,10 @@ def test_constants_that_are_none_are_one_line(value):
         selection.constant(value)
 
 
+@pytest.mark.parametrize("largest_pair", [16_000, 10])  # one matrix of kernel values, and the solver's own
 @pytest.mark.parametrize("classes", [2, 4])
-def test_kernel_machines_score_as_scikit_learns(digits, classes):
+def test_kernel_machines_score_as_scikit_learns(digits, classes, largest_pair, monkeypatch):
+    monkeypatch.setattr(machine, "_LARGEST_PAIR", largest_pair)
     features, labels, unseen, _ = digits
     kept = labels < classes
     section = options("rbf_svm", gamma=0.05, C="3")
