@@ -196,13 +196,15 @@ def _claim(result: Result, shows: str, folder: str) -> str:
 
 
 def _costs(costs: Mapping[str, Mapping[str, float]], name: str) -> str:
-    """The parameters and the training time of a run, as two cells; nothing of a claim that does not record them."""
+    """The parameters and the training time of a run, as two cells; nothing of a claim that does not record them.
+
+    The time is that of one core only if all runs of the claim counted it.
+    """
     if not costs:
         return ""
-    spent = costs[name]
-    if "train_core_seconds" in spent:
-        return f" {spent['parameters']:,} | {run_costs.format_duration(spent['train_core_seconds'])} of one core |"
-    return f" {spent['parameters']:,} | {run_costs.format_duration(spent['train_seconds'])} |"
+    counted = all("train_core_seconds" in spent for spent in costs.values())
+    clock, unit = ("train_core_seconds", " of one core") if counted else ("train_seconds", "")
+    return f" {costs[name]['parameters']:,} | {run_costs.format_duration(costs[name][clock])}{unit} |"
 
 
 def _fact(fact: Result) -> str:
