@@ -7,8 +7,8 @@ PATH/train/<class>/ and PATH/test/<class>/, --config.data.source=folder:PATH
 Command: python -m classic.main --config=configs/classic_cifar10.py:kmeans --config.data.directory=DIR
 Pipelines: the names of classic.config.PIPELINES, perhaps with other parts in place of their own, as in bow+pyramid1.
 Expected: 22.1% test error for kmeans on the original CIFAR-10 (Coates 2011, Table 2, 1,600 features).
-Deviations: a pyramid has two levels, not three, since images have 32 pixels; sift_svm has squares at 3 x 3 places, as on
-MNIST, since all 169 places give 21,632 numbers, with which the machine is fitted for an hour.
+Deviations: a pyramid has two levels, not three, since images have 32 pixels; sift_svm has squares at 3 x 3 places, as
+on MNIST, since all 169 places give 21,632 numbers, with which the machine is fitted for an hour.
 """
 
 from classic.config import adapt, base
