@@ -98,7 +98,7 @@ CLAIMS = [
     Claim(
         id="table1-order-cifar10",
         where="Krizhevsky 2012, Table 1 (45.7% and 37.5%)",
-        says="a convolutional network has a lower error than Fisher vectors of SIFT, and than learnt features without one",
+        says="a convolutional network has a lower error than Fisher vectors of SIFT and than k-means features",
         runs={"Fisher vectors": _cifar("fisher"), "k-means": _cifar("kmeans"), "ResNet-20": _SMALL_RESNET},
         measure=final_test_error,
         rules=(Less("ResNet-20", "Fisher vectors"), Less("ResNet-20", "k-means")),
