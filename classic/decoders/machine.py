@@ -1,7 +1,7 @@
 """Kernel support vector machines as arrays: one class against another, for each pair of classes, by scikit-learn."""
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int
@@ -10,9 +10,6 @@ from classic.decoders import linear, selection
 from classic.decoders.kernels import Kernel
 from classic.decoders.rows import Rows
 from classic.decoders.selection import Examples
-
-if TYPE_CHECKING:
-    import sklearn.svm
 
 _CACHE_MEGABYTES = 1000  # of kernel values that the solver keeps
 _LARGEST_PAIR = 16_000  # images of two classes whose kernel values, 2 GB in float64, are computed at once
@@ -32,18 +29,26 @@ def of_pairs(
     its first class. A matrix of a pair's kernel values is made by products, which is many times as fast as the solver's
     own values, one by one. by_itself: the options of SVC for pairs that are too large for such a matrix.
     """
+    from sklearn.svm import SVC
+
     classes = np.unique(labels)
     members = [np.flatnonzero(labels == name) for name in classes]
     dual = np.zeros((len(labels), len(classes) - 1), np.float32)
     intercepts = []
     for i, first in enumerate(members):
+        within = kernel(features[first], features[first]) if len(first) <= _LARGEST_PAIR else None
         for j, second in enumerate(members[i + 1 :], i + 1):
             rows = np.concatenate([first, second])
-            fitted = _of_pair(kernel, features[rows], np.repeat([0, 1], [len(first), len(second)]), constant, by_itself)
+            sides = np.repeat([0, 1], [len(first), len(second)])
+            if within is None or len(rows) > _LARGEST_PAIR:
+                fitted = SVC(C=constant, cache_size=_CACHE_MEGABYTES, **by_itself).fit(features[rows], sides)
+            else:
+                values = _of_pair(kernel, within, features[first], features[second])
+                fitted = SVC(C=constant, cache_size=_CACHE_MEGABYTES, kernel="precomputed").fit(values, sides)
             # scikit-learn's sign of two classes is the opposite.
-            support, values = rows[fitted.support_], -fitted.dual_coef_[0]
+            support, weights = rows[fitted.support_], -fitted.dual_coef_[0]
             of_first = fitted.support_ < len(first)
-            dual[support[of_first], j - 1], dual[support[~of_first], i] = values[of_first], values[~of_first]
+            dual[support[of_first], j - 1], dual[support[~of_first], i] = weights[of_first], weights[~of_first]
             intercepts.append(-fitted.intercept_[0])
     used = [images[dual[images].any(axis=1)] for images in members]
     order = np.concatenate(used)
@@ -59,16 +64,13 @@ def of_pairs(
 
 def _of_pair(
     kernel: Kernel,
-    features: Float32[np.ndarray, "m f"],
-    sides: Int[np.ndarray, " m"],
-    constant: float,
-    by_itself: Mapping[str, Any],
-) -> "sklearn.svm.SVC":
-    from sklearn.svm import SVC
-
-    if len(sides) > _LARGEST_PAIR:
-        return SVC(C=constant, cache_size=_CACHE_MEGABYTES, **by_itself).fit(features, sides)
-    return SVC(C=constant, cache_size=_CACHE_MEGABYTES, kernel="precomputed").fit(kernel(features, features), sides)
+    within: Float[np.ndarray, "a a"],
+    first: Float32[np.ndarray, "a f"],
+    second: Float32[np.ndarray, "b f"],
+) -> Float[np.ndarray, "m m"]:
+    """The kernel values of two classes' images, from those `within` the first."""
+    across = kernel(first, second)
+    return np.block([[within, across], [across.T, kernel(second, second)]])
 
 
 def scores(arrays: dict[str, np.ndarray], kernel: Float[np.ndarray, "n s"]) -> Float32[np.ndarray, "n k"]:
