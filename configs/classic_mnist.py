@@ -6,8 +6,8 @@ Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.dat
 Command: python -m classic.main --config=configs/classic_mnist.py:fisher --config.data.directory=DIR
 Pipelines: the names of classic.config.PIPELINES, perhaps with other parts in place of their own, as in bow+pyramid1.
 Recipe of rbf_svm: of gamma 0.0134 (scikit-learn's 'scale'), 0.02, 0.03 and 0.05, the third has the lowest error on the
-last 5,000 training digits, fitted to the first 10,000 (3.24, 3.02, 2.86 and 3.12%); fitted to the first 55,000, it has the
-lowest of 0.02, 0.025, 0.03 and 0.035 (1.38, 1.28, 1.22 and 1.30%). The command, which leaves the test set unread:
+last 5,000 training digits, fitted to the first 10,000 (3.24, 3.02, 2.86 and 3.12%); fitted to the first 55,000, it has
+the lowest of 0.02, 0.025, 0.03 and 0.035 (1.38, 1.28, 1.22 and 1.30%). The command, which leaves the test set unread:
 python -m classic.main --config=configs/classic_mnist.py:rbf_svm --config.decode.gamma=0.03
 --config.data.train_split='train[:55000]' --config.data.test_split='train[55000:]' --config.data.directory=DIR
 Recipe of sift_svm: fitted to 10,000 training digits and judged on 5,000 others, with the same constant C (10), it had
