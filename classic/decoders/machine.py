@@ -12,7 +12,7 @@ from classic.decoders.rows import Rows
 from classic.decoders.selection import Examples
 
 _CACHE_MEGABYTES = 1000  # of kernel values that the solver keeps
-_LARGEST_PAIR = 16_000  # images of two classes whose kernel values, 2 GB in float64, are computed at once
+LARGEST_PAIR = 16_000  # images of two classes whose kernel values, 2 GB in float64, are computed at once
 
 
 def of_pairs(
@@ -36,11 +36,11 @@ def of_pairs(
     dual = np.zeros((len(labels), len(classes) - 1), np.float32)
     intercepts = []
     for i, first in enumerate(members):
-        within = kernel(features[first], features[first]) if len(first) <= _LARGEST_PAIR else None
+        within = kernel(features[first], features[first]) if len(first) <= LARGEST_PAIR else None
         for j, second in enumerate(members[i + 1 :], i + 1):
             rows = np.concatenate([first, second])
             sides = np.repeat([0, 1], [len(first), len(second)])
-            if within is None or len(rows) > _LARGEST_PAIR:
+            if within is None or len(rows) > LARGEST_PAIR:
                 fitted = SVC(C=constant, cache_size=_CACHE_MEGABYTES, **by_itself).fit(features[rows], sides)
             else:
                 values = _of_pair(kernel, within, features[first], features[second])

@@ -255,7 +255,7 @@ def test_constants_that_are_none_are_one_line(value):
 @pytest.mark.parametrize("largest_pair", [16_000, 10])  # one matrix of kernel values, and the solver's own
 @pytest.mark.parametrize("classes", [2, 4])
 def test_kernel_machines_score_as_scikit_learns(digits, classes, largest_pair, monkeypatch):
-    monkeypatch.setattr(machine, "_LARGEST_PAIR", largest_pair)
+    monkeypatch.setattr(machine, "LARGEST_PAIR", largest_pair)
     features, labels, unseen, _ = digits
     kept = labels < classes
     section = options("rbf_svm", gamma=0.05, C="3")
