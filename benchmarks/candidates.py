@@ -244,15 +244,8 @@ CANDIDATES: dict[str, Callable[[], None]] = {
     candidate.__name__: candidate
     for candidate in (
         *(space_to_depth, rectified_gradient, windowed_pooling, plain_attention, looped_blocks),
-        *(
-            direct_convolutions,
-            pointwise_convolutions,
-            statistics_in_one_pass,
-            images_again,
-            copied_weights,
-            patches,
-            plain_products,
-        ),
+        *(direct_convolutions, pointwise_convolutions, statistics_in_one_pass, images_again),
+        *(copied_weights, patches, plain_products),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),
     )
 }

@@ -4,6 +4,7 @@ The papers' own data sets (Caltech-101, VOC 2007, 15 scenes, ILSVRC-2010) are no
 measured on CIFAR-10 with one protocol; the numbers of LeCun 1998 and of Coates 2011 are measured on the papers' data.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,6 +48,9 @@ def _mnist(name: str, pipeline: str, says: str, paper: float, margin: float) -> 
     )
 
 
+# A claim about final test errors that a tenth of the images can show.
+_comparison = functools.partial(Claim, measure=final_test_error, setting=_SETTING, quick=_QUICK, short=_SHORT)
+
 CLAIMS = [
     _mnist("linear", "raw_linear", "a linear classifier of pixels has 12.0% test error", 0.12, 0.015),
     _mnist("knn", "knn", "nearest neighbours of pixels have 5.0% test error", 0.05, 0.0075),
@@ -67,7 +71,7 @@ CLAIMS = [
         random=False,
         setting="recipe of SIFT chosen on a validation part; the rules were written after the run, for its goal of 1%",
     ),
-    Claim(
+    _comparison(
         id="classic-order",
         where="AlexNet's Table 1; Lazebnik 2006, Table 2; Perronnin 2010, Table 1",
         says="each step lowers the error: pixels, bag of words, spatial pyramid, Fisher vectors",
@@ -77,11 +81,7 @@ CLAIMS = [
             "pyramid": _cifar("pyramid"),
             "Fisher vectors": _cifar("fisher"),
         },
-        measure=final_test_error,
         rules=decreasing("pixels", "bag of words", "pyramid", "Fisher vectors"),
-        setting=_SETTING,
-        quick=_QUICK,
-        short=_SHORT,
     ),
     Claim(
         id="ordering-imagenet",
@@ -107,49 +107,33 @@ CLAIMS = [
         short=f"{_SHORT}, which says nothing of the order on many",
         costs=True,
     ),
-    Claim(
+    _comparison(
         id="spm-beats-bow",
         where="Lazebnik 2006, Table 2",
         says="a spatial pyramid has a lower error than one level, with as many words",
         runs={"one level": _cifar("bow"), "pyramid": _cifar("pyramid")},
-        measure=final_test_error,
         rules=(Less("pyramid", "one level"),),
-        setting=_SETTING,
-        quick=_QUICK,
-        short=_SHORT,
     ),
-    Claim(
+    _comparison(
         id="classic-dense-beats-sparse",
         where="Lazebnik 2006, section 4",
         says="descriptors on a grid have a lower error than descriptors at keypoints",
         runs={"keypoints": _cifar("sparse_sift"), "grid": _cifar("bow")},
-        measure=final_test_error,
         rules=(Less("grid", "keypoints"),),
-        setting=_SETTING,
-        quick=_QUICK,
-        short=_SHORT,
     ),
-    Claim(
+    _comparison(
         id="classic-rootsift-helps",
         where="Arandjelovic & Zisserman 2012, section 3",
         says="the square root of SIFT descriptors lowers the error",
         runs={"SIFT": _cifar("bow", {"describe.root": False}), "RootSIFT": _cifar("bow")},
-        measure=final_test_error,
         rules=(Less("RootSIFT", "SIFT"),),
-        setting=_SETTING,
-        quick=_QUICK,
-        short=_SHORT,
     ),
-    Claim(
+    _comparison(
         id="classic-vocabulary-size",
         where="Csurka 2004, section 3.1",
         says="larger vocabularies have a lower error",
         runs={f"{words} words": _cifar("bow", {"encode.words": words}) for words in (100, 300, 1000)},
-        measure=final_test_error,
         rules=decreasing("100 words", "300 words", "1000 words"),
-        setting=_SETTING,
-        quick=_QUICK,
-        short=_SHORT,
     ),
     Claim(
         id="coates-kmeans-tri-1600",
@@ -161,38 +145,27 @@ CLAIMS = [
         data="cifar10",
         rules=(Agrees("k-means", 0.221, margin=0.015, examples=10_000),),
     ),
-    Claim(
+    _comparison(
         id="coates-beats-sift",
         where="Coates 2011, Table 2; the comparison is ours",
         says="k-means features of patches have a lower error than Fisher vectors of SIFT descriptors",
         runs={"Fisher vectors": _cifar("fisher"), "k-means": _cifar("kmeans")},
-        measure=final_test_error,
         rules=(Less("k-means", "Fisher vectors"),),
         setting="1,600 features; the rule was written after the runs",
-        quick=_QUICK,
-        short=_SHORT,
     ),
-    Claim(
+    _comparison(
         id="coates-triangle-beats-hard",
         where="Coates 2011, Table 1",
         says="triangle encoding has a lower error than hard assignment",
         runs={"hard": _cifar("kmeans", {"encode.assignment": "hard"}), "triangle": _cifar("kmeans")},
-        measure=final_test_error,
         paper={"hard": 0.314, "triangle": 0.221},
         rules=(Less("triangle", "hard"),),
-        setting=_SETTING,
-        quick=_QUICK,
-        short=_SHORT,
     ),
-    Claim(
+    _comparison(
         id="scspm-beats-hard-assignment",
         where="Yang 2009, Table 1",
         says="sparse codes with max pooling and a linear classifier have a lower error than a pyramid of words",
         runs={"words": _cifar("pyramid"), "sparse codes": _cifar("scspm")},
-        measure=final_test_error,
         rules=(Less("sparse codes", "words"),),
-        setting=_SETTING,
-        quick=_QUICK,
-        short=_SHORT,
     ),
 ]

@@ -35,7 +35,7 @@ def of_pairs(
     members = [np.flatnonzero(labels == name) for name in classes]
     dual = np.zeros((len(labels), len(classes) - 1), np.float32)
     intercepts = []
-    for i, first in enumerate(members):
+    for i, first in enumerate(members[:-1]):
         within = kernel(features[first], features[first]) if len(first) <= LARGEST_PAIR else None
         for j, second in enumerate(members[i + 1 :], i + 1):
             rows = np.concatenate([first, second])

@@ -41,28 +41,25 @@ def of_runs(claim: Claim, folders: Folders, scale: str) -> dict[str, Any]:
 
 
 def _costs(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The parameters and the mean training time of one experiment, from its runs' summaries.
+    """The parameters and the mean training time, by each clock, of one experiment, from its runs' summaries."""
 
-    In core-seconds as well if the runs counted them on a CPU.
-    """
-    cores = [summary.training_core_seconds(found) for found in summaries] if _on_cpu(summaries) else [None]
-    counted = [spent for spent in cores if spent is not None]
-    return {
-        "parameters": summaries[0]["parameters"],
-        "train_seconds": statistics.fmean(map(summary.training_seconds, summaries)),
-        **({"train_core_seconds": statistics.fmean(counted)} if len(counted) == len(cores) else {}),
-    }
+    def mean(clock: str) -> float:
+        return statistics.fmean(summary.training_seconds(found, clock) for found in summaries)
+
+    costs = {"parameters": summaries[0]["parameters"], "train_seconds": mean("seconds")}
+    return {**costs, "train_core_seconds": mean("core_seconds")} if _counted_on_cpu(summaries) else costs
 
 
 def _run_core_seconds(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The work of all cores in all runs, if they counted it on a CPU: the cost on a machine that does other work."""
-    if not _on_cpu(summaries) or not all("core_seconds" in found for found in summaries):
+    """The work of all cores in all runs, if it was counted: the cost on a machine that does other work."""
+    if not _counted_on_cpu(summaries):
         return {}
     return {"run_core_seconds": sum(sum(found["core_seconds"].values()) for found in summaries)}
 
 
-def _on_cpu(summaries: Sequence[dict[str, Any]]) -> bool:
-    return all("cpu" in found["environment"].get("devices", "") for found in summaries)
+def _counted_on_cpu(summaries: Sequence[dict[str, Any]]) -> bool:
+    """True if these runs did their work on a CPU and counted its core-seconds."""
+    return all("core_seconds" in found and "cpu" in found["environment"].get("devices", "") for found in summaries)
 
 
 def _numbers(claim: Claim, folders: Sequence[pathlib.Path], scale: str) -> list[float]:

@@ -122,16 +122,10 @@ def result_line(content: dict[str, Any]) -> str:
     return f"{error} {steps} (lowest {best['error']:.2%} at step {best['step']:,}, a choice made on the test set)"
 
 
-def training_seconds(content: dict[str, Any]) -> float:
-    """The time that a finished run of any kind trained for, in seconds, from its summary."""
-    seconds = content["seconds"]
-    return seconds["fit"] if "fit" in seconds else seconds["train"]
-
-
-def training_core_seconds(content: dict[str, Any]) -> float | None:
-    """The core-seconds that a finished run of any kind trained for, from its summary; None if they were not counted."""
-    spent = content.get("core_seconds")
-    return training_seconds({"seconds": spent}) if spent else None
+def training_seconds(content: dict[str, Any], clock: str = "seconds") -> float:
+    """The time that a finished run of any kind trained for, from its summary; clock: 'seconds' or 'core_seconds'."""
+    spent = content[clock]
+    return spent["fit"] if "fit" in spent else spent["train"]
 
 
 def _spent(records: Mapping[str, Sequence[dict[str, Any]]], clock: str) -> dict[str, float]:
