@@ -19,7 +19,7 @@ from typing import Any
 from absl import flags
 
 from common import launch
-from common.claims import fact, preflight, results, run_costs, runner
+from common.claims import charts, fact, preflight, results, run_costs, runner
 from common.claims.claim import Claim, Experiment, all_claims
 from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
@@ -263,12 +263,14 @@ def _record(claim: Claim) -> str:
     result = results.of_runs(claim, folders, _SCALE.value)
     result["commands"] = {name: _command(_scaled(run, claim)) for name, run in claim.runs.items()}
     name = claim.id + run_costs.SUFFIXES[_SCALE.value] + (run_costs.PRELIMINARY if result["preliminary"] else "")
-    result["figure"] = f"{name}.png" if claim.figure else None
+    result["figure"] = f"{name}.png" if claim.figure or claim.against else None
     path = pathlib.Path(_RESULTS.value)
     path.mkdir(parents=True, exist_ok=True)
-    if claim.figure is not None:
+    if claim.figure:
         with whole_file(path / result["figure"]) as file:
             claim.figure(folders).savefig(file, format="png", dpi=110)
+    elif claim.against:
+        charts.write(path / result["figure"], [result], charts.error_against(claim.against))
     workdir.write_json(path / f"{name}.json", result)
     few = f" (preliminary: {len(result['seeds'])} of {claim.seeds} seeds)" if result["preliminary"] else ""
     said = "; ".join(results.as_text(found, claim.unit) for found in result["rules"])

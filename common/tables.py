@@ -7,12 +7,14 @@
 
 import pathlib
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
 
 from common import launch
-from common.claims import evidence, pages, speeds
+from common.claims import charts, evidence, pages, speeds
+from common.claims.claim import all_claims
 from common.errors import UserError, whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
@@ -22,27 +24,55 @@ _SPEEDS = re.compile(r"(<!-- speeds -->\n).*?(<!-- /speeds -->)", re.DOTALL)
 
 
 def main() -> None:
-    """Rewrites RESULTS.md, the lecture, the page on speed and every README."""
-    if not any(pathlib.Path(_RESULTS.value).glob("*.json")):  # without results, every table would become empty
-        raise UserError(f"no results in '{_RESULTS.value}' (--results); python -m common.reproduce records some")
-    for path, text in render_documents(pathlib.Path(), pathlib.Path(_RESULTS.value)).items():
+    """Rewrites RESULTS.md, the lecture, the page on speed and every README, and draws their charts."""
+    folder = pathlib.Path(_RESULTS.value)
+    if not any(folder.glob("*.json")):  # without results, every table would become empty
+        raise UserError(f"no results in '{folder}' (--results); python -m common.reproduce records some")
+    for path, text in render_documents(pathlib.Path(), folder).items():
         if text != path.read_text():
             with whole_file(path) as file:
                 file.write_text(text)
             print(f"wrote {path}")
+    for path, (results, draw) in all_charts(pathlib.Path(), folder).items():
+        if not charts.is_current(path, results):
+            charts.write(path, results, draw)
+            print(f"drew {path}")
 
 
 def render_documents(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, str]:
     """Each document of a repository, and its text made from the results. folder: of these, relative to `root`."""
     found, benchmarks = evidence.read_evidence(root / folder), evidence.read_results(root / folder, "benchmark")
-    pages_of_docs = (root / "docs" / name for name in ("lecture.md", "performance.md"))
-    paths = sorted([*root.glob("*.md"), *root.glob("*/README.md"), *pages_of_docs])
     return {
         path: fill_benchmarks(
             pages.fill(path.read_text(), found, path.relative_to(root), folder), benchmarks, root.resolve()
         )
-        for path in paths
+        for path in _documents(root)
     }
+
+
+def all_charts(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, tuple[Sequence[charts.Result], Any]]:
+    """Each picture that is drawn from results alone: its results, and the function that draws them.
+
+    folder: of the results, relative to `root`. Raises UserError for a chart of a claim without a result.
+    """
+    measured, claims = evidence.read_evidence(root / folder).measured, all_claims()
+    full = {result["claim"]: result for result in measured if result["scale"] == "paper"}
+    found: dict[pathlib.Path, tuple[Sequence[charts.Result], Any]] = {}
+    for result in measured:
+        if quantity := claims[result["claim"]].against:
+            found[root / folder / result["figure"]] = [result], charts.error_against(quantity)
+    for path in _documents(root):
+        for name, ids in pages.charts_in(path.read_text()).items():
+            if missing := [one for one in ids if one not in full]:
+                raise UserError(f"{path}: the chart '{name}' is of {missing[0]}, which has no result at full scale")
+            found[root / folder / f"{name}.png"] = [full[one] for one in ids], charts.paper_and_ours
+    return found
+
+
+def _documents(root: pathlib.Path) -> list[pathlib.Path]:
+    """The Markdown files that results are written into."""
+    pages_of_docs = (root / "docs" / name for name in ("lecture.md", "performance.md"))
+    return sorted([*root.glob("*.md"), *root.glob("*/README.md"), *pages_of_docs])
 
 
 def fill_benchmarks(document: str, benchmarks: list[dict[str, Any]], root: pathlib.Path) -> str:

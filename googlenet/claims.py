@@ -6,6 +6,7 @@ from common.claims import protocol_errors
 from common.claims.cifar10 import COLOURS
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Close, Less
+from googlenet import measures
 
 _SMALL = Experiment("configs/googlenet_cifar10.py", one_core=True)
 # Images a little larger than the network's input, in the paper's proportion of 256 to 224 pixels.
@@ -24,7 +25,6 @@ _QUICK = {
 }
 
 _SHORT = "an eighth of the width, a fifth of the images in 16x16 pixels, four epochs"
-_GAIN_OF_144 = functools.partial(protocol_errors.gain, protocol="googlenet_144", over="ten_crop")
 
 _claim = functools.partial(
     Claim,
@@ -60,9 +60,10 @@ CLAIMS = [
         id="googlenet-1m-144c",
         where="Szegedy 2014, Table 3 (9.15% and 7.89% top-5)",
         says="144 crops have a lower error than ten",
-        measure=_GAIN_OF_144,
-        # All 10,000 test images take as long as fifty short runs.
-        quick_measure=functools.partial(_GAIN_OF_144, examples=2000),
-        short=f"{_SHORT}; judged on the first 2,000 test images",
+        measure=measures.gain_of_144,
+        quick_measure=functools.partial(measures.gain_of_144, examples=measures.FEWER),
+        short=f"{_SHORT}; judged on the first {measures.FEWER:,} test images",
+        figure=measures.draw_errors,
+        shows="Table 3: the top-5 error falls from 10.07% with one crop to 9.15% with ten and 7.89% with 144",
     ),
 ]

@@ -4,16 +4,11 @@ The paper's numbers are for ImageNet and JFT-300M, so only comparisons are teste
 """
 
 import functools
-import pathlib
-
-import numpy as np
 
 from common.claims import curves
 from common.claims.claim import Claim, Experiment, final_test_error
 from common.claims.verdicts import Close, Less
-from common.data import datasets, pipeline
-from common.run import trained
-from vit import analysis
+from vit import measures
 
 # 36 patches of a fifth of the images: ten minutes for a network of whole width on one core.
 _FEWER = {
@@ -48,15 +43,6 @@ _EQUAL = 0.01
 
 def _vit(**changes: object) -> Experiment:
     return _VIT.with_changes({name.replace("__", "."): value for name, value in changes.items()})
-
-
-def attention_distance_grows(folder: pathlib.Path) -> float:
-    """Pixels by which the last layer's mean attention distance exceeds the first's, over 128 test images."""
-    run = trained.load(folder)
-    test = datasets.load(run.config.data).test
-    images, _ = pipeline.gather(test, np.arange(min(128, len(test))))
-    distances = analysis.measured_distance(run, images).mean(axis=1)
-    return float(distances[-1] - distances[0])
 
 
 # A claim about final test errors, with the curves beside it.
@@ -116,9 +102,12 @@ CLAIMS = [
         where="Dosovitskiy 2021, section 4.5, Figures 7 and 11",
         says="heads attend farther away in the last layer than in the first",
         runs={"ViT": _VIT},
-        measure=attention_distance_grows,
+        measure=measures.attention_distance_grows,
         unit="pixels",
         rules=(Less(0.0, "ViT"),),
+        figure=measures.draw_attention_distances,
+        shows="Figure 7, right, and Figure 11: in the first layers some heads attend near and others far, in the last "
+        "ones nearly all attend far",
         setting=_SETTING,
         quick=_SMALL,
         short=_SMALL_SHORT,

@@ -72,7 +72,8 @@ class Claim(Statement):
     quick: options to change at `--scale=quick`, None if no short run can show the claim; short: the share of the whole
     schedule that those runs have, and what they cannot show. quick_measure: takes the place of `measure` there, if a
     whole measurement takes too long; None if it does not.
-    figure: the runs' folders -> a picture of them; shows: what the paper's own figure shows, in words.
+    figure: the runs' folders -> a picture of them. against: instead of it, for a picture of the numbers: the quantity
+    whose values the names of the runs contain. shows: what the paper's own figure shows, in words.
     bound: a finished run's folder -> whether its number is only a lower bound, because the run ended too soon.
     keeps: whether measure or figure read the run's checkpoints.
     costs: whether parameters and training time are recorded beside the numbers.
@@ -92,6 +93,7 @@ class Claim(Statement):
     short: str = ""
     quick_measure: Callable[[Any], float] | None = None
     figure: Callable[[Folders], "matplotlib.figure.Figure"] | None = None
+    against: str = ""
     shows: str = ""
     bound: Callable[[pathlib.Path], bool] = lambda folder: False
     keeps: bool = False
@@ -102,6 +104,8 @@ class Claim(Statement):
             raise ValueError(f"{self.id}: quick and short belong together")
         if self.quick is None and self.quick_measure:
             raise ValueError(f"{self.id}: quick_measure without quick")
+        if self.figure and self.against:
+            raise ValueError(f"{self.id}: figure and against would be two pictures")
         if any(isinstance(rule, Agrees) for rule in self.rules) and not self.data:
             raise ValueError(f"{self.id}: a rule compares with the paper's number; `data` has to name the dataset")
 

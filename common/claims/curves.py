@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float
 
+from common.claims import charts
 from common.run import metrics, workdir
 
 if TYPE_CHECKING:
@@ -22,10 +23,8 @@ def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> "matplotlib.f
     like Figure 6 of He 2016, over updates or, if batch sizes differ, over epochs.
     """
     from matplotlib import colormaps
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, 4.6), layout="constrained")
-    axes = figure.subplots()
+    figure, axes = charts.empty_figure(height=4.6)
     in_epochs = len({workdir.load_config(found[0]).train.batch_size for found in folders.values()}) > 1
     for number, (name, found) in enumerate(folders.items()):
         colour = colormaps["tab10"](number)
@@ -35,8 +34,6 @@ def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> "matplotlib.f
         steps, errors = _mean_curve(found, "test")
         axes.plot(steps * scale, errors, color=colour, lw=2.2, label=name)
     axes.set(xlabel="epochs" if in_epochs else "updates", ylabel="error (% of images)", xlim=(0, None))
-    axes.grid(True, color="#e6e6e6", lw=0.8)
-    axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, title="test bold, training dashed", alignment="left")
     return figure
 

@@ -7,6 +7,7 @@ out.
     <!-- claims: SELECTION --> ... <!-- /claims -->       every claim with its rules, picture, command and cost; facts
     <!-- results: SELECTION --> ... <!-- /results -->     a table of the claims, and how many facts agree
     <!-- verdicts: ID ... --> ... <!-- /verdicts -->      a line for each recorded result of these claims and facts
+    <!-- chart: NAME ID ... --> ... <!-- /chart -->       a picture of these claims' numbers beside the paper's
     <!-- summary --> ... <!-- /summary -->                counts over everything, and the strongest verdicts
     <!-- costs --> ... <!-- /costs -->                    the time that all recorded runs took
 """
@@ -23,7 +24,8 @@ from common.claims.results import as_text, interval
 from common.errors import unknown
 
 _BLOCK = re.compile(
-    r"(<!-- (?P<kind>claims|results|verdicts|summary|costs)(: (?P<selection>[^>]*?))? -->\n).*?(<!-- /(?P=kind) -->)",
+    r"(<!-- (?P<kind>claims|results|verdicts|chart|summary|costs)(: (?P<selection>[^>]*?))? -->\n)"
+    r".*?(<!-- /(?P=kind) -->)",
     re.DOTALL,
 )
 _STRONGEST = 7  # verdicts in a summary
@@ -44,12 +46,19 @@ def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pat
             "claims": lambda: _in_full(shown, (up / folder).as_posix()),
             "results": lambda: _table(shown, (up / "RESULTS.md").as_posix()),
             "verdicts": lambda: "".join(_verdicts(evidence, name) for name in selection),
+            "chart": lambda: _chart(selection, (up / folder).as_posix()),
             "summary": lambda: _summary(evidence),
             "costs": lambda: _all_costs(evidence),
         }[match["kind"]]()
         return f"{match[1]}\n{text}\n{match[5]}"
 
     return _BLOCK.sub(block, document)
+
+
+def charts_in(document: str) -> dict[str, list[str]]:
+    """The ids of the claims in each chart of a document, by the chart's name."""
+    found = [match["selection"].split() for match in _BLOCK.finditer(document) if match["kind"] == "chart"]
+    return {name: claims for name, *claims in found}
 
 
 def replace_between(document: str, begin: str, end: str, text: str) -> str:
@@ -94,6 +103,11 @@ def _verdicts(evidence: Evidence, name: str) -> str:
         *(f"- **{fact['verdict']}**{_in_brackets(fact['note'])}: {fact['says']} (`{name}`)\n" for fact in facts),
     ]
     return "".join(lines) or f"- no runs are recorded yet: `{name}`\n"
+
+
+def _chart(selection: Sequence[str], folder: str) -> str:
+    name, *claims = selection
+    return f"![The paper's numbers and ours: {', '.join(claims)}]({folder}/{name}.png)\n"
 
 
 def _line(result: Result) -> str:

@@ -1,19 +1,21 @@
 """The gain in error from several views of an image, or from several networks."""
 
+import functools
 import pathlib
 from collections.abc import Sequence
 
 from common.protocols import catalogue, measure
 from common.run import trained
-from common.run.trained import Run
 
 
+@functools.cache  # a measure and a picture may ask for the same, which can take minutes
 def error(folder: pathlib.Path, protocol: str, examples: int = 0) -> float:
     """The test error of a run with a protocol's views (a fraction), on the first `examples` test images; 0: on all.
 
     Reads the run's checkpoint. Raises UserError for a protocol that the network cannot do.
     """
-    return _error(trained.load(folder), protocol, examples)
+    run = trained.load(folder)
+    return measure.errors(measure.score(run, catalogue.passes(run, protocol), examples))["top1_error"]
 
 
 def gain(folder: pathlib.Path, protocol: str, over: str = "single", examples: int = 0) -> float:
@@ -21,12 +23,7 @@ def gain(folder: pathlib.Path, protocol: str, over: str = "single", examples: in
 
     examples: as in `error`. Reads the run's checkpoint. Raises UserError for a protocol that the network cannot do.
     """
-    run = trained.load(folder)
-    return _error(run, over, examples) - _error(run, protocol, examples)
-
-
-def _error(run: Run, protocol: str, examples: int) -> float:
-    return measure.errors(measure.score(run, catalogue.passes(run, protocol), examples))["top1_error"]
+    return error(folder, over, examples) - error(folder, protocol, examples)
 
 
 def ensemble_gain(folders: Sequence[pathlib.Path]) -> float:

@@ -1,0 +1,127 @@
+"""Pictures of recorded numbers: what they show, and that they belong to their results."""
+
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+from common import tables
+from common.claims import charts, pages
+from common.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+LENET = {
+    "claim": "lenet5-mnist-error",
+    "paper": {"LeNet-5": 0.0095},
+    "ours": {"LeNet-5": {"mean": 0.009}},
+    "values": {"LeNet-5": [0.008, 0.010]},
+    "rules": [{"low": -0.002, "high": 0.001}],
+    "verdict": "agrees",
+}
+LINEAR = {
+    "claim": "mnist-linear",
+    "paper": {"linear": 0.12},
+    "ours": {"linear": {"mean": 0.08}},
+    "values": {"linear": [0.08]},
+    "rules": [{"low": -0.05, "high": -0.03}],
+    "verdict": "better",
+}
+SIZES = {
+    "claim": "lenet5-trainset-size",
+    "paper": {},
+    "ours": {"15,000": {"mean": 0.02}, "60,000": {"mean": 0.01}},
+    "values": {"15,000": [0.01, 0.03], "60,000": [0.01, 0.01]},
+    "rules": [],
+    "verdict": "holds",
+}
+
+
+def points(axes):
+    """All points of all lines, rounded."""
+    return {(round(float(x), 4), round(float(y), 4)) for line in axes.lines for x, y in line.get_xydata()}
+
+
+def test_the_papers_number_ours_and_the_interval_are_in_one_row():
+    [axes] = charts.paper_and_ours([LINEAR, LENET]).axes
+    assert {(12, 0), (8, 0), (7, 0), (9, 0)} <= points(axes)
+    assert {(0.95, 1), (0.9, 1), (0.75, 1), (1.05, 1)} <= points(axes)
+    assert [label.get_text() for label in axes.get_yticklabels()] == [
+        "mnist-linear: better",
+        "lenet5-mnist-error: agrees",
+    ]
+
+
+def test_errors_stand_above_the_numbers_in_the_names_of_their_runs():
+    [axes] = charts.error_against("training digits")([SIZES]).axes
+    assert points(axes) == {(15_000, 1), (15_000, 3), (15_000, 2), (60_000, 1)}
+    [axes] = charts.error_against("layers")([{**SIZES, "paper": {"60,000": 0.0095, "all": 0.5}}]).axes
+    assert (60_000, 0.95) in points(axes)
+    assert axes.get_xlabel() == "layers"
+
+
+def test_a_run_without_a_number_in_its_name_is_an_error():
+    assert charts.number_in("ResNet-56") == 56
+    with pytest.raises(ValueError, match="invalid literal"):
+        charts.number_in("plain")
+
+
+def test_a_picture_is_current_until_a_number_changes(tmp_path):
+    path = tmp_path / "chart.png"
+    assert not charts.is_current(path, [LENET])
+    charts.write(path, [LENET], charts.paper_and_ours)
+    assert charts.is_current(path, [json.loads(json.dumps(LENET))])
+    assert not charts.is_current(path, [{**LENET, "values": {"LeNet-5": [0.008, 0.011]}}])
+    assert not charts.is_current(path, [LENET, LINEAR])
+
+
+def test_every_recorded_picture_shows_its_results():
+    found = tables.all_charts(ROOT, pathlib.Path("results"))
+    assert len(found) >= 3
+    for path, (results, _) in found.items():
+        assert charts.is_current(path, results), f"{path}: run python -m common.tables"
+
+
+def test_a_document_names_the_claims_of_a_chart():
+    document = "<!-- chart: figure-9 a b -->\nstale\n<!-- /chart -->\n<!-- costs -->\n<!-- /costs -->\n"
+    assert pages.charts_in(document) == {"figure-9": ["a", "b"]}
+
+
+def test_a_chart_of_a_claim_without_a_result_is_refused(tmp_path):
+    (tmp_path / "README.md").write_text("<!-- chart: figure-9 lenet5-mnist-error -->\n<!-- /chart -->\n")
+    (tmp_path / "docs").mkdir()
+    for name in ("lecture.md", "performance.md"):
+        (tmp_path / "docs" / name).touch()
+    with pytest.raises(UserError, match="the chart 'figure-9' is of lenet5-mnist-error, which has no result"):
+        tables.all_charts(tmp_path, pathlib.Path("results"))
+
+
+def test_layers_are_drawn_in_their_order(monkeypatch):
+    from resnet import measures
+
+    responses = {"conv2_1/bn1": 3.0, "conv2_2/bn1": 2.0, "conv2_10/bn1": 1.0}
+    monkeypatch.setattr(measures, "measured_responses", lambda folder: responses)
+    [axes] = measures.draw_responses({"ResNet": [pathlib.Path("seed0"), pathlib.Path("seed1")]}).axes
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [(2, 3), (3, 2), (4, 1)])
+
+
+def test_every_heads_distance_and_the_mean_of_each_layer_are_drawn(monkeypatch):
+    from vit import measures
+
+    distances = {"seed0": np.array([[2.0, 4.0], [6.0, 6.0]]), "seed1": np.array([[1.0, 1.0], [6.0, 10.0]])}
+    monkeypatch.setattr(measures, "head_distances", lambda folder: distances[folder.name])
+    assert measures.attention_distance_grows(pathlib.Path("seed0")) == 3.0
+    [axes] = measures.draw_attention_distances({"ViT": [pathlib.Path("seed0"), pathlib.Path("seed1")]}).axes
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [(1, 2), (2, 7)])
+    assert {(1, 4), (1, 1), (2, 10)} <= points(axes)
+
+
+def test_the_error_is_drawn_against_the_number_of_crops(monkeypatch):
+    from common.claims import protocol_errors
+    from googlenet import measures
+
+    errors = {"single": 0.5, "ten_crop": 0.45, "googlenet_144": 0.44}
+    monkeypatch.setattr(protocol_errors, "error", lambda folder, protocol, examples=0: errors[protocol])
+    assert measures.gain_of_144(pathlib.Path("seed0")) == pytest.approx(0.01)
+    [axes] = measures.draw_errors({"gain": [pathlib.Path("seed0")]}).axes
+    np.testing.assert_allclose(axes.lines[-1].get_xydata(), [(1, 50), (10, 45), (144, 44)])
