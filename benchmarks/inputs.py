@@ -1,17 +1,22 @@
-"""Speed of the input pipeline with JPEGs of ImageNet's size: `python -m benchmarks.inputs [--train]`.
+"""Speed of the input pipeline with JPEGs of ImageNet's size: `python -m benchmarks.inputs [--peers=torch] [--train]`.
 
 Writes synthetic JPEGs into a temporary folder, opens it with the preparation of `configs/resnet_imagenet_modern.py`,
 and times the feed of a run alone, for several numbers of threads: reading, decoding, random crops, resizing, stacking
-and the copy to the device. The files were just written, so the disk counts little. With --train it also times a run of
-ResNet-50 on these files, and its update alone. Writes results/benchmark_inputs_DEVICE.json after each measurement.
+and the copy to the device. The files were just written, so the disk counts little. --peers=torch races PyTorch's
+DataLoader with torchvision's usual transforms, in turn with ours, with as many processes as we have threads. With
+--train it also times a run of ResNet-50 on these files, and its update alone. Writes
+results/benchmark_inputs_DEVICE.json after each measurement.
 """
 
 import functools
+import importlib.metadata
+import importlib.util
 import io
 import os
 import pathlib
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +24,10 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from benchmarks import torch_inputs
 from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread
 from common import launch
-from common.errors import UserError
+from common.errors import UserError, unknown
 
 if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
@@ -38,6 +44,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("images", 2000, "JPEGs that are written", lower_bound=200)
     flags.DEFINE_list("workers", [], "numbers of threads; default: 1, 4, 8, 16, ... up to the number of cores")
     flags.DEFINE_integer("batch_size", 128, "images in a batch", lower_bound=2)
+    flags.DEFINE_list("peers", [], "libraries to race against: torch")
     flags.DEFINE_bool("train", False, "also time a run of ResNet-50 in bfloat16, and its update alone")
     flags.DEFINE_integer("updates", 100, "updates of the run that are timed, after as many", lower_bound=1)
     flags.DEFINE_float("minutes", 10.0, "time after which no further measurement begins", lower_bound=0.0)
@@ -51,17 +58,19 @@ def main() -> None:
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
     facts = workdir.environment()
     counts = _counts(facts["cpu_cores"])
+    versions = _peers()
     device = device_name()
     path = pathlib.Path(flags.FLAGS.out) / f"benchmark_inputs_{device}.json"
     command = f"python -m benchmarks.inputs --images={flags.FLAGS.images} --batch_size={flags.FLAGS.batch_size}"
-    command += f" --workers={','.join(map(str, counts))}{' --train' * flags.FLAGS.train}"
+    command += f" --workers={','.join(map(str, counts))}{' --peers=torch' * bool(flags.FLAGS.peers)}"
+    command += " --train" * flags.FLAGS.train
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
         size = write_images(root, flags.FLAGS.images) / flags.FLAGS.images
         print(f"{flags.FLAGS.images} JPEGs of {size / 1e3:.0f} kB, {WIDTH} x {HEIGHT} pixels")
         config = config_of(root, flags.FLAGS.batch_size)
-        tasks = [functools.partial(_fed, config, count, facts["cpu_cores"]) for count in counts]
+        tasks = [functools.partial(_fed, config, root, count, facts["cpu_cores"]) for count in counts]
         if flags.FLAGS.train:
             tasks.append(functools.partial(_trained, config, counts[-1]))
         for number, task in enumerate(tasks):
@@ -69,7 +78,7 @@ def main() -> None:
                 print(f"time is up; {len(tasks) - number} of {len(tasks)} measurements are left out")
                 break
             measured |= task()
-            record(path, f"input pipeline, JPEGs of {size / 1e3:.0f} kB", measured, command)
+            record(path, f"input pipeline, JPEGs of {size / 1e3:.0f} kB", measured, command, peers=versions)
 
 
 def _counts(cores: int) -> list[int]:
@@ -80,6 +89,17 @@ def _counts(cores: int) -> list[int]:
         if not text.isdecimal() or not int(text):
             raise UserError(f"--workers has '{text}'; expected numbers of threads, as in --workers=1,4,8")
     return sorted(map(int, flags.FLAGS.workers))
+
+
+def _peers() -> dict[str, str]:
+    """The packages that --peers needs, with their versions. Raises UserError for another library, or without these."""
+    for peer in flags.FLAGS.peers:
+        if peer != "torch":
+            raise unknown("library", peer, ["torch"])
+        if importlib.util.find_spec("torchvision") is None:
+            raise UserError("--peers has torch, and torchvision is not installed: pip install torchvision")
+    packages = ("torch", "torchvision") if flags.FLAGS.peers else ()
+    return {package: importlib.metadata.version(package) for package in packages}
 
 
 def write_images(root: pathlib.Path, count: int) -> int:
@@ -118,8 +138,8 @@ def config_of(root: pathlib.Path, batch_size: int) -> "ConfigDict":
     return config
 
 
-def images_per_second(config: "ConfigDict", workers: int) -> dict[str, float]:
-    """The median, lowest and highest images a second with which the feed of a run fills the device's memory."""
+def feed(config: "ConfigDict", workers: int) -> Callable[[int], float]:
+    """A function that takes so many batches from a run's feed and returns the seconds until the device has them."""
     import jax
 
     from common.data import datasets, pipeline
@@ -127,28 +147,53 @@ def images_per_second(config: "ConfigDict", workers: int) -> dict[str, float]:
 
     options = {"batch_size": config.train.batch_size, "seed": config.seed, "shuffle": config.data.shuffle}
     source, mesh = datasets.open_dataset(config.data).train, mesh_lib.make_mesh(config.mesh)
-    feed = pipeline.train_feed(source, mesh, 0, workers=workers, **options)
+    batches = pipeline.train_feed(source, mesh, 0, workers=workers, **options)
     step = 0
 
-    def seconds(batches: int) -> float:
+    def seconds(count: int) -> float:
         nonlocal step
         started = time.perf_counter()
-        for _ in range(batches):
-            jax.block_until_ready(feed.take(step, 1, 1))
+        for _ in range(count):
+            jax.block_until_ready(batches.take(step, 1, 1))
             step += 1
         return time.perf_counter() - started
 
-    # Each thread makes a whole batch, so batches come in bursts of as many as there are threads.
-    seconds(2 * workers)
-    return spread([2 * workers * config.train.batch_size / seconds(2 * workers) for _ in range(GROUPS)])
+    return seconds
 
 
-def _fed(config: "ConfigDict", workers: int, cores: int) -> Measured:
-    """The speed of the feed, of all threads and of a core."""
-    found = images_per_second(config, workers)
-    used = min(workers, cores)
-    name = f"feed alone, {workers} thread{'s' * (workers > 1)}, images/s"
-    return {name: found, f"{name} a core": {key: value / used for key, value in found.items()}}
+def race(sides: dict[str, Callable[[int], float]], batch_size: int, workers: int) -> dict[str, list[float]]:
+    """The images a second of each side, `GROUPS` times in turn, by its name.
+
+    sides: functions that take a number of batches and return the seconds.
+    """
+    # Each worker makes a whole batch, so batches come in bursts of as many as there are workers.
+    count = 2 * workers
+    for seconds in sides.values():
+        seconds(count)
+    found: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(GROUPS):
+        for name, seconds in sides.items():
+            found[name].append(count * batch_size / seconds(count))
+    return found
+
+
+def _fed(config: "ConfigDict", root: pathlib.Path, workers: int, cores: int) -> Measured:
+    """The speed of the feed, of all threads and of a core, and that of the peer with as many processes."""
+    size = config.train.batch_size
+    sides = {"feed alone": feed(config, workers)}
+    if flags.FLAGS.peers:
+        sides["torch's loader"] = torch_inputs.loader(root, size, workers, config.data.crop)
+    found = race(sides, size, workers)
+    at, used = f"{workers} worker{'s' * (workers > 1)}", min(workers, cores)
+    measured = {}
+    for name, speeds in found.items():
+        measured[f"{name}, {at}, images/s"] = spread(speeds)
+        measured[f"{name}, {at}, images/s a core"] = spread([speed / used for speed in speeds])
+    if flags.FLAGS.peers:
+        ours, theirs = found.values()
+        ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
+        measured[f"feed over torch's loader, {at}"] = spread(ratios)
+    return measured
 
 
 def _trained(config: "ConfigDict", workers: int) -> Measured:

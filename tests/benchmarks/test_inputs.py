@@ -3,7 +3,7 @@
 import pytest
 from PIL import Image
 
-from benchmarks import inputs
+from benchmarks import inputs, torch_inputs
 from tests.runs import refused
 
 COUNT = 30
@@ -29,8 +29,34 @@ def test_images_are_as_large_as_those_of_imagenet_and_the_same_every_time(root, 
 
 
 def test_the_feed_of_the_recipe_is_timed(root):
-    found = inputs.images_per_second(inputs.config_of(root, batch_size=4), workers=2)
-    assert 0 < found["low"] <= found["median"] <= found["high"]
+    seconds = inputs.feed(inputs.config_of(root, batch_size=4), workers=2)
+    found = inputs.race({"ours": seconds}, batch_size=4, workers=2)
+    assert len(found["ours"]) == inputs.GROUPS
+    assert min(found["ours"]) > 0
+
+
+def test_sides_take_turns_after_a_first_burst_that_does_not_count():
+    asked = []
+
+    def side(name, seconds):
+        return lambda count: asked.append((name, count)) or seconds
+
+    found = inputs.race({"ours": side("ours", 0.5), "theirs": side("theirs", 2.0)}, batch_size=10, workers=3)
+    assert asked == [("ours", 6), ("theirs", 6)] * (1 + inputs.GROUPS)
+    assert found == {"ours": [120.0] * inputs.GROUPS, "theirs": [30.0] * inputs.GROUPS}
+
+
+@pytest.mark.slow  # starts a process that imports PyTorch
+def test_the_loader_of_torch_delivers_batches(root):
+    pytest.importorskip("torchvision")
+    seconds = torch_inputs.loader(root, batch_size=10, workers=1, crop=32)
+    assert seconds(4) > 0  # more than a pass
+    with pytest.raises(ValueError, match="larger than the dataset"):
+        torch_inputs.loader(root, batch_size=COUNT + 1, workers=1, crop=32)
+
+
+def test_another_library_is_refused():
+    assert "'tensorflow'" in refused("--peers=tensorflow", module="benchmarks.inputs")
 
 
 def test_a_number_of_threads_that_is_none_is_refused():
