@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from common.claims import curves
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
 from common.claims.rejection import rejection_rate
 from common.claims.verdicts import Agrees, Close, Less, decreasing
@@ -39,6 +40,9 @@ CLAIMS = [
         paper={"LeNet-5": 0.0095},
         data="mnist",
         rules=(Agrees("LeNet-5", 0.0095, margin=0.002),),  # the paper gives its own number as 0.95 +- 0.1
+        figure=curves.error_curves,
+        shows="Figure 5: the test error settles at 0.95% after 10 to 12 passes, the training error goes on falling to "
+        "0.35%, and no over-training is seen",
     ),
     Claim(
         id="lenet5-mnist-train-error",
