@@ -168,7 +168,7 @@ def plain_attention() -> None:
 
 
 def direct_convolutions() -> None:
-    """XLA's 3x3 convolutions on a CPU in place of Winograd's, which they were until these were timed."""
+    """XLA's 3x3 convolutions on a CPU in place of Winograd's, which won when they were timed."""
     winograd.is_faster = lambda *_: False
 
 
@@ -178,7 +178,7 @@ def images_again() -> None:
 
 
 def pointwise_convolutions() -> None:
-    """XLA's 1x1 convolutions on a CPU in place of products of matrices, which they were until these were timed."""
+    """XLA's 1x1 convolutions on a CPU in place of products of matrices, which won when they were timed."""
     kernels.is_pointwise = lambda *_: False
 
 
@@ -193,7 +193,7 @@ def copied_weights() -> None:
 
 
 def patches() -> None:
-    """The LeNets' convolutions on a CPU as patches times a kernel, which those of batches were until strips."""
+    """The LeNets' convolutions on a CPU as patches times a kernel, as before `banded` replaced that for batches."""
     banded.is_faster = lambda *_: False
 
 

@@ -36,7 +36,7 @@ from common import launch
 from common.errors import UserError
 
 Damage = Callable[[pathlib.Path, np.random.Generator], None]
-STEPS, LONGER = (2, 4), 6  # updates after which the run was saved, and after which it is trained no more
+STEPS, LONGER = (2, 4), 6  # updates after which the run is saved; training on from a copy ends after LONGER
 SAVED, ONE_LINE = "a state that was saved", "one line"
 SILENT, EXCEPTION = "silently another state", "another exception"
 BAD = (SILENT, EXCEPTION)

@@ -12,11 +12,12 @@ import functools
 import importlib.metadata
 import importlib.util
 import io
+import multiprocessing
 import os
 import pathlib
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +71,8 @@ def main() -> None:
         size = write_images(root, flags.FLAGS.images) / flags.FLAGS.images
         print(f"{flags.FLAGS.images} JPEGs of {size / 1e3:.0f} kB, {WIDTH} x {HEIGHT} pixels")
         config = config_of(root, flags.FLAGS.batch_size)
-        tasks = [functools.partial(_fed, config, root, count, facts["cpu_cores"]) for count in counts]
+        options = {"batch_size": flags.FLAGS.batch_size, "cores": facts["cpu_cores"]}
+        tasks = [functools.partial(_fed, root, workers=count, **options) for count in counts]
         if flags.FLAGS.train:
             tasks.append(functools.partial(_trained, config, counts[-1]))
         for number, task in enumerate(tasks):
@@ -138,14 +140,15 @@ def config_of(root: pathlib.Path, batch_size: int) -> "ConfigDict":
     return config
 
 
-def feed(config: "ConfigDict", workers: int) -> Callable[[int], float]:
+def feed(root: pathlib.Path, batch_size: int, workers: int) -> Callable[[int], float]:
     """A function that takes so many batches from a run's feed and returns the seconds until the device has them."""
     import jax
 
     from common.data import datasets, pipeline
     from common.devices import mesh as mesh_lib
 
-    options = {"batch_size": config.train.batch_size, "seed": config.seed, "shuffle": config.data.shuffle}
+    config = config_of(root, batch_size)
+    options = {"batch_size": batch_size, "seed": config.seed, "shuffle": config.data.shuffle}
     source, mesh = datasets.open_dataset(config.data).train, mesh_lib.make_mesh(config.mesh)
     batches = pipeline.train_feed(source, mesh, 0, workers=workers, **options)
     step = 0
@@ -161,38 +164,44 @@ def feed(config: "ConfigDict", workers: int) -> Callable[[int], float]:
     return seconds
 
 
-def race(sides: dict[str, Callable[[int], float]], batch_size: int, workers: int) -> dict[str, list[float]]:
-    """The images a second of each side, `GROUPS` times in turn, by its name.
+SIDES = {"feed": feed, "torch": torch_inputs.loader}
 
-    sides: functions that take a number of batches and return the seconds.
-    """
+
+def images_per_second(side: str, root: pathlib.Path, batch_size: int, workers: int) -> float:
+    """The speed of one of `SIDES`, whose first batches do not count."""
+    seconds = SIDES[side](root, batch_size, workers)
     # Each worker makes a whole batch, so batches come in bursts of as many as there are workers.
-    count = 2 * workers
-    for seconds in sides.values():
-        seconds(count)
-    found: dict[str, list[float]] = {name: [] for name in sides}
+    seconds(2 * workers)
+    speed = 4 * workers * batch_size / seconds(4 * workers)
+    del seconds  # so that PyTorch ends its processes before this one ends
+    return speed
+
+
+def race(sides: Sequence[str], root: pathlib.Path, batch_size: int, workers: int) -> dict[str, list[float]]:
+    """The `images_per_second` of each side, `GROUPS` times in turn.
+
+    Each measurement is a process of its own: both sides read ahead, so one would work while the other is timed.
+    """
+    found: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(GROUPS):
-        for name, seconds in sides.items():
-            found[name].append(count * batch_size / seconds(count))
+        for side in sides:
+            with futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                found[side].append(pool.submit(images_per_second, side, root, batch_size, workers).result())
     return found
 
 
-def _fed(config: "ConfigDict", root: pathlib.Path, workers: int, cores: int) -> Measured:
+def _fed(root: pathlib.Path, batch_size: int, workers: int, cores: int) -> Measured:
     """The speed of the feed, of all threads and of a core, and that of the peer with as many processes."""
-    size = config.train.batch_size
-    sides = {"feed alone": feed(config, workers)}
-    if flags.FLAGS.peers:
-        sides["torch's loader"] = torch_inputs.loader(root, size, workers, config.data.crop)
-    found = race(sides, size, workers)
+    names = {"feed": "feed alone", "torch": "torch's loader"}
+    found = race(["feed", *flags.FLAGS.peers], root, batch_size, workers)
     at, used = f"{workers} worker{'s' * (workers > 1)}", min(workers, cores)
     measured = {}
-    for name, speeds in found.items():
-        measured[f"{name}, {at}, images/s"] = spread(speeds)
-        measured[f"{name}, {at}, images/s a core"] = spread([speed / used for speed in speeds])
-    if flags.FLAGS.peers:
-        ours, theirs = found.values()
-        ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
-        measured[f"feed over torch's loader, {at}"] = spread(ratios)
+    for side, speeds in found.items():
+        measured[f"{names[side]}, {at}, images/s"] = spread(speeds)
+        measured[f"{names[side]}, {at}, images/s a core"] = spread([speed / used for speed in speeds])
+    for peer in flags.FLAGS.peers:
+        ratios = [our / their for our, their in zip(found["feed"], found[peer], strict=True)]
+        measured[f"feed over {names[peer]}, {at}"] = spread(ratios)
     return measured
 
 

@@ -23,7 +23,7 @@ class Entry:
 
 
 class Racer:
-    """A contestant in its process. `first_update` is the seconds that took, with compilation; None if it has failed."""
+    """A contestant in its process. `first_update`: seconds of the first update with compilation, None if it failed."""
 
     def __init__(self, entry: Entry, connection: Connection):
         self.entry, self._connection = entry, connection
@@ -62,7 +62,7 @@ class Racer:
 def share_device() -> None:
     """Lets several processes share an accelerator: none, this one included, takes all of its memory at once.
 
-    It is for before JAX's first use here.
+    Call it before this process first uses JAX.
     """
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
 

@@ -5,21 +5,21 @@ import pathlib
 import time
 from collections.abc import Callable, Iterator
 
-_AHEAD = 2  # batches that a worker prepares in advance, PyTorch's default
+_CROP = 224  # pixels
 
 
-def loader(root: pathlib.Path, batch_size: int, workers: int, crop: int) -> Callable[[int], float]:
+def loader(root: pathlib.Path, batch_size: int, workers: int) -> Callable[[int], float]:
     """A function that takes so many batches from a loader and returns the seconds that it took.
 
     root: ROOT/<class>/*.jpg. workers: processes. The transforms are those of torchvision's reference training: a random
-    crop of random size, resized to `crop` pixels, mirrored half of the time, normalised.
+    crop of random size, resized to 224 pixels, mirrored half of the time, normalised.
     """
     import torch
     from torchvision import datasets, transforms
 
     prepare = transforms.Compose(
         [
-            transforms.RandomResizedCrop(crop),
+            transforms.RandomResizedCrop(_CROP),
             transforms.RandomHorizontalFlip(),
             transforms.PILToTensor(),
             transforms.ConvertImageDtype(torch.float),
@@ -32,9 +32,7 @@ def loader(root: pathlib.Path, batch_size: int, workers: int, crop: int) -> Call
         shuffle=True,
         drop_last=True,
         num_workers=workers,
-        prefetch_factor=_AHEAD,
         persistent_workers=True,
-        multiprocessing_context="spawn",  # a fork of a process with JAX's threads may hang
     )
     if not len(batches):
         raise ValueError(f"a batch of {batch_size} is larger than the dataset")

@@ -81,7 +81,8 @@ PIPELINES: dict[str, dict[str, Any]] = {
     },
 }
 
-# Options of the `data` section that a classic pipeline does not read: it takes stored pixels, in any order, as tested.
+# Options of the `data` section that a classic pipeline does not read. It neither normalises pixels nor crops training
+# images at random, and the order of images does not matter.
 _UNREAD = (
     *("train_crop", "resize_max", "area", "ratio", "normalize", "pixel_range", "mean", "std", "statistics"),
     *("shuffle", "workers"),

@@ -151,8 +151,8 @@ def fit(
 def sample(config: ConfigDict, source: Source, cost: Cost) -> Arrays:
     """At most `config.encode.sample` descriptors of training images, drawn at random: 'vectors' [m d], 'centres' [m 2].
 
-    Images are visited in a random order until there are enough descriptors. Of each, as many are drawn at random as
-    all images would have to give, but at least 20, so that large data sets are not described twice as a whole.
+    Images are visited in a random order until there are enough descriptors. Each gives its equal share of the sample,
+    but at least 20 descriptors, drawn at random. So only part of a large data set is described twice.
     """
     wanted, size = config.encode.sample, config.evaluate.batch_size
     most = max(-(-wanted // len(source)), _LEAST_FROM_AN_IMAGE)

@@ -85,7 +85,7 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.mirror = False  # left-right, with probability 1/2
     augment.crop_pad = 0  # pad each side by this many pixels, then crop back at random
     augment.pixel_inversion = 0.0  # probability of each pixel being inverted
-    augment.pca_colour = 0.0  # deviation of each principal colour's share in a shift of the image's colour
+    augment.pca_colour = 0.0  # standard deviation of the random weight of each principal colour; 0 is none
     augment.randaugment_layers = 0  # RandAugment: random operations on each image, one after the other
     augment.randaugment_magnitude = 10.0  # their strength, 0 to 30
     augment.jitter = (0.0, 0.0, 0.0)  # brightness, contrast and saturation change by random factors in 1 +- these
@@ -136,8 +136,8 @@ def base(model: ConfigDict) -> ConfigDict:
     schedule.final = 0.0  # 'cosine', 'linear', 'polynomial': learning rate at the end
     schedule.power = 1.0  # 'polynomial'
     schedule.timescale = "10000 steps"  # 'inverse_sqrt': constant until here, then falls
-    schedule.factor = 0.1  # 'plateau': multiplies the rate when the test error stops falling
-    schedule.patience = 5  # 'plateau': evaluations without improvement before it does
+    schedule.factor = 0.1  # 'plateau': multiplies the rate when the validation (or else test) error stops falling
+    schedule.patience = 5  # 'plateau': evaluations without improvement before the rate drops
     schedule.min_scale = 1e-3  # 'plateau': the smallest factor; three drops by ten, then no more
 
     config.evaluate = evaluate = ConfigDict()

@@ -23,7 +23,7 @@ _FORMAT = flags.DEFINE_string("format", "", "stablehlo, onnx or savedmodel; defa
 _BATCH = flags.DEFINE_string("batch", "dynamic", "images in a batch, or dynamic: any number")
 _DTYPE = flags.DEFINE_string("dtype", "float32", "type that the network computes in; ONNX: float32")
 _PREPROCESS = flags.DEFINE_boolean("preprocess", True, "uint8 in, probabilities out; else normalised in, logits out")
-_QUANTIZE = flags.DEFINE_string("quantize", "", "int8: products of 8-bit numbers, for ONNX")
+_QUANTIZE = flags.DEFINE_string("quantize", "", "int8: multiply 8-bit integers; for ONNX only")
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     path = user_path(_OUT.value)
     kind = file_format(path, _FORMAT.value)
     if _QUANTIZE.value and (_QUANTIZE.value != "int8" or kind != "onnx"):
-        raise UserError(f"--quantize={_QUANTIZE.value} of {kind}: expected int8, of an ONNX file")
+        raise UserError(f"--quantize={_QUANTIZE.value} with format {kind}: only --quantize=int8 with ONNX is supported")
     if kind == "onnx" and _DTYPE.value != "float32":
         raise UserError(f"--dtype={_DTYPE.value}: ONNX programs compute in float32; use --format=stablehlo")
     batch = batch_size(_BATCH.value)

@@ -6,13 +6,13 @@
 
 `import` leaves a checkpoint at step 0 in DIR (default runs/NAME, NAME being the file's), which every tool with a
 --workdir takes and `common.main` trains on from. FILE may be a folder of Hugging Face's transformers. The arrays of a
-published file tell the network, the pixels' scale and often the classes; no dataset is needed. For other files, and for
+published file identify the network, the pixels' scale and often the classes; no dataset is needed. For others, and for
 data to test them on, give a config of both; then `config.data.normalize` must be what the weights expect, and
 --config.init.source names the publisher where the file's names do not (docs/weights.md).
 
 `export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
 have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). --source
-chooses a library's names instead, and what its network does otherwise by default is said. The file's ending chooses
+chooses a library's names instead; a warning then says how the library's own network differs. The file's ending chooses
 the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
 
@@ -157,7 +157,11 @@ def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", 
         arrays, names = initial.published(family, variables, module)
     weight_files.write(path, arrays)
     line = f"{path}: {len(arrays):,} arrays of {run.config.model.variant} at step {run.step:,}, under {names} names"
-    return f"{line}\nNOT THE SAME THERE: {differs}" if differs else line
+    return (
+        f"{line}\nwarning: {names}'s own network computes something else with these weights: {differs}"
+        if differs
+        else line
+    )
 
 
 if __name__ == "__main__":

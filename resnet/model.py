@@ -45,7 +45,7 @@ class ResNet(nn.Module):
     shortcut_pad: str = "both"  # option A's channels of zeros: on both sides; or all at the 'end'. Not in the paper
     stride_in: str = "1x1"  # the bottleneck's strided convolution; '3x3' is the common choice ("v1.5")
     zero_gamma: bool = False  # start each block as its shortcut (Goyal et al. 2017, section 5.1); not in the paper
-    init_fan: Fan = "fan_out"  # of He's initial weights; the reference derives 'fan_in' and 'fan_out'
+    init_fan: Fan = "fan_out"  # of He's initial weights; He et al. 2015 derive both 'fan_in' and 'fan_out'
     fc_init: str = "he_normal"  # of the classifier, not in the paper; 'normal': N(0, 0.01^2) (Goyal, section 5.1)
     bn_momentum: float = 0.9  # not in the paper
     bn_epsilon: float = 1e-5  # not in the paper

@@ -15,7 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "C": "validation",  # weight of the losses against 1/2 |w|^2: a number, or the best of `constants` on validation
     "constants": (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
     "holdout": 0.1,  # share of the training images for that choice, where the data have no validation part
-    "exact": 2000,  # at most this many training images have the kernel itself, in pairs of classes; more have the map
+    "exact": 2000,  # most training images for the exact kernel (pairs of classes); with more, the feature map is used
     "steps": 2,  # samples of the kernel's spectrum: the map has 2 steps - 1 times as many features
 }
 CHOICES = {"steps": kernels.STEPS}

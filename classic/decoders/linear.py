@@ -65,7 +65,9 @@ class Scaling(NamedTuple):
 
 
 def scaling(rows: Rows, standardise: bool) -> Scaling:
-    """The mean of each feature; with `standardise` its deviation, 1 for one that never changes, and else 1.
+    """The mean of each feature, and its divisor: the deviation with `standardise`, else 1.
+
+    A feature that never changes is divided by 1.
 
     The covariance is measured for at most `MOST_FEATURES` features of at least half as many rows. With fewer rows its
     root takes longer than the passes that it saves.

@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32, Float64
 from scipy import linalg
 
 CURVATURE = 0.5  # of the losses; a squared hinge has 2 where the margin is not kept, for some of the rows
-_LEAST = 1e-6  # of the covariance's trace: keeps the root of what 32 bits hold of it positive
+_LEAST = 1e-6  # of the trace, added to the diagonal: float32 rounding could otherwise make the matrix indefinite
 
 
 class Preconditioner(NamedTuple):

@@ -12,7 +12,8 @@ from common.anatomy import layer_table
 from common.devices import compilation
 from common.models import Classifier
 
-# Two batch sizes: their difference leaves out what does not grow with the batch. Large, so that batch groups divide it.
+# Two batch sizes, whose difference leaves out what does not grow with the batch. They are large, so that a network's
+# `batch_groups` divide them.
 _BATCHES = (256, 512)
 
 

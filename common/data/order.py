@@ -31,7 +31,7 @@ def by_class(labels: Int[np.ndarray, " examples"]) -> Classes:
 def indices(
     seed: int, shuffle: str, num_examples: int, start: int, count: int, classes: Classes | None = None
 ) -> Int64[np.ndarray, " count"]:
-    """Indices of the examples at stream positions start .. start + count.
+    """Indices of the examples at the `count` stream positions from `start` on.
 
     shuffle: 'epoch' draws a new order for each pass, 'once' draws one order for all passes (LeNet-5), 'none' keeps
     the stored order (LeCun 1989). classes: with 'epoch', draws each class equally often (see `_balanced`).

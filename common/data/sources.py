@@ -20,7 +20,7 @@ from common.errors import UserError
 
 ARRAYS_BYTES = 4 * 2**30  # the largest dataset that is kept in memory unless the config asks for it
 _CHUNK = 256  # examples that a thread reads at once
-_CHUNK_OF_BATCH = 16  # the same of a batch, which is smaller
+_CHUNK_OF_BATCH = 16  # examples of a batch that a thread reads at once; batches are smaller than datasets
 # Decoding smaller images is mostly Python, which threads slow down (MNIST by a third on two cores).
 _THREADED_BYTES = 2**15
 

@@ -18,7 +18,7 @@ Kernel = Float[Array, "kernel_height kernel_width channels maps"]
 Maps = Float[Array, "batch out_height out_width maps"]
 
 _COLUMNS = 80  # of a banded matrix, at most: more columns hold more zeros, fewer are multiplied more slowly
-_IMAGES, _NUMBERS = 16, 200  # from so many images, or with a kernel of so few numbers, the matrix is worth making
+_IMAGES, _NUMBERS = 16, 200  # the matrix pays off from this many images on, or up to this kernel size
 _MAPS = 32  # more maps make patches times a kernel fast enough
 
 

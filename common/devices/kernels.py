@@ -108,9 +108,9 @@ def convolution(
 
 
 def kept(images: Images) -> Images:
-    """The images, which XLA's CPU backend stores once.
+    """The images behind a barrier, so that XLA's CPU backend computes and stores them only once.
 
-    It would compute the layers before a convolution again for the kernel's gradient, and transposed.
+    Without it XLA computes the layers before a convolution again, transposed, for the gradient of the kernel.
     """
     return lax.optimization_barrier(images)
 

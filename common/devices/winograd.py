@@ -91,7 +91,7 @@ convolution.defvjp(_forward, _backward)
 
 
 def _tiles(maps: Array) -> tuple[int, int]:
-    """The numbers of tiles one below the other and side by side that cover maps."""
+    """The numbers of rows and columns of tiles that cover the maps."""
     _, height, width, _ = maps.shape
     return -(-height // _TILE), -(-width // _TILE)
 

@@ -36,7 +36,9 @@ def parse(texts: Sequence[str]) -> dict[str, float]:
 
 
 def scale_by_factors(chain: optax.GradientTransformation, factors: Mapping[str, float]) -> optax.GradientTransformation:
-    """The chain, with each array's updates multiplied by its factor. Frozen arrays have no state, gradient or decay.
+    """The chain, with each array's updates multiplied by its factor.
+
+    Frozen arrays have no optimizer state and no decay, and their gradients do not count in `clip_norm`.
 
     `init` raises UserError for a pattern that no array's name matches.
     """

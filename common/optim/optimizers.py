@@ -119,7 +119,7 @@ def _scale_by_plateau() -> optax.GradientTransformation:
 
 
 def reduce_on_plateau(opt_state: PyTree, config: ConfigDict, error: float) -> PyTree:
-    """The state after the latest test error: 'plateau' lowers its factor after `patience` without improvement.
+    """The state after an evaluation with this error: the factor falls after `patience` of them without improvement.
 
     Raises ValueError for a state that holds no such factor.
     """

@@ -30,7 +30,7 @@ class Plan:
     may_stop: bool = False
 
     def on_device(self, resident: bool) -> "Plan":
-        """The plan with a number of updates in a call that suits the device, unless it has one.
+        """The plan with a `per_call` that suits the device, if the config leaves it at 0.
 
         resident: whether the training set is on the device. On an accelerator one call then makes many updates, which
         hides the time that a call takes. CPUs are slow at convolutions inside loops, and streamed batches take memory.
@@ -44,7 +44,7 @@ class Plan:
         return last or step % self.log_every == 0
 
     def evaluates_after(self, step: int) -> bool:
-        """True if the test set is evaluated after `step` updates."""
+        """True if the validation set, or without one the test set, is evaluated after `step` updates."""
         return step == self.total or step % self.evaluate_every == 0
 
     def saves_after(self, step: int) -> bool:

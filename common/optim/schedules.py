@@ -35,7 +35,7 @@ def check(section: ConfigDict) -> None:
 
 
 def warmup_steps(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> int:
-    """The number of warm-up updates that a `schedule` section asks for, or a tenth of the run if that is all of it."""
+    """The warm-up updates that a `schedule` section asks for; a tenth of the run if they would take the whole run."""
     steps = duration.to_steps(config.warmup, num_examples, batch_size)
     return steps if steps < total_steps else total_steps // 10
 

@@ -39,7 +39,7 @@ class BatchOutputs(NamedTuple):
 def batch_size(run: Run, files: int, explained: bool = False) -> int:
     """The number of images in a batch, for this many files.
 
-    It is a power of two on each device, so that programs compiled for another number of files can be reused.
+    On each device it is a power of two or the most that fit, so that other numbers of files can reuse the program.
     """
     most = min(_EXPLAINED if explained else _BATCH, run.config.evaluate.batch_size)
     each = -(-files // run.mesh.size)

@@ -55,9 +55,9 @@ class Given(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """An array of a head whose classes have come by name: values, and along `axis` the classes that are `known`.
+    """A head's array after its classes were matched by name.
 
-    The others start untrained.
+    values: the whole array. known: the classes along `axis` that the given run has; the others start untrained.
     """
 
     values: np.ndarray

@@ -114,7 +114,7 @@ def publisher(path: pathlib.Path, known: Sequence[str]) -> str:
 
 
 def differences(data: ConfigDict, expected: Mapping[str, Any]) -> list[str]:
-    """The options by which a `data` section would do as a file expects, as 'config.data.resize=256'."""
+    """The options to set so that a `data` section does what a file expects, such as 'config.data.resize=256'."""
     scale = ("pixel_range",) if expected["normalize"] == "range" else ("mean", "std")
     resized = data.resize and expected["resize"]
     names = ("normalize", *scale, *(("resize", "crop", "stretch", "interpolation") if resized else ()))

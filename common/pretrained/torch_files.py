@@ -20,7 +20,7 @@ import numpy as np
 from common.pretrained import pickles
 from common.pretrained.torch_pickles import KINDS, KNOWN, STORAGES, Kind, Storage, Tensor, itemsize, storage_of
 
-_MAGIC = pickle.LONG1 + b"\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # with it old files begin
+_MAGIC = pickle.LONG1 + b"\x0a" + (0x1950A86A20F9469CFC6C).to_bytes(10, "little")  # in an old file's first pickle
 
 _MOST_PICKLED = 2**26  # bytes of an archive's pickle
 _CHUNK = 2**24  # bytes read at once
@@ -44,12 +44,12 @@ def opened(path: pathlib.Path) -> Iterator[tuple[Any, Callable[[Tensor], np.ndar
 
 
 def is_legacy(start: bytes) -> bool:
-    """Tells an old PyTorch file by its first 64 bytes."""
+    """True if these first 64 bytes are those of an old PyTorch file."""
     return start.startswith(pickle.PROTO) and _MAGIC in start
 
 
 def is_archive(names: list[str]) -> bool:
-    """Tells a PyTorch archive by the names of its members."""
+    """True if these are the names of a PyTorch archive's members."""
     return any(name.rpartition("/")[2] == "data.pkl" for name in names)
 
 

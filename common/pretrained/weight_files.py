@@ -224,7 +224,7 @@ def _is_float(array: np.ndarray) -> bool:
 
 
 def _is_variance(name: str) -> bool:
-    """Tells the running variances of batch normalisation by PyTorch's names and ours."""
+    """True for a running variance of batch normalisation, by PyTorch's name or ours."""
     return name.endswith("running_var") or ("batch_stats/" in name and name.endswith("/var"))
 
 

@@ -229,7 +229,7 @@ def _set_aside(workdir: pathlib.Path, step: int) -> None:
 
 
 def _repair(workdir: pathlib.Path) -> None:
-    """Removes files that would make the manager fail: metrics without an error."""
+    """Removes the metrics of checkpoints whose error cannot be read: Orbax's manager would fail on them."""
     for step in steps(workdir):
         metrics = (workdir / FOLDER / str(step) / _METRICS).parent
         if metrics.exists() and saved_error(workdir, step) is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 _CODE = pathlib.Path(__file__).parents[2]
 _PATIENCE = 10  # seconds for git
-# What a run writes or nobody runs: a campaign's first result must not mark its second as one of changed code.
+# Results and documents are not code. Otherwise a campaign's first result would mark its second as made by changed code.
 _NOT_CODE = (":(exclude)results", ":(exclude)*.md")
 
 

@@ -23,7 +23,7 @@ def exists(folder: pathlib.Path) -> bool:
 
 
 def test_error_text(content: dict[str, Any]) -> str:
-    """Words for the test error at the end of a finished run of any kind, or for there being none, from its summary."""
+    """The test error of a finished run of any kind, as text, or a remark that the run was not tested."""
     if "best_validation" in content and "test" not in content:
         return "not tested (config.evaluate.test is False)"
     return f"test error {content['test']['error']:.2%}"

@@ -12,8 +12,8 @@ from common.models import Classifier
 class TrainState(struct.PyTreeNode):
     """The contents of a checkpoint.
 
-    step: updates made so far, int32. Batches, augmentation and dropout are functions of (key, step), so this is all
-        that is needed to continue in the data.
+    step: updates made so far, int32. The order of the data depends on the config's seed and `step` only, augmentation
+        and dropout on `key` or the seed and `step`, so a resumed run needs nothing else to go on where it stopped.
     params: the network's trainable parameters.
     model_state: its other variables by collection, such as `batch_stats`.
     opt_state: the optimizer's.

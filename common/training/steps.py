@@ -50,11 +50,11 @@ def train_step(
     """One update on a batch of stored images (`batch height width channels`, uint8 or float).
 
     transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
-    label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. class_weights: factors
-    of the losses of each class, as from `nn.losses.balanced_weights`. Blended images blend their weights in the shares
-    of their labels, so that each label counts as it does alone; label smoothing does not change weights. ema: the share
-    of the old average that `state.ema` keeps, if the state has one; after t updates at most (1 + t) / (10 + t), so that
-    a short run's average does not stay near its start. Errors are counted against each image's own label.
+    label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. class_weights: a factor
+    for the losses of each class, as from `nn.losses.balanced_weights`. Blended images blend their weights as they blend
+    their labels; label smoothing changes no weight. ema: the share of the old average that `state.ema` keeps, if the
+    state has one. After t updates it is at most (1 + t) / (10 + t), so that the average of a short run does not stay
+    near the initial values. Errors are counted against each image's own label.
 
     Batch normalisation uses the statistics of each part. So with `accumulate`, a network that has it is updated as by
     the whole batch with as many `ghost_batches`, not as by the whole batch with one.

@@ -29,30 +29,23 @@ def test_images_are_as_large_as_those_of_imagenet_and_the_same_every_time(root, 
 
 
 def test_the_feed_of_the_recipe_is_timed(root):
-    seconds = inputs.feed(inputs.config_of(root, batch_size=4), workers=2)
-    found = inputs.race({"ours": seconds}, batch_size=4, workers=2)
-    assert len(found["ours"]) == inputs.GROUPS
-    assert min(found["ours"]) > 0
+    assert inputs.images_per_second("feed", root, batch_size=4, workers=2) > 0
 
 
-def test_sides_take_turns_after_a_first_burst_that_does_not_count():
+def test_the_first_batches_do_not_count(monkeypatch, tmp_path):
     asked = []
-
-    def side(name, seconds):
-        return lambda count: asked.append((name, count)) or seconds
-
-    found = inputs.race({"ours": side("ours", 0.5), "theirs": side("theirs", 2.0)}, batch_size=10, workers=3)
-    assert asked == [("ours", 6), ("theirs", 6)] * (1 + inputs.GROUPS)
-    assert found == {"ours": [120.0] * inputs.GROUPS, "theirs": [30.0] * inputs.GROUPS}
+    monkeypatch.setitem(inputs.SIDES, "feed", lambda *_: lambda count: asked.append(count) or 0.5)
+    assert inputs.images_per_second("feed", tmp_path, batch_size=10, workers=3) == 240.0
+    assert asked == [6, 12]
 
 
-@pytest.mark.slow  # starts a process that imports PyTorch
-def test_the_loader_of_torch_delivers_batches(root):
+@pytest.mark.slow  # starts processes that import JAX and PyTorch
+def test_sides_take_turns_in_processes_of_their_own(root):
     pytest.importorskip("torchvision")
-    seconds = torch_inputs.loader(root, batch_size=10, workers=1, crop=32)
-    assert seconds(4) > 0  # more than a pass
+    found = inputs.race(["feed", "torch"], root, batch_size=4, workers=1)
+    assert all(len(speeds) == inputs.GROUPS and min(speeds) > 0 for speeds in found.values())
     with pytest.raises(ValueError, match="larger than the dataset"):
-        torch_inputs.loader(root, batch_size=COUNT + 1, workers=1, crop=32)
+        torch_inputs.loader(root, batch_size=COUNT + 1, workers=1)
 
 
 def test_another_library_is_refused():
