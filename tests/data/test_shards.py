@@ -213,10 +213,12 @@ def test_parquet_row_groups_are_read_again_after_travelling(data_config, tmp_pat
     assert len(pickle.dumps(dataset.train)) == len(before)
 
 
-def test_webdataset_labels_in_json_and_class_names_in_the_labels(data_config, tmp_path):
+@pytest.mark.parametrize("suffix", ["json", "JSON", "cls", "CLS"])
+def test_webdataset_suffixes_in_any_case_and_class_names_in_the_labels(data_config, tmp_path, suffix):
     members = {}
     for i in range(6):
-        members |= {f"{i}.JPG": encoded(i), f"{i}.json": json.dumps({"label": NAMES[i % 2], "width": 6}).encode()}
+        label = json.dumps({"label": NAMES[i % 2], "width": 6}) if suffix.lower() == "json" else NAMES[i % 2]
+        members |= {f"{i}.JPG": encoded(i), f"{i}.{suffix}": label.encode()}
     write_members(tmp_path / "photos.tar", members)
     assert datasets.load_info(data_config(source=f"webdataset:{tmp_path}")).class_names == ("cat", "dog")
 
