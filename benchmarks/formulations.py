@@ -5,13 +5,14 @@ ratios to results/benchmark_formulations*.json. A ratio above one means that the
 """
 
 import pathlib
+from collections.abc import Mapping
 
 from absl import flags
 
 from benchmarks import candidates, race
 from benchmarks.contestants import Spec, module_of
-from benchmarks.measure import device_name, record, spread
-from benchmarks.race import Entry
+from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.race import Entry, Racer
 from common import launch
 from common.errors import UserError, unknown
 
@@ -47,22 +48,27 @@ def main() -> None:
         if "as it is" in failed:
             raise UserError(failed["as it is"])
         running = {name: racer for name, racer in racers.items() if name not in failed}
-        # Whole calls of each.
-        count = max(race.enough_updates(racers["as it is"], flags.FLAGS.seconds), *(spec.per_call for spec in specs))
-        rounds = race.take_turns(running, dict.fromkeys(running, count), flags.FLAGS.rounds)
-        memory = {name: racer.peak_memory() for name, racer in running.items()}
+        found = measured(running, flags.FLAGS.seconds, flags.FLAGS.rounds)
     spec = specs[0]
-    found = {"as it is, milliseconds an update": spread([1e3 * seconds["as it is"] for seconds in rounds])}
-    for name in running:
-        if name != "as it is":
-            found[f"speed with {name}"] = spread([seconds["as it is"] / seconds[name] for seconds in rounds])
-            found[f"memory with {name}"] = spread([memory[name] / memory["as it is"]])
     options = [f"--model={spec.family}:{spec.variant}", f"--batch_size={spec.batch_size}"]
     options += [f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
     options += [f"--per_call={','.join(flags.FLAGS.per_call)}", f"--candidates={','.join(names)}"]
     file = f"benchmark_formulations_{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}.json"
     command = " ".join(["python -m benchmarks.formulations", *options])
     record(pathlib.Path(flags.FLAGS.out) / file, f"formulations, {spec.name}", found, command, failed=failed)
+
+
+def measured(racers: Mapping[str, Racer], seconds: float, rounds: int) -> Measured:
+    """Speeds and memories over those of the racer 'as it is', each timed for that long in whole calls of its own."""
+    counts = {name: race.enough_updates(racer, seconds) for name, racer in racers.items()}
+    turns = race.take_turns(racers, counts, rounds)
+    memory = {name: racer.peak_memory() for name, racer in racers.items()}
+    found = {"as it is, milliseconds an update": spread([1e3 * turn["as it is"] for turn in turns])}
+    for name in racers:
+        if name != "as it is":
+            found[f"speed with {name}"] = spread([turn["as it is"] / turn[name] for turn in turns])
+            found[f"memory with {name}"] = spread([memory[name] / memory["as it is"]])
+    return found
 
 
 def _spec(per_call: str) -> Spec:

@@ -2,10 +2,11 @@
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
+from scipy.special import softmax
 
 from classic import pipeline
 from classic.descriptors import Descriptors
-from classic.encoders import ENCODERS
+from classic.encoders import ENCODERS, components
 from classic.pipeline import Pipeline
 from common.data.preparation import Pixels
 
@@ -101,13 +102,11 @@ def codes(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t words"
 def _posteriors(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t words"]:
     arrays, vectors = fitted.arrays["encode"], found.vectors[0]
     if "projection" in arrays:
-        vectors = (vectors - arrays["mean"]) @ arrays["projection"]
+        vectors = components.project(arrays, vectors)
     if fitted.config.encode.positions:
         vectors = np.concatenate([vectors, found.centres[0] - np.float32(0.5)], axis=-1)
     apart = (vectors[:, None] - arrays["means"]) ** 2 / arrays["variances"] + np.log(arrays["variances"])
-    logits = np.log(arrays["weights"]) - 0.5 * apart.sum(-1)
-    likelihood = np.exp(logits - logits.max(1, keepdims=True))
-    return (likelihood / likelihood.sum(1, keepdims=True)).astype(np.float32)
+    return softmax(np.log(arrays["weights"]) - 0.5 * apart.sum(-1), axis=1)
 
 
 def _side(fitted: Pipeline, most: int) -> int:

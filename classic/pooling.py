@@ -15,11 +15,6 @@ LAYOUTS: dict[str, tuple[tuple[int, int], ...]] = {
 }
 
 
-def count(layout: str) -> int:
-    """The number of regions of a layout. Raises UserError for an unknown one."""
-    return sum(rows * columns for rows, columns in _grids(layout))
-
-
 def regions(
     centres: Float32[np.ndarray, "n t 2"], present: Bool[np.ndarray, "n t"], layout: str
 ) -> Bool[np.ndarray, "n t r"]:
@@ -38,7 +33,7 @@ def weights(layout: str) -> Float32[np.ndarray, " r"]:
     """The weight of each region's histogram in the pyramid match kernel (Lazebnik et al. 2006, section 3).
 
     With L + 1 grids, level 0 weighs 1 / 2^L and level l >= 1 weighs 1 / 2^(L - l + 1). Histogram intersection is
-    homogeneous, so weighting the histograms weights the kernel.
+    homogeneous, so weighting the histograms weights the kernel. Raises UserError for an unknown layout.
     """
     grids = _grids(layout)
     top = len(grids) - 1

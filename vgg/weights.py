@@ -105,7 +105,9 @@ def to_library(variables: PyTree, module: VGG, library: str) -> dict[str, np.nda
 
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
     """The sources whose names the arrays have."""
-    return ("timm",) if "head.fc.weight" in arrays else ("torchvision",)
+    if "head.fc.weight" in arrays:
+        return ("timm",)
+    return ("torchvision",) if "features.0.weight" in arrays else ()
 
 
 def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:

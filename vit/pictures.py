@@ -4,7 +4,6 @@
 `vit.analysis` has a function for every array in them.
 """
 
-import pathlib
 from typing import Any, cast
 
 import numpy as np
@@ -207,16 +206,16 @@ def main() -> None:
     from absl import flags
 
     from common.data import datasets, pipeline
-    from common.errors import UserError
+    from common.errors import UserError, user_path
 
     if not flags.FLAGS.workdir:
         raise UserError("--workdir is missing; for example --workdir=runs/vit_digits")
-    folder = pathlib.Path(flags.FLAGS.workdir).expanduser()
+    folder = user_path(flags.FLAGS.workdir)
     run = trained.load(folder)
     if not isinstance(run.classifier.module, VisionTransformer):
         raise UserError(f"{folder} holds a '{run.config.model.family}' network; these pictures are of 'vit' networks")
-    test = datasets.load(run.config.data).test
-    out = pathlib.Path(flags.FLAGS.out or folder / "pictures").expanduser()
+    test = datasets.load_test(run.config.data, known=run.info)
+    out = user_path(flags.FLAGS.out or folder / "pictures")
     out.mkdir(parents=True, exist_ok=True)
     for title, _, figure in pictures(run, *pipeline.gather(test, np.arange(min(MEASURED, len(test))))):
         path = out / f"{title.lower().replace(' ', '_')}.png"

@@ -1,5 +1,6 @@
 """Support vector machines with an additive kernel: exact for few images, by an explicit feature map for many."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ def fit(
     if len(labels) > options.exact:
         judged = None if validation is None else (Rows(validation[0], feature_map), validation[1])
         # The map gives no feature that standardising would help.
-        section = _Section(options.C, options.constants, options.holdout)
+        section = SimpleNamespace(C=options.C, constants=options.constants, holdout=options.holdout, standardise=False)
         rows = Rows(features, feature_map)
         return regularised.fit(rows, labels, section, seed, num_classes, linear.squared_hinge, judged)
     for _, block in Rows(features).blocks():
@@ -59,10 +60,3 @@ def scores(
     if "support" in arrays:
         return machine.in_blocks(arrays, features, kernel, arrays["support"])
     return linear.scores(linear.Linear(arrays["weights"], arrays["bias"]), Rows(features, feature_map))
-
-
-class _Section:
-    """The options of `regularised.fit`."""
-
-    def __init__(self, constant: str | float, constants: tuple[float, ...], holdout: float):
-        self.C, self.constants, self.holdout, self.standardise = constant, constants, holdout, False

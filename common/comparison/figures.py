@@ -74,19 +74,21 @@ def mean_curve(runs: Sequence[Compared], split: str, key: str) -> Curve:
 def results(names: Sequence[str], errors: Sequence[Sequence[float]]) -> Figure:
     """The groups from top to bottom: each seed's error as a point, and for several the mean with its 95% interval.
 
-    errors: fractions, for the runs of each group.
+    errors: fractions, for the runs of each group. A group without any is left out; the others have the colours of
+    their curves.
     """
-    figure = Figure(figsize=(9.6, 0.42 * len(names) + 0.8), layout="constrained")
+    shown = [number for number, values in enumerate(errors) if values]
+    figure = Figure(figsize=(9.6, 0.42 * len(shown) + 0.8), layout="constrained")
     axes = figure.subplots()
-    for place, values in enumerate(errors):
-        colour = _COLOURS[place % len(_COLOURS)]
+    for place, number in enumerate(shown):
+        values, colour = errors[number], _COLOURS[number % len(_COLOURS)]
         mean, half = mean_and_half_width(values, LEVEL, random=True)
         if np.isfinite(half):
             below = [[100 * min(half, mean)], [100 * half]]  # an error is not below 0
             axes.errorbar(100 * mean, place, xerr=below, fmt="|", ms=14, color=INK, lw=1.4, capsize=4)
         axes.plot([100 * value for value in values], [place] * len(values), "o", color=colour, ms=6, alpha=0.75)
-    axes.set_yticks(range(len(names)), [shortened(name) for name in names])
-    axes.set(xlabel="error (% of images)", ylim=(len(names) - 0.5, -0.5))
+    axes.set_yticks(range(len(shown)), [shortened(names[number]) for number in shown])
+    axes.set(xlabel="error (% of images)", ylim=(len(shown) - 0.5, -0.5))
     axes.grid(True, axis="x", color="#e6e6e6", lw=0.8)
     axes.spines[["top", "right"]].set_visible(False)
     return figure

@@ -50,11 +50,10 @@ def results(groups: Sequence[Group]) -> Section:
         "95% interval (Student's t, cut at 0). One seed says nothing about the spread. Multiply-adds are for one "
         "image, forwards; the time is that of training."
     )
-    measured = [(group.name, errors) for group in groups if (errors := errors_of(group)[0])]
+    errors = [errors_of(group)[0] for group in groups]
     parts: list[str | Picture] = []
-    if measured:
-        names, errors = zip(*measured, strict=True)
-        parts.append(Picture(figures.results(names, errors), "errors of the runs"))
+    if any(errors):
+        parts.append(Picture(figures.results([group.name for group in groups], errors), "errors of the runs"))
     heading = ("runs", "seeds", "error", "split", "training error", "parameters", "multiply-adds", "epochs", "time",
                "images/s")  # fmt: skip
     parts.append(page.cells(heading, map(_row, groups)))

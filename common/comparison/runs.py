@@ -12,7 +12,7 @@ from common import config as config_lib
 from common import models
 from common.anatomy import layer_table
 from common.data.dataset_info import Info
-from common.errors import UserError
+from common.errors import UserError, user_path
 from common.run import metrics, summary, workdir
 
 
@@ -67,7 +67,7 @@ def open_runs(names: Sequence[str]) -> list[Compared]:
     """
     if len(names) < 2:
         raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
-    folders = [pathlib.Path(os.path.expanduser(name)) for name in names]
+    folders = [user_path(name) for name in names]
     for number, folder in enumerate(folders):
         if any(folder.resolve() == other.resolve() for other in folders[:number]):
             raise UserError(f"the run in {folder} is given twice")

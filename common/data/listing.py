@@ -2,9 +2,10 @@
 
 import csv
 import dataclasses
+import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from common.data import decode
 from common.errors import UserError, listed, user_path
@@ -104,11 +105,12 @@ def _from_table(table: pathlib.Path, missing: bool) -> Listing:
     rows = _rows(table)
     if not rows:
         raise UserError(f"'{table}' lists no images")
-    root, known = _image_folder(table, rows[0][1])
-    classes = {}
     for line, image, label in rows:
         if not (image and label):
             raise UserError(f"'{table}', line {line}: expected an image and its label")
+    root, known = _image_folder(table, rows)
+    classes = {}
+    for line, image, label in rows:
         file = known.get(image, image)
         if file in classes:
             raise UserError(f"'{table}', line {line}: '{image}' is listed twice")
@@ -129,20 +131,28 @@ def _rows(table: pathlib.Path) -> list[tuple[int, str, str]]:
         raise UserError(f"'{table}' cannot be read: {error}") from error
 
 
-def _image_folder(table: pathlib.Path, image: str) -> tuple[pathlib.Path, dict[str, str]]:
+def _image_folder(table: pathlib.Path, rows: Sequence[tuple[int, str, str]]) -> tuple[pathlib.Path, dict[str, str]]:
     """The folder with the images of a CSV file, and its files by name with and without suffix.
 
-    It is the first of SPLIT/, SPLIT_images/ and the CSV file's own folder that has `image`, the first one listed.
+    It is the first of SPLIT/, SPLIT_images/ and the CSV file's own folder that has the first listed image which any of
+    them has. Raises UserError if none has any.
     """
     root, split = table.parent, table.stem
     folders = [folder for folder in (root / split, root / f"{split}_images", root) if folder.is_dir()]
-    for folder in folders:
-        files = files_below(folder)
-        # Names without suffix are last, so that they never hide a file of that name.
-        known = {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
-        if image in known:
-            return folder, known
-    return folders[0], {}
+    files_of = functools.cache(_files_by_name)  # the first folder usually has the first image: the others are not read
+    for _, image, _ in rows:
+        for folder in folders:
+            if image in files_of(folder):
+                return folder, files_of(folder)
+    line, image, _ = rows[0]
+    raise UserError(f"'{table}', line {line}: there is no image '{image}' in {listed([str(one) for one in folders])}")
+
+
+def _files_by_name(folder: pathlib.Path) -> dict[str, str]:
+    """The files in a folder and its sub-folders by name, with and without suffix."""
+    files = files_below(folder)
+    # Names without suffix come first, so that they never hide a file of that name.
+    return {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
 
 
 def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:

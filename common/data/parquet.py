@@ -116,7 +116,7 @@ def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
         keys += [f"{within}/{row}" for row in range(len(column))]
         labels += [_class(value, names, f"{path}, row {row}") for row, value in enumerate(column)]
     kept = len(groups) if stored <= ARRAYS_BYTES else _LATEST
-    images = ParquetImages(root, tuple(group for group in groups), image, len(keys), kept)
+    images = ParquetImages(root, tuple(groups), image, len(keys), kept)
     return Shards(images, keys, labels, tuple(names) if names else None)
 
 

@@ -24,8 +24,9 @@ _CHUNK = 32  # examples that a thread sums at once
 class PixelStatistics(NamedTuple):
     """Statistics of a training set's pixels, in their stored unit (grey levels, 0..255, for integer images).
 
-    mean, std: of each channel over all pixels of all images. mean_image: the average image. eigenvalues (largest
-    first), eigenvectors (columns of length 1): of the covariance of the channels over the same pixels.
+    mean, std: of each channel over all pixels of all images; a channel that never changes has deviation 1. mean_image:
+    the average image. eigenvalues (largest first), eigenvectors (columns of length 1): of the covariance of the
+    channels over the same pixels.
     """
 
     mean: Float[np.ndarray, " channels"]
@@ -53,7 +54,9 @@ def measure(source: Source, threads: int = 1) -> PixelStatistics:
     covariance = products / (len(source) * mean_image[..., 0].size) - np.outer(mean, mean)
     eigenvalues, eigenvectors = np.linalg.eigh(covariance)
     eigenvalues = np.maximum(eigenvalues, 0.0)  # rounding can make those of grey images negative
-    values = (mean, np.sqrt(np.diag(covariance)), mean_image, eigenvalues[::-1], eigenvectors[:, ::-1])
+    deviation = np.sqrt(np.maximum(np.diag(covariance), 0.0))
+    std = np.where(deviation <= 1e-6 * np.abs(mean), 1.0, deviation)  # rounding alone leaves less than that
+    values = (mean, std, mean_image, eigenvalues[::-1], eigenvectors[:, ::-1])
     return PixelStatistics(*(np.ascontiguousarray(value, np.float32) for value in values))
 
 

@@ -99,7 +99,8 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
 
 def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict[str, list[pathlib.Path]]:
     """The shards below a folder, by the split in their names; those without one are for training."""
-    names = {config.train_split, config.test_split, config.validation, "train", *TEST_NAMES}
+    given = (config.train_split, config.test_split, config.validation)
+    names = ["train", *TEST_NAMES, *filter(None, given)]  # the given ones last: they are returned as they are written
     splits: dict[str, list[pathlib.Path]] = {}
     for file in listing.files_below(root):
         if file.lower().endswith(suffix):
@@ -127,13 +128,22 @@ def _used_splits(
     return train, test, validation
 
 
-def _split_of(shard: pathlib.PurePath, names: set[str]) -> str | None:
-    """The split among `names` that is a word of the shard's name, or else of the nearest folder's; None without one."""
+def _split_of(shard: pathlib.PurePath, names: Sequence[str]) -> str | None:
+    """The split among `names` that the shard's name has, or else the nearest folder's; None without one.
+
+    A part of the path that has several counts only if one of them has the others in it, as 'train_clean' has 'train'.
+    """
     for part in reversed(shard.parts):
-        found = names & set(re.split(r"[^a-z0-9]+", part.lower()))
-        if len(found) == 1:
-            return found.pop()
+        found = {name.lower(): name for name in names if _has(part, name)}
+        longest = max(found, key=len, default="")
+        if found and all(_has(longest, name) for name in found):
+            return found[longest]
     return None
+
+
+def _has(text: str, name: str) -> bool:
+    """True if a text has the name as a word, or as several, in any case."""
+    return re.search(rf"(?<![a-z0-9]){re.escape(name.lower())}(?![a-z0-9])", text.lower()) is not None
 
 
 def _first_split(splits: Set[str], name: str, alternatives: Sequence[str]) -> str | None:

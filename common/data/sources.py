@@ -3,12 +3,13 @@
 Nothing here imports JAX.
 """
 
+import collections
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
-from typing import NamedTuple, Protocol, TypedDict, runtime_checkable
+from typing import NamedTuple, Protocol, TypedDict, TypeVar, runtime_checkable
 
 import numpy as np
 from absl import logging
@@ -17,6 +18,9 @@ from jaxtyping import Float, Int, Int32, UInt8
 from common.data.decode import BadImageError
 from common.data.preparation import Pixels, Preparation, prepare_image
 from common.errors import UserError
+
+ItemT = TypeVar("ItemT")
+T = TypeVar("T")
 
 ARRAYS_BYTES = 4 * 2**30  # the largest dataset that is kept in memory unless the config asks for it
 _CHUNK = 256  # examples that a thread reads at once
@@ -147,6 +151,18 @@ def read_in_threads(source: Source, indices: Sequence[int]) -> list[Example]:
     parts = [indices[start : start + _CHUNK_OF_BATCH] for start in range(0, len(indices), _CHUNK_OF_BATCH)]
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return [example for part in pool.map(functools.partial(read_all, source), parts) for example in part]
+
+
+def read_ahead(read: Callable[[ItemT], T], items: Iterable[ItemT], threads: int, ahead: int) -> Iterator[T]:
+    """The result for each item in turn; threads work at most `ahead` items ahead of the one asked for."""
+    with futures.ThreadPoolExecutor(threads) as pool:
+        waiting: collections.deque[futures.Future[T]] = collections.deque()
+        for item in items:
+            waiting.append(pool.submit(read, item))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def chunks(source: Source | Records, size: int = _CHUNK) -> list[range]:

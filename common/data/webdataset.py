@@ -93,13 +93,14 @@ def _examples(path: pathlib.Path) -> Iterator[tuple[str, tarfile.TarInfo | None,
                 end = member.offset_data + math.ceil(member.size / tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE
                 folder, _, name = member.name.rpartition("/")
                 stem, _, suffix = name.partition(".")
+                suffix = suffix.lower()
                 if not member.isfile() or not stem:  # folders, and the hidden files that macOS leaves
                     continue
                 if key and key != f"{folder}/{stem}":
                     yield key.lstrip("/"), image, label
                     image, label = None, None
                 key = f"{folder}/{stem}"
-                if f".{suffix.lower()}" in suffixes:
+                if f".{suffix}" in suffixes:
                     image = member
                 elif suffix in ("cls", "json"):
                     found = _label(file, member)
@@ -117,7 +118,7 @@ def _label(file: IO[bytes], member: tarfile.TarInfo) -> str | None:
     """The label in a .cls or .json file, None if a .json file has none."""
     file.seek(member.offset_data)
     text = file.read(member.size).decode()
-    if member.name.endswith(".cls"):
+    if member.name.lower().endswith(".cls"):
         return text.strip()
     facts = json.loads(text)
     label = facts.get("label") if isinstance(facts, dict) else None

@@ -33,9 +33,7 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
     import onnx
     from jax2onnx import to_onnx
 
-    size = "batch" if program.batch is None else str(program.batch)
-    shape = export.symbolic_shape(f"{size}, {', '.join(map(str, program.image_shape))}")
-    images = jax.ShapeDtypeStruct(shape, program.input_type)
+    images = jax.ShapeDtypeStruct(export.symbolic_shape(program.symbolic_shape), program.input_type)
     with compilation.portable():
         model = to_onnx(
             primitives.flattened(program.function, images),

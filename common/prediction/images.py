@@ -1,11 +1,9 @@
 """Image files for prediction: found in folders, read and prepared in threads ahead of the network."""
 
-import collections
 import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent import futures
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +12,7 @@ from PIL import Image, ImageOps
 
 from common.data import decode, listing, preparation
 from common.data.preparation import Preparation
+from common.data.sources import read_ahead
 from common.errors import UserError
 from common.run.trained import Trained
 
@@ -65,7 +64,8 @@ def batches(run: Trained, files: Sequence[File], size: int, invert: bool, report
     run can take, are reported and left out.
     """
     batch = []
-    for found in _in_threads(functools.partial(_prepare, run, invert=invert), files, ahead=2 * size):
+    prepare = functools.partial(_prepare, run, invert=invert)
+    for found in read_ahead(prepare, files, threads=os.cpu_count() or 1, ahead=2 * size):
         if isinstance(found, UserError):
             report(found)
             continue
@@ -75,19 +75,6 @@ def batches(run: Trained, files: Sequence[File], size: int, invert: bool, report
             batch = []
     if batch:
         yield batch
-
-
-def _in_threads(
-    prepare: Callable[[File], Prepared | UserError], files: Sequence[File], ahead: int
-) -> Iterator[Prepared | UserError]:
-    """The result for each file in turn; threads work at most `ahead` files ahead of the one asked for."""
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-        waiting = collections.deque(pool.submit(prepare, file) for file in files[:ahead])
-        for following in (*files[ahead:], *[None] * len(waiting)):
-            result = waiting.popleft().result()
-            if following is not None:
-                waiting.append(pool.submit(prepare, following))
-            yield result
 
 
 def _prepare(run: Trained, file: File, invert: bool) -> Prepared | UserError:

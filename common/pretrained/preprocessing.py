@@ -146,7 +146,7 @@ def _of_processor(told: Mapping[str, Any], side: int) -> Options:
         crop = _length(told.get("crop_size", length)) if told.get("do_center_crop") else length
         options |= {"resize": length, "crop": crop, "stretch": not shorter}
     if not told.get("do_normalize", True):
-        return {**options, "normalize": "range", "pixel_range": (0.0, 1.0)}
+        return {**options, "normalize": "range", "pixel_range": (0.0, 1.0), "mean": (), "std": ()}
     return options | (scaled(told["image_mean"], told["image_std"]) if "image_mean" in told else {})
 
 

@@ -1,30 +1,15 @@
-"""Batches of views of test images: read ahead in threads, grouped by shape, bounded in memory."""
+"""Batches of views of test images, grouped by shape and bounded in memory."""
 
 import collections
-from collections.abc import Callable, Iterable, Iterator
-from concurrent import futures
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-T = TypeVar("T")
 ViewsOfAnyShape = UInt8[np.ndarray, "_ _ _ _"] | Float[np.ndarray, "_ _ _ _"]
 Indices = Int[np.ndarray, " batch"]
 
 _WAITING = 4  # the most pixels, in batches, of views that wait for others of their shape
-
-
-def read_ahead(read: Callable[[int], T], count: int, threads: int) -> Iterator[T]:
-    """Yields read(0), read(1), ... read(count - 1), with a few calls made ahead in threads."""
-    with futures.ThreadPoolExecutor(threads) as pool:
-        ahead: collections.deque[futures.Future[T]] = collections.deque()
-        for index in range(count):
-            ahead.append(pool.submit(read, index))
-            if len(ahead) > 2 * threads:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
 
 
 def group_by_shape(

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common.data import datasets
-from common.data.sources import Source
+from common.data.sources import Source, read_ahead
 from common.devices import mesh as mesh_lib
 from common.errors import UserError, writing
 from common.processes import distributed
@@ -135,7 +135,8 @@ def _one_pass(run: Run, one: Pass, first: int) -> Scores:
     labels, views = np.zeros((2, count), np.int64)
     sums = np.full((count, run.classifier.num_classes), -np.inf, np.float32)
     read = functools.partial(_read, examples, one.cut, width)
-    ahead = batches.read_ahead(read, count, max(run.config.data.workers, 1))
+    threads = max(run.config.data.workers, 1)
+    ahead = read_ahead(read, range(count), threads, ahead=2 * threads)
     pixels = run.config.evaluate.batch_size * height * width
     apply = jax.jit(functools.partial(log_probabilities, run, one.dense), out_shardings=mesh_lib.replicated(run.mesh))
     todo = batches.group_by_shape(ahead, pixels, run.mesh.size)

@@ -26,6 +26,7 @@ Point = Mapping[str, Any]  # an option's path -> one value; a tuple is kept as t
 
 VALIDATION = "15%"  # of the training set, if the config has no validation set
 _FORMS = "expected a range, as '0.1..0.9' or '1e-4..1e-1 log', or choices, as '32|64|128'"
+_LARGEST_GRID = 100_000  # points
 _RANGE = re.compile(r"(?P<low>\S+?)\.\.(?P<high>\S+?)(?P<log>\s+log)?")
 # Options that decide when a trial is judged, and on which images; trials that differ in them cannot be compared.
 _JUDGING = (
@@ -156,14 +157,14 @@ def with_point(config: ConfigDict, point: Point) -> ConfigDict:
 def grid(space: Space, seed: int) -> list[dict[str, Any]]:
     """Every combination of the choices and whole numbers of a space, in an order that the seed draws.
 
-    Raises UserError for a range of fractions or a logarithmic one.
+    Raises UserError for a range of fractions or a logarithmic one, and for more points than anyone can try.
     """
-    columns = []
+    columns: list[Sequence[Any]] = []
     for path, values in space.items():
         if isinstance(values, CategoricalDistribution):
-            columns.append(list(values.choices))
+            columns.append(values.choices)
         elif isinstance(values, IntDistribution) and not values.log:
-            columns.append(list(range(values.low, values.high + 1)))
+            columns.append(range(values.low, values.high + 1))
         else:
             raise UserError(f"--sampler=grid needs choices for {path}, as '--search={path}=0.1|0.2', not a range")
     size = math.prod(map(len, columns))
@@ -172,6 +173,3 @@ def grid(space: Space, seed: int) -> list[dict[str, Any]]:
     points = [dict(zip(space, values, strict=True)) for values in itertools.product(*columns)]
     random.Random(seed).shuffle(points)
     return points
-
-
-_LARGEST_GRID = 100_000

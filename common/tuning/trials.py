@@ -92,7 +92,9 @@ class _Attempt:
             if code is None:
                 return False
             self._close()
-            if code and self._pruned:
+            if not code:
+                self._pruned = False  # the run had ended before it was stopped
+            if self._pruned:
                 return True
             if code == EXIT_PREEMPTED:  # a scheduler asks all processes to stop
                 raise Stopped

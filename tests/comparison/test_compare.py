@@ -96,6 +96,16 @@ def test_curves_are_means_at_the_steps_that_all_seeds_have(groups):
     np.testing.assert_allclose(drawn["words, fitted once"].get_ydata(), [30, 30])
 
 
+def test_a_group_has_one_colour_on_the_page(folder, tmp_path):
+    empty = make_run(tmp_path / "empty", resnet_digits.get_config(), (), finished=False)
+    found = runs.group_runs(runs.open_runs([str(empty), str(folder / "relu"), str(folder / "lenet_seed0")]))
+    [points] = figures.results([group.name for group in found], [page.errors_of(group)[0] for group in found]).axes
+    assert [label.get_text() for label in points.get_yticklabels()] == ["relu", "lenet_seed0"]
+    _, error = figures.curves(found).axes
+    curves = {line.get_label(): line.get_color() for line in error.lines}
+    assert [line.get_color() for line in points.lines] == [curves["relu"], curves["lenet_seed0"]]
+
+
 def test_only_options_that_differ_are_listed(groups):
     networks = page.differing(groups[:2])
     assert networks == {"model.activation": ["scaled_tanh", "relu"]}  # not the devices, nor the seed

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.data.sources import Record, Subset, to_arrays
+from common.data.sources import Record, Subset, read_ahead, to_arrays
 
 
 class Numbered:
@@ -22,6 +22,23 @@ def test_to_arrays_keeps_every_example_in_its_place(side):
     arrays = to_arrays(Numbered(600, side))
     assert arrays.labels.tolist() == list(range(600))
     assert (arrays.images[:, 0, 0, 0] == np.arange(600) % 256).all()
+
+
+def test_reading_ahead_keeps_the_order_stays_close_and_reports_errors():
+    begun = []
+
+    def square(number):
+        begun.append(number)
+        return number**2
+
+    for done, found in enumerate(read_ahead(square, range(50), threads=3, ahead=6)):
+        assert found == done**2
+        assert len(begun) <= done + 1 + 6
+    assert sorted(begun) == list(range(50))
+    assert list(read_ahead(square, [3], threads=2, ahead=6)) == [9]
+    assert not list(read_ahead(square, [], threads=2, ahead=6))
+    with pytest.raises(ZeroDivisionError):
+        list(read_ahead(lambda number: 1 / (3 - number), range(5), threads=2, ahead=4))
 
 
 def test_a_subset_of_some_records_ends():

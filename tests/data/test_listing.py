@@ -98,6 +98,28 @@ def test_images_that_do_not_exist_may_be_skipped(data_config, tmp_path):
     assert len(dataset.bad) == 2
 
 
+@pytest.mark.parametrize("suffix", ["", ".png"])
+def test_the_first_image_that_exists_says_where_the_images_are(data_config, tmp_path, suffix):
+    rows = [(image.removesuffix(suffix), label) for image, label in ROWS]
+    write(tmp_path, "train", rows, suffix=suffix)
+    (tmp_path / "train").rename(tmp_path / "train_images")
+    (tmp_path / "train").mkdir()  # of something else
+    (tmp_path / "train_images" / "00.png").unlink()
+    dataset = load(data_config, tmp_path, skip_bad=True, resize=4)
+    assert labels_by_pixel(dataset.train, dataset.test).keys() == set(range(1, 12))
+    with pytest.raises(UserError, match="line 2: there is no image '00(.png)?' in '.*train_images'"):
+        load(data_config, tmp_path)
+
+
+@pytest.mark.parametrize("skip_bad", [False, True])
+def test_a_csv_file_without_any_of_its_images_names_where_they_were_looked_for(data_config, tmp_path, skip_bad):
+    write(tmp_path, "train", ROWS, folder="elsewhere/deep")
+    (tmp_path / "train").mkdir()
+    folders = f"'{tmp_path / 'train'}', '{tmp_path}'"
+    with pytest.raises(UserError, match=f"line 2: there is no image '00.png' in {folders}$"):
+        load(data_config, tmp_path, skip_bad=skip_bad)
+
+
 def test_a_csv_file_with_other_columns_is_named(data_config, tmp_path):
     write(tmp_path, "train", ROWS, header="id,breed")
     with pytest.raises(UserError, match=r"it has none \('train.csv' has the columns 'id', 'breed'; expected 'image'"):

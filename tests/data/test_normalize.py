@@ -61,6 +61,18 @@ def test_grey_images_in_three_channels_have_one_direction_and_no_negative_varian
         np.testing.assert_allclose(eigenvalues, [3 * grey.var(), 0, 0], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("level", [0, 7, 0.1])
+def test_a_channel_that_never_changes_is_fed_as_zeros(images, level):
+    tinted = images.astype(np.float32 if isinstance(level, float) else np.uint8)
+    tinted[..., 2] = level
+    statistics = pixel_statistics.measure(ArraySource(tinted, np.zeros(len(tinted), np.int32)))
+    assert statistics.std[2] == 1
+    for kind in ("channels", "pixels"):
+        fed = normalize.make_normalize(config(normalize=kind).data, statistics)(jnp.asarray(tinted))
+        np.testing.assert_allclose(fed[..., 2], 0, atol=1e-6)
+        assert np.isfinite(fed).all()
+
+
 def test_files_keep_statistics_and_damaged_ones_are_named(measured, tmp_path):
     path = tmp_path / "new" / "statistics.npz"
     pixel_statistics.save(measured, path)

@@ -133,6 +133,22 @@ def test_a_validation_split_is_validated_or_tested_on(write, load):
         load(train_split="training")
 
 
+@pytest.mark.parametrize(("shard", "folder"), [("_0", "test"), ("0_", "test"), ("0", "test_"), ("0", "_test")])
+def test_a_separator_at_the_end_of_a_name_hides_no_split(write, load, shard, folder):
+    write("train/0", range(8))
+    write(f"{folder}/{shard}", range(20, 22))
+    assert values(load().test) == [20, 21]
+
+
+def test_a_split_may_have_capitals_and_several_words(write, load):
+    write("train_clean-0", range(8))
+    write("Train-other", range(10, 14))
+    write("test-a-0", range(20, 22))
+    dataset = load(train_split="train_clean", test_split="Test-A", validation="TRAIN")
+    assert (values(dataset.train), values(dataset.validation)) == (list(range(8)), list(range(10, 14)))
+    assert values(dataset.test) == [20, 21]
+
+
 @pytest.mark.parametrize(("mode", "stored", "seen"), [("L", 7, 7), ("I;16", 7 * 256 + 9, 7)])
 def test_grey_images_stay_grey_and_16_bits_become_8(write, load, mode, stored, seen):
     write("train", [stored + 1, stored] * 5, mode, labels=[0, 1] * 5)
@@ -197,10 +213,12 @@ def test_parquet_row_groups_are_read_again_after_travelling(data_config, tmp_pat
     assert len(pickle.dumps(dataset.train)) == len(before)
 
 
-def test_webdataset_labels_in_json_and_class_names_in_the_labels(data_config, tmp_path):
+@pytest.mark.parametrize("suffix", ["json", "JSON", "cls", "CLS"])
+def test_webdataset_suffixes_in_any_case_and_class_names_in_the_labels(data_config, tmp_path, suffix):
     members = {}
     for i in range(6):
-        members |= {f"{i}.JPG": encoded(i), f"{i}.json": json.dumps({"label": NAMES[i % 2], "width": 6}).encode()}
+        label = json.dumps({"label": NAMES[i % 2], "width": 6}) if suffix.lower() == "json" else NAMES[i % 2]
+        members |= {f"{i}.JPG": encoded(i), f"{i}.{suffix}": label.encode()}
     write_members(tmp_path / "photos.tar", members)
     assert datasets.load_info(data_config(source=f"webdataset:{tmp_path}")).class_names == ("cat", "dog")
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from common.config import base
-from common.data.normalize import make_normalize
+from common.data import normalize
 from common.data.preparation import Preparation, prepare_image
 from common.errors import UserError
 from common.pretrained import preprocessing
@@ -47,6 +47,16 @@ def test_a_description_beside_the_file_says_it(tmp_path, name, told, expected):
         options, origin = found(path)
         assert origin == f"as {name} says"
         assert tuple(options[key] for key in ("resize", "crop", "stretch", "interpolation", "normalize")) == expected
+
+
+def test_a_processor_that_does_not_normalise_gives_a_config_that_runs(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(RESNET | {"do_normalize": False}))
+    config = base(ConfigDict())
+    config.data.update(found(tmp_path)[0])
+    normalize.check(config)
+    fed = normalize.make_normalize(config.data)(jnp.full((1, 1, 3), 255, jnp.uint8))
+    np.testing.assert_array_equal(fed, np.ones((1, 1, 3)))
 
 
 @pytest.mark.parametrize("told", [{"resample": 5}, {"size": [1, 2]}, {"crop_pct": 0}, {"image_mean": HALF}, []])
@@ -93,5 +103,5 @@ def test_images_are_those_of_hugging_faces_processors(name, tmp_path):
     expected = processor(Image.fromarray(image), return_tensors="np")["pixel_values"][0].transpose(1, 2, 0)
     data = base(ConfigDict()).data
     data.update(found(tmp_path)[0])
-    ours = make_normalize(data)(jnp.asarray(prepare_image(image, Preparation.from_config(data)))[None])[0]
+    ours = normalize.make_normalize(data)(jnp.asarray(prepare_image(image, Preparation.from_config(data)))[None])[0]
     np.testing.assert_allclose(ours, expected, atol=1e-5)

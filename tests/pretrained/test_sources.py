@@ -121,6 +121,11 @@ def test_a_vgg_whose_dense_layers_are_timms_convolutions_is_read(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
+@pytest.mark.parametrize("family", ["alexnet", "vgg", "googlenet", "resnet"])
+def test_names_that_no_publisher_has_are_said_to_be_nobodys(family):
+    assert models.optional_module(family, "weights").sources({"conv.weight": np.zeros(3)}) == ()
+
+
 @pytest.mark.parametrize("library", ["timm", "huggingface", "torchvision"])
 def test_a_vit_comes_back_from_a_librarys_names(tmp_path, library):
     fields = VIT | EPSILON.get(library, {})

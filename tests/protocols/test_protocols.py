@@ -208,12 +208,6 @@ def test_few_views_wait_even_if_there_are_very_many_shapes():
     assert sum(views[..., 0].size for views, _ in given) < 6 * 1000
 
 
-def test_reading_ahead_keeps_the_order_and_reports_errors():
-    assert list(batches.read_ahead(lambda index: index**2, 50, threads=3)) == [index**2 for index in range(50)]
-    with pytest.raises(ZeroDivisionError):
-        list(batches.read_ahead(lambda index: 1 / (3 - index), 5, threads=2))
-
-
 @pytest.mark.parametrize("family", ["vgg", "resnet"])
 def test_dense_application_to_images_of_the_networks_size_is_the_single_crop(family):
     run = a_run(family, init=True)

@@ -90,3 +90,6 @@ def test_a_grid_has_every_combination_once(config):
     assert points == search.grid(space, seed=1)
     with pytest.raises(UserError, match="needs choices for optimizer.b1"):
         search.grid(search.parse(["optimizer.b1=0..0.9"], config), seed=1)
+    huge = search.parse(["train.batch_size=1..100000000000000000", "augment.mirror=true|false"], config)
+    with pytest.raises(UserError, match="has 200,000,000,000,000,000 points; expected at most 100,000"):
+        search.grid(huge, seed=1)

@@ -25,7 +25,7 @@ def plan(*texts, number=4, seeds=1, changes=None, **more):
     return StudySpec("FILE", changes, of_trials, options, space, texts, number, tuple(range(seeds)), **more)
 
 
-def make(folder, wanted, stop_after=99):
+def make(folder, wanted, stop_after=99, more=()):
     """The study in the folder and the lines about its trials; interrupted after some of them."""
     folder.mkdir(exist_ok=True)
     study, lines = open_study(folder, wanted), []
@@ -36,7 +36,7 @@ def make(folder, wanted, stop_after=99):
         if len(lines) == stop_after:
             raise KeyboardInterrupt
 
-    trials.optimise(study, wanted, folder, done, FAKE)
+    trials.optimise(study, wanted, folder, done, (*FAKE, *more))
     return study, lines
 
 
@@ -95,6 +95,21 @@ def test_a_trial_above_the_median_is_pruned(tmp_path):
     rows = list(csv.DictReader((tmp_path / "trials.csv").open()))
     assert [row["state"] for row in rows] == ["finished"] * 5 + ["pruned"]
     assert rows[5]["validation_error"] == ""
+
+
+def test_a_run_that_ended_before_it_was_stopped_says_nothing_about_later_ones(tmp_path):
+    momenta = (0.5, 0.51, 0.52, 0.53, 0.54, 0.0)
+    wanted = plan("optimizer.momentum=0..0.9", number=6, seeds=2, prune=True)
+    for folder in (tmp_path / "failed", tmp_path / "preempted"):
+        folder.mkdir()
+        study = open_study(folder, wanted)
+        for momentum in momenta:
+            study.enqueue_trial({"optimizer.momentum": momentum})
+    study, lines = make(tmp_path / "failed", wanted, more=("--later=3",))
+    assert "trial 6 of 6: failed, exit code 3: no output" in lines[-1]
+    assert results.best(study, wanted)["trials"] == {"finished": 5, "pruned": 0, "failed": 1}
+    with pytest.raises(trials.Stopped):
+        make(tmp_path / "preempted", wanted, more=("--later=75",))
 
 
 def test_failed_trials_do_not_end_a_study_unless_all_fail(tmp_path):

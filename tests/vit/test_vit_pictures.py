@@ -1,14 +1,20 @@
 """Numbers and pictures of attention, for attention made by hand and for a small network."""
 
+import dataclasses
 import io
 import itertools
+import pathlib
+import types
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
 from ml_collections import ConfigDict
+from PIL import Image
 from vit_networks import classifier, images, logits, module, parameters
 
+from common.config import base
 from common.data.dataset_info import Info
 from common.devices import mesh
 from common.run import trained
@@ -185,6 +191,23 @@ def test_all_pictures_of_a_run_are_drawn(changes, titles):
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=20)
         assert file.getvalue().startswith(b"\x89PNG")
+
+
+def test_the_command_needs_test_images_only(monkeypatch, tmp_path, capsys):
+    run = a_run()
+    data = base(ConfigDict()).data
+    data.update(source=f"folder:{tmp_path}", pixel_range=(-1.0, 1.0))
+    for name in "edcba":
+        (tmp_path / "test" / name).mkdir(parents=True)
+        Image.fromarray(np.full((8, 12, 3), ord(name), np.uint8)).save(tmp_path / "test" / name / "1.png")
+    run = dataclasses.replace(run, config=ConfigDict({**run.config, "data": data}))
+    monkeypatch.setattr(trained, "load", lambda folder: run)
+    monkeypatch.setattr(flags, "FLAGS", types.SimpleNamespace(workdir=str(tmp_path), out=""))
+    pictures.main()
+    titles = [*ATTENTION, "Position embeddings", "Patch embedding"]
+    written = [pathlib.Path(line) for line in capsys.readouterr().out.splitlines()]
+    assert written == [tmp_path / "pictures" / f"{title.lower().replace(' ', '_')}.png" for title in titles]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
 def test_images_of_different_classes_are_shown_first():
