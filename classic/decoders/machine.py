@@ -21,13 +21,13 @@ def of_pairs(
     labels: Int[np.ndarray, " n"],
     constant: float,
     num_classes: int,
-    by_itself: Mapping[str, Any],
+    svc_options: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
     """The arrays of a machine, fitted to one pair of classes after the other: 'support' [s f], its vectors by class.
 
     'dual' has the coefficients of the support vectors against each other class; positive outputs of a pair stand for
     its first class. A matrix of a pair's kernel values is made by products, which is many times as fast as the solver's
-    own values, one by one. by_itself: the options of SVC for pairs that are too large for such a matrix.
+    own values, one by one. svc_options: SVC's options for pairs that are too large for such a matrix.
     """
     from sklearn.svm import SVC
 
@@ -41,7 +41,7 @@ def of_pairs(
             rows = np.concatenate([first, second])
             sides = np.repeat([0, 1], [len(first), len(second)])
             if within is None or len(rows) > LARGEST_PAIR:
-                fitted = SVC(C=constant, cache_size=_CACHE_MEGABYTES, **by_itself).fit(features[rows], sides)
+                fitted = SVC(C=constant, cache_size=_CACHE_MEGABYTES, **svc_options).fit(features[rows], sides)
             else:
                 values = _of_pair(kernel, within, features[first], features[second])
                 fitted = SVC(C=constant, cache_size=_CACHE_MEGABYTES, kernel="precomputed").fit(values, sides)

@@ -79,12 +79,12 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     root = listing.existing_folder(name)
     places = _find_splits(root, config)
     assert places.train is not None  # `_find_splits` refuses a folder without training images
-    found = listing.read(places.train, missing=config.skip_bad)
+    found = listing.read(places.train, allow_missing=config.skip_bad)
     class_names = _class_names(found, root, config, known)
     train = _labelled(found, class_names)
     notes = [*_notes(root, places), *_nested_note(found)]
     others = (
-        None if place is None else _labelled(listing.read(place, missing=config.skip_bad), class_names)
+        None if place is None else _labelled(listing.read(place, allow_missing=config.skip_bad), class_names)
         for place in (places.test, places.validation)
     )
     test, validation = others
@@ -100,7 +100,7 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
     places = _find_splits(root, config, trains=False)
     if places.test is None and not (everything and places.train == root):
         return open_dataset(name, config, known)
-    test = _labelled(listing.read(places.test or root, missing=config.skip_bad), known.class_names)
+    test = _labelled(listing.read(places.test or root, allow_missing=config.skip_bad), known.class_names)
     train = Files(test.root, (), ())
     height, width = (0, 0) if config.resize or config.crop else labelled.common_size(test, [], config.skip_bad)
     facts = dataclasses.replace(known, name=root.name, image_shape=(height, width, known.image_shape[2]))

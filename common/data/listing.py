@@ -64,13 +64,13 @@ def columns(table: pathlib.Path) -> list[str]:
         raise UserError(f"'{table}' cannot be read: {error}") from error
 
 
-def read(source: pathlib.Path, *, missing: bool = False) -> Listing:
+def read(source: pathlib.Path, *, allow_missing: bool = False) -> Listing:
     """The files of a CSV file, or of the folder of the classes.
 
     Images in sub-folders of a class belong to the class. Hidden files and file managers' leftovers are ignored.
-    missing: keep files that a CSV file names but that do not exist. Raises UserError for a class without images.
+    allow_missing: keep files that a CSV file names but that do not exist. Raises UserError for a class without images.
     """
-    return _from_table(source, missing) if source.is_file() else _from_folders(source)
+    return _from_table(source, allow_missing) if source.is_file() else _from_folders(source)
 
 
 def files_below(folder: str | os.PathLike[str]) -> list[str]:
@@ -101,7 +101,7 @@ def _from_folders(root: pathlib.Path) -> Listing:
     return Listing(root, root, classes)
 
 
-def _from_table(table: pathlib.Path, missing: bool) -> Listing:
+def _from_table(table: pathlib.Path, allow_missing: bool) -> Listing:
     rows = _rows(table)
     if not rows:
         raise UserError(f"'{table}' lists no images")
@@ -114,7 +114,7 @@ def _from_table(table: pathlib.Path, missing: bool) -> Listing:
         file = known.get(image, image)
         if file in classes:
             raise UserError(f"'{table}', line {line}: '{image}' is listed twice")
-        if image not in known and not missing:
+        if image not in known and not allow_missing:
             raise UserError(f"'{table}', line {line}: there is no image '{image}' in '{root}'")
         classes[file] = label
     return Listing(table, root, classes)

@@ -12,7 +12,7 @@ from jax import export
 from common.devices import compilation
 from common.errors import UserError
 from common.exporting import primitives
-from common.exporting.program import INPUT, Numpy, Program
+from common.exporting.program import INPUT, LoadedProgram, Program
 
 _OPSET = 21  # of 2024; the lowest version that runtimes must have
 
@@ -48,7 +48,7 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
     onnx.save(model, path)
 
 
-def read(path: pathlib.Path) -> Numpy:
+def read(path: pathlib.Path) -> LoadedProgram:
     """The program in a file, as a function of NumPy arrays that runs on the CPU."""
     import onnxruntime
 

@@ -22,7 +22,7 @@ INPUT = "images"  # the names of a program's input and output
 LIMIT = 1e-4  # the largest difference from the run's own outputs
 LARGEST = 2**31 - 2**24  # bytes of parameters: the files of all formats end at 2 GiB
 
-Numpy = Callable[[np.ndarray], Float[np.ndarray, "batch classes"]]  # a program that was read back from its file
+LoadedProgram = Callable[[np.ndarray], Float[np.ndarray, "batch classes"]]  # a program that was read back from its file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +132,7 @@ def expected(program: Program, images: np.ndarray) -> Float[np.ndarray, "batch c
     return np.exp(trained.predictions(program.run, ArraySource(prepared, no_labels)).log_probabilities)
 
 
-def outputs(program: Program, function: Numpy, images: np.ndarray) -> Float[np.ndarray, "batch classes"]:
+def outputs(program: Program, function: LoadedProgram, images: np.ndarray) -> Float[np.ndarray, "batch classes"]:
     """The outputs of a program that was read back from its file; a last batch that is too small is padded."""
     size = program.batch or 64
     parts = []
@@ -142,7 +142,7 @@ def outputs(program: Program, function: Numpy, images: np.ndarray) -> Float[np.n
     return np.concatenate(parts)
 
 
-def check(program: Program, function: Numpy, images: np.ndarray) -> float:
+def check(program: Program, function: LoadedProgram, images: np.ndarray) -> float:
     """The largest difference between the outputs of a file's program and the run's own. Raises UserError above `LIMIT`.
 
     It is relative to the largest output if that is above 1, and absolute otherwise.
@@ -157,7 +157,7 @@ def check(program: Program, function: Numpy, images: np.ndarray) -> float:
     return difference
 
 
-def error(program: Program, function: Numpy, images: np.ndarray, labels: np.ndarray) -> float:
+def error(program: Program, function: LoadedProgram, images: np.ndarray, labels: np.ndarray) -> float:
     """The error of a program that was read back from its file: the share of images that it puts into a wrong class."""
     return float((outputs(program, function, images).argmax(-1) != labels).mean())
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from common.devices import compilation
 from common.errors import UserError
-from common.exporting.program import INPUT, Numpy, Program
+from common.exporting.program import INPUT, LoadedProgram, Program
 from common.exporting.stablehlo import platforms
 
 SIGNATURE = "serving_default"  # by which TensorFlow's servers call a program
@@ -57,7 +57,7 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
         tf.saved_model.save(module, str(path), signatures={SIGNATURE: module.serve})
 
 
-def read(path: pathlib.Path) -> Numpy:
+def read(path: pathlib.Path) -> LoadedProgram:
     """The program in a folder, as a function of NumPy arrays that TensorFlow runs."""
     import tensorflow as tf
 

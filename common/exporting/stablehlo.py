@@ -9,7 +9,7 @@ from jax import export
 
 from common.devices import compilation
 from common.errors import UserError
-from common.exporting.program import Numpy, Program
+from common.exporting.program import LoadedProgram, Program
 
 
 def platforms() -> tuple[str, ...] | None:
@@ -37,7 +37,7 @@ def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
     path.write_bytes(exported.serialize())
 
 
-def read(path: pathlib.Path) -> Numpy:
+def read(path: pathlib.Path) -> LoadedProgram:
     """The program in a file, as a function of NumPy arrays."""
     call = jax.jit(export.deserialize(bytearray(path.read_bytes())).call)
     return lambda images: np.asarray(call(images))

@@ -154,9 +154,9 @@ def test_set(run: Run, one: Pass) -> Source:
     """The test set as during training, or whole images of the pass's scale, padding included."""
     data = run.config.data
     if one.scale is None:
-        return datasets.load_test(data, known=run.info, everything=run.elsewhere)
+        return datasets.load_test(data, known=run.info, everything=run.other_source)
     return datasets.load_test(
-        data, resize=one.scale - 2 * data.pad, whole=True, known=run.info, everything=run.elsewhere
+        data, resize=one.scale - 2 * data.pad, whole=True, known=run.info, everything=run.other_source
     )
 
 

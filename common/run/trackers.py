@@ -24,7 +24,7 @@ _PARAMETERS_AT_ONCE = 100  # the most that an MLflow server takes
 Options = dict[str, Any]
 
 
-class Library(Protocol):
+class TrackedRun(Protocol):
     """A tracked run in one library."""
 
     @property
@@ -85,7 +85,7 @@ class _MLflow:
 
 
 # By the name of the library's module, which is that of its package.
-_LIBRARIES: dict[str, Callable[[pathlib.Path, Options, str | None], Library]] = {"wandb": _WandB, "mlflow": _MLflow}
+_LIBRARIES: dict[str, Callable[[pathlib.Path, Options, str | None], TrackedRun]] = {"wandb": _WandB, "mlflow": _MLflow}
 
 
 class Tracker:

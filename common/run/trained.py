@@ -44,8 +44,8 @@ class Trained(Protocol):
 class Run:
     """A network with the variables of one of its checkpoints.
 
-    statistics: of its training set, if they normalise its images. elsewhere: whether its config names another source of
-    images than it was trained on.
+    statistics: of its training set, if they normalise its images. other_source: whether its config names another source
+    of images than it was trained on.
     """
 
     config: ConfigDict
@@ -55,7 +55,7 @@ class Run:
     step: int
     mesh: Mesh
     statistics: PixelStatistics | None = None
-    elsewhere: bool = False
+    other_source: bool = False
 
 
 def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None = None) -> Run:
@@ -81,9 +81,9 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
     mesh = mesh_lib.available(config.mesh)
     default = "best" if info.validation_size else "last"
     step, state, _ = checkpoints.restore_first(folder, _candidates(folder, checkpoint or default), like, mesh)
-    elsewhere = config.data.source != stored.data.source
+    other_source = config.data.source != stored.data.source
     statistics = pixel_statistics.of_trained_run(config, folder)
-    return Run(config, info, classifier, state.variables(), step, mesh, statistics, elsewhere)
+    return Run(config, info, classifier, state.variables(), step, mesh, statistics, other_source)
 
 
 def _candidates(folder: pathlib.Path, checkpoint: str) -> list[int]:
