@@ -80,9 +80,8 @@ def default_scales(run: Run, protocol: Protocol) -> list[int]:
     if data.resize_max and protocol.jittered:
         scales = [data.resize + part * (data.resize_max - data.resize) + 2 * data.pad for part in protocol.jittered]
     else:
-        own = min(
-            datasets.load_test(data, whole=True, known=run.info, everything=run.other_source)[0]["image"].shape[:2]
-        )
+        whole = datasets.load_test(data, whole=True, known=run.info, everything=run.other_source)
+        own = min(whole[0]["image"].shape[:2])
         if own <= side and protocol.cuts != (views.whole,):
             own = round(side * 256 / 224)
         scales = [own * eighths / 8 for eighths in protocol.scales]
