@@ -82,6 +82,26 @@ def test_two_processes_learn_as_one_does_and_one_of_them_writes(cache, tmp_path)
         assert a["examples"] == b["examples"]
 
 
+ASKING = """
+import sys
+from common.processes import distributed
+number = int(sys.argv[1])
+with distributed.process_group(sys.argv[2], 2, number, 60, 60):
+    print([distributed.any_of("a name", flag, 60) for flag in (number == 1, False, number == 0)])
+"""
+
+
+def test_processes_agree_under_one_name_as_often_as_they_ask():
+    # A run restores its checkpoints twice: at its start, and the best one at its end.
+    address, environment = f"localhost:{free_port()}", {**os.environ, "JAX_PLATFORMS": "cpu"}
+    pipes = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", ASKING]
+    group = [subprocess.Popen([*command, str(number), address], **pipes) for number in range(2)]
+    (code, output, errors), (other_code, _, other_errors) = finish_group(group, timeout=100)
+    assert (code, other_code) == (0, 0), errors + other_errors
+    assert output.split("\n")[0] == "[True, False, True]"
+
+
 @pytest.mark.slow  # restores between numbers of devices and the stop of several processes are tested apart
 def test_two_processes_asked_to_stop_go_on_as_one_with_more_devices(alone, cache, tmp_path):
     command = (*RUN, f"--workdir={tmp_path}")
