@@ -64,10 +64,11 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             state = sharding.make_sharded(fresh, mesh)
             state = initial.start(state, classifier, config, dataset.info.class_names)
         first = step = int(state.step)
-        print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step))
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
         early_stopping = metrics.EarlyStopping(folder, split, step, config.train.patience)
-        if (step >= plan.total or early_stopping.should_stop) and summary.exists(folder):
+        stopped = early_stopping.should_stop
+        print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step, stopped))
+        if (step >= plan.total or stopped) and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
                 return done

@@ -95,7 +95,7 @@ def test_without_a_validation_set_the_test_set_cannot_be_left_unread():
         config_lib.validate(config(**{"evaluate.test": False, "data.validation": ""}))
 
 
-def test_training_stops_when_the_error_no_longer_falls(tmp_path, capsys):
+def test_training_stops_when_the_error_no_longer_falls_and_goes_on_with_more_patience(tmp_path, capsys):
     patient = config(**{"train.patience": 2, "train.length": "500 steps", "schedule.learning_rate": 1e-9})
     result = train.fit(patient, tmp_path)
     assert result["step"] == 30  # the first evaluation improves on nothing, two more do not improve on it
@@ -104,6 +104,32 @@ def test_training_stops_when_the_error_no_longer_falls(tmp_path, capsys):
     again = train.fit(patient, tmp_path)  # the run is finished, and stays so
     assert again["step"] == 30
     assert [record["step"] for record in metrics.read(tmp_path, "validation")] == steps
+    assert "stopped early at step 30; raise config.train.patience to go on" in capsys.readouterr().out
+    patient.train.patience = 3
+    assert train.fit(patient, tmp_path)["step"] == 40
+    output = capsys.readouterr().out
+    assert "going on from step 30" in output
+    assert "config.train.patience was 2, and is 3 from here on" in output
+
+
+def test_with_less_patience_a_run_goes_on_to_its_next_evaluation(tmp_path):
+    plain = config(**{"train.log_every": "500 steps", "schedule.learning_rate": 1e-9, "train.length": "500 steps"})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train, "stop_if_diverged", _interrupted_at(30))
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(plain, tmp_path)
+    plain.train.patience = 1
+    assert train.fit(plain, tmp_path)["step"] == 30
+
+
+def _interrupted_at(step):
+    """A check of a state to be saved that ends the program at a step."""
+
+    def check(state, sums):
+        if int(state.step) >= step:
+            raise KeyboardInterrupt
+
+    return check
 
 
 def test_without_a_validation_set_the_last_checkpoint_is_tested(tmp_path):
