@@ -68,11 +68,14 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         early_stopping = metrics.EarlyStopping(folder, split, step, config.train.patience)
         stopped = early_stopping.should_stop
         print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step, stopped))
-        if (step >= plan.total or stopped) and summary.exists(folder):
+        trained = step >= plan.total or stopped
+        if trained and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
                 return done
         history.start(folder, step, before, config, dataset.info, write=primary)
+        if primary and not trained:
+            summary.remove(folder)
         tracker = trackers.start(config, folder) if primary else None
 
         feed = pipeline.train_feed(

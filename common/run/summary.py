@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from common.anatomy import layer_table
 from common.devices import host
-from common.errors import UserError
+from common.errors import UserError, writing
 from common.models import Classifier
 from common.run import metrics, provenance, workdir
 from common.training.state import num_parameters
@@ -20,6 +20,12 @@ from common.training.state import num_parameters
 def exists(folder: pathlib.Path) -> bool:
     """True if the run in `folder` is finished."""
     return (folder / workdir.SUMMARY).exists()
+
+
+def remove(folder: pathlib.Path) -> None:
+    """Removes the summary, if any, of a run that goes on: until it ends again, it is not finished."""
+    with writing(folder / workdir.SUMMARY):
+        (folder / workdir.SUMMARY).unlink(missing_ok=True)
 
 
 def test_error_text(content: dict[str, Any]) -> str:
