@@ -72,7 +72,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         if trained and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
-                return done
+                return done if primary else {}
         history.start(folder, step, before, config, dataset.info, write=primary)
         if primary and not trained:
             summary.remove(folder)

@@ -9,6 +9,7 @@ from classic import workdir as classic_workdir
 from common import config as config_lib
 from common import train
 from common.errors import UserError
+from common.processes import distributed
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_digits
 from tests.digits_run import digits_run
@@ -131,6 +132,14 @@ def test_a_longer_run_that_is_killed_is_not_finished_and_nothing_is_lost(folder,
 
 def killed(*arguments):
     raise KeyboardInterrupt
+
+
+def test_a_finished_run_is_looked_at_and_only_the_primary_returns_its_summary(folder, monkeypatch):
+    before, config = (folder / "summary.json").read_text(), workdir.load_config(folder)
+    assert train.fit(config, folder) == json.loads(before)
+    monkeypatch.setattr(distributed, "is_primary", lambda: False)
+    assert train.fit(config, folder) == {}
+    assert (folder / "summary.json").read_text() == before
 
 
 def test_a_line_of_the_history_that_was_cut_short_spoils_no_other(folder):
