@@ -76,10 +76,13 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
     steps = {name: max(duration.to_steps(text, num_examples, size), 1) for name, text in steps.items()}
     keep_every = duration.to_steps(config.checkpoint.keep_every, num_examples, size)
     if keep_every % steps["save_every"]:
-        raise UserError(
-            f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there is a "
-            f"checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
-        )
+        times = _checkpoints_to_keep_one(config)
+        if not times:
+            raise UserError(
+                f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there "
+                f"is a checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
+            )
+        keep_every = times * steps["save_every"]  # only apart because each was rounded to whole updates
     return Plan(
         **steps,
         epoch=num_examples / size,
@@ -94,11 +97,18 @@ def check(config: ConfigDict) -> None:
     paths = ("train.length", "train.log_every", "evaluate.every", "checkpoint.every", "checkpoint.keep_every")
     parsed = {path: duration.parse(_value(config, path), f"config.{path}") for path in paths}
     (every, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
-    if keep and unit == keep_unit and (keep < every or abs(keep / every - round(keep / every)) > 1e-6):
+    if keep and every and unit == keep_unit and not _checkpoints_to_keep_one(config):
         raise UserError(
             f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}', but there is a checkpoint every "
             f"'{config.checkpoint.every}'; use a multiple of config.checkpoint.every"
         )
+
+
+def _checkpoints_to_keep_one(config: ConfigDict) -> int:
+    """The multiple of `checkpoint.every` that `checkpoint.keep_every` is as written; 0 if it is none."""
+    (every, unit), (keep, keep_unit) = (duration.parse(config.checkpoint[name]) for name in ("every", "keep_every"))
+    times = keep / every if every and unit == keep_unit else 0.0
+    return round(times) if abs(times - round(times)) < 1e-6 else 0
 
 
 def _value(config: ConfigDict, path: str) -> str:
