@@ -113,7 +113,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         ):
             while step < plan.total and not early_stopping.should_stop:
                 watchdog.beat()
-                profiler.at(step)
+                profiler.at(step, state)
                 if plan.starts_epoch(step):
                     state = refresh(state, step)
                 with writer.waiting():

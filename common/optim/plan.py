@@ -17,7 +17,7 @@ class Plan:
 
     per_call: updates in one compiled call; 0: as many as suit the device. keep_every: checkpoints at multiples of it
     are kept for good; 0 is none. may_stop: whether the run may end after any evaluation; training numbers are then
-    recorded at each.
+    recorded at each. ends: other steps at which a call ends.
     """
 
     total: int
@@ -28,6 +28,7 @@ class Plan:
     per_call: int
     keep_every: int = 0
     may_stop: bool = False
+    ends: tuple[int, ...] = ()
 
     def on_device(self, resident: bool) -> "Plan":
         """The plan with a number of updates in a call that suits the device, unless it has one.
@@ -52,9 +53,10 @@ class Plan:
         return step == self.total or step % self.save_every == 0
 
     def updates_from(self, step: int) -> int:
-        """The number of updates in the call after `step`, which ends no later than the next record, test or save."""
+        """The number of updates in the call after `step`, which ends no later than the next record, test, save or end."""
         cycles = (self.log_every, self.evaluate_every, self.save_every, max(round(self.epoch), 1))
-        return min(self.per_call, self.total - step, *(every - step % every for every in cycles))
+        ends = (end - step for end in self.ends if end > step)
+        return min(self.per_call, self.total - step, *(every - step % every for every in cycles), *ends)
 
     def starts_epoch(self, step: int) -> bool:
         """True if the update after `step` is the first of a pass, to the nearest update."""
@@ -89,6 +91,7 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
         per_call=config.train.steps_per_call,
         keep_every=keep_every,
         may_stop=config.train.patience > 0,
+        ends=(config.profile.start, config.profile.start + config.profile.steps) if config.profile.steps else (),
     )
 
 

@@ -19,9 +19,10 @@ from common.optim.plan import Plan, check, make_plan
     epoch=st.floats(0.3, 90),
     cycles=st.tuples(*[st.integers(1, 100)] * 3),
     per_call=st.integers(1, 50),
+    ends=st.tuples(st.integers(0, 400), st.integers(0, 400)),
 )
-def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, per_call):
-    plan = Plan(total, epoch, *cycles, per_call)
+def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, per_call, ends):
+    plan = Plan(total, epoch, *cycles, per_call, ends=ends)
     stops, step = {0}, 0
     while step < total:
         count = plan.updates_from(step)
@@ -30,7 +31,7 @@ def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, p
         stops.add(step)
     assert step == total
     for at in range(1, total):
-        if plan.logs_after(at) or plan.evaluates_after(at) or plan.saves_after(at) or plan.starts_epoch(at):
+        if plan.logs_after(at) or plan.evaluates_after(at) or plan.saves_after(at) or plan.starts_epoch(at) or at in ends:
             assert at in stops
     assert plan.logs_after(total)
     assert plan.evaluates_after(total)
