@@ -32,6 +32,7 @@ EXIT_LOST = 76  # another process was lost; the same command continues from the 
 _PULSE_SECONDS = 1.0  # from one pulse to the next
 _SILENCE_SECONDS = 4.0  # after communication has failed, a process without a pulse for this long is gone
 _FAREWELL_SECONDS = 2.0  # enough for an announcement or a failure to reach every process
+_LONGEST_WAIT = 2**31 - 1  # milliseconds, 25 days: a run may take longer
 _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadline|heartbeat|barrier|coordinat", re.I)
 # JAX's processes report at every half of JAX's heartbeat time, so it notices a loss after half to all of that time.
 # With three times ours, that is later than our pulses, which name the lost process.
@@ -212,13 +213,22 @@ def _watch_primary(limit: float, taken: threading.Event) -> None:
     _end_lost([0])
 
 
+def announced_losses(client: Any) -> list[int]:
+    """The processes whose loss is announced, as soon as one is; [0] if the primary is gone, without which none can be.
+
+    client: JAX's connection to process 0.
+    """
+    while True:
+        try:
+            return [int(number) for number in client.blocking_key_value_get("lost", _LONGEST_WAIT).split(",")]
+        except Exception as error:  # noqa: BLE001  whatever the error, the primary does not answer
+            if "DEADLINE_EXCEEDED" not in str(error):
+                return [0]
+
+
 def _listen() -> None:
     """Exits when a process announces a loss or the primary is gone, even if the main thread is stuck."""
-    try:
-        announced = _client().blocking_key_value_get("lost", 2**31 - 1)
-        missing = [int(number) for number in announced.split(",")]
-    except Exception:  # noqa: BLE001  without the primary nothing can be announced
-        missing = [0]
+    missing = announced_losses(_client())
     if not _leaving.is_set():
         _end_lost(missing)
 

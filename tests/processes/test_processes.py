@@ -181,6 +181,22 @@ def test_a_suspended_primary_counts_as_lost(cache, tmp_path):
     assert errors.strip().splitlines()[-1].startswith("error: lost process 0 of 2")
 
 
+@pytest.mark.parametrize(
+    ("last", "lost"), [("1,3", [1, 3]), (RuntimeError("UNAVAILABLE: failed to connect to all addresses"), [0])]
+)
+def test_no_announcement_for_weeks_is_no_loss(last, lost):
+    answers = iter([RuntimeError("DEADLINE_EXCEEDED: GetKeyValue() timed out with key: lost")] * 2 + [last])
+
+    class Client:
+        def blocking_key_value_get(self, key, milliseconds):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    assert distributed.announced_losses(Client()) == lost
+
+
 def test_processes_that_do_not_arrive_are_named():
     line = f"--coordinator=localhost:{free_port()}"
     start = (*RUN, line, "--processes=3", "--process_id=0", "--config.mesh.start_timeout=1")
