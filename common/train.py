@@ -155,4 +155,5 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
         size = summary.size(classifier, state.variables())
-        return summary.write(folder, config, size, class_errors, on_train, first, sorted(dataset.bad))
+        best = checkpoints.best_first(folder)[0] if dataset.validation is None else step
+        return summary.write(folder, config, size, class_errors, on_train, first, sorted(dataset.bad), best)

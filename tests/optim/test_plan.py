@@ -31,7 +31,13 @@ def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, p
         stops.add(step)
     assert step == total
     for at in range(1, total):
-        if plan.logs_after(at) or plan.evaluates_after(at) or plan.saves_after(at) or plan.starts_epoch(at) or at in ends:
+        if (
+            plan.logs_after(at)
+            or plan.evaluates_after(at)
+            or plan.saves_after(at)
+            or plan.starts_epoch(at)
+            or at in ends
+        ):
             assert at in stops
     assert plan.logs_after(total)
     assert plan.evaluates_after(total)

@@ -9,7 +9,7 @@ from common import train
 from common.data import datasets
 from common.data.sources import ArraySource
 from common.errors import UserError
-from common.run import metrics, summary, trained, workdir
+from common.run import checkpoints, metrics, summary, trained, workdir
 from common.training import evaluate as evaluate_lib
 from tests.digits_run import digits_run
 
@@ -63,6 +63,36 @@ class Unreadable:
 
     def __getitem__(self, index):
         raise AssertionError("the test set was read")
+
+
+def test_the_validation_error_of_a_run_is_that_of_the_checkpoint_that_is_tested(tmp_path, monkeypatch):
+    best_first = checkpoints.best_first
+    monkeypatch.setattr(checkpoints, "best_first", lambda folder: best_first(folder)[1:])  # as if the best was damaged
+    result = train.fit(config(), tmp_path)
+    (tested,) = metrics.read(tmp_path, "test")
+    errors = {record["step"]: record["error"] for record in metrics.read(tmp_path, "validation")}
+    assert result["best_validation"] == {"step": tested["step"], "error": errors[tested["step"]]}
+    assert f"at step {tested['step']}" in summary.result_line(result)
+
+
+@pytest.mark.parametrize(
+    ("split", "best_step", "named"),
+    [
+        *(("validation", 10, 10), ("validation", 20, 20), ("validation", 30, 30), ("validation", None, 20)),
+        *(("test", 10, 10), ("test", 20, 20), ("test", 30, 20)),
+    ],
+)
+def test_of_equal_errors_that_of_a_checkpoint_is_named(split, best_step, named, tmp_path):
+    common = {"loss": 1.0, "seconds": 1.0, "images_per_second": 1.0}
+    errors = {10: 0.2, 20: 0.2, 30: 0.3}
+    records = [
+        {"step": step, "split": part, "error": error, **common}
+        for step, error in errors.items()
+        for part in ("train", split)
+    ]
+    metrics.write(tmp_path, records)
+    result = summary.write(tmp_path, config(), {}, {}, {}, 0, [], best_step)
+    assert result[f"best_{split}"] == {"step": named, "error": errors[named]}
 
 
 def test_the_test_set_may_be_left_unread(tmp_path, monkeypatch):
