@@ -64,14 +64,18 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             state = sharding.make_sharded(fresh, mesh)
             state = initial.start(state, classifier, config, dataset.info.class_names)
         first = step = int(state.step)
-        print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step))
         split, watched = ("test", dataset.test) if dataset.validation is None else ("validation", dataset.validation)
         early_stopping = metrics.EarlyStopping(folder, split, step, config.train.patience)
-        if (step >= plan.total or early_stopping.should_stop) and summary.exists(folder):
+        stopped = early_stopping.should_stop
+        print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step, stopped))
+        trained = step >= plan.total or stopped
+        if trained and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
             if "test" in done or not config.evaluate.test:
-                return done
+                return done if primary else {}
         history.start(folder, step, before, config, dataset.info, write=primary)
+        if primary and not trained:
+            summary.remove(folder)
         tracker = trackers.start(config, folder) if primary else None
 
         feed = pipeline.train_feed(
@@ -109,7 +113,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         ):
             while step < plan.total and not early_stopping.should_stop:
                 watchdog.beat()
-                profiler.at(step)
+                profiler.at(step, state)
                 if plan.starts_epoch(step):
                     state = refresh(state, step)
                 with writer.waiting():
@@ -151,4 +155,5 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
         size = summary.size(classifier, state.variables())
-        return summary.write(folder, config, size, class_errors, on_train, first, sorted(dataset.bad))
+        best = checkpoints.best_first(folder)[0] if dataset.validation is None else step
+        return summary.write(folder, config, size, class_errors, on_train, first, sorted(dataset.bad), best)

@@ -123,8 +123,10 @@ def from_published(arrays: Mapping[str, np.ndarray], module: nn.Module, like: Py
 
 
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The source whose names the arrays have: a PyTorch library, or 'google' for the paper's files."""
-    return (torch_names.source_of(arrays) or "google",)
+    """The sources whose names the arrays have: a PyTorch library, or 'google' for the paper's files."""
+    if library := torch_names.source_of(arrays):
+        return (library,)
+    return ("google",) if any(name.endswith("embedding/kernel") for name in arrays) else ()
 
 
 def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, facts: Mapping[str, Any]) -> str:

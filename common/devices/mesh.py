@@ -39,9 +39,8 @@ def available(config: ConfigDict) -> Mesh:
 
     This is for tools that open a run, which may have been trained on a larger machine.
     """
-    if config.devices <= len(jax.devices()) and config.get("fsdp", 1) == 1:
-        return make_mesh(ConfigDict({"devices": config.devices, "fsdp": 1}))
-    return make_mesh(ConfigDict({"devices": 0, "fsdp": 1}))
+    devices = config.devices if config.devices <= len(jax.devices()) else 0
+    return make_mesh(ConfigDict({"devices": devices, "fsdp": 1}))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

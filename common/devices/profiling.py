@@ -3,6 +3,7 @@
 import pathlib
 
 import jax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 
@@ -20,12 +21,17 @@ class Profiler:
     def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def at(self, step: int) -> None:
-        """Starts or stops the trace; call it before the update or updates that begin at `step`."""
+    def at(self, step: int, state: PyTree) -> None:
+        """Starts or stops the trace; call it before the update or updates that begin at `step` with `state`.
+
+        It waits for `state` then, so that the trace has whole updates: those of its steps.
+        """
         if not self._running and step in self._steps:
+            jax.block_until_ready(state)
             jax.profiler.start_trace(self._folder)
             self._running = True
         elif self._running and step >= self._steps.stop:
+            jax.block_until_ready(state)
             self._stop()
 
     def _stop(self) -> None:

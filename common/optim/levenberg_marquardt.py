@@ -52,10 +52,17 @@ def with_curvature(opt_state: PyTree, curvature: PyTree) -> PyTree:
     if not found:
         raise UserError("this optimizer uses no curvature: expected one with scale_by_diagonal_levenberg_marquardt")
     return jax.tree.map(
-        lambda state: DiagonalCurvatureState(curvature) if _is_curvature_state(state) else state,
+        lambda state: _replaced(state, curvature) if _is_curvature_state(state) else state,
         opt_state,
         is_leaf=_is_curvature_state,
     )
+
+
+def _replaced(state: DiagonalCurvatureState, curvature: PyTree) -> DiagonalCurvatureState:
+    """The state with this curvature, which is left out where the state leaves frozen arrays out."""
+    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
+    new = jax.tree.map(lambda old, h: old if is_masked(old) else h, state.curvature, curvature, is_leaf=is_masked)
+    return DiagonalCurvatureState(new)
 
 
 def _is_curvature_state(state: object) -> bool:

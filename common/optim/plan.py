@@ -17,7 +17,7 @@ class Plan:
 
     per_call: updates in one compiled call; 0: as many as suit the device. keep_every: checkpoints at multiples of it
     are kept for good; 0 is none. may_stop: whether the run may end after any evaluation; training numbers are then
-    recorded at each.
+    recorded at each. ends: other steps at which a call ends.
     """
 
     total: int
@@ -28,6 +28,7 @@ class Plan:
     per_call: int
     keep_every: int = 0
     may_stop: bool = False
+    ends: tuple[int, ...] = ()
 
     def on_device(self, resident: bool) -> "Plan":
         """The plan with a `per_call` that suits the device, if the config leaves it at 0.
@@ -52,9 +53,10 @@ class Plan:
         return step == self.total or step % self.save_every == 0
 
     def updates_from(self, step: int) -> int:
-        """The number of updates in the call after `step`, which ends no later than the next record, test or save."""
+        """The number of updates in the call after `step`; it ends no later than the next record, test, save or end."""
         cycles = (self.log_every, self.evaluate_every, self.save_every, max(round(self.epoch), 1))
-        return min(self.per_call, self.total - step, *(every - step % every for every in cycles))
+        ends = (end - step for end in self.ends if end > step)
+        return min(self.per_call, self.total - step, *(every - step % every for every in cycles), *ends)
 
     def starts_epoch(self, step: int) -> bool:
         """True if the update after `step` is the first of a pass, to the nearest update."""
@@ -76,16 +78,20 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
     steps = {name: max(duration.to_steps(text, num_examples, size), 1) for name, text in steps.items()}
     keep_every = duration.to_steps(config.checkpoint.keep_every, num_examples, size)
     if keep_every % steps["save_every"]:
-        raise UserError(
-            f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there is a "
-            f"checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
-        )
+        times = _checkpoints_to_keep_one(config)
+        if not times:
+            raise UserError(
+                f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there "
+                f"is a checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
+            )
+        keep_every = times * steps["save_every"]  # only apart because each was rounded to whole updates
     return Plan(
         **steps,
         epoch=num_examples / size,
         per_call=config.train.steps_per_call,
         keep_every=keep_every,
         may_stop=config.train.patience > 0,
+        ends=(config.profile.start, config.profile.start + config.profile.steps) if config.profile.steps else (),
     )
 
 
@@ -94,11 +100,18 @@ def check(config: ConfigDict) -> None:
     paths = ("train.length", "train.log_every", "evaluate.every", "checkpoint.every", "checkpoint.keep_every")
     parsed = {path: duration.parse(_value(config, path), f"config.{path}") for path in paths}
     (every, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
-    if keep and unit == keep_unit and (keep < every or abs(keep / every - round(keep / every)) > 1e-6):
+    if keep and every and unit == keep_unit and not _checkpoints_to_keep_one(config):
         raise UserError(
             f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}', but there is a checkpoint every "
             f"'{config.checkpoint.every}'; use a multiple of config.checkpoint.every"
         )
+
+
+def _checkpoints_to_keep_one(config: ConfigDict) -> int:
+    """The multiple of `checkpoint.every` that `checkpoint.keep_every` is as written; 0 if it is none."""
+    (every, unit), (keep, keep_unit) = (duration.parse(config.checkpoint[name]) for name in ("every", "keep_every"))
+    times = keep / every if every and unit == keep_unit else 0.0
+    return round(times) if abs(times - round(times)) < 1e-6 else 0
 
 
 def _value(config: ConfigDict, path: str) -> str:

@@ -11,6 +11,7 @@ processes ends in one line that names the missing ones, and in its own exit code
   JAX's own, slower heartbeats end the run: see `common.processes.supervise`.
 """
 
+import collections
 import contextlib
 import faulthandler
 import itertools
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from common.errors import EXIT_USER_ERROR, UserError, one_line
@@ -31,11 +32,14 @@ EXIT_LOST = 76  # another process was lost; the same command continues from the 
 _PULSE_SECONDS = 1.0  # from one pulse to the next
 _SILENCE_SECONDS = 4.0  # after communication has failed, a process without a pulse for this long is gone
 _FAREWELL_SECONDS = 2.0  # enough for an announcement or a failure to reach every process
+_LONGEST_WAIT = 2**31 - 1  # milliseconds, 25 days: a run may take longer
 _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadline|heartbeat|barrier|coordinat", re.I)
 # JAX's processes report at every half of JAX's heartbeat time, so it notices a loss after half to all of that time.
 # With three times ours, that is later than our pulses, which name the lost process.
 _JAX_HEARTBEATS = 3
 _leaving = threading.Event()  # set when the run is over: from then on no process counts as lost
+_threads: list[threading.Thread] = []
+_calls: collections.Counter[str] = collections.Counter()  # of `barrier` by name; JAX's barriers and keys work once
 
 
 class Lost(Exception):  # noqa: N818
@@ -81,13 +85,18 @@ def start(
         shutdown_timeout_seconds=int(heartbeat_timeout),
     )
     faulthandler.disable()  # JAX's runtime says why it aborts; a stack of each thread would bury that
-    threading.Thread(target=_listen, daemon=True, name="announcements").start()
     limit = max(heartbeat_timeout, _SILENCE_SECONDS) / _PULSE_SECONDS
     taken = threading.Event()
-    threading.Thread(target=_pulse, args=(limit, taken), daemon=True, name="pulse").start()
+    _start_thread("announcements", _listen)
+    _start_thread("pulse", _pulse, limit, taken)
     if not is_primary():
-        threading.Thread(target=_watch_primary, args=(limit, taken), daemon=True, name="primary").start()
+        _start_thread("primary", _watch_primary, limit, taken)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  only the primary prints
+
+
+def _start_thread(name: str, target: Callable[..., None], *arguments: Any) -> None:
+    _threads.append(threading.Thread(target=target, args=arguments, daemon=True, name=name))
+    _threads[-1].start()
 
 
 def _client() -> Any:
@@ -112,7 +121,7 @@ def is_primary() -> bool:
 
 
 def barrier(name: str, timeout: float) -> None:
-    """Waits until all processes have reached the barrier of this name, which can be used once.
+    """Waits until all processes have called this with the name as often as this one.
 
     After `timeout` seconds raises Lost, which names the processes that have not.
     """
@@ -121,6 +130,8 @@ def barrier(name: str, timeout: float) -> None:
     import jax
 
     client = _client()
+    _calls[name] += 1
+    name = f"{name} {_calls[name]}"
     client.key_value_set(f"barrier/{name}/{jax.process_index()}", "here")
     try:
         client.wait_at_barrier(name, int(timeout * 1000))
@@ -130,15 +141,16 @@ def barrier(name: str, timeout: float) -> None:
 
 
 def any_of(name: str, flag: bool, timeout: float) -> bool:
-    """True if `flag` is true in any process; a name can be used once. Raises Lost as `barrier` does."""
+    """True if `flag` is true in any process that calls this with the name. Waits and raises Lost as `barrier` does."""
     if count() == 1:
         return flag
     import jax
 
-    client = _client()
-    client.key_value_set(f"any/{name}/{jax.process_index()}", str(flag))
-    barrier(f"any {name}", timeout)
-    return any(value == "True" for _, value in client.key_value_dir_get(f"any/{name}"))
+    client, waits = _client(), f"any {name}"
+    folder = f"any/{name}/{_calls[waits] + 1}"
+    client.key_value_set(f"{folder}/{jax.process_index()}", str(flag))
+    barrier(waits, timeout)
+    return any(value == "True" for _, value in client.key_value_dir_get(folder))
 
 
 def _absent(folder: str) -> list[int]:
@@ -201,13 +213,22 @@ def _watch_primary(limit: float, taken: threading.Event) -> None:
     _end_lost([0])
 
 
+def announced_losses(client: Any) -> list[int]:
+    """The processes whose loss is announced, as soon as one is; [0] if the primary is gone, without which none can be.
+
+    client: JAX's connection to process 0.
+    """
+    while True:
+        try:
+            return [int(number) for number in client.blocking_key_value_get("lost", _LONGEST_WAIT).split(",")]
+        except Exception as error:  # noqa: BLE001  whatever the error, the primary does not answer
+            if "DEADLINE_EXCEEDED" not in str(error):
+                return [0]
+
+
 def _listen() -> None:
     """Exits when a process announces a loss or the primary is gone, even if the main thread is stuck."""
-    try:
-        announced = _client().blocking_key_value_get("lost", 2**31 - 1)
-        missing = [int(number) for number in announced.split(",")]
-    except Exception:  # noqa: BLE001  without the primary nothing can be announced
-        missing = [0]
+    missing = announced_losses(_client())
     if not _leaving.is_set():
         _end_lost(missing)
 
@@ -280,3 +301,5 @@ def _finish() -> None:
     _leaving.set()
     if count() > 1:
         jax.distributed.shutdown()
+        for thread in _threads:  # Python aborts if it ends while a thread is inside JAX's client
+            thread.join(_FAREWELL_SECONDS)

@@ -28,14 +28,14 @@ def start(
 
 
 def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int) -> list[str]:
-    """Lines on what a resumed run changes: its dataset, length and schedule, and so perhaps the learning rate.
+    """Lines on what a resumed run changes: dataset, length, patience and schedule, and so perhaps the learning rate.
 
     before: None for a new run. info: today's facts of the dataset. step: updates so far.
     """
     if before is None:
         return []
     lines = [note] if (note := tolerable_changes(before.info, info)) else []
-    options = changed_options(before.config, config, ("train.length", "schedule."))
+    options = changed_options(before.config, config, ("train.length", "train.patience", "schedule."))
     if not options:
         return lines
     lines += options

@@ -217,20 +217,24 @@ class EarlyStopping:
     def __init__(self, workdir: pathlib.Path, split: str, step: int, patience: int):
         """Continues from the records up to `step`; `patience` is `config.train.patience`."""
         self._lowest, self._since, self._patience = 1.0, 0, patience
-        for record in read(workdir, split):
-            if record["step"] <= step:
+        records = [record for record in read(workdir) if record["step"] <= step]
+        for record in records:
+            if record["split"] == split:
                 self.add(record["error"])
+        # A run that stopped recorded both there. Another one, given less patience, goes on to its next evaluation.
+        self._may_stop = {record["split"] for record in records if record["step"] == step} >= {split, "train"}
 
     def add(self, error: float) -> bool:
         """Adds an error, a fraction; True if it is below all earlier ones."""
         improved = error < self._lowest
         self._lowest, self._since = min(error, self._lowest), 0 if improved else self._since + 1
+        self._may_stop = True
         return improved
 
     @property
     def should_stop(self) -> bool:
         """True if `patience` evaluations in a row have brought no improvement; never with a patience of 0."""
-        return 0 < self._patience <= self._since
+        return self._may_stop and 0 < self._patience <= self._since
 
 
 def _record(line: str) -> dict[str, Any] | None:

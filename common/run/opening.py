@@ -24,8 +24,9 @@ def opening_lines(
     plan: Plan,
     folder: pathlib.Path,
     step: int,
+    stopped: bool,
 ) -> str:
-    """The lines printed before the first step."""
+    """The lines printed before the first step. stopped: whether the run has run out of patience, and stopped early."""
     model, size, info = config.model, config.train.batch_size, dataset.info
     kept = activation_bytes(classifier, state.params, state.model_state, size // config.train.accumulate)
     kind = mesh.devices.flat[0].device_kind
@@ -40,7 +41,7 @@ def opening_lines(
         f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
         *_accumulation(config.train.accumulate, state),
         *_short(config, plan, info.train_size),
-        f"workdir {folder}" + _position(step, plan.total),
+        f"workdir {folder}" + _position(step, plan.total, stopped),
     ]
     if mesh.size > 1:
         lines.append(sharding.table(state, mesh))
@@ -80,7 +81,9 @@ def _short(config: ConfigDict, plan: Plan, train_size: int) -> list[str]:
     return lines
 
 
-def _position(step: int, total: int) -> str:
+def _position(step: int, total: int, stopped: bool) -> str:
     if step >= total:
         return f": finished at step {step:,}; raise config.train.length to go on, or choose another --workdir"
+    if stopped:
+        return f": stopped early at step {step:,}; raise config.train.patience to go on, or choose another --workdir"
     return f", going on from step {step:,}" if step else ""

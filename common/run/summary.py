@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from common.anatomy import layer_table
 from common.devices import host
-from common.errors import UserError
+from common.errors import UserError, writing
 from common.models import Classifier
 from common.run import metrics, provenance, workdir
 from common.training.state import num_parameters
@@ -20,6 +20,12 @@ from common.training.state import num_parameters
 def exists(folder: pathlib.Path) -> bool:
     """True if the run in `folder` is finished."""
     return (folder / workdir.SUMMARY).exists()
+
+
+def remove(folder: pathlib.Path) -> None:
+    """Removes the summary, if any, of a run that goes on: until it ends again, it is not finished."""
+    with writing(folder / workdir.SUMMARY):
+        (folder / workdir.SUMMARY).unlink(missing_ok=True)
 
 
 def test_error_text(content: dict[str, Any]) -> str:
@@ -67,6 +73,7 @@ def write(
     train_set: dict[str, float],
     resumed_from: int,
     skipped: list[str],
+    best_step: int | None = None,
 ) -> dict[str, Any]:
     """Writes and returns the summary of a finished run: errors (fractions), speed, versions.
 
@@ -76,13 +83,18 @@ def write(
 
     size, class_errors: from the functions of these names. train_set: loss and errors of the same network over the
     training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each training
-    image that could not be read since step `resumed_from`. `core_seconds` counts the work of all cores, which other
-    programs on the machine hardly change; a run that an earlier version began has none.
+    image that could not be read since step `resumed_from`. best_step: the step of the checkpoint with the lowest error,
+    which validation, if there is any, has chosen. `core_seconds` counts the work of all cores, which other programs on
+    the machine hardly change; a run that an earlier version began has none.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
-    # Among equal errors the later one, as in `checkpoints.best_first`.
-    best = min(validation or test, key=lambda record: (record["error"], -record["step"]))
+    # Of equal errors not each has a checkpoint, and a checkpoint of the lowest may be damaged.
+    chosen = [record for record in validation if record["step"] == best_step]
+    best = min(
+        chosen or validation or test,
+        key=lambda record: (record["error"], record["step"] != best_step, -record["step"]),
+    )
     selected = {"validation": _values(validation[-1])} if validation else {}
     tested = {"test": _values(test[-1])} if class_errors else {}
     speeds = sorted(record["images_per_second"] for record in train)

@@ -35,8 +35,8 @@ CHANGE_NO_UPDATE = (
     "profile",
     "tracker",
 )
-# Options that may differ when a run goes on (docs/resume.md); changes of length and schedule are printed and recorded.
-_MAY_CHANGE = ("train.length", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *CHANGE_NO_UPDATE)
+# Options that may differ when a run goes on (docs/resume.md); those up to the schedule's are printed and recorded.
+_MAY_CHANGE = ("train.length", "train.patience", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *CHANGE_NO_UPDATE)
 # Options that choose other test data.
 TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 # The most telling differences between two experiments; they are named first.

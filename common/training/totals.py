@@ -68,10 +68,10 @@ def class_counts(
 def _ahead(logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Int[Array, " batch"]:
     """For each example, the number of classes that are likelier than its label."""
     label_logits = jnp.take_along_axis(logits, labels[:, None], axis=-1)
-    # As with an arg-max, a tie is an error unless the label comes first; a NaN is always one.
+    # As with an arg-max, a tie is an error unless the label comes first. A NaN is always one: it is behind nothing.
     first = jnp.arange(logits.shape[-1]) < labels[:, None]
-    ahead = jnp.sum((logits > label_logits) | ((logits == label_logits) & first), axis=-1)
-    return jnp.where(jnp.isfinite(label_logits[:, 0]), ahead, logits.shape[-1])
+    behind = (logits < label_logits) | ((logits == label_logits) & ~first)
+    return jnp.sum(~behind, axis=-1)
 
 
 def means(sums: Totals) -> dict[str, float]:

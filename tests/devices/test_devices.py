@@ -2,8 +2,11 @@
 
 import json
 
+import jax
 import pytest
+from ml_collections import ConfigDict
 
+from common.devices import mesh
 from common.run import metrics
 from tests.runs import run
 
@@ -14,6 +17,16 @@ SHORT = (
     "--config.train.log_every=5steps",
     "--config.evaluate.every=10steps",
 )
+
+
+@pytest.mark.parametrize(
+    ("devices", "fsdp", "used"), [(0, 1, 4), (2, 1, 2), (2, 2, 2), (2, -1, 2), (4, 2, 4), (8, 1, 4), (8, 8, 4)]
+)
+def test_a_run_is_opened_on_its_own_number_of_devices_if_there_are_as_many(devices, fsdp, used, monkeypatch):
+    four = jax.devices()[:1] * 4
+    monkeypatch.setattr(jax, "devices", lambda: four)
+    found = mesh.available(ConfigDict({"devices": devices, "fsdp": fsdp}))
+    assert dict(found.shape) == {"data": used, "fsdp": 1}
 
 
 @pytest.mark.slow  # tests/devices/test_sharding.py has the updates on eight devices, and the next test evaluation

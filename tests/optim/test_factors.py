@@ -10,15 +10,16 @@ from common import models
 from common.config import base
 from common.errors import UserError
 from common.optim import factors, optimizers
+from common.optim.levenberg_marquardt import with_curvature
 
 PARAMS = {"conv1": {"kernel": jnp.ones(3)}, "conv2": {"kernel": jnp.ones(3)}, "fc": {"kernel": jnp.ones(3)}}
 GRADIENTS = jax.tree.map(lambda array: 0.1 * array, PARAMS)
 
 
-def chain(**options):
+def chain(plateau=False, **options):
     section = base(models.section("lenet", "lenet5_modern")).optimizer
     section.update(options)
-    return optimizers.make_chain(section, optax.constant_schedule(0.1), plateau=False)
+    return optimizers.make_chain(section, optax.constant_schedule(0.1), plateau)
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,38 @@ def test_clipping_counts_the_arrays_that_train():
         PARAMS,
     )
     np.testing.assert_allclose(jnp.linalg.norm(updates["fc"]["kernel"]), 0.1, rtol=1e-6)
+
+
+def test_the_curvature_of_frozen_arrays_is_left_out():
+    curvature = jax.tree.map(lambda array: 0.18 * array, PARAMS)
+    found = []
+    for more in ({}, {"factors": ("conv1*=0", "fc*=10")}):
+        optimizer = chain(name="diagonal_levenberg_marquardt", mu=0.02, **more)
+        state = optimizer.init(PARAMS)
+        after = jax.jit(with_curvature)(state, curvature)
+        assert jax.tree.structure(after) == jax.tree.structure(state)
+        found.append(optimizer.update(GRADIENTS, after, PARAMS)[0])
+    plain, by_name = found
+    assert not np.any(by_name["conv1"]["kernel"])
+    np.testing.assert_allclose(by_name["conv2"]["kernel"], plain["conv2"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(by_name["fc"]["kernel"], 10 * plain["fc"]["kernel"], rtol=1e-6)
+    np.testing.assert_allclose(plain["fc"]["kernel"], -0.1 * 0.1 / 0.2, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", optimizers.OPTIMIZERS)
+def test_every_optimizer_freezes_and_follows_a_plateau(name):
+    options = {"decay": "decoupled"} if name == "adamw" else {}
+    optimizer = chain(name=name, plateau=True, factors=("conv1*=0",), weight_decay=0.1, clip_norm=1.0, **options)
+    state = optimizer.init(PARAMS)
+    section = base(models.section("lenet", "lenet5_modern")).schedule
+    section.patience = 1
+    for error in (0.5, 0.5, 0.5):
+        state = optimizers.reduce_on_plateau(state, section, error)
+    assert optimizers.plateau_state(state).plateau.scale < 1
+    updates, after = optimizer.update(GRADIENTS, state, PARAMS)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert not np.any(updates["conv1"]["kernel"])
+    assert np.all(updates["conv2"]["kernel"])
 
 
 def test_the_first_pattern_decides():

@@ -3,13 +3,15 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common import models
+from common.config import base
 from common.devices import compilation
 from common.errors import UserError
 from common.optim import duration
-from common.optim.plan import Plan
+from common.optim.plan import Plan, check, make_plan
 
 
 @given(
@@ -17,9 +19,10 @@ from common.optim.plan import Plan
     epoch=st.floats(0.3, 90),
     cycles=st.tuples(*[st.integers(1, 100)] * 3),
     per_call=st.integers(1, 50),
+    ends=st.tuples(st.integers(0, 400), st.integers(0, 400)),
 )
-def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, per_call):
-    plan = Plan(total, epoch, *cycles, per_call)
+def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, per_call, ends):
+    plan = Plan(total, epoch, *cycles, per_call, ends=ends)
     stops, step = {0}, 0
     while step < total:
         count = plan.updates_from(step)
@@ -28,7 +31,8 @@ def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, p
         stops.add(step)
     assert step == total
     for at in range(1, total):
-        if plan.logs_after(at) or plan.evaluates_after(at) or plan.saves_after(at) or plan.starts_epoch(at):
+        due = (plan.logs_after(at), plan.evaluates_after(at), plan.saves_after(at), plan.starts_epoch(at), at in ends)
+        if any(due):
             assert at in stops
     assert plan.logs_after(total)
     assert plan.evaluates_after(total)
@@ -49,6 +53,41 @@ def test_durations_in_epochs_round_to_the_nearest_update():
     assert duration.to_steps("64000 steps", 50000, 128) == 64000
     assert duration.to_steps("0.001 epochs", 10, 10) == 1
     assert duration.to_steps("0 steps", 10, 10) == 0
+
+
+def keeping(every, keep_every, batch_size=128):
+    config = base(models.section("lenet", "lenet5"))
+    config.checkpoint.every, config.checkpoint.keep_every, config.train.batch_size = every, keep_every, batch_size
+    return config
+
+
+def test_checkpoints_are_kept_at_multiples_of_epochs_that_are_no_whole_updates():
+    plan = make_plan(keeping("1 epoch", "5 epochs"), 60_000)  # 468.75 and 2343.75 updates
+    assert (plan.save_every, plan.keep_every) == (469, 5 * 469)
+
+
+@settings(deadline=None)
+@given(every=st.integers(1, 40), times=st.integers(1, 9), examples=st.integers(1, 5000), size=st.integers(1, 300))
+def test_any_multiple_of_the_time_between_checkpoints_is_kept(every, times, examples, size):
+    config = keeping(f"{every / 10} epochs", f"{every * times / 10} epochs", size)
+    check(config)
+    plan = make_plan(config, examples)
+    assert plan.keep_every > 0
+    assert plan.keep_every % plan.save_every == 0
+
+
+@pytest.mark.parametrize(
+    ("every", "keep_every", "examples"), [("20 steps", "30 steps", 1000), ("1 epoch", "100 steps", 60_000)]
+)
+def test_checkpoints_to_keep_that_are_never_made_are_refused(every, keep_every, examples):
+    with pytest.raises(UserError, match=r"use a multiple of config\.checkpoint\.every"):
+        make_plan(keeping(every, keep_every), examples)
+
+
+def test_no_time_between_checkpoints_is_one_update():
+    config = keeping("0 steps", "5 steps")
+    check(config)
+    assert make_plan(config, 1000).keep_every == 5
 
 
 @pytest.mark.parametrize("text", ["20", "epochs", "-1 epochs", "3 weeks", ""])

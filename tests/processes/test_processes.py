@@ -82,6 +82,26 @@ def test_two_processes_learn_as_one_does_and_one_of_them_writes(cache, tmp_path)
         assert a["examples"] == b["examples"]
 
 
+ASKING = """
+import sys
+from common.processes import distributed
+number = int(sys.argv[1])
+with distributed.process_group(sys.argv[2], 2, number, 60, 60):
+    print([distributed.any_of("a name", flag, 60) for flag in (number == 1, False, number == 0)])
+"""
+
+
+def test_processes_agree_under_one_name_as_often_as_they_ask():
+    # A run restores its checkpoints twice: at its start, and the best one at its end.
+    address, environment = f"localhost:{free_port()}", {**os.environ, "JAX_PLATFORMS": "cpu"}
+    pipes = {"cwd": ROOT, "env": environment, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, "-c", ASKING]
+    group = [subprocess.Popen([*command, str(number), address], **pipes) for number in range(2)]
+    (code, output, errors), (other_code, _, other_errors) = finish_group(group, timeout=100)
+    assert (code, other_code) == (0, 0), errors + other_errors
+    assert output.split("\n")[0] == "[True, False, True]"
+
+
 @pytest.mark.slow  # restores between numbers of devices and the stop of several processes are tested apart
 def test_two_processes_asked_to_stop_go_on_as_one_with_more_devices(alone, cache, tmp_path):
     command = (*RUN, f"--workdir={tmp_path}")
@@ -159,6 +179,22 @@ def test_a_suspended_primary_counts_as_lost(cache, tmp_path):
     ((killed, _, _),) = finish_group(group[:1])
     assert (group[1].returncode, killed) == (distributed.EXIT_LOST, 128 + signal.SIGKILL)
     assert errors.strip().splitlines()[-1].startswith("error: lost process 0 of 2")
+
+
+@pytest.mark.parametrize(
+    ("last", "lost"), [("1,3", [1, 3]), (RuntimeError("UNAVAILABLE: failed to connect to all addresses"), [0])]
+)
+def test_no_announcement_for_weeks_is_no_loss(last, lost):
+    answers = iter([RuntimeError("DEADLINE_EXCEEDED: GetKeyValue() timed out with key: lost")] * 2 + [last])
+
+    class Client:
+        def blocking_key_value_get(self, key, milliseconds):
+            answer = next(answers)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+    assert distributed.announced_losses(Client()) == lost
 
 
 def test_processes_that_do_not_arrive_are_named():

@@ -9,7 +9,7 @@ from common import train
 from common.data import datasets
 from common.data.sources import ArraySource
 from common.errors import UserError
-from common.run import metrics, summary, trained, workdir
+from common.run import checkpoints, metrics, summary, trained, workdir
 from common.training import evaluate as evaluate_lib
 from tests.digits_run import digits_run
 
@@ -65,6 +65,36 @@ class Unreadable:
         raise AssertionError("the test set was read")
 
 
+def test_the_validation_error_of_a_run_is_that_of_the_checkpoint_that_is_tested(tmp_path, monkeypatch):
+    best_first = checkpoints.best_first
+    monkeypatch.setattr(checkpoints, "best_first", lambda folder: best_first(folder)[1:])  # as if the best was damaged
+    result = train.fit(config(), tmp_path)
+    (tested,) = metrics.read(tmp_path, "test")
+    errors = {record["step"]: record["error"] for record in metrics.read(tmp_path, "validation")}
+    assert result["best_validation"] == {"step": tested["step"], "error": errors[tested["step"]]}
+    assert f"at step {tested['step']}" in summary.result_line(result)
+
+
+@pytest.mark.parametrize(
+    ("split", "best_step", "named"),
+    [
+        *(("validation", 10, 10), ("validation", 20, 20), ("validation", 30, 30), ("validation", None, 20)),
+        *(("test", 10, 10), ("test", 20, 20), ("test", 30, 20)),
+    ],
+)
+def test_of_equal_errors_that_of_a_checkpoint_is_named(split, best_step, named, tmp_path):
+    common = {"loss": 1.0, "seconds": 1.0, "images_per_second": 1.0}
+    errors = {10: 0.2, 20: 0.2, 30: 0.3}
+    records = [
+        {"step": step, "split": part, "error": error, **common}
+        for step, error in errors.items()
+        for part in ("train", split)
+    ]
+    metrics.write(tmp_path, records)
+    result = summary.write(tmp_path, config(), {}, {}, {}, 0, [], best_step)
+    assert result[f"best_{split}"] == {"step": named, "error": errors[named]}
+
+
 def test_the_test_set_may_be_left_unread(tmp_path, monkeypatch):
     unread = config(**{"evaluate.test": False, "data.skip_bad": True, "train.length": "20 steps"})
     opened = datasets.open_dataset
@@ -95,7 +125,7 @@ def test_without_a_validation_set_the_test_set_cannot_be_left_unread():
         config_lib.validate(config(**{"evaluate.test": False, "data.validation": ""}))
 
 
-def test_training_stops_when_the_error_no_longer_falls(tmp_path, capsys):
+def test_training_stops_when_the_error_no_longer_falls_and_goes_on_with_more_patience(tmp_path, capsys):
     patient = config(**{"train.patience": 2, "train.length": "500 steps", "schedule.learning_rate": 1e-9})
     result = train.fit(patient, tmp_path)
     assert result["step"] == 30  # the first evaluation improves on nothing, two more do not improve on it
@@ -104,6 +134,32 @@ def test_training_stops_when_the_error_no_longer_falls(tmp_path, capsys):
     again = train.fit(patient, tmp_path)  # the run is finished, and stays so
     assert again["step"] == 30
     assert [record["step"] for record in metrics.read(tmp_path, "validation")] == steps
+    assert "stopped early at step 30; raise config.train.patience to go on" in capsys.readouterr().out
+    patient.train.patience = 3
+    assert train.fit(patient, tmp_path)["step"] == 40
+    output = capsys.readouterr().out
+    assert "going on from step 30" in output
+    assert "config.train.patience was 2, and is 3 from here on" in output
+
+
+def test_with_less_patience_a_run_goes_on_to_its_next_evaluation(tmp_path):
+    plain = config(**{"train.log_every": "500 steps", "schedule.learning_rate": 1e-9, "train.length": "500 steps"})
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(train, "stop_if_diverged", _interrupted_at(30))
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(plain, tmp_path)
+    plain.train.patience = 1
+    assert train.fit(plain, tmp_path)["step"] == 30
+
+
+def _interrupted_at(step):
+    """A check of a state to be saved that ends the program at a step."""
+
+    def check(state, sums):
+        if int(state.step) >= step:
+            raise KeyboardInterrupt
+
+    return check
 
 
 def test_without_a_validation_set_the_last_checkpoint_is_tested(tmp_path):

@@ -9,7 +9,8 @@ from classic import workdir as classic_workdir
 from common import config as config_lib
 from common import train
 from common.errors import UserError
-from common.run import history, metrics, trained, workdir
+from common.processes import distributed
+from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_digits
 from tests.digits_run import digits_run
 
@@ -106,6 +107,39 @@ def test_a_lower_rate_and_a_longer_run_go_on_and_are_said_and_recorded(folder, c
         "train.length": ["2 epochs", "4 epochs"],
         "schedule.learning_rate": [0.003, 0.0001],
     }
+
+
+def test_a_longer_run_that_is_killed_is_not_finished_and_nothing_is_lost(folder, monkeypatch):
+    before = json.loads((folder / "summary.json").read_text())
+    config = workdir.load_config(folder)
+    longer = config.copy_and_resolve_references()
+    longer.train.length = "3 epochs"
+    with monkeypatch.context() as patched:
+        patched.setattr(summary, "write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(longer, folder)
+    assert not summary.exists(folder)
+    assert train.fit(longer, folder)["step"] == checkpoints.steps(folder)[-1] > before["step"]
+    with monkeypatch.context() as patched:  # once more, and killed before its first update
+        patched.setattr(metrics.Writer, "waiting", killed)
+        longer.train.length = "4 epochs"
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(longer, folder)
+    longer.train.length = "3 epochs"
+    assert train.fit(longer, folder)["step"] == checkpoints.steps(folder)[-1]
+    assert summary.exists(folder)
+
+
+def killed(*arguments):
+    raise KeyboardInterrupt
+
+
+def test_a_finished_run_is_looked_at_and_only_the_primary_returns_its_summary(folder, monkeypatch):
+    before, config = (folder / "summary.json").read_text(), workdir.load_config(folder)
+    assert train.fit(config, folder) == json.loads(before)
+    monkeypatch.setattr(distributed, "is_primary", lambda: False)
+    assert train.fit(config, folder) == {}
+    assert (folder / "summary.json").read_text() == before
 
 
 def test_a_line_of_the_history_that_was_cut_short_spoils_no_other(folder):

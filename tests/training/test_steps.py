@@ -9,6 +9,9 @@ import numpy as np
 import optax
 import pytest
 from flax import linen as nn
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from ml_collections import ConfigDict
 from sklearn.utils.class_weight import compute_class_weight
 
@@ -20,7 +23,7 @@ from common.models import Classifier
 from common.nn.losses import balanced_weights, cross_entropy
 from common.training.state import create_state
 from common.training.steps import check_support, compile_update, eval_step, train_step
-from common.training.totals import NEVER, no_totals, stop_if_diverged, totals
+from common.training.totals import NEVER, class_counts, no_totals, stop_if_diverged, totals
 
 
 class Net(nn.Module):
@@ -152,6 +155,19 @@ def test_errors_count_ties_and_nan_against_the_network():
     assert float(sums.errors) == 3  # the second is right: an arg-max takes the first of equals
     assert float(sums.top5_errors) == 2  # the first has five ahead of it
     assert int(sums.bad_step) == NEVER
+
+
+SPECIAL = st.sampled_from([-np.inf, -1.0, 0.0, 1.0, np.inf, np.nan])
+
+
+@settings(deadline=None)
+@given(arrays(np.float32, (6, 4), elements=SPECIAL), arrays(np.int32, 6, elements=st.integers(0, 3)))
+def test_errors_are_those_of_an_arg_max_with_any_numbers(logits, labels):
+    wrong = (logits.argmax(-1) != labels) | np.isnan(logits).any(-1)
+    sums = totals(jnp.ones(6), jnp.asarray(logits), jnp.asarray(labels), jnp.ones(6, bool))
+    assert float(sums.errors) == wrong.sum()
+    counts = class_counts(jnp.asarray(logits), jnp.asarray(labels), jnp.ones(6, bool))
+    np.testing.assert_array_equal(counts[1], np.bincount(labels[wrong], minlength=4))
 
 
 def test_padding_is_not_counted():
