@@ -74,7 +74,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     mesh = mesh_lib.make_mesh(config.mesh)
     with tempfile.TemporaryDirectory() as folder:
         statistics = pixel_statistics.for_training(config, pathlib.Path(folder), dataset.train)
-    many = make_plan(config, len(dataset.train)).on_device(pipeline.is_resident(dataset.train)).per_call
+    many = make_plan(config, len(dataset.train)).with_per_call(pipeline.is_resident(dataset.train)).per_call
     size = config.train.batch_size
     images, labels = pipeline.gather(dataset.train, np.arange(size) % len(dataset.train))
     batches = mesh_lib.replicate((images, labels, np.tile(np.arange(size, dtype=np.int32), (many, 1))), mesh)

@@ -30,7 +30,7 @@ def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> Stored
     before = None
     with writing(f"workdir {folder}"):
         folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.glob("checkpoints/[0-9]*")):
+        if workdir.has_checkpoints(folder):
             raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
         if _begun(folder):
             before = StoredRun(load_config(folder), workdir.load_info(folder))

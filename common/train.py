@@ -46,7 +46,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
-    plan = plan.on_device(pipeline.is_resident(dataset.train))
+    plan = plan.with_per_call(pipeline.is_resident(dataset.train))
 
     with (
         lock.held(folder, primary),

@@ -126,7 +126,7 @@ def _write_run(
     from common.run import lock, workdir
     from common.run.checkpoints import Checkpoints
 
-    if any(folder.glob("checkpoints/[0-9]*")):
+    if workdir.has_checkpoints(folder):
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)

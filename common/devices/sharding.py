@@ -125,6 +125,6 @@ def table(state: PyTree, mesh: Devices) -> str:
 
 def _entry(path: tuple, leaf: Any, mesh: Devices) -> tuple[str, str, str, int]:
     """A parameter's line in the table, with numbers in its name replaced by `*`."""
-    name = re.sub(r"\d+", "*", "/".join(key.key for key in path))
+    name = re.sub(r"\d+", "*", jax.tree_util.keystr(path, simple=True, separator="/"))
     axes = [axis or "-" for axis in partition(leaf.shape, mesh)]
     return name, "x".join(map(str, leaf.shape)), ",".join(axes) or "replicated", _bytes(leaf, mesh)

@@ -67,7 +67,7 @@ def _factor(path: tuple, factors: Mapping[str, float]) -> float:
 
 def _name(path: tuple) -> str:
     """The name of an array, such as 'conv2_1/bn1/scale'."""
-    return "/".join(key.key for key in path)
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _check(params: PyTree, factors: Mapping[str, float]) -> None:

@@ -30,7 +30,7 @@ class Plan:
     may_stop: bool = False
     ends: tuple[int, ...] = ()
 
-    def on_device(self, resident: bool) -> "Plan":
+    def with_per_call(self, resident: bool) -> "Plan":
         """The plan with a `per_call` that suits the device, if the config leaves it at 0.
 
         resident: whether the training set is on the device. On an accelerator one call then makes many updates, which

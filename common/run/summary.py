@@ -35,13 +35,13 @@ def test_error_text(content: dict[str, Any]) -> str:
     return f"test error {content['test']['error']:.2%}"
 
 
-def read(folder: pathlib.Path, line: Callable[[dict[str, Any]], str] = test_error_text) -> dict[str, Any]:
-    """The summary of a finished run. Raises UserError if there is none, or if `line` fails on it."""
+def read(folder: pathlib.Path, check: Callable[[dict[str, Any]], Any] = test_error_text) -> dict[str, Any]:
+    """The summary of a finished run. Raises UserError if there is none, or if `check` fails on it."""
     if not exists(folder):
         raise UserError(f"the run in {folder} is not finished: {workdir.SUMMARY} is missing")
     content = workdir.read_json(folder / workdir.SUMMARY)
     try:
-        line(content)
+        check(content)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         said = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder / workdir.SUMMARY} is damaged: it is not the summary of a run ({said})") from error

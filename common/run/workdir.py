@@ -50,9 +50,14 @@ class StoredRun(NamedTuple):
     info: Info
 
 
+def has_checkpoints(folder: pathlib.Path) -> bool:
+    """True for the folder of a network's run that has begun. Does not import Orbax, which is slow."""
+    return any(folder.glob("checkpoints/[0-9]*"))
+
+
 def stored_info(workdir: pathlib.Path) -> Info | None:
     """The facts of the dataset of a run with checkpoints; None for a folder without a run."""
-    if any(workdir.glob("checkpoints/[0-9]*")) and (workdir / DATASET).exists():
+    if has_checkpoints(workdir) and (workdir / DATASET).exists():
         return load_info(workdir)
     return None
 
@@ -68,7 +73,7 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
     before = None
     with writing(f"workdir {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
-        if any(workdir.glob("checkpoints/[0-9]*")):
+        if has_checkpoints(workdir):
             if not (workdir / CONFIG).exists():
                 raise UserError(
                     f"workdir {workdir} holds checkpoints but no {CONFIG}, so their experiment is unknown; choose "

@@ -43,8 +43,8 @@ def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, p
 def test_a_call_makes_many_updates_where_that_is_faster(monkeypatch, on_cpu, resident, many):
     monkeypatch.setattr(compilation, "on_cpu", lambda: on_cpu)
     plan = Plan(1000, 100.0, 100, 100, 100, per_call=0)
-    assert (plan.on_device(resident).per_call > 1) == many
-    assert dataclasses.replace(plan, per_call=7).on_device(resident).per_call == 7
+    assert (plan.with_per_call(resident).per_call > 1) == many
+    assert dataclasses.replace(plan, per_call=7).with_per_call(resident).per_call == 7
 
 
 def test_durations_in_epochs_round_to_the_nearest_update():

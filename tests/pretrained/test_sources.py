@@ -121,7 +121,7 @@ def test_a_vgg_whose_dense_layers_are_timms_convolutions_is_read(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
-@pytest.mark.parametrize("family", ["alexnet", "vgg", "googlenet", "resnet"])
+@pytest.mark.parametrize("family", ["alexnet", "vgg", "googlenet", "resnet", "vit"])
 def test_names_that_no_publisher_has_are_said_to_be_nobodys(family):
     assert models.optional_module(family, "weights").sources({"conv.weight": np.zeros(3)}) == ()
 
