@@ -34,6 +34,7 @@ def draw_responses(folders: Folders) -> "matplotlib.figure.Figure":
         measured = [list(measured_responses(folder).values()) for folder in found]
         axes.plot(range(2, 2 + len(measured[0])), np.mean(measured, axis=0), "o-", ms=4, label=name)
     axes.set(xlabel="layer with weights", ylabel="standard deviation of the response", ylim=(0, None))
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.legend(frameon=False)
     return figure
 

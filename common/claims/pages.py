@@ -196,7 +196,7 @@ def _claim(result: Result, shows: str, folder: str) -> str:
     values = "".join(f"| {name} | {_values(result, name)} |{_costs(costs, name)}\n" for name in result["ours"])
     columns = " parameters | training time |" if costs else ""
     picture = f"![{result['says']}]({folder}/{result['figure']})\n" if result.get("figure") else ""
-    words = f"\nThe paper's figure: {shows}\n" if picture and shows else ""
+    words = f"\nThe paper's {shows if shows[0].isupper() else f'figure: {shows}'}\n" if picture and shows else ""
     scale = "" if result["scale"] == "paper" else f" --scale={result['scale']}"
     made = ", ".join(filter(None, [run_costs.describe_cost(result), describe_machine(result["environment"])]))
     parts = [

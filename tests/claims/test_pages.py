@@ -110,6 +110,10 @@ def test_a_picture_stands_beside_what_the_paper_shows_and_a_short_schedule_is_na
     assert "**same direction at a short schedule** (a tenth; small maps)" in text
     assert "![LeNet-5 reaches 0.95%](../results/resnet-depth.quick.png)\n\nThe paper's figure: the deeper, the" in text
     assert "--claims=resnet-depth --scale=quick`" in text
+    named = Evidence([SHORT], [], PACKAGES, {**SHOWS, "resnet-depth": "Figure 6: the deeper, the lower"})
+    document = "<!-- claims: resnet -->\n<!-- /claims -->\n"
+    text = pages.fill(document, named, pathlib.PurePath("RESULTS.md"), FOLDER)
+    assert "\nThe paper's Figure 6: the deeper, the lower\n" in text
 
 
 def test_facts_are_one_table_and_name_the_numbers_that_do_not_agree():
