@@ -40,7 +40,7 @@ CLAIMS = [
         paper={"LeNet-5": 0.0095},
         data="mnist",
         rules=(Agrees("LeNet-5", 0.0095, margin=0.002),),  # the paper gives its own number as 0.95 +- 0.1
-        figure=curves.error_curves,
+        figure=functools.partial(curves.error_curves, in_epochs=True),
         shows="Figure 5: the test error settles at 0.95% after 10 to 12 passes, the training error goes on falling to "
         "0.35%, and no over-training is seen",
     ),

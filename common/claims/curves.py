@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 _SMOOTHED = 5  # training records in the moving average
 
 
-def error_curves(folders: Mapping[str, Sequence[pathlib.Path]]) -> "matplotlib.figure.Figure":
+def error_curves(folders: Mapping[str, Sequence[pathlib.Path]], in_epochs: bool = False) -> "matplotlib.figure.Figure":
     """The mean error curves of each experiment: training thin and dashed, test bold.
 
     folders: experiment name -> the folders of its runs (one for each seed), as `Claim.figure` receives them. Drawn
-    like Figure 6 of He 2016, over updates or, if batch sizes differ, over epochs.
+    like Figure 6 of He 2016, over updates, or over epochs with `in_epochs` and if batch sizes differ.
     """
     from matplotlib import colormaps
 
     figure, axes = charts.empty_figure(height=4.6)
-    in_epochs = len({workdir.load_config(found[0]).train.batch_size for found in folders.values()}) > 1
+    in_epochs = in_epochs or len({workdir.load_config(found[0]).train.batch_size for found in folders.values()}) > 1
     for number, (name, found) in enumerate(folders.items()):
         colour = colormaps["tab10"](number)
         scale = _updates_to_epochs(found[0]) if in_epochs else 1.0
