@@ -66,7 +66,7 @@ class Plan:
 def make_plan(config: ConfigDict, num_examples: int) -> Plan:
     """The plan of a config for a training set of `num_examples`.
 
-    Raises UserError if checkpoints to keep are never made.
+    Raises UserError if checkpoints to keep are never made, and for a trace that begins after the end.
     """
     size = config.train.batch_size
     steps = {
@@ -85,6 +85,11 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
                 f"is a checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
             )
         keep_every = times * steps["save_every"]  # only apart because each was rounded to whole updates
+    if config.profile.steps and config.profile.start >= steps["total"]:
+        raise UserError(
+            f"config.profile.start is {config.profile.start}, but the run has {steps['total']} updates; use less, or "
+            "config.profile.steps=0 for no trace"
+        )
     return Plan(
         **steps,
         epoch=num_examples / size,

@@ -84,6 +84,17 @@ def test_checkpoints_to_keep_that_are_never_made_are_refused(every, keep_every, 
         make_plan(keeping(every, keep_every), examples)
 
 
+def test_a_trace_that_would_begin_after_the_end_is_refused():
+    config = base(models.section("lenet", "lenet5"))
+    config.train.length, config.profile.start, config.profile.steps = "10 steps", 9, 5
+    assert make_plan(config, 1000).ends == (9, 14)
+    config.profile.start = 10
+    with pytest.raises(UserError, match="config.profile.start is 10, but the run has 10 updates"):
+        make_plan(config, 1000)
+    config.profile.steps = 0
+    assert make_plan(config, 1000).ends == ()
+
+
 def test_no_time_between_checkpoints_is_one_update():
     config = keeping("0 steps", "5 steps")
     check(config)
