@@ -9,8 +9,6 @@ results/benchmark_inputs_DEVICE.json after each measurement.
 """
 
 import functools
-import importlib.metadata
-import importlib.util
 import io
 import multiprocessing
 import os
@@ -25,10 +23,10 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks import torch_inputs
+from benchmarks import peers, torch_inputs
 from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread
 from common import launch
-from common.errors import UserError, unknown
+from common.errors import UserError
 
 if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
@@ -37,6 +35,7 @@ WIDTH, HEIGHT = 500, 375  # pixels, of a typical image of ImageNet
 QUALITY = 93  # of the JPEGs, with which they have 110 kB, as ImageNet's
 CLASSES = 10
 GROUPS = 3  # measurements of each number of threads
+LIBRARIES = {"torch": ("torchvision", "peers")}
 VARIANT = "resnet50_modern"  # that --train trains
 
 
@@ -59,7 +58,8 @@ def main() -> None:
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
     facts = workdir.environment()
     counts = _counts(facts["cpu_cores"])
-    versions = _peers()
+    peers.check(flags.FLAGS.peers, LIBRARIES)
+    versions = peers.versions(("torch", "torchvision") if flags.FLAGS.peers else ())
     device = device_name()
     path = pathlib.Path(flags.FLAGS.out) / f"benchmark_inputs_{device}.json"
     command = f"python -m benchmarks.inputs --images={flags.FLAGS.images} --batch_size={flags.FLAGS.batch_size}"
@@ -70,11 +70,10 @@ def main() -> None:
         root = pathlib.Path(folder)
         size = write_images(root, flags.FLAGS.images) / flags.FLAGS.images
         print(f"{flags.FLAGS.images} JPEGs of {size / 1e3:.0f} kB, {WIDTH} x {HEIGHT} pixels")
-        config = config_of(root, flags.FLAGS.batch_size)
         options = {"batch_size": flags.FLAGS.batch_size, "cores": facts["cpu_cores"]}
         tasks = [functools.partial(_fed, root, workers=count, **options) for count in counts]
         if flags.FLAGS.train:
-            tasks.append(functools.partial(_trained, config, counts[-1]))
+            tasks.append(functools.partial(_trained, config_of(root, flags.FLAGS.batch_size), counts[-1]))
         for number, task in enumerate(tasks):
             if time.monotonic() >= ends:
                 print(f"time is up; {len(tasks) - number} of {len(tasks)} measurements are left out")
@@ -91,17 +90,6 @@ def _counts(cores: int) -> list[int]:
         if not text.isdecimal() or not int(text):
             raise UserError(f"--workers has '{text}'; expected numbers of threads, as in --workers=1,4,8")
     return sorted(map(int, flags.FLAGS.workers))
-
-
-def _peers() -> dict[str, str]:
-    """The packages that --peers needs, with their versions. Raises UserError for another library, or without these."""
-    for peer in flags.FLAGS.peers:
-        if peer != "torch":
-            raise unknown("library", peer, ["torch"])
-        if importlib.util.find_spec("torchvision") is None:
-            raise UserError("--peers has torch, and torchvision is not installed: pip install torchvision")
-    packages = ("torch", "torchvision") if flags.FLAGS.peers else ()
-    return {package: importlib.metadata.version(package) for package in packages}
 
 
 def write_images(root: pathlib.Path, count: int) -> int:

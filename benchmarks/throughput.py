@@ -12,8 +12,6 @@ is given. `python -m common.tables` makes the table.
 """
 
 import dataclasses
-import importlib.metadata
-import importlib.util
 import os
 import pathlib
 import shutil
@@ -24,14 +22,14 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import networks, race
+from benchmarks import networks, peers, race
 from benchmarks.contestants import TIMM, Spec, module_of
 from benchmarks.measure import Measured, device_name, record, spread
 from benchmarks.race import Entry, Racer
 from common import launch
 from common.claims import speeds
 from common.devices import host
-from common.errors import UserError, unknown
+from common.errors import UserError
 
 # The package that each library is in, and the extra of setup.py that installs it.
 LIBRARIES = {"torch": ("torch", "parity"), "torch.compile": ("torch", "parity"), "timm": ("timm", "peers")}
@@ -62,8 +60,8 @@ def main() -> None:
     """Times every network that the flags name, and says which are left; UserError in the end if one has failed."""
     given = flags.FLAGS
     race.share_device()
-    for peer in given.peers:
-        _check(peer)
+    peers.check(given.peers, LIBRARIES)
+    _check_compiler(given.peers)
     specs = [_spec(name) for name in given.models or networks.RACED]
     for spec in specs:
         module_of(spec)  # refuses what does not exist before anything is timed
@@ -79,15 +77,10 @@ def main() -> None:
         raise UserError(f"not timed, and the same command tries again: {'; '.join(failures)}")
 
 
-def _check(peer: str) -> None:
-    """Raises UserError for a library that is unknown, or that is not complete here."""
-    if peer not in LIBRARIES:
-        raise unknown("library", peer, LIBRARIES)
-    package, extra = LIBRARIES[peer]
-    if importlib.util.find_spec(package) is None:
-        raise UserError(f"--peers has {peer}, and {package} is not installed: pip install -e '.[{extra}]'")
+def _check_compiler(libraries: Sequence[str]) -> None:
+    """Raises UserError if torch.compile is to race, and there is no compiler."""
     compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
-    if peer == "torch.compile" and not any(map(shutil.which, compilers)):
+    if "torch.compile" in libraries and not any(map(shutil.which, compilers)):
         raise UserError("--peers has torch.compile, which needs a C++ compiler: install g++, or leave it out")
 
 
@@ -129,8 +122,8 @@ def _races(specs: list[Spec]) -> list[str]:
 
 
 def _contestants(spec: Spec) -> list[str]:
-    peers = [peer for peer in flags.FLAGS.peers if peer != "timm" or spec.variant in TIMM]
-    return ["ours", *peers, "products"]
+    able = [peer for peer in flags.FLAGS.peers if peer != "timm" or spec.variant in TIMM]
+    return ["ours", *able, "products"]
 
 
 def measured(spec: Spec, racers: dict[str, Racer]) -> Measured:
@@ -169,13 +162,12 @@ def _facts(spec: Spec) -> dict[str, Any]:
     """The network, the machine, the peers' versions, and the code that a result depends on."""
     from common.run import provenance  # slow imports
 
-    packages = sorted({LIBRARIES[peer][0] for peer in flags.FLAGS.peers})
     code = sorted([*_SHARED_CODE, *_modules(spec.family)])
     where = provenance.facts()
     return {
         "race": {**dataclasses.asdict(spec), "scale": flags.FLAGS.scale, "rounds": flags.FLAGS.rounds},
         "machine": {"memory_gb": _memory_gb(), "threads": host.cores()},
-        "peers": {package: importlib.metadata.version(package) for package in packages},
+        "peers": peers.versions(sorted({LIBRARIES[peer][0] for peer in flags.FLAGS.peers})),
         "commit": where["commit"],
         "uncommitted_changes": where["uncommitted_changes"],
         "code": {"paths": code, "digest": speeds.code_digest(_ROOT, code)},

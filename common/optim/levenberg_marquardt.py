@@ -60,9 +60,12 @@ def with_curvature(opt_state: PyTree, curvature: PyTree) -> PyTree:
 
 def _replaced(state: DiagonalCurvatureState, curvature: PyTree) -> DiagonalCurvatureState:
     """The state with this curvature, which is left out where the state leaves frozen arrays out."""
-    is_masked = lambda node: isinstance(node, optax.MaskedNode)  # noqa: E731
-    new = jax.tree.map(lambda old, h: old if is_masked(old) else h, state.curvature, curvature, is_leaf=is_masked)
+    new = jax.tree.map(lambda old, h: old if _is_masked(old) else h, state.curvature, curvature, is_leaf=_is_masked)
     return DiagonalCurvatureState(new)
+
+
+def _is_masked(node: object) -> bool:
+    return isinstance(node, optax.MaskedNode)
 
 
 def _is_curvature_state(state: object) -> bool:

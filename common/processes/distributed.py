@@ -39,7 +39,7 @@ _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadlin
 _JAX_HEARTBEATS = 3
 _leaving = threading.Event()  # set when the run is over: from then on no process counts as lost
 _threads: list[threading.Thread] = []
-_calls: collections.Counter[str] = collections.Counter()  # of `barrier` by name; JAX's barriers and keys work once
+_calls: collections.Counter[str] = collections.Counter()  # of `barrier` and `any_of` by name
 
 
 class Lost(Exception):  # noqa: N818
@@ -129,9 +129,7 @@ def barrier(name: str, timeout: float) -> None:
         return
     import jax
 
-    client = _client()
-    _calls[name] += 1
-    name = f"{name} {_calls[name]}"
+    client, name = _client(), _numbered(name)
     client.key_value_set(f"barrier/{name}/{jax.process_index()}", "here")
     try:
         client.wait_at_barrier(name, int(timeout * 1000))
@@ -146,11 +144,16 @@ def any_of(name: str, flag: bool, timeout: float) -> bool:
         return flag
     import jax
 
-    client, waits = _client(), f"any {name}"
-    folder = f"any/{name}/{_calls[waits] + 1}"
-    client.key_value_set(f"{folder}/{jax.process_index()}", str(flag))
-    barrier(waits, timeout)
-    return any(value == "True" for _, value in client.key_value_dir_get(folder))
+    client, name = _client(), _numbered(f"any {name}")
+    client.key_value_set(f"{name}/{jax.process_index()}", str(flag))
+    barrier(name, timeout)
+    return any(value == "True" for _, value in client.key_value_dir_get(name))
+
+
+def _numbered(name: str) -> str:
+    """The name with the number of this call, since JAX's barriers and keys work once."""
+    _calls[name] += 1
+    return f"{name} {_calls[name]}"
 
 
 def _absent(folder: str) -> list[int]:
