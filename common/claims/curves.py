@@ -32,7 +32,9 @@ def error_curves(folders: Mapping[str, Sequence[pathlib.Path]], in_epochs: bool 
         steps, errors = _mean_curve(found, "train")
         axes.plot(steps * scale, _smooth(errors), color=colour, lw=1.1, ls="--")
         steps, errors = _mean_curve(found, "test")
-        axes.plot(steps * scale, errors, color=colour, lw=2.2, label=name)
+        alone = "o" if len(steps) == 1 else ""  # a line through one point would not be seen
+        axes.plot(steps * scale, errors, color=colour, lw=2.2, marker=alone, label=name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epochs" if in_epochs else "updates", ylabel="error (% of images)", xlim=(0, None))
     axes.legend(frameon=False, title="test bold, training dashed", alignment="left")
     return figure

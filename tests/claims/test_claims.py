@@ -114,6 +114,9 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     assert 0 < costs["train_core_seconds"] < result["run_core_seconds"]
     width, height = Image.open(tmp_path / "results" / result["figure"]).size
     assert min(width, height) > 400
+    [axes] = curves.error_curves({"LeNet-5": list((tmp_path / "runs").glob("*/seed*"))}).axes
+    [tested] = [line for line in axes.lines if line.get_label() == "LeNet-5"]
+    assert (len(tested.get_xdata()), tested.get_marker()) == (1, "o")  # tested once, and seen
     assert "--config.seed=SEED" in result["commands"]["LeNet-5"]
     (folder,) = pathlib.Path(tmp_path / "runs").glob("*/seed0")
     assert not (folder / "checkpoints").exists()  # no measure reads them
