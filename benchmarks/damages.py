@@ -282,8 +282,7 @@ def main() -> None:
     measured = {name: spread([float(count)]) for name, count in sorted(counts.items())}
     for name in (f"{use}: {end}" for use in ("evaluated", "trained on") for end in BAD):
         measured.setdefault(name, spread([0.0]))
-    command = f"python -m benchmarks.damages --every={flags.FLAGS.every} --seed={flags.FLAGS.seed}"
-    record(pathlib.Path(flags.FLAGS.out), "damages of a workdir", measured, command, bad=bad)
+    record(pathlib.Path(flags.FLAGS.out), "damages of a workdir", measured, bad=bad)
 
 
 if __name__ == "__main__":

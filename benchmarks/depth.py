@@ -43,7 +43,7 @@ def main() -> None:
         for remat, what in zip(remats, ("everything kept", "rematerialised"), strict=True):
             name = f"{variant}, batch {batch_size} at 224, {what}"
             measured[f"{name}: activations, GB"] = spread([_footprint(family, variant, batch_size, remat) / 1e9])
-    record(pathlib.Path(flags.FLAGS.out), "depth", measured, "python -m benchmarks.depth")
+    record(pathlib.Path(flags.FLAGS.out), "depth", measured)
 
 
 def _compile_times(family: str, deep: str, shallow: str, fields: dict[str, Any], size: int) -> dict[str, Any]:

@@ -217,8 +217,6 @@ def campaign(root: pathlib.Path, sizes: Sequence[int], out: pathlib.Path) -> Non
     outcomes = earlier(root / "runs.jsonl")
     for size in sizes:
         undisturbed(root / f"calm{size}", size, root / "compiled")
-    given = flags.FLAGS
-    command = f"python -m benchmarks.faults --each={given.each} --kills={given.kills} --seed={given.seed}"
     while True:
         short = missing(outcomes, sizes, flags.FLAGS.each)
         # The number of processes that lacks most comes first; in turn, where none lacks any.
@@ -229,7 +227,7 @@ def campaign(root: pathlib.Path, sizes: Sequence[int], out: pathlib.Path) -> Non
         found = one_run(root, len(outcomes), size, short[size], flags.FLAGS.seed)
         outcomes.append(found)
         keep(root / "runs.jsonl", found)
-        record(out, "faults", summarised(outcomes), command)
+        record(out, "faults", summarised(outcomes))
         sys.stdout.flush()
 
 

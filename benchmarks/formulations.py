@@ -50,12 +50,8 @@ def main() -> None:
         running = {name: racer for name, racer in racers.items() if name not in failed}
         found = measured(running, flags.FLAGS.seconds, flags.FLAGS.rounds)
     spec = specs[0]
-    options = [f"--model={spec.family}:{spec.variant}", f"--batch_size={spec.batch_size}"]
-    options += [f"--image_size={spec.image_size}", f"--dtype={spec.dtype}"]
-    options += [f"--per_call={','.join(flags.FLAGS.per_call)}", f"--candidates={','.join(names)}"]
     file = f"benchmark_formulations_{spec.family}_{spec.variant}_{spec.dtype}_{device_name()}.json"
-    command = " ".join(["python -m benchmarks.formulations", *options])
-    record(pathlib.Path(flags.FLAGS.out) / file, f"formulations, {spec.name}", found, command, failed=failed)
+    record(pathlib.Path(flags.FLAGS.out) / file, f"formulations, {spec.name}", found, failed=failed)
 
 
 def measured(racers: Mapping[str, Racer], seconds: float, rounds: int) -> Measured:

@@ -40,14 +40,7 @@ def main() -> None:
         found |= {f"{kind}: {end}": counts[kind, end] for end in ("taken", "refused in one line", "traceback", "hang")}
     measured = {name: spread([count]) for name, count in found.items()}
     seed = "derived from each test's name"
-    record(
-        pathlib.Path(flags.FLAGS.out),
-        "random inputs",
-        measured,
-        f"python -m benchmarks.fuzz --times={flags.FLAGS.times}",
-        seed=seed,
-        bad=bad,
-    )
+    record(pathlib.Path(flags.FLAGS.out), "random inputs", measured, seed=seed, bad=bad)
 
 
 if __name__ == "__main__":

@@ -62,9 +62,6 @@ def main() -> None:
     versions = peers.versions(("torch", "torchvision") if flags.FLAGS.peers else ())
     device = device_name()
     path = pathlib.Path(flags.FLAGS.out) / f"benchmark_inputs_{device}.json"
-    command = f"python -m benchmarks.inputs --images={flags.FLAGS.images} --batch_size={flags.FLAGS.batch_size}"
-    command += f" --workers={','.join(map(str, counts))}{' --peers=torch' * bool(flags.FLAGS.peers)}"
-    command += " --train" * flags.FLAGS.train
     measured: Measured = {}
     with tempfile.TemporaryDirectory() as folder:
         root = pathlib.Path(folder)
@@ -79,7 +76,7 @@ def main() -> None:
                 print(f"time is up; {len(tasks) - number} of {len(tasks)} measurements are left out")
                 break
             measured |= task()
-            record(path, f"input pipeline, JPEGs of {size / 1e3:.0f} kB", measured, command, peers=versions)
+            record(path, f"input pipeline, JPEGs of {size / 1e3:.0f} kB", measured, peers=versions)
 
 
 def _counts(cores: int) -> list[int]:

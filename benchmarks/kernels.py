@@ -75,10 +75,7 @@ def main() -> None:
     found = {f"{kind}, ms an update": spread([1e-3 * time / count]) for kind, time in by_kind(events).items()}
     found |= {f"kernel {text}, ms an update": spread([1e-3 * time / count]) for text, time in longest(events)}
     found["kernels in an update"] = spread([len(events) / count])
-    options = [f"--model={flags.FLAGS.model}", f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}"]
-    options += [f"--dtype={spec.dtype}", f"--per_call={spec.per_call}"]
-    command = " ".join(["python -m benchmarks.kernels", *options])
-    record(pathlib.Path(flags.FLAGS.out) / f"benchmark_kernels_{name}.json", f"kernels, {spec.name}", found, command)
+    record(pathlib.Path(flags.FLAGS.out) / f"benchmark_kernels_{name}.json", f"kernels, {spec.name}", found)
 
 
 def device_events(events: Iterable[Event]) -> list[Event]:

@@ -107,7 +107,7 @@ def main() -> None:
     """Measures and writes the result."""
     measured = measure(flags.FLAGS.batch, flags.FLAGS.rounds)
     name = f"local response normalisation, {flags.FLAGS.batch} images"
-    record(pathlib.Path(flags.FLAGS.out), name, measured, "python -m benchmarks.local_response_norm")
+    record(pathlib.Path(flags.FLAGS.out), name, measured)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ Writes results/benchmark_loop*.json.
 
 import functools
 import pathlib
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -46,10 +45,9 @@ def main() -> None:
         "whole loop, images/s": spread(loop_speeds),
         "whole loop over bare step": spread(ratios),
     }
-    command = f"python -m benchmarks.loop --config={launch.flag_text(sys.argv, 'config')}"
     file = f"benchmark_loop_{launch.config_name()}_{device_name()}.json"
     name = f"loop, {launch.config_name()}, batch {config.train.batch_size}"
-    record(pathlib.Path(flags.FLAGS.out) / file, name, measured, command)
+    record(pathlib.Path(flags.FLAGS.out) / file, name, measured)
 
 
 def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:

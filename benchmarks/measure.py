@@ -2,12 +2,18 @@
 
 import datetime
 import pathlib
+import re
+import shlex
 import statistics
+import sys
 import tempfile
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
+
+# Flags that say where a benchmark reads and writes, and for how long it may go on.
+_NOT_RECORDED = ("folder", "minutes", "out", "traces")
 
 Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowest and highest value
 
@@ -40,15 +46,32 @@ def device_name() -> str:
     return workdir.environment()["devices"].rpartition(" x ")[2].replace(" ", "_")
 
 
-def record(path: pathlib.Path, benchmark: str, measured: Measured, command: str, **facts: Any) -> None:
-    """Prints a result and writes it to `path`, where `python -m common.tables` finds it."""
-    from common.run import workdir  # slow imports
+def command() -> str:
+    """The command line of this process as a result records it: without this machine's folders."""
+    words, kept = sys.orig_argv[1:], ["python"]
+    for word, before in zip(words, ["", *words], strict=False):
+        if not (_is_not_recorded(word.partition("=")[0]) or _is_not_recorded(before)):
+            kept.append(re.sub("(^|[=:])/[^:]*", r"\1DIR", word))
+    return shlex.join(kept)
 
+
+def _is_not_recorded(flag: str) -> bool:
+    return flag.startswith("-") and flag.lstrip("-") in _NOT_RECORDED
+
+
+def record(path: pathlib.Path, benchmark: str, measured: Measured, made_by: str = "", **facts: Any) -> None:
+    """Prints a result and writes it to `path`, where `python -m common.tables` finds it.
+
+    made_by: the command that measures it; default: this process's.
+    """
+    from common.run import provenance, workdir  # slow imports
+
+    made = provenance.facts() | {"command": made_by or command()}
     result = {
         "benchmark": benchmark,
         **facts,
         "measured": measured,
-        "command": command,
+        **made,
         "environment": workdir.environment(),
         "date": datetime.date.today().isoformat(),
     }

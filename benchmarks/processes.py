@@ -59,7 +59,7 @@ def main() -> None:
                 several = _losses(size, root / network / str(size), root / "compiled", config, *options)
                 apart = [abs(a - b) / abs(a) for a, b in zip(one, several, strict=True)]
                 measured[f"{network}: losses of {size} processes against one's, relative difference"] = spread(apart)
-                record(pathlib.Path(flags.FLAGS.out), "processes", measured, "python -m benchmarks.processes")
+                record(pathlib.Path(flags.FLAGS.out), "processes", measured)
 
 
 def _losses(size: int, folder: pathlib.Path, cache: pathlib.Path, config: str, *options: str) -> list[float]:

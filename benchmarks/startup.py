@@ -50,7 +50,7 @@ def main() -> None:
         "ViT on digits, killed and started again, seconds to the first update": spread(kept),
         "the same without the compiled programs, seconds": spread(anew),
     }
-    record(pathlib.Path(flags.FLAGS.out), "startup", measured, "python -m benchmarks.startup")
+    record(pathlib.Path(flags.FLAGS.out), "startup", measured)
 
 
 def _seconds(module: str, *arguments: str) -> float:

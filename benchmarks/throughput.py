@@ -160,16 +160,11 @@ def _command(spec: Spec) -> str:
 
 def _facts(spec: Spec) -> dict[str, Any]:
     """The network, the machine, the peers' versions, and the code that a result depends on."""
-    from common.run import provenance  # slow imports
-
     code = sorted([*_SHARED_CODE, *_modules(spec.family)])
-    where = provenance.facts()
     return {
         "race": {**dataclasses.asdict(spec), "scale": flags.FLAGS.scale, "rounds": flags.FLAGS.rounds},
         "machine": {"memory_gb": _memory_gb(), "threads": host.cores()},
         "peers": peers.versions(sorted({LIBRARIES[peer][0] for peer in flags.FLAGS.peers})),
-        "commit": where["commit"],
-        "uncommitted_changes": where["uncommitted_changes"],
         "code": {"paths": code, "digest": speeds.code_digest(_ROOT, code)},
     }
 
