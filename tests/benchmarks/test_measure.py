@@ -1,4 +1,4 @@
-"""What a benchmark's result says about how it was made."""
+"""Results of benchmarks, which say how they were made."""
 
 import json
 import sys
