@@ -147,7 +147,7 @@ def _make(measurement: Measurement, places: Places, seconds: float, smoke: bool)
     """Runs a measurement's command, its output in a log; returns 'done', 'failed' or 'cut off'."""
     log = places.out / "logs" / f"{measurement.name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, **measurement.environment, "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     line = command(measurement, places, smoke)
     with log.open("a") as file:
         print(f"$ {' '.join(line)}", file=file, flush=True)

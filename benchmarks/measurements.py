@@ -1,7 +1,6 @@
 """The measurements of `benchmarks.campaign`, in the order of their worth, each with its command and expected time."""
 
 import dataclasses
-from collections.abc import Mapping
 
 # Seconds of an update of 128 images of 32x32 pixels, in float32, fifty in a call, on one H200 (2026-11-27). The times
 # of other networks follow from their layers, since such small kernels take about as long whatever they compute.
@@ -15,8 +14,7 @@ class Measurement:
 
     worth: what it tells. minutes: expected on one H100 or H200. command: module and arguments, in which {out} is the
     folder of results, {source} that of CIFAR-10's images, {data} that of TFDS datasets. needs: 'cifar10' and 'data',
-    the folders that have to be given, and packages. smoke: the arguments of a run in seconds on a CPU. environment:
-    variables for its process.
+    the folders that have to be given, and packages. smoke: the arguments of a run in seconds on a CPU.
     """
 
     name: str
@@ -25,7 +23,6 @@ class Measurement:
     command: tuple[str, ...]
     smoke: tuple[str, ...]
     needs: tuple[str, ...] = ()
-    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def _training_minutes(updates: float, layers: float = 20, side_by_side: int = 1, runs: int = 1) -> float:
@@ -69,7 +66,7 @@ def _kernels(model: str, *options: str) -> Measurement:
 
 
 def _claims(name: str, worth: str, minutes: float, claims: str, needs: str, jobs: int, *options: str) -> Measurement:
-    """Runs of claims, a few at a time, which share the device's memory."""
+    """Runs of claims, a few at a time."""
     where = {"cifar10": "--source={source}", "data": "--data_dir={data}"}[needs]
     return Measurement(
         name,
@@ -84,7 +81,6 @@ def _claims(name: str, worth: str, minutes: float, claims: str, needs: str, jobs
             *("--runs={out}/runs", "--results={out}"),
         ),
         needs=(needs,),
-        environment={"XLA_PYTHON_CLIENT_MEM_FRACTION": f"{0.9 / jobs:.2f}"},
     )
 
 

@@ -16,6 +16,7 @@ import sys
 import textwrap
 from typing import Any
 
+import jax
 from absl import flags
 
 from common import launch
@@ -40,7 +41,10 @@ _SOURCE = flags.DEFINE_multi_string(
 )
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets", allow_override=True)
 _JOBS = flags.DEFINE_string(
-    "jobs", "auto", "runs at a time; auto: first those for a single core, one on each core, then the others one by one"
+    "jobs",
+    "auto",
+    "runs at a time; auto: on a CPU first those for a single core, one on each core, then the others one by one; on an "
+    "accelerator one by one",
 )
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the runs")
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
@@ -48,6 +52,7 @@ _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", al
 
 def main() -> None:
     """Checks the claims that the flags name."""
+    jax.config.update("jax_platforms", "cpu")  # accelerators are for the runs
     claims, facts = all_claims(), all_facts()
     for name in _CLAIMS.value:
         if name not in claims and name not in facts:
@@ -80,6 +85,8 @@ def main() -> None:
                 print(_record(claim), flush=True)
 
     record_measured()
+    if waiting and not slots and runner.platform_of_runs() != "cpu":
+        slots = 1
     failures = runner.run_all(list(runs.values()), slots, record_measured)
     if failures:
         ids = ", ".join(claim.id for claim in waiting)

@@ -7,6 +7,7 @@ import pathlib
 import queue
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,18 @@ class Job:
 def finished(job: Job) -> bool:
     """True for a run that need not be made again."""
     return summary.exists(job.folder) and (not job.keeps or bool(checkpoints.steps(job.folder)))
+
+
+def platform_of_runs() -> str:
+    """The platform that runs compute on: 'cpu', 'gpu' or 'tpu'. Raises UserError if JAX does not start.
+
+    A process of its own asks for it, because JAX in this one would take memory of a GPU, or a TPU altogether.
+    """
+    command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
+    asked = subprocess.run(command, capture_output=True, text=True)
+    if asked.returncode:
+        raise UserError(f"JAX does not start: {asked.stderr.strip().splitlines()[-1]}")
+    return asked.stdout.split()[-1]
 
 
 def run_all(jobs: Sequence[Job], slots: int = 0, done: Callable[[], None] = lambda: None) -> list[str]:
@@ -76,7 +89,7 @@ def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campa
     def make(job: Job) -> str:
         core = free.get()
         try:
-            return _make(job, core, campaign)
+            return _make(job, core, len(cores), campaign)
         finally:
             free.put(core)
 
@@ -93,13 +106,13 @@ def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campa
             raise
 
 
-def _make(job: Job, core: int | None, campaign: "_Campaign") -> str:
+def _make(job: Job, core: int | None, side_by_side: int, campaign: "_Campaign") -> str:
     """Makes one run in its own process, with its output in `log.txt`; returns why it failed, '' if it did not."""
     job.folder.mkdir(parents=True, exist_ok=True)
     log = job.folder / "log.txt"
     campaign.starts(job, core)
     with log.open("w") as output:
-        process, pipe = supervise.start(job.command, stdout=output, stderr=subprocess.STDOUT)
+        process, pipe = supervise.start(job.command, side_by_side, stdout=output, stderr=subprocess.STDOUT)
         campaign.running.add(process)
         try:
             if core is not None:

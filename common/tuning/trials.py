@@ -115,7 +115,10 @@ class _Attempt:
             run.mkdir(parents=True, exist_ok=True)
             with (run / LOG).open("a") as log:
                 self._process, self._pipe = supervise.start(
-                    [*self._command, f"--workdir={run}", *flags], stdout=log, stderr=subprocess.STDOUT
+                    [*self._command, f"--workdir={run}", *flags],
+                    self._spec.jobs,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
                 )
 
     def _report(self) -> None:

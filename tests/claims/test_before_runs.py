@@ -110,3 +110,20 @@ def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsy
     ]
     result = json.loads((tmp_path / "facts" / "lenet5-parameters.json").read_text())
     assert result["numbers"]["C3"] == {"expected": 1516, "computed": 1516, "agrees": True}
+
+
+@pytest.mark.parametrize(("platform", "jobs", "slots"), [("cpu", "auto", 0), ("gpu", "auto", 1), ("gpu", "3", 3)])
+def test_an_accelerator_has_one_run_at_a_time_unless_jobs_says_more(platform, jobs, slots, tmp_path, monkeypatch):
+    claim = all_claims()["resnet-layer-response-std"]  # whose runs take one core each on a CPU
+    monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
+    monkeypatch.setattr(reproduce, "all_facts", dict)
+    monkeypatch.setattr(reproduce.preflight, "check_data", list)
+    monkeypatch.setattr(reproduce.runner, "platform_of_runs", lambda: platform)
+    asked = []
+    monkeypatch.setattr(reproduce.runner, "run_all", lambda jobs, slots, done: asked.append(slots))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    for name, value in (("results", str(tmp_path)), ("runs", str(tmp_path)), ("scale", "quick"), ("jobs", jobs)):
+        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    reproduce.main()
+    assert asked == [slots]

@@ -1,5 +1,6 @@
 """Many runs of one command: those that fail do not stop the others."""
 
+import json
 import sys
 
 import pytest
@@ -47,3 +48,23 @@ def test_a_campaign_all_of_whose_runs_fail_ends(tmp_path):
     with pytest.raises(UserError, match="the loss is not finite at step 7"):
         runner.run_all(jobs, slots=1)
     assert len(list(tmp_path.iterdir())) <= 4
+
+
+@pytest.mark.parametrize(("given", "slots", "share"), [({}, 1, None), ({}, 3, "0.300"), ({"0.2"}, 3, "0.2")])
+def test_runs_side_by_side_share_the_memory_of_a_gpu(given, slots, share, tmp_path, monkeypatch):
+    variable = "XLA_PYTHON_CLIENT_MEM_FRACTION"
+    monkeypatch.delenv(variable, raising=False)
+    for value in given:
+        monkeypatch.setenv(variable, value)
+    said = f"import json, os, pathlib, sys; told = json.dumps(os.environ.get({variable!r})); "
+    job = _job(tmp_path / "run", said + "pathlib.Path(sys.argv[1], 'summary.json').write_text(told)")
+    assert runner.run_all([job], slots=slots) == []
+    assert json.loads((tmp_path / "run" / "summary.json").read_text()) == share
+
+
+def test_the_platform_of_runs_is_asked_in_a_process_of_its_own(monkeypatch):
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    assert runner.platform_of_runs() == "cpu"
+    monkeypatch.setenv("JAX_PLATFORMS", "abacus")
+    with pytest.raises(UserError, match="JAX does not start.*abacus"):
+        runner.platform_of_runs()
