@@ -23,7 +23,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks import peers, torch_inputs
+from benchmarks import peers, race, torch_inputs
 from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread
 from common import launch
 from common.errors import UserError
@@ -55,6 +55,7 @@ def main() -> None:
     """Writes the images, and measures what the flags ask for until the time is up."""
     from common.run import workdir
 
+    race.share_device()
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
     facts = workdir.environment()
     counts = _counts(facts["cpu_cores"])
@@ -162,7 +163,7 @@ def images_per_second(side: str, root: pathlib.Path, batch_size: int, workers: i
     return speed
 
 
-def race(sides: Sequence[str], root: pathlib.Path, batch_size: int, workers: int) -> dict[str, list[float]]:
+def in_turn(sides: Sequence[str], root: pathlib.Path, batch_size: int, workers: int) -> dict[str, list[float]]:
     """The `images_per_second` of each side, `GROUPS` times in turn.
 
     Each measurement is a process of its own: both sides read ahead, so one would work while the other is timed.
@@ -178,7 +179,7 @@ def race(sides: Sequence[str], root: pathlib.Path, batch_size: int, workers: int
 def _fed(root: pathlib.Path, batch_size: int, workers: int, cores: int) -> Measured:
     """The speed of the feed, of all threads and of a core, and that of the peer with as many processes."""
     names = {"feed": "feed alone", "torch": "torch's loader"}
-    found = race(["feed", *flags.FLAGS.peers], root, batch_size, workers)
+    found = in_turn(["feed", *flags.FLAGS.peers], root, batch_size, workers)
     at, used = f"{workers} worker{'s' * (workers > 1)}", min(workers, cores)
     measured = {}
     for side, speeds in found.items():

@@ -60,11 +60,18 @@ class Racer:
 
 
 def share_device() -> None:
-    """Lets several processes share an accelerator: none, this one included, takes all of its memory at once.
+    """Lets several processes share a GPU: none, this one included, takes most of its memory at once.
 
-    Call it before this process first uses JAX.
+    Call it before anything else uses JAX. Raises UserError on a TPU, which only one process can use.
     """
+    import jax
+
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    if jax.default_backend() == "tpu":
+        raise UserError(
+            "a race is several processes, and a TPU takes one; `python -m benchmarks.sweep` times networks there, and "
+            "JAX_PLATFORMS=cpu races on this machine's CPU"
+        )
 
 
 @contextlib.contextmanager

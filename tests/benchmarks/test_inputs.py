@@ -42,7 +42,7 @@ def test_the_first_batches_do_not_count(monkeypatch, tmp_path):
 @pytest.mark.slow  # starts processes that import JAX and PyTorch
 def test_sides_take_turns_in_processes_of_their_own(root):
     pytest.importorskip("torchvision")
-    found = inputs.race(["feed", "torch"], root, batch_size=4, workers=1)
+    found = inputs.in_turn(["feed", "torch"], root, batch_size=4, workers=1)
     assert all(len(speeds) == inputs.GROUPS and min(speeds) > 0 for speeds in found.values())
     with pytest.raises(ValueError, match="larger than the dataset"):
         torch_inputs.loader(root, batch_size=COUNT + 1, workers=1)

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import contestants, networks, race
 from benchmarks.contestants import Spec
 from common.anatomy import layer_table
+from common.errors import UserError
 from common.run import workdir
 from common.training.state import num_parameters
 from tests.networks import drawn
@@ -252,3 +253,10 @@ def test_a_library_that_is_not_there_is_refused():
 
 def test_a_network_that_does_not_exist_is_refused_before_anything_runs():
     assert "resnet50" in refused("--models=resnet:resnet51", module="benchmarks.throughput")
+
+
+def test_a_race_on_a_tpu_is_refused_before_anything_is_built(monkeypatch):
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
+    with pytest.raises(UserError, match="a TPU takes one; `python -m benchmarks.sweep`"):
+        race.share_device()
