@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from common.data import datasets
 from common.data.sources import Source, read_ahead
+from common.devices import compilation
 from common.devices import mesh as mesh_lib
 from common.errors import UserError, writing
 from common.processes import distributed
@@ -138,7 +139,8 @@ def _one_pass(run: Run, one: Pass, first: int) -> Scores:
     threads = max(run.config.data.workers, 1)
     ahead = read_ahead(read, range(count), threads, ahead=2 * threads)
     pixels = run.config.evaluate.batch_size * height * width
-    apply = jax.jit(functools.partial(log_probabilities, run, one.dense), out_shardings=mesh_lib.replicated(run.mesh))
+    compute = functools.partial(log_probabilities, run, one.dense)
+    apply = compilation.jit(compute, out_shardings=mesh_lib.replicated(run.mesh))
     todo = batches.group_by_shape(ahead, pixels, run.mesh.size)
     for rows, indices, row_labels in run_over(functools.partial(_apply, apply, run), todo):
         real = indices >= 0

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import pathlib
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -18,6 +19,7 @@ from common.data.dataset_info import Info
 from common.data.normalize import make_normalize
 from common.data.pixel_statistics import PixelStatistics
 from common.data.sources import Source
+from common.devices import compilation
 from common.devices import mesh as mesh_lib
 from common.errors import UserError, unknown
 from common.models import Classifier
@@ -134,10 +136,14 @@ def predictions(run: Run, source: Source) -> Predictions:
 def _predict(run: Run, images: Array, labels: Array, mask: Array) -> tuple[Array, ...]:
     """The mask, then the fields of `Predictions` for one batch."""
     inputs = network_input(run, images)
-    return mask, labels, *_predict_inputs(run.classifier, run.variables, inputs, labels)
+    return mask, labels, *_compiled()(run.classifier, run.variables, inputs, labels)
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.cache
+def _compiled() -> Callable:
+    return compilation.jit(_predict_inputs, static_argnums=0)
+
+
 def _predict_inputs(
     classifier: Classifier, variables: PyTree, inputs: Array, labels: Array
 ) -> tuple[Int[Array, " batch"], Float[Array, " batch"], Float[Array, "batch classes"]]:
