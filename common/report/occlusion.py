@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from common.devices import compilation
+
 Images = Float[Array, "batch height width channels"]
 Predict = Callable[[PyTree, Images], Float[Array, "batch classes"]]
 
@@ -49,11 +51,11 @@ def sensitivity(
     """
     tops, lefts = (_starts(length, side, stride) for length in images.shape[1:3])
     corners = np.stack(np.meshgrid(tops, lefts, indexing="ij"), axis=-1).reshape(-1, 2)
-    covered = jax.jit(functools.partial(_probabilities, predict, side=side))
+    covered = compilation.jit(functools.partial(_probabilities, predict, side=side))
     kept = [
         np.asarray(covered(variables, image, label, corners, grey)) for image, label in zip(images, labels, strict=True)
     ]
-    alone = np.asarray(jax.jit(predict)(variables, images))[np.arange(len(labels)), labels]
+    alone = np.asarray(compilation.jit(predict)(variables, images))[np.arange(len(labels)), labels]
     middle = (side - 1) / 2
     return Sensitivity(np.stack(kept).reshape(-1, len(tops), len(lefts)), tops + middle, lefts + middle, side, alone)
 

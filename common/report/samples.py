@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, PyTree
 
 from common.data.sources import Source
+from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
 from common.prediction import heat_maps
@@ -64,7 +65,7 @@ def explained(run: Run, test: Source, predictions: Predictions) -> list[Section]
     chosen = [*right, *(int(index) for index in mistakes.worst(predictions)[:_WRONG])]
     images, names = [test[index]["image"] for index in chosen], run.info.class_names
     inputs = trained.network_input(run, jnp.asarray(np.stack(images)))
-    heat = np.asarray(jax.jit(functools.partial(_heat, run.classifier, method.explain))(run.variables, inputs))
+    heat = np.asarray(compilation.jit(functools.partial(_heat, run.classifier, method.explain))(run.variables, inputs))
     titles = []
     for index in chosen:
         label, said = predictions.labels[index], predictions.predicted[index]
