@@ -66,6 +66,7 @@ def main() -> None:
     _check_sources(measured)
     runs, slots = _jobs(measured), _slots()
     _check_data(measured, runs)
+    _check_runs(measured)
     for one in exact:
         print(_record_fact(one), flush=True)
     if measured:
@@ -131,11 +132,22 @@ def _check_sources(claims: list[Claim]) -> None:
 def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
     """Raises UserError if an unfinished run needs a dataset that is not here."""
     preflight.check_data(
-        preflight.data_section(_scaled(experiment, claim), _given(experiment))
+        preflight.make_config(_scaled(experiment, claim), _given(experiment)).data
         for claim in claims
         for experiment in claim.runs.values()
         if any(not runner.finished(runs[_folder(experiment, claim, seed)]) for seed in _seeds(claim))
     )
+
+
+def _check_runs(claims: list[Claim]) -> None:
+    """Raises UserError for a run of an earlier command that is not the one which its experiment asks for now."""
+    for claim in claims:
+        for experiment in claim.runs.values():
+            scaled = _scaled(experiment, claim)
+            for one in filter(None, (scaled, scaled.start)):
+                config = preflight.make_config(one, _given(one))
+                for seed in _seeds(claim):
+                    preflight.check_run(_path(one, seed), config)
 
 
 def _cost(claims: list[Claim], jobs: list[Job]) -> str:
@@ -215,7 +227,7 @@ def _path(experiment: Experiment, seed: int) -> pathlib.Path:
 
 def _dataset(experiment: Experiment) -> str:
     """The dataset that an experiment asks for, without the `tfds:` of its source."""
-    return preflight.data_section(experiment, {}).source.removeprefix("tfds:")
+    return preflight.make_config(experiment, {}).data.source.removeprefix("tfds:")
 
 
 def _split(source: str) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from common import reproduce
 from common.claims import claim as claims
 from common.claims import curves, evidence, results
 from common.claims.verdicts import Less
+from common.errors import UserError
 from tests.runs import ROOT, refused
 
 
@@ -135,6 +136,10 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     folders = {"LeNet-5": sorted((tmp_path / "runs").glob("*/seed*"))}
     assert results.of_runs(short, folders, "quick")["values"] == {"LeNet-5": [0.25, 0.25]}
     assert results.of_runs(short, folders, "paper")["values"] == result["values"]
+    stored = folder / "config.json"
+    stored.write_text(stored.read_text().replace('"batch_size": 8', '"batch_size": 16', 1))
+    with pytest.raises(UserError, match=r"config.train.batch_size is 16 there and 8 now"):
+        reproduce.main()
 
 
 @pytest.mark.parametrize(
