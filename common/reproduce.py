@@ -23,7 +23,7 @@ from common.claims import charts, fact, preflight, results, run_costs, runner
 from common.claims.claim import Claim, Experiment, all_claims
 from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
-from common.errors import UserError, unknown, whole_file
+from common.errors import UserError, check_writable, unknown, whole_file
 from common.run import workdir
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims, measured or exact; default: all")
@@ -52,7 +52,9 @@ def main() -> None:
     for name in _CLAIMS.value:
         if name not in claims and name not in facts:
             raise unknown("claim", name, [*claims, *facts])
-    wanted = _CLAIMS.value or [*facts, *claims]
+    if flags.FLAGS["claims"].present and not _CLAIMS.value:
+        raise UserError("--claims is empty; expected ids, such as --claims=lenet5-parameters, or no --claims for all")
+    wanted = list(dict.fromkeys(_CLAIMS.value)) or [*facts, *claims]
     measured = [claims[name] for name in wanted if name in claims]
     exact = [facts[name] for name in wanted if name in facts]
     if _LIST.value:
@@ -67,24 +69,31 @@ def main() -> None:
     runs, slots = _jobs(measured), _slots()
     _check_data(measured, runs)
     _check_runs(measured)
+    check_writable(pathlib.Path(_RESULTS.value, "claim.json"))
     for one in exact:
         print(_record_fact(one), flush=True)
     if measured:
         print(_cost(measured, list(runs.values())), flush=True)
-    waiting = list(measured)
+    waiting, unmeasured = list(measured), list[str]()
 
     def record_measured() -> None:
-        """Records the claims whose runs have all finished."""
+        """Records the claims whose runs have all finished; one that cannot be measured does not stop the others."""
         for claim in list(waiting):
             if all(runner.finished(runs[folder]) for folder in _folders(claim)):
                 waiting.remove(claim)
-                print(_record(claim), flush=True)
+                try:
+                    print(_record(claim), flush=True)
+                except UserError as error:
+                    unmeasured.append(f"{claim.id}: {error}")
+                    print(unmeasured[-1], flush=True)
 
     record_measured()
     failures = runner.run_all(list(runs.values()), slots, record_measured)
-    if failures:
+    if waiting and failures:
         ids = ", ".join(claim.id for claim in waiting)
         raise UserError(f"{len(failures)} of {len(runs)} runs failed, so there is no result for {ids}: {failures[0]}")
+    if unmeasured:
+        raise UserError(f"{run_costs.count_of(len(unmeasured), 'claim')} could not be measured: {unmeasured[0]}")
 
 
 def _jobs(claims: list[Claim]) -> dict[pathlib.Path, Job]:
@@ -259,7 +268,6 @@ def _record_fact(one: Fact) -> str:
     """Computes a fact, writes its result, and returns it as a line of text."""
     result = fact.evaluate(one)
     path = fact.result_path(pathlib.Path(_RESULTS.value), one.id)
-    path.parent.mkdir(parents=True, exist_ok=True)
     workdir.write_json(path, result)
     missed = [
         f"{name} {number['computed']} for {number['expected']}"
@@ -277,7 +285,6 @@ def _record(claim: Claim) -> str:
     name = claim.id + run_costs.SUFFIXES[_SCALE.value] + (run_costs.PRELIMINARY if result["preliminary"] else "")
     result["figure"] = f"{name}.png" if claim.figure or claim.against else None
     path = pathlib.Path(_RESULTS.value)
-    path.mkdir(parents=True, exist_ok=True)
     if claim.figure:
         with whole_file(path / result["figure"]) as file:
             claim.figure(folders).savefig(file, format="png", dpi=110)

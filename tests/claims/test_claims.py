@@ -60,6 +60,21 @@ def test_a_source_stands_for_one_dataset(source, said):
     assert said in refused(names, "--scale=quick", f"--source={source}", module="common.reproduce")
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--claims=", "--claims is empty; expected ids, such as --claims=lenet5-parameters"),
+        ("--results={file}", "cannot write {file}/claim.json: Not a directory"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_computed(tmp_path, given, said):
+    file = tmp_path / "file"
+    file.touch()
+    assert said.format(file=file) in refused(
+        "--claims=lenet5-parameters", given.format(file=file), module="common.reproduce"
+    )
+
+
 def test_a_dataset_has_one_source():
     sources = ["--source=cifar10=folder:a", "--source=cifar10=folder:b"]
     line = refused("--claims=alexnet-dropout", "--scale=quick", *sources, module="common.reproduce")
@@ -136,6 +151,16 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     folders = {"LeNet-5": sorted((tmp_path / "runs").glob("*/seed*"))}
     assert results.of_runs(short, folders, "quick")["values"] == {"LeNet-5": [0.25, 0.25]}
     assert results.of_runs(short, folders, "paper")["values"] == result["values"]
+
+    def unreadable(folder):
+        raise UserError(f"{folder} has no such number")
+
+    broken = dataclasses.replace(claim, id="broken", measure=unreadable)
+    monkeypatch.setattr(reproduce, "all_claims", lambda: {broken.id: broken, claim.id: claim})
+    (tmp_path / "results" / "digits-are-learnt.preliminary.json").unlink()
+    with pytest.raises(UserError, match=f"1 claim could not be measured: broken: {folder} has no such number"):
+        reproduce.main()
+    assert (tmp_path / "results" / "digits-are-learnt.preliminary.json").exists()
     stored = folder / "config.json"
     stored.write_text(stored.read_text().replace('"batch_size": 8', '"batch_size": 16', 1))
     with pytest.raises(UserError, match=r"config.train.batch_size is 16 there and 8 now"):
