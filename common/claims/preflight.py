@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common.claims.claim import Experiment
+from common.command_line import config_files
 from common.data import datasets
 from common.errors import UserError
 from common.run import summary, workdir
@@ -61,4 +62,4 @@ def check_data(sections: Iterable[ConfigDict]) -> None:
 @functools.cache
 def _get_config(path: str) -> Any:
     """The function `get_config` of a config file."""
-    return runpy.run_path(path)["get_config"]
+    return runpy.run_path(str(config_files.find(path)))["get_config"]

@@ -12,7 +12,7 @@ from common.claims import preflight, run_costs
 from common.claims.claim import Experiment, all_claims
 from common.claims.fact import all_facts
 from common.errors import UserError
-from tests.runs import ROOT, run, start
+from tests.runs import run, start
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsy
     ],
 )
 def test_a_run_of_another_config_is_not_taken_for_a_claims(tmp_path, monkeypatch, option, value, said):
-    monkeypatch.chdir(ROOT)
+    monkeypatch.chdir(tmp_path)  # configs are found from any folder
     config = preflight.make_config(Experiment("configs/resnet_cifar10.py:resnet20"), {})
     found = config.copy_and_resolve_references()
     found.update_from_flattened_dict({option: value})
@@ -136,8 +136,7 @@ def test_a_run_of_another_config_is_not_taken_for_a_claims(tmp_path, monkeypatch
         preflight.check_run(tmp_path, config)
 
 
-def test_a_run_of_an_earlier_version_is_taken_although_it_lacks_an_option(tmp_path, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_a_run_of_an_earlier_version_is_taken_although_it_lacks_an_option(tmp_path):
     config = preflight.make_config(Experiment("configs/resnet_cifar10.py:resnet20"), {})
     found = json.loads(config.to_json())
     del found["train"]["class_weights"]
