@@ -188,7 +188,9 @@ def _folders(claim: Claim) -> set[pathlib.Path]:
 
 
 def _seeds(claim: Claim) -> range:
-    return range((_SEEDS.value or claim.seeds) * claim.members)
+    """The seeds of all runs of an experiment; runs that do not depend on them are made once, whatever --seeds says."""
+    numbers = _SEEDS.value if _SEEDS.value and claim.random else claim.seeds
+    return range(numbers * claim.members)
 
 
 def _listed(claim: Claim) -> str:
@@ -292,8 +294,7 @@ def _record(claim: Claim) -> str:
         charts.write(path / result["figure"], [result], charts.error_against(claim.against))
     workdir.write_json(path / f"{name}.json", result)
     few = f" (preliminary: {len(result['seeds'])} of {claim.seeds} seeds)" if result["preliminary"] else ""
-    said = "; ".join(results.as_text(found, claim.unit) for found in result["rules"])
-    return f"{claim.id}: {result['verdict']}{few}: {said}"
+    return f"{claim.id}: {result['verdict']}{few}: {'; '.join(results.rule_lines(result))}"
 
 
 def _command(experiment: Experiment) -> str:
