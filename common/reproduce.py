@@ -24,7 +24,7 @@ from common.claims import charts, fact, preflight, results, run_costs, runner
 from common.claims.claim import Claim, Experiment, all_claims
 from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
-from common.errors import UserError, unknown, whole_file
+from common.errors import UserError, check_writable, unknown, whole_file
 from common.run import workdir
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims, measured or exact; default: all")
@@ -57,7 +57,9 @@ def main() -> None:
     for name in _CLAIMS.value:
         if name not in claims and name not in facts:
             raise unknown("claim", name, [*claims, *facts])
-    wanted = _CLAIMS.value or [*facts, *claims]
+    if flags.FLAGS["claims"].present and not _CLAIMS.value:
+        raise UserError("--claims is empty; expected ids, such as --claims=lenet5-parameters, or no --claims for all")
+    wanted = list(dict.fromkeys(_CLAIMS.value)) or [*facts, *claims]
     measured = [claims[name] for name in wanted if name in claims]
     exact = [facts[name] for name in wanted if name in facts]
     if _LIST.value:
@@ -71,26 +73,34 @@ def main() -> None:
     _check_sources(measured)
     runs, slots = _jobs(measured), _slots()
     _check_data(measured, runs)
+    _check_runs(measured)
+    check_writable(pathlib.Path(_RESULTS.value, "claim.json"))
     for one in exact:
         print(_record_fact(one), flush=True)
     if measured:
         print(_cost(measured, list(runs.values())), flush=True)
-    waiting = list(measured)
+    waiting, unmeasured = list(measured), list[str]()
 
     def record_measured() -> None:
-        """Records the claims whose runs have all finished."""
+        """Records the claims whose runs have all finished; one that cannot be measured does not stop the others."""
         for claim in list(waiting):
             if all(runner.finished(runs[folder]) for folder in _folders(claim)):
                 waiting.remove(claim)
-                print(_record(claim), flush=True)
+                try:
+                    print(_record(claim), flush=True)
+                except UserError as error:
+                    unmeasured.append(f"{claim.id}: {error}")
+                    print(unmeasured[-1], flush=True)
 
     record_measured()
     if waiting and not slots and runner.platform_of_runs() != "cpu":
         slots = 1
     failures = runner.run_all(list(runs.values()), slots, record_measured)
-    if failures:
+    if waiting and failures:
         ids = ", ".join(claim.id for claim in waiting)
         raise UserError(f"{len(failures)} of {len(runs)} runs failed, so there is no result for {ids}: {failures[0]}")
+    if unmeasured:
+        raise UserError(f"{run_costs.count_of(len(unmeasured), 'claim')} could not be measured: {unmeasured[0]}")
 
 
 def _jobs(claims: list[Claim]) -> dict[pathlib.Path, Job]:
@@ -138,11 +148,22 @@ def _check_sources(claims: list[Claim]) -> None:
 def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
     """Raises UserError if an unfinished run needs a dataset that is not here."""
     preflight.check_data(
-        preflight.data_section(_scaled(experiment, claim), _given(experiment))
+        preflight.make_config(_scaled(experiment, claim), _given(experiment)).data
         for claim in claims
         for experiment in claim.runs.values()
         if any(not runner.finished(runs[_folder(experiment, claim, seed)]) for seed in _seeds(claim))
     )
+
+
+def _check_runs(claims: list[Claim]) -> None:
+    """Raises UserError for a run of an earlier command that is not the one which its experiment asks for now."""
+    for claim in claims:
+        for experiment in claim.runs.values():
+            scaled = _scaled(experiment, claim)
+            for one in filter(None, (scaled, scaled.start)):
+                config = preflight.make_config(one, _given(one))
+                for seed in _seeds(claim):
+                    preflight.check_run(_path(one, seed), config)
 
 
 def _cost(claims: list[Claim], jobs: list[Job]) -> str:
@@ -174,7 +195,9 @@ def _folders(claim: Claim) -> set[pathlib.Path]:
 
 
 def _seeds(claim: Claim) -> range:
-    return range((_SEEDS.value or claim.seeds) * claim.members)
+    """The seeds of all runs of an experiment; runs that do not depend on them are made once, whatever --seeds says."""
+    numbers = _SEEDS.value if _SEEDS.value and claim.random else claim.seeds
+    return range(numbers * claim.members)
 
 
 def _listed(claim: Claim) -> str:
@@ -222,7 +245,7 @@ def _path(experiment: Experiment, seed: int) -> pathlib.Path:
 
 def _dataset(experiment: Experiment) -> str:
     """The dataset that an experiment asks for, without the `tfds:` of its source."""
-    return preflight.data_section(experiment, {}).source.removeprefix("tfds:")
+    return preflight.make_config(experiment, {}).data.source.removeprefix("tfds:")
 
 
 def _split(source: str) -> tuple[str, str]:
@@ -254,7 +277,6 @@ def _record_fact(one: Fact) -> str:
     """Computes a fact, writes its result, and returns it as a line of text."""
     result = fact.evaluate(one)
     path = fact.result_path(pathlib.Path(_RESULTS.value), one.id)
-    path.parent.mkdir(parents=True, exist_ok=True)
     workdir.write_json(path, result)
     missed = [
         f"{name} {number['computed']} for {number['expected']}"
@@ -272,7 +294,6 @@ def _record(claim: Claim) -> str:
     name = claim.id + run_costs.SUFFIXES[_SCALE.value] + (run_costs.PRELIMINARY if result["preliminary"] else "")
     result["figure"] = f"{name}.png" if claim.figure or claim.against else None
     path = pathlib.Path(_RESULTS.value)
-    path.mkdir(parents=True, exist_ok=True)
     if claim.figure:
         with whole_file(path / result["figure"]) as file:
             claim.figure(folders).savefig(file, format="png", dpi=110)
@@ -280,8 +301,7 @@ def _record(claim: Claim) -> str:
         charts.write(path / result["figure"], [result], charts.error_against(claim.against))
     workdir.write_json(path / f"{name}.json", result)
     few = f" (preliminary: {len(result['seeds'])} of {claim.seeds} seeds)" if result["preliminary"] else ""
-    said = "; ".join(results.as_text(found, claim.unit) for found in result["rules"])
-    return f"{claim.id}: {result['verdict']}{few}: {said}"
+    return f"{claim.id}: {result['verdict']}{few}: {'; '.join(results.rule_lines(result))}"
 
 
 def _command(experiment: Experiment) -> str:

@@ -24,10 +24,11 @@ def is_current(path: pathlib.Path, results: Sequence[Result]) -> bool:
     """True if `path` is a picture of these results' numbers."""
     from PIL import Image
 
-    if not path.exists():
+    try:
+        with Image.open(path) as image:
+            return image.info.get(_NUMBERS) == _numbers(results)
+    except OSError:  # there is no picture, or a damaged one
         return False
-    with Image.open(path) as image:
-        return image.info.get(_NUMBERS) == _numbers(results)
 
 
 def write(

@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ from common.claims import results, statement
 from common.claims.claim import all_claims
 from common.claims.fact import all_facts, result_path
 from common.errors import UserError
+from common.run import workdir
 
 Result = dict[str, Any]
 
@@ -48,7 +48,7 @@ class Evidence:
 def read_evidence(folder: pathlib.Path) -> Evidence:
     """The evidence in a folder of results.
 
-    Raises UserError for a result of a claim or fact that no package declares.
+    Raises UserError for a result that is damaged, or of a claim or fact that no package declares.
     """
     claims, facts = all_claims(), all_facts()
     places = {name: place for place, name in enumerate([*claims, *facts])}
@@ -73,13 +73,14 @@ def read_results(folder: pathlib.Path, kind: str) -> list[Result]:
     """The recorded results of a kind, 'claim', 'fact' or 'benchmark', in the order of their file names.
 
     A preliminary result, with fewer seeds than its claim asks for, is left out if there is a full one.
+    Raises UserError for a damaged file.
     """
     paths = sorted(folder.glob("*.json"))
     full = [path for path in paths if not path.stem.endswith(".preliminary")]
     shown = [
         path for path in paths if path in full or path.with_stem(path.stem.removesuffix(".preliminary")) not in full
     ]
-    found = [json.loads(path.read_text()) for path in shown]
+    found = [workdir.read_json(path) for path in shown]
     return [result for result in found if kind in result]
 
 

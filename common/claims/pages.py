@@ -20,7 +20,7 @@ from typing import Any
 from common.claims import evidence as evidence_lib
 from common.claims import run_costs
 from common.claims.evidence import Evidence, Result
-from common.claims.results import as_text, interval
+from common.claims.results import interval, rule_lines
 from common.errors import unknown
 
 _BLOCK = re.compile(
@@ -190,8 +190,7 @@ def _in_full(shown: Evidence, folder: str) -> str:
 
 def _claim(result: Result, shows: str, folder: str) -> str:
     """A measured claim in full."""
-    unit = result["unit"]
-    rules = "".join(f"- {as_text(rule, unit)}\n" for rule in result["rules"])
+    rules = "".join(f"- {line}\n" for line in rule_lines(result))
     costs = result.get("costs", {})
     values = "".join(f"| {name} | {_values(result, name)} |{_costs(costs, name)}\n" for name in result["ours"])
     columns = " parameters | training time |" if costs else ""

@@ -10,7 +10,7 @@ from typing import Any
 
 from common.claims import verdicts
 from common.claims.claim import Claim, Folders
-from common.claims.verdicts import Agrees, Judgement
+from common.claims.verdicts import Judgement
 from common.run import summary, workdir
 
 _SHORT = {
@@ -76,7 +76,7 @@ def of_values(
 ) -> dict[str, Any]:
     """The part of a result that follows from the numbers of its runs."""
     judged = verdicts.judge(claim.rules, values, bounds, claim.random)
-    decidable = dataset == claim.data or not any(isinstance(rule, Agrees) for rule in claim.rules)
+    decidable = claim.data in ("", dataset)
     plain = verdicts.combine([found.verdict for found in judged]) if decidable else UNDECIDABLE
     seeds = min(map(len, values.values()))
     return {
@@ -107,9 +107,14 @@ def of_values(
     }
 
 
-def as_text(rule: Mapping[str, Any], unit: str) -> str:
-    """A rule of a result with its interval, in one line."""
-    return f"{rule['rule']}: {interval(rule, unit)}, n = {rule['n']}: {rule['verdict']}"
+def rule_lines(result: Mapping[str, Any]) -> list[str]:
+    """Each rule of a result with its interval and, if the data can decide the claim, its verdict."""
+    decidable = result["verdict"] != UNDECIDABLE
+    return [
+        f"{rule['rule']}: {interval(rule, result['unit'])}, n = {rule['n']}"
+        + (f": {rule['verdict']}" if decidable else "")
+        for rule in result["rules"]
+    ]
 
 
 def interval(rule: Mapping[str, Any], unit: str) -> str:

@@ -13,11 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 
-from common.errors import UserError
+from common.errors import UserError, writing
 from common.processes import supervise
-from common.run import checkpoints, summary
+from common.run import checkpoints, lock, summary
 
 FAILURES_TO_STOP = 3  # a campaign stops if so many of its runs have ended and all have failed
+_POLL_SECONDS = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +55,8 @@ def platform_of_runs() -> str:
 
 def run_all(jobs: Sequence[Job], slots: int = 0, done: Callable[[], None] = lambda: None) -> list[str]:
     """Makes the unfinished runs; returns a line about each that failed, which does not stop the others.
+
+    It waits for a run that another command is making.
 
     slots: how many at a time; 0: first the runs pinned to one core, one on each core, then the others, which use all
     cores, one after the other. done: called after each successful run. Raises UserError if the first runs all fail,
@@ -100,6 +103,7 @@ def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campa
                 campaign.ends(made[future], future.result())
         except BaseException as error:
             pool.shutdown(wait=False, cancel_futures=True)
+            campaign.stopped.set()
             if isinstance(error, KeyboardInterrupt):
                 for process in set(campaign.running):
                     process.terminate()  # a run then saves and ends
@@ -107,11 +111,32 @@ def _in_pool(jobs: Sequence[Job], cores: Sequence[int | None], campaign: "_Campa
 
 
 def _make(job: Job, core: int | None, side_by_side: int, campaign: "_Campaign") -> str:
-    """Makes one run in its own process, with its output in `log.txt`; returns why it failed, '' if it did not."""
-    job.folder.mkdir(parents=True, exist_ok=True)
-    log = job.folder / "log.txt"
+    """Makes one run in its own process; returns why it failed, '' if it did not."""
     campaign.starts(job, core)
-    with log.open("w") as output:
+    while not finished(job):  # another command may have made it by now
+        if failure := _attempt(job, core, side_by_side, campaign):
+            holder = _holder(job.folder)
+            if not holder:
+                return failure
+            print(f"{holder}; waiting for it", flush=True)
+            while _holder(job.folder):
+                if campaign.stopped.wait(_POLL_SECONDS):
+                    return failure
+        else:
+            if not job.keeps:
+                shutil.rmtree(job.folder / checkpoints.FOLDER, ignore_errors=True)
+            return ""
+    return ""
+
+
+def _attempt(job: Job, core: int | None, side_by_side: int, campaign: "_Campaign") -> str:
+    """Starts a run, with its output at the end of `log.txt`, and waits for it; returns why it failed, '' if not."""
+    log = job.folder / "log.txt"
+    with writing(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        output = log.open("ab")
+    with output:
+        before = output.tell()
         process, pipe = supervise.start(job.command, side_by_side, stdout=output, stderr=subprocess.STDOUT)
         campaign.running.add(process)
         try:
@@ -121,12 +146,21 @@ def _make(job: Job, core: int | None, side_by_side: int, campaign: "_Campaign") 
         finally:
             campaign.running.discard(process)
             os.close(pipe)
-    if code:
-        lines = log.read_text().strip().splitlines() or ["it printed nothing"]
-        return f"a run ended with code {code}: {lines[-1].removeprefix('error: ')} (see {log})"
-    if not job.keeps:
-        shutil.rmtree(job.folder / checkpoints.FOLDER, ignore_errors=True)
-    return ""
+    if not code:
+        return ""
+    lines = log.read_bytes()[before:].decode(errors="replace").strip().splitlines() or ["it printed nothing"]
+    return f"a run ended with code {code}: {lines[-1].removeprefix('error: ')} (see {log})"
+
+
+def _holder(folder: pathlib.Path) -> str:
+    """A line on the process that is making this run, '' if none is."""
+    try:
+        with lock.held(folder, kind="run"):
+            return ""
+    except UserError as error:
+        if not isinstance(error.__cause__, BlockingIOError):
+            raise
+        return str(error).partition(";")[0]
 
 
 class _Campaign:
@@ -135,6 +169,7 @@ class _Campaign:
     def __init__(self, total: int, done: Callable[[], None]):
         self.running: set[subprocess.Popen] = set()
         self.failures: list[str] = []
+        self.stopped = threading.Event()
         self._total, self._ended, self._started, self._done = total, 0, 0, done
         self._start, self._lock = time.monotonic(), threading.Lock()
 
@@ -152,7 +187,8 @@ class _Campaign:
         seconds = (time.monotonic() - self._start) / self._ended * left
         end = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
         when = f"; at this pace done at {end:%H:%M on %d %b}" if left else ""
-        print(failure or f"finished {job.folder}: {self._ended} of {self._total}{when}", flush=True)
+        with self._lock:
+            print(failure or f"finished {job.folder}: {self._ended} of {self._total}{when}", flush=True)
         if not failure:
             self._done()
             return

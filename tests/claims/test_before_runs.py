@@ -2,14 +2,16 @@
 
 import json
 import signal
+from contextlib import nullcontext
 
 import pytest
 from absl import flags
 
 from common import reproduce
-from common.claims import run_costs
-from common.claims.claim import all_claims
+from common.claims import preflight, run_costs
+from common.claims.claim import Experiment, all_claims
 from common.claims.fact import all_facts
+from common.errors import UserError
 from tests.runs import run, start
 
 
@@ -127,3 +129,34 @@ def test_an_accelerator_has_one_run_at_a_time_unless_jobs_says_more(platform, jo
         monkeypatch.setattr(flags.FLAGS[name], "value", value)
     reproduce.main()
     assert asked == [slots]
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("schedule.learning_rate", 0.5, "config.schedule.learning_rate is 0.5 there and 0.01 now"),
+        ("train.log_every", "2 epochs", "config.train.log_every is '2 epochs' there and '1 epoch' now"),
+        ("data.source", "folder:mine", "config.data.source is 'folder:mine' there and 'tfds:cifar10' now"),
+        ("data.directory", "elsewhere", ""),
+        ("mesh.devices", 7, ""),
+    ],
+)
+def test_a_run_of_another_config_is_not_taken_for_a_claims(tmp_path, monkeypatch, option, value, said):
+    monkeypatch.chdir(tmp_path)  # configs are found from any folder
+    config = preflight.make_config(Experiment("configs/resnet_cifar10.py:resnet20"), {})
+    found = config.copy_and_resolve_references()
+    found.update_from_flattened_dict({option: value})
+    (tmp_path / "config.json").write_text(found.to_json())
+    preflight.check_run(tmp_path, config)  # not begun: it may become another run's
+    (tmp_path / "summary.json").write_text("{}")
+    with pytest.raises(UserError, match=f"{tmp_path} holds another run: {said}") if said else nullcontext():
+        preflight.check_run(tmp_path, config)
+
+
+def test_a_run_of_an_earlier_version_is_taken_although_it_lacks_an_option(tmp_path):
+    config = preflight.make_config(Experiment("configs/resnet_cifar10.py:resnet20"), {})
+    found = json.loads(config.to_json())
+    del found["train"]["class_weights"]
+    (tmp_path / "config.json").write_text(json.dumps(found))
+    (tmp_path / "summary.json").write_text("{}")
+    preflight.check_run(tmp_path, config)

@@ -73,6 +73,8 @@ def test_a_picture_is_current_until_a_number_changes(tmp_path):
     assert charts.is_current(path, [json.loads(json.dumps(LENET))])
     assert not charts.is_current(path, [{**LENET, "values": {"LeNet-5": [0.008, 0.011]}}])
     assert not charts.is_current(path, [LENET, LINEAR])
+    path.write_bytes(path.read_bytes()[:20])
+    assert not charts.is_current(path, [LENET])  # damaged: drawn again
 
 
 def test_every_recorded_picture_shows_its_results():

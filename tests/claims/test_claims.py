@@ -13,6 +13,7 @@ from common import reproduce
 from common.claims import claim as claims
 from common.claims import curves, evidence, results
 from common.claims.verdicts import Less
+from common.errors import UserError
 from tests.runs import ROOT, refused
 
 
@@ -57,6 +58,21 @@ def test_unknown_claims_get_the_nearest():
 def test_a_source_stands_for_one_dataset(source, said):
     names = "--claims=alexnet-dropout,lenet5-pooling-max"
     assert said in refused(names, "--scale=quick", f"--source={source}", module="common.reproduce")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("--claims=", "--claims is empty; expected ids, such as --claims=lenet5-parameters"),
+        ("--results={file}", "cannot write {file}/claim.json: Not a directory"),
+    ],
+)
+def test_mistakes_are_named_before_anything_is_computed(tmp_path, given, said):
+    file = tmp_path / "file"
+    file.touch()
+    assert said.format(file=file) in refused(
+        "--claims=lenet5-parameters", given.format(file=file), module="common.reproduce"
+    )
 
 
 def test_a_dataset_has_one_source():
@@ -136,6 +152,20 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     assert results.of_runs(short, folders, "quick")["values"] == {"LeNet-5": [0.25, 0.25]}
     assert results.of_runs(short, folders, "paper")["values"] == result["values"]
 
+    def unreadable(folder):
+        raise UserError(f"{folder} has no such number")
+
+    broken = dataclasses.replace(claim, id="broken", measure=unreadable)
+    monkeypatch.setattr(reproduce, "all_claims", lambda: {broken.id: broken, claim.id: claim})
+    (tmp_path / "results" / "digits-are-learnt.preliminary.json").unlink()
+    with pytest.raises(UserError, match=f"1 claim could not be measured: broken: {folder} has no such number"):
+        reproduce.main()
+    assert (tmp_path / "results" / "digits-are-learnt.preliminary.json").exists()
+    stored = folder / "config.json"
+    stored.write_text(stored.read_text().replace('"batch_size": 8', '"batch_size": 16', 1))
+    with pytest.raises(UserError, match=r"config.train.batch_size is 16 there and 8 now"):
+        reproduce.main()
+
 
 @pytest.mark.parametrize(
     ("scale", "errors", "expected"),
@@ -177,5 +207,40 @@ def test_a_number_of_an_ensemble_is_read_off_several_runs(monkeypatch):
 def test_a_papers_number_is_not_compared_with_errors_on_other_data():
     claim = claims.all_claims()["resnet-cifar-20"]
     errors = {"ResNet-20": [0.087, 0.088, 0.0875]}
-    assert results.of_values(claim, errors, {}, "cifar10-jpeg", "paper")["verdict"] == results.UNDECIDABLE
-    assert results.of_values(claim, errors, {}, "cifar10", "paper")["verdict"] == "agrees"
+    other = results.of_values(claim, errors, {}, "cifar10-jpeg", "paper")
+    assert other["verdict"] == results.UNDECIDABLE
+    [line] = results.rule_lines(other)
+    assert line.endswith("points, n = 3")  # no rule says "worse" either
+    same = results.of_values(claim, errors, {}, "cifar10", "paper")
+    assert same["verdict"] == "agrees"
+    assert results.rule_lines(same)[0].endswith("n = 3: agrees")
+    named = dataclasses.replace(claims.all_claims()["resnet-plain110-fails"], data="cifar10")  # a bound of the paper's
+    assert results.of_values(named, {"plain-110": [0.8, 0.81, 0.8]}, {}, "cifar10-jpeg", "paper")["verdict"] == (
+        results.UNDECIDABLE
+    )
+
+
+def test_runs_that_do_not_depend_on_their_seed_are_made_once(tmp_path, monkeypatch):
+    """--seeds counts no run twice that would give the same number again."""
+    fitted = claims.Claim(
+        id="fitted",
+        where="here",
+        says="counts its runs",
+        runs={"A": claims.Experiment("configs/lenet5_digits.py")},
+        measure=claims.final_test_error,
+        rules=(Less("A", 0.8),),
+        seeds=1,
+    )
+    again = dataclasses.replace(fitted, id="again", random=False)
+    made: list[int] = []
+    monkeypatch.setattr(reproduce, "all_facts", dict)
+    monkeypatch.setattr(reproduce.runner, "run_all", lambda jobs, *_: made.append(len(jobs)) or [])
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    given = {"runs": str(tmp_path), "results": str(tmp_path), "seeds": 3, "scale": "paper", "source": [], "claims": []}
+    for name, value in given.items():
+        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    for claim in (fitted, again):
+        monkeypatch.setattr(reproduce, "all_claims", lambda claim=claim: {claim.id: claim})
+        reproduce.main()
+    assert made == [3, 1]

@@ -204,6 +204,12 @@ def test_a_result_that_no_package_declares_is_refused(tmp_path):
         evidence.read_evidence(tmp_path)
 
 
+def test_a_damaged_result_is_named(tmp_path):
+    (tmp_path / "cut.json").write_text('{"claim": "mnist-svm", "val')
+    with pytest.raises(UserError, match=f"{tmp_path}/cut.json is damaged"):
+        evidence.read_evidence(tmp_path)
+
+
 def test_the_documents_are_what_the_command_writes():
     for path, text in tables.render_documents(ROOT, pathlib.Path("results")).items():
         assert path.read_text() == text, f"{path}: run python -m common.tables"

@@ -2,12 +2,15 @@
 
 import json
 import sys
+import threading
+import time
 
 import pytest
 
 from common.claims import runner
 from common.claims.runner import Job
 from common.errors import UserError
+from common.run import lock
 
 _WELL = "import pathlib, sys; pathlib.Path(sys.argv[1], 'summary.json').write_text('{}')"
 _BADLY = "import sys; sys.exit('error: the loss is not finite at step 7')"
@@ -27,6 +30,7 @@ def test_the_other_runs_go_on_when_one_fails(tmp_path, capsys):
     assert "finished" in capsys.readouterr().out
     assert runner.run_all(jobs, slots=1) == failures  # what failed is tried again, and nothing else
     assert capsys.readouterr().out.startswith(f"running {tmp_path}/b; 0 wait")
+    assert (tmp_path / "b" / "log.txt").read_text() == 2 * "error: the loss is not finite at step 7\n"
 
 
 def test_a_run_waits_for_the_one_it_starts_from(tmp_path):
@@ -68,3 +72,26 @@ def test_the_platform_of_runs_is_asked_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "abacus")
     with pytest.raises(UserError, match="JAX does not start.*abacus"):
         runner.platform_of_runs()
+
+
+def test_a_run_that_another_command_makes_is_waited_for(tmp_path, capsys):
+    attempts = "import pathlib, sys; pathlib.Path(sys.argv[1], 'tried').open('a').write('once'); sys.exit(2)"
+    [job] = jobs = [_job(tmp_path / "shared", attempts)]
+    failures = []
+    campaign = threading.Thread(target=lambda: failures.extend(runner.run_all(jobs, slots=1)))
+    with lock.held(job.folder):
+        campaign.start()
+        while campaign.is_alive() and "waiting for it" not in capsys.readouterr().out:
+            time.sleep(0.05)
+        (job.folder / "checkpoints" / "7").mkdir(parents=True)
+        (job.folder / "summary.json").write_text("{}")
+    campaign.join()
+    assert failures == []
+    assert (job.folder / "tried").read_text() == "once"
+    assert (job.folder / "checkpoints" / "7").is_dir()  # the other command may need it
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}/file/run"):
+        runner.run_all([_job(tmp_path / "file" / "run", _WELL)], slots=1)
