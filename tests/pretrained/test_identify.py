@@ -158,8 +158,24 @@ def test_arrays_of_no_published_network_are_refused(path):
     with pytest.raises(UserError, match="name the network with --config"):
         identify.identify(path, {"layer/weight": np.zeros((3, 3))})
     wrong = published("resnet", "resnet18_modern") | {"layer9.weight": np.zeros(3)}
-    with pytest.raises(UserError, match="name the network with --config"):
+    with pytest.raises(UserError, match="name the network with --config.*nearest: .* has 'layer9.weight' besides"):
         identify.identify(path, wrong)
+
+
+@pytest.mark.parametrize("source", ["auto", "timm"])
+def test_a_network_of_the_same_arrays_that_blurs_where_it_strides_is_refused(tmp_path, source):
+    arrays = published("resnet", "resnet50_modern")
+    (tmp_path / "model.safetensors").touch()
+    for name in ("resnetaa50", "resnetblur50", "resnet50"):
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": {}}))
+        file = tmp_path / f"{name}-84f4748f.pth"
+        file.touch()
+        for path in (tmp_path, tmp_path / "model.safetensors", file):
+            if name == "resnet50":
+                assert identify.identify(path, arrays, source).config.model.variant == "resnet50_modern"
+                continue
+            with pytest.raises(UserError, match=f"timm's {name} averages neighbouring pixels where it strides"):
+                identify.identify(path, arrays, source)
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published checkpoint")
