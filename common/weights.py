@@ -130,7 +130,8 @@ def _write_run(
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)
-    state = started.started(classifier, optimizer, config, mesh_lib.available(config.mesh), arrays)
+    mesh = mesh_lib.available(config.mesh)
+    state = started.started(classifier, optimizer, config, mesh, arrays, info.class_names)
     with lock.held(folder):
         workdir.open_workdir(folder, config, info)
         if train is not None:
