@@ -22,6 +22,8 @@ from common.data.sources import ImageSource, Record
 from common.data.splits import TEST_NAMES, VALIDATION_NAMES, Dataset, accepted_names, fixed_order, held_out_share
 from common.errors import UserError, listed
 
+_OTHER_SPLITS = ("testing", "dev", "eval", "evaluation")  # used only if the config names them
+
 
 @runtime_checkable
 class Images(Protocol):
@@ -93,6 +95,9 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     for split in VALIDATION_NAMES:
         if split in files.keys() - {train, test, validation}:
             notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
+    for split in _OTHER_SPLITS:
+        if split in files.keys() - {train, test, validation}:
+            notes.append(f"the split '{split}' is not used; config.data.test_split={split} tests on it")
     splits = (_labelled(found, class_names, root), tested, validated)
     return labelled.dataset_of_splits(root.name, class_names, splits, config, notes)
 
@@ -104,7 +109,9 @@ def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict
     splits: dict[str, list[pathlib.Path]] = {}
     for file in listing.files_below(root):
         if file.lower().endswith(suffix):
-            splits.setdefault(_split_of(pathlib.PurePath(file), names) or "train", []).append(root / file)
+            shard = pathlib.PurePath(file)
+            split = _split_of(shard, names) or _split_of(shard, _OTHER_SPLITS) or "train"
+            splits.setdefault(split, []).append(root / file)
     if not splits:
         raise UserError(f"'{root}' has no {suffix} files")
     return splits
