@@ -152,6 +152,12 @@ def test_a_hugging_face_folder_names_its_classes(tmp_path):
     names = {"10": "ten", "2": "two", "0": "zero"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
     assert identify.class_names(tmp_path, 3, "huggingface") == (("zero", "two", "ten"), "3, named in config.json")
+    for timms in (
+        {"label_names": ["a", "b"], "pretrained_cfg": {}},
+        {"labels": ["a", "b"], "architecture": "resnet50"},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(timms))
+        assert identify.class_names(tmp_path, 2, "timm") == (("a", "b"), "2, named in config.json")
 
 
 def test_arrays_of_no_published_network_are_refused(path):
