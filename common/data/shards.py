@@ -5,6 +5,7 @@ of a split are for training. Without a test set, a fraction of each class (`hold
 order that looks random, because stored ones are often sorted by class.
 """
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -162,6 +163,8 @@ def _class_names(found: Shards, root: pathlib.Path, known: Info | None) -> tuple
     names = found.class_names or listing.class_order(set(found.labels))
     if len(names) < 2:
         raise UserError(f"'{root}' should have at least two classes; it has {listed(names) or 'none'}")
+    if twice := [name for name, count in collections.Counter(names).items() if count > 1]:
+        raise UserError(f"'{root}' has several classes of the name {listed(twice)}; expected a name for each")
     return kept_order(names, known)
 
 

@@ -80,7 +80,12 @@ def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
 
 def _class_names(root: pathlib.Path) -> tuple[str, ...] | None:
     path = root / "classnames.txt"
-    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' cannot be read: {error}") from error
 
 
 def _examples(path: pathlib.Path) -> Iterator[tuple[str, tarfile.TarInfo | None, str | None]]:

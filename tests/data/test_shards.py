@@ -233,6 +233,25 @@ def test_parquet_row_groups_are_read_again_after_travelling(data_config, tmp_pat
     assert len(pickle.dumps(dataset.train)) == len(before)
 
 
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xef\xbb\xbfcat\r\ndog\r\n\r\n", ""),
+        (b"cat\nsun\nsun\n", "has several classes of the name 'sun'; expected a name for each"),
+        (b"cat\n\n\ndog\n", "has several classes of the name ''"),
+        (b"caf\xe9\ndog\n", r"classnames\.txt' cannot be read: .*utf-8"),
+    ],
+)
+def test_webdataset_class_names_are_lines_of_text_all_different(data_config, tmp_path, content, says):
+    write_tar(tmp_path / "train.tar", [(encoded(i), i % 2) for i in range(8)])
+    (tmp_path / "classnames.txt").write_bytes(content)
+    if not says:
+        assert datasets.load_info(data_config(source=f"webdataset:{tmp_path}")).class_names == ("cat", "dog")
+        return
+    with pytest.raises(UserError, match=says):
+        datasets.load_info(data_config(source=f"webdataset:{tmp_path}"))
+
+
 @pytest.mark.parametrize("suffix", ["json", "JSON", "cls", "CLS"])
 def test_webdataset_suffixes_in_any_case_and_class_names_in_the_labels(data_config, tmp_path, suffix):
     members = {}
