@@ -73,11 +73,15 @@ def open_image(file: File) -> Iterator[Image.Image]:
         with _reading():
             stored: IO[bytes] = stack.enter_context(_open_file(file))
             image = stack.enter_context(Image.open(stored))
-        limit = Image.MAX_IMAGE_PIXELS  # None: no limit
-        if limit is not None and image.width * image.height > limit:
-            size = f"{image.height:,} x {image.width:,}"
-            raise BadImageError(f"is refused: it has {size} pixels, more than {limit:,} in all")
+        check_size(image.height, image.width)
         yield image
+
+
+def check_size(height: int, width: int, when: str = "as stored") -> None:
+    """Raises BadImageError for more pixels than Pillow's `MAX_IMAGE_PIXELS`."""
+    limit = Image.MAX_IMAGE_PIXELS  # None: no limit
+    if limit is not None and width * height > limit:
+        raise BadImageError(f"is refused: {when} it has {height:,} x {width:,} pixels, more than {limit:,} in all")
 
 
 def _open_file(file: File) -> io.BytesIO | io.BufferedReader:
