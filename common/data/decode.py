@@ -194,7 +194,8 @@ def _decode(image: Image.Image) -> Image.Image:
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     if upright.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        pixels = (np.asarray(upright) >> 8).astype(np.uint8)
+        return Image.fromarray(255 - pixels if _white_is_zero(image) else pixels)
     if upright.mode in ("I", "F"):
         raise BadImageError(f"has 32-bit pixels (Pillow's mode {upright.mode}); expected 8 or 16 bits a channel")
     mode = "L" if upright.mode in _GREY_MODES else "RGB"
@@ -202,6 +203,13 @@ def _decode(image: Image.Image) -> Image.Image:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return upright if upright.mode == mode else upright.convert(mode)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """True for a TIFF whose 0 is white, which Pillow inverts by itself at 8 bits and not at 16."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    return image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _orientation(image: Image.Image) -> int:
