@@ -20,10 +20,16 @@ from ml_collections import ConfigDict
 from common.data import labelled, listing
 from common.data.dataset_info import Info, kept_order
 from common.data.sources import ImageSource, Record
-from common.data.splits import TEST_NAMES, VALIDATION_NAMES, Dataset, accepted_names, fixed_order, held_out_share
+from common.data.splits import (
+    OTHER_NAMES,
+    TEST_NAMES,
+    VALIDATION_NAMES,
+    Dataset,
+    accepted_names,
+    fixed_order,
+    held_out_share,
+)
 from common.errors import UserError, listed
-
-_OTHER_SPLITS = ("testing", "dev", "eval", "evaluation")  # used only if the config names them
 
 
 @runtime_checkable
@@ -96,7 +102,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     for split in VALIDATION_NAMES:
         if split in files.keys() - {train, test, validation}:
             notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
-    for split in _OTHER_SPLITS:
+    for split in OTHER_NAMES:
         if split in files.keys() - {train, test, validation}:
             notes.append(f"the split '{split}' is not used; config.data.test_split={split} tests on it")
     splits = (_labelled(found, class_names, root), tested, validated)
@@ -111,7 +117,7 @@ def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict
     for file in listing.files_below(root):
         if file.lower().endswith(suffix):
             shard = pathlib.PurePath(file)
-            split = _split_of(shard, names) or _split_of(shard, _OTHER_SPLITS) or "train"
+            split = _split_of(shard, names) or _split_of(shard, OTHER_NAMES) or "train"
             splits.setdefault(split, []).append(root / file)
     if not splits:
         raise UserError(f"'{root}' has no {suffix} files")
