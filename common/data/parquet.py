@@ -105,7 +105,7 @@ def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
                 raise UserError(f"'{path}' has other columns than '{files[0]}': are they of one dataset?")
             image, label = (_column(path, schema, *wanted) for wanted in (("Image", _IMAGES), ("ClassLabel", _LABELS)))
             column = file.read(columns=[label]).column(0).to_pylist()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # the last of Hugging Face's metadata
             raise UserError(f"'{path}' is not a sound Parquet file: {error}") from error
         names = _features(schema).get(label, {}).get("names")  # each file has its own numbers
         class_names = class_names or names
@@ -136,7 +136,9 @@ def _column(path: pathlib.Path, schema: pa.Schema, kind: str, usual: Sequence[st
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """Hugging Face's features by column, from the schema's metadata; {} if there are none."""
     stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = stored.get("info", {}).get("features", {})
+    for part in ("info", "features"):
+        stored = stored.get(part) if isinstance(stored, dict) else None
+    features = stored if isinstance(stored, dict) else {}
     return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 

@@ -218,6 +218,17 @@ def test_parquet_labels_are_numbered_by_their_own_file(data_config, tmp_path):
         assert example["label"] == example["image"].flat[0] % 2
 
 
+@pytest.mark.parametrize("told", [b"[1]", b'{"info": {"features": null}}', b"{damaged"])
+def test_parquet_metadata_that_are_not_hugging_faces(data_config, tmp_path, told):
+    table = pa.table({"image": [encoded(i) for i in range(8)], "label": [i % 2 for i in range(8)]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": told}), tmp_path / "train.parquet")
+    if told != b"{damaged":
+        assert datasets.load_info(data_config(source=f"parquet:{tmp_path}")).class_names == ("0", "1")
+        return
+    with pytest.raises(UserError, match=r"train\.parquet' is not a sound Parquet file: Expecting property name"):
+        datasets.load_info(data_config(source=f"parquet:{tmp_path}"))
+
+
 def test_parquet_columns_that_do_not_say_what_the_label_is(data_config, tmp_path):
     table = pa.table({"image": [{"bytes": encoded(1), "path": None}], "caption": ["a cat"]})
     pq.write_table(table, tmp_path / "train.parquet")
