@@ -70,8 +70,8 @@ def base(model: ConfigDict) -> ConfigDict:
     # conventions (see docs/weights.md). 'auto' goes by the names in the file, 'own' compares nothing.
     init.source = "auto"
     init.new_head = False  # start with an untrained classification head, for other classes
-    # Take each class's weights in the head from the class of the same name in the given run; other classes start
-    # untrained.
+    # Take each class's weights in the head from the class of the same name in the given weights; other classes
+    # start untrained.
     init.match_classes = False
     if model.get("family"):
         init.update(models.init_options(model.family))

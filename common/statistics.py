@@ -21,11 +21,17 @@ def main() -> None:
         raise UserError("--config is missing; for example --config=configs/resnet_imagenet.py")
     from common import config as config_lib  # slow imports, once the flags are known to be right
     from common.data import datasets, pixel_statistics
+    from common.run import workdir
 
     config_lib.validate(_CONFIG.value)
     data = _CONFIG.value.data
     folder = user_path(_WORKDIR.value or f"runs/{launch.config_name()}")
     path = user_path(data.statistics) if data.statistics else folder / pixel_statistics.FILE
+    if path.exists() and workdir.has_checkpoints(path.parent):
+        raise UserError(
+            f"{path} belongs to a run that has begun with it; choose another --workdir, or a file by "
+            "--config.data.statistics"
+        )
     train = datasets.load(data).train
     measured = pixel_statistics.measure(train, data.workers)
     pixel_statistics.save(measured, path)

@@ -1,7 +1,7 @@
 """Turns a published file of weights into a run, and a run into a file of weights.
 
     python -m common.weights import FILE [--workdir=DIR] [--source=torchvision|timm|huggingface|google|cifar|own]
-                                    [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
+                                    [--entry=NAME] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
     python -m common.weights export FILE --workdir=DIR [--source=torchvision|timm|huggingface|google]
 
 `import` leaves a checkpoint at step 0 in DIR (default runs/NAME, NAME being the file's), which every tool with a
@@ -36,6 +36,9 @@ _CHECKPOINT = launch.define_checkpoint()
 _SOURCE = flags.DEFINE_string(
     "source", "", "publisher of an imported file, or of an exported one's names", allow_override=True
 )
+_ENTRY = flags.DEFINE_string(
+    "entry", "", "network to take from a PyTorch file with several, as state_dict_ema", allow_override=True
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run to make, or to write out", allow_override=True)
 
 
@@ -45,6 +48,9 @@ def main(action: str = "", file: str = "", *more: str) -> None:
         if action not in ("import", "export", ""):
             raise unknown("action", action, ("import", "export"))
         raise UserError("expected: import FILE [--workdir=DIR], or: export FILE --workdir=DIR")
+    others = (_CHECKPOINT,) if action == "import" else (_CONFIG, _ENTRY)
+    if unused := [f"--{flag.name}" for flag in others if flag.value]:
+        raise UserError(f"{action} does not use {' and '.join(unused)}; leave that out")
     path, folder = user_path(file), user_path(_WORKDIR.value or f"runs/{pathlib.Path(file).stem}")
     if action == "export":
         if not _WORKDIR.value:
@@ -59,18 +65,20 @@ def main(action: str = "", file: str = "", *more: str) -> None:
             raise UserError(f"no weights in '{path}'; a folder needs {' or '.join(hugging_face.FOLDER_FILES)}")
         raise UserError(f"no file '{path}'{decode.similar_name(path)}")
     if _CONFIG.value is None:
-        print("\n".join(import_published(path, folder, _SOURCE.value or "auto")))
+        print("\n".join(import_published(path, folder, _SOURCE.value or "auto", _ENTRY.value)))
         return
-    if _SOURCE.value:
-        _CONFIG.value.init.source = _SOURCE.value
+    for option, given in (("source", _SOURCE.value), ("entry", _ENTRY.value)):
+        if given:
+            _CONFIG.value.init[option] = given
     import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
     print(f"test it: python -m common.main --mode=evaluate --workdir={folder}")
 
 
-def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "auto") -> list[str]:
+def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "auto", entry: str = "") -> list[str]:
     """Makes a run of a published file, whose arrays tell the network; returns lines about it. It needs no dataset.
 
+    source, entry: as in `config.init`.
     Raises UserError for a file of no published network, and for a folder with checkpoints in it.
     """
     from common.config import SOURCES
@@ -78,8 +86,9 @@ def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "au
 
     if source not in SOURCES:
         raise unknown("--source", source, SOURCES)
-    arrays = weight_files.read(hugging_face.file_of(path))
+    arrays = weight_files.read(hugging_face.file_of(path), entry)
     found = identify.identify(path, arrays, source)
+    found.config.init.entry = entry
     _write_run(found.config, folder, arrays, found.info)
     use = f"python -m common.predict --workdir={folder} PHOTO" + " --embeddings=FILE.npz" * found.config.init.new_head
     return [f"{folder}: {path.name} at step 0", *found.notes, f"use it: {use}"]
@@ -130,7 +139,8 @@ def _write_run(
         raise UserError(f"there is a run in {folder} already; choose another --workdir")
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)
-    state = started.started(classifier, optimizer, config, mesh_lib.available(config.mesh), arrays)
+    mesh = mesh_lib.available(config.mesh)
+    state = started.started(classifier, optimizer, config, mesh, arrays, info.class_names)
     with lock.held(folder):
         workdir.open_workdir(folder, config, info)
         if train is not None:

@@ -34,6 +34,7 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "runni
 _SHORTCUT = {"shortcut/conv": "downsample.0", "shortcut/bn": "downsample.1"}
 _CIFAR_NAMES = {"fc.": "linear.", ".downsample.": ".shortcut."}  # torchvision's -> the CIFAR port's
 _HUGGING_FACE = "resnet.embedder.embedder.convolution.weight"  # the first array's name
+_BLURRED = re.compile(r"resnet(aa|blur)\d+")  # timm's ResNets that average pixels where they stride, without an array
 # torchvision's second weights of ResNet-50, 101 and 152, see `common.pretrained.preprocessing`.
 FILES: dict[str, Options] = {digits: {"resize": 232} for digits in ("11ad3fa6", "cd907fc2", "f82ba261")}
 
@@ -73,6 +74,8 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: ResNet, facts: Mapping[str, Any]) -> str:
     """The difference between the source's networks and `module` that neither names nor shapes show, or ''."""
     said, stride_in = "", "3x3"
+    if blurred := _BLURRED.match(str(facts.get("architecture"))):
+        return f"timm's {blurred[0]} averages neighbouring pixels where it strides, which no network here does"
     if source == "huggingface":
         stride_in = "1x1" if facts.get("downsample_in_bottleneck") else "3x3"
         if facts.get("downsample_in_first_stage") or facts.get("hidden_act", "relu") != "relu":

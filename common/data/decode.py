@@ -73,11 +73,15 @@ def open_image(file: File) -> Iterator[Image.Image]:
         with _reading():
             stored: IO[bytes] = stack.enter_context(_open_file(file))
             image = stack.enter_context(Image.open(stored))
-        limit = Image.MAX_IMAGE_PIXELS  # None: no limit
-        if limit is not None and image.width * image.height > limit:
-            size = f"{image.height:,} x {image.width:,}"
-            raise BadImageError(f"is refused: it has {size} pixels, more than {limit:,} in all")
+        check_size(image.height, image.width)
         yield image
+
+
+def check_size(height: int, width: int, when: str = "as stored") -> None:
+    """Raises BadImageError for more pixels than Pillow's `MAX_IMAGE_PIXELS`."""
+    limit = Image.MAX_IMAGE_PIXELS  # None: no limit
+    if limit is not None and width * height > limit:
+        raise BadImageError(f"is refused: {when} it has {height:,} x {width:,} pixels, more than {limit:,} in all")
 
 
 def _open_file(file: File) -> io.BytesIO | io.BufferedReader:
@@ -190,7 +194,8 @@ def _decode(image: Image.Image) -> Image.Image:
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
     if upright.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(upright) >> 8).astype(np.uint8))
+        pixels = (np.asarray(upright) >> 8).astype(np.uint8)
+        return Image.fromarray(255 - pixels if _white_is_zero(image) else pixels)
     if upright.mode in ("I", "F"):
         raise BadImageError(f"has 32-bit pixels (Pillow's mode {upright.mode}); expected 8 or 16 bits a channel")
     mode = "L" if upright.mode in _GREY_MODES else "RGB"
@@ -198,6 +203,13 @@ def _decode(image: Image.Image) -> Image.Image:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return upright if upright.mode == mode else upright.convert(mode)
+
+
+def _white_is_zero(image: Image.Image) -> bool:
+    """True for a TIFF whose 0 is white, which Pillow inverts by itself at 8 bits and not at 16."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return False
+    return image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
 
 
 def _orientation(image: Image.Image) -> int:

@@ -22,6 +22,7 @@ from common.data.dataset_info import Info, kept_order
 from common.data.listing import Listing
 from common.data.sources import ImageSource, Record
 from common.data.splits import (
+    OTHER_NAMES,
     TEST_NAMES,
     VALIDATION_NAMES,
     Dataset,
@@ -32,7 +33,7 @@ from common.data.splits import (
 )
 from common.errors import UserError, listed
 
-_LIKE_SPLITS = {*TEST_NAMES, "train", "training", "testing", "dev", "eval", "evaluation"}
+_LIKE_SPLITS = {*TEST_NAMES, *OTHER_NAMES, "train", "training"}
 
 
 class Places(NamedTuple):
@@ -174,10 +175,11 @@ def _notes(root: pathlib.Path, places: Places) -> list[str]:
     notes = []
     if places.test is not None and places.test.stem in VALIDATION_NAMES:
         notes.append(f"tested on '{places.test}', as there is no test set")
-    for name in VALIDATION_NAMES if places.train != root else ():
+    for name in (*VALIDATION_NAMES, *OTHER_NAMES) if places.train != root else ():
         place = listing.find(root, name)
         if place is not None and place not in places:
-            notes.append(f"'{place}' is not used; config.data.validation={name} selects checkpoints on it")
+            use = f"validation={name} selects checkpoints" if name in VALIDATION_NAMES else f"test_split={name} tests"
+            notes.append(f"'{place}' is not used; config.data.{use} on it")
     for name in TEST_NAMES:
         if hint := listing.table_hint(root, name):
             notes.append(f"'{name}.csv' is not used{hint}")

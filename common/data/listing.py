@@ -111,7 +111,9 @@ def _from_table(table: pathlib.Path, allow_missing: bool) -> Listing:
     root, known = _image_folder(table, rows)
     classes = {}
     for line, image, label in rows:
-        file = known.get(image, image)
+        file, *others = known.get(image, [image])
+        if others:
+            raise UserError(f"'{table}', line {line}: '{image}' may be {listed([file, *others])}; add the suffix")
         if file in classes:
             raise UserError(f"'{table}', line {line}: '{image}' is listed twice")
         if image not in known and not allow_missing:
@@ -131,7 +133,9 @@ def _rows(table: pathlib.Path) -> list[tuple[int, str, str]]:
         raise UserError(f"'{table}' cannot be read: {error}") from error
 
 
-def _image_folder(table: pathlib.Path, rows: Sequence[tuple[int, str, str]]) -> tuple[pathlib.Path, dict[str, str]]:
+def _image_folder(
+    table: pathlib.Path, rows: Sequence[tuple[int, str, str]]
+) -> tuple[pathlib.Path, dict[str, list[str]]]:
     """The folder with the images of a CSV file, and its files by name with and without suffix.
 
     It is the first of SPLIT/, SPLIT_images/ and the CSV file's own folder that has the first listed image which any of
@@ -148,11 +152,13 @@ def _image_folder(table: pathlib.Path, rows: Sequence[tuple[int, str, str]]) -> 
     raise UserError(f"'{table}', line {line}: there is no image '{image}' in {listed([str(one) for one in folders])}")
 
 
-def _files_by_name(folder: pathlib.Path) -> dict[str, str]:
-    """The files in a folder and its sub-folders by name, with and without suffix."""
+def _files_by_name(folder: pathlib.Path) -> dict[str, list[str]]:
+    """The files in a folder and its sub-folders by name; several may have the same name without suffix."""
     files = files_below(folder)
-    # Names without suffix come first, so that they never hide a file of that name.
-    return {os.path.splitext(file)[0]: file for file in files} | {file: file for file in files}
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(os.path.splitext(file)[0], []).append(file)
+    return found | {file: [file] for file in files}  # a whole name means that file
 
 
 def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:

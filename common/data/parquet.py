@@ -95,18 +95,20 @@ def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
     groups: list[Group] = []
     keys: list[str] = []
     labels: list[str] = []
-    schema, stored = None, 0
+    first, class_names, stored = None, None, 0
     for path in files:
         try:
             file = pq.ParquetFile(path)
-            schema = schema or file.schema_arrow
-            if not file.schema_arrow.equals(schema):
+            schema = file.schema_arrow
+            first = first or schema
+            if not schema.equals(first):
                 raise UserError(f"'{path}' has other columns than '{files[0]}': are they of one dataset?")
             image, label = (_column(path, schema, *wanted) for wanted in (("Image", _IMAGES), ("ClassLabel", _LABELS)))
             column = file.read(columns=[label]).column(0).to_pylist()
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, ValueError) as error:  # the last of Hugging Face's metadata
             raise UserError(f"'{path}' is not a sound Parquet file: {error}") from error
-        names = _features(schema).get(label, {}).get("names")
+        names = _features(schema).get(label, {}).get("names")  # each file has its own numbers
+        class_names = class_names or names
         start = len(keys)
         for number in range(file.num_row_groups):
             facts = file.metadata.row_group(number)
@@ -117,7 +119,7 @@ def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
         labels += [_class(value, names, f"{path}, row {row}") for row, value in enumerate(column)]
     kept = len(groups) if stored <= ARRAYS_BYTES else _LATEST
     images = ParquetImages(root, tuple(groups), image, len(keys), kept)
-    return Shards(images, keys, labels, tuple(names) if names else None)
+    return Shards(images, keys, labels, tuple(class_names) if class_names else None)
 
 
 def _column(path: pathlib.Path, schema: pa.Schema, kind: str, usual: Sequence[str]) -> str:
@@ -134,7 +136,9 @@ def _column(path: pathlib.Path, schema: pa.Schema, kind: str, usual: Sequence[st
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """Hugging Face's features by column, from the schema's metadata; {} if there are none."""
     stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    features = stored.get("info", {}).get("features", {})
+    for part in ("info", "features"):
+        stored = stored.get(part) if isinstance(stored, dict) else None
+    features = stored if isinstance(stored, dict) else {}
     return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
 
 

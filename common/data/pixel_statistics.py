@@ -70,10 +70,10 @@ def for_training(config: ConfigDict, folder: pathlib.Path, train: Source, write:
     if not needs_statistics(config):
         return None
     kept, given = folder / FILE, config.data.statistics
-    if kept.exists():
-        return load(kept)
-    if given:
-        statistics = load(user_path(given))
+    is_kept = kept.exists()
+    path = kept if is_kept or not given else user_path(given)
+    if is_kept or given:
+        statistics = load(path)
     elif isinstance(train, ArraySource):
         statistics = measure(train)
     else:
@@ -87,10 +87,10 @@ def for_training(config: ConfigDict, folder: pathlib.Path, train: Source, write:
     shape = first.shape
     if statistics.mean_image.shape != shape:
         raise UserError(
-            f"config.data.statistics '{given}' is for images of {_size(statistics.mean_image.shape)}, this run's are "
-            f"{_size(shape)}: measure them with python -m common.statistics"
+            f"'{path}' is for images of {_size(statistics.mean_image.shape)}, this run's are {_size(shape)}: measure "
+            "them with python -m common.statistics"
         )
-    if write:
+    if write and not is_kept:
         save(statistics, kept)
     return statistics
 

@@ -110,7 +110,7 @@ def prepare_image(
         random: with an `rng`, the part that is kept is drawn as in `random_view`.
     Integer images are 0..255. Float images have their own scale, whose inverse and background are unknown, so
     inverting or padding one is a UserError; so is a crop larger than the image. A file that cannot be read is a
-    BadImageError.
+    BadImageError, and so is an image so narrow that it would be too large after resizing.
     """
     with decode.naming_image(name):
         if isinstance(image, np.ndarray):
@@ -194,6 +194,8 @@ def _centred(preparation: Preparation, height: int, width: int, resize: int) -> 
     size = (height * resize // shorter, width * resize // shorter) if resize else (height, width)
     if resize and preparation.stretch:
         size = (resize, resize)
+    if resize:
+        decode.check_size(*size, f"with a shorter side of {resize} pixels")
     side = preparation.side
     if preparation.whole or not side:
         return View(None, size, (0, 0), size)

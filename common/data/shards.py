@@ -5,6 +5,7 @@ of a split are for training. Without a test set, a fraction of each class (`hold
 order that looks random, because stored ones are often sorted by class.
 """
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -19,7 +20,15 @@ from ml_collections import ConfigDict
 from common.data import labelled, listing
 from common.data.dataset_info import Info, kept_order
 from common.data.sources import ImageSource, Record
-from common.data.splits import TEST_NAMES, VALIDATION_NAMES, Dataset, accepted_names, fixed_order, held_out_share
+from common.data.splits import (
+    OTHER_NAMES,
+    TEST_NAMES,
+    VALIDATION_NAMES,
+    Dataset,
+    accepted_names,
+    fixed_order,
+    held_out_share,
+)
 from common.errors import UserError, listed
 
 
@@ -93,6 +102,9 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     for split in VALIDATION_NAMES:
         if split in files.keys() - {train, test, validation}:
             notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
+    for split in OTHER_NAMES:
+        if split in files.keys() - {train, test, validation}:
+            notes.append(f"the split '{split}' is not used; config.data.test_split={split} tests on it")
     splits = (_labelled(found, class_names, root), tested, validated)
     return labelled.dataset_of_splits(root.name, class_names, splits, config, notes)
 
@@ -104,7 +116,9 @@ def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict
     splits: dict[str, list[pathlib.Path]] = {}
     for file in listing.files_below(root):
         if file.lower().endswith(suffix):
-            splits.setdefault(_split_of(pathlib.PurePath(file), names) or "train", []).append(root / file)
+            shard = pathlib.PurePath(file)
+            split = _split_of(shard, names) or _split_of(shard, OTHER_NAMES) or "train"
+            splits.setdefault(split, []).append(root / file)
     if not splits:
         raise UserError(f"'{root}' has no {suffix} files")
     return splits
@@ -155,6 +169,8 @@ def _class_names(found: Shards, root: pathlib.Path, known: Info | None) -> tuple
     names = found.class_names or listing.class_order(set(found.labels))
     if len(names) < 2:
         raise UserError(f"'{root}' should have at least two classes; it has {listed(names) or 'none'}")
+    if twice := [name for name, count in collections.Counter(names).items() if count > 1]:
+        raise UserError(f"'{root}' has several classes of the name {listed(twice)}; expected a name for each")
     return kept_order(names, known)
 
 

@@ -20,6 +20,7 @@ from common.errors import UserError
 
 VALIDATION_NAMES = ("val", "valid", "validation")  # names for the same split
 TEST_NAMES = ("test", *VALIDATION_NAMES)  # the first that exists
+OTHER_NAMES = ("testing", "dev", "eval", "evaluation")  # of splits that are used only if the config names them
 
 SourceT = TypeVar("SourceT", bound=Source, covariant=True)  # `ImageSource` for a dataset that is only opened
 

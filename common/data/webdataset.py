@@ -20,7 +20,7 @@ from common.data.dataset_info import Info
 from common.data.shards import Shards
 from common.data.sources import ImageSource
 from common.data.splits import Dataset
-from common.errors import UserError
+from common.errors import UserError, listed
 
 
 class Place(NamedTuple):
@@ -80,7 +80,12 @@ def read(root: pathlib.Path, files: Sequence[pathlib.Path]) -> Shards:
 
 def _class_names(root: pathlib.Path) -> tuple[str, ...] | None:
     path = root / "classnames.txt"
-    return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else None
+    if not path.is_file():
+        return None
+    try:
+        return tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").rstrip().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"'{path}' cannot be read: {error}") from error
 
 
 def _examples(path: pathlib.Path) -> Iterator[tuple[str, tarfile.TarInfo | None, str | None]]:
@@ -101,6 +106,9 @@ def _examples(path: pathlib.Path) -> Iterator[tuple[str, tarfile.TarInfo | None,
                     image, label = None, None
                 key = f"{folder}/{stem}"
                 if f".{suffix}" in suffixes:
+                    if image is not None:
+                        both = listed([image.name, member.name])
+                        raise UserError(f"'{key.lstrip('/')}' in '{path}' has two images: {both}")
                     image = member
                 elif suffix in ("cls", "json"):
                     found = _label(file, member)
@@ -115,11 +123,11 @@ def _examples(path: pathlib.Path) -> Iterator[tuple[str, tarfile.TarInfo | None,
 
 
 def _label(file: IO[bytes], member: tarfile.TarInfo) -> str | None:
-    """The label in a .cls or .json file, None if a .json file has none."""
+    """The label in a .cls or .json file, a number or a name; None if it has none."""
     file.seek(member.offset_data)
     text = file.read(member.size).decode()
     if member.name.lower().endswith(".cls"):
-        return text.strip()
+        return text.strip() or None
     facts = json.loads(text)
     label = facts.get("label") if isinstance(facts, dict) else None
-    return None if label is None else str(label)
+    return str(label).strip() or None if isinstance(label, int | str) else None

@@ -11,6 +11,9 @@ from jaxtyping import Float
 
 from common.prediction.images import Prepared
 
+# Names of files and folders may hold line breaks and codes that a terminal obeys.
+_CONTROL = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
@@ -37,15 +40,20 @@ def rank_predictions(
 
 
 def as_text(predictions: Sequence[Prediction], top: int) -> list[str]:
-    """Lines for a person: file, class, probability, then the `top` classes that follow."""
-    width = max(len(prediction.file) for prediction in predictions)
-    class_width = max(len(prediction.ranking[0][0]) for prediction in predictions)
+    """Lines for a person: file, class, probability, then the `top` classes that follow; control characters as \\x0a."""
+    files = [prediction.file.translate(_CONTROL) for prediction in predictions]
+    rankings = [
+        [(name.translate(_CONTROL), probability) for name, probability in prediction.ranking[: top + 1]]
+        for prediction in predictions
+    ]
+    width = max(map(len, files))
+    class_width = max(len(ranking[0][0]) for ranking in rankings)
     lines = []
-    for prediction in predictions:
-        (name, probability), *others = prediction.ranking
-        line = f"{prediction.file:<{width}}  {name:<{class_width}}  {probability:6.1%}"
-        if others[:top]:
-            line += "  then " + ", ".join(f"{name} {probability:.1%}" for name, probability in others[:top])
+    for file, ranking, prediction in zip(files, rankings, predictions, strict=True):
+        (name, probability), *others = ranking
+        line = f"{file:<{width}}  {name:<{class_width}}  {probability:6.1%}"
+        if others:
+            line += "  then " + ", ".join(f"{name} {probability:.1%}" for name, probability in others)
         lines.append(line + (f"  ({prediction.note})" if prediction.note else ""))
     return lines
 

@@ -31,7 +31,7 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
         )
     if path.is_dir() and not hugging_face.is_folder(path):
         found = workdir.load_config(path)
-        data = _of_run(found, workdir.load_info(path).image_shape[0])
+        data = _of_run(found, workdir.load_info(path).image_shape)
         if pixel_statistics.needs_statistics(found):
             data["statistics"] = str(path / pixel_statistics.FILE)
     else:
@@ -51,7 +51,8 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
     config.data.update(data)
 
 
-def _of_run(config: ConfigDict, side: int) -> dict[str, object]:
-    """The options of a run's images, with `resize` set if the run had none. side: of its network's images."""
-    data = {name: config.data[name] for name in (*_PIXELS, *_OF_RUNS)}
+def _of_run(config: ConfigDict, image_shape: tuple[int, int, int]) -> dict[str, object]:
+    """The options of a run's images, with the channels and the size that its dataset decided. image_shape: as fed."""
+    side, _, channels = image_shape
+    data = {name: config.data[name] for name in (*_PIXELS, *_OF_RUNS)} | {"channels": channels}
     return data if config.data.resize else {**data, "resize": side - 2 * config.data.pad, "crop": 0}

@@ -56,8 +56,9 @@ def processor(path: pathlib.Path) -> dict[str, Any]:
 
 
 def timm(path: pathlib.Path) -> dict[str, Any]:
-    """The preprocessing in the config.json of a folder of timm's, {} without one."""
-    told = _read(path, CONFIG).get("pretrained_cfg")
+    """The preprocessing in the config.json of a folder of timm's, {} without one; older files have it at their top."""
+    found = _read(path, CONFIG)
+    told = found.get("pretrained_cfg", found if "architecture" in found else {})
     return told if isinstance(told, dict) else {}
 
 
@@ -70,7 +71,8 @@ def number(told: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def _timms_classes(path: pathlib.Path) -> tuple[str, ...]:
-    names = timm(path).get("label_names") or _read(path, CONFIG).get("label_names") or ()
+    told = timm(path)
+    names = told.get("label_names") or told.get("labels") or _read(path, CONFIG).get("label_names") or ()
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 

@@ -57,6 +57,7 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
         raise UserError(
             f"{path}: no published network of this repository has these arrays, as {listed(sorted(arrays)[:3])}; name "
             "the network with --config, and --config.init.source=own if it is your own"
+            + (f" (nearest: {reasons[-1]})" if reasons else "")
         )
     if len(found) > 1:
         names = listed([f"{family} {candidate.variant}" for family, candidate, _, _ in found])

@@ -16,6 +16,7 @@ starts untrained, returns a sentence about each change, and raises UserError for
 `given_network` are Classifiers, the second None for a file. The options are those of `models.init_options`.
 """
 
+import collections
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -42,9 +43,10 @@ Flat = dict[str, Any]  # arrays, or their shapes, by name: 'params/conv1/kernel'
 
 
 class Given(NamedTuple):
-    """Trained variables (arrays by collection) and their origin in words; of a run its network and its class names.
+    """Trained variables (arrays by collection) and their origin in words; of a run its network.
 
-    `notes` are sentences to print.
+    class_names: of a run, or those that the config.json of a folder gives; () where nothing tells. `notes` are
+    sentences to print.
     """
 
     variables: PyTree
@@ -91,8 +93,6 @@ def start(
     if arrays is None and (path.is_file() or hugging_face.is_folder(path)):
         arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)
     given = given_weights(config, classifier, arrays)
-    if not (config.init.new_head or config.init.match_classes) and given.class_names and class_names:
-        _check_names(given, class_names)
     flat, changes = initial_arrays(given, classifier, config, class_names)
     pixels = preprocessing.compared(config, arrays, classifier.input_shape[0]) if arrays is not None else ""
     print_changes(given, [*changes, *filter(None, [pixels])])
@@ -129,16 +129,17 @@ def initial_arrays(
 ) -> tuple[Flat, list[str]]:
     """Every array of the network by name, and a sentence about each change; shapes stand for untrained arrays.
 
-    class_names: the dataset's, by which `config.init.match_classes` finds the classes in the given run's head; such
-    arrays are `Matched`.
+    class_names: the dataset's, by which `config.init.match_classes` finds the classes in the given head; such arrays
+    are `Matched`. Without it, the head's own names have to agree with them.
     """
     like = shapes(classifier.module, classifier)
     head = head_arrays(classifier)
     places = match(given, class_names, head) if config.init.match_classes else None
     if places is not None:
-        given = given._replace(variables=_with_head(given, places))
+        given = given._replace(variables=_with_head(given, places, classifier))
     elif not config.init.new_head:
         _check_classes(given, like, head)
+        _check_names(given, class_names)
     variables, changes = _fitted(given, like, classifier, config)
     flat = _flatten(variables)
     if config.init.new_head:
@@ -174,11 +175,11 @@ def head_arrays(classifier: Classifier) -> dict[str, int]:
 
 
 def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> Int[np.ndarray, " classes"]:
-    """The place in the given run's head of each of the dataset's classes, by name; -1 for one that it does not know.
+    """The place in the given head of each of the dataset's classes, by name; -1 for one that it does not know.
 
-    Raises UserError if the weights are no run's, the network has no head, or no name is shared.
+    Raises UserError if the weights name no classes, the network has no head, or no name is shared.
     """
-    if given.classifier is None:
+    if not given.class_names:
         raise UserError(
             f"config.init.match_classes is True, but {given.origin} is a file, which names no classes; give a run's "
             "workdir, or set config.init.new_head=True"
@@ -232,7 +233,8 @@ def _from_file(
     module = classifier.module.clone(num_classes=found[0]) if found else classifier.module
     variables = weights.from_published(arrays, module, shapes(module, classifier))
     sources.check(weights, arrays, classifier.module, source, path)  # no array shows these
-    return Given(variables, str(path), None, notes=notes)
+    names = hugging_face.classes(path)
+    return Given(variables, str(path), None, names if [len(names)] == found[:1] else (), notes)
 
 
 def _fitted(given: Given, like: PyTree, classifier: Classifier, config: ConfigDict) -> tuple[PyTree, list[str]]:
@@ -247,9 +249,16 @@ def _fitted(given: Given, like: PyTree, classifier: Classifier, config: ConfigDi
 
 
 def _check_names(given: Given, class_names: Sequence[str]) -> None:
-    """Raises UserError when the head tells as many classes apart, but others or in another order."""
+    """Raises UserError when a run's head tells as many classes apart, but others or in another order.
+
+    A file may spell its classes in another way than the dataset, so only names that both have are compared.
+    """
     pairs = zip(given.class_names, class_names, strict=False)
     different = [(theirs, ours) for theirs, ours in pairs if theirs != ours]
+    if given.classifier is None:
+        counts = collections.Counter(given.class_names)
+        shared = {name for name in class_names if counts[name] == 1}
+        different = [pair for pair in different if shared.intersection(pair)]
     if different and len(given.class_names) == len(class_names):
         theirs, ours = different[0]
         raise UserError(
@@ -270,18 +279,17 @@ def _check_classes(given: Given, like: PyTree, head: Mapping[str, int]) -> None:
 
 
 def _advice(given: Given) -> str:
-    """The ways to start from a network with other classes; a file does not name its classes."""
+    """The ways to start from a network with other classes; most files do not name theirs."""
     new_head = "config.init.new_head=True to start with a new head"
-    if given.classifier is None:
+    if not given.class_names:
         return f"set {new_head}"
     return f"set config.init.match_classes=True to keep the classes of the same name, or {new_head}"
 
 
-def _with_head(given: Given, places: Int[np.ndarray, " classes"]) -> PyTree:
+def _with_head(given: Given, places: Int[np.ndarray, " classes"], classifier: Classifier) -> PyTree:
     """The given variables with the classes of `places` in every head, zeros for those that are not known."""
-    assert given.classifier is not None  # or `match` has refused it
     flat = _flatten(given.variables)
-    for name, axis in head_arrays(given.classifier).items():
+    for name, axis in head_arrays(given.classifier or classifier).items():
         taken = np.moveaxis(np.take(flat[name], np.maximum(places, 0), axis), axis, -1)
         flat[name] = np.moveaxis(np.where(places >= 0, taken, 0).astype(taken.dtype), -1, axis)
     return traverse_util.unflatten_dict(flat, sep="/")

@@ -135,6 +135,9 @@ def _digits(path: pathlib.Path) -> str:
 
 def _of_processor(told: Mapping[str, Any], side: int) -> Options:
     """The options of a Hugging Face image processor."""
+    scale = float(told.get("rescale_factor", 1 / 255)) if told.get("do_rescale", True) else 1.0
+    if not math.isclose(scale, 1 / 255, rel_tol=1e-3):
+        raise ValueError(f"pixels are multiplied by {scale:g}, not by 1/255")
     size = told.get("size", side)
     shorter = isinstance(size, Mapping) and "shortest_edge" in size
     options: Options = {"interpolation": _named(_RESAMPLE, told["resample"])} if "resample" in told else {}

@@ -7,7 +7,8 @@ its publishers' choices and may have
     mismatch(source, arrays, module, facts) -> sentence    the difference of that publisher's network from ours, and the
                                                            variant or option that mends it; '' for none
 
-`facts` are what a Hugging Face folder's config.json says of the network, {} without one.
+`facts` are what the config.json of a folder says of the network. `architecture`, timm's name for it, is else the name
+of the file, with which timm's files begin.
 """
 
 import pathlib
@@ -36,6 +37,7 @@ def check(
         theirs = f"but those of {listed(found)}" if found else "nor those of any other publisher"
         raise UserError(f"{path} does not have the names of config.init.source '{source}', {theirs}")
     candidates = found if source == "auto" else (source,)
-    reasons = [weights.mismatch(name, arrays, module, hugging_face.facts(path)) for name in candidates]
+    facts = {"architecture": path.name, **hugging_face.facts(path)}
+    reasons = [weights.mismatch(name, arrays, module, facts) for name in candidates]
     if reasons and all(reasons):
         raise UserError(f"{path}: {reasons[0]}; if it is a network of your own, set config.init.source=own")

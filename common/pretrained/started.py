@@ -1,5 +1,7 @@
 """The state of step 0 with the weights of a file, in little more memory than twice the file's size."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,11 +23,12 @@ def started(
     config: ConfigDict,
     mesh: Mesh,
     arrays: dict[str, np.ndarray],
+    class_names: Sequence[str] = (),
 ) -> TrainState:
     """The state that `initial.start` makes of a fresh one, whose parameters are drawn only if some start untrained.
 
-    arrays: of the file that `config.init` names; they are taken out of the dictionary. Errors as those of
-    `initial.start`.
+    arrays: of the file that `config.init` names; they are taken out of the dictionary. class_names: the dataset's.
+    Errors as those of `initial.start`.
     """
     averaged = config.optimizer.ema > 0
 
@@ -33,7 +36,7 @@ def started(
         return create_state(classifier, optimizer, config.seed, averaged)
 
     given = initial.given_weights(config, classifier, arrays)
-    flat, changes = initial.initial_arrays(given, classifier, config)
+    flat, changes = initial.initial_arrays(given, classifier, config, class_names)
     initial.print_changes(given, changes)
     del given
     arrays.clear()

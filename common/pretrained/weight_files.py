@@ -35,6 +35,7 @@ _SAFETENSORS = frozenset(
     ("F64", "F32", "F16", "BF16", "BOOL", *(f"{sign}{bits}" for sign in "IU" for bits in (8, 16, 32, 64)))
 )
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "module", "params")  # names of the network in a file
+_CHOICE = "config.init.entry (--entry of common.weights)"
 _PREFIXES = ("module.", "_orig_mod.", "model.", "net.")  # of DataParallel, torch.compile, Lightning and others
 
 
@@ -168,11 +169,11 @@ def _chosen(path: pathlib.Path, found: Mapping[str, Any], entry: str) -> str:
         raise unknown(f"entry of '{path}' in config.init.entry", entry, named)
     by_default = [name for name in (*_WRAPPERS, "") if name in found] or named
     if not entry and by_default == named and len(named) > 1:
-        raise UserError(f"'{path}' holds several networks: {listed(named, 9)}; choose one by config.init.entry")
+        raise UserError(f"'{path}' holds several networks: {listed(named, 9)}; choose one by {_CHOICE}")
     chosen = entry or by_default[0]
     if others := [name for name in named if name != chosen]:
         taken = f"'{chosen}'" if chosen else "the arrays at its top"
-        print(f"{path}: {taken} is read, {listed(others, 9)} is not; config.init.entry chooses")
+        print(f"{path}: {taken} is read, {listed(others, 9)} is not; choose by {_CHOICE}")
     return chosen
 
 

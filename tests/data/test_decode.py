@@ -1,5 +1,6 @@
 import os
 import pathlib
+import struct
 
 import numpy as np
 import pytest
@@ -58,6 +59,18 @@ def test_sixteen_bits_lose_the_lower_half(tmp_path):
     for suffix in ("png", "tiff"):
         pixels = decode.read(saved(tmp_path, Image.fromarray(deep), suffix))
         np.testing.assert_array_equal(pixels[:, :, 0], deep >> 8)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_tiff_whose_0_is_white_is_inverted(tmp_path, bits):
+    grey = RNG.integers(0, 2**bits, (5, 7)).astype(f"u{bits // 8}")
+    path = saved(tmp_path, Image.fromarray(grey), "tiff")
+    photometric = 262
+    entry, inverted = (struct.pack("<HHIHH", photometric, 3, 1, value, 0) for value in (1, 0))
+    content = path.read_bytes()
+    assert content.count(entry) == 1
+    np.testing.assert_array_equal(decode.read(content)[..., 0], grey >> (bits - 8))
+    np.testing.assert_array_equal(decode.read(content.replace(entry, inverted))[..., 0], 255 - (grey >> (bits - 8)))
 
 
 def test_cmyk_becomes_rgb(tmp_path):

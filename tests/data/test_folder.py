@@ -103,6 +103,14 @@ def test_a_validation_folder_beside_a_test_folder_is_used_when_asked(data_config
         load(data_config, three_splits, validation="val")
 
 
+def test_a_test_folder_of_another_name_is_said_to_be_unused(data_config, split_animals):
+    (split_animals / "test").rename(split_animals / "testing")
+    unused, held_out = load(data_config, split_animals).notes
+    assert "testing' is not used; config.data.test_split=testing tests on it" in unused
+    assert "held out of the training images" in held_out
+    assert load(data_config, split_animals, test_split="testing").info.test_size == 6
+
+
 def test_a_validation_folder_without_a_test_folder(data_config, split_animals):
     (split_animals / "test").rename(split_animals / "val")
     dataset = load(data_config, split_animals, validation="val")

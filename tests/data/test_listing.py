@@ -88,6 +88,17 @@ def test_a_bad_line_is_named(data_config, tmp_path, line, says):
         load(data_config, tmp_path)
 
 
+def test_a_name_without_suffix_that_two_files_share_is_refused(data_config, tmp_path):
+    rows = [(image.removesuffix(".png"), label) for image, label in ROWS]
+    write(tmp_path, "train", rows, suffix=".png")
+    mask = tmp_path / "train" / f"{rows[2][0]}.tif"
+    mask.touch()
+    with pytest.raises(UserError, match=rf"line 4: '{rows[2][0]}' may be '.*png', '.*tif'; add the suffix"):
+        load(data_config, tmp_path)
+    write(tmp_path, "train", [(f"{image}.png", label) for image, label in rows])
+    load(data_config, tmp_path)
+
+
 def test_images_that_do_not_exist_may_be_skipped(data_config, tmp_path):
     write(tmp_path, "train", ROWS)
     write(tmp_path, "test", ROWS)

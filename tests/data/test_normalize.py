@@ -216,10 +216,10 @@ def test_a_streamed_run_names_the_command_and_takes_what_it_writes(source, measu
     path.unlink()
     assert pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source)) is not None
     pixel_statistics.save(measured, path)
-    with pytest.raises(UserError, match="images of 6 x 5 x 3, this run's are 6 x 5 x 1"):
-        pixel_statistics.for_training(
-            whole, tmp_path / "other", Streamed(ArraySource(source.images[..., :1], source.labels))
-        )
+    grey = Streamed(ArraySource(source.images[..., :1], source.labels))
+    for folder, file in (("other", "measured"), ("run", "run/statistics")):  # given, and measured into the run's folder
+        with pytest.raises(UserError, match=f"{file}.npz' is for images of 6 x 5 x 3, this run's are 6 x 5 x 1"):
+            pixel_statistics.for_training(whole, tmp_path / folder, grey)
 
 
 @pytest.mark.parametrize(

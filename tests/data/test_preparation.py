@@ -225,3 +225,15 @@ def test_a_file_is_prepared_as_its_pixels_are(tmp_path, mode, channels):
             preparation.prepare_image(image, given, np.random.default_rng(1)) for image in (tmp_path / "a.png", stored)
         )
         np.testing.assert_array_equal(ours, expected)
+
+
+@pytest.mark.parametrize("place", ["centre", "random"])
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1)])
+def test_an_image_too_narrow_to_resize_is_refused_by_its_header(tmp_path, place, shape):
+    path = tmp_path / "line.png"
+    Image.new("L", shape[::-1]).save(path)
+    with pytest.raises(decode.BadImageError, match=r"line\.png' is refused: with a shorter side of 256 pixels it has"):
+        preparation.prepare_image(path, training(place, 256, 224), np.random.default_rng(0), str(path))
+    with pytest.raises(decode.BadImageError, match="15,360,000"):
+        prepare(np.zeros((*shape, 1), np.uint8), resize=256, crop=224)
+    assert prepare(np.zeros((*shape, 1), np.uint8), resize=16, stretch=True).shape == (16, 16, 1)

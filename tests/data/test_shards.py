@@ -133,6 +133,16 @@ def test_a_validation_split_is_validated_or_tested_on(write, load):
         load(train_split="training")
 
 
+@pytest.mark.parametrize("split", ["testing", "dev", "eval", "evaluation"])
+def test_a_split_of_another_name_is_not_trained_on(write, load, split):
+    write("train/0", range(8))
+    write(f"{split}/0", range(20, 24))
+    dataset = load()
+    assert set(values(dataset.train) + values(dataset.test)) == set(range(8))
+    assert f"the split '{split}' is not used; config.data.test_split={split} tests on it" in dataset.notes
+    assert values(load(test_split=split).test) == values(load(validation=split).validation) == list(range(20, 24))
+
+
 @pytest.mark.parametrize(("shard", "folder"), [("_0", "test"), ("0_", "test"), ("0", "test_"), ("0", "_test")])
 def test_a_separator_at_the_end_of_a_name_hides_no_split(write, load, shard, folder):
     write("train/0", range(8))
@@ -198,6 +208,27 @@ def test_parquet_labels_without_names_are_numbers_or_names(data_config, tmp_path
         assert datasets.load_info(data_config(source=f"parquet:{tmp_path}")).class_names == names
 
 
+def test_parquet_labels_are_numbered_by_their_own_file(data_config, tmp_path):
+    other = {**FEATURES, "label": {"names": NAMES[::-1], "_type": "ClassLabel"}}
+    write_parquet(tmp_path / "train-0.parquet", [(encoded(i), i % 2) for i in range(8)])
+    write_parquet(tmp_path / "train-1.parquet", [(encoded(i), 1 - i % 2) for i in range(8, 16)], other)
+    dataset = datasets.load(data_config(source=f"parquet:{tmp_path}"))
+    assert dataset.info.class_names == tuple(NAMES)
+    for example in (*dataset.train, *dataset.test):
+        assert example["label"] == example["image"].flat[0] % 2
+
+
+@pytest.mark.parametrize("told", [b"[1]", b'{"info": {"features": null}}', b"{damaged"])
+def test_parquet_metadata_that_are_not_hugging_faces(data_config, tmp_path, told):
+    table = pa.table({"image": [encoded(i) for i in range(8)], "label": [i % 2 for i in range(8)]})
+    pq.write_table(table.replace_schema_metadata({"huggingface": told}), tmp_path / "train.parquet")
+    if told != b"{damaged":
+        assert datasets.load_info(data_config(source=f"parquet:{tmp_path}")).class_names == ("0", "1")
+        return
+    with pytest.raises(UserError, match=r"train\.parquet' is not a sound Parquet file: Expecting property name"):
+        datasets.load_info(data_config(source=f"parquet:{tmp_path}"))
+
+
 def test_parquet_columns_that_do_not_say_what_the_label_is(data_config, tmp_path):
     table = pa.table({"image": [{"bytes": encoded(1), "path": None}], "caption": ["a cat"]})
     pq.write_table(table, tmp_path / "train.parquet")
@@ -211,6 +242,25 @@ def test_parquet_row_groups_are_read_again_after_travelling(data_config, tmp_pat
     before = pickle.dumps(dataset.train)
     values(dataset.train)
     assert len(pickle.dumps(dataset.train)) == len(before)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"\xef\xbb\xbfcat\r\ndog\r\n\r\n", ""),
+        (b"cat\nsun\nsun\n", "has several classes of the name 'sun'; expected a name for each"),
+        (b"cat\n\n\ndog\n", "has several classes of the name ''"),
+        (b"caf\xe9\ndog\n", r"classnames\.txt' cannot be read: .*utf-8"),
+    ],
+)
+def test_webdataset_class_names_are_lines_of_text_all_different(data_config, tmp_path, content, says):
+    write_tar(tmp_path / "train.tar", [(encoded(i), i % 2) for i in range(8)])
+    (tmp_path / "classnames.txt").write_bytes(content)
+    if not says:
+        assert datasets.load_info(data_config(source=f"webdataset:{tmp_path}")).class_names == ("cat", "dog")
+        return
+    with pytest.raises(UserError, match=says):
+        datasets.load_info(data_config(source=f"webdataset:{tmp_path}"))
 
 
 @pytest.mark.parametrize("suffix", ["json", "JSON", "cls", "CLS"])
@@ -228,7 +278,10 @@ def test_webdataset_suffixes_in_any_case_and_class_names_in_the_labels(data_conf
     [
         ({"a.png": encoded(0)}, r"'a' in '.*train\.tar' has no label \(KEY\.cls"),
         ({"a.json": b'{"width": 6}', "a.png": encoded(0)}, "'a' in .* has no label"),
+        ({"a.cls": b"\n", "a.png": encoded(0)}, "'a' in .* has no label"),
+        ({"a.json": b'{"label": [0, 1]}', "a.png": encoded(0)}, "'a' in .* has no label"),
         ({"b/a.cls": b"0"}, "'b/a' in .* has no image"),
+        ({"b/a.cls": b"0", "b/a.jpg": b"", "b/a.png": b""}, r"'b/a' in .* has two images: 'b/a\.jpg', 'b/a\.png'"),
         ({"a.json": b"{"}, "is not a sound tar file"),
     ],
 )

@@ -249,6 +249,12 @@ def test_the_command_measures_what_a_streamed_run_asks_for(photos, tmp_path):
     assert code == 0, errors
     assert "10 images of 16 x 16 x 3" in output
     assert (tmp_path / "run" / "statistics.npz").exists()
+    (tmp_path / "run" / "checkpoints" / "1").mkdir(parents=True)
+    before = (tmp_path / "run" / "statistics.npz").read_bytes()
+    for option in (workdir, f"--config.data.statistics={tmp_path}/run/statistics.npz"):
+        said = refused(*COMMAND, source, option, module="common.statistics")
+        assert "statistics.npz belongs to a run that has begun with it" in said
+    assert (tmp_path / "run" / "statistics.npz").read_bytes() == before
     assert "config.data.crop is 16, more than config.data.resize 8" in refused(
         *COMMAND, source, workdir, "--config.data.resize=8"
     )

@@ -101,9 +101,10 @@ def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
     before = workdir.load_config(folder)
     config = finetune.get_config(f"{before.model.family}:{before.model.variant}:{folder}:photos")
     config_lib.validate(config)
-    for name in ("channels", "invert", "pad", "normalize", "pixel_range"):
+    for name in ("invert", "pad", "normalize", "pixel_range"):
         assert config.data[name] == before.data[name]
-    height = workdir.load_info(folder).image_shape[0]
+    height, _, channels = workdir.load_info(folder).image_shape
+    assert (config.data.channels, before.data.channels) == (channels, 0)  # whatever the new images are
     assert config.data.resize + 2 * config.data.pad == height
     assert config.data.statistics == ("" if before.data.normalize == "range" else str(folder / FILE))
 

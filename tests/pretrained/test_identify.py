@@ -152,14 +152,36 @@ def test_a_hugging_face_folder_names_its_classes(tmp_path):
     names = {"10": "ten", "2": "two", "0": "zero"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": names}))
     assert identify.class_names(tmp_path, 3, "huggingface") == (("zero", "two", "ten"), "3, named in config.json")
+    for timms in (
+        {"label_names": ["a", "b"], "pretrained_cfg": {}},
+        {"labels": ["a", "b"], "architecture": "resnet50"},
+    ):
+        (tmp_path / "config.json").write_text(json.dumps(timms))
+        assert identify.class_names(tmp_path, 2, "timm") == (("a", "b"), "2, named in config.json")
 
 
 def test_arrays_of_no_published_network_are_refused(path):
     with pytest.raises(UserError, match="name the network with --config"):
         identify.identify(path, {"layer/weight": np.zeros((3, 3))})
     wrong = published("resnet", "resnet18_modern") | {"layer9.weight": np.zeros(3)}
-    with pytest.raises(UserError, match="name the network with --config"):
+    with pytest.raises(UserError, match="name the network with --config.*nearest: .* has 'layer9.weight' besides"):
         identify.identify(path, wrong)
+
+
+@pytest.mark.parametrize("source", ["auto", "timm"])
+def test_a_network_of_the_same_arrays_that_blurs_where_it_strides_is_refused(tmp_path, source):
+    arrays = published("resnet", "resnet50_modern")
+    (tmp_path / "model.safetensors").touch()
+    for name in ("resnetaa50", "resnetblur50", "resnet50"):
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": name, "pretrained_cfg": {}}))
+        file = tmp_path / f"{name}-84f4748f.pth"
+        file.touch()
+        for path in (tmp_path, tmp_path / "model.safetensors", file):
+            if name == "resnet50":
+                assert identify.identify(path, arrays, source).config.model.variant == "resnet50_modern"
+                continue
+            with pytest.raises(UserError, match=f"timm's {name} averages neighbouring pixels where it strides"):
+                identify.identify(path, arrays, source)
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason="needs the published checkpoint")

@@ -38,6 +38,7 @@ def found(path, side=224, **weights):
         ("preprocessor_config.json", {"size": {"shortest_edge": 240}}, (240, 240, False, "bilinear", "channels")),
         ("preprocessor_config.json", RESNET | {"size": 384}, (384, 384, True, "bicubic", "channels")),
         ("config.json", {"pretrained_cfg": TIMM}, (235, 224, False, "bicubic", "range")),
+        ("config.json", {"architecture": "resnet50", **TIMM}, (235, 224, False, "bicubic", "range")),
     ],
 )
 def test_a_description_beside_the_file_says_it(tmp_path, name, told, expected):
@@ -59,7 +60,13 @@ def test_a_processor_that_does_not_normalise_gives_a_config_that_runs(tmp_path):
     np.testing.assert_array_equal(fed, np.ones((1, 1, 3)))
 
 
-@pytest.mark.parametrize("told", [{"resample": 5}, {"size": [1, 2]}, {"crop_pct": 0}, {"image_mean": HALF}, []])
+@pytest.mark.parametrize(
+    "told",
+    [
+        *({"resample": 5}, {"size": [1, 2]}, {"crop_pct": 0}, {"image_mean": HALF}, []),
+        *({"do_rescale": False}, {"rescale_factor": 1 / 127.5}, {"rescale_factor": None}),
+    ],
+)
 def test_one_that_is_not_read_is_one_line(tmp_path, told):
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))

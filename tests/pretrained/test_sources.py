@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from common import config as config_lib
-from common import models
+from common import models, weights
+from common.data import datasets
 from common.errors import UserError
 from common.pretrained import initial, libraries, weight_files
 from vit import torch_names
@@ -72,6 +73,44 @@ def test_a_vision_transformer_goes_out_and_in_unchanged_under_each_librarys_name
     weight_files.write(tmp_path / "net.safetensors", {**arrays, "dist_token": np.zeros(3, np.float32)})
     with pytest.raises(UserError, match=f"lacks '{names[1]}' and has 'dist_token' besides"):
         loaded(tmp_path / "net.safetensors", "vit", "nano4", **fields)
+
+
+def test_a_folder_whose_classes_the_dataset_has_in_another_order_is_refused_or_matched(tmp_path):
+    fields = VIT | EPSILON["huggingface"]
+    section, network = classifier("vit", "nano4", **fields)
+    arrays = torch_names.to_theirs(random_variables(network)["params"], "huggingface")
+    weight_files.write(tmp_path / "model.safetensors", arrays)
+    named = dict(enumerate(("yak", "crane", "cat", "crane", "dog")))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": named}))
+    config = config_lib.base(section)
+    config.init.checkpoint = str(tmp_path)
+
+    def head(*class_names):
+        given = initial.given_weights(config, network)
+        return initial.initial_arrays(given, network, config, class_names)[0]["params/head/bias"]
+
+    # Names that only one of them has, and those of several classes, say nothing about the order.
+    for same in ((), ("yak", "1", "cat", "3", "dog"), ("yak", "crane (bird)", "cat", "crane", "dog")):
+        np.testing.assert_array_equal(head(*same), arrays["classifier.bias"])
+    with pytest.raises(UserError, match="'yak' is 'cat' in the dataset .4 of 5 differ.; set config.init.match_classes"):
+        head("cat", "crane (bird)", "crane", "dog", "yak")
+    config.init.match_classes = True
+    matched = head("cat", "dog", "owl", "yak", "zebu")
+    np.testing.assert_array_equal(matched.known, [True, True, False, True, False])
+    np.testing.assert_array_equal(matched.values[[0, 1, 3]], arrays["classifier.bias"][[2, 4, 0]])
+
+
+def test_an_import_with_a_dataset_compares_the_classes(tmp_path):
+    section = models.section("vit", "nano4", **VIT | EPSILON["huggingface"])
+    config = config_lib.base(section)
+    config.data.resize = 8
+    network = models.make_classifier(section, datasets.open_dataset(config.data).info)
+    arrays = torch_names.to_theirs(random_variables(network)["params"], "huggingface")
+    weight_files.write(tmp_path / "model.safetensors", arrays)
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {i: str(9 - i) for i in range(10)}}))
+    with pytest.raises(UserError, match="'9' is '0' in the dataset .10 of 10 differ."):
+        weights.import_file(tmp_path, config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def published_resnet(path, variant, **changes):

@@ -49,7 +49,7 @@ def test_averaged_parameters_are_named_and_chosen(tmp_path, capsys):
     averaged = {name: array + 1 for name, array in ARRAYS.items()}
     torch_saved.save(tmp_path / "net", {"state_dict": tensors(), "state_dict_ema": tensors(arrays=averaged)})
     np.testing.assert_array_equal(weight_files.read(tmp_path / "net")["bn.running_var"], [4, 5])
-    assert "'state_dict' is read, 'state_dict_ema' is not; config.init.entry chooses" in capsys.readouterr().out
+    assert "'state_dict' is read, 'state_dict_ema' is not; choose by config.init.entry" in capsys.readouterr().out
     np.testing.assert_array_equal(weight_files.read(tmp_path / "net", "state_dict_ema")["bn.running_var"], [5, 6])
     with pytest.raises(UserError, match="did you mean 'state_dict_ema'"):
         weight_files.read(tmp_path / "net", "state_dict_em")

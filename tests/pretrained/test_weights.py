@@ -17,6 +17,7 @@ from common.protocols import measure
 from common.run import trained, workdir
 from configs import resnet_digits
 from resnet import weights as resnet_weights
+from tests import networks, torch_saved
 from tests.digits_run import digits_run
 from tests.runs import refused, run
 from tests.slow import rest_slow
@@ -112,6 +113,24 @@ def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
         weights.import_file(file, workdir.load_config(copy), copy)
 
 
+def test_one_of_several_networks_is_imported_without_a_config(tmp_path):
+    classifier = networks.classifier("resnet", "resnet20")
+    arrays = resnet_weights.export_torch(networks.drawn(initial.shapes(classifier.module, classifier)))
+    both = {
+        name: {key: torch_saved.tensor(np.asarray(array) + add) for key, array in arrays.items()}
+        for name, add in (("student", 0), ("teacher", 1))
+    }
+    torch_saved.save(tmp_path / "dino.pth", both)
+    with pytest.raises(UserError, match="several networks: 'student', 'teacher'; choose one by .*--entry of common.w"):
+        weights.import_published(tmp_path / "dino.pth", tmp_path / "run")
+    given = ("import", tmp_path / "dino.pth", f"--workdir={tmp_path}/run", "--entry=teacher")
+    code, _, errors = run(*given, module="common.weights")
+    assert code == 0, errors
+    found = trained.load(tmp_path / "run")
+    np.testing.assert_array_equal(found.variables["params"]["fc"]["bias"], arrays["linear.bias"] + 1)
+    assert found.config.init.entry == "teacher"
+
+
 def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, capsys):
     config = resnet_digits.get_config()
     config.model.update({"stage_sizes": (1, 1, 1), "width": 4})
@@ -136,6 +155,8 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
         (("export", "net.onnx", "--workdir=nowhere"), "unknown ending of 'net.onnx' '.onnx'"),
         (("export", "net.npz", "--workdir=nowhere"), "no run in nowhere"),
         (("import", "net.npz"), "no file 'net.npz'"),
+        (("import", "net.npz", "--checkpoint=best"), "import does not use --checkpoint"),
+        (("export", "net.npz", "--workdir=nowhere", "--entry=ema"), "export does not use --entry"),
         (("import", "net.npz", "--config=configs/resnet_digits.py"), "no file 'net.npz'"),
     ],
 )
