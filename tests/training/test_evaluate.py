@@ -100,6 +100,8 @@ def test_settings_that_do_not_change_the_network_may_be_overridden(folder):
         (["--mode=evaluate"], "or --workdir=DIR, to evaluate the run in it"),
         (["--mode=evaluate", "--workdir=/tmp/no-such-run", "--scales=a,3"], "--scales is 'a,3'; expected pixels"),
         (["--config=configs/lenet5_digits.py", "--protocol=dense"], "go with --mode=evaluate"),
+        (["--config=configs/lenet5_digits.py", "--checkpoint=best"], "go with --mode=evaluate"),
+        (["--mode=evaluate", "--workdir=/tmp/no-such-run", "--process_id=0"], "one process evaluates"),
         (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no run in /tmp/no-such-run"),
     ],
 )
