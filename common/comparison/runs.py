@@ -87,7 +87,7 @@ def _opened(folder: pathlib.Path, name: str) -> Compared:
     info, done = workdir.load_info(folder), summary.read(folder, _used) if summary.exists(folder) else None
     parameters, multiply_adds = _size(done or {}, config, info)
     options = {
-        path: value for path, value in config_lib.flat(config).items() if not path.startswith(workdir.CHANGE_NO_UPDATE)
+        path: value for path, value in config_lib.flat(config).items() if not workdir.changes_no_result(path, config)
     }
     return Compared(name, options, info, metrics.read(folder), done, parameters, multiply_adds)
 
