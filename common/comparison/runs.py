@@ -68,9 +68,7 @@ def open_runs(names: Sequence[str]) -> list[Compared]:
     if len(names) < 2:
         raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
     folders = [user_path(name) for name in names]
-    for number, folder in enumerate(folders):
-        if any(folder.resolve() == other.resolve() for other in folders[:number]):
-            raise UserError(f"the run in {folder} is given twice")
+    workdir.check_distinct(folders)
     ends = [folder.resolve().name for folder in folders]
     return [
         _opened(folder, end if ends.count(end) == 1 else str(folder)) for folder, end in zip(folders, ends, strict=True)

@@ -6,7 +6,7 @@ import json
 import pathlib
 import platform
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -132,6 +132,13 @@ def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     if not path.exists():
         raise no_run(workdir, name, "train one first with python -m common.main")
     return read_json(path)
+
+
+def check_distinct(folders: Sequence[pathlib.Path]) -> None:
+    """Raises UserError for a folder that is given twice, be it by another name."""
+    for number, folder in enumerate(folders):
+        if any(folder.resolve() == other.resolve() for other in folders[:number]):
+            raise UserError(f"the run in {folder} is given twice")
 
 
 def no_run(folder: pathlib.Path, missing: str, advice: str = "") -> UserError:

@@ -84,6 +84,11 @@ def test_networks_with_other_test_sets_are_no_ensemble(folder, tmp_path):
         measure.measure([folder, tmp_path / "smaller"], "single")
 
 
+def test_a_run_is_no_ensemble_with_itself(folder):
+    with pytest.raises(UserError, match="the run in .* is given twice"):
+        measure.measure([folder, folder.parent / "." / "one"], "single")
+
+
 def test_settings_that_do_not_change_the_network_may_be_overridden(folder):
     config = workdir.load_config(folder)
     config.evaluate.batch_size = 10
