@@ -179,6 +179,8 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
         print(usage.text(sys.modules["__main__"]))
         sys.exit(0)
     config = flag_text(argv, "config")
+    if sum(argument.partition("=")[0] in ("--config", "-config") for argument in argv) > 1:
+        raise UserError("--config is given more than once; an experiment has one config")
     path = config_files.find(config) if config is not None else pathlib.Path()
     try:
         rest = flags.FLAGS(_with_config(argv, config or "", path))

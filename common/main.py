@@ -49,10 +49,12 @@ def main() -> None:
 
         config_lib.validate(_CONFIG.value)
     if _MODE.value == "evaluate":
+        if _COORDINATOR.present or _PROCESSES.present or _PROCESS_ID.present:
+            raise UserError("--coordinator, --processes and --process_id go with training; one process evaluates")
         _evaluate(folders)
         return
-    if len(folders) > 1 or PROTOCOL.present or _SCALES.present:
-        raise UserError("several --workdir, --protocol and --scales go with --mode=evaluate")
+    if len(folders) > 1 or PROTOCOL.present or _CHECKPOINT.present or _SCALES.present:
+        raise UserError("several --workdir, --protocol, --checkpoint and --scales go with --mode=evaluate")
     config: Any = _CONFIG.value  # not None: training needs one
     mesh = config.mesh
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)

@@ -71,7 +71,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         trained = step >= plan.total or stopped
         if trained and summary.exists(folder):
             done = summary.read(folder, summary.result_line)
-            if "test" in done or not config.evaluate.test:
+            wanted = {"test": config.evaluate.test, "train_set": config.evaluate.train_set}
+            if all(name in done for name, asked in wanted.items() if asked):
                 return done if primary else {}
         history.start(folder, step, before, config, dataset.info, write=primary)
         if primary and not trained:

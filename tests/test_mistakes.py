@@ -71,6 +71,7 @@ def test_every_tool_starts_by_itself(command):
         (["--config="], "no config file"),
         (["--config=" + "x" * 4000], "no config file"),
         (["--mode=evaluate", "--workdir=" + "x" * 4000], "is too long"),
+        ([*DIGITS, "--config", "configs/vit_digits.py"], "--config is given more than once"),
         (["--config=configs/lenet5_digit.py"], "did you mean 'configs/lenet5_digits.py'"),
         ([*DIGITS, "--mode=evaluat"], "unknown --mode 'evaluat'; did you mean 'evaluate'? (known: evaluate, train)"),
         ([*DIGITS, "--confg.seed=1"], "unknown option '--confg.seed'; did you mean '--config.seed'?"),

@@ -68,9 +68,7 @@ def open_runs(names: Sequence[str]) -> list[Compared]:
     if len(names) < 2:
         raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
     folders = [user_path(name) for name in names]
-    for number, folder in enumerate(folders):
-        if any(folder.resolve() == other.resolve() for other in folders[:number]):
-            raise UserError(f"the run in {folder} is given twice")
+    workdir.check_distinct(folders)
     ends = [folder.resolve().name for folder in folders]
     return [
         _opened(folder, end if ends.count(end) == 1 else str(folder)) for folder, end in zip(folders, ends, strict=True)
@@ -87,7 +85,7 @@ def _opened(folder: pathlib.Path, name: str) -> Compared:
     info, done = workdir.load_info(folder), summary.read(folder, _used) if summary.exists(folder) else None
     parameters, multiply_adds = _size(done or {}, config, info)
     options = {
-        path: value for path, value in config_lib.flat(config).items() if not path.startswith(workdir.CHANGE_NO_UPDATE)
+        path: value for path, value in config_lib.flat(config).items() if not workdir.changes_no_result(path, config)
     }
     return Compared(name, options, info, metrics.read(folder), done, parameters, multiply_adds)
 

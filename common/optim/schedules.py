@@ -50,6 +50,8 @@ def in_words(config: ConfigDict) -> str:
 def make_schedule(config: ConfigDict, total_steps: int, num_examples: int, batch_size: int) -> optax.Schedule:
     """The schedule of a config's `schedule` section for a run of `total_steps` updates.
 
+    Raises UserError for boundaries that are out of order.
+
     The warm-up is a straight line from `warmup_from` to the schedule's value at its end. 'cosine', 'linear' and
     'polynomial' measure progress from the end of the warm-up to the end of the run, the others from the start.
     """
@@ -69,9 +71,14 @@ def _constant(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSte
 
 
 def _piecewise(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:
-    """`rates[i]` until `boundaries[i]`."""
-    pieces = [optax.constant_schedule(value) for value in config.rates]
-    return optax.join_schedules(pieces, [to_steps(text) for text in config.boundaries])
+    """`rates[i]` until `boundaries[i]`. Raises UserError for boundaries that do not follow each other in time."""
+    pieces, ends = [optax.constant_schedule(value) for value in config.rates], list(map(to_steps, config.boundaries))
+    if ends != sorted(ends):
+        raise UserError(
+            f"config.schedule.boundaries is {tuple(config.boundaries)}, in updates {tuple(ends)}; expected none "
+            "to be earlier than the one before it"
+        )
+    return optax.join_schedules(pieces, ends)
 
 
 def _table(config: ConfigDict, warmup: int, total_steps: int, to_steps: ToSteps) -> optax.Schedule:

@@ -54,8 +54,9 @@ def measure(
     Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own), views
     (of each image by each network), the `errors` of the mean probabilities, members (folder, network and step of each
     run) and environment. config, checkpoint: see `trained.load`. Raises UserError for a protocol that a network cannot
-    do and for runs whose test sets differ.
+    do, for a folder given twice and for runs whose test sets differ.
     """
+    workdir.check_distinct(folders)
     _check_same_test_set(folders)
     scores, members, used = [], [], set()
     for folder in folders:  # one network at a time on the device

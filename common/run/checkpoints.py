@@ -132,7 +132,10 @@ class Checkpoints:
     """Saves the checkpoints of a work directory and deletes those that are no longer needed."""
 
     def __init__(self, workdir: pathlib.Path, keep: int = 1, keep_every: int = 0):
-        """Keeps the latest `keep`, the one with the lowest error, and those at multiples of `keep_every`."""
+        """Keeps the latest `keep`, the one with the lowest error, and those at multiples of `keep_every`.
+
+        Removes what is left of saves that were cut short.
+        """
         self.folder = workdir.absolute() / FOLDER
         best = BestN(
             get_metric_fn=lambda metrics: metrics["error"], reverse=True, n=1, keep_checkpoints_without_metrics=False
@@ -140,7 +143,10 @@ class Checkpoints:
         forever = [EveryNSteps(keep_every)] if keep_every else []
         policy = AnyPreservationPolicy([LatestN(keep), best, *forever])
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=policy, best_fn=lambda metrics: metrics["error"], best_mode="min"
+            preservation_policy=policy,
+            best_fn=lambda metrics: metrics["error"],
+            best_mode="min",
+            cleanup_tmp_directories=True,  # a save that a kill cut short may be of a step that is never saved again
         )
         if distributed.is_primary():
             _repair(workdir)

@@ -28,14 +28,17 @@ def start(
 
 
 def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int) -> list[str]:
-    """Lines on what a resumed run changes: dataset, length, patience and schedule, and so perhaps the learning rate.
+    """Lines on what a resumed run changes: dataset, length, patience, schedule, evaluations that decide something.
+
+    A last line says how the learning rate changes, if it does.
 
     before: None for a new run. info: today's facts of the dataset. step: updates so far.
     """
     if before is None:
         return []
     lines = [note] if (note := tolerable_changes(before.info, info)) else []
-    options = changed_options(before.config, config, ("train.length", "train.patience", "schedule."))
+    deciding = () if workdir.changes_no_result("evaluate.every", config) else ("evaluate.every",)
+    options = changed_options(before.config, config, ("train.length", "train.patience", "schedule.", *deciding))
     if not options:
         return lines
     lines += options

@@ -6,7 +6,7 @@ import json
 import pathlib
 import platform
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
@@ -22,8 +22,8 @@ SCHEDULE_NUMBERS = (
 )
 CONFIG, DATASET, SUMMARY = "config.json", "dataset.json", "summary.json"
 
-# Options, and sections of them, that change no update.
-CHANGE_NO_UPDATE = (
+# Options, and sections of them, that change no update; see `changes_no_result` for the exception.
+_CHANGE_NO_UPDATE = (
     "train.log_every",
     "train.steps_per_call",
     "data.directory",
@@ -36,11 +36,21 @@ CHANGE_NO_UPDATE = (
     "tracker",
 )
 # Options that may differ when a run goes on (docs/resume.md); those up to the schedule's are printed and recorded.
-_MAY_CHANGE = ("train.length", "train.patience", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *CHANGE_NO_UPDATE)
+_MAY_CHANGE = ("train.length", "train.patience", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *_CHANGE_NO_UPDATE)
 # Options that choose other test data.
 TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 # The most telling differences between two experiments; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")
+
+
+def changes_no_result(path: str, config: ConfigDict) -> bool:
+    """True for an option that leaves every update and the choice of the checkpoint alone.
+
+    `evaluate.every` does not where evaluations set the learning rate, end the run or select the checkpoint.
+    """
+    if path == "evaluate.every" and _is_network(config):
+        return not (config.schedule.name == "plateau" or config.train.patience or config.data.validation)
+    return path.startswith(_CHANGE_NO_UPDATE)
 
 
 class StoredRun(NamedTuple):
@@ -122,6 +132,13 @@ def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
     if not path.exists():
         raise no_run(workdir, name, "train one first with python -m common.main")
     return read_json(path)
+
+
+def check_distinct(folders: Sequence[pathlib.Path]) -> None:
+    """Raises UserError for a folder that is given twice, be it by another name."""
+    for number, folder in enumerate(folders):
+        if any(folder.resolve() == other.resolve() for other in folders[:number]):
+            raise UserError(f"the run in {folder} is given twice")
 
 
 def no_run(folder: pathlib.Path, missing: str, advice: str = "") -> UserError:

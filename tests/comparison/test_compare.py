@@ -20,6 +20,8 @@ from common.run import history, metrics, summary, workdir
 from configs import lenet5_digits, resnet_digits
 from tests.digits_run import digits_run
 
+# Options with which evaluations decide something.
+DECIDING = {"train.patience": 3, "schedule.name": "plateau", "data.validation": "9%"}
 INFO = Info("digits", 10, tuple("0123456789"), (32, 32, 1), 1000, 359)
 
 
@@ -75,6 +77,19 @@ def groups(folder):
 def test_runs_that_differ_only_in_the_seed_are_one_group(groups):
     assert [group.name for group in groups] == ["lenet", "relu", "resnet", "words"]
     assert [run.seed for run in groups[0].runs] == [0, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("deciding", "together"),
+    [({}, True), *(({option: value}, False) for option, value in DECIDING.items())],
+)
+def test_runs_with_other_evaluations_are_one_group_only_if_these_decide_nothing(deciding, together, tmp_path):
+    for seed, every in enumerate(("1 epoch", "2 epochs")):
+        options = {"seed": seed, "evaluate.every": every, **deciding}
+        make_run(tmp_path / f"run{seed}", changed(lenet5_digits.get_config(), **options))
+    found = runs.group_runs(runs.open_runs([str(tmp_path / "run0"), str(tmp_path / "run1")]))
+    assert len(found) == (1 if together else 2)
+    assert page.differing(found) == ({} if together else {"evaluate.every": ["1 epoch", "2 epochs"]})
 
 
 def test_the_interval_of_seeds_is_students(groups):

@@ -22,6 +22,17 @@ def test_piecewise_changes_exactly_at_its_boundaries():
     assert [float(rate(step)) for step in (0, 19, 20, 29, 30, 99)] == pytest.approx([0.5, 0.5, 0.2, 0.2, 0.1, 0.1])
 
 
+@pytest.mark.parametrize("boundaries", [("30 steps", "10 steps"), ("3 epochs", "20 steps")])
+def test_boundaries_out_of_order_are_refused(boundaries):
+    with pytest.raises(UserError, match=r"boundaries is .* in updates \(30, [12]0\); expected none .* earlier"):
+        schedule(name="piecewise", boundaries=boundaries, rates=(0.5, 0.2, 0.1))
+
+
+def test_boundaries_that_fall_on_one_update_leave_out_the_rate_between_them():
+    rate = schedule(name="piecewise", boundaries=("2 steps", "0.15 epochs"), rates=(0.5, 0.2, 0.1))
+    assert [float(rate(step)) for step in (1, 2)] == pytest.approx([0.5, 0.1])
+
+
 def test_table_gives_each_epoch_its_rate_and_keeps_the_last():
     rate = schedule(name="table", rates=(0.3, 0.2, 0.1))
     assert [float(rate(step)) for step in (0, 9, 10, 19, 20, 90)] == pytest.approx([0.3, 0.3, 0.2, 0.2, 0.1, 0.1])

@@ -145,6 +145,14 @@ def test_an_incomplete_newest_checkpoint_takes_no_other_with_it(folder, remains,
     assert checkpoints.steps(folder) == ([20, 30, 40] if remains == "an empty newer folder" else [20, 30])
 
 
+def test_what_is_left_of_a_save_that_was_cut_short_goes_when_the_run_goes_on(folder):
+    shutil.copytree(folder / "checkpoints" / "40", folder / "checkpoints" / "47.orbax-checkpoint-tmp")
+    with Checkpoints(folder, keep=3) as saved:
+        saved.save(50, state(50), 0.2)
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["30", "40", "50"]
+    assert restored(folder) == 50
+
+
 def test_nothing_is_moved_where_nothing_can_be_read(folder):
     for step in STEPS:
         shutil.rmtree(folder / "checkpoints" / str(step) / "default")

@@ -109,6 +109,16 @@ def test_a_lower_rate_and_a_longer_run_go_on_and_are_said_and_recorded(folder, c
     }
 
 
+@pytest.mark.parametrize(("patience", "said"), [(0, []), (5, [("'1 epoch'", "'2 epochs'")])])
+def test_other_evaluations_are_said_where_they_decide_something(folder, patience, said):
+    config = workdir.load_config(folder)
+    config.train.patience = patience
+    before = workdir.StoredRun(config.copy_and_resolve_references(), workdir.load_info(folder))
+    config.evaluate.every = "2 epochs"
+    expected = [f"config.evaluate.every was {old}, and is {new} from here on" for old, new in said]
+    assert history.notes(before, config, before.info, 3) == expected
+
+
 def test_a_longer_run_that_is_killed_is_not_finished_and_nothing_is_lost(folder, monkeypatch):
     before = json.loads((folder / "summary.json").read_text())
     config = workdir.load_config(folder)

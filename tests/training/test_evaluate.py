@@ -84,6 +84,11 @@ def test_networks_with_other_test_sets_are_no_ensemble(folder, tmp_path):
         measure.measure([folder, tmp_path / "smaller"], "single")
 
 
+def test_a_run_is_no_ensemble_with_itself(folder):
+    with pytest.raises(UserError, match="the run in .* is given twice"):
+        measure.measure([folder, folder.parent / "." / "one"], "single")
+
+
 def test_settings_that_do_not_change_the_network_may_be_overridden(folder):
     config = workdir.load_config(folder)
     config.evaluate.batch_size = 10
@@ -100,6 +105,8 @@ def test_settings_that_do_not_change_the_network_may_be_overridden(folder):
         (["--mode=evaluate"], "or --workdir=DIR, to evaluate the run in it"),
         (["--mode=evaluate", "--workdir=/tmp/no-such-run", "--scales=a,3"], "--scales is 'a,3'; expected pixels"),
         (["--config=configs/lenet5_digits.py", "--protocol=dense"], "go with --mode=evaluate"),
+        (["--config=configs/lenet5_digits.py", "--checkpoint=best"], "go with --mode=evaluate"),
+        (["--mode=evaluate", "--workdir=/tmp/no-such-run", "--process_id=0"], "one process evaluates"),
         (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no run in /tmp/no-such-run"),
     ],
 )
