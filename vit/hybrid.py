@@ -41,9 +41,13 @@ def resnet(images: Maps, stages: tuple[int, ...], dtype: str) -> Features:
 def standardize(
     kernel: Float[Array, "rows columns channels features"],
 ) -> Float[Array, "rows columns channels features"]:
-    """The kernel with mean 0 and variance 1 over the weights of each output (Qiao et al. 2019, as in BiT)."""
+    """The kernel with mean 0 and deviation 1 over the weights of each output (Qiao et al. 2019).
+
+    The 1e-5 is added to the deviation, as in the code that made the published weights. Added to the variance it would
+    shrink wide kernels, whose weights have variances as small as 1e-4.
+    """
     centred = kernel - kernel.mean((0, 1, 2))
-    return centred * jax.lax.rsqrt(jnp.square(centred).mean((0, 1, 2)) + 1e-5)
+    return centred / (jnp.sqrt(jnp.square(centred).mean((0, 1, 2))) + 1e-5)
 
 
 class StandardizedConv(nn.Module):
