@@ -1,4 +1,4 @@
-"""The ResNet that a hybrid's patches are cut from (section 3.1, appendix B.2): group norm, standardised weights.
+"""The ResNet that a hybrid's patches are cut from (sections 3.1 and 4.1): group norm, standardised weights.
 
 Layers have the published checkpoints' names: conv_root, gn_root, blockS/unitU/{conv1, gn1, ..., conv_proj, gn_proj}.
 Every strided layer sees an even size; for these the 'SAME' padding of the published weights puts the odd pixel after
