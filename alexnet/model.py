@@ -168,7 +168,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
                 "dropout_place": "before",
                 "weight_init": "uniform",
             },
-            "small": {  # ours, for images of 16 to 64 pixels: the same topology, and a stem that does not shrink them
+            "small": {  # ours, for images of 15 to 64 pixels: the same topology, and a stem that does not shrink them
                 **_MODERN,
                 "widths": (64, 192, 256, 256, 192),
                 "fc_width": 1024,

@@ -1,4 +1,4 @@
-"""AlexNet's author's networks for CIFAR-10, used in the paper to measure its normalisation; the argument names one.
+"""The networks for CIFAR-10 by AlexNet's author, on which the paper measures normalisation; the argument names one.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.3: "a four-layer CNN achieved a 13% test error rate without
 normalization and 11% with normalization". `--config.model.lrn` switches it on or off, at the same width.

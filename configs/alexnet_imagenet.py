@@ -8,7 +8,7 @@ Recipe: batch 128, momentum 0.9, weight decay 0.0005, dropout 0.5, the learning 
 0.01 is divided by ten three times in 90 epochs: by hand in the paper, which does not say when, here after 30, 60 and
 80. The mean image is subtracted. Pixels stay on the scale of 0..255, which the constants of the normalisation and the
 initialisation expect. Random crops of 224 from images of 256, mirror images, colour shifts along principal components.
-Paper's result: 40.7% top-1 and 18.2% top-5 error on the validation set, one network, ten views (section 6.1).
+Paper's result: 40.7% top-1 and 18.2% top-5 error on the validation set, one network, ten views (Table 2).
 Test: one centre crop; the paper's test is --mode=evaluate --protocol=ten_crop.
 Deviations: training crops come from the whole photograph at a shorter side of 256, not from its centre square. As in
 the author's code, the mean image's centre is subtracted from every crop, and colour shifts grow with the roots of the

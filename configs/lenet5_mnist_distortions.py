@@ -1,6 +1,6 @@
 """LeNet-5 on MNIST with the paper's random distortions.
 
-Paper: LeCun, Bottou, Bengio, Haffner 1998, section III-A: nine in ten presentations show a distorted copy (540,000
+Paper: LeCun, Bottou, Bengio, Haffner 1998, section III-B: nine in ten presentations show a distorted copy (540,000
 distorted digits beside 60,000 originals, each seen about twice). Everything else is as in `lenet5_mnist`.
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m common.main --config=configs/lenet5_mnist_distortions.py --config.data.directory=DIR

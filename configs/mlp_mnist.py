@@ -10,10 +10,14 @@ cosine, 20 epochs. The distortions of `lenet5_mnist_distortions` are options of 
 
 from common import models
 from common.config import base
+from common.errors import UserError
 
 
 def get_config(hidden: str = "300"):
-    units = tuple(int(layer) for layer in hidden.split("-"))
+    layers = hidden.split("-")
+    if not all(layer.isdecimal() for layer in layers):
+        raise UserError(f"the config's argument is '{hidden}'; expected the units of each hidden layer, as 300-100")
+    units = tuple(map(int, layers))
     config = base(models.section("lenet", "mlp", hidden=units, weight_init="uniform_sqrt"))
     config.data.source = "tfds:mnist"
     config.data.pixel_range = (-0.1, 1.175)

@@ -1,4 +1,4 @@
-"""LeCun's diagonal second derivatives (1998, section III-C and appendix C), by reverse-mode differentiation.
+"""LeCun's diagonal second derivatives (1998, section III-B and appendix C), by reverse-mode differentiation.
 
 The diagonal Gauss-Newton recursion is back-propagation with every first derivative squared:
 

@@ -33,7 +33,7 @@ class ResNet(nn.Module):
     """A stem, stages of blocks and a classifier; every stage but the first halves the maps and doubles their width.
 
     Takes images of any size: the last stage is averaged over space, which is also the fully convolutional form of
-    section 4.1.
+    section 3.4.
     """
 
     num_classes: int = 1000

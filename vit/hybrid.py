@@ -1,4 +1,4 @@
-"""The ResNet that a hybrid's patches are cut from (section 3.1, appendix B.2): group norm, standardised weights.
+"""The ResNet that a hybrid's patches are cut from (sections 3.1 and 4.1): group norm, standardised weights.
 
 Layers have the published checkpoints' names: conv_root, gn_root, blockS/unitU/{conv1, gn1, ..., conv_proj, gn_proj}.
 Every strided layer sees an even size; for these the 'SAME' padding of the published weights puts the odd pixel after
@@ -41,9 +41,13 @@ def resnet(images: Maps, stages: tuple[int, ...], dtype: str) -> Features:
 def standardize(
     kernel: Float[Array, "rows columns channels features"],
 ) -> Float[Array, "rows columns channels features"]:
-    """The kernel with mean 0 and variance 1 over the weights of each output (Qiao et al. 2019, as in BiT)."""
+    """The kernel with mean 0 and deviation 1 over the weights of each output (Qiao et al. 2019).
+
+    The 1e-5 is added to the deviation, as in the code that made the published weights. Added to the variance it would
+    shrink wide kernels, whose weights have variances as small as 1e-4.
+    """
     centred = kernel - kernel.mean((0, 1, 2))
-    return centred * jax.lax.rsqrt(jnp.square(centred).mean((0, 1, 2)) + 1e-5)
+    return centred / (jnp.sqrt(jnp.square(centred).mean((0, 1, 2))) + 1e-5)
 
 
 class StandardizedConv(nn.Module):

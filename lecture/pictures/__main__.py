@@ -1,6 +1,6 @@
 """Draws the lecture's pictures: `python -m lecture.pictures [NAME ...]`; all of them without a name.
 
-Nine need no training. For the other three it trains on digits, a few minutes in all; the runs stay in `runs/lecture`.
+Ten need no training. For the other three it trains on digits, a few minutes in all; the runs stay in `runs/lecture`.
 """
 
 from absl import flags

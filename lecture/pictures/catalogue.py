@@ -16,6 +16,7 @@ DRAWN: dict[str, Callable[[], Figure]] = {
     "activations": losses.activations,
     "augmentation": losses.augmentation,
     "receptive_fields": layers.receptive_fields,
+    "inception": layers.inception,
     "normalisation_axes": layers.normalisation_axes,
 }
 # These train a network first, in a given folder.

@@ -11,8 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 
+from common.anatomy import networks
 from common.nn import batch_norm
 from common.report.figures import GREY, TEST
+from googlenet import model as googlenet
 from lecture.pictures.style import MARK, numbers, outline, panels, plain, titled
 from lenet import layers
 from vgg import facts
@@ -142,6 +144,36 @@ def paths(depth: int) -> Int[np.ndarray, "9 9"]:
 
     gradient = jax.jit(jax.grad(middle))(image)
     return np.asarray(gradient[0, :, :, 0]).round().astype(int)
+
+
+def inception() -> Figure:
+    """The multiply-adds of GoogLeNet's modules, beside those of the same modules without their 1x1 reductions."""
+    figure, (axes,) = panels(1, width=8.6, height=3.2)
+    costs = inception_costs()
+    places = np.arange(len(costs))
+    for shift, label, colour in ((-0.2, "Inception module", TEST), (0.2, "without its 1×1 reductions", "#cccccc")):
+        heights = [cost[int(shift > 0)] / 1e6 for cost in costs.values()]
+        bars = axes.bar(places + shift, heights, 0.38, color=colour, label=label)
+        axes.bar_label(bars, fmt="{:.0f}", fontsize=9)
+    axes.set_xticks(places, costs)
+    axes.set_ylabel("million multiply-adds")
+    axes.margins(y=0.1)
+    axes.legend(frameon=False)
+    titled(axes, "", "module")
+    plain(axes)
+    return figure
+
+
+def inception_costs() -> dict[str, tuple[int, int]]:
+    """The multiply-adds of each of GoogLeNet's modules, and those without the reductions before 3x3 and 5x5 kernels."""
+    rows, costs = networks.rows("googlenet", "googlenet"), {}
+    maps = rows["conv2"].output_shape[-1]
+    for name, (one, _, three, _, five, pool_proj) in googlenet.MODULES.items():
+        row = rows[f"inception_{name}"]
+        height, width, outputs = row.output_shape
+        costs[name] = row.multiply_adds, height * width * maps * (one + 9 * three + 25 * five + pool_proj)
+        maps = outputs
+    return costs
 
 
 def normalisation_axes() -> Figure:

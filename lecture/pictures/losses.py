@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import special
 
+from alexnet import cifar
 from common.data import transforms
 from common.nn import losses
 from common.report.figures import GREY, INK, TEST, TRAIN
@@ -78,10 +79,11 @@ def cross_entropy() -> Figure:
 
 
 def activations() -> Figure:
-    """ReLU and LeNet's tanh, their slopes, and the epochs that a network took with each on CIFAR-10 (recorded)."""
+    """ReLU and tanh, their slopes, and the epochs that a network took with each on CIFAR-10 (recorded)."""
     figure, grid = panels(3, height=3.1)
     a = jnp.linspace(-4, 4, 401)
-    for name, function, colour in (("ReLU", jax.nn.relu, TEST), ("1.7159 tanh(2a/3)", layers.scaled_tanh, TRAIN)):
+    for name, colour in (("ReLU", TEST), ("tanh", TRAIN)):
+        function = cifar.ACTIVATIONS[name.lower()]  # those that the network was trained with
         grid[0].plot(a, function(a), color=colour, label=name)
         grid[1].plot(a, jax.vmap(jax.grad(function))(a), color=colour)
     grid[0].legend(frameon=False, fontsize=9)
@@ -106,7 +108,7 @@ def activations() -> Figure:
 def augmentation() -> Figure:
     """A photograph as AlexNet saw it: random crops, reflections, and changes of the colour of the light.
 
-    The colours vary five times as much as in the paper, so that the change shows.
+    The colours vary five times as much as in the author's code, so that the change shows.
     """
     import skimage.data  # needs the extra `classic`
 

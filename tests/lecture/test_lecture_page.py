@@ -123,3 +123,12 @@ def test_normalisations_depend_on_a_column_and_on_a_row():
     assert batch.sum() == 3 * 2 * 2
     assert layer[1, 0, 1].all()
     assert layer.sum() == 6
+
+
+def test_the_reductions_of_a_module_save_what_its_picture_says():
+    costs = layers.inception_costs()
+    reduced, pooling = 192 * 96 + 9 * 96 * 128 + 192 * 16 + 25 * 16 * 32, 192 * 32
+    assert costs["3a"] == (28**2 * (192 * 64 + reduced + pooling), 28**2 * 192 * (64 + 9 * 128 + 25 * 32 + 32))
+    assert all(without > 2 * module for module, without in costs.values())
+    assert "192 × 16 + 25 × 16 × 32 = 15,872 weights, against 25 × 192 × 32 = 153,600" in TEXT
+    assert (192 * 16 + 25 * 16 * 32, 25 * 192 * 32) == (15_872, 153_600)

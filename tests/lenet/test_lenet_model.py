@@ -11,6 +11,7 @@ import pytest
 
 from common import models
 from common.errors import UserError
+from configs import mlp_mnist
 from lenet import bitmaps, model
 from tests.slow import rest_slow
 
@@ -202,3 +203,10 @@ def test_contradictory_choices_are_refused_in_one_line(variant, changes, info, m
 def test_wrong_options_of_the_loss_are_refused_before_the_dataset_is_known(loss):
     with pytest.raises(UserError, match=r"loss\."):
         models.check(models.section("lenet", "lenet5", loss=loss))
+
+
+def test_an_argument_of_hidden_layers_is_read_or_refused():
+    assert mlp_mnist.get_config("300-100").model.hidden == (300, 100)
+    for argument in ("abc", "300x100", "300-", ""):
+        with pytest.raises(UserError, match=f"argument is '{argument}'; expected the units of each hidden layer"):
+            mlp_mnist.get_config(argument)

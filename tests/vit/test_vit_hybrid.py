@@ -9,11 +9,13 @@ from vit_networks import images, logits, module, parameters, shapes
 from vit import hybrid
 
 
-def test_kernels_are_standardised():
-    kernel = jnp.asarray(np.random.default_rng(0).normal(3, 5, size=(3, 3, 8, 4)))
-    standard = hybrid.standardize(kernel)
+@pytest.mark.parametrize(("mean", "deviation"), [(3, 5), (0, 0.0147)])  # the second: Lecun's, 3x3 kernels on 512 maps
+def test_kernels_are_standardised(mean, deviation):
+    kernel = np.random.default_rng(0).normal(mean, deviation, size=(3, 3, 64, 4))
+    standard = hybrid.standardize(jnp.asarray(kernel, jnp.float32))
     np.testing.assert_allclose(standard.mean((0, 1, 2)), 0, atol=1e-6)
-    np.testing.assert_allclose(standard.std((0, 1, 2)), 1, rtol=1e-5)
+    deviations = kernel.std((0, 1, 2))  # 1e-5 is added to them, not to the variances
+    np.testing.assert_allclose(standard.std((0, 1, 2)), deviations / (deviations + 1e-5), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "strides", "padding"), [(7, 2, (2, 3)), (3, 2, (0, 1)), (3, 1, (1, 1))])
