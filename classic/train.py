@@ -16,7 +16,7 @@ from classic.stages import Cost, Stages
 from common import config as common_config
 from common.data import datasets
 from common.data.dataset_info import Info, describe, fingerprint, tolerable_changes
-from common.data.sources import ImageSource
+from common.data.sources import ImageSource, Record
 from common.data.splits import Dataset
 from common.devices import host
 from common.run import history, lock, metrics, provenance, summary
@@ -103,14 +103,16 @@ def _dated(dataset: Dataset[ImageSource]) -> Dataset[ImageSource]:
     sources = [source for source in parts if source is not None and isinstance(source.records[0].image, os.PathLike)]
     if not sources:
         return dataset
-    files = (record.image for source in sources for record in map(source.records.__getitem__, range(len(source))))
-    kept = fingerprint([dataset.info.fingerprint, *(_size_and_time(file) for file in files)])
+    records = (source.records[index] for source in sources for index in range(len(source)))
+    kept = fingerprint([dataset.info.fingerprint, *map(_size_and_time, records)])
     return dataclasses.replace(dataset, info=dataclasses.replace(dataset.info, fingerprint=kept))
 
 
-def _size_and_time(file: os.PathLike) -> str:
+def _size_and_time(record: Record) -> str:
+    if not isinstance(record.image, os.PathLike):
+        return "stored"
     try:
-        found = os.stat(file)
+        found = os.stat(record.image)
     except OSError:  # a missing image is reported, or passed over, where it is read
         return "missing"
     return f"{found.st_size} {found.st_mtime_ns}"
