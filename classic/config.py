@@ -85,7 +85,7 @@ PIPELINES: dict[str, dict[str, Any]] = {
 # images at random, and the order of images does not matter.
 _UNREAD = (
     *("train_crop", "resize_max", "area", "ratio", "normalize", "pixel_range", "mean", "std", "statistics"),
-    *("shuffle", "workers"),
+    *("shuffle", "sampling", "workers"),
 )
 
 

@@ -22,7 +22,7 @@ def measure(folder: pathlib.Path, config: ConfigDict | None = None) -> dict[str,
     fitted = saved.load(folder)
     known, elsewhere = fitted.config.data.source, False
     if config is not None:
-        workdir.check_same(folder, config, evaluating=True)
+        workdir.check_same(folder, fitted.config, config, evaluating=True)
         fitted, elsewhere = dataclasses.replace(fitted, config=config), config.data.source != known
     test = datasets.load_test(fitted.config.data, known=fitted.info, everything=elsewhere)
     found = train.errors(pipeline.predictions(fitted, test))

@@ -41,6 +41,12 @@ def save(folder: pathlib.Path, pipeline: Pipeline) -> None:
     workdir.write_json(folder / DESCRIPTION, content)
 
 
+def update_config(folder: pathlib.Path, config: ConfigDict) -> None:
+    """Gives a saved pipeline another config of the same experiment, such as one with another place of the data."""
+    path = folder / DESCRIPTION
+    workdir.write_json(path, {**workdir.read_json(path), "config": config.to_dict()})
+
+
 def load(folder: pathlib.Path) -> Pipeline:
     """The pipeline in a folder. Raises UserError if there is none, or files that are damaged or hold Python objects."""
     if not exists(folder):

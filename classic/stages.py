@@ -14,6 +14,7 @@ import pathlib
 import shutil
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
 
@@ -26,6 +27,9 @@ from common.run import workdir
 FOLDER = "stages"
 _VERSION = 1  # of the stages: a change in what they compute makes earlier ones invalid
 _UNFINISHED = ".part"
+_AGAIN = "remove it, and the run makes it again"
+# What NumPy and zipfile raise for damaged files; RuntimeError is for a compression or an encryption.
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError)
 
 Arrays = dict[str, np.ndarray]
 
@@ -99,15 +103,18 @@ class Stages:
         depends: the hash of its dependencies. make: counts the images that it goes through in the cost.
         """
         path = self._folder / f"{name}-{depends}.npz"
-        if path.exists():
-            self.costs[name] = self._cost(path)
-            return read_arrays(path)
+        if _finished(path):
+            self.costs[name] = _cost(path)
+            try:
+                return read_arrays(path)
+            except UserError as error:
+                raise UserError(f"{error}; {_AGAIN}") from error
         self.computed.append(name)
         cost = Cost()
         with cost.counting("all"):
             arrays = make(cost)
         self.costs[name] = cost
-        self._write_cost(path, cost)
+        _write_cost(path, cost)
         write_arrays(path, arrays)
         return arrays
 
@@ -119,8 +126,8 @@ class Stages:
         make: yields the rows from the given one on, in batches of any size, and counts its work in the cost.
         """
         path = self._folder / f"{name}-{depends}.npy"
-        if path.exists():
-            self.costs[name] = self._cost(path)
+        if _finished(path):
+            self.costs[name] = _cost(path)
         else:
             self.computed.append(name)
             self._append(name, path, size, make)
@@ -131,7 +138,7 @@ class Stages:
         with writing(path):
             self._folder.mkdir(parents=True, exist_ok=True)
             done = _rows_in(unfinished)
-            cost = self._cost(path) if done else Cost()
+            cost = _cost(path) if done else Cost()
             self.costs[name] = cost
             with unfinished.open("r+b" if done else "wb") as file:
                 if done:
@@ -143,17 +150,30 @@ class Stages:
                     file.write(np.ascontiguousarray(rows).data)
                     file.flush()
                     done += len(rows)
-                    self._write_cost(path, cost)
+                    _write_cost(path, cost)
             if done != size:
                 raise ValueError(f"{done} rows were made, and {size} expected")
             unfinished.replace(path)
 
-    def _cost(self, path: pathlib.Path) -> Cost:
-        stored = path.with_suffix(".json")
-        return Cost(**workdir.read_json(stored)) if stored.exists() else Cost()
 
-    def _write_cost(self, path: pathlib.Path, cost: Cost) -> None:
-        workdir.write_json(path.with_suffix(".json"), dataclasses.asdict(cost))
+def _finished(path: pathlib.Path) -> bool:
+    """True if a stage's file is there with its cost, which is written first."""
+    return path.exists() and path.with_suffix(".json").exists()
+
+
+def _cost(path: pathlib.Path) -> Cost:
+    """The cost of a stage so far; nothing where a kill came between its first rows and their cost."""
+    stored = path.with_suffix(".json")
+    if not stored.exists():
+        return Cost()
+    try:
+        return Cost(**workdir.read_json(stored))
+    except (TypeError, UserError) as error:
+        raise UserError(f"{stored} is damaged: it does not hold the cost of a stage; {_AGAIN}") from error
+
+
+def _write_cost(path: pathlib.Path, cost: Cost) -> None:
+    workdir.write_json(path.with_suffix(".json"), dataclasses.asdict(cost))
 
 
 def begun(folder: pathlib.Path) -> bool:
@@ -167,11 +187,13 @@ def read_arrays(path: pathlib.Path) -> Arrays:
     Raises UserError for a damaged file, and for Python objects, which could run code.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array")
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        with path.open("rb") as stored:
+            if not zipfile.is_zipfile(stored):
+                raise ValueError("it is not a zip file")
+            stored.seek(0)
+            with np.load(stored, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+    except _UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path} is refused: not an .npz file of plain arrays ({reason})") from error
 
@@ -188,7 +210,7 @@ def _mapped(path: pathlib.Path) -> np.ndarray:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path} is damaged: {error}; remove it, and the run makes it again") from error
+        raise UserError(f"{path} is damaged: {error}; {_AGAIN}") from error
 
 
 def _write_header(file: BinaryIO, size: int, rows: np.ndarray) -> None:

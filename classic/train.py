@@ -1,7 +1,9 @@
 """A classic run from its config to its summary, top to bottom in the order things happen."""
 
+import dataclasses
 import datetime
 import importlib.metadata
+import os
 import pathlib
 from typing import Any
 
@@ -13,7 +15,8 @@ from classic.pipeline import Pipeline
 from classic.stages import Cost, Stages
 from common import config as common_config
 from common.data import datasets
-from common.data.dataset_info import Info, describe, tolerable_changes
+from common.data.dataset_info import Info, describe, fingerprint, tolerable_changes
+from common.data.sources import ImageSource, Record
 from common.data.splits import Dataset
 from common.devices import host
 from common.run import history, lock, metrics, provenance, summary
@@ -31,17 +34,20 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
 
     Raises UserError for what the user can mend; the stages that were finished by then stay.
     """
-    dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
+    dataset = _dated(datasets.open_dataset(config.data, workdir.stored_info(folder)))
     with lock.held(folder):
-        before = workdir.open_workdir(folder, config, dataset.info)
+        before = workdir.stored_run(folder, config, dataset.info)
         is_finished = before is not None and _finished(folder, before, config, dataset.info)
+        if not is_finished:  # before the new config is written: a kill leaves no result beside another run's config
+            summary.remove(folder)
+        workdir.write(folder, config, dataset.info)
         print(opening_lines(config, dataset, f"{folder}{': finished' if is_finished else ''}"))
         if is_finished:
+            saved.update_config(folder, config)
             return summary.read(folder, result_line)
         for note in _notes(before, config, dataset.info):
             print(note)
         history.record(folder, STEP, before, config)
-        (folder / common_workdir.SUMMARY).unlink(missing_ok=True)
         dataset = datasets.decoded(dataset, config.data)
         done = Stages(folder)
         fitted, rows = pipeline.fit(config, dataset, done, _say)
@@ -88,6 +94,30 @@ def _say(text: str) -> None:
     print(text, flush=True)
 
 
+def _dated(dataset: Dataset[ImageSource]) -> Dataset[ImageSource]:
+    """The data set, with the size and time of each image file in its fingerprint.
+
+    Stages are kept by it, so that a file with other pixels under the same name is described again.
+    """
+    parts = (dataset.train, dataset.validation, dataset.test)
+    sources = [source for source in parts if source is not None and isinstance(source.records[0].image, os.PathLike)]
+    if not sources:
+        return dataset
+    records = (source.records[index] for source in sources for index in range(len(source)))
+    kept = fingerprint([dataset.info.fingerprint, *map(_size_and_time, records)])
+    return dataclasses.replace(dataset, info=dataclasses.replace(dataset.info, fingerprint=kept))
+
+
+def _size_and_time(record: Record) -> str:
+    if not isinstance(record.image, os.PathLike):
+        return "stored"
+    try:
+        found = os.stat(record.image)
+    except OSError:  # a missing image is reported, or passed over, where it is read
+        return "missing"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
 def _finished(folder: pathlib.Path, before: StoredRun, config: ConfigDict, info: Info) -> bool:
     """True if the folder holds the result of this very run."""
     changed = common_config.differences(before.config, config)
@@ -100,7 +130,9 @@ def _notes(before: StoredRun | None, config: ConfigDict, info: Info) -> list[str
     if before is None:
         return []
     lines = [note] if (note := tolerable_changes(before.info, info)) else []
-    return lines + history.changed_options(before.config, config, ("decode",))
+    # Another decoder has other options, which did not change from anything.
+    other = before.config.decode.name != config.decode.name
+    return lines + history.changed_options(before.config, config, ("decode.name" if other else "decode",))
 
 
 def _write(

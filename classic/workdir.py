@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from classic import saved, stages
 from common.data.dataset_info import Info, mismatch
-from common.errors import UserError, writing
+from common.errors import UserError
 from common.run import workdir
 from common.run.workdir import StoredRun
 
@@ -21,25 +21,26 @@ def stored_info(folder: pathlib.Path) -> Info | None:
     return workdir.load_info(folder) if _begun(folder) and (folder / workdir.DATASET).exists() else None
 
 
-def open_workdir(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRun | None:
-    """Creates the folder and writes the config and the data set's facts, or checks that it holds this experiment.
+def stored_run(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRun | None:
+    """The run that a folder holds, None if it holds none; a folder without a finished stage may become any run's.
 
-    Returns what the folder held, None for a new run. A folder without a finished stage may become another run's.
     Raises UserError for another experiment, for a network's run and for a data set of other classes or another shape.
     """
-    before = None
-    with writing(f"workdir {folder}"):
-        folder.mkdir(parents=True, exist_ok=True)
-        if workdir.has_checkpoints(folder):
-            raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
-        if _begun(folder):
-            before = StoredRun(load_config(folder), workdir.load_info(folder))
-            check_same(folder, config)
-            if wrong := mismatch(before.info, info):
-                raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")
-        workdir.write_json(folder / workdir.CONFIG, config.to_dict())
-        workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
+    if workdir.has_checkpoints(folder):
+        raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
+    if not _begun(folder):
+        return None
+    before = StoredRun(_load_config(folder), workdir.load_info(folder))
+    check_same(folder, before.config, config)
+    if wrong := mismatch(before.info, info):
+        raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")
     return before
+
+
+def write(folder: pathlib.Path, config: ConfigDict, info: Info) -> None:
+    """Writes the config and the data set's facts."""
+    workdir.write_json(folder / workdir.CONFIG, config.to_dict())
+    workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
 
 
 def _begun(folder: pathlib.Path) -> bool:
@@ -47,7 +48,7 @@ def _begun(folder: pathlib.Path) -> bool:
     return stages.begun(folder) or saved.exists(folder)
 
 
-def load_config(folder: pathlib.Path) -> ConfigDict:
+def _load_config(folder: pathlib.Path) -> ConfigDict:
     """The config a run was started with. Raises UserError for a folder without one."""
     path = folder / workdir.CONFIG
     if not path.exists():
@@ -55,10 +56,10 @@ def load_config(folder: pathlib.Path) -> ConfigDict:
     return saved.as_config(workdir.read_json(path))
 
 
-def check_same(folder: pathlib.Path, config: ConfigDict, evaluating: bool = False) -> None:
-    """Raises UserError unless the folder's experiment is this one, another decoder perhaps.
+def check_same(folder: pathlib.Path, stored: ConfigDict, config: ConfigDict, evaluating: bool = False) -> None:
+    """Raises UserError unless the folder's experiment, whose config is `stored`, is this one, another decoder perhaps.
 
     evaluating: the decoder must be the same, and options that choose other test data may differ.
     """
     may_change = (*_MAY_CHANGE[1:], *workdir.TEST_DATA) if evaluating else _MAY_CHANGE
-    workdir.refuse_changes(folder, load_config(folder), config, may_change)
+    workdir.refuse_changes(folder, stored, config, may_change)

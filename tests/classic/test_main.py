@@ -157,6 +157,7 @@ def test_one_line_for_a_mistake(arguments, expected, tmp_path):
         ({"pool.dtype": "int8"}, "unknown value of config.pool.dtype 'int8'"),
         ({"data.normalize": "pixels"}, "config.data.normalize is set, but a classic pipeline does not read it"),
         ({"data.train_crop": "random"}, "config.data.train_crop is set, but a classic pipeline does not read it"),
+        ({"data.sampling": "balanced"}, "config.data.sampling is set, but a classic pipeline does not read it"),
         ({"data.limit": -1}, "config.data.limit is -1; expected at least 0"),
         ({"data.source": "digit"}, "unknown config.data.source 'digit'"),
         ({"data.crop": 9, "data.resize": 8}, "config.data.crop is 9, more than config.data.resize 8"),

@@ -160,6 +160,26 @@ def test_a_run_that_is_killed_while_it_encodes_goes_on_from_there(digits, tmp_pa
     assert not list(tmp_path.glob("killed/stages/*.part"))
 
 
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("encoder-*.npz", lambda path: path.write_bytes(path.read_bytes()[:50])),
+        ("features_test-*.npy", lambda path: path.write_bytes(path.read_bytes()[:200])),
+        ("decoder-*.json", lambda path: path.write_text('{"pictures": 3}')),
+    ],
+)
+def test_a_damaged_stage_is_named_and_made_again_once_it_is_removed(file, damage, patched, digits, tmp_path):
+    folder = shutil.copytree(patched.folder, tmp_path / "run")
+    [path] = folder.glob(f"stages/{file}")
+    damage(path)
+    with pytest.raises(UserError, match=f"{path.name} .*; remove it, and the run makes it again$"):
+        fit(patched.config, digits, folder)
+    path.unlink()
+    fitted, _, computed = fit(patched.config, digits, folder)
+    assert computed == [path.name.partition("-")[0]]
+    np.testing.assert_array_equal(fitted.arrays["decode"]["weights"], patched.fitted.arrays["decode"]["weights"])
+
+
 def test_the_sample_is_of_the_size_asked_for_and_of_many_images(digits):
     config = config_of("raw_linear+patches", **{"encode.sample": 1000})
     every = pipeline.describe(config, digits.train.images).vectors.reshape(-1, 36)
@@ -247,10 +267,25 @@ def as_other_arrays(path):
     np.savez(path, **{"decode/weights": np.zeros(3)})
 
 
+def as_unknown_compression(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 10] = 99  # the first entry's, in the directory at the end
+    path.write_bytes(content)
+
+
+def as_broken_compression(path):
+    np.savez_compressed(path, **{"decode/weights": np.arange(1000.0)})
+    content = bytearray(path.read_bytes())
+    content[100:110] = b"\xff" * 10
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("damage", "expected"),
     [
-        (as_pickle, "not an .npz file of plain arrays"),
+        (as_pickle, "not an .npz file of plain arrays .it is not a zip file.$"),
+        (as_unknown_compression, "not an .npz file of plain arrays"),
+        (as_broken_compression, "not an .npz file of plain arrays"),
         (as_objects, "not an .npz file of plain arrays"),
         (as_other_arrays, "not those that pipeline.json describes"),
         (lambda path: path.write_bytes(path.read_bytes()[:200]), "not an .npz file of plain arrays"),
