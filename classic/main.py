@@ -15,6 +15,7 @@ from absl import flags
 
 from common import launch
 from common.errors import UserError, user_path
+from common.processes import supervise
 
 _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_string(
@@ -25,6 +26,7 @@ _MODE = flags.DEFINE_enum("mode", "train", ["train", "evaluate"], "fit, or evalu
 
 def main() -> None:
     """Fits or tests, as the flags say."""
+    supervise.follow()
     if _CONFIG.value is None and (_MODE.value == "train" or not _WORKDIR.value):
         or_workdir = " (or --workdir=DIR, to evaluate the run in it)" if _MODE.value == "evaluate" else ""
         raise UserError(f"--config is missing; for example --config=configs/classic_digits.py:fisher{or_workdir}")

@@ -82,6 +82,7 @@ CLAIMS = [
         says="a plain network of 110 layers has a test error above 60%",
         runs={"plain-110": _experiment("plain110")},
         measure=final_test_error,
+        data="cifar10",
         rules=(Less(0.6, "plain-110"),),
     ),
     Claim(

@@ -23,8 +23,7 @@ _PAUSE_SECONDS = 8.0  # time for the other processes to notice a loss, too
 
 def main(module: str, arguments: Sequence[str]) -> None:
     """Supervises `python -m MODULE ARGUMENTS` if needed, and exits as it does; returns in the supervised process."""
-    if _PIPE in os.environ:
-        threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
+    if follow():
         return
     restarts, processes = (launch.flag_number(arguments, name) for name in ("restarts", "processes"))
     with errors.reporting_user_errors():
@@ -34,8 +33,16 @@ def main(module: str, arguments: Sequence[str]) -> None:
         sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
 
 
+def follow() -> bool:
+    """Lets this process end with the one that started it by `start`; returns True if one did."""
+    if _PIPE not in os.environ:
+        return False
+    threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
+    return True
+
+
 def start(command: Sequence[str], side_by_side: int = 1, **options: Any) -> tuple[subprocess.Popen, int]:
-    """Starts a command of `main` that ends when this process does, however this one ends.
+    """Starts a command that calls `follow`, and so ends when this process does, however this one ends.
 
     Returns the process and the file descriptor that keeps it alive, to be closed once it has ended. The process has its
     own group: otherwise Ctrl-C would reach it both from the terminal and from here. side_by_side: the number of such
