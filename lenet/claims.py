@@ -62,7 +62,7 @@ CLAIMS = [
     ),
     Claim(
         id="lenet5-mnist-distort",
-        where="LeCun 1998, section III-A",
+        where="LeCun 1998, section III-B",
         says="distorted copies of the training digits lower the test error",
         runs={"LeNet-5": _MNIST, "LeNet-5, distortions": _DISTORTED},
         measure=final_test_error,
@@ -75,7 +75,7 @@ CLAIMS = [
     ),
     Claim(
         id="lenet5-mnist-distort-error",
-        where="LeCun 1998, section III-A",
+        where="LeCun 1998, section III-B",
         says="with distorted copies LeNet-5 reaches 0.8% test error",
         runs={"LeNet-5, distortions": _DISTORTED},
         measure=final_test_error,

@@ -128,7 +128,7 @@ CLAIMS = [
     ),
     _comparison(
         id="vgg-jitter",
-        where="Simonyan & Zisserman 2014, Table 4",
+        where="Simonyan & Zisserman 2014, Table 3",
         says="trained on a range of scales, D has a lower error than trained on either of two scales",
         runs={"256": _scales(36), "384": _scales(55), "256 to 512": _JITTERED},
         measure=functools.partial(protocol_errors.error, protocol="dense"),

@@ -1,4 +1,4 @@
-"""Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998, section III-C and appendix C), as an optax transform.
+"""Stochastic diagonal Levenberg-Marquardt (LeCun et al. 1998, section III-B and appendix C), as an optax transform.
 
     optimizer = optax.chain(scale_by_diagonal_levenberg_marquardt(mu), optax.scale_by_learning_rate(eta))
     state = optimizer.init(params)
