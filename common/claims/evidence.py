@@ -85,9 +85,12 @@ def read_results(folder: pathlib.Path, kind: str) -> list[Result]:
 
 
 def count_verdicts(evidence: Evidence) -> dict[str, int]:
-    """The numbers of measured claims that hold, do not hold, are undecided and so on, in the words of a summary."""
-    best = _best(evidence)
-    found = collections.Counter(_SUMMARY[best[name]["verdict"]] if name in best else WAITING for name in evidence.shows)
+    """The numbers of measured claims that hold, do not hold, are undecided and so on, in the words of a summary.
+
+    A claim with a preliminary result waits for the full one.
+    """
+    full = {name: result for name, result in _best(evidence).items() if not result["preliminary"]}
+    found = collections.Counter(_SUMMARY[full[name]["verdict"]] if name in full else WAITING for name in evidence.shows)
     return {words: found[words] for words in dict.fromkeys([*_SUMMARY.values(), WAITING]) if found[words]}
 
 

@@ -168,6 +168,7 @@ def test_a_full_result_counts_before_a_short_or_preliminary_one():
     early = {**ZIP, "claim": "lenet5-mnist-error", "preliminary": True}
     quick = {**SHORT, "claim": "lenet5-mnist-error"}
     assert evidence.count_verdicts(Evidence([early, quick, RESULT], [], PACKAGES, SHOWS))["hold"] == 1
+    assert evidence.count_verdicts(Evidence([early], [], PACKAGES, SHOWS)) == {evidence.WAITING: len(SHOWS)}
 
 
 def test_a_number_that_was_not_reached_is_called_a_bound_and_fractions_are_percentages():
