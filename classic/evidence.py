@@ -5,7 +5,7 @@ from jaxtyping import Float, Float32, Int, UInt8
 from scipy.special import softmax
 
 from classic import pipeline
-from classic.descriptors import Descriptors
+from classic.descriptors import Descriptors, sift
 from classic.encoders import ENCODERS, components
 from classic.pipeline import Pipeline
 from common.data.preparation import Pixels
@@ -66,27 +66,30 @@ def has_vocabulary(fitted: Pipeline) -> bool:
 
 def words(
     fitted: Pipeline, images: UInt8[np.ndarray, "n height width channels"], count: int, most: int
-) -> list[list[UInt8[np.ndarray, "side side channels"]]]:
-    """Patches of images that the most used words stand for: `most` patches of `count` words.
+) -> list[list[UInt8[np.ndarray, "_ _ channels"]]]:
+    """Patches of images that the most used words stand for: at most `most` patches of `count` words.
 
-    A word's patches are those, one of an image, whose codes have the largest shares of the word.
+    A word's patches are those, one of an image, whose codes have the largest shares of the word. A word that no image
+    has is left out.
     """
-    side = _side(fitted, min(images.shape[1:3]))
-    best, places = [], []  # of each image and word: the largest code, and the place of the descriptor that has it
+    best, places, sides = [], [], []  # of each image and word: the largest code, and the descriptor that has it
     for image in images:
         found = pipeline.describe(fitted.config, image[None])
         strength = np.where(found.present[0][:, None], codes(fitted, found), 0)
+        chosen = strength.argmax(0)
         best.append(strength.max(0))
-        places.append(found.centres[0][strength.argmax(0)])
+        places.append(found.centres[0][chosen])
+        sides.append(_sides(fitted, image, len(strength))[chosen])
     values = np.stack(best)
     used = np.argsort(-(values > 0.5 * values.max(0)).sum(0) * values.mean(0), kind="stable")[:count]
     return [
         [
-            _cut(images[i], places[i][word], side)
+            _cut(images[i], places[i][word], int(sides[i][word]))
             for i in np.argsort(-values[:, word], kind="stable")[:most]
             if values[i, word] > 0
         ]
         for word in used
+        if values[:, word].max() > 0
     ]
 
 
@@ -109,16 +112,23 @@ def _posteriors(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t 
     return softmax(np.log(arrays["weights"]) - 0.5 * apart.sum(-1), axis=1)
 
 
-def _side(fitted: Pipeline, most: int) -> int:
-    """The side of the square that a descriptor describes, in pixels of the image, at most `most`."""
+def _sides(fitted: Pipeline, image: Pixels, count: int) -> Int[np.ndarray, " count"]:
+    """The side of the square that each descriptor of an image describes, in its pixels, at most the image's own.
+
+    A keypoint's own size counts; its square is taken for upright.
+    """
     options = fitted.config.describe
-    if "cell" in options:
-        side = options.cell * options.block
+    sides = np.ones(count)
+    if options.name == "sift" and options.detector == "dog":
+        found = [sift.SPAN * point.size for point in sift.keypoints(image, options)]
+        sides[: len(found)] = found
+    elif "cell" in options:
+        sides[:] = options.cell * options.block
     elif "sizes" in options:
-        side = min(options.sizes)
+        sides[:] = min(options.sizes)
     else:
-        side = options.size
-    return min(max(round(side / options.scale), 1), most)
+        sides[:] = options.size
+    return np.clip(np.round(sides / options.scale), 1, min(image.shape[:2])).astype(int)
 
 
 def _cut(image: Pixels, centre: Float[np.ndarray, " 2"], side: int) -> UInt8[np.ndarray, "side side channels"]:

@@ -155,11 +155,13 @@ def points(fitted: Pipeline, test: Source, predictions: Predictions) -> Section:
 
 
 def vocabulary(fitted: Pipeline, test: Source) -> list[Section]:
-    """The most used words as patches of test images; empty for a pipeline without a vocabulary."""
+    """The most used words as patches of test images; empty without a vocabulary, or if no image has a word of it."""
     if not evidence.has_vocabulary(fitted):
         return []
     chosen = np.unique(np.linspace(0, len(test) - 1, min(_SEARCHED, len(test))).round().astype(np.int64))
     patches = evidence.words(fitted, reading.gather(test, chosen)[0], _WORDS, _PATCHES)
+    if not patches:
+        return []
     caption = (
         f"Each column is one of the {len(patches)} most used words of the vocabulary: the patches of "
         f"{len(chosen)} test images whose codes have the largest shares of it, at most one from an image."

@@ -163,13 +163,14 @@ def test_a_run_that_is_killed_while_it_encodes_goes_on_from_there(digits, tmp_pa
 @pytest.mark.parametrize(
     ("file", "damage"),
     [
-        ("encoder-*.npz", lambda path: path.write_bytes(path.read_bytes()[:50])),
+        ("encoder-*.npz", lambda path: path.write_bytes(path.read_bytes()[:10])),
         ("features_test-*.npy", lambda path: path.write_bytes(path.read_bytes()[:200])),
         ("decoder-*.json", lambda path: path.write_text('{"pictures": 3}')),
     ],
 )
 def test_a_damaged_stage_is_named_and_made_again_once_it_is_removed(file, damage, patched, digits, tmp_path):
-    folder = shutil.copytree(patched.folder, tmp_path / "run")
+    folder = tmp_path / "run"
+    fit(patched.config, digits, folder)
     [path] = folder.glob(f"stages/{file}")
     damage(path)
     with pytest.raises(UserError, match=f"{path.name} .*; remove it, and the run makes it again$"):

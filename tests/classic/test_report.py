@@ -1,6 +1,7 @@
 """Tests that the report on a classic run shows what the run is, and what it shows is true."""
 
 import base64
+import dataclasses
 import io
 import re
 
@@ -10,7 +11,9 @@ from PIL import Image
 
 from classic import evidence, pictures, pipeline, report, saved, train
 from classic.config import base
+from classic.descriptors import sift
 from common.data import datasets
+from common.data.dataset_info import Info
 from common.errors import UserError
 from tests.runs import refused, run
 
@@ -113,6 +116,29 @@ def test_patches_of_a_word_belong_to_it(worded, test_set):
         [number] = {int(strength[0].argmax()) for strength in found}
         numbers.append(number)
     assert len(set(numbers)) == 5
+
+
+def test_images_without_a_word_have_no_vocabulary(worded, test_set):
+    arrays = {"encode": {"words": np.eye(3, 128, dtype=np.float32)}}
+    blind = dataclasses.replace(saved.load(worded), config=base("sparse_sift"), arrays=arrays)
+    assert evidence.words(blind, np.full((3, 8, 8, 1), 90, np.uint8), count=2, most=4) == []
+    blank = dataclasses.replace(test_set, images=np.full_like(test_set.images[:3], 90), labels=test_set.labels[:3])
+    assert report.vocabulary(blind, blank) == []
+
+
+def test_patches_of_keypoints_have_the_keypoints_sizes():
+    y, x = np.mgrid[:64, :64]
+    images = np.stack([
+        200 * np.exp(-((y - 32) ** 2 + (x - 32) ** 2) / (2 * deviation**2)) for deviation in (2, 6)
+    ]).astype(np.uint8)[..., None]  # fmt: skip
+    config = base("sparse_sift")
+    config.describe.scale, config.describe.max_keypoints = 1, 1
+    words = {"words": np.eye(1, 128, dtype=np.float32)}
+    info = Info("blobs", 2, ("small", "large"), (64, 64, 1), 2, 2)
+    [patches] = evidence.words(pipeline.Pipeline(config, info, {"encode": words}), images, count=1, most=2)
+    sizes = sorted(6 * sift.keypoints(image, config.describe)[0].size for image in images)
+    assert sorted(len(patch) for patch in patches) == [min(round(size), 64) for size in sizes]
+    assert sizes[1] > 2 * sizes[0]
 
 
 def test_fishers_posteriors_are_probabilities(tmp_path, test_set):
