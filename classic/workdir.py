@@ -30,7 +30,7 @@ def stored_run(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRu
         raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
     if not _begun(folder):
         return None
-    before = StoredRun(_load_config(folder), workdir.load_info(folder))
+    before = StoredRun(load_config(folder), workdir.load_info(folder))
     check_same(folder, before.config, config)
     if wrong := mismatch(before.info, info):
         raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")
@@ -48,7 +48,7 @@ def _begun(folder: pathlib.Path) -> bool:
     return stages.begun(folder) or saved.exists(folder)
 
 
-def _load_config(folder: pathlib.Path) -> ConfigDict:
+def load_config(folder: pathlib.Path) -> ConfigDict:
     """The config a run was started with. Raises UserError for a folder without one."""
     path = folder / workdir.CONFIG
     if not path.exists():
