@@ -6,7 +6,8 @@ from common.claims.verdicts import Agrees, Less, decreasing
 from resnet import measures
 
 # ResNet-20 and its relatives at half the width, for comparisons that take minutes on one core. At the paper's rate of
-# 0.1 a 56-layer ResNet spends its first epoch recovering from its first updates (in PyTorch too): a fifth of it.
+# 0.1 a 56-layer ResNet spends its first epoch recovering from its first updates (in PyTorch too), so all networks train
+# at a fifth of it.
 _SMALL = {
     "model.width": 8,
     "data.limit": 10_000,

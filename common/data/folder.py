@@ -30,6 +30,7 @@ from common.data.splits import (
     fixed_order,
     held_out_share,
     make_dataset,
+    unused_note,
 )
 from common.errors import UserError, listed
 
@@ -178,8 +179,7 @@ def _notes(root: pathlib.Path, places: Places) -> list[str]:
     for name in (*VALIDATION_NAMES, *OTHER_NAMES) if places.train != root else ():
         place = listing.find(root, name)
         if place is not None and place not in places:
-            use = f"validation={name} selects checkpoints" if name in VALIDATION_NAMES else f"test_split={name} tests"
-            notes.append(f"'{place}' is not used; config.data.{use} on it")
+            notes.append(unused_note(f"'{place}'", name))
     for name in TEST_NAMES:
         if hint := listing.table_hint(root, name):
             notes.append(f"'{name}.csv' is not used{hint}")

@@ -28,6 +28,7 @@ from common.data.splits import (
     accepted_names,
     fixed_order,
     held_out_share,
+    unused_note,
 )
 from common.errors import UserError, listed
 
@@ -99,12 +100,9 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     notes = []
     if test in VALIDATION_NAMES and test != config.test_split:
         notes.append(f"tested on the split '{test}', as there is no test set")
-    for split in VALIDATION_NAMES:
+    for split in (*VALIDATION_NAMES, *OTHER_NAMES):
         if split in files.keys() - {train, test, validation}:
-            notes.append(f"the split '{split}' is not used; config.data.validation={split} selects checkpoints on it")
-    for split in OTHER_NAMES:
-        if split in files.keys() - {train, test, validation}:
-            notes.append(f"the split '{split}' is not used; config.data.test_split={split} tests on it")
+            notes.append(unused_note(f"the split '{split}'", split))
     splits = (_labelled(found, class_names, root), tested, validated)
     return labelled.dataset_of_splits(root.name, class_names, splits, config, notes)
 

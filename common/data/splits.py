@@ -72,6 +72,12 @@ def with_input_shape(facts: Info, config: ConfigDict) -> Info:
     return dataclasses.replace(facts, image_shape=Preparation.from_config(config).shape(*facts.image_shape))
 
 
+def unused_note(what: str, name: str) -> str:
+    """A sentence about a split of this name that a run does not use, and the option that would use it."""
+    use = f"test_split={name} tests" if name in OTHER_NAMES else f"validation={name} selects checkpoints"
+    return f"{what} is not used; config.data.{use} on it"
+
+
 def accepted_names(name: str, alternatives: Sequence[str]) -> tuple[str, ...]:
     """The names that a split may have, in the order to look for them: `name` and, if it is one of them, its synonyms.
 

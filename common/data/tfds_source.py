@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from common.data import builders
 from common.data.dataset_info import Info, NotPreparedError, fingerprint
 from common.data.sources import ImageSource, Record, Records, Subset
-from common.data.splits import Dataset, fixed_order, held_out_share, make_dataset, with_input_shape
+from common.data.splits import Dataset, fixed_order, held_out_share, make_dataset, unused_note, with_input_shape
 from common.errors import UserError, unknown, user_path
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
@@ -110,7 +110,7 @@ def _with_validation(
         return train, validation, notes
     for name in {"validation", "val"} & found.info.splits.keys():
         if not any(overlap(found.info.splits[name].file_instructions, records.files) for records in (train, test)):
-            notes.append(f"the split '{name}' is not used; config.data.validation={name} selects checkpoints on it")
+            notes.append(unused_note(f"the split '{name}'", name))
     return train, None, notes
 
 
