@@ -106,7 +106,7 @@ def test_a_folder_that_is_no_dataset_is_not_taken_for_one(tmp_path):
 
 @pytest.mark.parametrize("end", rest_slow([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
 def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
-    manual = usps_files(tmp_path / "manual", train=4000)
+    manual = usps_files(tmp_path / "manual", train=12_000)  # long enough to be ended
     process = subprocess.Popen(
         command("--dataset=usps", f"--data_dir={tmp_path}/tfds", f"--manual_dir={manual}"),
         cwd=ROOT,
