@@ -1,5 +1,7 @@
 """The ResNet paper's claims about CIFAR-10, and how they are measured here."""
 
+import functools
+
 from common.claims import curves, protocol_errors
 from common.claims.claim import Claim, Experiment, final_test_error, final_train_error
 from common.claims.verdicts import Agrees, Less, decreasing
@@ -20,12 +22,17 @@ _SMALL = {
     "schedule.rates": (0.02, 0.002),
 }
 _SMALL_SHORT = "half the width, a fifth of the images, six epochs"
-_LONGER = {
+# Degradation shows near convergence only. This is the longest schedule of which three hours on two cores make three
+# seeds of all four networks; its rates fall where the paper's do, after a half and three quarters of the updates.
+_THREE_HOURS = {
     **_SMALL,
-    "train.length": "1880 steps",
-    "train.log_every": "94 steps",
-    "evaluate.every": "470 steps",
-    "schedule.boundaries": ("1410 steps",),
+    "data.limit": 5_000,
+    "train.length": "60 epochs",
+    "train.log_every": "2 epochs",
+    "evaluate.every": "10 epochs",
+    "checkpoint.every": "10 epochs",
+    "schedule.boundaries": ("30 epochs", "45 epochs"),
+    "schedule.rates": (0.02, 0.002, 0.0002),
 }
 _PAPER = {"20": 0.0875, "32": 0.0751, "44": 0.0717, "56": 0.0697, "110": 0.0661}
 # A test set of 10,000 gives the paper's numbers a spread of half a point; ResNet-110 varies by 0.16 between runs.
@@ -71,9 +78,10 @@ CLAIMS = [
         },
         measure=final_train_error,
         rules=(Less("plain-20", "plain-56"), Less("ResNet-56", "plain-56")),
-        quick=_LONGER,
-        short="half the width, a fifth of the images, twelve epochs; it does not show the degradation near convergence",
-        figure=curves.error_curves,
+        quick=_THREE_HOURS,
+        short="half the width, a tenth of the images, 60 epochs instead of 164; twelve epochs of a fifth of the images "
+        "had shown how the networks start",
+        figure=functools.partial(curves.error_curves, in_epochs=True),
         shows="Figure 6, left and middle: the deeper plain network has the higher training and test error, the deeper "
         "residual network the lower",
     ),
