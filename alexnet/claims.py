@@ -120,7 +120,7 @@ CLAIMS = [
         paper={"ReLU": 6, "tanh": 36},  # read off the figure
         unit="epochs",
         rules=(Less("ReLU", "tanh", factor=3),),  # half of the paper's factor, which is that of one run
-        figure=curves.error_curves,
+        figure=functools.partial(curves.error_curves, in_epochs=True, target=_TARGET),
         shows="the ReLU network's training error falls below the dashed 25% line near epoch 6, "
         "the tanh network's near epoch 36",
         bound=functools.partial(targets.never_reached, error=_TARGET),

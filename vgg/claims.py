@@ -171,7 +171,7 @@ CLAIMS = [
         bound=functools.partial(targets.never_reached, error=_TARGET),
         unit="epochs",
         rules=(Less("normalised", "plain", factor=2),),
-        figure=curves.error_curves,
+        figure=functools.partial(curves.error_curves, in_epochs=True, target=_TARGET),
     ),
     _normalisation(
         id="bn-higher-rates",

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 _SMOOTHED = 5  # training records in the moving average
 
 
-def error_curves(folders: Mapping[str, Sequence[pathlib.Path]], in_epochs: bool = False) -> "matplotlib.figure.Figure":
+def error_curves(
+    folders: Mapping[str, Sequence[pathlib.Path]], in_epochs: bool = False, target: float | None = None
+) -> "matplotlib.figure.Figure":
     """The mean error curves of each experiment: training thin and dashed, test bold.
 
     folders: experiment name -> the folders of its runs (one for each seed), as `Claim.figure` receives them. Drawn
-    like Figure 6 of He 2016, over updates, or over epochs with `in_epochs` and if batch sizes differ.
+    like Figure 6 of He 2016, over updates, or over epochs with `in_epochs` and if batch sizes differ. target: an error,
+    a fraction, to draw as a level line.
     """
     from matplotlib import colormaps
 
@@ -34,6 +37,8 @@ def error_curves(folders: Mapping[str, Sequence[pathlib.Path]], in_epochs: bool 
         steps, errors = _mean_curve(found, "test")
         alone = "o" if len(steps) == 1 else ""  # a line through one point would not be seen
         axes.plot(steps * scale, errors, color=colour, lw=2.2, marker=alone, label=name)
+    if target is not None:
+        axes.axhline(100 * target, color="grey", lw=1, ls=":", label=f"{target:.0%}")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set(xlabel="epochs" if in_epochs else "updates", ylabel="error (% of images)", xlim=(0, None))
     axes.legend(frameon=False, title="test bold, training dashed", alignment="left")

@@ -133,6 +133,10 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     [axes] = curves.error_curves({"LeNet-5": list((tmp_path / "runs").glob("*/seed*"))}).axes
     [tested] = [line for line in axes.lines if line.get_label() == "LeNet-5"]
     assert (len(tested.get_xdata()), tested.get_marker()) == (1, "o")  # tested once, and seen
+    found = {"LeNet-5": list((tmp_path / "runs").glob("*/seed*"))}
+    [aimed] = curves.error_curves(found, in_epochs=True, target=0.25).axes
+    assert aimed.get_xlabel() == "epochs"
+    assert [25, 25] in [list(line.get_ydata()) for line in aimed.lines if line.get_label() == "25%"]
     assert "--config.seed=SEED" in result["commands"]["LeNet-5"]
     (folder,) = pathlib.Path(tmp_path / "runs").glob("*/seed0")
     assert not (folder / "checkpoints").exists()  # no measure reads them
