@@ -288,7 +288,7 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
 
 
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
-    """The classifier of a `model` section for a dataset with these facts; its labels are class indices.
+    """The classifier of a `model` section for a dataset with these facts.
 
     Raises UserError for unknown or contradictory hyper-parameters and for images of the wrong size.
     """
@@ -304,5 +304,6 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
         logits=output.logits,
         input_shape=info.image_shape,
         num_classes=info.num_classes,
+        soft_labels=section.loss.name == "cross_entropy",
         curvature=functools.partial(curvature.diagonal, module, output.seed),
     )
