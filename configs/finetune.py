@@ -23,7 +23,7 @@ from configs import folder
 
 # The means and deviations that torchvision's networks expect, in grey levels: 0.485, 0.456, 0.406; 0.229, 0.224, 0.225.
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-HEADS = {"resnet": "fc*", "vgg": "fc8*", "alexnet": "fc8*", "googlenet": "linear*", "vit": "head*", "lenet": "Output*"}
+HEADS = {"resnet": "fc*", "vgg": "fc8*", "alexnet": "fc8*", "googlenet": "*linear*", "vit": "head*", "lenet": "Output*"}
 DECAY = 0.75  # of the rate, from a block of a ViT to the one before
 
 

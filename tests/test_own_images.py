@@ -91,6 +91,12 @@ def test_the_resnet_of_a_hybrid_learns_as_slowly_as_its_embedding():
         assert factor == found["embedding/*"]
 
 
+def test_googlenets_auxiliary_classifiers_which_start_anew_learn_as_fast_as_its_head():
+    found = factors.parse(finetune.get_config("googlenet:googlenet:photos").optimizer.factors)
+    for head in ("linear", "aux1/linear", "aux2/linear"):
+        assert [found[pattern] for pattern in found if fnmatch.fnmatchcase(f"{head}/kernel", pattern)] == [10]
+
+
 def test_the_rates_of_a_vits_blocks_fall_towards_the_image():
     found = factors.parse(finetune.layerwise(models.section("vit", "b16")))
     blocks = [found[f"Transformer/encoderblock_{number}/*"] for number in range(12)]
