@@ -7,7 +7,10 @@ import shlex
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -16,6 +19,14 @@ if TYPE_CHECKING:
 _NOT_RECORDED = ("folder", "minutes", "out", "traces")
 
 Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowest and highest value
+
+
+def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """The numbers of a flag that lists whole numbers of at least 1. Raises UserError for anything else."""
+    for text in texts:
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--{flag} has '{text}'; expected whole numbers of at least 1, such as --{flag}=1,2")
+    return [int(text) for text in texts]
 
 
 def spread(values: list[float]) -> dict[str, float]:
