@@ -2,10 +2,10 @@
 
 Makes the measurements of `benchmarks/measurements.py` in the order of their worth, each by a command of its own, until
 the time is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut
-off, it gets 20 seconds to save what it has, and the same command continues it; so does Ctrl-C or SIGTERM. Results,
-logs and runs are written to --out, and `campaign.json` there says what is done. `--dry_run` prints the plan.
-`--scale=smoke` makes every measurement with tiny networks on a CPU, to show beforehand that none is broken: anew each
-time, in the sub-folder `smoke` of --out.
+off, or Ctrl-C or SIGTERM stops the campaign, it has 20 seconds to save what it has, and the same command continues
+it. One that has failed is tried again after the others. Results, logs and runs are written to --out, and
+`campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny
+networks on a CPU, to show beforehand that none is broken: anew each time, in the sub-folder `smoke` of --out.
 """
 
 import contextlib
@@ -89,11 +89,10 @@ def new_smoke(out: pathlib.Path) -> pathlib.Path:
 
 def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
     """The measurements with their expected minutes, as a table in the order in which they will be made."""
-    state, left, lines, total, waiting = read(places.out), minutes, [], 0.0, []
-    for measurement in wanted:
-        if _status(state, measurement) == "done":
-            lines.append(_planned(measurement, "done"))
-        elif lack := missing(measurement, places):
+    state, left, total, waiting = read(places.out), minutes, 0.0, []
+    lines = [_planned(one, "done") for one in wanted if _status(state, one) == "done"]
+    for measurement in to_make(wanted, state):
+        if lack := missing(measurement, places):
             lines.append(_planned(measurement, f"needs {', '.join(lack)}"))
         else:
             waiting.append(measurement)
@@ -112,6 +111,12 @@ def _planned(measurement: Measurement, said: str) -> str:
     return f"{measurement.name:30} {measurement.minutes:6.1f} min  {said:28} {measurement.worth}"
 
 
+def to_make(wanted: Sequence[Measurement], state: dict[str, Any]) -> list[Measurement]:
+    """The measurements that are not done; those that have failed come last, for they may well fail again."""
+    waiting = [one for one in wanted if _status(state, one) != "done"]
+    return sorted(waiting, key=lambda one: _status(state, one) == "failed")
+
+
 def next_measurement(waiting: Sequence[Measurement], seconds: float) -> Measurement:
     """The next measurement: the first that the time is enough for, or else the first of all, which will be cut off."""
     return next((one for one in waiting if 60 * one.minutes <= seconds), waiting[0])
@@ -128,9 +133,7 @@ def missing(measurement: Measurement, places: Places) -> list[str]:
 def run(wanted: Sequence[Measurement], places: Places, ends: float, smoke: bool) -> None:
     """Makes the measurements that are not done, one after the other, until the time `ends` (of `time.monotonic`)."""
     state, waiting = read(places.out), []
-    for measurement in wanted:
-        if _status(state, measurement) == "done":
-            continue
+    for measurement in to_make(wanted, state):
         if lack := [] if smoke else missing(measurement, places):
             print(f"{measurement.name}: left out, needs {', '.join(lack)}", flush=True)
         else:

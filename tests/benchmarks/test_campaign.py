@@ -42,6 +42,13 @@ def test_what_is_done_is_not_made_again_and_what_was_cut_off_is(places, capsys):
     assert "wrong: failed" in again
 
 
+def test_a_measurement_that_has_failed_comes_after_the_others(places):
+    workdir.write_json(places.out / campaign.STATE, {"wrong": {"status": "failed", "seconds": 1.0}})
+    assert campaign.to_make([WRONG, LONG, QUICK], campaign.read(places.out)) == [LONG, QUICK, WRONG]
+    lines = campaign.plan([WRONG, LONG, QUICK], places, minutes=90.0).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["long", "quick", "wrong"]
+
+
 def test_a_measurement_that_is_cut_off_is_stopped_as_by_ctrl_c_and_leaves_no_process(places, tmp_path):
     # `common.reproduce` passes Ctrl-C on to its runs, which then save; their processes are no part of its group.
     lasting = "import time, subprocess as s, pathlib as p; q = s.Popen(['sleep', '3600'])"
