@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from benchmarks import measure
 from benchmarks.measure import record, spread
 from benchmarks.references import (
     NETWORKS,
@@ -165,7 +166,6 @@ def resume() -> Lines:
 
     LeNet-5 on distorted digits, with curvatures. The largest difference counts, over the largest parameter.
     """
-    from common import train
     from configs import lenet5_digits
 
     config = lenet5_digits.get_config()
@@ -175,12 +175,12 @@ def resume() -> Lines:
     config.evaluate.every = config.train.length
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         undisturbed, continued = pathlib.Path(name, "undisturbed"), pathlib.Path(name, "continued")
-        train.fit(config, undisturbed)
+        measure.fit(config, undisturbed)
         shutil.copytree(undisturbed, continued)
         (continued / "summary.json").unlink()
         for step in ("30", "40"):
             shutil.rmtree(continued / "checkpoints" / step)
-        train.fit(config, continued)
+        measure.fit(config, continued)
         wanted, found = _last_parameters(undisturbed), _last_parameters(continued)
     return {"parameters": Line(float(np.abs(found - wanted).max() / np.abs(wanted).max()), RESUMED)}
 

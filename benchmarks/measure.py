@@ -34,10 +34,20 @@ def spread(values: list[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
+def fit(config: "ConfigDict", folder: pathlib.Path) -> None:
+    """Makes a run in this process; a request to stop it, such as Ctrl-C, stops the benchmark as well."""
+    from common import train  # slow imports
+    from common.processes.preemption import Preempted
+
+    try:
+        train.fit(config, folder)
+    except Preempted as stopped:
+        raise KeyboardInterrupt from stopped
+
+
 def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, Any]:
     """The training record of `updates` updates of a run, after as many that include compilation; no warm-up."""
-    from common import train  # slow imports
-    from common.run import metrics
+    from common.run import metrics  # slow imports
 
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -46,7 +56,7 @@ def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, An
         config.evaluate.every = config.checkpoint.every = config.train.length
         config.schedule.warmup = "0 steps"
     with tempfile.TemporaryDirectory() as folder:
-        train.fit(config, pathlib.Path(folder))
+        fit(config, pathlib.Path(folder))
         return metrics.read(pathlib.Path(folder), "train")[-1]
 
 

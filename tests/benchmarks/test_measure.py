@@ -6,7 +6,9 @@ import sys
 import pytest
 
 from benchmarks import measure
+from common import train
 from common.errors import UserError
+from common.processes.preemption import Preempted
 from tests.runs import refused
 
 
@@ -44,3 +46,13 @@ def test_a_flag_that_lists_numbers_takes_nothing_else(wrong):
 )
 def test_a_mistake_is_refused_in_one_line_before_anything_runs(module, mistake, said):
     assert said in refused(mistake, module=f"benchmarks.{module}")
+
+
+def test_a_request_to_stop_a_run_stops_the_benchmark(monkeypatch, tmp_path):
+    # `except Exception`, with which benchmarks count failures, must not take it for one.
+    def asked_to_stop(config, folder):
+        raise Preempted(3)
+
+    monkeypatch.setattr(train, "fit", asked_to_stop)
+    with pytest.raises(KeyboardInterrupt):
+        measure.fit(None, tmp_path)
