@@ -3,8 +3,6 @@
 A checkout is installed with `pip install -e .` and in no other way: .ci/checkout_only.py refuses the rest in one line.
 """
 
-import pathlib
-
 from setuptools import find_packages, setup
 
 CLASSIC = ["opencv-python-headless", "scikit-image"]
@@ -16,8 +14,6 @@ setup(
     name="lineage",
     version="0.1.0",
     description="LeNet to ViT: faithful networks and recipes that run, change, measure and check against their papers",
-    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
-    long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     classifiers=[
@@ -25,7 +21,6 @@ setup(
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
     ],
-    package_data={"common.pretrained": ["*.txt"]},
     packages=find_packages(exclude=("tests", "tests.*", "runs", "results")),
     install_requires=[
         "absl-py",

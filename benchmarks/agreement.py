@@ -4,7 +4,8 @@ Each network makes one training step, at a small size, from the same parameters,
 reference is computed by another process, on CPU in float32; there JAX also chooses other formulations of several
 layers, so that these are compared too. Two more checks need this device alone: fused attention against a plain one, and
 a run that is stopped and continued against one that is not. Every distance has its limit, which was set before any was
-measured. The result is written after each check, and the same command continues where it was stopped.
+measured. The result is written after each check, and the same command continues where it was stopped. A check that
+fails stops no other; the same command tries it again.
 """
 
 import contextlib
@@ -16,13 +17,14 @@ import math
 import pathlib
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from absl import flags
 
+from benchmarks import measure
 from benchmarks.measure import record, spread
 from benchmarks.references import (
     NETWORKS,
@@ -35,7 +37,7 @@ from benchmarks.references import (
     training_step,
 )
 from common import launch
-from common.errors import unknown
+from common.errors import UserError, unknown
 
 # The limit is this many times the distance that roundings cause on CPU, since networks amplify these differently. It is
 # at least `LEAST`: of float32, a hundred times that of sums in another order, which still shows TF32 (1e-3); of
@@ -74,14 +76,18 @@ def _define_flags() -> None:
 
 
 def main() -> None:
-    """Makes the checks that the flags name and the result lacks."""
+    """Makes the checks that the flags name and the result lacks; UserError in the end if one has failed."""
     chosen = _chosen(flags.FLAGS.families)
     path, device = _result()
     done = {} if flags.FLAGS.anew else _read(path)
     missing = [name for name in chosen if not any(line.startswith(f"{name}: ") for line in done)]
+    failures = []
     with references([NETWORKS[name] for name in missing if name in NETWORKS]) as wanted:
-        for name in missing:
-            found = OTHERS[name]() if name in OTHERS else compare(NETWORKS[name], next(wanted))
+        for name, found, failure in checked(missing, wanted):
+            if failure:
+                failures.append(f"{name} ({failure})")
+                print(f"{name}: {failure}", flush=True)
+                continue
             found = {f"{name}: {quantity}": line for quantity, line in found.items()}
             done |= found
             _write(path, device, done)
@@ -91,6 +97,22 @@ def main() -> None:
     print(f"{len(done) - len(wrong)} of {len(done)} agree on {device}: {path}")
     for name in wrong:
         print(f"does not agree: {name}")
+    if failures:
+        raise UserError(f"not checked, and the same command tries again: {'; '.join(failures)}")
+
+
+def checked(names: Sequence[str], wanted: Iterator[Reference]) -> Iterator[tuple[str, Lines, str]]:
+    """Each check's name and lines, and the reason why it has failed, '' if it has not.
+
+    wanted: the references of the networks among the names, in their order.
+    """
+    for name in names:
+        reference = None if name in OTHERS else next(wanted)
+        try:
+            lines, failure = OTHERS[name]() if reference is None else compare(NETWORKS[name], reference), ""
+        except Exception as error:  # noqa: BLE001  a device may lack one operation
+            lines, failure = {}, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+        yield name, lines, failure
 
 
 def compare(network: Network, reference: Reference) -> Lines:
@@ -144,7 +166,6 @@ def resume() -> Lines:
 
     LeNet-5 on distorted digits, with curvatures. The largest difference counts, over the largest parameter.
     """
-    from common import train
     from configs import lenet5_digits
 
     config = lenet5_digits.get_config()
@@ -154,12 +175,12 @@ def resume() -> Lines:
     config.evaluate.every = config.train.length
     with tempfile.TemporaryDirectory() as name, contextlib.redirect_stdout(io.StringIO()):
         undisturbed, continued = pathlib.Path(name, "undisturbed"), pathlib.Path(name, "continued")
-        train.fit(config, undisturbed)
+        measure.fit(config, undisturbed)
         shutil.copytree(undisturbed, continued)
         (continued / "summary.json").unlink()
         for step in ("30", "40"):
             shutil.rmtree(continued / "checkpoints" / step)
-        train.fit(config, continued)
+        measure.fit(config, continued)
         wanted, found = _last_parameters(undisturbed), _last_parameters(continued)
     return {"parameters": Line(float(np.abs(found - wanted).max() / np.abs(wanted).max()), RESUMED)}
 

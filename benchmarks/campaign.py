@@ -2,15 +2,18 @@
 
 Makes the measurements of `benchmarks/measurements.py` in the order of their worth, each by a command of its own, until
 the time is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut
-off, it keeps what it has, and the same command continues it. Results, logs and runs are written to --out, and
+off, or Ctrl-C or SIGTERM stops the campaign, it has 20 seconds to save what it has, and the same command continues
+it. One that has failed is tried again after the others. Results, logs and runs are written to --out, and
 `campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny
-networks on a CPU, to show beforehand that none is broken.
+networks on a CPU, to show beforehand that none is broken: anew each time, in the sub-folder `smoke` of --out.
 """
 
+import contextlib
 import dataclasses
 import importlib.util
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,7 +41,7 @@ def _define_flags() -> None:
     flags.DEFINE_list("only", [], "names of measurements; default: all")
     flags.DEFINE_string("source", "", "CIFAR-10, as folder:PATH")
     flags.DEFINE_string("data_dir", "", "folder of prepared datasets, for MNIST and USPS")
-    flags.DEFINE_enum("scale", "full", ["smoke", "full"], "smoke: tiny networks, to test the commands on a CPU")
+    flags.DEFINE_enum("scale", "full", ["smoke", "full"], "smoke: tiny networks on a CPU, anew in OUT/smoke, as a test")
     flags.DEFINE_boolean("dry_run", False, "print the plan and do nothing")
 
 
@@ -53,6 +56,9 @@ class Places:
 
 def main() -> None:
     """Prints the plan, or makes the measurements that it has time for."""
+    # Both end the measurement at hand as well. A handler of ours is not inherited, as an ignored Ctrl-C would be.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     given = flags.FLAGS
     smoke = given.scale == "smoke"
     names = [measurement.name for measurement in MEASUREMENTS]
@@ -68,19 +74,28 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if smoke:
             write_images(pathlib.Path(folder))
-            places = dataclasses.replace(places, source=f"folder:{folder}")
+            places = dataclasses.replace(places, out=new_smoke(places.out), source=f"folder:{folder}")
         run(wanted, places, ends, smoke)
     print(table(wanted, read(places.out)))
 
 
+def new_smoke(out: pathlib.Path) -> pathlib.Path:
+    """The folder of a campaign at the smoke scale below `out`, without the results of an earlier one."""
+    folder = out / "smoke"
+    if (folder / STATE).exists():
+        shutil.rmtree(folder)
+    return folder
+
+
 def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
     """The measurements with their expected minutes, as a table in the order in which they will be made."""
-    state, left, lines, total = read(places.out), minutes, [], 0.0
-    waiting = [one for one in wanted if _status(state, one) != "done" and not missing(one, places)]
-    for measurement in wanted:
-        if measurement not in waiting:
-            lack = missing(measurement, places)
-            lines.append(_planned(measurement, "done" if not lack else f"needs {', '.join(lack)}"))
+    state, left, total, waiting = read(places.out), minutes, 0.0, []
+    lines = [_planned(one, "done") for one in wanted if _status(state, one) == "done"]
+    for measurement in to_make(wanted, state):
+        if lack := missing(measurement, places):
+            lines.append(_planned(measurement, f"needs {', '.join(lack)}"))
+        else:
+            waiting.append(measurement)
     while waiting:
         measurement = next_measurement(waiting, 60 * left)
         waiting.remove(measurement)
@@ -94,6 +109,12 @@ def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
 
 def _planned(measurement: Measurement, said: str) -> str:
     return f"{measurement.name:30} {measurement.minutes:6.1f} min  {said:28} {measurement.worth}"
+
+
+def to_make(wanted: Sequence[Measurement], state: dict[str, Any]) -> list[Measurement]:
+    """The measurements that are not done; those that have failed come last, for they may well fail again."""
+    waiting = [one for one in wanted if _status(state, one) != "done"]
+    return sorted(waiting, key=lambda one: _status(state, one) == "failed")
 
 
 def next_measurement(waiting: Sequence[Measurement], seconds: float) -> Measurement:
@@ -112,11 +133,10 @@ def missing(measurement: Measurement, places: Places) -> list[str]:
 def run(wanted: Sequence[Measurement], places: Places, ends: float, smoke: bool) -> None:
     """Makes the measurements that are not done, one after the other, until the time `ends` (of `time.monotonic`)."""
     state, waiting = read(places.out), []
-    for measurement in wanted:
-        lack = [] if smoke else missing(measurement, places)
-        if lack:
+    for measurement in to_make(wanted, state):
+        if lack := [] if smoke else missing(measurement, places):
             print(f"{measurement.name}: left out, needs {', '.join(lack)}", flush=True)
-        elif _status(state, measurement) != "done":
+        else:
             waiting.append(measurement)
     while waiting and (left := ends - time.monotonic()) > 0:
         measurement = waiting[0] if smoke else next_measurement(waiting, left)
@@ -149,34 +169,37 @@ def _make(measurement: Measurement, places: Places, seconds: float, smoke: bool)
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     line = command(measurement, places, smoke)
-    with log.open("a") as file:
+    with log.open("a", encoding="utf-8") as file:
         print(f"$ {' '.join(line)}", file=file, flush=True)
         # A session of its own, so that what it has started ends with it.
         process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
-            return _end(process)
-        except BaseException:
+            return "cut off"
+        finally:
             _end(process)
-            raise
     if code:
-        print(f"  {log.read_text().strip().splitlines()[-1][:200]} ({log})")
+        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        print(f"  {said[-1][:200]} ({log})")
     return "failed" if code else "done"
 
 
-def _end(process: subprocess.Popen) -> str:
-    """Asks a measurement and all that it has started to save and stop, and then makes them."""
-    for number, patience in ((signal.SIGTERM, _GRACE), (signal.SIGKILL, None)):
-        try:
-            os.killpg(process.pid, number)
-            process.wait(patience)
-            break
-        except subprocess.TimeoutExpired:
-            continue
-        except ProcessLookupError:
-            break
-    return "cut off"
+def _end(process: subprocess.Popen) -> None:
+    """Lets a measurement save and stop, as Ctrl-C does, and then ends it and all that it has started.
+
+    Ctrl-C, because `common.reproduce` passes it on to its runs, which then save; SIGTERM would end it, and so them.
+    """
+    try:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+            process.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        with contextlib.suppress(ProcessLookupError):  # nothing is left
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def table(wanted: Sequence[Measurement], state: dict[str, Any]) -> str:

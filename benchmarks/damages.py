@@ -31,6 +31,7 @@ from absl import flags
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
+from benchmarks import measure
 from benchmarks.measure import record, spread
 from common import launch
 from common.errors import UserError
@@ -250,9 +251,7 @@ def _config(steps: int) -> ConfigDict:
 
 
 def _train(folder: pathlib.Path, steps: int) -> None:
-    from common import train
-
-    train.fit(_config(steps), folder)
+    measure.fit(_config(steps), folder)
 
 
 def _define_flags() -> None:

@@ -32,7 +32,7 @@ from absl import flags
 
 from benchmarks import groups
 from benchmarks.fault_counts import PHASES, Fault, Outcome, earlier, keep, missing, summarised
-from benchmarks.measure import record
+from benchmarks.measure import record, whole_numbers
 from common import launch
 
 STEPS, FAULTS_PER_RUN, PATIENCE = 200, 10, 90.0
@@ -248,7 +248,7 @@ def _define_flags() -> None:
 def main() -> None:
     """Runs the campaign in its folder."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sizes = [int(size) for size in flags.FLAGS.processes]
+    sizes = whole_numbers("processes", flags.FLAGS.processes)
     with tempfile.TemporaryDirectory(prefix="faults-") as fresh:
         campaign(pathlib.Path(flags.FLAGS.folder or fresh).absolute(), sizes, pathlib.Path(flags.FLAGS.out))
 

@@ -11,7 +11,7 @@ from absl import flags
 
 from benchmarks import candidates, race
 from benchmarks.contestants import Spec, module_of
-from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.measure import Measured, device_name, record, spread, whole_numbers
 from benchmarks.race import Entry, Racer
 from common import launch
 from common.errors import UserError, unknown
@@ -38,7 +38,7 @@ def main() -> None:
     for name in names:
         if name not in candidates.CANDIDATES:
             raise unknown("candidate", name, candidates.CANDIDATES)
-    specs = [_spec(text) for text in flags.FLAGS.per_call]
+    specs = [_spec(count) for count in whole_numbers("per_call", flags.FLAGS.per_call)]
     module_of(specs[0])
     entries = {"as it is": Entry("ours", specs[0])}
     entries |= {name.replace("_", " "): Entry("ours", specs[0], name) for name in names}
@@ -67,11 +67,9 @@ def measured(racers: Mapping[str, Racer], seconds: float, rounds: int) -> Measur
     return found
 
 
-def _spec(per_call: str) -> Spec:
-    if not per_call.isdecimal() or int(per_call) < 1:
-        raise UserError(f"--per_call has {per_call!r}; expected numbers of at least 1, such as 1,50")
+def _spec(per_call: int) -> Spec:
     family, _, variant = flags.FLAGS.model.partition(":")
-    return Spec(family, variant, flags.FLAGS.batch_size, flags.FLAGS.image_size, flags.FLAGS.dtype, int(per_call))
+    return Spec(family, variant, flags.FLAGS.batch_size, flags.FLAGS.image_size, flags.FLAGS.dtype, per_call)
 
 
 if __name__ == "__main__":

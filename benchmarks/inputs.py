@@ -4,8 +4,8 @@ Writes synthetic JPEGs into a temporary folder, opens it with the preparation of
 and times the feed of a run alone, for several numbers of threads: reading, decoding, random crops, resizing, stacking
 and the copy to the device. The files were just written, so the disk counts little. --peers=torch races PyTorch's
 DataLoader with torchvision's usual transforms, in turn with ours, with as many processes as we have threads. With
---train it also times a run of ResNet-50 on these files, and its update alone. Writes
-results/benchmark_inputs_DEVICE.json after each measurement.
+--train it first times a run of ResNet-50 on these files, and its update alone. Writes
+results/benchmark_inputs_DEVICE.json after each measurement, those with most threads first.
 """
 
 import functools
@@ -24,9 +24,8 @@ from absl import flags
 from PIL import Image
 
 from benchmarks import peers, race, torch_inputs
-from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread
+from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread, whole_numbers
 from common import launch
-from common.errors import UserError
 
 if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
@@ -58,7 +57,7 @@ def main() -> None:
     race.share_device()
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
     facts = workdir.environment()
-    counts = _counts(facts["cpu_cores"])
+    counts = thread_counts(facts["cpu_cores"], flags.FLAGS.workers)
     peers.check(flags.FLAGS.peers, LIBRARIES)
     versions = peers.versions(("torch", "torchvision") if flags.FLAGS.peers else ())
     device = device_name()
@@ -71,7 +70,7 @@ def main() -> None:
         options = {"batch_size": flags.FLAGS.batch_size, "cores": facts["cpu_cores"]}
         tasks = [functools.partial(_fed, root, workers=count, **options) for count in counts]
         if flags.FLAGS.train:
-            tasks.append(functools.partial(_trained, config_of(root, flags.FLAGS.batch_size), counts[-1]))
+            tasks.insert(0, functools.partial(_trained, config_of(root, flags.FLAGS.batch_size), counts[0]))
         for number, task in enumerate(tasks):
             if time.monotonic() >= ends:
                 print(f"time is up; {len(tasks) - number} of {len(tasks)} measurements are left out")
@@ -80,14 +79,11 @@ def main() -> None:
             record(path, f"input pipeline, JPEGs of {size / 1e3:.0f} kB", measured, peers=versions)
 
 
-def _counts(cores: int) -> list[int]:
-    """The numbers of threads to measure."""
-    if not flags.FLAGS.workers:
-        return sorted({count for count in (1, 4, 8, 16, 32, 64) if count <= cores} | {cores})
-    for text in flags.FLAGS.workers:
-        if not text.isdecimal() or not int(text):
-            raise UserError(f"--workers has '{text}'; expected numbers of threads, as in --workers=1,4,8")
-    return sorted(map(int, flags.FLAGS.workers))
+def thread_counts(cores: int, given: Sequence[str]) -> list[int]:
+    """The numbers of threads to measure, the largest first: those that are given, or else up to the number of cores."""
+    if not given:
+        return sorted({count for count in (1, 4, 8, 16, 32, 64) if count <= cores} | {cores}, reverse=True)
+    return sorted(whole_numbers("workers", given), reverse=True)
 
 
 def write_images(root: pathlib.Path, count: int) -> int:

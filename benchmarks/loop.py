@@ -18,6 +18,7 @@ from absl import flags
 
 from benchmarks.measure import device_name, record, record_after_compilation, spread
 from common import launch
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -34,6 +35,8 @@ def _define_flags() -> None:
 def main() -> None:
     """Measures both in turn and writes the result."""
     config = flags.FLAGS.config
+    if config is None:
+        raise UserError("--config is missing; for example --config=configs/lenet5_digits.py")
     bare_speeds, loop_speeds = [], []
     bare = bare_step(config, flags.FLAGS.steps)
     for _ in range(flags.FLAGS.rounds):

@@ -7,7 +7,10 @@ import shlex
 import statistics
 import sys
 import tempfile
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from common.errors import UserError
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -18,15 +21,33 @@ _NOT_RECORDED = ("folder", "minutes", "out", "traces")
 Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowest and highest value
 
 
+def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
+    """The numbers of a flag that lists whole numbers of at least 1. Raises UserError for anything else."""
+    for text in texts:
+        if not text.isdecimal() or int(text) < 1:
+            raise UserError(f"--{flag} has '{text}'; expected whole numbers of at least 1, such as --{flag}=1,2")
+    return [int(text) for text in texts]
+
+
 def spread(values: list[float]) -> dict[str, float]:
     """The median, lowest and highest of repeated measurements."""
     return {"median": statistics.median(values), "low": min(values), "high": max(values)}
 
 
+def fit(config: "ConfigDict", folder: pathlib.Path) -> None:
+    """Makes a run in this process; a request to stop it, such as Ctrl-C, stops the benchmark as well."""
+    from common import train  # slow imports
+    from common.processes.preemption import Preempted
+
+    try:
+        train.fit(config, folder)
+    except Preempted as stopped:
+        raise KeyboardInterrupt from stopped
+
+
 def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, Any]:
     """The training record of `updates` updates of a run, after as many that include compilation; no warm-up."""
-    from common import train  # slow imports
-    from common.run import metrics
+    from common.run import metrics  # slow imports
 
     config = config.copy_and_resolve_references()
     with config.unlocked():
@@ -35,7 +56,7 @@ def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, An
         config.evaluate.every = config.checkpoint.every = config.train.length
         config.schedule.warmup = "0 steps"
     with tempfile.TemporaryDirectory() as folder:
-        train.fit(config, pathlib.Path(folder))
+        fit(config, pathlib.Path(folder))
         return metrics.read(pathlib.Path(folder), "train")[-1]
 
 

@@ -12,7 +12,7 @@ import tempfile
 from absl import flags
 
 from benchmarks import groups
-from benchmarks.measure import record, spread
+from benchmarks.measure import record, spread, whole_numbers
 from common import launch
 from common.errors import UserError
 
@@ -50,12 +50,12 @@ def _define_flags() -> None:
 
 def main() -> None:
     """Trains every network in groups of every size, and writes how much the losses differ."""
-    measured = {}
+    measured, sizes = {}, whole_numbers("sizes", flags.FLAGS.sizes)
     with tempfile.TemporaryDirectory(prefix="processes-") as name:
         root = pathlib.Path(name)
         for network, (config, *options) in NETWORKS.items():
             one = _losses(1, root / network / "1", root / "compiled", config, *options)
-            for size in map(int, flags.FLAGS.sizes):
+            for size in sizes:
                 several = _losses(size, root / network / str(size), root / "compiled", config, *options)
                 apart = [abs(a - b) / abs(a) for a, b in zip(one, several, strict=True)]
                 measured[f"{network}: losses of {size} processes against one's, relative difference"] = spread(apart)

@@ -23,17 +23,21 @@ class Entry:
 
 
 class Racer:
-    """A contestant in its process. `first_update`: seconds of the first update with compilation, None if it failed."""
+    """A contestant in its process.
+
+    first_update: seconds of the first update with compilation; None if it failed or was made beside others'.
+    """
 
     def __init__(self, entry: Entry, connection: Connection):
         self.entry, self._connection = entry, connection
         self.first_update: float | None = None
         self.failure = ""
 
-    def wait(self) -> None:
-        """Waits until its first update is made."""
+    def wait(self, alone: bool) -> None:
+        """Waits until its first update is made. alone: whether no other contestant is built meanwhile."""
         try:
-            self.first_update = self._answer()
+            seconds = self._answer()
+            self.first_update = seconds if alone else None
         except UserError as error:
             self.failure = str(error)
 
@@ -62,11 +66,15 @@ class Racer:
 def share_device() -> None:
     """Lets several processes share a GPU: none, this one included, takes most of its memory at once.
 
+    Where JAX computes on the CPU, the processes see no GPU, so that PyTorch computes there as well.
+
     Call it before anything else uses JAX. Raises UserError on a TPU, which only one process can use.
     """
     import jax
 
     os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
+    if jax.default_backend() == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if jax.default_backend() == "tpu":
         raise UserError(
             "a race is several processes, and a TPU takes one; `python -m benchmarks.sweep` times networks there, and "
@@ -78,7 +86,7 @@ def share_device() -> None:
 def started(entries: Mapping[str, Entry], side_by_side: bool = True) -> Iterator[dict[str, Racer]]:
     """The contestants by name, all built or failed; their processes end with the context.
 
-    side_by_side: they are built at the same time, so that the times of their first updates say little.
+    side_by_side: they are built at the same time, and their first updates are not timed.
     """
     share_device()
     with contextlib.ExitStack() as stack:
@@ -86,10 +94,10 @@ def started(entries: Mapping[str, Entry], side_by_side: bool = True) -> Iterator
         for name, entry in entries.items():
             racers[name] = stack.enter_context(_process(entry))
             if not side_by_side:
-                racers[name].wait()
+                racers[name].wait(alone=True)
         if side_by_side:
             for racer in racers.values():
-                racer.wait()
+                racer.wait(alone=False)
         yield racers
 
 

@@ -57,7 +57,7 @@ def _seconds(module: str, *arguments: str) -> float:
     """Wall time of `python -m MODULE ARGUMENTS`."""
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
-    if done.returncode not in ((0, 1) if "--help" in arguments else (0,)):  # absl exits with 1 after its help
+    if done.returncode:
         raise UserError(f"python -m {module} has failed: {done.stderr.strip().splitlines()[-1]}")
     return time.perf_counter() - started
 

@@ -100,16 +100,14 @@ def sweep(
 
 def _add(result: dict[str, Any], point: Point, measure: Callable[[Point], dict[str, float]]) -> str:
     """Measures a point and adds it to the result; returns a phrase about it."""
-    import jax
-
     result["failed"].pop(point.name, None)
     try:
         result["measured"][point.name] = found = measure(point)
-    except jax.errors.JaxRuntimeError as error:
+    except Exception as error:  # noqa: BLE001  a device may lack one operation
         if "RESOURCE_EXHAUSTED" in str(error):
             result["does_not_fit"].append(point.name)
             return "does not fit"
-        result["failed"][point.name] = reason = str(error).strip().splitlines()[0][:200]
+        result["failed"][point.name] = reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         return f"failed ({reason})"
     return f"{found['median']:,.0f} ({found['low']:,.0f} to {found['high']:,.0f})"
 

@@ -58,10 +58,15 @@ def _define_flags() -> None:
 
 def main() -> None:
     """Times every network that the flags name, and says which are left; UserError in the end if one has failed."""
+    import jax
+
     given = flags.FLAGS
     race.share_device()
     peers.check(given.peers, LIBRARIES)
+    check_device(given.peers)
     _check_compiler(given.peers)
+    if given.together > 1 and jax.default_backend() == "cpu":
+        raise UserError("--together is for accelerators; on a CPU each contestant is built alone, which is timed")
     specs = [_spec(name) for name in given.models or networks.RACED]
     for spec in specs:
         module_of(spec)  # refuses what does not exist before anything is timed
@@ -75,6 +80,20 @@ def main() -> None:
         print(f"  after {time.monotonic() - started:.0f} s; left: {_names(rest) or 'none'}", flush=True)
     if failures:
         raise UserError(f"not timed, and the same command tries again: {'; '.join(failures)}")
+
+
+def check_device(libraries: Sequence[str]) -> None:
+    """Raises UserError if PyTorch would compute on the CPU beside our GPU."""
+    import jax
+
+    if libraries and jax.default_backend() == "gpu":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise UserError(
+                f"JAX computes on a GPU, and PyTorch {torch.__version__} finds none: install its build for CUDA, or "
+                "leave --peers out"
+            )
 
 
 def _check_compiler(libraries: Sequence[str]) -> None:
@@ -141,7 +160,8 @@ def measured(spec: Spec, racers: dict[str, Racer]) -> Measured:
     found |= race.shares(spec, rounds)
     found |= {f"{side}, peak memory, GB": spread([memory[side] / 1e9]) for side in sides}
     for side in sides:
-        found[f"{side}, first update with compilation, s"] = spread([racers[side].first_update or 0.0])
+        if (seconds := racers[side].first_update) is not None:
+            found[f"{side}, first update with compilation, s"] = spread([seconds])
     return found
 
 

@@ -65,6 +65,22 @@ def test_every_part_of_a_network_has_a_gradient(compared):
     assert start == reference.gradient.size
 
 
+def test_a_check_that_fails_stops_no_other(monkeypatch, compared):
+    network, reference, lines = compared
+
+    def broken():
+        raise RuntimeError("no such kernel\nand more")
+
+    monkeypatch.setattr(agreement, "OTHERS", {"broken": broken, "whole": lambda: {"distance": 0.0}})
+    monkeypatch.setattr(agreement, "NETWORKS", {"network": network})
+    monkeypatch.setattr(agreement, "compare", lambda *given: lines if given == (network, reference) else None)
+    assert list(agreement.checked(["broken", "network", "whole"], iter([reference]))) == [
+        ("broken", {}, "RuntimeError: no such kernel"),
+        ("network", lines, ""),
+        ("whole", {"distance": 0.0}, ""),
+    ]
+
+
 def test_an_unknown_family_is_refused_with_the_nearest():
     assert "did you mean 'resnet'" in refused("--families=resnt", module="benchmarks.agreement")
 

@@ -11,6 +11,7 @@ from benchmarks.candidates import CANDIDATES
 from benchmarks.measurements import MEASUREMENTS, Measurement
 from common import models
 from common.claims.claim import all_claims
+from common.run import workdir
 from tests.runs import refused, run
 
 NETWORKS = {f"{family}:{variant}" for family in models.families() for variant in models.family_module(family).VARIANTS}
@@ -39,6 +40,52 @@ def test_what_is_done_is_not_made_again_and_what_was_cut_off_is(places, capsys):
     campaign.run([QUICK, WRONG], places, time.monotonic() + 4, smoke=False)
     assert "quick: done" not in (again := capsys.readouterr().out)
     assert "wrong: failed" in again
+
+
+def test_a_measurement_that_has_failed_comes_after_the_others(places):
+    workdir.write_json(places.out / campaign.STATE, {"wrong": {"status": "failed", "seconds": 1.0}})
+    assert campaign.to_make([WRONG, LONG, QUICK], campaign.read(places.out)) == [LONG, QUICK, WRONG]
+    lines = campaign.plan([WRONG, LONG, QUICK], places, minutes=90.0).splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["long", "quick", "wrong"]
+
+
+def test_a_measurement_that_is_cut_off_is_stopped_as_by_ctrl_c_and_leaves_no_process(places, tmp_path):
+    # `common.reproduce` passes Ctrl-C on to its runs, which then save; their processes are no part of its group.
+    lasting = "import time, subprocess as s, pathlib as p; q = s.Popen(['sleep', '3600'])"
+    waiting = f"p.Path('{tmp_path}/id').write_text(str(q.pid))\ntry: time.sleep(3600)\n"
+    waiting += f"except KeyboardInterrupt: p.Path('{tmp_path}/saved').touch()"
+    slow = Measurement("slow", "saves", 60.0, ("timeit", "-n1", "-r1", "-s", lasting, waiting), ())
+    campaign.run([slow], places, time.monotonic() + 4, smoke=False)
+    assert status(places) == {"slow": "cut off"}
+    assert (tmp_path / "saved").exists()
+    process = pathlib.Path("/proc", (tmp_path / "id").read_text(), "stat")
+    assert not process.exists() or process.read_text().split()[2] == "Z"  # ended, and nobody may have asked how
+
+
+def test_a_log_that_is_no_text_stops_no_campaign(places, capsys):
+    write = "import os, sys; os.write(1, bytes([255, 10])); sys.exit(1)"
+    campaign.run(
+        [Measurement("odd", "", 0.02, ("timeit", "-n1", "-r1", write), ()), QUICK], places, time.monotonic() + 9, False
+    )
+    assert status(places) == {"odd": "failed", "quick": "done"}
+
+
+def test_what_is_done_is_not_said_to_lack_something(places, capsys):
+    done = {"needy": {"status": "done", "seconds": 1.0}}
+    workdir.write_json(places.out / campaign.STATE, done)
+    campaign.run([NEEDY], places, time.monotonic() + 4, smoke=False)
+    assert "left out" not in capsys.readouterr().out
+    assert "done" in campaign.plan([NEEDY], places, minutes=1.0)
+
+
+def test_a_smoke_campaign_begins_anew_beside_the_full_one(places):
+    # Otherwise a full one would find everything done, or a smoke one would say so of code that has changed.
+    workdir.write_json(places.out / campaign.STATE, {"quick": {"status": "done", "seconds": 1.0}})
+    folder = campaign.new_smoke(places.out)
+    assert campaign.read(folder) == {}
+    workdir.write_json(folder / campaign.STATE, {"quick": {"status": "done", "seconds": 1.0}})
+    assert campaign.read(campaign.new_smoke(places.out)) == {}
+    assert status(places) == {"quick": "done"}
 
 
 def test_the_plan_has_the_order_in_which_measurements_are_made(places):
@@ -75,4 +122,4 @@ def test_every_measurement_runs_at_the_smoke_scale(tmp_path):
         "--scale=smoke", "--minutes=18", f"--out={tmp_path}", module="benchmarks.campaign", timeout=1150
     )
     assert code == 0, errors
-    assert set(status(Places(tmp_path, "", "")).values()) == {"done"}, output
+    assert set(status(Places(tmp_path / "smoke", "", "")).values()) == {"done"}, output

@@ -48,6 +48,13 @@ def test_sides_take_turns_in_processes_of_their_own(root):
         torch_inputs.loader(root, batch_size=COUNT + 1, workers=1)
 
 
+def test_the_largest_number_of_threads_is_measured_first():
+    # The time may be up before the others.
+    assert inputs.thread_counts(16, []) == [16, 8, 4, 1]
+    assert inputs.thread_counts(6, []) == [6, 4, 1]
+    assert inputs.thread_counts(6, ["2", "12"]) == [12, 2]
+
+
 def test_another_library_is_refused():
     assert "'tensorflow'" in refused("--peers=tensorflow", module="benchmarks.inputs")
 

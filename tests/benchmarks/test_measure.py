@@ -6,6 +6,10 @@ import sys
 import pytest
 
 from benchmarks import measure
+from common import train
+from common.errors import UserError
+from common.processes.preemption import Preempted
+from tests.runs import refused
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,32 @@ def test_a_result_has_the_command_that_made_it_and_no_folder_of_the_machine(give
     result = json.loads((tmp_path / "loop.json").read_text())
     assert result["command"] == f"python -m benchmarks.loop {recorded}"
     assert {"commit", "uncommitted_changes", "environment", "date"} <= set(result)
+
+
+@pytest.mark.parametrize("wrong", ["two", "0", "-1", "1.5", ""])
+def test_a_flag_that_lists_numbers_takes_nothing_else(wrong):
+    assert measure.whole_numbers("sizes", ["2", "16"]) == [2, 16]
+    with pytest.raises(UserError, match=f"--sizes has '{wrong}'; expected whole numbers"):
+        measure.whole_numbers("sizes", ["2", wrong])
+
+
+@pytest.mark.parametrize(
+    ("module", "mistake", "said"),
+    [
+        ("faults", "--processes=1,two", "--processes has 'two'"),
+        ("processes", "--sizes=0", "--sizes has '0'"),
+        ("loop", "--steps=2", "--config is missing"),
+    ],
+)
+def test_a_mistake_is_refused_in_one_line_before_anything_runs(module, mistake, said):
+    assert said in refused(mistake, module=f"benchmarks.{module}")
+
+
+def test_a_request_to_stop_a_run_stops_the_benchmark(monkeypatch, tmp_path):
+    # `except Exception`, with which benchmarks count failures, must not take it for one.
+    def asked_to_stop(config, folder):
+        raise Preempted(3)
+
+    monkeypatch.setattr(train, "fit", asked_to_stop)
+    with pytest.raises(KeyboardInterrupt):
+        measure.fit(None, tmp_path)

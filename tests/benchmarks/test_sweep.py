@@ -17,13 +17,14 @@ AXES = {
 }
 SPEED = {"median": 2.0, "low": 1.0, "high": 3.0}
 LATER = float("inf")
+FELL_OFF = jax.errors.JaxRuntimeError("INTERNAL: the link fell off")
 
 
 class Measuring:
-    """Notes what is measured; a batch of 512 does not fit, and one of 8 fails the first time."""
+    """Notes what is measured; a batch of 512 does not fit, and one of 8 fails with `failure` the first time."""
 
-    def __init__(self):
-        self.points = []
+    def __init__(self, failure=FELL_OFF):
+        self.points, self.failure = [], failure
 
     def __call__(self, point):
         failed_before = point in self.points
@@ -31,7 +32,7 @@ class Measuring:
         if point.batch == 512:
             raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory while trying to allocate 9 bytes.")
         if point.batch == 8 and not failed_before:
-            raise jax.errors.JaxRuntimeError("INTERNAL: the link fell off")
+            raise self.failure
         return SPEED
 
 
@@ -50,6 +51,20 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
     assert not second["failed"]
     third = sweep.sweep(AXES, path, measure, LATER, "command")
     assert (len(measure.points), third) == (5, second)
+
+
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (ValueError("odd numbers of tokens\nare not"), "odd numbers of tokens"),
+        (NotImplementedError(), "NotImplementedError"),
+    ],
+)
+def test_a_point_that_fails_stops_no_other(failure, said, tmp_path):
+    # JAX itself refuses what a device lacks, such as a gradient of fused attention, before the runtime sees it.
+    result = sweep.sweep(AXES, tmp_path / "sweep.json", Measuring(failure), LATER, "command")
+    assert list(result["failed"].values()) == [said]
+    assert len(result["measured"]) == 2
 
 
 def test_no_point_begins_when_the_time_is_up(tmp_path):

@@ -1,6 +1,8 @@
 """The race: both sides run the same network, and the numbers are what they say."""
 
 import importlib.util
+import multiprocessing
+import os
 import pathlib
 import re
 
@@ -8,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import contestants, networks, race
+from benchmarks import contestants, networks, race, throughput
 from benchmarks.contestants import Spec
 from common.anatomy import layer_table
 from common.errors import UserError
@@ -253,6 +255,37 @@ def test_a_library_that_is_not_there_is_refused():
 
 def test_a_network_that_does_not_exist_is_refused_before_anything_runs():
     assert "resnet50" in refused("--models=resnet:resnet51", module="benchmarks.throughput")
+
+
+@pytest.mark.parametrize(("alone", "kept"), [(True, 3.0), (False, None)])
+def test_a_first_update_beside_others_is_not_timed(alone, kept):
+    ours, theirs = multiprocessing.Pipe()
+    racer = race.Racer(race.Entry("ours", spec_of("lenet:lenet5_modern")), ours)
+    theirs.send(3.0)
+    racer.wait(alone)
+    assert (racer.first_update, racer.failure) == (kept, "")
+
+
+def test_contestants_see_no_gpu_where_jax_has_none(monkeypatch):
+    # Otherwise PyTorch's build for CUDA would race on the GPU against our CPU.
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    race.share_device()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    race.share_device()
+    assert not os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.parity
+def test_pytorch_for_cpus_does_not_race_against_a_gpu(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    throughput.check_device([])
+    with pytest.raises(UserError, match="finds none: install its build for CUDA"):
+        throughput.check_device(["torch.compile"])
 
 
 def test_a_race_on_a_tpu_is_refused_before_anything_is_built(monkeypatch):
