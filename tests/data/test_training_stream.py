@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import threading
 
 import jax
 import numpy as np
@@ -11,11 +12,12 @@ from PIL import Image
 
 from common import config
 from common.data import datasets, order, pipeline, sources
-from common.data.sources import ArraySource, ImageSource
+from common.data.sources import ArraySource, Example, ImageSource
 from common.devices import mesh
 from common.errors import UserError
 from tests.runs import refused, run
 
+LARGE = 512  # rows of a batch
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (40, 56, 3), np.uint8)
 
@@ -290,3 +292,29 @@ def test_test_batches_cover_all_examples_and_are_no_larger_than_the_test_set(pho
     assert [len(labels) for _, labels, _ in batches] == sizes
     seen = np.concatenate([np.asarray(labels)[np.asarray(mask)] for _, labels, mask in batches])
     np.testing.assert_array_equal(seen, pipeline.gather(test, np.arange(10))[1])
+
+
+class Counted:
+    """Examples of one pixel that remember the last one read."""
+
+    def __init__(self):
+        self.last, self.far = 0, threading.Event()
+
+    def __len__(self):
+        return 100_000
+
+    def __getitem__(self, index):
+        self.last = max(self.last, index)
+        if index >= 4 * LARGE:
+            self.far.set()
+        return Example(image=np.full((1, 1, 1), index % 256, np.uint8), label=np.int32(index))
+
+
+def test_many_threads_hold_a_few_batches_between_them_and_not_a_few_each():
+    source, one = Counted(), mesh.make_mesh(ConfigDict({"devices": 1, "fsdp": 1}))
+    feed = pipeline.train_feed(source, one, 0, batch_size=LARGE, seed=0, shuffle="none", workers=8)
+    images, labels = jax.device_get(feed.take(0, 1, 2))
+    np.testing.assert_array_equal(labels, [range(LARGE)] * 2)  # the batch again where there is room for two
+    np.testing.assert_array_equal(images[..., 0, 0, 0], labels % 256)
+    assert not source.far.wait(0.5)
+    assert source.last >= LARGE
