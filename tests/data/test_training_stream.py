@@ -103,9 +103,11 @@ def test_balanced_batches_are_the_same_in_memory_and_streamed_from_any_step_on(p
         assert [int(part(i)["label"]) for i in range(6)] == [seen[4 * (i // 2) + first + i % 2] for i in range(6)]
 
 
-def test_random_crops_of_sets_that_would_fit_into_memory_are_streamed(photos, data_config):
+def test_random_crops_of_sets_that_would_fit_into_memory_are_streamed(photos, data_config, monkeypatch):
     for changes in ({"train_crop": "area"}, {"resize_max": 24}):
-        dataset = datasets.load(make(photos, **changes).data)
+        with monkeypatch.context() as limited:
+            limited.setattr(sources, "ARRAYS_BYTES", 10 * 16 * 16 * 3)  # of the test set
+            dataset = datasets.load(make(photos, **changes).data)
         assert isinstance(dataset.train, ImageSource)
         assert isinstance(dataset.test, ArraySource)
     digits = datasets.load(data_config(crop=6, train_crop="random"))
