@@ -87,10 +87,11 @@ def paper_facts(model: ConfigDict, params: PyTree) -> tuple[dict[str, dict[str, 
     return layers, connections
 
 
-def _bytes(size: int) -> str:
+def _bytes(size: float) -> str:
+    """A size in words, with three digits."""
     for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
+        if size < 999.5:  # no more than three digits when rounded
+            return f"{size:.3g} {unit}"
         size /= 1024
     return f"{size:,.3g} GiB"
 

@@ -72,7 +72,7 @@ def _row(group: Group) -> list[str]:
         interval([one["train"]["error"] for one in done]) if done else _ABSENT,
         _count(first.parameters),
         _count(first.multiply_adds),
-        f"{first.epochs(last):.3g}" if first.is_network else _ABSENT,
+        page.three_digits(first.epochs(last)) if first.is_network else _ABSENT,
         _mean_text([summary.training_seconds(one) for one in done], "{:,.0f} s"),
         _mean_text([one["images_per_second"] for one in done], "{:,.0f}"),
     ]

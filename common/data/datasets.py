@@ -152,5 +152,7 @@ def _limited(dataset: Dataset[ImageSource], limit: int) -> Dataset[ImageSource]:
 
 
 def _decoded_bytes(dataset: Dataset[ImageSource]) -> int:
-    examples = sum(map(len, (dataset.train, dataset.test, dataset.validation or ())))
-    return examples * dataset.train[0]["image"].nbytes
+    """The size of the images that may be decoded into memory."""
+    train, test, validation = dataset.train, dataset.test, dataset.validation or ()
+    kept = (test, validation) if train.preparation.random else (train, test, validation)
+    return sum(map(len, kept)) * train[0]["image"].nbytes

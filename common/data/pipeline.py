@@ -18,6 +18,7 @@ from common.data.sources import ArraySource, Example, ImageSource, Source, read_
 from common.devices import mesh as mesh_lib
 
 _PREPARING = 1  # keeps these random numbers apart from the order's, which have the same seed
+_PIECE = 32  # examples that a thread reads at once, if the rows of a batch divide into as many
 DEVICE_BYTES = 2 * 2**30  # larger arrays are not kept on the device
 
 
@@ -65,7 +66,7 @@ class StreamedFeed:
         self._mesh = mesh
         part = mesh_lib.local_rows(batch_size, mesh)
         examples = ShuffledRows(source, seed, shuffle, batch_size, part.start, part.stop - part.start, classes)
-        self._batches = _host_batches(examples, start_step, workers)
+        self._pieces, self._in_batch = _pieces(examples, start_step, workers)
         self._step = start_step
 
     def take(self, step: int, count: int, room: int) -> tuple[Array, Array]:
@@ -73,9 +74,10 @@ class StreamedFeed:
         if step != self._step:
             raise ValueError(f"asked for the batch of step {step} while at step {self._step}")
         self._step += count
-        batches = [next(self._batches) for _ in range(count)]
-        batches += batches[-1:] * (room - count)
-        parts = (np.stack([batch[key] for batch in batches]) for key in ("image", "label"))
+        pieces = [next(self._pieces) for _ in range(count * self._in_batch)]
+        pieces += pieces[-self._in_batch :] * (room - count)
+        joined = (np.concatenate([piece[key] for piece in pieces]) for key in ("image", "label"))
+        parts = (values.reshape(room, -1, *values.shape[1:]) for values in joined)
         images, labels = (mesh_lib.place_rows(part, self._mesh, axis=1) for part in parts)
         return images, labels
 
@@ -143,15 +145,20 @@ class ShuffledRows:
         return self.source[index]
 
 
-def _host_batches(examples: ShuffledRows, start_step: int, workers: int) -> Iterator[dict[str, np.ndarray]]:
-    """Rows of each batch for this process, from `start_step` on, read ahead in threads."""
+def _pieces(examples: ShuffledRows, start_step: int, workers: int) -> tuple[Iterator[dict[str, np.ndarray]], int]:
+    """The rows of this process from `start_step` on, in pieces that threads read ahead, and the pieces in a batch.
+
+    Sixteen threads that read whole batches would hold 64 of them: 40 GB, with 4096 images of 224x224 pixels in each.
+    """
     import grain  # slow to import, and not needed for arrays on the device
 
-    first, endless = start_step * examples.rows, 2**31 * examples.rows
-    dataset = grain.MapDataset.range(first, first + endless).map(examples).batch(examples.rows)
-    threads = max(workers, 1)
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=4 * threads)
-    return iter(dataset.to_iter_dataset(options))
+    rows, threads = examples.rows, max(workers, 1)
+    size = max(size for size in range(1, min(rows, _PIECE) + 1) if rows % size == 0)
+    first, endless = start_step * rows, 2**31 * rows
+    dataset = grain.MapDataset.range(first, first + endless).map(examples).batch(size)
+    ahead = max(4 * threads, 2 * (rows // size))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=ahead)
+    return iter(dataset.to_iter_dataset(options)), rows // size
 
 
 def eval_batches(

@@ -23,7 +23,8 @@ class Protocol(NamedTuple):
 
     scales: in eighths of the training images' scale (`config.data.resize`; 256 pixels for ImageNet). jittered: scales
     for networks trained on a range of them, from 0 for its start (`config.data.resize`) to 1 for its end
-    (`config.data.resize_max`); () uses `scales` for these too.
+    (`config.data.resize_max`); () uses `scales` for these too. VGG's networks of one scale of 384 pixels took 352, 384
+    and 416 (section 4.2), where eighths are 336, 384 and 432: give these as `--scales`.
     """
 
     cuts: tuple[Cut, ...]

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from common import config as config_lib
 from common.optim.optimizers import make_optimizer
 from common.optim.plan import make_plan
 from common.report import curve_figures
@@ -19,6 +20,13 @@ _SCHEDULE_POINTS = 500
 _FIRST = 3  # evaluations that may show a lag of running averages
 _LAG = 1.5  # it is a lag if the errors have at least this ratio and differ by five points
 _LAG_POINTS = 0.05
+# Options that change the loss in training alone, in words.
+_IN_TRAINING = {
+    "train.label_smoothing": "label smoothing",
+    "augment.mixup": "mixup",
+    "augment.cutmix": "CutMix",
+    "train.class_weights": "class weights",
+}
 
 
 def curves(run: Run, folder: pathlib.Path) -> list[Section]:
@@ -34,6 +42,11 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
         f"{split.capitalize()} values are for the whole {split} set at that moment. This is why training can lie above "
         f"{split}."
     )
+    if changes := [words for option, words in _IN_TRAINING.items() if config_lib.flat(run.config)[option]]:
+        caption += (
+            f" The training loss includes {', '.join(changes)} and the {split} loss does not: compare the errors, not "
+            "the losses."
+        )
     if "batch_stats" in run.variables and lags(train, watched):
         caption += (
             f" In the first epochs {split} lies far above training: batch normalisation trains with the mean and "

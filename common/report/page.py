@@ -118,6 +118,11 @@ def paragraph(text: str) -> str:
     return f'<p class="caption">{html.escape(text)}</p>\n'
 
 
+def three_digits(value: float) -> str:
+    """A number as text, with three digits or with all those before its point."""
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
 def numbers(pairs: Sequence[tuple[str, str]]) -> str:
     """The headline numbers from pairs of name and value, each value above its name."""
     items = (f"<li><b>{html.escape(value)}</b><span>{html.escape(name)}</span></li>" for name, value in pairs)

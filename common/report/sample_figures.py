@@ -16,7 +16,7 @@ from common.report.occlusion import Sensitivity
 
 _HARM = 0.01  # the smallest fall in probability that is worth showing
 _RIGHT, _OTHER = "#f2a070", "#9ecae1"  # an orange and a blue that leave text readable
-_COLUMNS, _BARS = 4, 5
+_COLUMNS, BARS = 4, 5  # BARS: the most predictions for an image
 
 
 def top_predictions(
@@ -26,10 +26,10 @@ def top_predictions(
     class_names: Sequence[str],
 ) -> Figure:
     """Images with their true classes and bars of the top five predictions (Krizhevsky 2012, Figure 4, left)."""
-    rows = -(-len(images) // _COLUMNS)
+    rows, bars = -(-len(images) // _COLUMNS), min(BARS, len(class_names))
     layout = ConstrainedLayoutEngine(h_pad=0.04, w_pad=0.12, hspace=0.02)
-    figure = Figure(figsize=(9.6, 3.75 * rows), layout=layout)
-    grid = figure.add_gridspec(2 * rows, _COLUMNS, height_ratios=[1.7, 1] * rows)
+    figure = Figure(figsize=(9.6, (2.36 + 0.278 * bars) * rows), layout=layout)
+    grid = figure.add_gridspec(2 * rows, _COLUMNS, height_ratios=[1.7, 0.2 * bars] * rows)
     for number, (image, label, row) in enumerate(zip(images, labels, probabilities, strict=True)):
         down, across = divmod(number, _COLUMNS)
         picture = figure.add_subplot(grid[2 * down, across])
@@ -41,7 +41,7 @@ def top_predictions(
 
 def _ranking(axes: Axes, probabilities: Float[np.ndarray, " classes"], label: int, class_names: Sequence[str]) -> None:
     """Draws a bar for each of the top predictions, the first at the top, with its name; the true class is orange."""
-    shown = np.argsort(-probabilities, kind="stable")[:_BARS]
+    shown = np.argsort(-probabilities, kind="stable")[:BARS]
     colours = [_RIGHT if index == label else _OTHER for index in shown]
     axes.barh(range(len(shown)), [1.0] * len(shown), color="#f2f2f2", height=0.8)
     axes.barh(range(len(shown)), probabilities[shown], color=colours, height=0.8)
@@ -50,7 +50,7 @@ def _ranking(axes: Axes, probabilities: Float[np.ndarray, " classes"], label: in
         axes.text(0.025, place, shortened(class_names[index]), va="center", fontsize=9, color=INK, weight=weight)
         percent = f"{probabilities[index]:.1%}"
         axes.text(0.985, place, percent, va="center", ha="right", fontsize=8, color=INK, weight=weight)
-    axes.set(xlim=(0, 1), ylim=(_BARS - 0.5, -0.5))
+    axes.set(xlim=(0, 1), ylim=(len(shown) - 0.5, -0.5))
     axes.set_axis_off()
 
 

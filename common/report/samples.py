@@ -28,10 +28,11 @@ def top_predictions(run: Run, test: Source, predictions: Predictions) -> Section
     """The top predictions for some images, and for those that the network is least sure about."""
     chosen = [*one_per_class(predictions), *least_certain(predictions)]
     images = [test[index]["image"] for index in chosen]
+    most = sample_figures.BARS
+    shown = f"the {most} classes with the highest probabilities" if run.info.num_classes > most else "all classes"
     caption = (
-        "Test images with their true class above, and the five classes with the highest probabilities below; the true "
-        "class is orange. First come the first images of some classes, then the images whose top prediction is least "
-        "certain."
+        f"Test images with their true class above, and {shown} below; the true class is orange. First come the first "
+        "images of some classes, then the images whose top prediction is least certain."
     )
     probabilities = np.exp(predictions.log_probabilities[chosen])
     figure = sample_figures.top_predictions(images, predictions.labels[chosen], probabilities, run.info.class_names)

@@ -70,7 +70,8 @@ def headline(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[s
         f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, in "
         f"{info.num_classes} classes."
     )
-    shown = [(f"test error of this checkpoint, epoch {run.step / plan.epoch:.3g}", f"{predictions.error:.2%}")]
+    epoch = page.three_digits(run.step / plan.epoch)
+    shown = [(f"test error of this checkpoint, epoch {epoch}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
         shown += _finished(summary.read(folder, summary.result_line), plan)
     else:
@@ -96,7 +97,8 @@ def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """Names and values of the headline numbers of a finished run."""
     seconds, tested = sum(done["seconds"].values()), []
     if "test" in done:
-        tested = [(f"test error at the end, epoch {done['step'] / plan.epoch:.3g}", f"{done['test']['error']:.2%}")]
+        epoch = page.three_digits(done["step"] / plan.epoch)
+        tested = [(f"test error at the end, epoch {epoch}", f"{done['test']['error']:.2%}")]
     return [
         *tested,
         ("training error at the end, on images as they were fed", f"{done['train']['error']:.2%}"),

@@ -313,6 +313,13 @@ def test_inspecting_lenet5_shows_the_papers_totals():
     assert max(map(len, output.splitlines())) <= 100
 
 
+def test_sizes_have_three_digits():
+    options = ("--config=configs/mlp_mnist.py:324", "--config.data.source=digits", "--config.data.resize=28")
+    code, output, errors = run(*options, module="common.inspect")
+    assert code == 0, errors
+    assert "memory: parameters 0.983 MiB" in output  # 4 x (785 x 324 + 325 x 10) bytes are 1,006 KiB
+
+
 def test_inspecting_without_a_config_is_one_line():
     line = "error: --config is missing; for example --config=configs/lenet5_digits.py"
     assert refused(module="common.inspect") == line

@@ -100,6 +100,13 @@ def test_the_interval_of_seeds_is_students(groups):
     assert page.interval([0.25]) == "25.00%"
 
 
+def test_many_epochs_are_written_out(tmp_path):
+    for seed in range(2):
+        make_run(tmp_path / f"run{seed}", changed(lenet5_digits.get_config(), seed=seed), (0.5,) * 1250)
+    section = page.results(runs.group_runs(runs.open_runs([str(tmp_path / "run0"), str(tmp_path / "run1")])))
+    assert "<td>1,250</td>" in section.parts[-1]
+
+
 def test_curves_are_means_at_the_steps_that_all_seeds_have(groups):
     epochs, means, halves = figures.mean_curve(groups[0].runs, "test", "error")
     np.testing.assert_allclose(epochs, [1, 2])

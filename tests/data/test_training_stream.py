@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import threading
 
 import jax
 import numpy as np
@@ -11,11 +12,12 @@ from PIL import Image
 
 from common import config
 from common.data import datasets, order, pipeline, sources
-from common.data.sources import ArraySource, ImageSource
+from common.data.sources import ArraySource, Example, ImageSource
 from common.devices import mesh
 from common.errors import UserError
 from tests.runs import refused, run
 
+LARGE = 512  # rows of a batch
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (40, 56, 3), np.uint8)
 
@@ -101,9 +103,11 @@ def test_balanced_batches_are_the_same_in_memory_and_streamed_from_any_step_on(p
         assert [int(part(i)["label"]) for i in range(6)] == [seen[4 * (i // 2) + first + i % 2] for i in range(6)]
 
 
-def test_random_crops_of_sets_that_would_fit_into_memory_are_streamed(photos, data_config):
+def test_random_crops_of_sets_that_would_fit_into_memory_are_streamed(photos, data_config, monkeypatch):
     for changes in ({"train_crop": "area"}, {"resize_max": 24}):
-        dataset = datasets.load(make(photos, **changes).data)
+        with monkeypatch.context() as limited:
+            limited.setattr(sources, "ARRAYS_BYTES", 10 * 16 * 16 * 3)  # of the test set
+            dataset = datasets.load(make(photos, **changes).data)
         assert isinstance(dataset.train, ImageSource)
         assert isinstance(dataset.test, ArraySource)
     digits = datasets.load(data_config(crop=6, train_crop="random"))
@@ -290,3 +294,27 @@ def test_test_batches_cover_all_examples_and_are_no_larger_than_the_test_set(pho
     assert [len(labels) for _, labels, _ in batches] == sizes
     seen = np.concatenate([np.asarray(labels)[np.asarray(mask)] for _, labels, mask in batches])
     np.testing.assert_array_equal(seen, pipeline.gather(test, np.arange(10))[1])
+
+
+class Counted:
+    """Examples of one pixel that tell when one far ahead is read."""
+
+    def __init__(self):
+        self.far = threading.Event()
+
+    def __len__(self):
+        return 100_000
+
+    def __getitem__(self, index):
+        if index >= 4 * LARGE:
+            self.far.set()
+        return Example(image=np.full((1, 1, 1), index % 256, np.uint8), label=np.int32(index))
+
+
+def test_many_threads_hold_a_few_batches_between_them_and_not_a_few_each():
+    source, one = Counted(), mesh.make_mesh(ConfigDict({"devices": 1, "fsdp": 1}))
+    feed = pipeline.train_feed(source, one, 0, batch_size=LARGE, seed=0, shuffle="none", workers=8)
+    images, labels = jax.device_get(feed.take(0, 1, 2))
+    np.testing.assert_array_equal(labels, [range(LARGE)] * 2)  # the batch again where there is room for two
+    np.testing.assert_array_equal(images[..., 0, 0, 0], labels % 256)
+    assert not source.far.wait(0.5)

@@ -16,6 +16,7 @@ from PIL import Image
 from common.anatomy import layer_table
 from common.data import datasets
 from common.errors import UserError
+from common.optim.plan import make_plan
 from common.prediction import heat_maps
 from common.report import (
     assembly,
@@ -218,6 +219,9 @@ def test_top_predictions_are_named_in_order_and_the_true_class_has_another_colou
     bars = [bar.get_facecolor() for bar in first.patches[5:]]
     assert bars[1] != bars[0] == bars[2] == bars[3] == bars[4]
     assert len({bar.get_facecolor() for bar in second.patches[5:]}) == 1  # the right class is the sixth
+    of_two = sample_figures.top_predictions(images, np.array([1, 0]), probabilities[:, :2], names[:2])
+    assert of_two.axes[1].get_ylim() == (1.5, -0.5)  # no room for classes that there are not
+    assert of_two.get_figheight() < figure.get_figheight()
 
 
 @pytest.mark.parametrize(("largest", "said"), [(1.0, False), (0.0, True)])
@@ -264,6 +268,12 @@ def test_a_run_that_was_interrupted_has_a_report(digits, results, tmp_path):
     for made in (*learning.curves(digits, folder), sections.run_details(digits, folder)):
         parts.append(page.section(made))
     assert "The run is not finished" in "".join(parts)
+
+
+def test_many_epochs_are_written_out(digits, results, tmp_path):
+    epoch = make_plan(digits.config, digits.info.train_size).epoch
+    late = dataclasses.replace(digits, step=round(1250 * epoch))
+    assert "epoch 1,250<" in "".join(sections.headline(late, tmp_path, results))
 
 
 def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
@@ -346,6 +356,15 @@ def test_learning_rates_are_those_recorded_on_the_line_of_the_schedule(digits):
     plateau.config.schedule.name = "plateau"  # whose rates are the records' alone
     [section] = learning.learning_rate(plateau, digits_run())
     assert len(section.parts[0].figure.axes[0].lines[0].get_xdata()) == 0
+
+
+def test_losses_that_do_not_compare_are_named(digits):
+    smoothed = dataclasses.replace(digits, config=digits.config.copy_and_resolve_references())
+    smoothed.config.train.label_smoothing, smoothed.config.augment.mixup = 0.1, 0.2
+    captions = [learning.curves(run_, digits_run())[0].caption for run_ in (smoothed, digits)]
+    said = "The training loss includes label smoothing, mixup and the test loss does not"
+    assert [said in caption for caption in captions] == [True, False]
+    assert "training loss" not in captions[1]
 
 
 def test_a_lag_of_batch_normalisation_is_explained_where_it_shows(digits, tmp_path):
