@@ -109,7 +109,7 @@ def check(config: ConfigDict) -> None:
     for path in positive:
         if parsed[path][0] == 0:
             raise UserError(f"config.{path} is '{_value(config, path)}'; expected more than 0")
-    (every, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
+    (_, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
     if keep and unit == keep_unit and not _checkpoints_to_keep_one(config):
         raise UserError(
             f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}', but there is a checkpoint every "

@@ -30,9 +30,7 @@ def start(
         record(folder, step, before, config)
 
 
-def notes(
-    before: StoredRun | None, config: ConfigDict, info: Info, step: int, opt_state: PyTree = None
-) -> list[str]:
+def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int, opt_state: PyTree = None) -> list[str]:
     """Lines on what a resumed run changes: dataset, length, patience, schedule, evaluations that decide something.
 
     A last line says how the learning rate changes, if it does.
