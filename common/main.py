@@ -32,7 +32,9 @@ PROTOCOL = flags.DEFINE_string(
 )
 _CHECKPOINT = launch.define_checkpoint()
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0 if several train together; or auto")
-_PROCESSES = flags.DEFINE_integer("processes", None, "number of processes that train together; clusters set it")
+_PROCESSES = flags.DEFINE_integer(
+    "processes", None, "number of processes that train together; clusters set it", lower_bound=1
+)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "number of this process, 0 to processes - 1")
 _RESTARTS = flags.DEFINE_integer("restarts", 0, "number of restarts after a fault", lower_bound=0)
 _SCALES = flags.DEFINE_list("scales", [], "shorter sides of test images, in pixels; default: the papers'")

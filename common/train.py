@@ -74,7 +74,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             wanted = {"test": config.evaluate.test, "train_set": config.evaluate.train_set}
             if all(name in done for name, asked in wanted.items() if asked):
                 return done if primary else {}
-        history.start(folder, step, before, config, dataset.info, write=primary)
+        history.start(folder, state, before, config, dataset.info, write=primary)
         if primary and not trained:
             summary.remove(folder)
         tracker = trackers.start(config, folder) if primary else None

@@ -75,6 +75,7 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
         "evaluate_every": config.evaluate.every,
         "save_every": config.checkpoint.every,
     }
+    # Runs of earlier versions may have 0, which `check` refuses.
     steps = {name: max(duration.to_steps(text, num_examples, size), 1) for name, text in steps.items()}
     keep_every = duration.to_steps(config.checkpoint.keep_every, num_examples, size)
     if keep_every % steps["save_every"]:
@@ -102,10 +103,14 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
 
 def check(config: ConfigDict) -> None:
     """Raises UserError for durations that are malformed, or wrong whatever the size of the dataset."""
-    paths = ("train.length", "train.log_every", "evaluate.every", "checkpoint.every", "checkpoint.keep_every")
+    positive = ("train.length", "train.log_every", "evaluate.every", "checkpoint.every")
+    paths = (*positive, "checkpoint.keep_every")
     parsed = {path: duration.parse(_value(config, path), f"config.{path}") for path in paths}
-    (every, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
-    if keep and every and unit == keep_unit and not _checkpoints_to_keep_one(config):
+    for path in positive:
+        if parsed[path][0] == 0:
+            raise UserError(f"config.{path} is '{_value(config, path)}'; expected more than 0")
+    (_, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
+    if keep and unit == keep_unit and not _checkpoints_to_keep_one(config):
         raise UserError(
             f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}', but there is a checkpoint every "
             f"'{config.checkpoint.every}'; use a multiple of config.checkpoint.every"

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from common import config as config_lib
@@ -13,26 +14,29 @@ from common.errors import writing
 from common.optim import optimizers
 from common.run import provenance, workdir
 from common.run.workdir import StoredRun
+from common.training.state import TrainState
 
 FILE = "history.jsonl"
 
 
 def start(
-    folder: pathlib.Path, step: int, before: StoredRun | None, config: ConfigDict, info: Info, write: bool
+    folder: pathlib.Path, state: TrainState, before: StoredRun | None, config: ConfigDict, info: Info, write: bool
 ) -> None:
-    """Prints what a resumed run changes, and appends this start to the run's history if `write` is set."""
-    for note in notes(before, config, info, step):
+    """Prints what a run resumed from `state` changes, and appends this start to its history if `write` is set."""
+    step = int(state.step)
+    for note in notes(before, config, info, step, state.opt_state):
         print(note)
     if write:
         record(folder, step, before, config)
 
 
-def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int) -> list[str]:
+def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int, opt_state: PyTree = None) -> list[str]:
     """Lines on what a resumed run changes: dataset, length, patience, schedule, evaluations that decide something.
 
     A last line says how the learning rate changes, if it does.
 
-    before: None for a new run. info: today's facts of the dataset. step: updates so far.
+    before: None for a new run. info: today's facts of the dataset. step: updates so far. opt_state: the optimizer's,
+    with the current factor of a plateau schedule.
     """
     if before is None:
         return []
@@ -42,7 +46,8 @@ def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int) -
     if not options:
         return lines
     lines += options
-    old, new = (float(optimizers.make_optimizer(c, info.train_size)[1](step)) for c in (before.config, config))
+    schedules = (optimizers.make_optimizer(c, info.train_size)[1] for c in (before.config, config))
+    old, new = (optimizers.learning_rate(schedule, opt_state, step + 1) for schedule in schedules)
     if old != new:
         lines.append(f"the learning rate of the next update is {new:.4g}; it would have been {old:.4g}")
     return lines

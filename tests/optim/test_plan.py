@@ -95,10 +95,12 @@ def test_a_trace_that_would_begin_after_the_end_is_refused():
     assert make_plan(config, 1000).ends == ()
 
 
-def test_no_time_between_checkpoints_is_one_update():
-    config = keeping("0 steps", "5 steps")
-    check(config)
-    assert make_plan(config, 1000).keep_every == 5
+@pytest.mark.parametrize("option", ["train.length", "train.log_every", "evaluate.every", "checkpoint.every"])
+def test_no_time_is_refused_where_it_could_mean_never(option):
+    config = base(models.section("lenet", "lenet5"))
+    config.update_from_flattened_dict({option: "0 epochs"})
+    with pytest.raises(UserError, match=f"config.{option} is '0 epochs'; expected more than 0"):
+        check(config)
 
 
 @pytest.mark.parametrize("text", ["20", "epochs", "-1 epochs", "3 weeks", ""])

@@ -205,6 +205,11 @@ def test_processes_that_do_not_arrive_are_named():
     assert errors.strip() == "error: lost processes 1, 2 of 3; start the run again to continue from its last checkpoint"
 
 
+def test_a_number_of_processes_below_one_is_refused():
+    code, _, errors = run(*RUN, "--processes=0", "--process_id=0", f"--coordinator=localhost:{free_port()}")
+    assert (code, errors.strip()) == (2, "error: flag --processes=0: 0 is not a positive integer")
+
+
 def test_a_cluster_is_asked_who_there_is(monkeypatch):
     for name, value in slurm(0, 3).items():
         monkeypatch.setenv(name, value)

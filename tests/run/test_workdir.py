@@ -3,12 +3,14 @@
 import json
 import shutil
 
+import jax.numpy as jnp
 import pytest
 
 from classic import workdir as classic_workdir
 from common import config as config_lib
 from common import train
 from common.errors import UserError
+from common.optim import optimizers
 from common.processes import distributed
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_digits
@@ -117,6 +119,20 @@ def test_other_evaluations_are_said_where_they_decide_something(folder, patience
     config.evaluate.every = "2 epochs"
     expected = [f"config.evaluate.every was {old}, and is {new} from here on" for old, new in said]
     assert history.notes(before, config, before.info, 3) == expected
+
+
+def test_the_rates_that_a_resumed_run_prints_have_its_plateau_factor(folder):
+    config = workdir.load_config(folder)
+    with config.unlocked():
+        config.schedule.update(name="plateau", learning_rate=0.1, factor=0.1, patience=1)
+    before = workdir.StoredRun(config.copy_and_resolve_references(), workdir.load_info(folder))
+    optimizer, _ = optimizers.make_optimizer(config, before.info.train_size)
+    state = optimizer.init({"layer": {"kernel": jnp.zeros(1)}})
+    for error in (0.5, 0.5):  # one evaluation without improvement: the factor is now 0.1
+        state = optimizers.reduce_on_plateau(state, config.schedule, error)
+    config.schedule.learning_rate = 0.05
+    said = history.notes(before, config, before.info, 3, state)
+    assert said[-1] == "the learning rate of the next update is 0.005; it would have been 0.01"
 
 
 def test_a_longer_run_that_is_killed_is_not_finished_and_nothing_is_lost(folder, monkeypatch):
