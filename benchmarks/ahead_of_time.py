@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
 
 BEGIN, END = "<!-- programs: -->", "<!-- /programs -->"
-PAGE = pathlib.Path("docs/scaling.md")
+PAGE, RESULTS = pathlib.Path("docs/scaling.md"), pathlib.Path("results/programs")
 # What libtpu asks of a machine that has no TPU, and of one where another process uses it.
 _WITHOUT_TPU = {
     "JAX_PLATFORMS": "cpu",
@@ -81,30 +81,32 @@ def main() -> None:
     from common.run import provenance  # slow imports
 
     given = flags.FLAGS
-    folder = pathlib.Path(given.out)
-    if given.config is not None:
-        config = given.config
-        chip = _chip(given.topology)
-        facts = describe(config, topology_mesh(given.topology, config.mesh), chip)
-        written = {
-            "program": launch.config_name(),
-            "topology": given.topology,
-            **facts,
-            **provenance.facts(),
-            "command": measure.command(),
-            "libtpu": _version(),
-            "date": datetime.date.today().isoformat(),
-        }
-        split = facts["mesh"]["fsdp"]
-        name = f"{launch.config_name()}_{given.topology}_{facts['batch']}_fsdp{split}".replace(":", "_")
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / f"{name}.json") as file:
-            file.write_text(json.dumps(written, indent=2) + "\n")
-        print(text(written))
-    if folder == pathlib.Path("results/programs"):
+    if given.config is None:
+        raise UserError("--config is missing; for example --config=configs/resnet_imagenet_modern.py")
+    program, folder, chip = launch.config_name(), pathlib.Path(given.out), _chip(given.topology)
+    if given.candidate:
+        _take(given.candidate)
+        program = f"{program} with {given.candidate}"
+    facts = describe(given.config, topology_mesh(given.topology, given.config.mesh), chip)
+    made = {"command": measure.command(), "libtpu": _version(), "date": datetime.date.today().isoformat()}
+    written = {"program": program, "topology": given.topology, **facts, **provenance.facts(), **made}
+    name = re.sub("[ :]", "_", f"{program}_{given.topology}_{facts['batch']}_fsdp{facts['mesh']['fsdp']}")
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / f"{name}.json") as file:
+        file.write_text(json.dumps(written, indent=2) + "\n")
+    print(text(written))
+    if folder == RESULTS:
         page = PAGE.read_text()
         with whole_file(PAGE) as file:
             file.write_text(pages.replace_between(page, BEGIN, END, table(folder)))
+
+
+def _take(candidate: str) -> None:
+    from benchmarks import candidates  # slow imports
+
+    if candidate not in candidates.CANDIDATES:
+        raise unknown("candidate", candidate, candidates.CANDIDATES)
+    candidates.CANDIDATES[candidate]()
 
 
 def _chip(topology: str) -> Chip:
@@ -295,7 +297,8 @@ def _define_flags() -> None:
     """Defines this tool's flags, unless it is imported by another tool, which has its own."""
     launch.define_config()
     flags.DEFINE_string("topology", "v5e:2x4", "the kind of TPU and the layout of its chips, such as v5e:16x16")
-    flags.DEFINE_string("out", "results/programs", "folder of the results")
+    flags.DEFINE_string("candidate", "", "a formulation of benchmarks/candidates.py to take in place of ours")
+    flags.DEFINE_string("out", str(RESULTS), "folder of the results")
 
 
 if __name__ == "__main__":

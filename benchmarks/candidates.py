@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from common.devices import banded, kernels, winograd
-from common.nn import batch_norm
+from common.nn import batch_norm, layers
 from common.nn.layers import identity
 from resnet import layers as resnet_layers
 from resnet import model as resnet_model
@@ -154,12 +154,12 @@ class _Bottleneck(resnet_layers.Bottleneck):
 
 
 def windowed_pooling() -> None:
-    """XLA's windowed reduction for ResNet's max pooling, which was ours until it was profiled."""
+    """XLA's windowed reduction for max pooling, which was ours until it was profiled."""
 
     def pool(images: Images, window: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Images:
         return nn.max_pool(images, (window, window), (stride, stride), padding)
 
-    resnet_model.max_pool = pool
+    resnet_model.max_pool = layers.max_pool = pool
 
 
 def plain_attention() -> None:
