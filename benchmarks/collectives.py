@@ -134,12 +134,12 @@ def _collective(instruction: Instruction) -> Collective | None:
 
 
 def _group_size(rest: str) -> int:
-    """The number of devices in a group, for each of the three notations of groups."""
+    """The number of devices in a group, for each of the notations of groups."""
     if compact := re.search(r"replica_groups=\[(\d+),(\d+)\]", rest):
         return int(compact[2])
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return len(listed[1].split(","))
-    if named := re.search(r"replica_groups=mesh\[([^]]*)\] \{([^}]*)\}", rest):
+    if named := re.search(r"replica_groups=mesh\[([^]]*)\](?:, device_ids=\([^{]*\))? \{([^}]*)\}", rest):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
         parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", named[2])
         return math.prod(int(part or sizes[axis]) for axis, part in parts)

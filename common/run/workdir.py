@@ -214,7 +214,7 @@ def environment() -> dict[str, Any]:
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     devices = jax.devices()
     return {
-        "python": platform.pythonversion(),
+        "python": platform.python_version(),
         **{name: version(name) for name in names},
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "cpu": _processor(),

@@ -141,7 +141,7 @@ HloModule example
 }
 
 %all-reduce-scatter.3 (p: bf16[64]) -> bf16[8] {
-  %all-reduce.4 = bf16[64]{0} all-reduce(bf16[64]{0} %p), channel_id=8, replica_groups=[1,8]<=[8], to_apply=%add
+  %all-reduce.4 = bf16[64]{0} all-reduce(bf16[64]{0} %p), channel_id=8, replica_groups=mesh['axis_0'=8,'axis_1'=4], device_ids=([4,8]T(1,0)) {'axis_0'}, to_apply=%add
 }
 
 ENTRY %main (a: bf16[8]) -> bf16[8] {
