@@ -48,12 +48,14 @@ class Collective:
 
 def read(text: str) -> list[Collective]:
     """The collectives of a compiled module (`jit(f).lower(...).compile().as_text()`)."""
-    found: dict[str, Collective] = {}
+    found, met = {}, collections.Counter()
     for one in instructions(text):
         if collective := _collective(one):
             channel = _CHANNEL.search(one.text)
-            # On a TPU the start, middle and end of one communication repeat its instruction.
-            found.setdefault(channel[0] if channel else one.text, collective)
+            place = one.computation, channel and channel[0], collective
+            met[place] += 1
+            # On a TPU the start, middle and end of one communication are computations that repeat its instruction.
+            found[(channel[0], collective, met[place]) if channel else one.text] = collective
     return list(found.values())
 
 
