@@ -7,8 +7,10 @@ Only two things are held whole: the sample of descriptors that the encoder is fi
 the features, which are mapped from the disk.
 """
 
+import contextlib
 import dataclasses
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -20,7 +22,7 @@ from tqdm import tqdm
 from classic import pooling, stages
 from classic.decoders import DECODERS
 from classic.descriptors import DESCRIBERS, Descriptors
-from classic.encoders import ENCODERS
+from classic.encoders import ENCODERS, learns
 from classic.stages import Arrays, Cost, Stages
 from common.data import pipeline as reading
 from common.data.dataset_info import Info
@@ -32,6 +34,7 @@ from common.run.trained import Predictions
 _LEAST_FROM_AN_IMAGE = 20  # descriptors that the sample takes from an image that has as many
 _ORDER = 2**63  # no image has this index: keeps the order of the images apart from the draws in each
 _PROGRESS = "{desc} {percentage:3.0f}% |{bar}| {n:,} of {total:,} images, {remaining} left"
+_ELAPSED = "{desc}, {elapsed}"
 _NO_EFFECT = ("directory", "memory", "workers")  # options of the `data` section that change no pixel
 
 Images = UInt8[np.ndarray, "n height width channels"]
@@ -152,9 +155,10 @@ def sample(config: ConfigDict, source: Source, cost: Cost) -> Arrays:
     """At most `config.encode.sample` descriptors of training images, drawn at random: 'vectors' [m d], 'centres' [m 2].
 
     Images are visited in a random order until there are enough descriptors. Each gives its equal share of the sample,
-    but at least 20 descriptors, drawn at random. So only part of a large data set is described twice.
+    but at least 20 descriptors, drawn at random. So only part of a large data set is described twice. For an encoder
+    that learns nothing the sample is one descriptor, which shows that there are any.
     """
-    wanted, size = config.encode.sample, config.evaluate.batch_size
+    wanted, size = config.encode.sample if learns(config.encode) else 1, config.evaluate.batch_size
     most = max(-(-wanted // len(source)), _LEAST_FROM_AN_IMAGE)
     order = np.random.default_rng((config.seed, _ORDER)).permutation(len(source))
     vectors: list[np.ndarray] = []
@@ -199,10 +203,15 @@ def _encoder(config: ConfigDict, source: Source, done: Stages, sampled: str, lea
     """Arrays that the encoder learns from a sample of descriptors of training images."""
     drawn = done.arrays("sample", sampled, functools.partial(sample, config, source))
     vectors, centres = drawn["vectors"], drawn["centres"]
-    say(_line("sample", f"{len(vectors):,} descriptors of {vectors.shape[1]:,} numbers", done.costs["sample"]))
-    encoder = ENCODERS[config.encode.name]
-    found = done.arrays("encoder", learnt, lambda cost: encoder.fit(vectors, config.encode, config.seed, centres))
-    say(_line("encoder", config.encode.name, done.costs["encoder"]))
+    shown = say if learns(config.encode) else lambda line: None
+
+    def fit_encoder(cost: Cost) -> Arrays:
+        with _clock(f"fitting {config.encode.name} to {len(vectors):,} descriptors"):
+            return ENCODERS[config.encode.name].fit(vectors, config.encode, config.seed, centres)
+
+    shown(_line("sample", f"{len(vectors):,} descriptors of {vectors.shape[1]:,} numbers", done.costs["sample"]))
+    found = done.arrays("encoder", learnt, fit_encoder)
+    shown(_line("encoder", config.encode.name, done.costs["encoder"]))
     return found
 
 
@@ -214,8 +223,9 @@ def _decoder(
 ) -> Arrays:
     """Arrays that the decoder learns from the features of the training set, and perhaps of the validation set."""
     validation = (rows["validation"], labels["validation"]) if "validation" in rows else None
-    decoder = DECODERS[config.decode.name]
-    return decoder.fit(rows["train"], labels["train"], config.decode, config.seed, num_classes, validation)
+    decoder, train = DECODERS[config.decode.name], rows["train"]
+    with _clock(f"fitting {config.decode.name} to {len(train):,} images of {train.shape[1]:,} numbers"):
+        return decoder.fit(train, labels["train"], config.decode, config.seed, num_classes, validation)
 
 
 def _streamed(
@@ -255,6 +265,25 @@ def _progress(doing: str, total: int, done: int = 0) -> tqdm:
     return tqdm(
         desc=doing, total=total, initial=done, bar_format=_PROGRESS, disable=None, leave=False, dynamic_ncols=True
     )
+
+
+@contextlib.contextmanager
+def _clock(doing: str) -> Iterator[None]:
+    """A line with the time so far, shown on a terminal only: for work that does not tell how far it is."""
+    with tqdm(desc=doing, bar_format=_ELAPSED, disable=None, leave=False, dynamic_ncols=True) as line:
+        done = threading.Event()
+
+        def tick() -> None:
+            while not done.wait(1):
+                line.refresh()
+
+        ticking = threading.Thread(target=tick, daemon=True)
+        ticking.start()
+        try:
+            yield
+        finally:
+            done.set()
+            ticking.join()
 
 
 def _line(stage: str, what: str, cost: Cost) -> str:

@@ -11,16 +11,19 @@ deviations, those of GoogLeNet and ViTs to -1 to 1, and the run says what FILE e
 
 Recipes, of 20 epochs with batch 32, a cosine schedule and one epoch of warm-up:
 - ResNet: Nesterov momentum (Kornblith et al. 2019, appendix A.5); the head learns ten times as fast.
-- VGG, AlexNet, GoogLeNet: a tenth of the rate of their training, the head ten times that (Girshick et al. 2014, 2.3).
+- VGG, AlexNet, GoogLeNet, LeNet: a tenth of the rate of their training, the head ten times that (Girshick et al. 2014,
+  section 2.3).
 - ViT: AdamW, the rate of each block 0.75 times that of the next (He et al. 2022, appendix A.1).
 Freeze layers with --config.optimizer.factors="('conv1*=0', 'bn1*=0', 'fc*=10')": see common/optim/factors.py.
 """
+
+from ml_collections import ConfigDict
 
 from configs import folder
 
 # The means and deviations that torchvision's networks expect, in grey levels: 0.485, 0.456, 0.406; 0.229, 0.224, 0.225.
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-HEADS = {"resnet": "fc*", "vgg": "fc8*", "alexnet": "fc8*", "googlenet": "linear*", "vit": "head*", "lenet": "Output*"}
+HEADS = {"resnet": "fc*", "vgg": "fc8*", "alexnet": "fc8*", "googlenet": "*linear*", "vit": "head*", "lenet": "Output*"}
 DECAY = 0.75  # of the rate, from a block of a ViT to the one before
 
 
@@ -43,7 +46,7 @@ def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
         adopted.adopt(config, keep=("scan", "representation_size"))  # the paper drops the layer before a ViT's old head
     config.train.batch_size = 32
     config.train.length = "20 epochs"
-    config.train.label_smoothing = 0.1
+    config.train.label_smoothing = 0.0 if family == "lenet" else 0.1  # most of its losses take class indices only
     config.schedule.name = "cosine"
     config.schedule.warmup = "1 epoch"
     config.optimizer.decay_mask = "kernels"
@@ -53,18 +56,25 @@ def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
         config.optimizer.weight_decay = 0.05
         config.optimizer.clip_norm = 1.0
         config.schedule.learning_rate = 1e-4
-        config.optimizer.factors = layerwise(config.model.depth)
+        config.optimizer.factors = layerwise(config.model)
     else:
         config.optimizer.name = "nesterov"
         config.optimizer.momentum = 0.9
         config.optimizer.weight_decay = 1e-4
         config.schedule.learning_rate = 0.01 if family == "resnet" else 1e-3
-        config.optimizer.factors = (f"{HEADS[family]}=10",)
+        head = "fc10*" if "cifar10" in variant else HEADS[family]
+        config.optimizer.factors = (f"{head}=10",)
     return config
 
 
-def layerwise(depth: int) -> tuple[str, ...]:
+def layerwise(model: ConfigDict) -> tuple[str, ...]:
     """Factors of a ViT's rates: 1 for the head, and DECAY to the power of the blocks between for everything below."""
-    blocks = (f"Transformer/encoderblock_{i}/*={DECAY ** (depth - i):.4g}" for i in range(depth))
-    embeddings = ("Transformer/posembed_input/*", "embedding/*", "cls")
-    return (*blocks, *(f"{name}={DECAY ** (depth + 1):.4g}" for name in embeddings))
+    blocks = (f"Transformer/encoderblock_{i}/*={DECAY ** (model.depth - i):.4g}" for i in range(model.depth))
+    below = ["embedding/*"]
+    if model.position.startswith("learned"):
+        below.append("Transformer/posembed_input/*")
+    if model.pooling == "token":
+        below.append("cls")
+    if "stages" in model:  # a hybrid's ResNet
+        below += ["*_root/*", *(["block*/*"] if model.stages else [])]
+    return (*blocks, *(f"{name}={DECAY ** (model.depth + 1):.4g}" for name in below))

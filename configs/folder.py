@@ -3,7 +3,7 @@
 Command: python -m common.main --config=configs/folder.py:FAMILY:VARIANT:FOLDER
 as configs/folder.py:resnet:resnet18:pets
 The sub-folders are the classes. Without test/ a fifth of each class is held out. Networks for ImageNet see 224x224
-pixels, those for CIFAR-10 and digits 32x32; LeNet sees them in grey.
+pixels, those for CIFAR-10 and digits 32x32, LeNet's family grey images of each network's own size.
 Recipe: ours, for some thousand images: random areas and mirror images, batch 32, 60 epochs, a cosine schedule with a
 warm-up. Convolutional networks: momentum and weight decay; ViTs: AdamW and clipped gradients. With few images, start
 from published weights: configs/finetune.py.
@@ -66,6 +66,7 @@ def prepared(family: str, variant: str, folder: str, **fields: object) -> Config
         config.data.train_crop = "area"
         config.data.area = (0.25, 1.0)
     if family == "lenet":
+        config.data.resize = models.family_module(family).network(config.model, 10).image_size
         config.data.channels = 1
         config.augment.mirror = False
         config.augment.crop_pad = 2
@@ -77,9 +78,12 @@ def prepared(family: str, variant: str, folder: str, **fields: object) -> Config
 
 def is_small(model: ConfigDict) -> bool:
     """True for networks that were made for images of about 32x32 pixels."""
+    if "stages" in model:  # a hybrid, whose patches are cut from features
+        return False
     return (
         model.family == "lenet"
         or "cifar" in model.variant
+        or "small" in model.variant
         or model.get("stem") == "cifar"
         or model.get("patch_size", 16) < 8
     )

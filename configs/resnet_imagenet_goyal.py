@@ -17,7 +17,7 @@ PER_GPU = 32  # images that share batch statistics
 
 
 def get_config(batch_size: str = "256"):
-    if not batch_size.isdigit() or int(batch_size) < 1 or int(batch_size) % PER_GPU:
+    if not batch_size.isdecimal() or int(batch_size) < 1 or int(batch_size) % PER_GPU:
         raise UserError(f"the config's argument is '{batch_size}'; expected a batch size, a multiple of {PER_GPU}")
     changes = {"fc_init": "normal", "batch_groups": int(batch_size) // PER_GPU}
     config = resnet_imagenet.without_schedule(models.section("resnet", "resnet50_modern", **changes))
@@ -31,5 +31,5 @@ def get_config(batch_size: str = "256"):
     config.schedule.boundaries = ("30 epochs", "60 epochs", "80 epochs")
     config.schedule.rates = (rate, rate / 10, rate / 100, rate / 1000)
     config.schedule.warmup = "5 epochs"
-    config.schedule.warmup_from = 0.1
+    config.schedule.warmup_from = min(0.1, rate)
     return config

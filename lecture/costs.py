@@ -73,8 +73,8 @@ def table(results: pathlib.Path) -> str:
         "\n".join(lines)
         + "\n\nTime = 6 × multiply-adds × images × epochs / (devices × rate of one). The rate today lies "
         f"between {between}, the slowest and the fastest of the networks that `benchmarks.throughput` has timed in "
-        "bfloat16; these three are not among them. Reading the images and testing are not counted. The rates "
-        "then follow from the papers' times by the same formula.\n"
+        "bfloat16; these three are not among them. Reading the images and testing are not counted. Put into the "
+        "same formula, the papers' times give the rates of their devices.\n"
     )
 
 

@@ -281,6 +281,8 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
         )
     function = losses_of_output[options.name]
     if options.name != "map":
+        if options.get("rubbish") != VARIANTS[section.variant]["loss"].get("rubbish"):
+            raise UserError("config.model.loss.rubbish has no effect without loss.name=map")
         return function
     if not (isinstance(options.rubbish, int | float) and options.rubbish > 0):
         raise UserError(f"loss.rubbish={options.rubbish}: the constant j of loss.name=map is positive (1998, eq. 9)")
@@ -288,7 +290,7 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
 
 
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
-    """The classifier of a `model` section for a dataset with these facts; its labels are class indices.
+    """The classifier of a `model` section for a dataset with these facts.
 
     Raises UserError for unknown or contradictory hyper-parameters and for images of the wrong size.
     """
@@ -304,5 +306,6 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
         logits=output.logits,
         input_shape=info.image_shape,
         num_classes=info.num_classes,
+        soft_labels=section.loss.name == "cross_entropy",
         curvature=functools.partial(curvature.diagonal, module, output.seed),
     )

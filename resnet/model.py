@@ -207,6 +207,10 @@ def network(config: ConfigDict, num_classes: int) -> ResNet:
         raise UserError("config.model.stage_sizes is empty; expected the number of blocks in each stage")
     if fields["zero_gamma"] and fields["shortcut"] == "none":
         raise UserError("config.model.zero_gamma stops every signal in a net without shortcuts; set it to False")
+    if fields["shortcut_pad"] != "both" and fields["shortcut"] != "A":
+        raise UserError("config.model.shortcut_pad has no effect without shortcut='A', whose zeros it places")
+    if fields["block"] == "basic" and fields.get("stride_in") != VARIANTS[config.variant].get("stride_in"):
+        raise UserError("config.model.stride_in has no effect without block='bottleneck'")
     return ResNet(num_classes=num_classes, **fields)
 
 

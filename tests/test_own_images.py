@@ -1,5 +1,6 @@
 """The configs for one's own images: every family from scratch and from published weights."""
 
+import fnmatch
 import functools
 import shutil
 import types
@@ -7,6 +8,8 @@ import types
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
+from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common import models, train
@@ -15,12 +18,21 @@ from common.optim import factors
 from common.optim.optimizers import make_optimizer
 from common.run import trained
 from common.training.state import create_state
+from common.training.steps import check_support
 from configs import finetune, folder, resnet_digits
 
 NETWORKS = [
-    *("lenet:lenet5_modern", "alexnet:one_column", "vgg:vgg16", "vgg:vgg11_bn", "googlenet:googlenet_bn"),
-    *("resnet:resnet50_modern", "resnet:resnet20", "vit:b16", "vit:nano4"),
+    *("lenet:lenet5_modern", "lenet:lenet1989", "lenet:lenet1", "alexnet:one_column", "alexnet:cifar10_18"),
+    *("vgg:vgg16", "vgg:vgg11_bn", "googlenet:googlenet_bn"),
+    *("resnet:resnet50_modern", "resnet:resnet20", "vit:b16", "vit:nano4", "vit:r_ti16", "vit:r26_s32"),
 ]
+
+
+def array_names(section):
+    """The names of a ViT's arrays, with separate blocks."""
+    module = models.family_module("vit").network(ConfigDict({**section, "scan": False}), 3)
+    images = jax.ShapeDtypeStruct((1, 32, 32, 3), "float32")
+    return list(traverse_util.flatten_dict(jax.eval_shape(module.init, jax.random.key(0), images)["params"], sep="/"))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -32,13 +44,61 @@ def test_every_family_trains_on_a_folder(configs, name):
     side, channels = config.data.crop or config.data.resize, config.data.channels or 3
     info = types.SimpleNamespace(num_classes=3, class_names=(), image_shape=(side, side, channels))
     classifier = models.make_classifier(config.model, info)
+    check_support(config, classifier)
     optimizer, _ = make_optimizer(config, 500)
     state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, 0))  # refuses patterns of no array
     assert factors.count_frozen(state.params, factors.parse(config.optimizer.factors)) == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "side"),
+    [
+        ("alexnet:two_column", 224),
+        ("alexnet:small", 32),
+        ("alexnet:cifar10_13", 32),
+        ("googlenet:googlenet", 224),
+        ("googlenet:googlenet_small", 32),
+        ("resnet:plain20", 32),
+        ("vit:nano4", 32),
+        ("vit:r_ti16", 224),
+        ("vit:r50_b16", 224),  # its patches are one position of its ResNet's features
+        ("lenet:lenet5", 32),
+        ("lenet:lenet1", 28),
+        ("lenet:lenet1989", 16),
+        ("lenet:mlp1989", 16),
+    ],
+)
+def test_a_network_sees_images_of_the_size_that_it_was_made_for(name, side):
+    data = folder.get_config(f"{name}:photos").data
+    assert (data.crop or data.resize) == side
+
+
+@pytest.mark.parametrize("changes", [{"pooling": "average"}, {"position": "sincos2d"}, {"position": "none"}])
+def test_a_vit_without_a_class_token_or_learned_positions_has_rates_by_layer(changes):
+    section = models.section("vit", "nano4", **changes)
+    names = array_names(section)
+    for pattern in factors.parse(finetune.layerwise(section)):
+        assert fnmatch.filter(names, pattern), pattern
+
+
+def test_the_resnet_of_a_hybrid_learns_as_slowly_as_its_embedding():
+    section = models.section("vit", "r26_s32")
+    found = factors.parse(finetune.layerwise(section))
+    below = [name for name in array_names(section) if name.startswith(("conv_root", "gn_root", "block"))]
+    assert len(below) > 50
+    for name in below:
+        [factor] = [found[pattern] for pattern in found if fnmatch.fnmatchcase(name, pattern)]
+        assert factor == found["embedding/*"]
+
+
+def test_googlenets_auxiliary_classifiers_which_start_anew_learn_as_fast_as_its_head():
+    found = factors.parse(finetune.get_config("googlenet:googlenet:photos").optimizer.factors)
+    for head in ("linear", "aux1/linear", "aux2/linear"):
+        assert [found[pattern] for pattern in found if fnmatch.fnmatchcase(f"{head}/kernel", pattern)] == [10]
+
+
 def test_the_rates_of_a_vits_blocks_fall_towards_the_image():
-    found = factors.parse(finetune.layerwise(12))
+    found = factors.parse(finetune.layerwise(models.section("vit", "b16")))
     blocks = [found[f"Transformer/encoderblock_{number}/*"] for number in range(12)]
     assert blocks == sorted(blocks)
     assert (blocks[11], blocks[0]) == (pytest.approx(0.75), pytest.approx(0.75**12, rel=1e-3))

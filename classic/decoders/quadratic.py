@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from classic.decoders.rows import Rows, checked
 from classic.decoders.selection import Examples
+from classic.encoders import components
 from classic.options import COUNT, POSITIVE
 from common.errors import UserError
 
@@ -36,15 +37,13 @@ def fit(
     'projection' [f components] gives components of unit variance; 'weights' [inputs k] follows. Raises UserError if
     images or features are fewer than components.
     """
-    from sklearn.decomposition import PCA
-
     num_classes = checked(features, labels, num_classes)
     if options.components > min(features.shape):
         raise UserError(
             f"config.decode.components is {options.components}, but there are {len(features)} training images of "
             f"{features.shape[1]} features; expected at most as many"
         )
-    pca = PCA(options.components, svd_solver="covariance_eigh").fit(np.asarray(features, np.float32))
+    pca = components.principal_components(np.asarray(features, np.float32), options.components)
     deviation = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
     arrays = {"projection": (pca.components_.T / deviation).astype(np.float32)}
     rows = Rows(features, lambda block: inputs(arrays, block))

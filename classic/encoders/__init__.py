@@ -9,6 +9,8 @@ finish(pooled, options, weights=None)                   normalised features, [n 
 
 from types import ModuleType
 
+from ml_collections import ConfigDict
+
 from classic.encoders import fisher, flat, llc, sparse, triangle, words
 
 ENCODERS: dict[str, ModuleType] = {
@@ -19,3 +21,8 @@ ENCODERS: dict[str, ModuleType] = {
     "llc": llc,
     "triangle": triangle,
 }
+
+
+def learns(options: ConfigDict) -> bool:
+    """True for an encoder that is fitted to a sample; `flat` without a PCA is not. options: the section `encode`."""
+    return options.name != "flat" or options.pca > 0

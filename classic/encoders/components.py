@@ -1,5 +1,7 @@
 """Principal components of descriptors, by scikit-learn."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32
 
@@ -13,13 +15,20 @@ def fit_pca(sample: Float32[np.ndarray, "m d"], count: int, whiten: bool = False
 
     Raises UserError if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
     """
-    from sklearn.decomposition import PCA
-
     check_sample(sample, count, "config.encode.pca", "principal components", dimensions=True)
-    with np.errstate(invalid="ignore"):  # equal descriptors have shares 0/0 of variance, which nobody reads
-        pca = PCA(count, svd_solver="covariance_eigh").fit(sample)
+    pca = principal_components(sample, count)
     scale = np.sqrt(np.maximum(pca.explained_variance_, _LEAST)) if whiten else 1.0
     return {"mean": pca.mean_.astype(np.float32), "projection": (pca.components_.T / scale).astype(np.float32)}
+
+
+def principal_components(rows: Float32[np.ndarray, "m d"], count: int) -> Any:
+    """scikit-learn's `PCA`, fitted to rows of at least `count` numbers."""
+    from sklearn.decomposition import PCA
+
+    # The covariance of few rows of many numbers takes far more time and memory than the rows.
+    solver = "covariance_eigh" if len(rows) >= rows.shape[1] else "full"
+    with np.errstate(invalid="ignore"):  # equal rows have shares 0/0 of variance, which nobody reads
+        return PCA(count, svd_solver=solver).fit(rows)
 
 
 def project(arrays: dict[str, np.ndarray], vectors: Float32[np.ndarray, "*t d"]) -> Float32[np.ndarray, "*t e"]:

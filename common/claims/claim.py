@@ -104,6 +104,8 @@ class Claim(Statement):
             raise ValueError(f"{self.id}: quick and short belong together")
         if self.quick is None and self.quick_measure:
             raise ValueError(f"{self.id}: quick_measure without quick")
+        if self.quick is not None and any(isinstance(rule, Agrees) for rule in self.rules):
+            raise ValueError(f"{self.id}: a short schedule cannot show that our number is the paper's")
         if self.figure and self.against:
             raise ValueError(f"{self.id}: figure and against would be two pictures")
         if any(isinstance(rule, Agrees) for rule in self.rules) and not self.data:

@@ -37,7 +37,7 @@ def corners() -> Figure:
     from classic import corners as measures
 
     image = skimage.data.camera()[90:250, 170:330].astype(np.float32) / 255
-    tensor = measures.structure_tensor(image, sigma=3.0)
+    tensor = measures.structure_tensor(image, sigma=3.0, derivative_sigma=0.0)  # of the very gradients that are drawn
     values, response = measures.eigenvalues(tensor), measures.harris(tensor)
     inside = np.zeros_like(response, bool)
     inside[12:-12, 12:-12] = True
@@ -51,7 +51,7 @@ def corners() -> Figure:
     grid[0].imshow(image, cmap="gray")
     grid[0].set_axis_off()
     titled(grid[0], "image")
-    reach = 0.3
+    reach = 0.55
     for axes, (name, place) in zip(grid[1:], places.items(), strict=True):
         y, x = divmod(int(place), image.shape[1])
         outline(grid[0], y - _WINDOW, x - _WINDOW, 2 * _WINDOW + 1, 2 * _WINDOW + 1)
@@ -59,7 +59,7 @@ def corners() -> Figure:
         label.set_path_effects([withStroke(linewidth=3, foreground="white")])
         window = gradients[y - _WINDOW : y + _WINDOW + 1, x - _WINDOW : x + _WINDOW + 1].reshape(-1, 2)
         axes.scatter(window[:, 1], window[:, 0], s=7, color=TEST, alpha=0.6, lw=0)
-        lengths, directions = np.linalg.eigh(window.T @ window / len(window))
+        lengths, directions = np.linalg.eigh([[tensor.yy[y, x], tensor.xy[y, x]], [tensor.xy[y, x], tensor.xx[y, x]]])
         turn = np.degrees(np.arctan2(directions[0, 1], directions[1, 1]))
         axes.add_patch(Ellipse((0, 0), *(4 * np.sqrt(lengths[::-1])), angle=turn, fill=False, ec=MARK, lw=1.8))
         large, small = 1000 * values[y, x]
@@ -107,7 +107,7 @@ def subsampling() -> Figure:
         largest = np.asarray(layers.combine_fours(stored, jnp.maximum))[0, :, :, 0]
         numbers(grid[row, 0], image)
         outline(grid[row, 0], 2, 2, 2, 2)
-        numbers(grid[row, 1], mean, "{:.1f}")
+        numbers(grid[row, 1], mean, "{:g}")
         outline(grid[row, 1], 1, 1, 1, 1)
         numbers(grid[row, 2], largest)
         outline(grid[row, 2], 1, 1, 1, 1)

@@ -162,6 +162,24 @@ def test_each_ablation_changes_the_outputs_and_no_parameter(narrow, changes):
     assert float(difference) > 0
 
 
+@pytest.mark.parametrize(
+    ("changes", "rest"),
+    [
+        ({"lrn_per_column": True}, {"lrn": False}),
+        ({"lrn_per_column": True}, {"columns": 1}),
+        ({"lrn_divide_by_size": True}, {"lrn": False}),
+        ({"dropout_place": "before"}, {"dropout": 0.0}),
+        ({"dropout_form": "2012"}, {"dropout": 0.0}),
+        ({"hidden_bias": 0.1}, {"weight_init": "uniform"}),
+    ],
+)
+def test_a_field_without_effect_is_refused(changes, rest):
+    models.check(models.section("alexnet", "two_column", **changes))
+    models.check(models.section("alexnet", "two_column", **rest))
+    with pytest.raises(UserError, match=f"config.model.{next(iter(changes))} has no effect without"):
+        models.check(models.section("alexnet", "two_column", **changes, **rest))
+
+
 def test_dropout_acts_in_training_only(narrow):
     module, variables, images = narrow
     rngs = {"dropout": jax.random.key(0)}

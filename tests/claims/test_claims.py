@@ -190,6 +190,12 @@ def test_the_scale_is_part_of_the_verdict(scale, errors, expected):
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
+def test_the_papers_number_needs_the_papers_schedule():
+    claim = claims.all_claims()["lenet5-mnist-error"]
+    with pytest.raises(ValueError, match="a short schedule cannot show that our number is the paper's"):
+        dataclasses.replace(claim, quick={}, short="a tenth")
+
+
 def test_a_number_of_an_ensemble_is_read_off_several_runs(monkeypatch):
     summaries = {"images_per_second": 1.0, "peak_memory_bytes": 1, "seconds": {"train": 2.0}, "environment": {}}
     monkeypatch.setattr(results.summary, "read", lambda folder: summaries)

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA, sparse_encode
 
 from classic import pooling
 from classic.descriptors import Descriptors
-from classic.encoders import ENCODERS, batches, fisher, llc, sparse, triangle, words
+from classic.encoders import ENCODERS, batches, components, fisher, llc, sparse, triangle, words
 from classic.options import check
 from common.errors import UserError
 
@@ -322,3 +322,11 @@ def test_reduced_descriptors_are_scikit_learns_whitened_components(sample, found
     codes = encode("flat", arrays, everywhere, "whole", pca=3, whiten=True).reshape(-1, 3)
     theirs = PCA(3, whiten=True, svd_solver="covariance_eigh").fit(sample).transform(found.vectors.reshape(-1, D))
     np.testing.assert_allclose(codes, theirs, atol=1e-3)
+
+
+def test_components_of_few_long_descriptors_need_no_covariance():
+    rows = np.random.default_rng(6).normal(size=(6, 400_000)).astype(np.float32)  # whose covariance takes 640 GB
+    parts = components.project(components.fit_pca(rows, 3), rows)
+    centred = (rows - rows.mean(axis=0)).astype(np.float64)
+    variances = np.linalg.eigvalsh(centred @ centred.T / 5)[:2:-1]
+    np.testing.assert_allclose(parts.var(axis=0, ddof=1), variances, rtol=1e-3)

@@ -1,6 +1,7 @@
 """Tests that a pipeline's stages are kept, go on after a kill, and give what they would give at once."""
 
 import dataclasses
+import io
 import json
 import pickle
 import shutil
@@ -134,7 +135,7 @@ from tests.classic.test_pipeline import config_of
 calls, describe = [], DESCRIBERS["pixels"]
 def until_the_kill(images, options):
     calls.append(1)
-    if len(calls) > 5 + 3:  # batches of the sample, then of the features
+    if len(calls) > 1 + 3:  # a batch for the sample, then those of the features
         os.kill(os.getpid(), signal.SIGKILL)
     return describe(images, options)
 DESCRIBERS["pixels"] = until_the_kill
@@ -182,7 +183,7 @@ def test_a_damaged_stage_is_named_and_made_again_once_it_is_removed(file, damage
 
 
 def test_the_sample_is_of_the_size_asked_for_and_of_many_images(digits):
-    config = config_of("raw_linear+patches", **{"encode.sample": 1000})
+    config = config_of("bow+patches", **{"encode.sample": 1000})
     every = pipeline.describe(config, digits.train.images).vectors.reshape(-1, 36)
     cost = Cost()
     drawn = pipeline.sample(config, digits.train, cost)["vectors"]
@@ -195,6 +196,25 @@ def test_the_sample_is_of_the_size_asked_for_and_of_many_images(digits):
     assert len(pipeline.sample(config, digits.train, Cost())["vectors"]) == len(every)  # each once
     config.seed, config.encode.sample = 1, 1000
     assert not np.array_equal(pipeline.sample(config, digits.train, Cost())["vectors"], drawn)
+
+
+def test_an_encoder_that_learns_nothing_takes_one_descriptor(digits):
+    config = config_of("raw_linear+patches")
+    assert len(pipeline.sample(config, digits.train, Cost())["vectors"]) == 1
+    config.encode.pca = 2
+    assert len(pipeline.sample(config, digits.train, Cost())["vectors"]) == 300 * 9  # every patch
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_terminal_shows_what_is_fitted(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    fit(config_of("bow+patches+knn", **{"encode.words": 4}), digits, tmp_path)
+    assert "fitting words to 2,700 descriptors, 00:00" in sys.stderr.getvalue()
+    assert "fitting knn to 300 images of 4 numbers, 00:00" in sys.stderr.getvalue()
 
 
 def nothing(images, options):

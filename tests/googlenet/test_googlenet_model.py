@@ -198,6 +198,22 @@ def test_one_pixel_less_would_not_fill_the_auxiliary_window_of_5x5(side, positio
         assert maps.shape[1:3] == (positions, positions)
 
 
+@pytest.mark.parametrize(
+    ("changes", "option"),
+    [
+        ({"auxiliary_pool": "5x5"}, "auxiliary_pool"),
+        ({"auxiliary_dropout": 0.5}, "auxiliary_dropout"),
+        ({"loss": {"auxiliary_weight": 0.1}}, "loss.auxiliary_weight"),
+        ({"hidden_bias": 0.0}, "hidden_bias"),
+    ],
+)
+def test_a_field_without_effect_is_refused(changes, option):
+    models.check(models.section("googlenet", "googlenet_small", **changes))
+    models.check(models.section("googlenet", "googlenet_small", auxiliary=False))
+    with pytest.raises(UserError, match=f"config.model.{option} has no effect with"):
+        models.check(models.section("googlenet", "googlenet_small", auxiliary=False, **changes))
+
+
 def test_wrong_fields_are_one_line():
     with pytest.raises(UserError, match="unknown config.model.five '4'"):
         _classifier("googlenet", five=4)

@@ -171,6 +171,11 @@ def test_softmax_takes_any_number_of_classes_and_channels():
     assert logits.shape == (2, 37)
 
 
+@pytest.mark.parametrize(("variant", "soft"), [("lenet5_modern", True), ("lenet5", False), ("lenet1", False)])
+def test_only_cross_entropy_takes_distributions_of_labels(variant, soft):
+    assert _classifier(variant).soft_labels is soft
+
+
 @pytest.mark.parametrize(
     ("variant", "changes", "info", "message"),
     [
@@ -191,6 +196,7 @@ def test_softmax_takes_any_number_of_classes_and_channels():
         ("lenet5", {"loss": {"name": "msee"}}, _info(32), "config.model.loss.name 'msee'; did you mean 'mse'"),
         ("lenet5", {"dtype": "float16"}, _info(32), "did you mean 'bfloat16'"),
         *(("lenet5", {"loss": {"rubbish": rubbish}}, _info(32), "positive") for rubbish in (0.0, math.nan)),
+        ("lenet5", {"loss": {"name": "mse", "rubbish": 5.0}}, _info(32), "rubbish has no effect without loss.name=map"),
     ],
 )
 def test_contradictory_choices_are_refused_in_one_line(variant, changes, info, message):

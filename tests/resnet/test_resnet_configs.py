@@ -32,13 +32,20 @@ def test_the_deepest_cifar_nets_warm_up_at_a_tenth_of_the_rate():
     assert config_of("resnet_cifar10", "resnet1202").schedule.rates[0] == 0.1
 
 
-@pytest.mark.parametrize(("batch_size", "rate", "groups"), [("256", 0.1, 8), ("8192", 3.2, 256)])
-def test_linear_scaling(batch_size, rate, groups):
+@pytest.mark.parametrize(
+    ("batch_size", "start", "rate", "groups"),
+    [("64", 0.025, 0.025, 2), ("256", 0.1, 0.1, 8), ("8192", 0.1, 3.2, 256)],
+)
+def test_linear_scaling(batch_size, start, rate, groups):
     config = config_of("resnet_imagenet_goyal", batch_size)
-    assert config.schedule.rates[0] == pytest.approx(rate)
+    assert (config.schedule.warmup_from, config.schedule.rates[0]) == pytest.approx((start, rate))
     assert config.model.batch_groups == groups
+
+
+@pytest.mark.parametrize("argument", ["large", "0", "100", "\N{SUPERSCRIPT TWO}"])
+def test_a_batch_that_does_not_split_between_gpus_is_refused(argument):
     with pytest.raises(UserError, match="multiple of 32"):
-        config_of("resnet_imagenet_goyal", "large")
+        config_of("resnet_imagenet_goyal", argument)
 
 
 def test_the_degradation_claim_needs_both_halves():

@@ -161,6 +161,8 @@ def test_the_classifier_takes_distributions_and_is_as_wide_as_the_data():
         ("resnet20", {"batch_groups": -1}, "batch_groups"),
         ("plain20", {"zero_gamma": True}, "without shortcuts"),
         ("resnet50", {"stride_in": "2x2"}, "config.model.stride_in"),
+        ("resnet50", {"stride_in": "3x3", "block": "basic"}, "stride_in has no effect without block='bottleneck'"),
+        ("resnet50", {"shortcut_pad": "end"}, "shortcut_pad has no effect without shortcut='A'"),
     ],
 )
 def test_wrong_options_are_one_line(variant, changes, message):
