@@ -43,6 +43,7 @@ _WITHOUT_TPU = {
 }
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _LAYER = re.compile(r'op_name="([^"]*)"')
+_CHANGE = re.compile(r"--(?:config\.)?((?!config|train\.batch_size|mesh|topology|out)[\w.]+)=(\S+)")
 _SLOWEST = 12  # operations that are listed
 _DOES_NOT_FIT = re.compile(r"Used (\S+) of (\S+) hbm")
 
@@ -86,13 +87,12 @@ def main() -> None:
     program, folder, chip = launch.config_name(), pathlib.Path(given.out), _chip(given.topology)
     if given.candidate:
         _take(given.candidate)
-        program = f"{program} with {given.candidate}"
     facts = describe(given.config, topology_mesh(given.topology, given.config.mesh), chip)
     made = {"command": measure.command(), "libtpu": _version(), "date": datetime.date.today().isoformat()}
     written = {"program": program, "topology": given.topology, **facts, **provenance.facts(), **made}
-    name = re.sub("[ :]", "_", f"{program}_{given.topology}_{facts['batch']}_fsdp{facts['mesh']['fsdp']}")
+    name = f"{_label(written)} {given.topology} {facts['batch']} fsdp{facts['mesh']['fsdp']}"
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / f"{name}.json") as file:
+    with whole_file(folder / f"{re.sub('[^a-z0-9.=]+', '_', name)}.json") as file:
         file.write_text(json.dumps(written, indent=2) + "\n")
     print(text(written))
     if folder == RESULTS:
@@ -247,6 +247,12 @@ def expected_cycles(program: str) -> collections.Counter[str]:
     return cycles
 
 
+def _label(program: dict[str, Any]) -> str:
+    """The config's name, the options that its command changes but for batch and mesh, and its candidate."""
+    changed = _CHANGE.findall(program["command"])
+    return ", ".join([program["program"], *(f"{name.rpartition('.')[2]}={value}" for name, value in changed)])
+
+
 def text(program: dict[str, Any]) -> str:
     """A program's facts, for a terminal."""
     headings, cells = HEADINGS, row(program)
@@ -263,7 +269,7 @@ def row(program: dict[str, Any]) -> list[str]:
     split = program["mesh"]
     sent = sorted(program["sent"].items(), key=lambda item: -item[1])
     return [
-        program["program"],
+        _label(program),
         f"{program['topology']}, {program['chips']:,}",
         f"{program['batch']:,}",
         "data parallel" if split["fsdp"] == 1 else f"data {split['data']} x fsdp {split['fsdp']}",

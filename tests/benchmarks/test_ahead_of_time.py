@@ -24,6 +24,8 @@ PROGRAM = {
     "expected_seconds": 0.1,
     "slowest": {"jit(updates)/conv1": 0.002},
     "compile_seconds": 153.4,
+    "command": "python -m benchmarks.ahead_of_time --config=configs/resnet_imagenet_modern.py --topology=v5e:2x4 "
+    "--config.train.batch_size=1024 --config.mesh.fsdp=8 --config.model.remat=True --candidate=sliced_pooling",
     "libtpu": "0.0.42",
     "date": "2026-11-28",
 }
@@ -33,6 +35,7 @@ HAS_LIBTPU = importlib.util.find_spec("libtpu") is not None
 
 def test_a_row_says_what_a_chip_needs_sends_and_is_expected_to_reach():
     row = dict(zip(ahead_of_time.HEADINGS, ahead_of_time.row(PROGRAM), strict=True))
+    assert row["config"] == "resnet_imagenet_modern, remat=True, candidate=sliced_pooling"
     assert row["chips"] == "v5e:2x4, 8"
     assert row["mesh"] == "data 1 x fsdp 8"
     assert row["memory of a chip, GB"] == "5.06 of 16"
