@@ -154,12 +154,17 @@ class _Bottleneck(resnet_layers.Bottleneck):
 
 
 def windowed_pooling() -> None:
-    """XLA's windowed reduction for ResNet's max pooling, which was ours until it was profiled."""
+    """XLA's windowed reduction for max pooling on a CPU, where ours are maxima of slices."""
 
     def pool(images: Images, window: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Images:
         return nn.max_pool(images, (window, window), (stride, stride), padding)
 
-    resnet_model.max_pool = pool
+    kernels.max_pool = pool
+
+
+def sliced_pooling() -> None:
+    """Max pooling as maxima of slices on an accelerator, where ours is XLA's windowed reduction."""
+    kernels.max_pool = kernels.max_of_slices
 
 
 def plain_attention() -> None:
@@ -243,7 +248,7 @@ def _xla_flag(flag: str) -> None:
 CANDIDATES: dict[str, Callable[[], None]] = {
     candidate.__name__: candidate
     for candidate in (
-        *(space_to_depth, rectified_gradient, windowed_pooling, plain_attention, looped_blocks),
+        *(space_to_depth, rectified_gradient, windowed_pooling, sliced_pooling, plain_attention, looped_blocks),
         *(direct_convolutions, pointwise_convolutions, statistics_in_one_pass, images_again),
         *(copied_weights, patches, plain_products),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),

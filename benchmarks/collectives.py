@@ -20,6 +20,8 @@ _INSTRUCTION = re.compile(rf"= (\(.*?\)|\S+) ({_KINDS})(-start)?\((.*)")
 _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _CALL = re.compile(r"(?:body|to_apply|calls)=%?([\w.\-]+)")
+_CHANNEL = re.compile(r"channel_id=\d+")
+_SCATTERED = "all-reduce-scatter"  # a TPU's name for an all-reduce of which each device keeps its part
 _TRIPS = re.compile(r'known_trip_count[^\d]*"n":"(\d+)"')
 
 
@@ -46,6 +48,28 @@ class Collective:
 
 def read(text: str) -> list[Collective]:
     """The collectives of a compiled module (`jit(f).lower(...).compile().as_text()`)."""
+    found, met = {}, collections.Counter()
+    for one in instructions(text):
+        if collective := _collective(one):
+            channel = _CHANNEL.search(one.text)
+            place = one.computation, channel and channel[0], collective
+            met[place] += 1
+            # On a TPU the start, middle and end of one communication are computations that repeat its instruction.
+            found[(channel[0], collective, met[place]) if channel else one.text] = collective
+    return list(found.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Instruction:
+    """A line of a compiled module, the name of its computation, and how often a run of the program executes it."""
+
+    text: str
+    computation: str
+    times: int
+
+
+def instructions(text: str) -> list[Instruction]:
+    """The instructions of a compiled module."""
     bodies, entry = _computations(text)
     times = collections.Counter({entry: 1})
     for name in _callers_first(bodies, entry):
@@ -53,7 +77,7 @@ def read(text: str) -> list[Collective]:
             turns = int(match[1]) if " while(" in line and (match := _TRIPS.search(line)) else 1
             for callee in _CALL.findall(line):
                 times[callee] += turns * times[name]
-    return [found for name, lines in bodies.items() for line in lines if (found := _collective(line, times[name]))]
+    return [Instruction(line, name, times[name]) for name, body in bodies.items() for line in body]
 
 
 def sent(found: list[Collective]) -> dict[str, float]:
@@ -95,9 +119,9 @@ def _callers_first(bodies: dict[str, list[str]], entry: str) -> list[str]:
     return order[::-1]
 
 
-def _collective(line: str, times: int) -> Collective | None:
-    match = _INSTRUCTION.search(line)
-    if match is None or not times:
+def _collective(instruction: Instruction) -> Collective | None:
+    match = _INSTRUCTION.search(instruction.text)
+    if match is None or not instruction.times:
         return None
     result, kind, start, rest = match.groups()
     sizes = [
@@ -105,16 +129,19 @@ def _collective(line: str, times: int) -> Collective | None:
     ]
     if start and kind != "all-reduce":
         sizes = sizes[len(sizes) // 2 :]  # the first half repeats the operands
-    return Collective(kind, sum(sizes), _group_size(rest), times)
+    size, devices = sum(sizes), _group_size(rest)
+    if instruction.computation.startswith(_SCATTERED):
+        kind, size = "reduce-scatter", size // devices
+    return Collective(kind, size, devices, instruction.times)
 
 
 def _group_size(rest: str) -> int:
-    """The number of devices in a group, for each of the three notations of groups."""
+    """The number of devices in a group, for each of the notations of groups."""
     if compact := re.search(r"replica_groups=\[(\d+),(\d+)\]", rest):
         return int(compact[2])
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):
         return len(listed[1].split(","))
-    if named := re.search(r"replica_groups=mesh\[([^]]*)\] \{([^}]*)\}", rest):
+    if named := re.search(r"replica_groups=mesh\[([^]]*)\](?:, device_ids=\([^{]*\))? \{([^}]*)\}", rest):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", named[1]))
         parts = re.findall(r"'(\w+)'(?::\(\d+\)(\d+))?", named[2])
         return math.prod(int(part or sizes[axis]) for axis, part in parts)

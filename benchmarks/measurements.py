@@ -106,7 +106,7 @@ MEASUREMENTS = (
     _formulations(
         "resnet:resnet50_modern",
         1.5,
-        *("--batch_size=256", "--candidates=space_to_depth,rectified_gradient,windowed_pooling,no_command_buffers"),
+        *("--batch_size=256", "--candidates=space_to_depth,rectified_gradient,sliced_pooling,no_command_buffers"),
     ),
     _formulations("vit:b16", 1.2, "--batch_size=128", "--candidates=looped_blocks,plain_attention"),
     _kernels("vit:b16", "--batch_size=128"),

@@ -24,6 +24,7 @@ from common.devices import large_pages
 from common.errors import UserError, nearest, unknown
 
 EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
+EXIT_UNREAD = 141  # as shells have it for a program whose output nobody reads any more
 _LEAVING_SECONDS = 5.0  # that the threads of a failed tool get to finish
 
 # Python's words for a value of the wrong type, and ours.
@@ -71,7 +72,8 @@ def define_pictures() -> None:
 def run(main: Callable[..., None]) -> None:
     """Runs a tool's `main` on the names after its flags, if it takes any.
 
-    A `UserError` is one line and exit code 2, Ctrl-C one line and exit code 130.
+    A `UserError` is one line and exit code 2, Ctrl-C one line and exit code 130. If the reader of the output leaves, as
+    `| head` does, the tool ends with code 141.
     """
     large_pages.use()
     logging.set_verbosity(logging.WARNING)
@@ -81,10 +83,27 @@ def run(main: Callable[..., None]) -> None:
         try:
             with errors.reporting_user_errors(), _reporting_limits():
                 names = bool(inspect.signature(main).parameters)
-                app.run(lambda argv: main(*argv[1:]), flags_parser=functools.partial(parse, takes_names=names))
+                try:
+                    app.run(lambda argv: main(*argv[1:]), flags_parser=functools.partial(parse, takes_names=names))
+                finally:
+                    sys.stdout.flush()
         except KeyboardInterrupt:  # pressed before a run watches for it, or a second time
             print("stopped by Ctrl-C", file=sys.stderr)
             sys.exit(EXIT_INTERRUPTED)
+        except BrokenPipeError:
+            if _is_read():
+                raise  # it was another pipe
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left when it ends
+            sys.exit(EXIT_UNREAD)
+
+
+def _is_read() -> bool:
+    """False if the reader of the standard output has left."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

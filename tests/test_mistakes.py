@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.errors import UserError
-from common.launch import EXIT_INTERRUPTED
+from common.launch import EXIT_INTERRUPTED, EXIT_UNREAD
 from common.run.checkpoints import Checkpoints
 from common.training.state import TrainState
 from tests.runs import DIGITS, ROOT, environment, refusal, refused, run, start
@@ -216,6 +216,16 @@ def test_a_clusters_number_that_is_none_is_named(name, monkeypatch):
 def test_ctrl_c_during_the_start_is_one_line(tmp_path):
     (tmp_path / "config.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
     assert run(f"--config={tmp_path / 'config.py'}") == (EXIT_INTERRUPTED, "", "stopped by Ctrl-C\n")
+
+
+def test_a_run_whose_reader_leaves_ends_quietly_and_resumes(tmp_path):
+    saved = ("--config.checkpoint.every=5steps", "--config.train.log_every=5steps", f"--workdir={tmp_path}")
+    process = start(*DIGITS, *saved, "--config.train.length=200epochs")
+    process.stdout.readline()
+    process.stdout.close()
+    assert (process.wait(timeout=60), process.stderr.read()) == (EXIT_UNREAD, "")
+    code, output, _ = run(*DIGITS, *saved, "--config.train.length=40steps")
+    assert code == 0, output
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,22 @@ CPU_OPTIONS = {
 }
 
 
+_target = contextvars.ContextVar("target", default="")
+
+
+@contextlib.contextmanager
+def compiled_for(platform: str) -> Iterator[None]:
+    """Makes the formulations those of another platform ('tpu'), for programs that are compiled for it on this one."""
+    token = _target.set(platform)
+    try:
+        yield
+    finally:
+        _target.reset(token)
+
+
 def on_cpu() -> bool:
     """True if programs run on XLA's CPU backend, which some formulations are written for."""
-    return jax.default_backend() == "cpu"
+    return (_target.get() or jax.default_backend()) == "cpu"
 
 
 _portable = contextvars.ContextVar("portable", default=False)
@@ -55,11 +68,14 @@ def jit(function: Callable, **options: Any) -> Callable:
     return jax.jit(function, compiler_options=compiler_options(), **options)
 
 
-@functools.cache
 def compiler_options() -> dict[str, Any]:
-    """XLA's options for the default backend: `CPU_OPTIONS` on CPU if this version of XLA knows them, else none."""
-    if not on_cpu():
-        return {}
+    """XLA's options for the platform that programs are compiled for: none for an accelerator."""
+    return cpu_options() if on_cpu() else {}
+
+
+@functools.cache
+def cpu_options() -> dict[str, Any]:
+    """`CPU_OPTIONS` if this version of XLA knows them, else none."""
     try:
         jax.jit(lambda number: number, compiler_options=CPU_OPTIONS).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:  # they are experimental: a later XLA may have dropped or renamed one

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Float, PyTree
 
@@ -135,6 +136,32 @@ def _pointwise(lhs: Images, rhs: Kernel, strides: Sequence[int], precision: Any)
 
 def _is_dilated(options: dict[str, Any]) -> bool:
     return any(set(options.get(f"{side}_dilation") or [1]) != {1} for side in ("lhs", "rhs"))
+
+
+def max_pool(images: Images, window: int, stride: int, padding: Sequence[tuple[int, int]]) -> Maps:
+    """The largest value in each window of `window` x `window` pixels; padding (rows, columns) never wins.
+
+    On a CPU it is `max_of_slices`. Elsewhere it is XLA's windowed reduction, whose gradient goes to one of several tied
+    values: ResNet-50 then needs 5% less memory and is as fast on an H200; a TPU's compiler expects 8% more speed.
+    """
+    if compilation.on_cpu():
+        return max_of_slices(images, window, stride, padding)
+    return nn.max_pool(images, (window, window), (stride, stride), padding)
+
+
+def max_of_slices(images: Images, window: int, stride: int, padding: Sequence[tuple[int, int]]) -> Maps:
+    """Max pooling as maxima of strided slices, along the width and then the height; tied values share the gradient.
+
+    On CPUs this gradient is several times faster than that of XLA's windowed reduction.
+    """
+    rows, columns = padding
+    lowest = jnp.asarray(-jnp.inf, images.dtype)
+    images = lax.pad(images, lowest, [(0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)])
+    for axis in (2, 1):
+        last = images.shape[axis] - window
+        places = [lax.slice_in_dim(images, i, last + i + 1, stride, axis) for i in range(window)]
+        images = functools.reduce(jnp.maximum, places)
+    return images
 
 
 def stores_centred_images() -> bool:

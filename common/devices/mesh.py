@@ -5,6 +5,8 @@ Along `fsdp` the parameters, the optimizer state and the averaged parameters are
 `devices/sharding.py` chooses. `jax.jit` inserts the communication, so batch statistics are global.
 """
 
+from collections.abc import Sequence
+
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
@@ -16,9 +18,12 @@ from common.errors import UserError
 AXES = ("data", "fsdp")
 
 
-def make_mesh(config: ConfigDict) -> Mesh:
-    """The mesh of a config's `mesh` section: the first `devices` devices (0: all), in rows of `fsdp`."""
-    devices = jax.devices()
+def make_mesh(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """The mesh of a config's `mesh` section: the first `devices` devices (0: all), in rows of `fsdp`.
+
+    devices: to choose from, by default this machine's.
+    """
+    devices = jax.devices() if devices is None else devices
     count = config.devices or len(devices)
     if count > len(devices):
         raise UserError(f"config.mesh.devices is {count}, but there are only {len(devices)} ({devices[0].platform})")

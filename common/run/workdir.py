@@ -215,7 +215,7 @@ def environment() -> dict[str, Any]:
     devices = jax.devices()
     return {
         "python": platform.python_version(),
-        **{name: _version(name) for name in names},
+        **{name: version(name) for name in names},
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "cpu": _processor(),
         "cpu_cores": host.cores(),
@@ -229,7 +229,8 @@ def _processor() -> str:
     return model[1] if model else platform.processor() or platform.machine()
 
 
-def _version(package: str) -> str:
+def version(package: str) -> str:
+    """The installed version of a package, or 'absent'."""
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:

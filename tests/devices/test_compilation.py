@@ -9,9 +9,9 @@ from common.devices import compilation
 
 @pytest.fixture
 def options():
-    compilation.compiler_options.cache_clear()
+    compilation.cpu_options.cache_clear()
     yield compilation.compiler_options
-    compilation.compiler_options.cache_clear()
+    compilation.cpu_options.cache_clear()
 
 
 def program(function, *arguments):
@@ -37,6 +37,15 @@ def test_other_backends_get_no_options(options, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert options() == {}
     assert not compilation.on_cpu()
+
+
+def test_programs_for_another_platform_take_its_formulations(options):
+    assert compilation.tuned_for_cpu()
+    with compilation.compiled_for("tpu"):
+        assert not compilation.on_cpu()
+        assert not compilation.tuned_for_cpu()
+        assert options() == {}
+    assert options() == compilation.cpu_options()
 
 
 def test_a_compiled_step_is_cached_for_the_next_start(tmp_path):

@@ -6,7 +6,7 @@ import jax
 import pytest
 from jax.sharding import AbstractMesh, PartitionSpec
 
-from benchmarks import collectives, scaling
+from benchmarks import ahead_of_time, collectives, scaling
 from common.devices import sharding
 from tests.modes import MODES, NETWORKS
 from tests.runs import run
@@ -127,6 +127,41 @@ def test_collectives_are_read_with_their_groups_and_turns():
     assert found["all-gather"].sent == 12 * 7 / 8 * 256
     assert found["all-to-all"].sent == 3 / 4 * 32
     assert found["reduce-scatter"].sent == 1 / 2 * 16
+
+
+ON_TPU = """
+HloModule example
+
+%start (p: bf16[8]) -> bf16[64] {
+  %all-gather.1 = bf16[64]{0} all-gather(bf16[8]{0} %p), channel_id=7, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+%done (p: bf16[8]) -> bf16[64] {
+  %all-gather.2 = bf16[64]{0} all-gather(bf16[8]{0} %p), channel_id=7, replica_groups=[1,8]<=[8], dimensions={0}
+}
+
+%all-reduce-scatter.3 (p: bf16[64]) -> bf16[8] {
+  %all-reduce.4 = bf16[64]{0} all-reduce(bf16[64]{0} %p), channel_id=8, replica_groups=mesh['axis_0'=8,'axis_1'=4], device_ids=([4,8]T(1,0)) {'axis_0'}, to_apply=%add
+}
+
+ENTRY %main (a: bf16[8]) -> bf16[8] {
+  %a = bf16[64]{0} fusion(bf16[8]{0} %x), calls=%start, metadata={op_name="jit(f)/dot"}, backend_config={"estimated_cycles":"100"}
+  %b = bf16[64]{0} fusion(bf16[64]{0} %a), calls=%done, metadata={op_name="jit(f)/dot"}, backend_config={"estimated_cycles":"20"}
+  %g = bf16[32]{0} all-reduce(bf16[32]{0} %e), channel_id=9, replica_groups=[1,8]<=[8], to_apply=%add
+  %h = bf16[32]{0} all-reduce(bf16[32]{0} %f), channel_id=9, replica_groups=[1,8]<=[8], to_apply=%add
+  %c = bf16[8]{0} fusion(bf16[64]{0} %b), calls=%all-reduce-scatter.3, backend_config={"estimated_cycles":"3"}
+}
+"""  # noqa: E501
+
+
+def test_a_tpu_repeats_a_collective_at_its_start_and_end():
+    found = collectives.sent(collectives.read(ON_TPU))
+    assert found["all-gather"] == found["reduce-scatter"] == 7 / 8 * 128
+    assert found["all-reduce"] == 2 * (2 * 7 / 8 * 64)  # two communications of one computation may share a channel
+
+
+def test_the_expected_cycles_of_a_tpu_program_add_up_by_function():
+    assert ahead_of_time.expected_cycles(ON_TPU) == {"jit(f)/dot": 120, "unnamed": 3}
 
 
 def test_the_cost_model_has_its_limits():

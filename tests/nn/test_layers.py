@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.devices import compilation
 from common.errors import UserError
 from common.nn import layers
 from tests.slow import rest_slow
@@ -118,6 +119,16 @@ def test_the_gradient_of_max_pool_goes_to_the_largest_and_ties_share_it():
     expected[[2, 2, 4, 4], [2, 4, 2, 4]] = 1
     np.testing.assert_array_equal(gradient(values)[0, :, :, 0], expected)
     assert float(gradient(jnp.zeros((1, 5, 5, 1))).sum()) == 4
+
+
+def test_max_pool_computes_the_same_in_the_formulation_for_accelerators():
+    images = jax.random.normal(jax.random.key(0), (2, 7, 9, 3))
+    pooled = jax.value_and_grad(lambda x: (layers.max_pool(x, 3, 2, ((1, 1), (0, 2))) ** 2).sum())
+    value, gradient = pooled(images)
+    with compilation.compiled_for("tpu"):
+        assert "reduce_window" in str(jax.make_jaxpr(lambda x: layers.max_pool(x, 3, 2))(images))
+        np.testing.assert_allclose(pooled(images)[0], value, rtol=1e-6)
+        np.testing.assert_allclose(pooled(images)[1], gradient, rtol=1e-6)  # no two values are tied
 
 
 def test_adaptive_average_pool_cuts_overlapping_bins():

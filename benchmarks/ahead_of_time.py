@@ -1,0 +1,313 @@
+"""A run's update compiled for TPUs on a machine that has none: its memory, what its chips send, and an expected time.
+
+    pip install -e '.[tpu]'
+    python -m benchmarks.ahead_of_time --config=configs/resnet_imagenet_modern.py --topology=v5e:16x16
+
+The update is the run's own: network, augmentation, optimizer, batch and mesh are the config's. Google's compiler lays
+it out over the chips and says how much of their memory it takes. Nothing runs, so no speed is measured: the time is the
+compiler's estimate. Writes results/programs/*.json and rewrites the table of docs/scaling.md.
+"""
+
+import collections
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import pathlib
+import re
+import time
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+
+from benchmarks import collectives, measure
+from common import launch
+from common.claims import pages
+from common.errors import UserError, unknown, whole_file
+
+if TYPE_CHECKING:  # slow imports come after the flags
+    import jax
+    from jax.sharding import Mesh
+    from ml_collections import ConfigDict
+
+BEGIN, END = "<!-- programs: -->", "<!-- /programs -->"
+PAGE, RESULTS = pathlib.Path("docs/scaling.md"), pathlib.Path("results/programs")
+# What libtpu asks of a machine that has no TPU, and of one where another process uses it.
+_WITHOUT_TPU = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+_CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
+_LAYER = re.compile(r'op_name="([^"]*)"')
+_CHANGE = re.compile(r"--(?:config\.)?((?!config|train\.batch_size|mesh|topology|out)[\w.]+)=(\S+)")
+_SLOWEST = 12  # operations that are listed
+_DOES_NOT_FIT = re.compile(r"Used (\S+) of (\S+) hbm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """A TPU chip: operations a second in bfloat16, bytes of memory, and cycles a second of its core.
+
+    Peak and memory are those of Google's documentation of Cloud TPU. The clock is the one at which the matrix units, of
+    128x128 multiply-adds a cycle each, reach the peak.
+    """
+
+    peak: float
+    memory: float
+    matrix_units: int
+
+    @property
+    def clock(self) -> float:
+        """Cycles a second."""
+        return self.peak / (2 * self.matrix_units * 128 * 128)
+
+
+CHIPS = {
+    "v5e": Chip(peak=197e12, memory=16e9, matrix_units=4),
+    "v5p": Chip(peak=459e12, memory=95e9, matrix_units=8),
+}
+
+HEADINGS = (
+    *("config", "chips", "batch", "mesh", "memory of a chip, GB", "GFLOP a chip", "a chip sends, MB"),
+    *("the compiler expects, ms", "of the peak"),
+)
+
+
+def main() -> None:
+    """Compiles the config's update for a topology, records the program and rewrites the table."""
+    from common.run import provenance  # slow imports
+
+    given = flags.FLAGS
+    if given.config is None:
+        raise UserError("--config is missing; for example --config=configs/resnet_imagenet_modern.py")
+    program, folder, chip = launch.config_name(), pathlib.Path(given.out), _chip(given.topology)
+    if given.candidate:
+        _take(given.candidate)
+    facts = describe(given.config, topology_mesh(given.topology, given.config.mesh), chip)
+    made = {"command": measure.command(), "libtpu": _version(), "date": datetime.date.today().isoformat()}
+    written = {"program": program, "topology": given.topology, **facts, **provenance.facts(), **made}
+    name = f"{_label(written)} {given.topology} {facts['batch']} fsdp{facts['mesh']['fsdp']}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with whole_file(folder / f"{re.sub('[^a-z0-9.=]+', '_', name)}.json") as file:
+        file.write_text(json.dumps(written, indent=2) + "\n")
+    print(text(written))
+    if folder == RESULTS:
+        page = PAGE.read_text()
+        with whole_file(PAGE) as file:
+            file.write_text(pages.replace_between(page, BEGIN, END, table(folder)))
+
+
+def _take(candidate: str) -> None:
+    from benchmarks import candidates  # slow imports
+
+    if candidate not in candidates.CANDIDATES:
+        raise unknown("candidate", candidate, candidates.CANDIDATES)
+    candidates.CANDIDATES[candidate]()
+
+
+def _chip(topology: str) -> Chip:
+    kind = topology.partition(":")[0]
+    if kind not in CHIPS:
+        raise unknown("TPU", kind, CHIPS)
+    return CHIPS[kind]
+
+
+def topology_mesh(topology: str, section: "ConfigDict") -> "Mesh":
+    """The mesh of a config's `mesh` section on all chips of a topology, such as 'v5e:4x4'.
+
+    Raises UserError without Google's compiler, and for a topology that it does not know.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    from common.devices import mesh as mesh_lib
+
+    if _version() == "absent":
+        raise UserError("compiling for TPUs needs libtpu: pip install -e '.[tpu]'")
+    try:
+        devices = topologies.get_topology_desc(topology, platform="tpu").devices
+    except (jax.errors.JaxRuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"no TPU topology '{topology}' (--topology): {reason}; try v5e:2x4 or v5p:4x4x4") from error
+    return mesh_lib.make_mesh(section, devices)
+
+
+def describe(config: "ConfigDict", mesh: "Mesh", chip: Chip) -> dict[str, Any]:
+    """The facts of a config's update, compiled for a mesh of chips.
+
+    memory: bytes that a chip needs at most, of these `state` for the training state. operations: of a chip, six for
+    each multiply-add of an image. sent: bytes that a chip sends in an update, by kind of collective. expected_seconds:
+    the compiler's estimate, and that of the `slowest` operations. compile_seconds: of this machine. Raises UserError
+    for an update that does not fit.
+    """
+    import jax
+
+    from common import config as config_lib
+    from common.devices import sharding
+
+    config_lib.validate(config)
+    started = time.perf_counter()
+    lowered, state, multiply_adds = _lower(config, mesh)
+    try:
+        compiled = lowered.compile()
+    except jax.errors.JaxRuntimeError as error:
+        if not (found := _DOES_NOT_FIT.search(str(error))):
+            raise
+        raise UserError(
+            f"the update does not fit: it needs {found[1]} of a chip's {found[2]}; use more chips, a smaller "
+            "config.train.batch_size, config.train.accumulate, config.mesh.fsdp or config.model.remat"
+        ) from error
+    program = compiled.as_text()
+    cycles = expected_cycles(program)
+    batch = config.train.batch_size
+    return {
+        "chips": mesh.size,
+        "batch": batch,
+        "mesh": dict(mesh.shape),
+        "memory": compiled.memory_analysis().peak_memory_in_bytes,
+        "state": sharding.bytes_per_device(state, mesh),
+        "operations": 6 * multiply_adds * batch / mesh.size,
+        "sent": collectives.sent(collectives.read(program)),
+        "expected_seconds": cycles.total() / chip.clock,
+        "slowest": {name: count / chip.clock for name, count in cycles.most_common(_SLOWEST)},
+        "compile_seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any, int]":
+    """The config's update in TPU formulations, before it is compiled; its state; the multiply-adds of an image."""
+    import jax
+
+    from common import models
+    from common.anatomy import layer_table
+    from common.data import augment, datasets, pipeline
+    from common.devices import compilation, sharding
+    from common.devices import mesh as mesh_lib
+    from common.optim.optimizers import make_optimizer
+    from common.training.state import create_state
+    from common.training.steps import check_support, compile_update, recipe
+    from common.training.totals import no_totals
+
+    size = config.train.batch_size
+    mesh_lib.check_batch(size, config.train.accumulate, mesh)
+    info = datasets.load_info(config.data)
+    classifier = models.make_classifier(config.model, info)
+    check_support(config, classifier)
+    optimizer, _ = make_optimizer(
+        config, info.train_size or size
+    )  # of a schedule only numbers depend on the set's size
+    fixed = {
+        "classifier": classifier,
+        "optimizer": optimizer,
+        "transform": augment.make_input_transform(config.data, config.augment, _statistics(config, info.image_shape)),
+        **recipe(config),
+    }
+    placed = mesh_lib.batched(mesh, axis=1)
+    images = jax.ShapeDtypeStruct((1, size, *info.image_shape), "uint8", sharding=placed)
+    labels = jax.ShapeDtypeStruct((1, size), "int32", sharding=placed)
+    with compilation.compiled_for("tpu"), sharding.split_activations(mesh):
+        state = jax.eval_shape(
+            functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
+        )
+        update = compile_update(pipeline.StreamedFeed.select, mesh, **fixed)
+        arguments = (sharding.sharded_structs(tree, mesh) for tree in (state, jax.eval_shape(no_totals)))
+        lowered = update.lower(*arguments, (images, labels), 1)
+    shapes = layer_table.variables(classifier.module, classifier.input_shape)
+    one = jax.ShapeDtypeStruct((1, *classifier.input_shape), "float32")
+    adds = layer_table.multiply_adds(functools.partial(classifier.module.apply, train=False), shapes, one)
+    return lowered, state, sum(adds.values())
+
+
+def _statistics(config: "ConfigDict", shape: tuple[int, int, int]) -> Any:
+    """Pixel statistics of the right shapes, since a program's cost does not depend on their values."""
+    import numpy as np
+
+    from common.data import pixel_statistics
+
+    if not pixel_statistics.needs_statistics(config):
+        return None
+    ones = np.ones(shape[-1], np.float32)
+    return pixel_statistics.PixelStatistics(0 * ones, ones, np.zeros(shape, np.float32), ones, np.diag(ones))
+
+
+def expected_cycles(program: str) -> collections.Counter[str]:
+    """The compiler's estimates for the operations of a TPU program, by the name of the function that asked for them.
+
+    An operation counts as often as it runs. One that stands for several functions has the name of the last.
+    """
+    cycles = collections.Counter()
+    for one in collectives.instructions(program):
+        if found := _CYCLES.search(one.text):
+            name = _LAYER.search(one.text)
+            cycles[name[1] if name else "unnamed"] += one.times * int(found[1])
+    return cycles
+
+
+def _label(program: dict[str, Any]) -> str:
+    """The config's name, the options that its command changes but for batch and mesh, and its candidate."""
+    changed = _CHANGE.findall(program["command"])
+    return ", ".join([program["program"], *(f"{name.rpartition('.')[2]}={value}" for name, value in changed)])
+
+
+def text(program: dict[str, Any]) -> str:
+    """A program's facts, for a terminal."""
+    headings, cells = HEADINGS, row(program)
+    width = max(map(len, headings))
+    lines = [f"{heading:{width}}  {cell}" for heading, cell in zip(headings, cells, strict=True)]
+    lines.append(f"{'compiled in, s':{width}}  {program['compile_seconds']:.0f}")
+    slowest = (f"{1e3 * seconds:8.2f} ms  {name}" for name, seconds in program["slowest"].items())
+    return "\n".join([*lines, "", "the slowest operations, as the compiler expects:", *slowest])
+
+
+def row(program: dict[str, Any]) -> list[str]:
+    """A row of the table."""
+    chip, expected = _chip(program["topology"]), program["expected_seconds"]
+    split = program["mesh"]
+    sent = sorted(program["sent"].items(), key=lambda item: -item[1])
+    return [
+        _label(program),
+        f"{program['topology']}, {program['chips']:,}",
+        f"{program['batch']:,}",
+        "data parallel" if split["fsdp"] == 1 else f"data {split['data']} x fsdp {split['fsdp']}",
+        f"{program['memory'] / 1e9:.2f} of {chip.memory / 1e9:.0f}",
+        f"{program['operations'] / 1e9:,.0f}",
+        ", ".join(f"{kind} {size / 1e6:,.0f}" for kind, size in sent if size >= 5e5),
+        f"{1e3 * expected:.1f}",
+        f"{program['operations'] / expected / chip.peak:.0%}",
+    ]
+
+
+def table(folder: pathlib.Path) -> str:
+    """The table of all recorded programs, and a line on their versions."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    if not found:
+        return "No program is recorded yet.\n"
+    found.sort(key=lambda one: (one["program"].split("_")[0], one["program"], one["chips"], one["mesh"]["fsdp"]))
+    rows = [HEADINGS, ["---"] * len(HEADINGS), *map(row, found)]
+    lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
+    made = sorted({f"libtpu {one['libtpu']}, {one['date']}" for one in found})
+    return f"{lines}\nWritten by `python -m benchmarks.ahead_of_time`. {'; '.join(made)}.\n"
+
+
+def _version() -> str:
+    from common.run import workdir
+
+    return workdir.version("libtpu")
+
+
+def _define_flags() -> None:
+    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    launch.define_config()
+    flags.DEFINE_string("topology", "v5e:2x4", "the kind of TPU and the layout of its chips, such as v5e:16x16")
+    flags.DEFINE_string("candidate", "", "a formulation of benchmarks/candidates.py to take in place of ours")
+    flags.DEFINE_string("out", str(RESULTS), "folder of the results")
+
+
+if __name__ == "__main__":
+    os.environ.update(_WITHOUT_TPU)  # before JAX is imported
+    _define_flags()
+    launch.run(main)
