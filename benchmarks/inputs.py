@@ -152,7 +152,7 @@ SIDES = {"feed": feed, "torch": torch_inputs.loader}
 def images_per_second(side: str, root: pathlib.Path, batch_size: int, workers: int) -> float:
     """The speed of one of `SIDES`, whose first batches do not count."""
     seconds = SIDES[side](root, batch_size, workers)
-    # Each worker makes a whole batch, so batches come in bursts of as many as there are workers.
+    # Each of PyTorch's workers makes a whole batch, so they come in bursts of as many as there are workers.
     seconds(2 * workers)
     speed = 4 * workers * batch_size / seconds(4 * workers)
     del seconds  # so that PyTorch ends its processes before this one ends

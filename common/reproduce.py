@@ -12,6 +12,7 @@ A seed does not give the same bits on every kind of processor; the interval over
 import pathlib
 import shlex
 import shutil
+import signal
 import sys
 import textwrap
 from typing import Any
@@ -316,4 +317,5 @@ def _command(experiment: Experiment) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # its runs then save, as after Ctrl-C
     launch.run(main)
