@@ -45,7 +45,7 @@ _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 _LAYER = re.compile(r'op_name="([^"]*)"')
 _CHANGE = re.compile(r"--(?:config\.)?((?!config|train\.batch_size|mesh|topology|out)[\w.]+)=(\S+)")
 _SLOWEST = 12  # operations that are listed
-_DOES_NOT_FIT = re.compile(r"Used (\S+) of (\S+) hbm")
+_DOES_NOT_FIT = re.compile(r"RESOURCE_EXHAUSTED: (.*)")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +158,8 @@ def describe(config: "ConfigDict", mesh: "Mesh", chip: Chip) -> dict[str, Any]:
         if not (found := _DOES_NOT_FIT.search(str(error))):
             raise
         raise UserError(
-            f"the update does not fit: it needs {found[1]} of a chip's {found[2]}; use more chips, a smaller "
-            "config.train.batch_size, config.train.accumulate, config.mesh.fsdp or config.model.remat"
+            f"the update does not fit: {found[1].rstrip('.')}; use more chips, a smaller config.train.batch_size, "
+            "config.train.accumulate, config.mesh.fsdp or config.model.remat"
         ) from error
     program = compiled.as_text()
     cycles = expected_cycles(program)

@@ -73,7 +73,7 @@ def test_without_the_compiler_the_package_is_named():
 
 def compiled(folder, *flags):
     """The finished process that compiles the update of a small network on the digits."""
-    model = ("--config=configs/resnet_digits.py", "--config.model.dtype=bfloat16")
+    model = ("--config=configs/resnet_digits.py", "--config.model.dtype=bfloat16", "--config.mesh.devices=0")
     command = [sys.executable, "-m", "benchmarks.ahead_of_time", *model, f"--out={folder}", *flags]
     environment = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
@@ -97,7 +97,8 @@ def test_four_chips_sum_gradients_in_the_type_of_the_computation(tmp_path):
 @pytest.mark.slow
 @pytest.mark.skipif(not HAS_LIBTPU, reason="needs libtpu: pip install -e '.[tpu]'")
 def test_an_update_that_does_not_fit_is_refused(tmp_path):
-    done = compiled(tmp_path, "--topology=v5e:2x2", f"--config.train.batch_size={2**21}")
+    done = compiled(tmp_path, "--topology=v5e:2x2", f"--config.train.batch_size={2**18}")
     assert done.returncode == 2, done.stderr
-    assert "does not fit" in done.stderr
+    assert "the update does not fit: " in done.stderr
+    assert "15.75G" in done.stderr  # of a chip's 16 GB
     assert not list(tmp_path.iterdir())
