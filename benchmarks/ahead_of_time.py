@@ -5,7 +5,7 @@
 
 The update is the run's own: network, augmentation, optimizer, batch and mesh are the config's. Google's compiler lays
 it out over the chips and says how much of their memory it takes. Nothing runs, so no speed is measured: the time is the
-compiler's estimate. Writes results/programs/*.json and rewrites the table of docs/scaling.md.
+compiler's estimate. With --out=results/programs the program is recorded, and the table of docs/scaling.md rewritten.
 """
 
 import collections
@@ -78,23 +78,29 @@ HEADINGS = (
 
 
 def main() -> None:
-    """Compiles the config's update for a topology, records the program and rewrites the table."""
+    """Compiles the config's update for a topology, prints what it takes and, if asked, records it."""
     from common.run import provenance  # slow imports
 
     given = flags.FLAGS
     if given.config is None:
         raise UserError("--config is missing; for example --config=configs/resnet_imagenet_modern.py")
-    program, folder, chip = launch.config_name(), pathlib.Path(given.out), _chip(given.topology)
+    chip = _chip(given.topology)
     if given.candidate:
         _take(given.candidate)
     facts = describe(given.config, topology_mesh(given.topology, given.config.mesh), chip)
     made = {"command": measure.command(), "libtpu": _version(), "date": datetime.date.today().isoformat()}
-    written = {"program": program, "topology": given.topology, **facts, **provenance.facts(), **made}
-    name = f"{_label(written)} {given.topology} {facts['batch']} fsdp{facts['mesh']['fsdp']}"
+    program = {"program": launch.config_name(), "topology": given.topology, **facts, **provenance.facts(), **made}
+    print(text(program))
+    if given.out:
+        _record(program, pathlib.Path(given.out))
+
+
+def _record(program: dict[str, Any], folder: pathlib.Path) -> None:
+    """Writes a program's facts into a folder and, if it is that of the results, the table into the page."""
+    name = f"{_label(program)} {program['topology']} {program['batch']} fsdp{program['mesh']['fsdp']}"
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / f"{re.sub('[^a-z0-9.=]+', '_', name)}.json") as file:
-        file.write_text(json.dumps(written, indent=2) + "\n")
-    print(text(written))
+        file.write_text(json.dumps(program, indent=2) + "\n")
     if folder == RESULTS:
         page = PAGE.read_text()
         with whole_file(PAGE) as file:
@@ -290,7 +296,7 @@ def table(folder: pathlib.Path) -> str:
     rows = [HEADINGS, ["---"] * len(HEADINGS), *map(row, found)]
     lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
     made = sorted({f"libtpu {one['libtpu']}, {one['date']}" for one in found})
-    return f"{lines}\nWritten by `python -m benchmarks.ahead_of_time`. {'; '.join(made)}.\n"
+    return f"{lines}\nWritten by `python -m benchmarks.ahead_of_time --out={RESULTS}`. {'; '.join(made)}.\n"
 
 
 def _version() -> str:
@@ -304,7 +310,7 @@ def _define_flags() -> None:
     launch.define_config()
     flags.DEFINE_string("topology", "v5e:2x4", "the kind of TPU and the layout of its chips, such as v5e:16x16")
     flags.DEFINE_string("candidate", "", "a formulation of benchmarks/candidates.py to take in place of ours")
-    flags.DEFINE_string("out", str(RESULTS), "folder of the results")
+    flags.DEFINE_string("out", "", "folder in which the program is recorded; default: it is only printed")
 
 
 if __name__ == "__main__":
