@@ -295,8 +295,8 @@ def table(folder: pathlib.Path) -> str:
     found.sort(key=lambda one: (one["program"].split("_")[0], one["program"], one["chips"], one["mesh"]["fsdp"]))
     rows = [HEADINGS, ["---"] * len(HEADINGS), *map(row, found)]
     lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
-    made = sorted({f"libtpu {one['libtpu']}, {one['date']}" for one in found})
-    return f"{lines}\nWritten by `python -m benchmarks.ahead_of_time --out={RESULTS}`. {'; '.join(made)}.\n"
+    versions, dates = (", ".join(sorted({one[key] for one in found})) for key in ("libtpu", "date"))
+    return f"{lines}\nWritten by `python -m benchmarks.ahead_of_time --out={RESULTS}`, libtpu {versions}, {dates}.\n"
 
 
 def _version() -> str:
