@@ -12,7 +12,6 @@ import collections
 import dataclasses
 import datetime
 import functools
-import json
 import os
 import pathlib
 import re
@@ -97,10 +96,11 @@ def main() -> None:
 
 def _record(program: dict[str, Any], folder: pathlib.Path) -> None:
     """Writes a program's facts into a folder and, if it is that of the results, the table into the page."""
+    from common.run import workdir  # slow imports
+
     name = f"{_label(program)} {program['topology']} {program['batch']} fsdp{program['mesh']['fsdp']}"
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / f"{re.sub('[^a-z0-9.=]+', '_', name)}.json") as file:
-        file.write_text(json.dumps(program, indent=2) + "\n")
+    workdir.write_json(folder / f"{re.sub('[^a-z0-9.=]+', '_', name)}.json", program)
     if folder == RESULTS:
         page = PAGE.read_text()
         with whole_file(PAGE) as file:
@@ -203,9 +203,8 @@ def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any
     info = datasets.load_info(config.data)
     classifier = models.make_classifier(config.model, info)
     check_support(config, classifier)
-    optimizer, _ = make_optimizer(
-        config, info.train_size or size
-    )  # of a schedule only numbers depend on the set's size
+    examples = info.train_size or size  # it changes numbers of the schedule, and no operation
+    optimizer, _ = make_optimizer(config, examples)
     fixed = {
         "classifier": classifier,
         "optimizer": optimizer,
@@ -223,9 +222,7 @@ def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any
         arguments = (sharding.sharded_structs(tree, mesh) for tree in (state, jax.eval_shape(no_totals)))
         lowered = update.lower(*arguments, (images, labels), 1)
     shapes = layer_table.variables(classifier.module, classifier.input_shape)
-    one = jax.ShapeDtypeStruct((1, *classifier.input_shape), "float32")
-    adds = layer_table.multiply_adds(functools.partial(classifier.module.apply, train=False), shapes, one)
-    return lowered, state, sum(adds.values())
+    return lowered, state, layer_table.multiply_adds_per_image(classifier.module, shapes, classifier.input_shape)
 
 
 def _statistics(config: "ConfigDict", shape: tuple[int, int, int]) -> Any:
@@ -289,7 +286,9 @@ def row(program: dict[str, Any]) -> list[str]:
 
 def table(folder: pathlib.Path) -> str:
     """The table of all recorded programs, and a line on their versions."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    from common.run import workdir  # slow imports
+
+    found = [workdir.read_json(path) for path in sorted(folder.glob("*.json"))]
     if not found:
         return "No program is recorded yet.\n"
     found.sort(key=lambda one: (one["program"].split("_")[0], one["program"], one["chips"], one["mesh"]["fsdp"]))

@@ -155,11 +155,7 @@ class _Bottleneck(resnet_layers.Bottleneck):
 
 def windowed_pooling() -> None:
     """XLA's windowed reduction for max pooling on a CPU, where ours are maxima of slices."""
-
-    def pool(images: Images, window: int, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Images:
-        return nn.max_pool(images, (window, window), (stride, stride), padding)
-
-    kernels.max_pool = pool
+    kernels.max_pool = kernels.max_of_windows
 
 
 def sliced_pooling() -> None:

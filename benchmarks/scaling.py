@@ -156,16 +156,13 @@ def measured_rate(results: pathlib.Path, family: str, variant: str) -> float:
 
 def network(family: str, variant: str, batch: int, side: int = 224, **changes: Any) -> Network:
     """A variant on colour images of `side` pixels and 1000 classes, with `batch` images on a device."""
-    import jax
-
     from common.anatomy import layer_table
     from common.training.state import num_parameters
 
     module = networks.of(family, variant, side, **changes)[1].module
     shapes = layer_table.variables(module, (side, side, 3))
-    images = jax.ShapeDtypeStruct((1, side, side, 3), "float32")
-    adds = layer_table.multiply_adds(functools.partial(module.apply, train=False), shapes, images)
-    return Network(f"{family} {variant}", num_parameters(shapes["params"]), sum(adds.values()), batch)
+    adds = layer_table.multiply_adds_per_image(module, shapes, (side, side, 3))
+    return Network(f"{family} {variant}", num_parameters(shapes["params"]), adds, batch)
 
 
 def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Callable, PyTree]":
