@@ -204,24 +204,17 @@ def network(section: ConfigDict, num_classes: int) -> nn.Module:
             raise UserError(f"config.model.{name} is {fields[name]}; expected {len(value)} numbers")
     if section.variant in cifar.VARIANTS:
         return cifar.network(section.variant, num_classes, fields)
-    _check_effects(section)
+    needs = {
+        "lrn_per_column": (section.lrn and section.columns > 1, "lrn=True and several columns"),
+        "lrn_divide_by_size": (section.lrn, "lrn=True"),
+        "dropout_place": (section.dropout > 0, "dropout"),
+        "dropout_form": (section.dropout > 0, "dropout"),
+        "hidden_bias": (section.weight_init != "uniform", "weight_init='gaussian' or 'he_normal'"),
+    }
+    models.check_effects(section, VARIANTS, needs)
     if any(width % section.columns for width in section.widths):
         raise UserError(f"widths {section.widths} do not split into columns={section.columns}")
     return AlexNet(num_classes=num_classes, **fields)
-
-
-def _check_effects(section: ConfigDict) -> None:
-    """Raises UserError for a changed field that has no effect beside the others."""
-    needs = {
-        "lrn_per_column": ("lrn=True and several columns", section.lrn and section.columns > 1),
-        "lrn_divide_by_size": ("lrn=True", section.lrn),
-        "dropout_place": ("dropout", section.dropout > 0),
-        "dropout_form": ("dropout", section.dropout > 0),
-        "hidden_bias": ("weight_init='gaussian' or 'he_normal'", section.weight_init != "uniform"),
-    }
-    for name, (needed, met) in needs.items():
-        if not met and section[name] != VARIANTS[section.variant][name]:
-            raise UserError(f"config.model.{name} has no effect without {needed}")
 
 
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:

@@ -16,6 +16,7 @@ import dataclasses
 import importlib
 import importlib.util
 import math
+import operator
 import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
@@ -164,6 +165,20 @@ def check_init(family: str, section: ConfigDict) -> None:
 
 Range = tuple[float, float]  # the lowest value, and a bound that values stay below
 COUNT, SIZE, SHARE = (1, math.inf), (0, math.inf), (0, 1)
+
+
+def check_effects(
+    section: ConfigDict, variants: Mapping[str, Mapping[str, Any]], needs: Mapping[str, tuple[bool, str]]
+) -> None:
+    """Raises UserError for a field that differs from its variant's and has no effect beside the others.
+
+    needs: the field's path in the section -> whether it has an effect, and what it needs for one.
+    """
+    usual = ConfigDict(variants[section.variant])
+    for path, (met, needed) in needs.items():
+        value = operator.attrgetter(path)
+        if not met and value(section) != value(usual):
+            raise UserError(f"config.model.{path} has no effect without {needed}")
 
 
 def hyper_parameters(

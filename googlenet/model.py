@@ -178,15 +178,10 @@ def network(section: ConfigDict, num_classes: int) -> GoogLeNet:
         raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
     if section.ghost_batches > 1 and not section.batch_norm:
         raise UserError("config.model.ghost_batches needs batch normalisation: set batch_norm=True, or ghost_batches=1")
-    usual = ConfigDict(VARIANTS[section.variant])
-    for option, now, before in (
-        ("auxiliary_pool", section.auxiliary_pool, usual.auxiliary_pool),
-        ("auxiliary_dropout", section.auxiliary_dropout, usual.auxiliary_dropout),
-        ("loss.auxiliary_weight", section.loss.auxiliary_weight, usual.loss.auxiliary_weight),
-    ):
-        if now != before and not section.auxiliary:
-            raise UserError(f"config.model.{option} has no effect without auxiliary=True")
-    if section.hidden_bias != usual.hidden_bias and section.batch_norm and not section.auxiliary:
+    fields_of_heads = ("auxiliary_pool", "auxiliary_dropout", "loss.auxiliary_weight")
+    models.check_effects(section, VARIANTS, dict.fromkeys(fields_of_heads, (section.auxiliary, "auxiliary=True")))
+    changed = section.hidden_bias != VARIANTS[section.variant]["hidden_bias"]
+    if changed and section.batch_norm and not section.auxiliary:
         raise UserError("config.model.hidden_bias has no effect with batch_norm=True, which has no biases")
     return GoogLeNet(num_classes=num_classes, **fields)
 
