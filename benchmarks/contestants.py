@@ -147,6 +147,11 @@ def _torch_compiled(spec: Spec) -> tuple[Updates, PeakMemory]:
     return in_torch(_torch_network(spec), spec, compiled=True)
 
 
+def _torch_graphs(spec: Spec) -> tuple[Updates, PeakMemory]:
+    """The same, compiled and recorded as CUDA graphs, so that a small network does not wait for its kernels' calls."""
+    return in_torch(_torch_network(spec), spec, compiled=True, graphs=True)
+
+
 def _torch_network(spec: Spec) -> Callable[[], Any]:
     from benchmarks import torch_networks
 
@@ -163,11 +168,13 @@ def _timm(spec: Spec) -> tuple[Updates, PeakMemory]:
     return in_torch(make, spec, compiled=True)
 
 
-def in_torch(make: Callable[[], Any], spec: Spec, compiled: bool = False) -> tuple[Updates, PeakMemory]:
+def in_torch(
+    make: Callable[[], Any], spec: Spec, compiled: bool = False, graphs: bool = False
+) -> tuple[Updates, PeakMemory]:
     """PyTorch's update of a module: channels last, a fused optimizer, and as many threads as this process has cores.
 
     make: returns the module. compiled: the network's forward and backward pass by `torch.compile`, whose caches on
-    disk are off.
+    disk are off. graphs: both passes as CUDA graphs, recorded in the first updates.
     """
     import torch
 
@@ -182,7 +189,7 @@ def in_torch(make: Callable[[], Any], spec: Spec, compiled: bool = False) -> tup
         import torch._inductor.config as inductor
 
         inductor.force_disable_caches = True  # so that the first update includes compilation
-        forward = torch.compile(network)
+        forward = torch.compile(network, mode="reduce-overhead" if graphs else "default")
     sgd = torch.optim.SGD(network.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, fused=True)
     height, width, channels = networks.image_shape(spec.family, spec.image_size)
     images = torch.randn(spec.batch_size, channels, height, width, device=device)
@@ -248,6 +255,7 @@ CONTESTANTS = {
     "ours": _ours,
     "torch": _torch,
     "torch.compile": _torch_compiled,
+    "torch.graphs": _torch_graphs,
     "timm": _timm,
     "products": _products,
 }

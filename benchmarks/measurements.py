@@ -113,7 +113,7 @@ MEASUREMENTS = (
     _kernels("resnet:resnet50_modern", "--batch_size=256"),
     _speed(
         *("small", 2.0, "resnet:resnet20,resnet:resnet56,lenet:lenet5_modern", 128),
-        *("--image_size=32", "--dtype=float32", "--per_call=50", "--peers=torch.compile", "--together=3"),
+        *("--image_size=32", "--dtype=float32", "--per_call=50", "--peers=torch.compile,torch.graphs", "--together=3"),
     ),
     _claims(
         *("activations", "ReLU against tanh to a training error of 25%, at the paper's schedule"),

@@ -1,10 +1,10 @@
 """Training speed of networks: `python -m benchmarks.throughput [--models=resnet:resnet50,vit:s16] [--peers=torch]`.
 
 Times updates (forward, backward, momentum, weight decay) on a batch that is already on the device: ours, and the same
-network's in PyTorch, eager (`torch`) and compiled (`torch.compile`). Each has its own process, and they take turns
-within one run. A chain of matrix products takes turns with them, so that the share of the machine's rate that a
-network reaches is measured in the same minutes. Without --models it times every network of `networks.RACED`, each at
-its own size.
+network's in PyTorch, eager (`torch`), compiled (`torch.compile`) and, on a GPU, compiled with CUDA graphs
+(`torch.graphs`). Each has its own process, and they take turns within one run. A chain of matrix products takes turns
+with them, so that the share of the machine's rate that a network reaches is measured in the same minutes. Without
+--models it times every network of `networks.RACED`, each at its own size.
 
 Writes medians and spreads to results/benchmark_throughput*.json, each when its network has been timed. The same command
 goes on where it stopped: a network is left out if its file has this command, machine, versions and code, unless --again
@@ -32,7 +32,8 @@ from common.devices import host
 from common.errors import UserError
 
 # The package that each library is in, and the extra of setup.py that installs it.
-LIBRARIES = {"torch": ("torch", "parity"), "torch.compile": ("torch", "parity"), "timm": ("timm", "peers")}
+_TORCH = ("torch", "parity")
+LIBRARIES = {"torch": _TORCH, "torch.compile": _TORCH, "torch.graphs": _TORCH, "timm": ("timm", "peers")}
 # The code besides a network's own that its speed depends on.
 _SHARED_CODE = ("benchmarks/contestants.py", "benchmarks/torch_networks.py")
 _SHARED_CODE += ("common/devices", "common/nn", "common/training")
@@ -42,7 +43,7 @@ _ROOT = pathlib.Path(__file__).parents[1]
 def _define_flags() -> None:
     """Defines this tool's flags, unless it is imported by another tool, which has its own."""
     flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT; default: all of networks.RACED")
-    flags.DEFINE_list("peers", [], "libraries to race against: torch, torch.compile, timm")
+    flags.DEFINE_list("peers", [], "libraries to race against: torch, torch.compile, torch.graphs, timm")
     flags.DEFINE_integer("batch_size", None, "images in an update; default: the network's own", lower_bound=2)
     flags.DEFINE_integer("image_size", None, "side of the images, pixels; default: the network's own", lower_bound=8)
     flags.DEFINE_integer("classes", None, "classes of the labels; default: the network's own", lower_bound=2)
@@ -83,9 +84,11 @@ def main() -> None:
 
 
 def check_device(libraries: Sequence[str]) -> None:
-    """Raises UserError if PyTorch would compute on the CPU beside our GPU."""
+    """Raises UserError if PyTorch would compute on the CPU beside our GPU, or has to record graphs without a GPU."""
     import jax
 
+    if "torch.graphs" in libraries and jax.default_backend() != "gpu":
+        raise UserError("--peers has torch.graphs, which needs an NVIDIA GPU; without one, torch.compile is the same")
     if libraries and jax.default_backend() == "gpu":
         import torch
 
@@ -97,10 +100,11 @@ def check_device(libraries: Sequence[str]) -> None:
 
 
 def _check_compiler(libraries: Sequence[str]) -> None:
-    """Raises UserError if torch.compile is to race, and there is no compiler."""
+    """Raises UserError if PyTorch is to compile a network, and there is no compiler."""
     compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
-    if "torch.compile" in libraries and not any(map(shutil.which, compilers)):
-        raise UserError("--peers has torch.compile, which needs a C++ compiler: install g++, or leave it out")
+    compiled = [name for name in libraries if name in ("torch.compile", "torch.graphs")]
+    if compiled and not any(map(shutil.which, compilers)):
+        raise UserError(f"--peers has {compiled[0]}, which needs a C++ compiler: install g++, or leave it out")
 
 
 def _spec(name: str) -> Spec:

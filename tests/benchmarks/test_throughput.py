@@ -288,6 +288,25 @@ def test_pytorch_for_cpus_does_not_race_against_a_gpu(monkeypatch):
         throughput.check_device(["torch.compile"])
 
 
+def test_pytorch_records_graphs_on_a_gpu_only():
+    with pytest.raises(UserError, match="torch.graphs, which needs an NVIDIA GPU"):
+        throughput.check_device(["torch.compile", "torch.graphs"])
+
+
+def test_every_library_that_may_race_has_a_contestant():
+    assert set(throughput.LIBRARIES) <= set(contestants.CONTESTANTS)
+
+
+@pytest.mark.parity
+@pytest.mark.slow  # the race of both sides, which compiles without graphs
+def test_pytorch_s_network_with_graphs_makes_updates():
+    # Without a GPU nothing is recorded, and the rest of the contestant is the same.
+    pytest.importorskip("torch")
+    updates, peak_memory = contestants.CONTESTANTS["torch.graphs"](spec_of("lenet:lenet5_modern"))
+    updates(2)
+    assert peak_memory() > 0
+
+
 def test_a_race_on_a_tpu_is_refused_before_anything_is_built(monkeypatch):
     monkeypatch.setenv("XLA_PYTHON_CLIENT_PREALLOCATE", "true")
     monkeypatch.setattr(jax, "default_backend", lambda: "tpu")
