@@ -20,7 +20,15 @@ from common.devices import kernels
 from common.errors import UserError
 from common.models import Classifier, Facts
 from common.nn import losses
-from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
+from common.nn.layers import (
+    Dropout,
+    adaptive_average_pool,
+    check_image_size,
+    identity,
+    kept_units,
+    local_response_norm,
+    max_pool,
+)
 
 Images = Float[Array, "batch height width channels"]
 
@@ -148,10 +156,10 @@ class Dropout2012(nn.Module):
             return x
         if self.deterministic:
             return x * (1 - self.rate)
-        return jnp.where(jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape), x, 0)
+        return jnp.where(kept_units(self.make_rng("dropout"), self.rate, x.shape), x, 0)
 
 
-DROPOUTS = {"inverted": nn.Dropout, "2012": Dropout2012}
+DROPOUTS = {"inverted": Dropout, "2012": Dropout2012}
 
 _MODERN = {"columns": 1, "lrn": False, "hidden_bias": 0.0}
 

@@ -15,10 +15,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from common.devices import banded, kernels, winograd
-from common.nn import batch_norm
+from common.nn import batch_norm, layers
 from common.nn.layers import identity
 from resnet import layers as resnet_layers
 from resnet import model as resnet_model
@@ -207,6 +207,15 @@ def plain_products() -> None:
     kernels.product = product
 
 
+def masks_again() -> None:
+    """Dropout's masks computed wherever they are read, as in Flax, until a TPU's compiler was asked."""
+
+    def mask(key: Array, rate: float, shape: tuple[int, ...]) -> Bool[Array, "*shape"]:
+        return jax.random.bernoulli(key, 1 - rate, shape)
+
+    layers.kept_units = mask
+
+
 def looped_blocks() -> None:
     """A ViT's blocks as a loop, which was ours until it was timed: it compiles sooner and copies its activations."""
 
@@ -246,7 +255,7 @@ CANDIDATES: dict[str, Callable[[], None]] = {
     for candidate in (
         *(space_to_depth, rectified_gradient, windowed_pooling, sliced_pooling, plain_attention, looped_blocks),
         *(direct_convolutions, pointwise_convolutions, statistics_in_one_pass, images_again),
-        *(copied_weights, patches, plain_products),
+        *(copied_weights, patches, plain_products, masks_again),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),
     )
 }

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from common.devices import kernels
 from common.nn.batch_norm import BatchNorm
-from common.nn.layers import adaptive_average_pool, max_pool
+from common.nn.layers import Dropout, adaptive_average_pool, max_pool
 
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch out_height out_width features"]
@@ -95,7 +95,7 @@ class AuxiliaryClassifier(nn.Module):
         x = self.unit(features=self.widths[0], kernel_size=1, name="conv")(x, train)
         layer = functools.partial(dense, self.unit.keywords)
         x = nn.relu(layer("fc", x.reshape(len(x), -1), self.widths[1], hidden=True))
-        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+        x = Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return layer("linear", x, self.num_classes).astype(jnp.float32)
 
 

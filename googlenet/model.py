@@ -17,7 +17,7 @@ from common import models
 from common.errors import UserError
 from common.models import Classifier, Facts
 from common.nn import losses
-from common.nn.layers import ceil_max_pool, check_image_size, identity, local_response_norm
+from common.nn.layers import Dropout, ceil_max_pool, check_image_size, identity, local_response_norm
 from googlenet.layers import WEIGHT_INITS, AuxiliaryClassifier, Images, Inception, Unit, dense
 
 # Table 1: for each module, maps of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, pool proj.
@@ -87,7 +87,7 @@ class GoogLeNet(nn.Module):
                 )
                 auxiliary.append(head(x, train))
         x = jnp.mean(x, axis=(1, 2))  # 1024
-        x = nn.Dropout(self.dropout, deterministic=not train, name="dropout")(x)
+        x = Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return Outputs(dense(shared, "linear", x, self.num_classes).astype(jnp.float32), tuple(auxiliary))
 
     def _stem(self, x: Array, unit: functools.partial, train: bool) -> Array:

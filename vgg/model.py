@@ -19,7 +19,14 @@ from common.errors import UserError
 from common.models import Classifier
 from common.nn import losses
 from common.nn.batch_norm import BatchNorm
-from common.nn.layers import adaptive_average_pool, check_image_size, identity, local_response_norm, max_pool
+from common.nn.layers import (
+    Dropout,
+    adaptive_average_pool,
+    check_image_size,
+    identity,
+    local_response_norm,
+    max_pool,
+)
 
 Images = Float[Array, "batch height width channels"]
 
@@ -76,7 +83,7 @@ class VGG(nn.Module):
             x = max_pool(x, window=2, stride=2)  # 112, 56, 28, 14, 7; an odd last row or column is dropped
         if self.adaptive_pool and not self.dense:
             x = adaptive_average_pool(x, self.adaptive_pool)
-        dropout = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
+        dropout = functools.partial(Dropout, self.dropout, deterministic=not train)
         x = x if self.dense else x.reshape(x.shape[0], -1)
         x = dropout(name="dropout6")(nn.relu(self._fully_connected("fc6", x, self.fc_width)))
         x = dropout(name="dropout7")(nn.relu(self._fully_connected("fc7", x, self.fc_width)))

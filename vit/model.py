@@ -19,7 +19,7 @@ from common import models
 from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
-from common.nn.layers import identity
+from common.nn.layers import Dropout, identity
 from common.nn.losses import cross_entropy
 from vit import hybrid
 from vit.attention import MultiHeadDotProductAttention, Tokens
@@ -44,9 +44,9 @@ class MlpBlock(nn.Module):
             dtype=self.dtype,
         )
         x = nn.gelu(dense(self.mlp_dim, name="Dense_0")(tokens), approximate=self.gelu == "tanh")
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, deterministic=not train)(x)
         x = dense(tokens.shape[-1], name="Dense_1")(x)
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dropout(self.dropout, deterministic=not train)(x)
 
 
 class EncoderBlock(nn.Module):
@@ -65,7 +65,7 @@ class EncoderBlock(nn.Module):
         norm = functools.partial(layer_norm, self.dtype, epsilon=self.ln_epsilon)
         attend = MultiHeadDotProductAttention(self.num_heads, self.dtype, name="MultiHeadDotProductAttention_0")
         x = attend(norm("LayerNorm_0")(tokens))
-        tokens = tokens + nn.Dropout(self.dropout, deterministic=not train)(x)
+        tokens = tokens + Dropout(self.dropout, deterministic=not train)(x)
         mlp = MlpBlock(self.mlp_dim, self.dropout, self.gelu, self.dtype, name="MlpBlock_0")
         return tokens + mlp(norm("LayerNorm_1")(tokens), train=train)
 
@@ -93,7 +93,7 @@ class Encoder(nn.Module):
     def __call__(self, tokens: Tokens, grid: Grid, train: bool = False) -> Tokens:
         """Tokens after all blocks; the last ones are the patches of the `grid` in raster order."""
         x = PositionEmbedding(self.position, name="posembed_input")(tokens, grid)
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, deterministic=not train)(x)
         fields = (self.mlp_dim, self.num_heads, self.dropout, self.gelu, self.dtype, self.ln_epsilon)
         block = functools.partial(EncoderBlock, *fields)
         apply = functools.partial(_apply_block, train=train)

@@ -5,7 +5,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, PyTree
 
 from common.devices import kernels
 from common.errors import UserError
@@ -111,6 +112,30 @@ def _bin_weights(length: int, bins: int) -> np.ndarray:
     positions = np.arange(length)
     inside = (positions >= first[:, None]) & (positions < last[:, None])
     return inside / inside.sum(axis=1, keepdims=True)
+
+
+class Dropout(nn.Module):
+    """Flax's `Dropout`, with its random numbers, whose mask is written to memory once.
+
+    XLA would compute the random numbers again wherever the mask is read, in the forward and the backward pass. A TPU's
+    compiler expects an update of ViT-B/16 to take 116 ms instead of 149 with the mask in memory (docs/scaling.md).
+    """
+
+    rate: float
+    deterministic: bool
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """In training a share `rate` of the numbers is 0 and the others are divided by 1 - rate."""
+        if self.rate == 0 or self.deterministic:
+            return x
+        kept = kept_units(self.make_rng("dropout"), self.rate, x.shape)
+        return jnp.where(kept, x / (1 - self.rate), 0)
+
+
+def kept_units(key: Array, rate: float, shape: tuple[int, ...]) -> Bool[Array, "*shape"]:
+    """A mask that is False with probability `rate`, at each place by itself."""
+    return jax.lax.optimization_barrier(jax.random.bernoulli(key, 1 - rate, shape))
 
 
 def identity(outputs: PyTree) -> PyTree:

@@ -9,6 +9,7 @@ import pytest
 from flax import linen as nn
 
 from benchmarks import candidates, networks
+from common.nn import layers
 from common.nn.batch_norm import BatchNorm
 from resnet import layers as resnet_layers
 from resnet import model as resnet_model
@@ -71,3 +72,11 @@ def test_networks_with_candidates_compute_the_same(monkeypatch):
         replace()
         found = gradients()
         jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-4), found, expected)
+
+
+def test_dropout_that_computes_its_masks_again_has_the_same_masks(monkeypatch):
+    key, shape = jax.random.key(5), (3, 40)
+    expected = layers.kept_units(key, 0.3, shape)
+    monkeypatch.setattr(layers, "kept_units", layers.kept_units)
+    candidates.masks_again()
+    np.testing.assert_array_equal(layers.kept_units(key, 0.3, shape), expected)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -138,6 +139,30 @@ def test_adaptive_average_pool_cuts_overlapping_bins():
     np.testing.assert_allclose(layers.adaptive_average_pool(jnp.full((1, 1, 1, 2), 7.0), 6), jnp.full((1, 6, 6, 2), 7))
     images = jax.random.normal(jax.random.key(0), (1, 6, 6, 2))
     np.testing.assert_array_equal(layers.adaptive_average_pool(images, 6), images)
+
+
+def test_dropout_is_flax_s_with_a_mask_that_is_kept_for_the_gradient():
+    x, key = jnp.linspace(-1.0, 2.0, 64).reshape(4, 16), jax.random.key(3)
+
+    def gradient(kind):
+        def loss(x):
+            return jnp.sum(kind(0.25, deterministic=False).apply({}, x, rngs={"dropout": key}) ** 2)
+
+        return jax.jit(jax.value_and_grad(loss))
+
+    ours, theirs = gradient(layers.Dropout), gradient(nn.Dropout)
+    for found, expected in zip(ours(x), theirs(x), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    assert "optimization_barrier" in ours.lower(x).as_text()
+    assert "optimization_barrier" not in theirs.lower(x).as_text()
+
+
+def test_dropout_drops_the_share_it_is_asked_for():
+    kept = layers.kept_units(jax.random.key(0), 0.1, (100, 1000))
+    assert abs(float(jnp.mean(kept)) - 0.9) < 0.005  # five standard deviations
+    x = jnp.ones((2, 3))
+    assert layers.Dropout(0.5, deterministic=True).apply({}, x) is x
+    assert layers.Dropout(0.0, deterministic=False).apply({}, x) is x
 
 
 def test_a_small_image_is_refused_in_one_line():
