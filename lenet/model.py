@@ -284,7 +284,7 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
         if options.get("rubbish") != VARIANTS[section.variant]["loss"].get("rubbish"):
             raise UserError("config.model.loss.rubbish has no effect without loss.name=map")
         return function
-    if not (isinstance(options.rubbish, int | float) and options.rubbish > 0):
+    if not options.rubbish > 0:
         raise UserError(f"loss.rubbish={options.rubbish}: the constant j of loss.name=map is positive (1998, eq. 9)")
     return functools.partial(function, rubbish=options.rubbish)
 
