@@ -127,6 +127,8 @@ def reduce_on_plateau(opt_state: PyTree, config: ConfigDict, error: float) -> Py
     before = plateau_state(opt_state)
     if before is None:
         raise ValueError("this optimizer has no plateau factor")
+    # optax waits for the count to equal `patience`, which a run that goes on with less may have passed.
+    before = before._replace(plateau_count=jnp.minimum(before.plateau_count, config.patience - 1))
     _, after = rule.update({}, before, value=jnp.asarray(error, jnp.float32))
     return optax.tree.set(opt_state, plateau=after)
 

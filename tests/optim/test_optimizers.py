@@ -125,6 +125,15 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
         np.testing.assert_allclose(v, 0.9 * -0.1 * gradients(0)[name] - 0.01 * gradients(1)[name], rtol=1e-5)
 
 
+def test_a_run_that_goes_on_with_less_patience_than_it_has_waited_lowers_its_rate_at_the_next_evaluation():
+    schedule = base(ConfigDict()).schedule
+    _, state = run(section(name="sgd"), [0.1], plateau=True)
+    for patience, scale in ((5, 1.0), (5, 1.0), (5, 1.0), (5, 1.0), (2, 0.1), (2, 0.1), (2, 0.01)):
+        schedule.patience = patience
+        state = optimizers.reduce_on_plateau(state, schedule, 0.5)
+        assert float(optimizers.plateau_state(state).scale) == pytest.approx(scale)
+
+
 def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):
     config = lenet5_mnist_modern.get_config()
     config.data.update(source="digits", resize=28, limit=4, pad=2, holdout=0.05)
