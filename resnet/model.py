@@ -207,10 +207,10 @@ def network(section: ConfigDict, num_classes: int) -> ResNet:
         raise UserError("config.model.stage_sizes is empty; expected the number of blocks in each stage")
     if fields["zero_gamma"] and fields["shortcut"] == "none":
         raise UserError("config.model.zero_gamma stops every signal in a net without shortcuts; set it to False")
-    if fields["shortcut_pad"] != "both" and fields["shortcut"] != "A":
-        raise UserError("config.model.shortcut_pad has no effect without shortcut='A', whose zeros it places")
-    if fields["block"] == "basic" and fields.get("stride_in") != VARIANTS[section.variant].get("stride_in"):
-        raise UserError("config.model.stride_in has no effect without block='bottleneck'")
+    needs = {"shortcut_pad": (section.shortcut == "A", "shortcut='A', whose zeros it places")}
+    if "stride_in" in fields:
+        needs["stride_in"] = (section.block == "bottleneck", "block='bottleneck'")
+    models.check_effects(section, VARIANTS, needs)
     return ResNet(num_classes=num_classes, **fields)
 
 

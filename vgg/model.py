@@ -174,8 +174,7 @@ RANGES = {
 def network(section: ConfigDict, num_classes: int) -> VGG:
     """The module that a `model` section describes. Raises UserError for unknown names and numbers out of range."""
     fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
-    if fields["ghost_batches"] > 1 and not fields["batch_norm"]:
-        raise UserError("config.model.ghost_batches needs batch normalisation: set batch_norm=True, or ghost_batches=1")
+    models.check_effects(section, VARIANTS, {"ghost_batches": (section.batch_norm, "batch_norm=True")})
     return VGG(num_classes=num_classes, **fields)
 
 
