@@ -208,7 +208,7 @@ def network(section: ConfigDict, num_classes: int) -> nn.Module:
     """The module of a `model` section. Raises UserError for an unknown name or a contradiction."""
     fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
     for name, value in VARIANTS[section.variant].items():
-        if isinstance(value, tuple) and (not isinstance(fields[name], tuple) or len(fields[name]) != len(value)):
+        if isinstance(value, tuple) and len(fields[name]) != len(value):
             raise UserError(f"config.model.{name} is {fields[name]}; expected {len(value)} numbers")
     if section.variant in cifar.VARIANTS:
         return cifar.network(section.variant, num_classes, fields)

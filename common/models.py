@@ -129,9 +129,9 @@ def section(family: str, variant: str, **changes: Any) -> ConfigDict:
         if name not in fields:
             raise unknown(f"{family} hyper-parameter", name, fields)
         if isinstance(fields[name], Mapping):
-            strange = set(value) - set(fields[name]) if isinstance(value, Mapping) else {str(value)}
-            for option in strange:
-                raise unknown(f"option of {family}'s {name}", option, fields[name])
+            for option in value if isinstance(value, Mapping) else [value]:
+                if option not in fields[name]:
+                    raise unknown(f"option of {family}'s {name}", option, fields[name])
             value = {**fields[name], **value}
         fields[name] = value
     return ConfigDict({"family": family, "variant": variant, **fields})
@@ -182,48 +182,76 @@ def check_effects(
 
 
 def hyper_parameters(
-    config: ConfigDict,
+    section: ConfigDict,
     variants: Mapping[str, Mapping[str, Any]],
     choices: Mapping[str, Sequence],
     ranges: Mapping[str, Range],
 ) -> dict[str, Any]:
     """The fields of a `model` section, as a module takes them: with tuples where a config read from JSON has lists.
 
-    variants: the family's. choices: the values that a field may have. ranges: the range of a number, or of each
-    number of a tuple, which must be whole. Fields that the variant lacks are not checked. The sub-section `loss` is
-    left out, since it is not a field of the module. Raises UserError for an unknown variant or a forbidden value.
+    variants: the family's; their values give each field's type. choices: the values that a field may have. ranges: the
+    range of a number, or of each number of a tuple. Fields that the variant lacks are not checked. The sub-section
+    `loss` is left out, since it is not a field of the module; the types of its options are checked. Raises UserError
+    for an unknown variant or a forbidden value.
     """
-    if config.variant not in variants:
-        raise unknown(f"{config.family} variant", config.variant, variants)
-    given = {name: config[name] for name in variants[config.variant] if name != "loss"}
-    fields = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    for name, value in fields.items():
+    if section.variant not in variants:
+        raise unknown(f"{section.family} variant", section.variant, variants)
+    usual = dict(variants[section.variant])
+    for name, default in usual.pop("loss", {}).items():
+        _check_type(f"loss.{name}", section.loss[name], default)
+    fields = {}
+    for name, default in usual.items():
+        value = section[name]
+        if isinstance(value, list):
+            value = tuple(value)
         if name in choices and value not in choices[name]:
             raise unknown(f"config.model.{name}", value, choices[name])
+        _check_type(name, value, default)
         if name in ranges:
             check_range(name, value, *ranges[name])
+        fields[name] = value
     return fields
 
 
-def check_range(name: str, value: Any, low: float, below: float) -> None:
+_TYPES: dict[type, tuple[type | tuple[type, ...], str]] = {  # by the type of a default: the types that fit, in a word
+    bool: (bool, "Boolean"),
+    int: (int, "whole number"),
+    float: ((int, float), "number"),
+    str: (str, "text"),
+}
+
+
+def _check_type(name: str, value: Any, default: Any) -> None:
+    """Raises UserError for a value in `config.model` of another type than the variant's; an empty tuple is of ints."""
+    many = isinstance(default, tuple)
+    kind = type(next(iter(default), 0)) if many else type(default)
+    if kind not in _TYPES:
+        return
+    types, word = _TYPES[kind]
+    elements = value if many and isinstance(value, tuple) else (value,)
+    fit = all(isinstance(element, types) and isinstance(element, bool) == (kind is bool) for element in elements)
+    if not fit or isinstance(value, tuple) != many:
+        raise UserError(f"config.model.{name} is {value!r}; expected a {f'tuple of {word}s' if many else word}")
+
+
+def check_range(name: str, value: float | tuple[float, ...], low: float, below: float) -> None:
     """Raises UserError unless a number in `config.model`, or each number of a tuple, is in the range."""
-    numbers = value if isinstance(value, tuple) else (value,)
-    if not all(isinstance(number, int | float) and low <= number < below for number in numbers):
+    if not all(low <= number < below for number in (value if isinstance(value, tuple) else (value,))):
         bound = f" and less than {below}" if below < math.inf else ""
         raise UserError(f"config.model.{name} is {value}; expected at least {low}{bound}")
-    if isinstance(value, tuple) and not all(isinstance(number, int) for number in numbers):
-        raise UserError(f"config.model.{name} is {value}; expected whole numbers")
 
 
 def check(section: ConfigDict) -> None:
     """Raises UserError for a `model` section that describes no network for any dataset."""
-    if not section.get("family"):
-        raise UserError("config.model is empty: a config file sets it with models.section(family, variant)")
-    family_module(section.family).network(section, 10)
+    _family_of(section).network(section, 10)
 
 
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
     """The classifier of a `model` section for a dataset with these facts. Raises UserError if the two do not fit."""
+    return _family_of(section).make_classifier(section, info)
+
+
+def _family_of(section: ConfigDict) -> ModuleType:
     if not section.get("family"):
         raise UserError("config.model is empty: a config file sets it with models.section(family, variant)")
-    return family_module(section.family).make_classifier(section, info)
+    return family_module(section.family)

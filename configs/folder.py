@@ -38,7 +38,8 @@ def get_config(argument: str = "resnet:resnet18:FOLDER"):
         config.optimizer.momentum = 0.9
         config.optimizer.weight_decay = 5e-4
         # Networks without batch normalisation diverge at higher rates.
-        config.schedule.learning_rate = 0.02 if family == "resnet" or "_bn" in variant else 0.005
+        normalised = family == "resnet" or config.model.get("batch_norm", False)
+        config.schedule.learning_rate = 0.02 if normalised else 0.005
     config.optimizer.decay_mask = "kernels"
     return config
 

@@ -99,7 +99,9 @@ class AuxiliaryClassifier(nn.Module):
         return layer("linear", x, self.num_classes).astype(jnp.float32)
 
 
-def dense(fields: dict[str, Any], name: str, x: Array, features: int, hidden: bool = False) -> Array:
+def dense(
+    fields: dict[str, Any], name: str, x: Float[Array, "batch inputs"], features: int, hidden: bool = False
+) -> Float[Array, "batch {features}"]:
     """A fully connected layer, initialised as the network's fields say."""
     bias = nn.initializers.constant(fields["hidden_bias"] if hidden else 0.0)
     init = WEIGHT_INITS[fields["weight_init"]]

@@ -176,13 +176,14 @@ def network(section: ConfigDict, num_classes: int) -> GoogLeNet:
     models.check_range("loss.auxiliary_weight", section.loss.auxiliary_weight, *models.SIZE)
     if section.lrn and section.stem == "small":
         raise UserError("stem='small' has no place for local response normalisation: set lrn=False")
-    if section.ghost_batches > 1 and not section.batch_norm:
-        raise UserError("config.model.ghost_batches needs batch normalisation: set batch_norm=True, or ghost_batches=1")
     fields_of_heads = ("auxiliary_pool", "auxiliary_dropout", "loss.auxiliary_weight")
-    models.check_effects(section, VARIANTS, dict.fromkeys(fields_of_heads, (section.auxiliary, "auxiliary=True")))
-    changed = section.hidden_bias != VARIANTS[section.variant]["hidden_bias"]
-    if changed and section.batch_norm and not section.auxiliary:
-        raise UserError("config.model.hidden_bias has no effect with batch_norm=True, which has no biases")
+    biased = section.auxiliary or not section.batch_norm  # batch normalisation replaces the biases of convolutions
+    needs = {
+        **dict.fromkeys(fields_of_heads, (section.auxiliary, "auxiliary=True")),
+        "ghost_batches": (section.batch_norm, "batch_norm=True"),
+        "hidden_bias": (biased, "batch_norm=False or auxiliary=True"),
+    }
+    models.check_effects(section, VARIANTS, needs)
     return GoogLeNet(num_classes=num_classes, **fields)
 
 

@@ -24,7 +24,7 @@ Operation = Callable[..., Array]
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def bilinear(operation: Operation, inputs: Array, weights: Array) -> Array:
+def bilinear(operation: Operation, inputs: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, "..."]:
     """Twin of `operation(inputs, weights)`, which is linear in each; back-propagates with both squared."""
     return operation(inputs, weights)
 
@@ -43,7 +43,7 @@ bilinear.defvjp(_bilinear_forward, _bilinear_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def elementwise(function: Operation, inputs: Array) -> Array:
+def elementwise(function: Operation, inputs: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """Twin of the elementwise `function(inputs)`; back-propagates with f'(a)^2."""
     return function(inputs)
 
@@ -62,7 +62,9 @@ elementwise.defvjp(_elementwise_forward, _elementwise_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def squared_distances(operation: Operation, inputs: Array, centres: Array) -> Array:
+def squared_distances(
+    operation: Operation, inputs: Float[Array, "batch features"], centres: Float[Array, "classes features"]
+) -> Float[Array, "batch classes"]:
     """Twin of `operation(inputs, centres)`, the penalties y_i = sum_j (x_j - w_ij)^2.
 
     Here first derivatives become second ones: given dE/dy_i it returns h(x_j) = sum_i 2 dE/dy_i. The centres are

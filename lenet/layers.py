@@ -138,22 +138,24 @@ class Layer(nn.Module, kw_only=True):
     dtype: str = "float32"
     second_order: bool = False
 
-    def weights(self, name: str, shape: tuple[int, ...], fan_in: int | np.ndarray) -> Array:
+    def weights(self, name: str, shape: tuple[int, ...], fan_in: int | np.ndarray) -> Float[Array, "..."]:
         """The parameter `name`, in the dtype of the computation."""
         return self.param(name, WEIGHT_INITS[self.weight_init](fan_in), shape).astype(self.dtype)
 
-    def bias(self, shape: tuple[int, ...], fan_in: int | np.ndarray) -> Array:
+    def bias(self, shape: tuple[int, ...], fan_in: int | np.ndarray) -> Float[Array, "..."]:
         """The parameter 'bias', in the dtype of the computation."""
         if self.bias_init == "same":
             return self.weights("bias", shape, fan_in)
         return self.param("bias", nn.initializers.zeros, shape).astype(self.dtype)
 
-    def weigh(self, operation: curvature.Operation, inputs: Array, weights: Array) -> Array:
+    def weigh(
+        self, operation: curvature.Operation, inputs: Float[Array, "..."], weights: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
         """`operation(inputs, weights)`, linear in each."""
         inputs = inputs.astype(self.dtype)
         return curvature.bilinear(operation, inputs, weights) if self.second_order else operation(inputs, weights)
 
-    def squash(self, sums: Array) -> Array:
+    def squash(self, sums: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The activation of each unit's weighted sum."""
         function = ACTIVATIONS[self.activation]
         return curvature.elementwise(function, sums) if self.second_order else function(sums)

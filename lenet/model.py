@@ -280,11 +280,11 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
             f"use loss.name={' or '.join(losses_of_output)}"
         )
     function = losses_of_output[options.name]
+    if "rubbish" in options:
+        models.check_effects(section, VARIANTS, {"loss.rubbish": (options.name == "map", "loss.name=map")})
     if options.name != "map":
-        if options.get("rubbish") != VARIANTS[section.variant]["loss"].get("rubbish"):
-            raise UserError("config.model.loss.rubbish has no effect without loss.name=map")
         return function
-    if not (isinstance(options.rubbish, int | float) and options.rubbish > 0):
+    if not options.rubbish > 0:
         raise UserError(f"loss.rubbish={options.rubbish}: the constant j of loss.name=map is positive (1998, eq. 9)")
     return functools.partial(function, rubbish=options.rubbish)
 

@@ -200,27 +200,27 @@ def weighted_layers(stage_sizes: tuple[int, ...], block: str) -> int:
     return 2 + sum(stage_sizes) * BLOCKS[block].convolutions
 
 
-def network(config: ConfigDict, num_classes: int) -> ResNet:
+def network(section: ConfigDict, num_classes: int) -> ResNet:
     """The module that a `model` section describes. Raises UserError for unknown, impossible or contradictory values."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
     if not fields["stage_sizes"]:
         raise UserError("config.model.stage_sizes is empty; expected the number of blocks in each stage")
     if fields["zero_gamma"] and fields["shortcut"] == "none":
         raise UserError("config.model.zero_gamma stops every signal in a net without shortcuts; set it to False")
-    if fields["shortcut_pad"] != "both" and fields["shortcut"] != "A":
-        raise UserError("config.model.shortcut_pad has no effect without shortcut='A', whose zeros it places")
-    if fields["block"] == "basic" and fields.get("stride_in") != VARIANTS[config.variant].get("stride_in"):
-        raise UserError("config.model.stride_in has no effect without block='bottleneck'")
+    needs = {"shortcut_pad": (section.shortcut == "A", "shortcut='A', whose zeros it places")}
+    if "stride_in" in fields:
+        needs["stride_in"] = (section.block == "bottleneck", "block='bottleneck'")
+    models.check_effects(section, VARIANTS, needs)
     return ResNet(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
+def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     The loss is softmax cross-entropy with class indices or distributions. Warns if images are too small for the
     ImageNet stem. Raises UserError for unknown or contradictory hyper-parameters.
     """
-    module = network(config, info.num_classes)
+    module = network(section, info.num_classes)
     side = min(info.image_shape[:2])
     if module.stem == "imagenet" and side < 64:
         depth = weighted_layers(module.stage_sizes, module.block)
@@ -229,7 +229,7 @@ def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
         logging.warning(
             "%s halves its images five times, and these have %d pixels a side: the CIFAR variant %s%d keeps more "
             "(--config=configs/resnet_cifar10.py:%s%d)",
-            *(config.variant, side, kind, nearest, kind, nearest),
+            *(section.variant, side, kind, nearest, kind, nearest),
         )
     groups = max(module.batch_groups, 1) * module.ghost_batches
     parts = f"each of {groups} groups of a batch" if groups > 1 else "the whole batch"

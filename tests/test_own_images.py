@@ -73,6 +73,13 @@ def test_a_network_sees_images_of_the_size_that_it_was_made_for(name, side):
     assert (data.crop or data.resize) == side
 
 
+@pytest.mark.parametrize("name", ["vgg:vgg11", "googlenet:googlenet", "googlenet:googlenet_small", "resnet:resnet18"])
+def test_networks_with_batch_normalisation_learn_at_a_higher_rate(name):
+    config = folder.get_config(f"{name}:photos")
+    normalised = config.model.family == "resnet" or config.model.batch_norm
+    assert config.schedule.learning_rate == (0.02 if normalised else 0.005)
+
+
 @pytest.mark.parametrize("changes", [{"pooling": "average"}, {"position": "sincos2d"}, {"position": "none"}])
 def test_a_vit_without_a_class_token_or_learned_positions_has_rates_by_layer(changes):
     section = models.section("vit", "nano4", **changes)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from flax import linen as nn
+from jaxtyping import Array, Float
 
 from common.anatomy import layer_table, networks
 from common.claims.fact import Fact
@@ -17,7 +18,9 @@ class Stack(nn.Module):
     kernel_sizes: Sequence[int]
 
     @nn.compact
-    def __call__(self, images, train: bool = False):
+    def __call__(
+        self, images: Float[Array, "batch height width maps"], train: bool = False
+    ) -> Float[Array, "batch height width maps"]:
         """The maps of the last layer."""
         for size in self.kernel_sizes:
             images = nn.Conv(images.shape[-1], (size, size), use_bias=False)(images)

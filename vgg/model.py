@@ -178,21 +178,20 @@ RANGES = {
 }
 
 
-def network(config: ConfigDict, num_classes: int) -> VGG:
+def network(section: ConfigDict, num_classes: int) -> VGG:
     """The module that a `model` section describes. Raises UserError for unknown names and numbers out of range."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
-    if fields["ghost_batches"] > 1 and not fields["batch_norm"]:
-        raise UserError("config.model.ghost_batches needs batch normalisation: set batch_norm=True, or ghost_batches=1")
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
+    models.check_effects(section, VARIANTS, {"ghost_batches": (section.batch_norm, "batch_norm=True")})
     return VGG(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
+def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Raises UserError for unknown hyper-parameters and for images that are too small for five poolings.
     """
-    module = network(config, info.num_classes)
-    check_image_size(f"vgg {config.variant}", info.image_shape, DOWNSAMPLING, "raise config.data.resize")
+    module = network(section, info.num_classes)
+    check_image_size(f"vgg {section.variant}", info.image_shape, DOWNSAMPLING, "raise config.data.resize")
     return Classifier(
         module=module,
         loss=losses.cross_entropy,

@@ -236,30 +236,30 @@ RANGES = {
 }
 
 
-def network(config: ConfigDict, num_classes: int) -> VisionTransformer:
+def network(section: ConfigDict, num_classes: int) -> VisionTransformer:
     """The module that a `model` section describes. Raises UserError for unknown, impossible or contradictory values."""
-    fields = models.hyper_parameters(config, VARIANTS, CHOICES, RANGES)
-    if config.hidden_size % config.num_heads:
+    fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
+    if section.hidden_size % section.num_heads:
         raise UserError(
-            f"config.model.hidden_size {config.hidden_size} does not split into {config.num_heads} heads; set "
-            f"config.model.num_heads to {_nearest_divisor(config.num_heads, config.hidden_size)}"
+            f"config.model.hidden_size {section.hidden_size} does not split into {section.num_heads} heads; set "
+            f"config.model.num_heads to {_nearest_divisor(section.num_heads, section.hidden_size)}"
         )
-    parts = {"sincos2d": 4, "learned_2d": 2}.get(config.position, 1)
-    if config.hidden_size % parts:
+    parts = {"sincos2d": 4, "learned_2d": 2}.get(section.position, 1)
+    if section.hidden_size % parts:
         raise UserError(
-            f"config.model.position '{config.position}' needs a hidden_size that is a multiple of {parts}, "
-            f"got {config.hidden_size}"
+            f"config.model.position '{section.position}' needs a hidden_size that is a multiple of {parts}, "
+            f"got {section.hidden_size}"
         )
     return VisionTransformer(num_classes=num_classes, **fields)
 
 
-def make_classifier(config: ConfigDict, info: models.Facts) -> Classifier:
+def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
     """The classifier of a `model` section (a variant's hyper-parameters) for a dataset with these facts.
 
     Labels are class indices or distributions. Raises UserError for unknown or contradictory hyper-parameters and for
     images that do not split into patches.
     """
-    module = network(config, info.num_classes)
+    module = network(section, info.num_classes)
     _check_image(module, info.image_shape)
     return Classifier(
         module=module,

@@ -6,7 +6,7 @@ arrays have the factor 1. Batch statistics of frozen layers still follow the bat
 """
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import jax
 import optax
@@ -18,7 +18,7 @@ _LABELS = {True: "trained", False: "frozen"}
 
 
 def parse(texts: Sequence[str]) -> dict[str, float]:
-    """The factors by pattern, from texts such as 'conv1*=0'. Raises UserError for a malformed text."""
+    """The factors by pattern, from texts such as 'conv1*=0'. Raises UserError for a malformed or repeated one."""
     found = {}
     for text in texts:
         pattern, separator, number = text.partition("=")
@@ -31,6 +31,8 @@ def parse(texts: Sequence[str]) -> dict[str, float]:
                 f"config.optimizer.factors has {text!r}; expected PATTERN=NUMBER with a number of at least 0, such as "
                 "'conv1*=0' or 'fc*=10'"
             )
+        if pattern in found:
+            raise UserError(f"config.optimizer.factors has the pattern {pattern!r} twice; leave one")
         found[pattern] = factor
     return found
 
@@ -40,7 +42,7 @@ def scale_by_factors(chain: optax.GradientTransformation, factors: Mapping[str, 
 
     Frozen arrays have no optimizer state and no decay, and their gradients do not count in `clip_norm`.
 
-    `init` raises UserError for a pattern that no array's name matches.
+    `init` raises UserError for a pattern that decides for no array.
     """
 
     def scale(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:
@@ -61,8 +63,12 @@ def count_frozen(params: PyTree, factors: Mapping[str, float]) -> int:
 
 
 def _factor(path: tuple, factors: Mapping[str, float]) -> float:
-    name = _name(path)
-    return next((factor for pattern, factor in factors.items() if fnmatch.fnmatchcase(name, pattern)), 1.0)
+    return factors.get(_deciding(_name(path), factors), 1.0)
+
+
+def _deciding(name: str, patterns: Iterable[str]) -> str:
+    """The first pattern that matches an array's name; '' if none does."""
+    return next((pattern for pattern in patterns if fnmatch.fnmatchcase(name, pattern)), "")
 
 
 def _name(path: tuple) -> str:
@@ -72,9 +78,15 @@ def _name(path: tuple) -> str:
 
 def _check(params: PyTree, factors: Mapping[str, float]) -> None:
     names = [_name(path) for path, _ in jax.tree.leaves_with_path(params)]
+    deciding = {_deciding(name, factors) for name in names}
     for pattern in factors:
         if not fnmatch.filter(names, pattern):
             layers = list(dict.fromkeys(name.partition("/")[0] for name in names))
             raise unknown("pattern of config.optimizer.factors", pattern, [f"{layer}*" for layer in layers])
+        if pattern not in deciding:
+            raise UserError(
+                f"config.optimizer.factors has {pattern!r} after patterns that match all of its arrays, and the first "
+                "that matches decides; put it before them"
+            )
     if all(_factor(path, factors) == 0 for path, _ in jax.tree.leaves_with_path(params)):
         raise UserError("config.optimizer.factors freezes every parameter; leave one to train, such as the head")

@@ -46,27 +46,15 @@ def scale_by_diagonal_levenberg_marquardt(mu: float) -> optax.GradientTransforma
 def with_curvature(opt_state: PyTree, curvature: PyTree) -> PyTree:
     """The optimizer state with `curvature` as h_kk, wherever the transform is in a chain.
 
-    curvature: a tree like the parameters. Raises UserError for the state of an optimizer that uses no curvature.
+    curvature: a tree like the parameters; it is left out where the state leaves frozen arrays out. Raises UserError for
+    the state of an optimizer that uses no curvature.
     """
-    found = [state for state in jax.tree.leaves(opt_state, is_leaf=_is_curvature_state) if _is_curvature_state(state)]
-    if not found:
+    before = optax.tree.get(opt_state, "curvature")
+    if before is None:
         raise UserError("this optimizer uses no curvature: expected one with scale_by_diagonal_levenberg_marquardt")
-    return jax.tree.map(
-        lambda state: _replaced(state, curvature) if _is_curvature_state(state) else state,
-        opt_state,
-        is_leaf=_is_curvature_state,
-    )
-
-
-def _replaced(state: DiagonalCurvatureState, curvature: PyTree) -> DiagonalCurvatureState:
-    """The state with this curvature, which is left out where the state leaves frozen arrays out."""
-    new = jax.tree.map(lambda old, h: old if _is_masked(old) else h, state.curvature, curvature, is_leaf=_is_masked)
-    return DiagonalCurvatureState(new)
+    after = jax.tree.map(lambda old, h: old if _is_masked(old) else h, before, curvature, is_leaf=_is_masked)
+    return optax.tree.set(opt_state, curvature=after)
 
 
 def _is_masked(node: object) -> bool:
     return isinstance(node, optax.MaskedNode)
-
-
-def _is_curvature_state(state: object) -> bool:
-    return isinstance(state, DiagonalCurvatureState)

@@ -127,19 +127,19 @@ def reduce_on_plateau(opt_state: PyTree, config: ConfigDict, error: float) -> Py
     before = plateau_state(opt_state)
     if before is None:
         raise ValueError("this optimizer has no plateau factor")
-    _, after = rule.update({}, before.plateau, value=jnp.asarray(error, jnp.float32))
+    # optax waits for the count to equal `patience`, which a run that goes on with less may have passed.
+    before = before._replace(plateau_count=jnp.minimum(before.plateau_count, config.patience - 1))
+    _, after = rule.update({}, before, value=jnp.asarray(error, jnp.float32))
     return optax.tree.set(opt_state, plateau=after)
 
 
-def plateau_state(opt_state: PyTree) -> PlateauState | None:
-    """The state of the plateau factor inside a chain's state; None for other schedules."""
-    is_plateau = lambda node: isinstance(node, PlateauState)  # noqa: E731
-    found = [node for node in jax.tree.leaves(opt_state, is_leaf=is_plateau) if is_plateau(node)]
-    return found[0] if found else None
+def plateau_state(opt_state: PyTree) -> optax.contrib.ReduceLROnPlateauState | None:
+    """The factor of 'plateau' and the record that decides its next drop; None for the state of other schedules."""
+    return optax.tree.get(opt_state, "plateau")
 
 
 def learning_rate(schedule: optax.Schedule, opt_state: PyTree, step: int) -> float:
     """The rate of the last of `step` updates, with the current factor of a plateau schedule."""
     plateau = plateau_state(opt_state)
-    scale = 1.0 if plateau is None else float(plateau.plateau.scale)
+    scale = 1.0 if plateau is None else float(plateau.scale)
     return scale * float(schedule(max(step - 1, 0)))

@@ -222,3 +222,5 @@ def test_wrong_fields_are_one_line():
             models.check(models.section("googlenet", "googlenet", loss={"auxiliary_weight": weight}))
     with pytest.raises(UserError, match="stem='small' has no place for local response normalisation"):
         _classifier("googlenet", stem="small")
+    with pytest.raises(UserError, match="config.model.ghost_batches has no effect without batch_norm=True"):
+        _classifier("googlenet", ghost_batches=2)

@@ -116,13 +116,22 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
     _, state = run(momentum, [0.1], plateau=True)
     for error in (0.5, 0.4, 0.41, 0.42):
         state = optimizers.reduce_on_plateau(state, schedule, error)
-    assert float(optimizers.plateau_state(state).plateau.scale) == pytest.approx(0.1)
+    assert float(optimizers.plateau_state(state).scale) == pytest.approx(0.1)
     state = optimizers.reduce_on_plateau(state, schedule, 0.3)
-    assert float(optimizers.plateau_state(state).plateau.scale) == pytest.approx(0.1)
+    assert float(optimizers.plateau_state(state).scale) == pytest.approx(0.1)
     optimizer = optimizers.make_chain(momentum, optax.constant_schedule(0.1), plateau=True)
     updates, _ = optimizer.update(gradients(1), state, PARAMS)
     for name, v in updates.items():
         np.testing.assert_allclose(v, 0.9 * -0.1 * gradients(0)[name] - 0.01 * gradients(1)[name], rtol=1e-5)
+
+
+def test_a_run_that_goes_on_with_less_patience_than_it_has_waited_lowers_its_rate_at_the_next_evaluation():
+    schedule = base(ConfigDict()).schedule
+    _, state = run(section(name="sgd"), [0.1], plateau=True)
+    for patience, scale in ((5, 1.0), (5, 1.0), (5, 1.0), (5, 1.0), (2, 0.1), (2, 0.1), (2, 0.01)):
+        schedule.patience = patience
+        state = optimizers.reduce_on_plateau(state, schedule, 0.5)
+        assert float(optimizers.plateau_state(state).scale) == pytest.approx(scale)
 
 
 def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):

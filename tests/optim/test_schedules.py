@@ -87,6 +87,7 @@ def test_the_rates_in_words_are_those_that_the_schedule_reads(name):
         ({"name": "table"}, "rates is empty"),
         ({"warmup": "soon"}, "config.schedule.warmup is 'soon'; expected a duration"),
         ({"boundaries": ("1 epoch", "5")}, r"config.schedule.boundaries\[1\] is '5'; expected a duration"),
+        ({"name": "plateau", "patience": 0}, "config.schedule.patience is 0; expected at least 1"),
     ],
 )
 def test_contradictions_are_refused_before_the_dataset_is_known(changes, message):

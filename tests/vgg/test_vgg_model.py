@@ -197,3 +197,5 @@ def test_a_wrong_configuration_is_one_line():
         _module("vgg16", configuration="F")
     with pytest.raises(UserError, match="config.model.width is 0; expected at least 1"):
         _module("vgg16", width=0)
+    with pytest.raises(UserError, match="config.model.ghost_batches has no effect without batch_norm=True"):
+        _module("vgg16", ghost_batches=2)
