@@ -127,7 +127,10 @@ def reduce_on_plateau(opt_state: PyTree, config: ConfigDict, error: float) -> Py
     before = plateau_state(opt_state)
     if before is None:
         raise ValueError("this optimizer has no plateau factor")
-    _, after = rule.update({}, before.plateau, value=jnp.asarray(error, jnp.float32))
+    # optax drops the factor where the count equals the patience, which a resumed run may have set below the count.
+    count = jnp.minimum(before.plateau.plateau_count, config.patience - 1)
+    known = before.plateau._replace(plateau_count=count)
+    _, after = rule.update({}, known, value=jnp.asarray(error, jnp.float32))
     return optax.tree.set(opt_state, plateau=after)
 
 

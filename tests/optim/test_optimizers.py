@@ -125,6 +125,19 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
         np.testing.assert_allclose(v, 0.9 * -0.1 * gradients(0)[name] - 0.01 * gradients(1)[name], rtol=1e-5)
 
 
+def test_with_less_patience_the_next_evaluation_without_improvement_lowers_the_factor():
+    schedule = base(ConfigDict()).schedule
+    schedule.patience = 5
+    _, state = run(section(), [0.1], plateau=True)
+    for error in (0.5, 0.5, 0.5, 0.5):  # three in a row without improvement
+        state = optimizers.reduce_on_plateau(state, schedule, error)
+    schedule.patience = 2  # as a resumed run may
+    improved = optimizers.reduce_on_plateau(state, schedule, 0.4)
+    assert float(optimizers.plateau_state(improved).plateau.scale) == 1.0
+    stalled = optimizers.reduce_on_plateau(state, schedule, 0.5)
+    assert float(optimizers.plateau_state(stalled).plateau.scale) == pytest.approx(0.1)
+
+
 def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):
     config = lenet5_mnist_modern.get_config()
     config.data.update(source="digits", resize=28, limit=4, pad=2, holdout=0.05)
