@@ -55,7 +55,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         sharding.split_activations(mesh),
     ):
         before = workdir.open_workdir(folder, config, dataset.info, write=primary)
-        statistics = pixel_statistics.for_training(config, folder, dataset.train, write=primary)
+        statistics = pixel_statistics.for_training(config, folder, dataset.train, before is not None, write=primary)
         transform = augment.make_input_transform(config.data, config.augment, statistics)
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
         like = jax.eval_shape(fresh)
