@@ -125,7 +125,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 stopping = watch.stopping()
                 writer.progress(step)
                 error, improved = None, False
-                if plan.logs_after(step):
+                if plan.logs_after(step) or stopping:
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):
@@ -143,6 +143,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     saved.wait()
                     raise Preempted(step)
+            if trained and not metrics.is_recorded(folder, split, step):  # a shorter length than before, or a damaged file
+                values, class_counts = evaluated(state.variables(), watched)
+                writer.evaluated(step, split, values)
             if dataset.validation is not None:  # only the network that validation has chosen reads the test set
                 saved.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)

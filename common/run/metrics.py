@@ -211,6 +211,11 @@ def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]
     return [record for record in records if split in (None, record["split"])]
 
 
+def is_recorded(workdir: pathlib.Path, split: str, step: int) -> bool:
+    """True if the numbers of a split at this step are recorded."""
+    return any(record["step"] == step for record in read(workdir, split))
+
+
 class EarlyStopping:
     """The lowest error of a run on the split that it watches, and the number of evaluations since."""
 

@@ -11,7 +11,7 @@ from common import config as config_lib
 from common import train
 from common.errors import UserError
 from common.optim import optimizers
-from common.processes import distributed
+from common.processes import distributed, preemption
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_digits
 from tests.digits_run import digits_run
@@ -158,6 +158,32 @@ def test_a_longer_run_that_is_killed_is_not_finished_and_nothing_is_lost(folder,
 
 def killed(*arguments):
     raise KeyboardInterrupt
+
+
+def test_a_run_that_was_stopped_before_any_number_may_end_there(tmp_path, monkeypatch):
+    config = workdir.load_config(digits_run())
+    with monkeypatch.context() as patched:
+        patched.setattr(preemption.Watch, "stopping", lambda watch: True)
+        with pytest.raises(preemption.Preempted):
+            train.fit(config, tmp_path)
+    [record] = metrics.read(tmp_path)
+    assert (record["step"], record["split"], record["examples"]) == (1, "train", config.train.batch_size)
+    config.train.length = "1 step"
+    result = train.fit(config, tmp_path)
+    assert (result["step"], result["best_test"]["step"]) == (1, 1)
+    assert result["train"] == {name: record[name] for name in ("loss", "error")}
+
+
+def test_a_last_test_whose_record_is_lost_is_made_again(folder):
+    before, config = json.loads((folder / "summary.json").read_text()), workdir.load_config(folder)
+    (folder / "summary.json").unlink()
+    records = (folder / metrics.FILE).read_text().splitlines(keepends=True)
+    (folder / metrics.FILE).write_text("".join(records[:-1]))
+    assert train.fit(config, folder)["test"]["error"] == before["test"]["error"]
+    (folder / "summary.json").unlink()
+    (folder / metrics.FILE).unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl has no numbers of the training"):
+        train.fit(config, folder)
 
 
 def test_a_finished_run_is_looked_at_and_only_the_primary_returns_its_summary(folder, monkeypatch):
