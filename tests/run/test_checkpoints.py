@@ -1,7 +1,9 @@
 """Damage to a checkpoint: found when it is read, and confined to that checkpoint."""
 
+import errno
 import functools
 import json
+import os
 import shutil
 
 import jax
@@ -143,6 +145,18 @@ def test_an_incomplete_newest_checkpoint_takes_no_other_with_it(folder, remains,
         (folder / "checkpoints" / "99").mkdir()
     assert restored(folder) == (40 if remains == "an empty newer folder" else 30)
     assert checkpoints.steps(folder) == ([20, 30, 40] if remains == "an empty newer folder" else [20, 30])
+
+
+def test_a_damaged_checkpoint_is_set_aside_from_another_disk(folder, monkeypatch):
+    shutil.rmtree(folder / "checkpoints" / "40" / "default")
+
+    def refused(source, target, **_):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source, None, target)
+
+    monkeypatch.setattr(os, "rename", refused)
+    assert restored(folder) == 30
+    assert checkpoints.steps(folder) == [20, 30]
+    assert (folder / "damaged" / "40" / "_CHECKPOINT_METADATA").exists()
 
 
 def test_what_is_left_of_a_save_that_was_cut_short_goes_when_the_run_goes_on(folder):
