@@ -143,7 +143,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     saved.wait()
                     raise Preempted(step)
-            if trained and not metrics.is_recorded(folder, split, step):  # a shorter length than before, or a damaged file
+            if trained and not metrics.is_recorded(folder, split, step):  # shortened, or a damaged file
                 values, class_counts = evaluated(state.variables(), watched)
                 writer.evaluated(step, split, values)
             if dataset.validation is not None:  # only the network that validation has chosen reads the test set

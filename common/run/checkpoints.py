@@ -231,7 +231,7 @@ def _set_aside(workdir: pathlib.Path, step: int) -> None:
         name, number = str(step), 1
         while (aside / name).exists():
             name, number = f"{step}.{number}", number + 1
-        shutil.move(workdir / FOLDER / str(step), aside / name)  # also from a `checkpoints` that is a link to another disk
+        shutil.move(workdir / FOLDER / str(step), aside / name)  # even from another disk, where `checkpoints` is a link
 
 
 def _repair(workdir: pathlib.Path) -> None:
