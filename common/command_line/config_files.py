@@ -18,8 +18,8 @@ def find(argument: str) -> pathlib.Path:
     path = pathlib.Path(argument.partition(":")[0])
     if path.suffix == ".json":
         raise UserError(
-            f"config file '{path}' is not Python; expected one such as configs/lenet5_digits.py. The history.jsonl of a "
-            "run has the command that made it"
+            f"config file '{path}' is not Python; expected one such as configs/lenet5_digits.py. The history.jsonl of "
+            "a run has the command that made it"
         )
     for candidate in (path, ROOT / path):
         if os.path.isfile(candidate):
