@@ -40,6 +40,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
+    workdir.check_agreement(config, dataset.info)
     classifier = make_classifier(config.model, dataset.info)
     check_support(config, classifier)
     trackers.check(config.tracker)

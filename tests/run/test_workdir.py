@@ -1,5 +1,6 @@
 """A run's folder: what may change when a run goes on, what is refused, and folders of earlier versions."""
 
+import contextlib
 import json
 import shutil
 
@@ -200,6 +201,26 @@ def test_a_line_of_the_history_that_was_cut_short_spoils_no_other(folder):
     history.record(folder, 7, None, workdir.load_config(folder))
     first, cut, last = path.read_text().splitlines()
     assert (json.loads(first)["step"], cut, json.loads(last)["step"]) == (0, '{"date": "2026-', 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"config.data.directory": "/elsewhere", "config.data.workers": 9}, None),
+        ({"config.seed": 7}, "process 1 has config.seed 7, process 0 has 0; give all processes the same command"),
+        ({"a dataset with train_size": 3}, "process 1 has a dataset with train_size 3, process 0 has 300"),
+    ],
+)
+def test_processes_with_other_options_or_data_are_refused(changes, said, monkeypatch):
+    def gathered(name, text, timeout):
+        ours = json.loads(text)
+        return [text, json.dumps({**ours, **{key: value for key, value in changes.items() if key in ours}})]
+
+    monkeypatch.setattr(distributed, "gathered", gathered)
+    config, info = workdir.load_config(digits_run()), workdir.load_info(digits_run())
+    with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
+        workdir.check_agreement(config, info)
 
 
 def test_another_experiment_is_refused(folder):
