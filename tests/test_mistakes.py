@@ -69,6 +69,7 @@ def test_every_tool_starts_by_itself(command):
     [
         ([], "--config is missing"),
         (["--config="], "no config file"),
+        ([*DIGITS, "--workdir="], "--workdir is empty; expected the folder of a run"),
         (["--config=" + "x" * 4000], "no config file"),
         (["--mode=evaluate", "--workdir=" + "x" * 4000], "is too long"),
         ([*DIGITS, "--config", "configs/vit_digits.py"], "--config is given more than once"),
