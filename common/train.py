@@ -126,7 +126,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 stopping = watch.stopping()
                 writer.progress(step)
                 error, improved = None, False
-                if plan.logs_after(step) or stopping:
+                if plan.logs_after(step):
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):

@@ -161,18 +161,20 @@ def killed(*arguments):
     raise KeyboardInterrupt
 
 
-def test_a_run_that_was_stopped_before_any_number_may_end_there(tmp_path, monkeypatch):
+def test_a_run_that_was_stopped_between_evaluations_may_end_there(tmp_path, monkeypatch):
     config = workdir.load_config(digits_run())
+    calls = iter(range(25))
     with monkeypatch.context() as patched:
-        patched.setattr(preemption.Watch, "stopping", lambda watch: True)
+        patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == 24)
         with pytest.raises(preemption.Preempted):
             train.fit(config, tmp_path)
-    [record] = metrics.read(tmp_path)
-    assert (record["step"], record["split"], record["examples"]) == (1, "train", config.train.batch_size)
-    config.train.length = "1 step"
+    evaluated = {record["step"] for record in metrics.read(tmp_path, "test")}
+    config.train.length = "25 steps"
     result = train.fit(config, tmp_path)
-    assert (result["step"], result["best_test"]["step"]) == (1, 1)
-    assert result["train"] == {name: record[name] for name in ("loss", "error")}
+    assert result["step"] == 25
+    assert {record["step"] for record in metrics.read(tmp_path, "test")} == evaluated | {25}
+    wrong = sum(one["examples"] * one["error"] for one in result["class_errors"].values())
+    assert wrong / result["test"]["examples"] == pytest.approx(result["test"]["error"])
 
 
 def test_a_last_test_whose_record_is_lost_is_made_again(folder):
