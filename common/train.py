@@ -130,6 +130,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):
+                    writer.begin_evaluation(state)
                     values, class_counts = evaluated(state.variables(), watched)
                     writer.evaluated(step, split, values)
                     error = values["error"]
