@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -157,6 +158,20 @@ def test_a_damaged_checkpoint_is_set_aside_from_another_disk(folder, monkeypatch
     assert restored(folder) == 30
     assert checkpoints.steps(folder) == [20, 30]
     assert (folder / "damaged" / "40" / "_CHECKPOINT_METADATA").exists()
+
+
+def test_a_lack_of_memory_or_a_broken_connection_is_no_fault_of_the_files(folder, monkeypatch):
+    def fails(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo context initialization failed")
+
+    with Checkpoints(folder, keep=3) as saved, monkeypatch.context() as patched:
+        patched.setattr(ocp.CheckpointManager, "save", fails)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
+            saved.save(50, state(50), 0.2)
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", fails)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
+        checkpoints.restore_latest(folder, LIKE, MESH)
+    assert checkpoints.steps(folder) == list(STEPS)
 
 
 def test_what_is_left_of_a_save_that_was_cut_short_goes_when_the_run_goes_on(folder):
