@@ -303,7 +303,7 @@ _CHOICES = {
 _LOWEST = {
     1: (
         *("train.batch_size", "train.accumulate", "evaluate.batch_size", "checkpoint.keep"),
-        *("optimizer.curvature_examples", "mesh.start_timeout", "mesh.heartbeat_timeout"),
+        *("optimizer.curvature_examples", "schedule.patience", "mesh.start_timeout", "mesh.heartbeat_timeout"),
     ),
     0: (
         *("seed", "train.patience", "train.steps_per_call", "mesh.hang_timeout", "mesh.devices"),
@@ -311,8 +311,7 @@ _LOWEST = {
         *("data.limit", "data.resize", "data.crop", "data.pad", "data.resize_max", "data.workers"),
         *("augment.randaugment_layers", "augment.mixup"),
         *("optimizer.eps", "optimizer.mu", "optimizer.weight_decay", "optimizer.clip_norm"),
-        *("schedule.learning_rate", "schedule.warmup_from", "schedule.final", "schedule.power"),
-        *("schedule.patience", "schedule.min_scale"),
+        *("schedule.learning_rate", "schedule.warmup_from", "schedule.final", "schedule.power", "schedule.min_scale"),
     ),
 }
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)

@@ -45,6 +45,8 @@ def main() -> None:
     if _CONFIG.value is None and (_MODE.value == "train" or not _WORKDIR.value):
         or_workdir = " (or --workdir=DIR, to evaluate the run in it)" if _MODE.value == "evaluate" else ""
         raise UserError(f"--config is missing; for example --config=configs/lenet5_digits.py{or_workdir}")
+    if "" in _WORKDIR.value:  # as from a variable that is not set; it would mean the current folder
+        raise UserError("--workdir is empty; expected the folder of a run")
     folders = [user_path(name) for name in _WORKDIR.value or [f"runs/{launch.config_name()}"]]
     if _CONFIG.value is not None:
         from common import config as config_lib  # slow imports, after the flags are known to be right

@@ -40,6 +40,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
+    workdir.check_agreement(config, dataset.info)
     classifier = make_classifier(config.model, dataset.info)
     check_support(config, classifier)
     trackers.check(config.tracker)
@@ -55,7 +56,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         sharding.split_activations(mesh),
     ):
         before = workdir.open_workdir(folder, config, dataset.info, write=primary)
-        statistics = pixel_statistics.for_training(config, folder, dataset.train, write=primary)
+        statistics = pixel_statistics.for_training(config, folder, dataset.train, before is not None, write=primary)
         transform = augment.make_input_transform(config.data, config.augment, statistics)
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
         like = jax.eval_shape(fresh)
@@ -129,6 +130,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):
+                    writer.begin_evaluation(state)
                     values, class_counts = evaluated(state.variables(), watched)
                     writer.evaluated(step, split, values)
                     error = values["error"]
@@ -143,6 +145,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if stopping:
                     saved.wait()
                     raise Preempted(step)
+            if trained and not metrics.is_recorded(folder, split, step):  # shortened, or a damaged file
+                values, class_counts = evaluated(state.variables(), watched)
+                writer.evaluated(step, split, values)
             if dataset.validation is not None:  # only the network that validation has chosen reads the test set
                 saved.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)

@@ -108,6 +108,11 @@ def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
     forget()
 
 
+def test_the_config_that_a_run_wrote_is_not_one_to_start_from():
+    with pytest.raises(UserError, match=r"'runs/mine/config.json' is not Python; .* history.jsonl"):
+        config_files.find("runs/mine/config.json")
+
+
 @pytest.fixture
 def others(tmp_path):
     """A folder with a run of each kind, as far as a command reads one that is not its own; and an empty one."""

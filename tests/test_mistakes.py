@@ -69,6 +69,7 @@ def test_every_tool_starts_by_itself(command):
     [
         ([], "--config is missing"),
         (["--config="], "no config file"),
+        ([*DIGITS, "--workdir="], "--workdir is empty; expected the folder of a run"),
         (["--config=" + "x" * 4000], "no config file"),
         (["--mode=evaluate", "--workdir=" + "x" * 4000], "is too long"),
         ([*DIGITS, "--config", "configs/vit_digits.py"], "--config is given more than once"),
@@ -85,6 +86,7 @@ def test_every_tool_starts_by_itself(command):
         ([*DIGITS, "--config.data.pixel_range=(0,)"], "config.data.pixel_range is (0,); expected two numbers"),
         ([*DIGITS, "--config.optimizer.momentum=1.0"], "momentum is 1.0; expected at least 0 and less than 1"),
         ([*DIGITS, "--config.schedule.factor=0.0"], "factor is 0.0; expected a fraction between 0 and 1"),
+        ([*DIGITS, "--config.schedule.patience=0"], "config.schedule.patience is 0; expected at least 1"),
         ([*DIGITS, "--config.train.length=soon"], "config.train.length is 'soon'; expected a duration"),
         ([*DIGITS, "--config.optimizer.name=adm"], "unknown optimizer 'adm'; did you mean 'adam'"),
         ([*DIGITS, "--config.schedule.name=cosin"], "unknown schedule 'cosin'; did you mean 'cosine'"),

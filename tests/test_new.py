@@ -37,6 +37,11 @@ def test_a_family_is_written_under_its_name(tmp_path):
     assert "TinyNet" in names
 
 
+def test_a_long_name_leaves_the_code_as_the_linter_wants_it(tmp_path):
+    written = [tmp_path / path for path in new.begin("n" * 40, tmp_path) if path.suffix == ".py"]
+    assert [line for path in written for line in path.read_text().splitlines() if len(line) > 120] == []
+
+
 @pytest.fixture
 def imported(tmp_path, monkeypatch):
     """A new family `tiny_net` as a package that `common.models` finds."""

@@ -13,9 +13,14 @@ _FOLDER = "configs"
 def find(argument: str) -> pathlib.Path:
     """The path of the file in `FILE[:ARGUMENT]`, in the current folder or, if it is not there, in Lineage's.
 
-    Raises a UserError that names the nearest config if the file does not exist.
+    Raises a UserError that names the nearest config if the file does not exist, and for the `config.json` of a run.
     """
     path = pathlib.Path(argument.partition(":")[0])
+    if path.suffix == ".json":
+        raise UserError(
+            f"config file '{path}' is not Python; expected one such as configs/lenet5_digits.py. The history.jsonl of "
+            "a run has the command that made it"
+        )
     for candidate in (path, ROOT / path):
         if os.path.isfile(candidate):
             return candidate

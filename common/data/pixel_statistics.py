@@ -60,21 +60,24 @@ def measure(source: Source, threads: int = 1) -> PixelStatistics:
     return PixelStatistics(*(np.ascontiguousarray(value, np.float32) for value in values))
 
 
-def for_training(config: ConfigDict, folder: pathlib.Path, train: Source, write: bool = True) -> PixelStatistics | None:
+def for_training(
+    config: ConfigDict, folder: pathlib.Path, train: Source, resumed: bool = False, write: bool = True
+) -> PixelStatistics | None:
     """The statistics that a run in `folder` uses, kept there since its first start; None if it needs none.
 
-    The first start takes them from `config.data.statistics`, or measures a training set that is in memory. write: True
-    in one of several processes. Raises UserError for a streamed training set, naming the command that measures it, and
-    for statistics of images that are not like the run's.
+    The first start takes them from `config.data.statistics`, or measures a training set that is in memory. resumed:
+    False for a first start. write: True in one of several processes. Raises UserError for a streamed training set,
+    naming the command that measures it, and for statistics of images that are not like the run's.
     """
     if not needs_statistics(config):
         return None
-    kept, given = folder / FILE, config.data.statistics
-    is_kept = kept.exists()
+    kept, given, in_memory = folder / FILE, config.data.statistics, isinstance(train, ArraySource)
+    # A new run may find those of another one, which ended before its first checkpoint.
+    is_kept = kept.exists() and (resumed or not (given or in_memory))
     path = kept if is_kept or not given else user_path(given)
     if is_kept or given:
         statistics = load(path)
-    elif isinstance(train, ArraySource):
+    elif in_memory:
         statistics = measure(train)
     else:
         raise UserError(

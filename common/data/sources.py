@@ -17,6 +17,7 @@ from jaxtyping import Float, Int, Int32, UInt8
 
 from common.data.decode import BadImageError
 from common.data.preparation import Pixels, Preparation, prepare_image
+from common.devices import host
 from common.errors import UserError
 
 ItemT = TypeVar("ItemT")
@@ -149,7 +150,7 @@ def _tell_once(bad: dict[str, object], error: str) -> None:
 def read_in_threads(source: Source, indices: Sequence[int]) -> list[Example]:
     """Several examples, decoded on all processors."""
     parts = [indices[start : start + _CHUNK_OF_BATCH] for start in range(0, len(indices), _CHUNK_OF_BATCH)]
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with futures.ThreadPoolExecutor(host.cores()) as pool:
         return [example for part in pool.map(functools.partial(read_all, source), parts) for example in part]
 
 
@@ -181,7 +182,7 @@ def to_arrays(source: Source) -> ArraySource:
     first = source[0]["image"]
     images = np.empty((len(source), *first.shape), first.dtype)
     labels = np.empty(len(source), np.int32)
-    with futures.ThreadPoolExecutor(os.cpu_count() if first.nbytes >= _THREADED_BYTES else 1) as pool:
+    with futures.ThreadPoolExecutor(host.cores() if first.nbytes >= _THREADED_BYTES else 1) as pool:
         for _ in pool.map(functools.partial(_fill, images, labels, source), chunks(source)):
             pass  # iterating raises again what a thread raised
     return ArraySource(images, labels)

@@ -68,8 +68,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
 
     name: TFDS's NAME, NAME/CONFIG or NAME/CONFIG:VERSION. known: as for other sources; the order of the classes is
     fixed. Raises UserError for an unknown name, another file format, damaged files, and features other than one image
-    and one label. Raises NotPreparedError for a known name that is not
-    prepared on this machine.
+    and one label, and NotPreparedError for a known name that is not prepared on this machine.
     """
     found = find_prepared(name, config.directory)
     if found is None:
@@ -78,7 +77,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     facts = _stored_facts(found.info, config)
     train, test = (_open_split(found, split) for split in (config.train_split, config.test_split))
     train, validation, notes = _with_validation(found, train, test, config)
-    splits = [(config.train_split, train), (config.test_split, test), (config.get("validation", ""), validation or ())]
+    splits = [(config.train_split, train), (config.test_split, test), (config.validation, validation or ())]
     kept = fingerprint(f"{found.info.full_name} {split} {len(records)}" for split, records in splits)
     facts = dataclasses.replace(facts, fingerprint=kept)
     return make_dataset(train, test, facts, config, validation, notes)
@@ -88,7 +87,7 @@ def _with_validation(
     found: tfds.core.DatasetBuilder, train: TfdsRecords, test: TfdsRecords, config: ConfigDict
 ) -> tuple[Records, Records | None, list[str]]:
     """The training examples, the validation examples that the config asks for, and notes on both."""
-    wanted, share = config.get("validation", ""), held_out_share(config)
+    wanted, share = config.validation, held_out_share(config)
     notes = []
     if shared := overlap(train.files, test.files):
         notes.append(f"{shared:,} of the {len(test):,} test images are also training images")

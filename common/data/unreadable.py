@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from concurrent import futures
 
 import numpy as np
@@ -11,6 +10,7 @@ from absl import logging
 from common.data.decode import BadImageError
 from common.data.sources import ImageSource, Subset, chunks
 from common.data.splits import Dataset
+from common.devices import host
 from common.errors import UserError
 
 
@@ -30,7 +30,7 @@ def without_unreadable(dataset: Dataset[ImageSource], test: bool = True) -> Data
 
 def _readable(source: ImageSource, purpose: str, bad: dict[str, object], notes: list[str]) -> ImageSource:
     """The examples of a source that can be read. Raises UserError if none can."""
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with futures.ThreadPoolExecutor(host.cores()) as pool:
         parts = pool.map(functools.partial(_unreadable, source), chunks(source))
         found = dict(pair for part in parts for pair in part)
     if not found:

@@ -32,6 +32,8 @@ def check(section: ConfigDict) -> None:
             f"config.schedule has {len(section.rates)} rates and {len(section.boundaries)} boundaries; "
             "expected one more rate than boundaries"
         )
+    if section.min_scale > 1:
+        raise UserError(f"config.schedule.min_scale is {section.min_scale}; expected at most 1")
     if section.name == "table" and not section.rates:
         raise UserError("config.schedule.rates is empty; expected one learning rate for each epoch")
 

@@ -39,7 +39,7 @@ _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadlin
 _JAX_HEARTBEATS = 3
 _leaving = threading.Event()  # set when the run is over: from then on no process counts as lost
 _threads: list[threading.Thread] = []
-_calls: collections.Counter[str] = collections.Counter()  # of `barrier` and `any_of` by name
+_calls: collections.Counter[str] = collections.Counter()  # of `barrier` and `gathered` by name
 
 
 class Lost(Exception):  # noqa: N818
@@ -140,14 +140,20 @@ def barrier(name: str, timeout: float) -> None:
 
 def any_of(name: str, flag: bool, timeout: float) -> bool:
     """True if `flag` is true in any process that calls this with the name. Waits and raises Lost as `barrier` does."""
+    return str(True) in gathered(f"any {name}", str(flag), timeout)
+
+
+def gathered(name: str, text: str, timeout: float) -> list[str]:
+    """The `text` of each process, in their order. Waits for all to call this and raises Lost as `barrier` does."""
     if count() == 1:
-        return flag
+        return [text]
     import jax
 
-    client, name = _client(), _numbered(f"any {name}")
-    client.key_value_set(f"{name}/{jax.process_index()}", str(flag))
+    client, name = _client(), _numbered(name)
+    client.key_value_set(f"{name}/{jax.process_index()}", text)
     barrier(name, timeout)
-    return any(value == "True" for _, value in client.key_value_dir_get(name))
+    texts = {int(key.rpartition("/")[2]): value for key, value in client.key_value_dir_get(name)}
+    return [texts[number] for number in range(count())]
 
 
 def _numbered(name: str) -> str:

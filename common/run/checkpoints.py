@@ -76,6 +76,8 @@ def restore(workdir: pathlib.Path, step: int, like: TrainState, mesh: Mesh) -> T
         expected = _saved_checksums(folder)
         with distributed.exit_on_lost_process(), ocp.StandardCheckpointer() as checkpointer:
             state = checkpointer.restore(folder / _ITEM, target)
+    except jax.errors.JaxRuntimeError:  # a lack of memory or a broken connection: no fault of the checkpoint
+        raise
     except Exception as error:
         _check_shapes(error, folder)
         raise Unreadable(f"checkpoint {folder} cannot be read: {_first_line(error)}") from error
@@ -231,7 +233,7 @@ def _set_aside(workdir: pathlib.Path, step: int) -> None:
         name, number = str(step), 1
         while (aside / name).exists():
             name, number = f"{step}.{number}", number + 1
-        (workdir / FOLDER / str(step)).rename(aside / name)
+        shutil.move(workdir / FOLDER / str(step), aside / name)  # even from another disk, where `checkpoints` is a link
 
 
 def _repair(workdir: pathlib.Path) -> None:
@@ -262,6 +264,8 @@ def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
     """Turns an error while writing a checkpoint into a UserError; those saved before are untouched."""
     try:
         yield
+    except jax.errors.JaxRuntimeError:  # as in `restore`; a supervisor starts the run again, unlike after a UserError
+        raise
     except (OSError, ValueError, RuntimeError) as error:
         raise UserError(
             f"cannot write checkpoints to {folder}: {_first_line(error)} (earlier ones are kept)"

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import jax
+from jaxtyping import PyTree
 from tqdm import tqdm
 
 from common.errors import UserError, whole_file, writing
@@ -49,6 +51,7 @@ class Writer:
         self._since, self._worked = time.perf_counter(), time.process_time()
         self._began = self._since - (self._records.elapsed if self._records else 0.0)
         self._waited = 0.0
+        self._trained = {"seconds": 0.0, "core_seconds": 0.0}  # since the last record of training, before an evaluation
 
     def __enter__(self) -> "Writer":
         return self
@@ -87,29 +90,43 @@ class Writer:
         if int(sums.bad_step) != NEVER:
             raise diverged(int(sums.bad_step))
         self._write(step, "train", {**values, "learning_rate": learning_rate, **self._speed(step)})
-        self._restart_clock(step)
+        self._trained = dict.fromkeys(self._trained, 0.0)
+        self._waited, self._logged_step = 0.0, step
+        self._restart_clock()
+
+    def begin_evaluation(self, state: PyTree) -> None:
+        """Counts the time since the last record as training, with that of the updates that still lead to `state`."""
+        jax.block_until_ready(state)
+        self._trained = self._in_training()
+        self._restart_clock()
 
     def evaluated(self, step: int, split: str, values: dict[str, float]) -> None:
         """Records the errors on a split, 'test' or 'validation'; their time is left out of images per second."""
         self._write(step, split, {**values, **self._spent()})
-        self._restart_clock(step)
+        self._restart_clock()
 
     def _speed(self, step: int) -> dict[str, float]:
-        """Images per second, the share of time spent waiting for data, and seconds, since the last record."""
-        spent = self._spent()
+        """Images per second, the share of time spent waiting for data, and seconds, since the last record of training.
+
+        Evaluations in between are left out.
+        """
+        spent = self._in_training()
         seconds, images = spent["seconds"], (step - self._logged_step) * self._batch_size
         return {"images_per_second": images / seconds, "data_wait": self._waited / seconds, **spent}
 
     def _spent(self) -> dict[str, float]:
-        """Seconds by the clock and core-seconds of this process, since the last record."""
+        """Seconds by the clock and core-seconds of this process, since a record was written or an evaluation began."""
         return {
             "seconds": time.perf_counter() - self._since,
             "core_seconds": time.process_time() - self._worked,
         }
 
-    def _restart_clock(self, step: int) -> None:
+    def _in_training(self) -> dict[str, float]:
+        """The time of training since its last record."""
+        return {clock: self._trained[clock] + spent for clock, spent in self._spent().items()}
+
+    def _restart_clock(self) -> None:
         self._since, self._worked = time.perf_counter(), time.process_time()
-        self._waited, self._logged_step = 0.0, step
 
     def print_line(self, text: str) -> None:
         """Prints a line above the progress line."""
@@ -209,6 +226,11 @@ def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]
         raise UserError(f"cannot read {path}: {error.strerror}") from error
     records = filter(None, map(_record, lines))
     return [record for record in records if split in (None, record["split"])]
+
+
+def is_recorded(workdir: pathlib.Path, split: str, step: int) -> bool:
+    """True if the numbers of a split at this step are recorded."""
+    return any(record["step"] == step for record in read(workdir, split))
 
 
 class EarlyStopping:

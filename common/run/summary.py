@@ -79,7 +79,8 @@ def write(
 
     `test` is the error at the end, and `best_test` the lowest of all tests. With a validation set, `test` is the error
     of the checkpoint with the lowest validation error, `best_validation`, and the test set was read only this once. A
-    run that did not read the test set has neither `test` nor `class_errors`.
+    run that did not read the test set has neither `test` nor `class_errors`. Raises UserError if `metrics.jsonl` has
+    lost all numbers of the training.
 
     size, class_errors: from the functions of these names. train_set: loss and errors of the same network over the
     training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each training
@@ -89,6 +90,11 @@ def write(
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
+    if not train:
+        raise UserError(
+            f"{folder / metrics.FILE} has no numbers of the training, so the run has no summary; raise "
+            "config.train.length to go on, or test it with --mode=evaluate"
+        )
     # Of equal errors not each has a checkpoint, and a checkpoint of the lowest may be damaged.
     chosen = [record for record in validation if record["step"] == best_step]
     best = min(

@@ -15,6 +15,7 @@ from common import config as config_lib
 from common.data.dataset_info import Info, mismatch
 from common.devices import host
 from common.errors import UserError, nearest, whole_file, writing
+from common.processes import distributed
 
 SCHEDULE_NUMBERS = (
     *("learning_rate", "warmup", "warmup_from", "boundaries", "rates", "final", "power", "timescale"),
@@ -37,6 +38,8 @@ _CHANGE_NO_UPDATE = (
 )
 # Options that may differ when a run goes on (docs/resume.md); those up to the schedule's are printed and recorded.
 _MAY_CHANGE = ("train.length", "train.patience", *(f"schedule.{name}" for name in SCHEDULE_NUMBERS), *_CHANGE_NO_UPDATE)
+# Options that may differ between the processes of a run: the place of the images, and the threads that read them.
+_OF_ONE_PROCESS = ("data.source", "data.directory", "data.workers")
 # Options that choose other test data.
 TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
 # The most telling differences between two experiments; they are named first.
@@ -98,6 +101,20 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
             write_json(workdir / CONFIG, config.to_dict())
             write_json(workdir / DATASET, dataclasses.asdict(info))
     return before
+
+
+def check_agreement(config: ConfigDict, info: Info) -> None:
+    """Raises UserError if the processes of a run have other options or another dataset: each would compute its own."""
+    ours = {f"config.{path}": value for path, value in config_lib.flat(config).items() if path not in _OF_ONE_PROCESS}
+    ours |= {f"a dataset with {name}": value for name, value in dataclasses.asdict(info).items() if name != "name"}
+    first, *others = map(json.loads, distributed.gathered("experiment", json.dumps(ours), config.mesh.start_timeout))
+    for number, other in enumerate(others, start=1):
+        for name in sorted(first | other):
+            if first.get(name) != other.get(name):
+                raise UserError(
+                    f"process {number} has {name} {other.get(name)!r}, process 0 has {first.get(name)!r}; give all "
+                    "processes the same command and the same data"
+                )
 
 
 def _is_network(stored: Mapping[str, Any] | ConfigDict) -> bool:

@@ -27,7 +27,7 @@ Point = Mapping[str, Any]  # an option's path -> one value; a tuple is kept as t
 VALIDATION = "15%"  # of the training set, if the config has no validation set
 _FORMS = "expected a range, as '0.1..0.9' or '1e-4..1e-1 log', or choices, as '32|64|128'"
 _LARGEST_GRID = 100_000  # points
-_RANGE = re.compile(r"(?P<low>\S+?)\.\.(?P<high>\S+?)(?P<log>\s+log)?")
+_RANGE = re.compile(r"(?P<low>\S+?)\s*\.\.\s*(?P<high>\S+?)(?P<log>\s+log)?")
 # Options that decide when a trial is judged, and on which images; trials that differ in them cannot be compared.
 _JUDGING = (
     *("seed", "evaluate", "checkpoint", "data.source", "data.directory", "data.train_split", "data.test_split"),

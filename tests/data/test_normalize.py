@@ -194,8 +194,20 @@ def test_a_run_keeps_the_statistics_that_it_started_with(source, measured, tmp_p
     first = pixel_statistics.for_training(whole, tmp_path, source)
     np.testing.assert_array_equal(first.mean_image, measured.mean_image)
     other = ArraySource(255 - source.images, source.labels)
-    np.testing.assert_array_equal(pixel_statistics.for_training(whole, tmp_path, other).mean, first.mean)
+    again = pixel_statistics.for_training(whole, tmp_path, other, resumed=True)
+    np.testing.assert_array_equal(again.mean, first.mean)
     np.testing.assert_array_equal(pixel_statistics.of_trained_run(whole, tmp_path).mean, first.mean)
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_new_run_has_its_own_statistics_where_another_left_some(given, source, measured, tmp_path):
+    inverted = pixel_statistics.measure(ArraySource(255 - source.images, source.labels))
+    pixel_statistics.save(inverted, tmp_path / "run" / pixel_statistics.FILE)
+    pixel_statistics.save(measured, tmp_path / "given.npz")
+    whole = config(normalize="channels", statistics=str(tmp_path / "given.npz") if given else "")
+    taken = pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source) if given else source)
+    np.testing.assert_array_equal(taken.mean, measured.mean)
+    np.testing.assert_array_equal(pixel_statistics.of_trained_run(whole, tmp_path / "run").mean, measured.mean)
 
 
 def test_a_run_that_needs_none_measures_none(source, tmp_path):
@@ -214,12 +226,12 @@ def test_a_streamed_run_names_the_command_and_takes_what_it_writes(source, measu
     taken = pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source))
     np.testing.assert_array_equal(taken.mean, measured.mean)
     path.unlink()
-    assert pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source)) is not None
+    assert pixel_statistics.for_training(whole, tmp_path / "run", Streamed(source), resumed=True) is not None
     pixel_statistics.save(measured, path)
     grey = Streamed(ArraySource(source.images[..., :1], source.labels))
     for folder, file in (("other", "measured"), ("run", "run/statistics")):  # given, and measured into the run's folder
         with pytest.raises(UserError, match=f"{file}.npz' is for images of 6 x 5 x 3, this run's are 6 x 5 x 1"):
-            pixel_statistics.for_training(whole, tmp_path / folder, grey)
+            pixel_statistics.for_training(whole, tmp_path / folder, grey, resumed=folder == "run")
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ def test_the_rates_in_words_are_those_that_the_schedule_reads(name):
     [
         ({"name": "piecewise", "boundaries": ("1 epoch",), "rates": (0.1,)}, "1 rates and 1 boundaries"),
         ({"name": "table"}, "rates is empty"),
+        ({"name": "plateau", "min_scale": 2.0}, "config.schedule.min_scale is 2.0; expected at most 1"),
         ({"warmup": "soon"}, "config.schedule.warmup is 'soon'; expected a duration"),
         ({"boundaries": ("1 epoch", "5")}, r"config.schedule.boundaries\[1\] is '5'; expected a duration"),
         ({"name": "plateau", "patience": 0}, "config.schedule.patience is 0; expected at least 1"),

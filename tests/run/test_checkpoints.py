@@ -1,13 +1,16 @@
 """Damage to a checkpoint: found when it is read, and confined to that checkpoint."""
 
+import errno
 import functools
 import json
+import os
 import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -143,6 +146,32 @@ def test_an_incomplete_newest_checkpoint_takes_no_other_with_it(folder, remains,
         (folder / "checkpoints" / "99").mkdir()
     assert restored(folder) == (40 if remains == "an empty newer folder" else 30)
     assert checkpoints.steps(folder) == ([20, 30, 40] if remains == "an empty newer folder" else [20, 30])
+
+
+def test_a_damaged_checkpoint_is_set_aside_from_another_disk(folder, monkeypatch):
+    shutil.rmtree(folder / "checkpoints" / "40" / "default")
+
+    def refused(source, target, **_):
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), source, None, target)
+
+    monkeypatch.setattr(os, "rename", refused)
+    assert restored(folder) == 30
+    assert checkpoints.steps(folder) == [20, 30]
+    assert (folder / "damaged" / "40" / "_CHECKPOINT_METADATA").exists()
+
+
+def test_a_lack_of_memory_or_a_broken_connection_is_no_fault_of_the_files(folder, monkeypatch):
+    def fails(*arguments, **options):
+        raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo context initialization failed")
+
+    with Checkpoints(folder, keep=3) as saved, monkeypatch.context() as patched:
+        patched.setattr(ocp.CheckpointManager, "save", fails)
+        with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
+            saved.save(50, state(50), 0.2)
+    monkeypatch.setattr(ocp.StandardCheckpointer, "restore", fails)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="Gloo"):
+        checkpoints.restore_latest(folder, LIKE, MESH)
+    assert checkpoints.steps(folder) == list(STEPS)
 
 
 def test_what_is_left_of_a_save_that_was_cut_short_goes_when_the_run_goes_on(folder):

@@ -15,6 +15,7 @@ from common.errors import UserError
 from common.optim.plan import Plan
 from common.run import metrics
 from common.run.metrics import Writer
+from common.training.totals import no_totals
 from tests.runs import ROOT
 
 DUE = Plan(total=1000, epoch=100.0, log_every=100, evaluate_every=100, save_every=100, per_call=1)
@@ -84,6 +85,20 @@ def test_records_count_the_work_of_all_cores(tmp_path):
     busy, idle = metrics.read(tmp_path)
     assert busy["core_seconds"] >= 0.05
     assert idle["core_seconds"] < idle["seconds"]
+
+
+def test_the_time_of_training_before_an_evaluation_is_that_of_training(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now[0])
+    with Writer(tmp_path, 0, DUE, batch_size=10, num_classes=10) as writer:
+        now[0] = 3.0
+        writer.begin_evaluation(None)
+        now[0] = 7.0
+        writer.evaluated(50, "test", {"loss": 1.0, "error": 1.0})
+        now[0] = 9.0
+        writer.train(100, no_totals(), 0.1)
+    test, train = metrics.read(tmp_path)
+    assert (test["seconds"], train["seconds"], train["images_per_second"]) == (4.0, 5.0, 200.0)
 
 
 class Terminal(io.StringIO):

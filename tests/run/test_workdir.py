@@ -1,5 +1,6 @@
 """A run's folder: what may change when a run goes on, what is refused, and folders of earlier versions."""
 
+import contextlib
 import json
 import shutil
 
@@ -11,7 +12,7 @@ from common import config as config_lib
 from common import train
 from common.errors import UserError
 from common.optim import optimizers
-from common.processes import distributed
+from common.processes import distributed, preemption
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_digits
 from tests.digits_run import digits_run
@@ -160,6 +161,34 @@ def killed(*arguments):
     raise KeyboardInterrupt
 
 
+def test_a_run_that_was_stopped_between_evaluations_may_end_there(tmp_path, monkeypatch):
+    config = workdir.load_config(digits_run())
+    calls = iter(range(25))
+    with monkeypatch.context() as patched:
+        patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == 24)
+        with pytest.raises(preemption.Preempted):
+            train.fit(config, tmp_path)
+    evaluated = {record["step"] for record in metrics.read(tmp_path, "test")}
+    config.train.length = "25 steps"
+    result = train.fit(config, tmp_path)
+    assert result["step"] == 25
+    assert {record["step"] for record in metrics.read(tmp_path, "test")} == evaluated | {25}
+    wrong = sum(one["examples"] * one["error"] for one in result["class_errors"].values())
+    assert wrong / result["test"]["examples"] == pytest.approx(result["test"]["error"])
+
+
+def test_a_last_test_whose_record_is_lost_is_made_again(folder):
+    before, config = json.loads((folder / "summary.json").read_text()), workdir.load_config(folder)
+    (folder / "summary.json").unlink()
+    records = (folder / metrics.FILE).read_text().splitlines(keepends=True)
+    (folder / metrics.FILE).write_text("".join(records[:-1]))
+    assert train.fit(config, folder)["test"]["error"] == before["test"]["error"]
+    (folder / "summary.json").unlink()
+    (folder / metrics.FILE).unlink()
+    with pytest.raises(UserError, match=r"metrics\.jsonl has no numbers of the training"):
+        train.fit(config, folder)
+
+
 def test_a_finished_run_is_looked_at_and_only_the_primary_returns_its_summary(folder, monkeypatch):
     before, config = (folder / "summary.json").read_text(), workdir.load_config(folder)
     assert train.fit(config, folder) == json.loads(before)
@@ -174,6 +203,26 @@ def test_a_line_of_the_history_that_was_cut_short_spoils_no_other(folder):
     history.record(folder, 7, None, workdir.load_config(folder))
     first, cut, last = path.read_text().splitlines()
     assert (json.loads(first)["step"], cut, json.loads(last)["step"]) == (0, '{"date": "2026-', 7)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, None),
+        ({"config.data.directory": "/elsewhere", "config.data.workers": 9}, None),
+        ({"config.seed": 7}, "process 1 has config.seed 7, process 0 has 0; give all processes the same command"),
+        ({"a dataset with train_size": 3}, "process 1 has a dataset with train_size 3, process 0 has 300"),
+    ],
+)
+def test_processes_with_other_options_or_data_are_refused(changes, said, monkeypatch):
+    def gathered(name, text, timeout):
+        ours = json.loads(text)
+        return [text, json.dumps({**ours, **{key: value for key, value in changes.items() if key in ours}})]
+
+    monkeypatch.setattr(distributed, "gathered", gathered)
+    config, info = workdir.load_config(digits_run()), workdir.load_info(digits_run())
+    with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
+        workdir.check_agreement(config, info)
 
 
 def test_another_experiment_is_refused(folder):

@@ -17,6 +17,7 @@ def test_values_have_the_type_of_the_option(config):
     texts = {
         "optimizer.b1=0..0.99": FloatDistribution(0, 0.99),
         "schedule.learning_rate=1e-4..1e-1 log": FloatDistribution(1e-4, 1e-1, log=True),
+        "schedule.final=1e-6 .. 1e-4 log": FloatDistribution(1e-6, 1e-4, log=True),
         "data.limit=1..100": IntDistribution(1, 100),
         "train.batch_size=32..512 log": IntDistribution(32, 512, log=True),
         "train.label_smoothing=0|0.1": CategoricalDistribution([0.0, 0.1]),

@@ -47,7 +47,8 @@ RANGES = {"widths": models.COUNT}
 
 def network(section: ConfigDict, num_classes: int) -> Skeleton:
     """The module that a `model` section describes. Raises UserError for unknown names and numbers out of range."""
-    return Skeleton(num_classes=num_classes, **models.hyper_parameters(section, VARIANTS, CHOICES, RANGES))
+    options = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
+    return Skeleton(num_classes=num_classes, **options)
 
 
 def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
@@ -55,7 +56,7 @@ def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
 
     Raises UserError for images that are too small.
     """
-    check_image_size(f"skeleton {section.variant}", info.image_shape, SMALLEST, "raise config.data.resize")
+    check_image_size(f"{section.family} {section.variant}", info.image_shape, SMALLEST, "raise config.data.resize")
     return Classifier(
         module=network(section, info.num_classes),
         loss=cross_entropy,
