@@ -92,15 +92,30 @@ def fill_benchmarks(document: str, benchmarks: list[dict[str, Any]], root: pathl
 
 
 def _section(result: dict[str, Any]) -> str:
-    """A section with a benchmark's command, its machine and its measurements."""
-    rows = [f"| {name} | {found['median']:.4g} | {_range(found)} |\n" for name, found in result["measured"].items()]
+    """A section with a benchmark's command, its machine and its measurements, beside their limits if it has some."""
+    limits = {name: f" {_number(limit)} |" for name, limit in result.get("limits", {}).items()}
+    columns = (
+        "| relative difference of | median | lowest to highest | limit |\n|---|---|---|---|"
+        if limits
+        else "| what | median | lowest to highest |\n|---|---|---|"
+    )
+    rows = [
+        f"| {name} | {_number(found['median'])} | {_range(found)} |{limits.get(name, '')}\n"
+        for name, found in result["measured"].items()
+    ]
     heading = result["benchmark"][0].upper() + result["benchmark"][1:]
     made = f"`{result['command']}` on {pages.describe_machine(result['environment'])}, {result['date']}"
-    return f"### {heading}\n{made}\n\n| what | median | lowest to highest |\n|---|---|---|\n{''.join(rows)}"
+    return f"### {heading}\n{made}\n\n{columns}\n{''.join(rows)}"
 
 
 def _range(found: dict[str, float]) -> str:
-    return f"{found['low']:.4g} to {found['high']:.4g}" if found["low"] < found["high"] else ""
+    return f"{_number(found['low'])} to {_number(found['high'])}" if found["low"] < found["high"] else ""
+
+
+def _number(value: float) -> str:
+    """Four digits of a number; thousands are written out."""
+    rounded = float(f"{value:.4g}")
+    return f"{rounded:,.0f}" if abs(rounded) >= 1000 else f"{rounded:.4g}"
 
 
 if __name__ == "__main__":

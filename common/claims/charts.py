@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from common.claims.verdicts import LEVEL
 from common.errors import whole_file
 
 if TYPE_CHECKING:
@@ -50,14 +51,17 @@ def error_against(quantity: str) -> Callable[[Sequence[Result]], "matplotlib.fig
     def draw(results: Sequence[Result]) -> "matplotlib.figure.Figure":
         figure, axes = empty_figure(height=3.6)
         [result] = results
-        for name, values in result["values"].items():
-            axes.plot([number_in(name)] * len(values), [100 * value for value in values], "o", color=_OURS, alpha=0.4)
+        seeds = [(number_in(name), 100 * value) for name, values in result["values"].items() for value in values]
+        axes.plot(*zip(*seeds, strict=True), "o", color=_OURS, alpha=0.4, label="ours, each seed")
         places = [number_in(name) for name in result["ours"]]
-        axes.plot(places, [100 * ours["mean"] for ours in result["ours"].values()], color=_OURS, lw=2, label="ours")
+        means = [100 * ours["mean"] for ours in result["ours"].values()]
+        axes.plot(places, means, color=_OURS, lw=2, label="ours, mean")
         theirs = {name: number for name, number in result["paper"].items() if name in result["ours"]}
         if theirs:
             axes.plot([*map(number_in, theirs)], [100 * x for x in theirs.values()], "D-", color=_PAPER, label="paper")
-            axes.legend(frameon=False)
+        axes.legend(frameon=False)
+        axes.update_datalim([(0, 0)])  # margins are shares of the whole axes, so that no point is cut
+        axes.autoscale_view()
         axes.set(xlabel=quantity, ylabel="test error (%)", xlim=(0, None), ylim=(0, None))
         axes.set_xticks(places, [f"{place:,}" for place in places])
         return figure
@@ -77,7 +81,8 @@ def paper_and_ours(results: Sequence[Result]) -> "matplotlib.figure.Figure":
         [(name, number)] = result["paper"].items()
         [rule] = result["rules"]
         low, high = (100 * (number + rule[end]) for end in ("low", "high"))
-        axes.plot([low, high], [place, place], color=_OURS, lw=2.5, alpha=0.5, solid_capstyle="butt")
+        bar = "" if place else f"{LEVEL:.0%} interval of the difference"
+        axes.plot([low, high], [place, place], color=_OURS, lw=2.5, alpha=0.5, solid_capstyle="butt", label=bar)
         axes.plot(100 * result["ours"][name]["mean"], place, "o", color=_OURS, label="" if place else "ours")
         axes.plot(100 * number, place, "D", color=_PAPER, mfc="none", label="" if place else "paper")
     axes.set_yticks(range(len(results)), [f"{result['claim']}: {result['verdict']}" for result in results])

@@ -59,6 +59,7 @@ def _mean_curve(
 
 
 def _smooth(values: Float[np.ndarray, " records"]) -> Float[np.ndarray, " records"]:
-    """A moving average whose window shrinks at the ends."""
-    half = _SMOOTHED // 2
-    return np.array([values[max(i - half, 0) : i + half + 1].mean() for i in range(len(values))])
+    """A moving average; towards the ends its window shrinks on both sides, so that a steep start stays where it is."""
+    last = len(values) - 1
+    halves = (min(_SMOOTHED // 2, i, last - i) for i in range(len(values)))
+    return np.array([values[i - half : i + half + 1].mean() for i, half in enumerate(halves)])

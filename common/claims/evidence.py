@@ -95,7 +95,7 @@ def count_verdicts(evidence: Evidence) -> dict[str, int]:
 
 
 def best_supported(evidence: Evidence, most: int) -> list[Result]:
-    """The decided results with the most runs, full schedules first: one from each paper, then a second, ..."""
+    """The decided results with the most seeds, full schedules first: one from each paper, then a second, ..."""
     decided = (
         result for result in _best(evidence).values() if result["verdict"] not in _OPEN and not result["preliminary"]
     )

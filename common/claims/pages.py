@@ -69,7 +69,7 @@ def replace_between(document: str, begin: str, end: str, text: str) -> str:
 
 def describe_machine(environment: Mapping[str, Any]) -> str:
     """The machine and the versions of a result."""
-    cores = f"{environment['cpu_cores']} cores"
+    cores = run_costs.count_of(environment["cpu_cores"], "core")
     if "cpu" in environment:  # results from before 26 November 2026 do not name it
         cores = f"{environment['cpu']}, {cores}"
     return f"{environment['devices']} ({cores}), jax {environment['jax']}, flax {environment['flax']}"
@@ -126,7 +126,7 @@ def _summary(evidence: Evidence) -> str:
     return (
         f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)})."
-        " The verdicts with the most runs behind them:\n\n" + "".join(lines)
+        " The decided claims with the most seeds, one of each paper:\n\n" + "".join(lines)
     )
 
 
@@ -227,7 +227,7 @@ def _fact(fact: Result) -> str:
     note = f"<br>{fact['note']}" if fact["note"] else ""
     unit = fact["unit"]
     theirs = {name: _expected(number["expected"], fact["tolerance"], unit) for name, number in fact["numbers"].items()}
-    ours = {name: _number(number["computed"], unit) for name, number in fact["numbers"].items()}
+    ours = {name: _computed(number, unit) for name, number in fact["numbers"].items()}
     cells = [
         f"`{fact['fact']}`: {fact['says']} ({fact['where']})",
         _named(theirs, unit),
@@ -254,6 +254,11 @@ def _expected(expected: Any, tolerance: float, unit: str) -> str:
             return f"at most {high}"  # of differences, which are never negative
         return f"{low} to {high}" if high else f"at least {low}"
     return _number(expected, unit) + (f" ± {100 * tolerance:.4g}%" if tolerance else "")
+
+
+def _computed(number: Mapping[str, Any], unit: str) -> str:
+    """Our number, a percentage where the paper prints one."""
+    return _number(number["computed"], "%" if str(number["expected"]).endswith("%") else unit)
 
 
 def _values(result: Result, name: str) -> str:

@@ -2,13 +2,15 @@
 
 import json
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from common import tables
-from common.claims import charts, pages
+from common.claims import charts, curves, pages
 from common.errors import UserError
+from common.run import metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 LENET = {
@@ -58,6 +60,28 @@ def test_errors_stand_above_the_numbers_in_the_names_of_their_runs():
     [axes] = charts.error_against("layers")([{**SIZES, "paper": {"60,000": 0.0095, "all": 0.5}}]).axes
     assert (60_000, 0.95) in points(axes)
     assert axes.get_xlabel() == "layers"
+
+
+def test_everything_in_a_picture_of_numbers_is_named_and_no_point_is_cut():
+    [axes] = charts.error_against("words")([{**SIZES, "values": {"15,000": [0.60, 0.62], "60,000": [0.5, 0.6]}}]).axes
+    assert [text.get_text() for text in axes.get_legend().texts] == ["ours, each seed", "ours, mean"]
+    assert axes.get_ylim()[1] > 64  # a point is a few per cent of the axes high
+    assert axes.get_xlim()[1] > 62_000
+    [axes] = charts.paper_and_ours([LINEAR, LENET]).axes
+    assert {text.get_text() for text in axes.get_legend().texts} == {"95% interval of the difference", "ours", "paper"}
+
+
+def test_a_smoothed_curve_keeps_its_ends_and_the_course_of_a_straight_one(tmp_path, monkeypatch):
+    config = SimpleNamespace(train=SimpleNamespace(batch_size=8))
+    monkeypatch.setattr(curves.workdir, "load_config", lambda folder: config)
+    errors = {"straight": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], "bent": [0.9, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2]}
+    for name, values in errors.items():
+        records = [{"step": step, "split": "train", "error": error} for step, error in enumerate(values, 1)]
+        metrics.write(tmp_path / name, [*records, {"step": 7, "split": "test", "error": 0.5}])
+    [axes] = curves.error_curves({name: [tmp_path / name] for name in errors}).axes
+    straight, bent = (line.get_ydata() for line in axes.lines if line.get_linestyle() == "--")
+    np.testing.assert_allclose(straight, [90, 80, 70, 60, 50, 40, 30])
+    np.testing.assert_allclose(bent[[0, -1]], [90, 20])
 
 
 def test_a_run_without_a_number_in_its_name_is_an_error():

@@ -70,6 +70,7 @@ WRONG = {
         "152": {"expected": "11.3B", "computed": 11_282_415_616, "agrees": True},
         "over VGG": {"expected": [None, 0.99], "computed": 0.7293, "agrees": True},
         "gain": {"expected": [0.05, None], "computed": 0.3, "agrees": True},
+        "more": {"expected": "81%", "computed": 0.814815, "agrees": True},
     },
     "verdict": "does not agree",
 }
@@ -103,6 +104,8 @@ def test_a_claim_in_full_has_its_verdict_rules_numbers_command_and_cost():
     assert "| mnist | paper | ours |\n|---|---|---|\n| LeNet-5 | 0.95% | 0.96% ± 0.04% (3 seeds) |\n" in text
     assert "`python -m common.reproduce --claims=lenet5-mnist-error`: 10 minutes of runs, 1 x cpu (AMD EPYC, 2" in text
     assert "resnet" not in text
+    one = {**RESULT, "environment": {**RESULT["environment"], "cpu_cores": 1}}
+    assert "1 x cpu (AMD EPYC, 1 core), jax" in filled("<!-- claims: lenet -->", [one])
 
 
 def test_a_picture_stands_beside_what_the_paper_shows_and_a_short_schedule_is_named():
@@ -119,8 +122,8 @@ def test_a_picture_stands_beside_what_the_paper_shows_and_a_short_schedule_is_na
 def test_facts_are_one_table_and_name_the_numbers_that_do_not_agree():
     text = filled("<!-- claims: lenet resnet -->", [], [FACT, WRONG])
     assert "| C1: 156; total: 60,000 parameters | = | **agrees** |\n" in text
-    assert "| 50: 3.8B; 152: 11.3B; over VGG: at most 0.99; gain: at least 0.05 |" in text
-    assert "| 50: 3,857,973,248; 152: 11,282,415,616; over VGG: 0.7293; gain: 0.3 |" in text
+    assert "| 50: 3.8B; 152: 11.3B; over VGG: at most 0.99; gain: at least 0.05; more: 81% |" in text
+    assert "| 50: 3,857,973,248; 152: 11,282,415,616; over VGG: 0.7293; gain: 0.3; more: 81.48% |" in text
     assert "| **does not agree** (50)<br>it cuts digits off |\n" in text
 
 
@@ -234,9 +237,20 @@ def test_every_benchmark_says_its_command_and_its_machine():
     measured = {
         "ours over torch": {"median": 1.45, "low": 1.39, "high": 1.49},
         "faults": {"median": 101, "low": 101, "high": 101},
+        "images/s": {"median": 722_412.3, "low": 999.96, "high": 10_864.2},
     }
     speed = {**RESULT, "benchmark": "a race", "command": "python -m race", "measured": measured}
     text = tables.fill_benchmarks("<!-- benchmarks -->\nstale\n<!-- /benchmarks -->\n", [speed, speed], ROOT)
     assert text.count("### A race\n`python -m race` on 1 x cpu (AMD EPYC, 2 cores), jax 0.10.2") == 2
     assert "| ours over torch | 1.45 | 1.39 to 1.49 |\n| faults | 101 |  |\n" in text
+    assert "| images/s | 722,400 | 1,000 to 10,860 |\n" in text
     assert "stale" not in text
+
+
+def test_a_distance_stands_beside_its_limit():
+    measured = {"vgg11: loss": {"median": 1.7e-5, "low": 1.7e-5, "high": 1.7e-5}}
+    found = {**RESULT, "benchmark": "agreement", "command": "python -m agreement", "measured": measured}
+    document = "<!-- benchmarks -->\n<!-- /benchmarks -->\n"
+    text = tables.fill_benchmarks(document, [{**found, "limits": {"vgg11: loss": 0.01}}], ROOT)
+    assert "| relative difference of | median | lowest to highest | limit |\n|---|---|---|---|\n" in text
+    assert "| vgg11: loss | 1.7e-05 |  | 0.01 |\n" in text
