@@ -34,9 +34,10 @@ def curves(groups: Sequence[Group]) -> Figure:
                             _LINES[number // len(_COLOURS) % len(_LINES)])  # fmt: skip
         scale_values(axes, values)
         over_epochs(axes, label)
-    handles, labels = right.get_legend_handles_labels()
+    # Matplotlib's own search for labels passes over every one that begins with an underscore, as a run's name may.
+    handles = [line for line in right.lines if not str(line.get_label()).startswith("_child")]
     if handles:
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(len(labels), 3), frameon=False)
+        figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False)
     return figure
 
 

@@ -115,9 +115,10 @@ def curves(groups: Sequence[Group]) -> list[Section]:
     if not any(run.records for group in groups for run in group.runs):
         return []
     caption = (
-        "Loss and error over passes through the training set: evaluations bold, training thin and dashed. For several "
-        "seeds the line is the mean at the steps that all of them have recorded, and the band its 95% interval. "
-        "Compare losses only between networks with the same loss."
+        "Loss and error over passes through the training set: training thin and dashed, evaluations bold, on the "
+        "validation set where a run has one and on the test set otherwise. For several seeds the line is the mean at "
+        "the steps that all of them have recorded, and the band its 95% interval. Compare losses only between networks "
+        "with the same loss."
     )
     return [Section("curves", "Learning curves", caption, [Picture(figures.curves(groups), "curves of the runs")])]
 

@@ -133,11 +133,16 @@ def _experiment(run: Compared) -> tuple[Any, ...]:
 
 
 def _common_name(names: Sequence[str]) -> str:
-    """The beginning that the names share, without a number or the word 'seed' at its end; a single name as it is."""
+    """The beginning that the names share, without a part of a number or the word 'seed' at its end.
+
+    A single name stays as it is.
+    """
     if len(names) == 1:
         return names[0]
-    shared = os.path.commonprefix(list(names)).rstrip("0123456789").rstrip("_-. ")
-    return shared.removesuffix("seed").rstrip("_-. ") or names[0]
+    shared = os.path.commonprefix(list(names))
+    if any(name[len(shared) :][:1].isdecimal() for name in names):  # run10 and run12 share no number
+        shared = shared.rstrip("0123456789")
+    return shared.rstrip("_-. ").removesuffix("seed").rstrip("_-. ") or names[0]
 
 
 def notes(compared: Sequence[Group]) -> list[str]:

@@ -66,7 +66,7 @@ def heat_maps(
         tile(axes, 1, column, values, ratio, **scale)
         tile_image(axes, 2, column, image)
         tile(axes, 2, column, values, ratio, **scale, **_OVER)
-        axes.text(column + 0.5, -0.02, title, ha="center", va="bottom", fontsize=9, color=INK, parse_math=False)
+        axes.text(column + 0.5, -0.02, title, ha="center", va="bottom", fontsize=9, color=INK)
     for row, text in enumerate(("image", "own grid", "smoothed")):
         name_row(axes, row, 0, text, ratio)
     finish_tiles(axes, 3, count, ratio)
@@ -81,5 +81,5 @@ def figure(pixels: PreparedPixels, heat: Float[np.ndarray, "rows columns"], titl
     show_image(axes, pixels)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(heat, cmap="inferno", vmin=0, vmax=float(heat.max()) or 1.0, extent=extent, **_OVER)
-    axes.set_title(title, fontsize=10, color=INK, parse_math=False)
+    axes.set_title(title, fontsize=10, color=INK)
     return drawn

@@ -31,8 +31,9 @@ class Maps(NamedTuple):
 
 
 def shortened(name: str) -> str:
-    """The name of a class, cut if it is too long for a picture."""
-    return name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
+    """The name of a class or run, cut if it is too long for a picture; Matplotlib takes no part of it for a formula."""
+    short = name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
+    return short.replace("$", r"\$")
 
 
 def filters(kernel: Float[np.ndarray, "height width channels filters"]) -> Figure:

@@ -66,7 +66,7 @@ def occlusion(images: Sequence[Pixels], found: Sensitivity, titles: Sequence[str
     for number, (image, title) in enumerate(zip(images, titles, strict=True)):
         above, below = grid[:, number]
         show_image(above, image)
-        above.set_title(title, fontsize=10.5, weight="bold", color=INK)
+        above.set_title(shortened(title), fontsize=10.5, weight="bold", color=INK)
         row, column = np.unravel_index(found.probabilities[number].argmin(), found.probabilities[number].shape)
         corner = float(found.columns[column] - found.side / 2), float(found.rows[row] - found.side / 2)
         if found.uncovered[number] - found.probabilities[number].min() > _HARM:

@@ -80,6 +80,25 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(groups):
 
 
 @pytest.mark.parametrize(
+    ("names", "shared"),
+    [
+        (("run_seed1", "run_seed12"), "run"),
+        (("run1", "run12"), "run"),
+        (("lenet5", "lenet5_seed1"), "lenet5"),
+        (("lr0.01_a", "lr0.01_b"), "lr0.01"),
+        (("_old_0", "_old_1"), "_old"),
+    ],
+)
+def test_a_group_has_the_name_that_its_runs_share_and_a_line_in_the_legend(names, shared, tmp_path):
+    for seed, name in enumerate(names):
+        make_run(tmp_path / name, changed(lenet5_digits.get_config(), seed=seed))
+    found = runs.group_runs(runs.open_runs([str(tmp_path / name) for name in names]))
+    assert [group.name for group in found] == [shared]
+    [legend] = figures.curves(found).legends
+    assert [text.get_text() for text in legend.get_texts()] == [f"{shared} (2 seeds)"]
+
+
+@pytest.mark.parametrize(
     ("deciding", "together"),
     [({}, True), *(({option: value}, False) for option, value in DECIDING.items())],
 )

@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import html as html_lib
 import io
 import json
 import re
@@ -10,6 +11,7 @@ import shutil
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -28,6 +30,7 @@ from common.report import (
     inside,
     learning,
     mistakes,
+    occlusion,
     page,
     sample_figures,
     samples,
@@ -319,6 +322,27 @@ def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_roo
     assert [label.get_text() for label in axes.get_xticklabels()] == names
     assert [label.get_text() for label in axes.get_yticklabels()] == names
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= 30 else 0)
+
+
+def test_names_with_dollars_are_no_formulas(tmp_path):
+    """Matplotlib takes text between two dollars for mathematics, and fails where it is none."""
+    names, image, one = ["US$5 to US$10", r"a$\b$", "c$"], np.zeros((4, 4, 1), np.uint8), np.eye(3, dtype=np.float32)
+    places = np.array([0.5, 2.5])
+    found = occlusion.Sensitivity(np.zeros((3, 2, 2)), places, places, 2, np.ones(3))
+    drawn = (
+        error_figures.confusion(np.eye(3, dtype=int), names),
+        error_figures.class_errors(names, np.ones(3, int), np.zeros(3)),
+        error_figures.confused_pairs([(names[0], names[1], 1)]),
+        sample_figures.top_predictions([image] * 3, np.arange(3), one, names),
+        sample_figures.occlusion([image] * 3, found, names),
+        figures.through_the_network(image, [], one[0], names),
+        explained.figure(image, np.ones((2, 2)), figures.shortened(names[1])),
+    )
+    for figure in drawn:
+        figure.savefig(tmp_path / "picture.svg")
+    with rc_context({"svg.fonttype": "none"}):  # as text
+        drawn[0].savefig(tmp_path / "picture.svg")
+    assert all(html_lib.escape(name, quote=False) in (tmp_path / "picture.svg").read_text() for name in names)
 
 
 def test_only_the_worst_of_very_many_classes_are_shown(digits, results):
