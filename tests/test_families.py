@@ -1,4 +1,4 @@
-"""What all families share: the types of their fields."""
+"""Fields of the networks of every family."""
 
 import pytest
 
