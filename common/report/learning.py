@@ -26,6 +26,7 @@ _IN_TRAINING = {
     "augment.mixup": "mixup",
     "augment.cutmix": "CutMix",
     "train.class_weights": "class weights",
+    "model.auxiliary": "auxiliary classifiers",
 }
 
 
@@ -38,11 +39,11 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
     epoch = make_plan(run.config, run.info.train_size).epoch
     caption = (
         "Loss and error over passes through the training set. Training values are means over the updates since the "
-        "previous record, on images as they were fed, random distortions included. "
+        "previous record, on images as they were fed, random distortions and any dropout included. "
         f"{split.capitalize()} values are for the whole {split} set at that moment. This is why training can lie above "
         f"{split}."
     )
-    if changes := [words for option, words in _IN_TRAINING.items() if config_lib.flat(run.config)[option]]:
+    if changes := [words for option, words in _IN_TRAINING.items() if config_lib.flat(run.config).get(option)]:
         caption += (
             f" The training loss includes {', '.join(changes)} and the {split} loss does not: compare the errors, not "
             "the losses."

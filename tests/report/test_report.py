@@ -15,6 +15,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
+from common import models
 from common.anatomy import layer_table
 from common.data import datasets
 from common.errors import UserError
@@ -389,6 +390,9 @@ def test_losses_that_do_not_compare_are_named(digits):
     said = "The training loss includes label smoothing, mixup and the test loss does not"
     assert [said in caption for caption in captions] == [True, False]
     assert "training loss" not in captions[1]
+    smoothed.config.model = models.section("googlenet", "googlenet")
+    [section] = learning.curves(smoothed, digits_run())
+    assert said.replace("mixup", "mixup, auxiliary classifiers") in section.caption
 
 
 def test_a_lag_of_batch_normalisation_is_explained_where_it_shows(digits, tmp_path):
