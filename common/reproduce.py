@@ -133,7 +133,9 @@ def _check_sources(claims: list[Claim]) -> None:
     datasets = sorted({_dataset(experiment) for claim in claims for experiment in claim.runs.values()})
     given: dict[str, str] = {}
     for value in _SOURCE.value:
-        name = _split(value)[0]
+        name, source = _split(value)
+        if not source:
+            raise UserError(f"--source={value} is empty; expected a source, such as --source=folder:PATH")
         if name in given:
             raise UserError(f"--source={value} and --source={given[name]} are for the same images; expected one")
         given[name] = value
@@ -191,8 +193,9 @@ def _slots() -> int:
 
 
 def _folders(claim: Claim) -> set[pathlib.Path]:
-    """The folders of all runs of a claim."""
-    return {_folder(run, claim, seed) for run in claim.runs.values() for seed in _seeds(claim)}
+    """The folders of all runs of a claim, and of those that they start from."""
+    runs = [_scaled(run, claim) for run in claim.runs.values()]
+    return {_path(one, seed) for run in runs for one in (run, run.start) if one for seed in _seeds(claim)}
 
 
 def _seeds(claim: Claim) -> range:

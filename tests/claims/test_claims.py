@@ -53,6 +53,7 @@ def test_unknown_claims_get_the_nearest():
         ("folder:PATH", "would replace cifar10, mnist; name the one that it is, such as --source=cifar10=folder:PATH"),
         ("cifar=folder:PATH", "unknown dataset 'cifar'; did you mean 'cifar10'?"),
         ("cifar10=folder:/nowhere", "/nowhere"),
+        ("cifar10=", "--source=cifar10= is empty; expected a source, such as --source=folder:PATH"),
     ],
 )
 def test_a_source_stands_for_one_dataset(source, said):
@@ -254,3 +255,28 @@ def test_runs_that_do_not_depend_on_their_seed_are_made_once(tmp_path, monkeypat
         monkeypatch.setattr(reproduce, "all_claims", lambda claim=claim: {claim.id: claim})
         reproduce.main()
     assert made == [3, 1]
+
+
+def test_the_runs_that_others_start_from_are_in_the_time_left(tmp_path, monkeypatch, capsys):
+    first = claims.Experiment("configs/lenet5_digits.py", {"model.pooling": "max"})
+    claim = claims.Claim(
+        id="started",
+        where="here",
+        says="goes on",
+        runs={"A": claims.Experiment("configs/lenet5_digits.py", start=first)},
+        measure=claims.final_test_error,
+        rules=(Less("A", 0.8),),
+        seeds=2,
+    )
+    (tmp_path / "started.json").write_text(json.dumps({"values": {"A": [0.1]}, "run_seconds": 120}))
+    monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
+    monkeypatch.setattr(reproduce, "all_facts", dict)
+    monkeypatch.setattr(reproduce.runner, "run_all", lambda *_: [])
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    given = {"runs": str(tmp_path), "results": str(tmp_path), "jobs": "1", "scale": "paper", "source": [], "claims": []}
+    for name, value in given.items():
+        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    monkeypatch.chdir(ROOT)
+    reproduce.main()
+    assert "4 runs, 0 finished; one after the other, those left take about 8 minutes" in capsys.readouterr().out
