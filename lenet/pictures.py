@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from common.report.figures import show_image
+from common.report.figures import shortened, show_image
 from common.run import trained
 from common.run.trained import Run
 from lenet.bitmaps import CENTRES, HEIGHT, WIDTH
@@ -74,7 +74,7 @@ def drawings(
     for axes, name in zip(grid[:, 0], _ROWS, strict=True):
         axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=10)
     for label, column in enumerate(grid.T):
-        column[0].set_title(class_names[label], fontsize=12, weight="bold")
+        column[0].set_title(shortened(class_names[label]), fontsize=12, weight="bold")
         shades = _bitmap(column[2], CENTRES[label])
         members = np.flatnonzero(labels == label)
         if len(members) == 0:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
 from common.data.preparation import Pixels
-from common.report.figures import finish_tiles, name_row, pixels, show_image, tile, tile_image
+from common.report.figures import finish_tiles, name_row, pixels, shortened, show_image, tile, tile_image
 from common.run import trained
 from common.run.trained import Run
 from vit import analysis
@@ -77,7 +77,7 @@ _COMPONENTS = "The first {count} principal components of the filters that embed 
 def _attention_pictures(run: Run, images: Stored, labels: Int[AnyArray, " batch"], grid: Grid) -> list[Picture]:
     module = cast(VisionTransformer, run.classifier.module)
     chosen = one_of_each(np.asarray(labels))[:_SHOWN]
-    shown, names = images[chosen], [run.info.class_names[label] for label in np.asarray(labels)[chosen]]
+    shown, names = images[chosen], [shortened(run.info.class_names[label]) for label in np.asarray(labels)[chosen]]
     weights = analysis.attention_of_run(run, shown)
     heads = np.asarray(analysis.pooled_attention(weights[-1], grid))[:_IMAGES_OF_HEADS, :_HEADS_SHOWN]
     rolled = np.asarray(analysis.pooled_attention(analysis.rollout(weights), grid))

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from common.claims import results, statement
-from common.claims.claim import all_claims
+from common.claims.claim import Claim, all_claims
 from common.claims.fact import all_facts, result_path
 from common.errors import UserError
 from common.run import workdir
@@ -36,13 +36,14 @@ class Evidence:
     """The results of measured claims and of facts, in the order that packages declare them in.
 
     packages: the package of each claim and fact, recorded or not. shows: what the paper's figure shows, by claim,
-    recorded or not.
+    recorded or not. changes: by claim and scale, a sentence on what a claim has asked for since its result.
     """
 
     measured: Sequence[Result]
     facts: Sequence[Result]
     packages: Mapping[str, str]
     shows: Mapping[str, str]
+    changes: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
 
 
 def read_evidence(folder: pathlib.Path) -> Evidence:
@@ -66,7 +67,18 @@ def read_evidence(folder: pathlib.Path) -> Evidence:
         sorted(exact, key=lambda result: places[result["fact"]]),
         packages,
         {claim.id: claim.shows for claim in claims.values()},
+        {(one["claim"], one["scale"]): change for one in measured if (change := _change(one, claims[one["claim"]]))},
     )
+
+
+def _change(result: Result, claim: Claim) -> str:
+    """A sentence for a full result whose claim has asked for more seeds or another short schedule since; else ''."""
+    said = ""
+    if len(result["seeds"]) < claim.seeds and not result["preliminary"]:
+        said = f"These are {len(result['seeds'])} of the {claim.seeds} seeds that the claim asks for now."
+    if result["scale"] == "quick" and result["short"] != claim.short:
+        said = f"{said} The short schedule is another one now: {claim.short}.".lstrip()
+    return said
 
 
 def read_results(folder: pathlib.Path, kind: str) -> list[Result]:

@@ -89,6 +89,7 @@ def _selected(evidence: Evidence, selection: Sequence[str], everywhere: Sequence
         [fact for fact in evidence.facts if chosen(fact["fact"])],
         evidence.packages,
         evidence.shows,
+        evidence.changes,
     )
 
 
@@ -182,14 +183,16 @@ def _rows(result: Result) -> list[str]:
 
 def _in_full(shown: Evidence, folder: str) -> str:
     """The claims one after the other, then a table of the facts."""
-    claims = [_claim(result, shown.shows.get(result["claim"], ""), folder) for result in shown.measured]
+    claims = [_claim(result, shown, folder) for result in shown.measured]
     facts = "".join(map(_fact, shown.facts))
     table = f"| exact | paper or formula | ours | verdict |\n|---|---|---|---|\n{facts}" if facts else ""
     return "\n".join([*claims, table]) if table else "\n".join(claims)
 
 
-def _claim(result: Result, shows: str, folder: str) -> str:
+def _claim(result: Result, evidence: Evidence, folder: str) -> str:
     """A measured claim in full."""
+    shows = evidence.shows.get(result["claim"], "")
+    change = evidence.changes.get((result["claim"], result["scale"]), "")
     rules = "".join(f"- {line}\n" for line in rule_lines(result))
     costs = result.get("costs", {})
     values = "".join(f"| {name} | {_values(result, name)} |{_costs(costs, name)}\n" for name in result["ours"])
@@ -201,6 +204,7 @@ def _claim(result: Result, shows: str, folder: str) -> str:
     parts = [
         f"### `{result['claim']}`\n{_sentence(result['says'])} ({result['where']})\n",
         f"**{result['verdict']}**{_in_brackets(_notes(result))}\n\n{rules}",
+        f"{change}\n" if change else "",
         f"| {result['dataset']} | paper | ours |{columns}\n|---|---|---|{'---|' * columns.count('|')}\n{values}",
         picture + words,
         f"`python -m common.reproduce --claims={result['claim']}{scale}`: {made}, {result['date']}\n",

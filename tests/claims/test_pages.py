@@ -1,11 +1,13 @@
 """The pages made from results: verdicts, intervals, pictures, facts, counts."""
 
+import json
 import pathlib
 
 import pytest
 
 from common import tables
 from common.claims import evidence, pages
+from common.claims.claim import all_claims
 from common.claims.evidence import Evidence
 from common.errors import UserError
 from tests.runs import ROOT
@@ -117,6 +119,22 @@ def test_a_picture_stands_beside_what_the_paper_shows_and_a_short_schedule_is_na
     document = "<!-- claims: resnet -->\n<!-- /claims -->\n"
     text = pages.fill(document, named, pathlib.PurePath("RESULTS.md"), FOLDER)
     assert "\nThe paper's Figure 6: the deeper, the lower\n" in text
+
+
+def test_a_result_says_what_its_claim_has_asked_for_since(tmp_path):
+    claim = all_claims()["lenet5-pooling-max"]
+    quick = {**SHORT, "claim": claim.id, "seeds": list(range(claim.seeds - 1)), "short": "an older one"}
+    for name, result in (("quick", quick), ("full", {**RESULT, "seeds": list(range(30))})):
+        (tmp_path / f"{name}.json").write_text(json.dumps(result))
+    found = evidence.read_evidence(tmp_path)
+    assert list(found.changes) == [(claim.id, "quick")]
+    said = found.changes[claim.id, "quick"]
+    assert said.startswith(
+        f"These are {claim.seeds - 1} of the {claim.seeds} seeds that the claim asks for now. The sh"
+    )
+    assert said.endswith(f"{claim.short}.")
+    text = pages.fill("<!-- claims: lenet -->\n<!-- /claims -->\n", found, pathlib.PurePath("RESULTS.md"), FOLDER)
+    assert text.count(f"\n{said}\n") == 1
 
 
 def test_facts_are_one_table_and_name_the_numbers_that_do_not_agree():
