@@ -11,7 +11,6 @@ results/benchmark_inputs_DEVICE.json after each measurement, those with most thr
 import functools
 import io
 import multiprocessing
-import os
 import pathlib
 import tempfile
 import time
@@ -26,6 +25,7 @@ from PIL import Image
 from benchmarks import peers, race, torch_inputs
 from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread, whole_numbers
 from common import launch
+from common.devices import host
 
 if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
@@ -90,7 +90,7 @@ def write_images(root: pathlib.Path, count: int) -> int:
     """Writes JPEGs, the same every time, into ROOT/<class>/; returns their bytes. The classes have equal sizes."""
     for label in range(CLASSES):
         (root / f"class{label}").mkdir()
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with futures.ThreadPoolExecutor(host.cores()) as pool:
         return sum(pool.map(functools.partial(_write_image, root), range(count)))
 
 

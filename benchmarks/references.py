@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from common.devices import host
 from common.errors import UserError
 
 # Changes of parameters, relative to them, that stand for sums in another order: several units in the last place of
@@ -102,7 +103,7 @@ def serve(connection: Connection, networks: list[Network]) -> None:
     """Sends the references of networks, computed on CPU, or an exception in place of one. For a new process."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_COMPILE_FAST}"
-    with ThreadPoolExecutor(max((os.cpu_count() or 1) // 2, 1)) as pool:
+    with ThreadPoolExecutor(max(host.cores() // 2, 1)) as pool:
         try:
             for reference in pool.map(reference_of, networks):
                 connection.send(reference)

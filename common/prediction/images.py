@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from common.data import decode, listing, preparation
 from common.data.preparation import Preparation
 from common.data.sources import read_ahead
+from common.devices import host
 from common.errors import UserError
 from common.run.trained import Trained
 
@@ -65,7 +66,7 @@ def batches(run: Trained, files: Sequence[File], size: int, invert: bool, report
     """
     batch = []
     prepare = functools.partial(_prepare, run, invert=invert)
-    for found in read_ahead(prepare, files, threads=os.cpu_count() or 1, ahead=2 * size):
+    for found in read_ahead(prepare, files, threads=host.cores(), ahead=2 * size):
         if isinstance(found, UserError):
             report(found)
             continue

@@ -256,6 +256,13 @@ def test_docstrings_say_what_is_raised_in_a_sentence():
     assert not (found := errors_without_a_verb(sources(*packages))), "\n".join(found)
 
 
+def test_only_one_module_counts_processor_cores():
+    # A process may be kept on some of a machine's cores; `common.devices.host` counts those.
+    packages = ("common", "classic", "lecture", "benchmarks", *models.families())
+    counting = [name for name, text in sources(*packages).items() if "cpu_count(" in text]
+    assert counting == ["common.devices.host"]
+
+
 HOUSE = {
     "house": "",
     "house.cellar": "import numpy",
