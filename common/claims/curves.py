@@ -2,7 +2,7 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -53,9 +53,15 @@ def _mean_curve(
     folders: Sequence[pathlib.Path], split: str
 ) -> tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"]]:
     """The steps that all runs have recorded, and the errors there in per cent, averaged over the runs."""
-    curves = [{r["step"]: 100 * r["error"] for r in metrics.read(folder, split)} for folder in folders]
+    curves = [{r["step"]: 100 * r["error"] for r in _whole(metrics.read(folder, split))} for folder in folders]
     steps = sorted(set.intersection(*map(set, curves)))
     return np.array(steps, float), np.array([np.mean([curve[step] for curve in curves]) for step in steps])
+
+
+def _whole(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records without a last one of less than half as many images, as where a run ends soon after a record."""
+    rest = len(records) > 1 and 2 * records[-1]["examples"] < records[-2]["examples"]
+    return records[:-1] if rest else records
 
 
 def _smooth(values: Float[np.ndarray, " records"]) -> Float[np.ndarray, " records"]:

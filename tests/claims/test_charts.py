@@ -76,12 +76,26 @@ def test_a_smoothed_curve_keeps_its_ends_and_the_course_of_a_straight_one(tmp_pa
     monkeypatch.setattr(curves.workdir, "load_config", lambda folder: config)
     errors = {"straight": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], "bent": [0.9, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2]}
     for name, values in errors.items():
-        records = [{"step": step, "split": "train", "error": error} for step, error in enumerate(values, 1)]
-        metrics.write(tmp_path / name, [*records, {"step": 7, "split": "test", "error": 0.5}])
+        records = [_record("train", step, error) for step, error in enumerate(values, 1)]
+        metrics.write(tmp_path / name, [*records, _record("test", 7, 0.5)])
     [axes] = curves.error_curves({name: [tmp_path / name] for name in errors}).axes
     straight, bent = (line.get_ydata() for line in axes.lines if line.get_linestyle() == "--")
     np.testing.assert_allclose(straight, [90, 80, 70, 60, 50, 40, 30])
     np.testing.assert_allclose(bent[[0, -1]], [90, 20])
+
+
+def test_a_last_record_of_a_few_images_is_not_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        curves.workdir, "load_config", lambda folder: SimpleNamespace(train=SimpleNamespace(batch_size=8))
+    )
+    records = [_record("train", 10, 0.5), _record("train", 20, 0.4), _record("train", 22, 0.1, 160)]
+    metrics.write(tmp_path, [*records, _record("test", 22, 0.45)])
+    [axes] = curves.error_curves({"net": [tmp_path]}).axes
+    assert [list(line.get_xdata()) for line in axes.lines] == [[10, 20], [22]]
+
+
+def _record(split, step, error, examples=800):
+    return {"step": step, "split": split, "error": error, "examples": examples}
 
 
 def test_a_run_without_a_number_in_its_name_is_an_error():
