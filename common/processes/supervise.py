@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from common.processes.distributed import EXIT_LOST
 
 _PIPE = "LINEAGE_SUPERVISOR"  # the file descriptor that closes when the supervisor is gone
 _PAUSE_SECONDS = 8.0  # time for the other processes to notice a loss, too
+_POLL_SECONDS = 0.1
 
 
 def main(module: str, arguments: Sequence[str]) -> None:
@@ -73,7 +75,8 @@ class _Supervisor:
         self._command = [sys.executable, "-m", module, *arguments]
         self._several = several
         self._child: subprocess.Popen | None = None
-        self._asked_to_stop = threading.Event()
+        # Not a threading.Event: a handler that sets one while its own thread enters `wait` never gets the lock.
+        self._asked_to_stop = False
 
     def run(self, restarts: int) -> int:
         """Makes up to 1 + `restarts` runs and returns the exit code of the last."""
@@ -82,12 +85,20 @@ class _Supervisor:
                 signal.signal(number, self._pass_on)
         for attempt in range(restarts + 1):
             code = self._explain(self._once())
-            if code in (0, EXIT_USER_ERROR) or self._asked_to_stop.is_set() or attempt == restarts:
+            if code in (0, EXIT_USER_ERROR) or self._asked_to_stop or attempt == restarts:
                 break
             print(f"stopped with exit code {code}; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
-            if self._asked_to_stop.wait(_PAUSE_SECONDS if self._several else 0):
+            if self._several:
+                self._pause()
+            if self._asked_to_stop:
                 break
         return code
+
+    def _pause(self) -> None:
+        """Waits for the other processes to end as well, or for a request to stop."""
+        ends = time.monotonic() + _PAUSE_SECONDS
+        while not self._asked_to_stop and time.monotonic() < ends:
+            time.sleep(_POLL_SECONDS)
 
     def _once(self) -> int:
         self._child, pipe = start(self._command)
@@ -97,7 +108,7 @@ class _Supervisor:
             os.close(pipe)
 
     def _pass_on(self, number: int, frame: object) -> None:
-        self._asked_to_stop.set()
+        self._asked_to_stop = True
         if self._child is not None and self._child.poll() is None:
             self._child.send_signal(number)
 
