@@ -25,8 +25,6 @@ def check(section: ConfigDict) -> None:
     durations |= {f"boundaries[{i}]": text for i, text in enumerate(section.boundaries)}
     for name, text in durations.items():
         duration.parse(text, f"config.schedule.{name}")
-    if section.patience < 1:
-        raise UserError(f"config.schedule.patience is {section.patience}; expected at least 1")
     if section.name == "piecewise" and len(section.rates) != len(section.boundaries) + 1:
         raise UserError(
             f"config.schedule has {len(section.rates)} rates and {len(section.boundaries)} boundaries; "

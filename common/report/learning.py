@@ -43,7 +43,8 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
         f"{split.capitalize()} values are for the whole {split} set at that moment. This is why training can lie above "
         f"{split}."
     )
-    if changes := [words for option, words in _IN_TRAINING.items() if config_lib.flat(run.config).get(option)]:
+    options = config_lib.flat(run.config)
+    if changes := [words for option, words in _IN_TRAINING.items() if options.get(option)]:
         caption += (
             f" The training loss includes {', '.join(changes)} and the {split} loss does not: compare the errors, not "
             "the losses."

@@ -5,7 +5,8 @@ import math
 import pytest
 from ml_collections import ConfigDict
 
-from common.config import base
+from common import models
+from common.config import base, validate
 from common.errors import UserError
 from common.optim import schedules
 
@@ -88,7 +89,6 @@ def test_the_rates_in_words_are_those_that_the_schedule_reads(name):
         ({"name": "plateau", "min_scale": 2.0}, "config.schedule.min_scale is 2.0; expected at most 1"),
         ({"warmup": "soon"}, "config.schedule.warmup is 'soon'; expected a duration"),
         ({"boundaries": ("1 epoch", "5")}, r"config.schedule.boundaries\[1\] is '5'; expected a duration"),
-        ({"name": "plateau", "patience": 0}, "config.schedule.patience is 0; expected at least 1"),
     ],
 )
 def test_contradictions_are_refused_before_the_dataset_is_known(changes, message):
@@ -97,6 +97,13 @@ def test_contradictions_are_refused_before_the_dataset_is_known(changes, message
         section.update(changes)
     with pytest.raises(UserError, match=message):
         schedules.check(section)
+
+
+def test_a_plateau_without_patience_is_refused():
+    config = base(models.section("lenet", "lenet5"))
+    config.schedule.update({"name": "plateau", "patience": 0})
+    with pytest.raises(UserError, match="config.schedule.patience is 0; expected at least 1"):
+        validate(config)
 
 
 @pytest.mark.parametrize("warmup", ["100 steps", "10 epochs", "2000 steps"])
