@@ -61,10 +61,17 @@ def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, An
 
 
 def device_name() -> str:
-    """The kind of this machine's devices, for a file's name."""
+    """The kind of this machine's devices and, if they are CPUs, its processor, for a file's name."""
     from common.run import workdir  # slow imports
 
-    return workdir.environment()["devices"].rpartition(" x ")[2].replace(" ", "_")
+    environment = workdir.environment()
+    devices = environment["devices"].rpartition(" x ")[2]
+    return file_name(f"cpu {environment['cpu']}" if devices == "cpu" else devices)
+
+
+def file_name(text: str) -> str:
+    """The text as part of a file's name: trade marks left out, and everything but letters and digits as '_'."""
+    return re.sub(r"\W+", "_", re.sub(r"\((R|TM)\)", "", text, flags=re.IGNORECASE)).strip("_")
 
 
 def command() -> str:

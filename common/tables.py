@@ -2,9 +2,10 @@
 
 `common/claims/pages.py` says between which lines of a Markdown file claims go. Between `<!-- benchmarks -->` and `<!--
 /benchmarks -->` go the measurements of each of `benchmarks/`, a section each, and between `<!-- speeds -->` and `<!--
-/speeds -->` the table of training speeds on a CPU.
+/speeds -->` the tables of training speeds on CPUs.
 """
 
+import collections
 import pathlib
 import re
 from collections.abc import Sequence
@@ -76,13 +77,16 @@ def _documents(root: pathlib.Path) -> list[pathlib.Path]:
 
 
 def fill_benchmarks(document: str, benchmarks: list[dict[str, Any]], root: pathlib.Path) -> str:
-    """The document with the sections of benchmarks and the table of speeds between their markers rewritten.
+    """The document with the sections of benchmarks and the tables of speeds between their markers rewritten.
 
     root: of the repository, with whose code the table compares the results.
     """
 
     def sections(match: re.Match) -> str:
-        text = "\n".join(_section(result) for result in benchmarks)
+        processors: dict[str, set[str | None]] = collections.defaultdict(set)
+        for result in benchmarks:
+            processors[result["benchmark"]].add(result["environment"].get("cpu"))
+        text = "\n".join(_section(result, len(processors[result["benchmark"]]) > 1) for result in benchmarks)
         return f"{match[1]}\n{text}\n{match[2]}"
 
     def table(match: re.Match) -> str:
@@ -91,8 +95,11 @@ def fill_benchmarks(document: str, benchmarks: list[dict[str, Any]], root: pathl
     return _SPEEDS.sub(table, _BENCHMARKS.sub(sections, document))
 
 
-def _section(result: dict[str, Any]) -> str:
-    """A section with a benchmark's command, its machine and its measurements, beside their limits if it has some."""
+def _section(result: dict[str, Any], names_processor: bool) -> str:
+    """A section with a benchmark's command, its machine and its measurements, beside their limits if it has some.
+
+    names_processor: the heading ends in the processor, since others have a section as well.
+    """
     limits = {name: f" {_number(limit)} |" for name, limit in result.get("limits", {}).items()}
     columns = (
         "| relative difference of | median | lowest to highest | limit |\n|---|---|---|---|"
@@ -104,6 +111,8 @@ def _section(result: dict[str, Any]) -> str:
         for name, found in result["measured"].items()
     ]
     heading = result["benchmark"][0].upper() + result["benchmark"][1:]
+    if names_processor:
+        heading += f", {result['environment']['cpu']}"
     made = f"`{result['command']}` on {pages.describe_machine(result['environment'])}, {result['date']}"
     return f"### {heading}\n{made}\n\n{columns}\n{''.join(rows)}"
 

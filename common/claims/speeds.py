@@ -1,11 +1,10 @@
 """The table of training speeds beside another library's, made from the results of a race.
 
-Such a result names its processor and the code that it depends on. Those that the code has outlived, and those of
-another processor than the newest one's, are marked.
+Such a result names its processor and the code that it depends on. Each processor has a table of its own, and results
+that the code has outlived are marked.
 """
 
 import ast
-import collections
 import hashlib
 import io
 import pathlib
@@ -57,26 +56,28 @@ def is_outdated(result: Result, root: pathlib.Path) -> bool:
 
 
 def table(benchmarks: Iterable[Result], root: pathlib.Path) -> str:
-    """A row for each raced network of a CPU in float32, and below them the machines; a line where there is none.
+    """A table for each processor, the newest first, with a row for each network that was raced on it in float32.
 
-    root: of the repository, whose code is compared with that of the results.
+    Below each stand the machines; a line where there is no race. root: of the repository, whose code is compared with
+    that of the results.
     """
-    results = [result for result in benchmarks if _is_shown(result)]
-    if not results:
-        return "No race is recorded yet.\n"
-    results.sort(key=lambda result: list(result["race"].values())[:2])
-    newest = _processor(results)
+    processors: dict[str, list[Result]] = {}
+    for result in benchmarks:
+        if _is_shown(result):
+            processors.setdefault(result["environment"]["cpu"], []).append(result)
+    newest_first = sorted(processors.values(), key=lambda results: max(one["date"] for one in results), reverse=True)
+    return "\n".join(_table(results, root) for results in newest_first) or "No race is recorded yet.\n"
+
+
+def _table(results: Sequence[Result], root: pathlib.Path) -> str:
+    """The processor that these results share, their table and the machines."""
+    results = sorted(results, key=lambda result: list(result["race"].values())[:2])
     peers = list(dict.fromkeys(peer for result in results for peer in _peers(result)))
     headings = [*_HEADINGS, *(f"over {peer}" for peer in peers), *_ENDINGS]
-    rows = [_row(result, peers, _marks(result, newest, root)) for result in results]
+    rows = [_row(result, peers, _marks(result, root)) for result in results]
     lines = [headings, ["---"] * len(headings), *rows]
-    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines) + f"\n{_below(results, peers)}"
-
-
-def _processor(results: Sequence[Result]) -> str:
-    """The processor of the newest results; of two on the same day, that of more rows."""
-    day = max(result["date"] for result in results)
-    return collections.Counter(one["environment"]["cpu"] for one in results if one["date"] == day).most_common(1)[0][0]
+    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    return f"**{results[0]['environment']['cpu']}**\n\n{text}\n{_below(results, peers)}"
 
 
 def _is_shown(result: Result) -> bool:
@@ -113,13 +114,12 @@ def _ratio(found: Mapping[str, float] | None) -> str:
     return "" if found is None else f"**{found['median']:.2f}** ({found['low']:.2f} to {found['high']:.2f})"
 
 
-def _marks(result: Result, newest: str, root: pathlib.Path) -> list[str]:
-    """The reasons why a row may not hold for this code on the newest row's machine."""
-    cpu = result["environment"]["cpu"]
+def _marks(result: Result, root: pathlib.Path) -> list[str]:
+    """The reasons why a row may not hold for this code."""
     marks = ["older than the code"] if is_outdated(result, root) else []
     if result.get("uncommitted_changes"):
         marks.append("code not committed")
-    return [*marks, f"another processor: {cpu}"] if cpu != newest else marks
+    return marks
 
 
 def _below(results: Sequence[Result], peers: Sequence[str]) -> str:

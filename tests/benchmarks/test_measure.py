@@ -9,6 +9,7 @@ from benchmarks import measure
 from common import train
 from common.errors import UserError
 from common.processes.preemption import Preempted
+from common.run import workdir
 from tests.runs import refused
 
 
@@ -27,6 +28,19 @@ def test_a_result_has_the_command_that_made_it_and_no_folder_of_the_machine(give
     result = json.loads((tmp_path / "loop.json").read_text())
     assert result["command"] == f"python -m benchmarks.loop {recorded}"
     assert {"commit", "uncommitted_changes", "environment", "date"} <= set(result)
+
+
+@pytest.mark.parametrize(
+    ("devices", "cpu", "name"),
+    [
+        ("1 x cpu", "Intel(R) Xeon(R) Processor @ 2.20GHz", "cpu_Intel_Xeon_Processor_2_20GHz"),
+        ("8 x cpu", "AMD EPYC", "cpu_AMD_EPYC"),
+        ("1 x NVIDIA H200", "AMD EPYC", "NVIDIA_H200"),
+    ],
+)
+def test_results_of_two_processors_have_two_files(devices, cpu, name, monkeypatch):
+    monkeypatch.setattr(workdir, "environment", lambda: {"devices": devices, "cpu": cpu})
+    assert measure.device_name() == name
 
 
 @pytest.mark.parametrize("wrong", ["two", "0", "-1", "1.5", ""])

@@ -265,6 +265,16 @@ def test_every_benchmark_says_its_command_and_its_machine():
     assert "stale" not in text
 
 
+def test_a_benchmark_of_two_processors_names_them_in_its_headings():
+    measured = {"images/s": {"median": 10.0, "low": 9.0, "high": 11.0}}
+    speed = {**RESULT, "benchmark": "a race", "command": "python -m race", "measured": measured}
+    other = {**speed, "environment": {**RESULT["environment"], "cpu": "Xeon"}}
+    alone = {**speed, "benchmark": "a loop"}
+    text = tables.fill_benchmarks("<!-- benchmarks -->\n<!-- /benchmarks -->\n", [alone, speed, other], ROOT)
+    headings = [line for line in text.splitlines() if line.startswith("###")]
+    assert headings == ["### A loop", "### A race, AMD EPYC", "### A race, Xeon"]
+
+
 def test_a_distance_stands_beside_its_limit():
     measured = {"vgg11: loss": {"median": 1.7e-5, "low": 1.7e-5, "high": 1.7e-5}}
     found = {**RESULT, "benchmark": "agreement", "command": "python -m agreement", "measured": measured}

@@ -1,4 +1,6 @@
-"""The table of training speeds: marks for what the code has outlived and for other processors."""
+"""The tables of training speeds: one for each processor, with marks for what the code has outlived."""
+
+import re
 
 import pytest
 
@@ -81,12 +83,15 @@ def test_a_row_that_is_older_than_the_code_is_marked_and_comments_do_not_count(r
     assert marks([old], root) == ["older than the code"]
 
 
-def test_a_row_of_another_processor_than_the_newest_is_marked(root):
-    other = result(root, "elder", date="2026-11-27")
-    other["environment"] = {**other["environment"], "cpu": "Xeon"}
-    found = [result(root), other]
-    assert marks(found, root) == ["", "another processor: Xeon"]
-    assert speeds.table(found, root).count("\n- 1 x cpu (") == 2
+def test_each_processor_has_its_table_the_newest_first(root):
+    older = result(root, "elder", date="2026-11-27")
+    older["environment"] = {**older["environment"], "cpu": "Xeon"}
+    parts = re.split(r"\*\*(EPYC|Xeon)\*\*\n\n\|", speeds.table([older, result(root)], root))
+    assert parts[1::2] == ["EPYC", "Xeon"]
+    for part, network, other in ((parts[2], "convnet", "elder"), (parts[4], "elder", "convnet")):
+        assert f"| {network} deep |" in part
+        assert f"| {other} deep |" not in part
+        assert part.count("\n- 1 x cpu (") == 1
 
 
 def test_code_that_was_not_committed_is_marked(root):
@@ -107,6 +112,6 @@ def test_other_results_are_not_in_the_table(root, change):
 
 def test_the_table_replaces_what_stood_between_its_marks(root):
     text = tables.fill_benchmarks("a\n<!-- speeds -->\nstale\n<!-- /speeds -->\nb\n", [result(root)], root)
-    assert text.startswith("a\n<!-- speeds -->\n\n| network |")
+    assert text.startswith("a\n<!-- speeds -->\n\n**EPYC**\n\n| network |")
     assert text.endswith("\n<!-- /speeds -->\nb\n")
     assert "stale" not in text
