@@ -23,6 +23,7 @@ _SUMMARY = {
     "worse": "do not hold",
     "same direction at a short schedule": "same direction at a short schedule",
     "opposite direction at a short schedule": "opposite direction at a short schedule",
+    "opposite direction in part at a short schedule": "opposite direction in part at a short schedule",
     "undecided": "undecided",
     "undecided at a short schedule": "undecided",
     results.UNDECIDABLE: results.UNDECIDABLE,

@@ -18,6 +18,7 @@ _SHORT = {
     "does not hold": "opposite direction at a short schedule",
     "undecided": "undecided at a short schedule",
 }
+_SHORT_IN_PART = "opposite direction in part at a short schedule"
 UNDECIDABLE = "not decidable on this data"
 
 
@@ -100,11 +101,17 @@ def of_values(
         "rules": [
             {"rule": rule.text(claim.unit), **_as_json(found)} for rule, found in zip(claim.rules, judged, strict=True)
         ],
-        "verdict": plain if scale == "paper" or not decidable else _SHORT[plain],
+        "verdict": plain if scale == "paper" or not decidable else _at_short_schedule(plain, judged),
         "short": "" if scale == "paper" else claim.short,
         "seeds": list(range(seeds)),
         "preliminary": seeds < claim.seeds,
     }
+
+
+def _at_short_schedule(plain: str, judged: Sequence[Judgement]) -> str:
+    """The words for a short schedule; a claim of several rules may point the other way with some of them only."""
+    in_part = plain == "does not hold" and any(found.verdict != plain for found in judged)
+    return _SHORT_IN_PART if in_part else _SHORT[plain]
 
 
 def rule_lines(result: Mapping[str, Any]) -> list[str]:

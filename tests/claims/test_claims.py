@@ -12,7 +12,7 @@ from PIL import Image
 from common import reproduce
 from common.claims import claim as claims
 from common.claims import curves, evidence, results
-from common.claims.verdicts import Less
+from common.claims.verdicts import Less, decreasing
 from common.errors import UserError
 from tests.runs import ROOT, refused
 
@@ -189,6 +189,23 @@ def test_the_scale_is_part_of_the_verdict(scale, errors, expected):
     assert result["verdict"] == expected
     assert result["preliminary"] == (len(errors) < claim.seeds)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+@pytest.mark.parametrize(
+    ("last", "expected"),
+    [
+        ([0.9, 0.91, 0.92], "opposite direction at a short schedule"),
+        ([0.3, 0.5, 0.7], "opposite direction in part at a short schedule"),
+        ([0.1, 0.11, 0.12], "opposite direction in part at a short schedule"),
+    ],
+)
+def test_a_claim_of_several_rules_may_point_the_other_way_in_part(last, expected):
+    claim = dataclasses.replace(
+        claims.all_claims()["resnet-plain110-fails"], quick={}, short="a tenth", rules=decreasing("c", "b", "a")
+    )
+    numbers = {"a": last, "b": [0.5, 0.51, 0.52], "c": [0.3, 0.31, 0.32]}
+    assert results.of_values(claim, numbers, {}, "cifar10", "quick")["verdict"] == expected
+    assert results.of_values(claim, numbers, {}, "cifar10", "paper")["verdict"] == "does not hold"
 
 
 def test_the_papers_number_needs_the_papers_schedule():
