@@ -23,8 +23,9 @@ def draw_errors(folders: Folders) -> "matplotlib.figure.Figure":
     figure, axes = charts.empty_figure(height=3.8)
     for found in folders.values():
         errors = [[protocol_errors.error(folder, name, FEWER) for name in _CROPS.values()] for folder in found]
-        axes.plot([*_CROPS], 100 * np.transpose(errors), color="#1f77b4", lw=1, alpha=0.4)
-        axes.plot([*_CROPS], 100 * np.mean(errors, axis=0), "o-", color="#1f77b4", lw=2)
+        seeds = axes.plot([*_CROPS], 100 * np.transpose(errors), color="#1f77b4", lw=1, alpha=0.4)
+        mean = axes.plot([*_CROPS], 100 * np.mean(errors, axis=0), "o-", color="#1f77b4", lw=2)
+        axes.legend([seeds[0], mean[0]], ["one seed", "mean"], frameon=False)
     axes.set(xlabel="crops of an image", ylabel="test error (%)", xscale="log")
     axes.set_xticks([*_CROPS], [str(crops) for crops in _CROPS])
     return figure

@@ -165,3 +165,4 @@ def test_the_error_is_drawn_against_the_number_of_crops(monkeypatch):
     assert measures.gain_of_144(pathlib.Path("seed0")) == pytest.approx(0.01)
     [axes] = measures.draw_errors({"gain": [pathlib.Path("seed0")]}).axes
     np.testing.assert_allclose(axes.lines[-1].get_xydata(), [(1, 50), (10, 45), (144, 44)])
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["one seed", "mean"]
