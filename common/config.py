@@ -270,6 +270,7 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
         "augment.probability": (affine, any(augmented[path.removeprefix("augment.")] for path in affine)),
         "augment.randaugment_magnitude": (("augment.randaugment_layers",), bool(augmented.randaugment_layers)),
         "profile.start": (("profile.steps",), bool(config.profile.steps)),
+        "mesh.fsdp": (("mesh.devices",), config.mesh.devices != 1 or config.mesh.fsdp == 1),
     }
     values = flat(config)
     for path, (switches, on) in needs.items():

@@ -42,6 +42,13 @@ def test_an_option_without_effect_is_refused(option):
     config_lib.check_given(config_with({}), [option, switch])  # as a trial of a search that includes 0
 
 
+def test_parameters_are_not_split_over_one_device():
+    one = config_with({"mesh.fsdp": -1, "mesh.devices": 1})
+    with pytest.raises(UserError, match=r"config.mesh.fsdp has no effect, because config.mesh.devices is 1$"):
+        config_lib.check_given(one, ["mesh.fsdp"])
+    config_lib.check_given(config_with({"mesh.fsdp": -1}), ["mesh.fsdp"])  # on as many as there are
+
+
 def test_adamw_insists_on_its_kind_of_decay():
     config_lib.check_given(
         config_with({"optimizer.name": "adamw", "optimizer.decay": "decoupled"}), ["optimizer.decay"]
