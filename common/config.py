@@ -7,6 +7,7 @@ updates.
 
 import json
 import math
+from collections.abc import Collection
 from typing import Any
 
 from flax import traverse_util
@@ -15,7 +16,7 @@ from ml_collections import ConfigDict
 from common import models
 from common.data import augment, datasets, normalize, preparation
 from common.errors import UserError, unknown
-from common.optim import optimizers, plan, registry, schedules
+from common.optim import duration, optimizers, plan, registry, schedules
 
 SOURCES = ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own")  # of `init.source`
 
@@ -243,6 +244,39 @@ def validate(config: ConfigDict) -> None:
         raise UserError("config.init.new_head starts the head anew, and config.init.match_classes keeps it; choose one")
     models.check(config.model)
     models.check_init(config.model.family, config.init)
+
+
+def check_given(config: ConfigDict, given: Collection[str]) -> None:
+    """Raises UserError for an option of a validated config that the command line gives and that has no effect.
+
+    given: the paths of the options that the command line gives, such as 'data.area'. What a config file sets is left
+    alone, so that one option switches decay or a crop off. A command that gives the switch, too, means it.
+    """
+    data, augmented, optimizer = config.data, config.augment, config.optimizer
+    affine = ("augment.translate", "augment.scale", "augment.squeeze", "augment.shear")
+    warms = duration.parse(config.schedule.warmup, "config.schedule.warmup")[0] > 0
+    decays = ("optimizer.weight_decay",), bool(optimizer.weight_decay)
+    areas = ("data.train_crop",), data.train_crop == "area"
+    resized = data.resize or data.train_crop == "area"
+    needs = {  # option -> the options that switch it on, and whether they do
+        "optimizer.decay_mask": decays,
+        "optimizer.decay": (decays[0], decays[1] or optimizer.name == "adamw"),  # which insists on it
+        "schedule.warmup_from": (("schedule.warmup",), warms),
+        "data.area": areas,
+        "data.ratio": areas,
+        "data.pixel_range": (("data.normalize",), data.normalize == "range"),
+        "data.interpolation": (("data.resize", "data.train_crop"), bool(resized)),
+        "data.directory": (("data.source",), data.source.startswith("tfds:")),
+        "augment.probability": (affine, any(augmented[path.removeprefix("augment.")] for path in affine)),
+        "augment.randaugment_magnitude": (("augment.randaugment_layers",), bool(augmented.randaugment_layers)),
+        "profile.start": (("profile.steps",), bool(config.profile.steps)),
+        "mesh.fsdp": (("mesh.devices",), config.mesh.devices != 1 or config.mesh.fsdp == 1),
+    }
+    values = flat(config)
+    for path, (switches, on) in needs.items():
+        if path in given and not on and not set(switches) & set(given):
+            why = " and ".join(f"config.{switch} is {values[switch]!r}" for switch in switches)
+            raise UserError(f"config.{path} has no effect, because {why}")
 
 
 def check_options(config: ConfigDict, defaults: ConfigDict) -> None:

@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from logging import ERROR, LogRecord
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -43,6 +44,13 @@ def define_config() -> flags.Flag:
         text = "config file, such as configs/lenet5_digits.py; --config.SECTION.OPTION=VALUE changes one of its options"
         config_flags.DEFINE_config_file("config", None, f"{text}, which common/config.py lists")
     return _key_flag("config")
+
+
+def given_options() -> dict[str, Any]:
+    """The options of the config that the command line gives, by path, such as 'train.batch_size'."""
+    from ml_collections import config_flags
+
+    return config_flags.get_override_values(flags.FLAGS["config"])
 
 
 def define_checkpoint() -> flags.Flag:

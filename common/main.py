@@ -60,6 +60,7 @@ def main() -> None:
     if len(folders) > 1 or PROTOCOL.present or _CHECKPOINT.present or _SCALES.present:
         raise UserError("several --workdir, --protocol, --checkpoint and --scales go with --mode=evaluate")
     config: Any = _CONFIG.value  # not None: training needs one
+    config_lib.check_given(config, launch.given_options())
     mesh = config.mesh
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     with distributed.process_group(*place, mesh.start_timeout, mesh.heartbeat_timeout):

@@ -65,8 +65,6 @@ def main() -> None:
 
 def _study_spec() -> Any:
     """The study that the flags ask for. Raises UserError if it is impossible, before anything is written or run."""
-    from ml_collections import config_flags
-
     from common import config as config_lib
     from common.data import datasets
     from common.tuning import search
@@ -74,7 +72,8 @@ def _study_spec() -> Any:
 
     config: Any = _CONFIG.value
     config_lib.validate(config)
-    space = search.parse(_SEARCH.value, config)
+    space, changes = search.parse(_SEARCH.value, config), launch.given_options()
+    config_lib.check_given(config, [*changes, *space])
     of_trials = search.trial_changes(config)
     config = search.with_point(config, of_trials)
     search.check(space, config)
@@ -85,7 +84,7 @@ def _study_spec() -> Any:
     datasets.open_dataset(config.data)
     return StudySpec(
         config=launch.flag_text(sys.argv, "config") or "",
-        changes=config_flags.get_override_values(flags.FLAGS["config"]),
+        changes=changes,
         of_trials=of_trials,
         options=config_lib.flat(config),
         space=space,

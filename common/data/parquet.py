@@ -144,9 +144,13 @@ def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
 
 def _class(value: object, names: Sequence[str] | None, where: str) -> str:
     """The name of a label's class."""
+    if isinstance(value, int) and (value < 0 or (names and value >= len(names))):
+        expected = f"0..{len(names) - 1}" if names else "0 or more"
+        raise UserError(
+            f"'{where}' has label {value}; expected {expected}: is this split labelled? config.data.test_split and "
+            "config.data.validation name others"
+        )
     if names and isinstance(value, int):
-        if not 0 <= value < len(names):
-            raise UserError(f"'{where}' has label {value}; expected 0..{len(names) - 1}: is this split labelled?")
         return names[value]
     if value is None or not isinstance(value, int | str):
         raise UserError(f"'{where}' has label {value!r}; expected a number or a name")

@@ -112,13 +112,14 @@ def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict
     given = (config.train_split, config.test_split, config.validation)
     names = ["train", *TEST_NAMES, *filter(None, given)]  # the given ones last: they are returned as they are written
     splits: dict[str, list[pathlib.Path]] = {}
-    for file in listing.files_below(root):
+    found = listing.files_below(root)
+    for file in found:
         if file.lower().endswith(suffix):
             shard = pathlib.PurePath(file)
             split = _split_of(shard, names) or _split_of(shard, OTHER_NAMES) or "train"
             splits.setdefault(split, []).append(root / file)
     if not splits:
-        raise UserError(f"'{root}' has no {suffix} files")
+        raise UserError(f"'{root}' has no {suffix} files" + (f"; it has {listed(found)}" if found else ""))
     return splits
 
 

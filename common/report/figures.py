@@ -13,6 +13,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 
 from common.data.preparation import Pixels
+from common.report import fonts
 
 INK, GREY = "#1a1a1a", "#6b6b6b"
 TRAIN, TEST = "#d55e00", "#0072b2"  # vermilion and blue
@@ -31,8 +32,12 @@ class Maps(NamedTuple):
 
 
 def shortened(name: str) -> str:
-    """The name of a class or run, cut if it is too long for a picture; Matplotlib takes no part of it for a formula."""
+    """The name of a class or run, cut if it is too long for a picture, in characters that Matplotlib can draw.
+
+    Matplotlib takes no part of it for a formula.
+    """
     short = name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
+    fonts.prepare(short)
     return short.replace("$", r"\$")
 
 

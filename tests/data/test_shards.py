@@ -198,7 +198,10 @@ def test_a_folder_without_shards(kind, load, tmp_path):
     with pytest.raises(UserError, match="no folder"):
         load()
     (tmp_path / "animals").mkdir()
-    with pytest.raises(UserError, match=r"has no \.(parquet|tar) files"):
+    with pytest.raises(UserError, match=r"has no \.(parquet|tar) files$"):
+        load()
+    (tmp_path / "animals" / "train-0.tar.gz").touch()  # compressed: no random access
+    with pytest.raises(UserError, match=r"has no \.(parquet|tar) files; it has 'train-0\.tar\.gz'$"):
         load()
 
 
@@ -206,6 +209,14 @@ def test_parquet_labels_without_names_are_numbers_or_names(data_config, tmp_path
     for labels, names in ((["b", "a"], ("a", "b")), ([10, 9], ("9", "10"))):
         write_parquet(tmp_path / "train.parquet", [(encoded(i), labels[i % 2]) for i in range(8)], features={})
         assert datasets.load_info(data_config(source=f"parquet:{tmp_path}")).class_names == names
+
+
+def test_parquet_test_sets_without_labels_are_named(data_config, tmp_path):
+    for split, labels in (("train", [0, 1]), ("test", [-1, -1]), ("validation", [1, 0])):
+        write_parquet(tmp_path / f"{split}.parquet", [(encoded(i), labels[i % 2]) for i in range(8)], features={})
+    with pytest.raises(UserError, match="row 0' has label -1; expected 0 or more: is this split labelled?.*test_split"):
+        datasets.load_info(data_config(source=f"parquet:{tmp_path}"))
+    assert datasets.load_info(data_config(source=f"parquet:{tmp_path}", test_split="validation")).test_size == 8
 
 
 def test_parquet_labels_are_numbered_by_their_own_file(data_config, tmp_path):

@@ -79,6 +79,31 @@ def decoded_pictures(html):
     return [Image.open(io.BytesIO(base64.b64decode(text, validate=True))) for text in encoded]
 
 
+def drawn(text):
+    """A picture with a class's name."""
+    figure = Figure(figsize=(3, 1))
+    figure.text(0.1, 0.5, figures.shortened(text), fontsize=30)
+    return page.Picture(figure, text).png
+
+
+def test_names_in_other_scripts_take_an_installed_font_that_has_them(capsys):
+    with rc_context():
+        before = drawn("a")
+        assert drawn("\u2920") != drawn("\u2921")  # two arrows that Matplotlib's usual font lacks
+        assert drawn("a") == before
+    assert capsys.readouterr().err == ""
+
+
+def test_characters_that_no_font_has_are_said_once_in_one_line(capsys, recwarn):
+    with rc_context():
+        drawn("\U000e0041 \U000e0042")
+        drawn("\U000e0043")
+    said = capsys.readouterr().err
+    assert said.startswith("pictures show boxes for characters that no installed font has")
+    assert said.count("\n") == 1
+    assert not [warning for warning in recwarn if "Glyph" in str(warning.message)]
+
+
 def test_every_section_is_there_in_order(html):
     places = [html.index(f'<section id="{name}">') for name in SECTIONS]
     assert places == sorted(places)

@@ -1,0 +1,66 @@
+"""Options that the command line gives to a run that does not use them."""
+
+import pytest
+
+from common import config as config_lib
+from common import models
+from common.errors import UserError
+from tests.runs import refused
+
+SWITCHES = {  # option -> an option that switches it on, its value then, and what is said without it
+    "optimizer.decay_mask": ("optimizer.weight_decay", 1e-4, "config.optimizer.weight_decay is 0.0"),
+    "optimizer.decay": ("optimizer.weight_decay", 1e-4, "config.optimizer.weight_decay is 0.0"),
+    "schedule.warmup_from": ("schedule.warmup", "1 epoch", "config.schedule.warmup is '0 steps'"),
+    "data.area": ("data.train_crop", "area", "config.data.train_crop is 'centre'"),
+    "data.ratio": ("data.train_crop", "area", "config.data.train_crop is 'centre'"),
+    "data.pixel_range": ("data.normalize", "range", "config.data.normalize is 'channels'"),
+    "data.interpolation": ("data.resize", 32, "config.data.resize is 0 and config.data.train_crop is 'centre'"),
+    "data.directory": ("data.source", "tfds:mnist", "config.data.source is 'digits'"),
+    "augment.probability": ("augment.shear", 0.1, "config.augment.shear is 0.0"),
+    "augment.randaugment_magnitude": ("augment.randaugment_layers", 2, "config.augment.randaugment_layers is 0"),
+    "profile.start": ("profile.steps", 5, "config.profile.steps is 0"),
+}
+
+
+def config_with(changes):
+    config = config_lib.base(models.section("resnet", "resnet20"))
+    config.update_from_flattened_dict({"data.normalize": "channels", **changes})
+    config_lib.validate(config)
+    return config
+
+
+@pytest.mark.parametrize("option", SWITCHES)
+def test_an_option_without_effect_is_refused(option):
+    switch, on, said = SWITCHES[option]
+    with pytest.raises(UserError) as refusal:
+        config_lib.check_given(config_with({}), ["seed", option])
+    assert str(refusal.value).startswith(f"config.{option} has no effect, because ")
+    assert said in str(refusal.value)
+    crop = {"data.resize": 32} if on == "area" else {}
+    config_lib.check_given(config_with({switch: on, **crop}), [option])  # the config's file switches it on
+    config_lib.check_given(config_with({}), ["seed"])  # a file may set what a command has switched off
+    config_lib.check_given(config_with({}), [option, switch])  # as a trial of a search that includes 0
+
+
+def test_parameters_are_not_split_over_one_device():
+    one = config_with({"mesh.fsdp": -1, "mesh.devices": 1})
+    with pytest.raises(UserError, match=r"config.mesh.fsdp has no effect, because config.mesh.devices is 1$"):
+        config_lib.check_given(one, ["mesh.fsdp"])
+    config_lib.check_given(config_with({"mesh.fsdp": -1}), ["mesh.fsdp"])  # on as many as there are
+
+
+def test_adamw_insists_on_its_kind_of_decay():
+    config_lib.check_given(
+        config_with({"optimizer.name": "adamw", "optimizer.decay": "decoupled"}), ["optimizer.decay"]
+    )
+
+
+RESNET = "--config=configs/resnet_digits.py"
+
+
+def test_commands_refuse_it(tmp_path):
+    said = "config.data.area has no effect, because config.data.train_crop is 'centre'"
+    assert said in refused(RESNET, "--config.data.area=(0.5,1.0)", f"--workdir={tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
+    search = ("--search=data.area=(0.5,1.0)|(0.08,1.0)", "--config.data.validation=10%", f"--study={tmp_path / 's'}")
+    assert said in refused(RESNET, *search, module="common.tune")
