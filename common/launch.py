@@ -20,7 +20,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from common import errors
-from common.command_line import config_files, usage
+from common.command_line import config_files, option_names, usage
 from common.devices import large_pages
 from common.errors import UserError, nearest, unknown
 
@@ -209,8 +209,9 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
     if sum(argument.partition("=")[0] in ("--config", "-config") for argument in argv) > 1:
         raise UserError("--config is given more than once; an experiment has one config")
     path = config_files.find(config) if config is not None else pathlib.Path()
+    argv = _with_config(argv, config or "", path)
     try:
-        rest = flags.FLAGS(_with_config(argv, config or "", path))
+        rest = flags.FLAGS(argv)
     except UserError:
         raise
     except SystemExit:  # --helpfull, which is no mistake
@@ -260,7 +261,16 @@ def _on_command_line(argv: Sequence[str], error: Exception) -> str:
     found = re.search(r"lookup: ([\w.]+)", text) or re.search(r"(\w+)", text)
     name = found[1] if found else text
     flag = next((a.partition("=")[0] for a in argv if f".{name}" in a.partition("=")[0]), name)
-    return _unknown_option(error, flag) or f"unknown option '{flag}'; common/config.py lists every option"
+    return _unknown_option(error, flag) or f"unknown option '{flag}'; {_known_instead(argv, flag)}"
+
+
+def _known_instead(argv: Sequence[str], flag: str) -> str:
+    """The options of the config that may be meant by an unknown one."""
+    from flax import traverse_util
+
+    config = flags.FLAGS["config"].parser.parse(flag_text(argv, "config"))
+    known = traverse_util.flatten_dict(config.to_dict(), sep=".")
+    return option_names.instead(flag.removeprefix("--config."), known, "--config.")
 
 
 def _unknown_flag(name: str) -> str:

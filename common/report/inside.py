@@ -27,6 +27,7 @@ from common.anatomy.layer_table import Row
 from common.data import pipeline
 from common.data.preparation import Pixels
 from common.data.sources import Source
+from common.nn.batch_norm import BatchNorm
 from common.report import figures
 from common.report.page import Picture, Section
 from common.run import trained
@@ -76,7 +77,7 @@ def feature_maps(run: Run, image: Pixels, layers: Sequence[Row]) -> list[figures
     """The outputs of layers for one stored image: those of the family's `feature_maps`, or at most eight layers.
 
     The eight are evenly spaced from the first to the last of the outermost modules whose outputs are maps of more than
-    one pixel.
+    one pixel. Batch normalisation is left out: its maps are those of the layer before it, on another scale.
     """
     inputs = trained.network_input(run, jnp.asarray(image)[None])
     own = _of_family(run, "feature_maps")
@@ -88,7 +89,7 @@ def feature_maps(run: Run, image: Pixels, layers: Sequence[Row]) -> list[figures
     found = []
     for row in layers:
         key, shape = f"{row.name}/__call__", row.output_shape
-        if key in outputs and len(shape) == 3 and shape[0] * shape[1] > 1:
+        if row.type != BatchNorm.__name__ and key in outputs and len(shape) == 3 and shape[0] * shape[1] > 1:
             values = jax.tree.leaves(outputs[key])[0]
             found.append(figures.Maps(row.name, np.asarray(values[0], np.float32)))
     outermost = min((maps.layer.count("/") for maps in found), default=0)

@@ -19,7 +19,8 @@ from ml_collections import ConfigDict
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from common import config as config_lib
-from common.errors import UserError, nearest
+from common.command_line import option_names
+from common.errors import UserError
 
 Space = Mapping[str, BaseDistribution]  # an option's path -> its values
 Point = Mapping[str, Any]  # an option's path -> one value; a tuple is kept as text
@@ -50,9 +51,9 @@ def parse(texts: Sequence[str], config: ConfigDict) -> dict[str, BaseDistributio
         if not equals or not values:
             raise UserError(f"--search='{text}' has no values; {_FORMS}")
         if path not in known:
-            close = nearest(path.removeprefix("config."), known)
-            hint = f"; did you mean '{close}'?" if close else "; common/config.py lists every option"
-            raise UserError(f"--search: unknown option '{path}'{hint}")
+            raise UserError(
+                f"--search: unknown option '{path}'; {option_names.instead(path.removeprefix('config.'), known)}"
+            )
         if path in space:
             raise UserError(f"--search gives {path} twice; expected each option once")
         if path in _JUDGING or path.partition(".")[0] in _JUDGING:

@@ -8,9 +8,11 @@ import json
 import re
 import shutil
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import linen as nn
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
@@ -19,6 +21,7 @@ from common import models
 from common.anatomy import layer_table
 from common.data import datasets
 from common.errors import UserError
+from common.nn.batch_norm import BatchNorm
 from common.optim.plan import make_plan
 from common.prediction import heat_maps
 from common.report import (
@@ -287,6 +290,22 @@ def test_feature_maps_are_the_layers_in_order(digits, examples):
     assert shapes == [("C1", (28, 28, 6)), ("S2", (14, 14, 6)), ("C3", (10, 10, 16)), ("S4", (5, 5, 16))]
     # S2 is the largest of each four pixels of C1 in this variant.
     np.testing.assert_array_equal(maps[1].values, maps[0].values.reshape(14, 2, 14, 2, 6).max((1, 3)))
+
+
+def test_feature_maps_leave_out_batch_normalisation(digits, examples):
+    class Network(nn.Module):
+        @nn.compact
+        def __call__(self, images, train=False):
+            x = nn.Conv(2, (3, 3), name="conv1")(images)
+            x = BatchNorm(name="bn1")(x, train)
+            return nn.Conv(4, (3, 3), name="conv2")(x)
+
+    classifier = dataclasses.replace(digits.classifier, module=Network())
+    shape = classifier.input_shape
+    variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    run = dataclasses.replace(digits, classifier=classifier, variables=variables)
+    maps = inside.feature_maps(run, examples.images[0], layer_table.rows(classifier.module, shape))
+    assert [one.layer for one in maps] == ["conv1", "conv2"]
 
 
 def test_a_run_that_was_interrupted_has_a_report(digits, results, tmp_path):

@@ -37,6 +37,8 @@ def test_values_have_the_type_of_the_option(config):
     [
         ("optimizer.b1", "has no values; expected a range"),
         ("optimizer.momentun=0..1", "unknown option 'optimizer.momentun'; did you mean 'optimizer.momentum'"),
+        ("optimizer.learning_rate=1|2", "did you mean 'schedule.learning_rate'"),
+        ("train.epochs=1|2", "unknown option 'train.epochs'; train has accumulate, batch_size,"),
         ("config.optimizer.momentum=0..1", "did you mean 'optimizer.momentum'"),
         ("optimizer=0..1", "unknown option 'optimizer'"),
         ("optimizer.b1=0.9..0.9", "is empty; expected a low end below the high end"),
