@@ -112,7 +112,7 @@ def variants(
     for variant, different in changes.items():
         strange = set(different) - set(fields) - ({"loss"} if loss else set())
         if strange:
-            raise ValueError(f"variant '{variant}' sets {sorted(strange)}, which {network.__name__} does not have")
+            raise ValueError(f"variant '{variant}': {unknown(f'field of {network.__name__}', min(strange), fields)}")
         result[variant] = {**defaults, **different}
         if loss:
             result[variant]["loss"] = {**loss, **different.get("loss", {})}

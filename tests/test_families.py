@@ -1,6 +1,7 @@
 """Fields of the networks of every family."""
 
 import pytest
+from flax import linen as nn
 
 from common import models
 from common.errors import UserError
@@ -13,6 +14,17 @@ WRONG = {
     str: (1, None, ("relu",)),
     tuple: (3, (1.5, 2), ("3", "4"), None),
 }
+
+
+class Wide(nn.Module):
+    """A network with one field."""
+
+    width: int = 32
+
+
+def test_a_variant_names_the_nearest_field_of_a_misspelt_one():
+    with pytest.raises(ValueError, match=r"variant 'wide': unknown field of Wide 'widht'; did you mean 'width'\?"):
+        models.variants(Wide, {"wide": {"widht": 64}})
 
 
 @pytest.mark.parametrize("family", models.families())

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from common.anatomy import layer_table
 from common.devices import compilation
+from common.errors import UserError
 from common.models import Classifier
 
 # Two batch sizes, whose difference leaves out what does not grow with the batch. They are large, so that a network's
@@ -58,6 +59,7 @@ def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree
             outputs, _ = classifier.module.apply(
                 variables, images, train=True, rngs={"dropout": key}, mutable=list(model_state)
             )
+            _check_logits(classifier.logits(outputs), (batch_size, classifier.num_classes))
             return jnp.mean(classifier.loss(outputs, labels))
 
         return jax.tree.leaves(jax.vjp(mean_loss, params)[1])
@@ -66,6 +68,15 @@ def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree
         program = jax.make_jaxpr(residuals)(params, model_state, images, labels, jax.random.key(0)).jaxpr
     kept = {value for value in program.outvars if isinstance(value, core.Var)} - set(program.invars)
     return sum(_bytes(value.aval) for value in kept)
+
+
+def _check_logits(logits: Array, expected: tuple[int, int]) -> None:
+    """Raises UserError for a network, such as a new one, whose outputs are no logits."""
+    if logits.shape != expected:
+        raise UserError(
+            f"the network's logits have shape {logits.shape}; expected {expected}, the batch and the classes (are the "
+            "maps flattened before the last layer?)"
+        )
 
 
 def _bytes(tree: PyTree) -> int:

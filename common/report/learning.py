@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float, Int
 from ml_collections import ConfigDict
 
 from common import config as config_lib
@@ -81,10 +82,10 @@ def learning_rate(run: Run, folder: pathlib.Path) -> list[Section]:
     if name == "plateau":
         caption += " The schedule is 'plateau', which lowers the rate when the watched error has stopped falling."
     else:
-        caption += (
-            f" The line is the schedule of the config, '{name}', update by update; points beside it come from a part "
-            "of the run that had another schedule."
-        )
+        caption += f" The line is the schedule of the config, '{name}', update by update."
+        at_records = _rates(run.config, run.info.train_size, np.array([record["step"] for record in records]))
+        if not np.allclose(recorded[1], at_records, rtol=1e-3):
+            caption += " Points beside it come from a part of the run that had another schedule."
     figure = curve_figures.learning_rate(recorded, ([step / epoch for step in planned[0]], planned[1]))
     return [Section("rate", "Learning rate", caption, [Picture(figure, "learning rate over epochs")])]
 
@@ -97,5 +98,9 @@ def _planned(config: ConfigDict, train_size: int, last: int) -> tuple[list[float
     if config.schedule.name == "plateau":
         return [], []
     steps = np.unique(np.linspace(1, last, min(last, _SCHEDULE_POINTS)).round().astype(np.int32))
-    rates = np.broadcast_to(jax.vmap(make_optimizer(config, train_size)[1])(steps - 1), steps.shape)
-    return [float(step) for step in steps], [float(rate) for rate in rates]
+    return [float(step) for step in steps], [float(rate) for rate in _rates(config, train_size, steps)]
+
+
+def _rates(config: ConfigDict, train_size: int, steps: Int[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
+    """The schedule's rates for the updates that lead to these steps."""
+    return np.broadcast_to(jax.vmap(make_optimizer(config, train_size)[1])(steps - 1), steps.shape)

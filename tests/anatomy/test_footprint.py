@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from common import models
 from common.anatomy.footprint import activation_bytes, memory
+from common.errors import UserError
 from common.models import Classifier
 
 
@@ -37,6 +38,14 @@ class SquareLayer(nn.Module):
         return nn.Dense(7, use_bias=False)(x) ** 2
 
 
+class Unflattened(nn.Module):
+    """Classes for each pixel."""
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(3)(images)
+
+
 def total(outputs, labels):
     return outputs.sum(-1)
 
@@ -44,6 +53,11 @@ def total(outputs, labels):
 def test_a_square_keeps_its_input_and_a_product_what_it_multiplies():
     # 4 inputs, 7 sums (twice their value is the derivative of the square) and 7 squares, each of 4 bytes.
     assert footprint(Squares(), total) == 10 * 4 * (4 + 7 + 7)
+
+
+def test_a_network_that_does_not_flatten_its_maps_is_refused_with_the_shape_of_its_logits():
+    with pytest.raises(UserError, match=r"logits have shape \(10, 2, 2, 3\); expected \(10, 3\), the batch and the"):
+        footprint(Unflattened(), total)
 
 
 def test_activations_grow_with_the_batch():

@@ -421,6 +421,10 @@ def test_learning_rates_are_those_recorded_on_the_line_of_the_schedule(digits):
     np.testing.assert_allclose(points.get_ydata(), [record["learning_rate"] for record in records])
     on_line = np.interp(points.get_xdata(), line.get_xdata(), line.get_ydata())
     np.testing.assert_allclose(on_line, points.get_ydata(), rtol=1e-5)
+    assert "Points beside it" not in section.caption
+    resumed = dataclasses.replace(digits, config=digits.config.copy_and_resolve_references())
+    resumed.config.schedule.learning_rate *= 2  # another one than the records'
+    assert "Points beside it come from a part of the run" in learning.learning_rate(resumed, digits_run())[0].caption
     plateau = dataclasses.replace(digits, config=digits.config.copy_and_resolve_references())
     plateau.config.schedule.name = "plateau"  # whose rates are the records' alone
     [section] = learning.learning_rate(plateau, digits_run())
