@@ -268,7 +268,7 @@ def _known_instead(argv: Sequence[str], flag: str) -> str:
     """The options of the config that may be meant by an unknown one."""
     from flax import traverse_util
 
-    config = flags.FLAGS["config"].parser.parse(flag_text(argv, "config"))
+    config: Any = flags.FLAGS["config"].parser.parse(flag_text(argv, "config") or "")  # a flag of it needs a config
     known = traverse_util.flatten_dict(config.to_dict(), sep=".")
     return option_names.instead(flag.removeprefix("--config."), known, "--config.")
 
