@@ -87,6 +87,7 @@ def test_every_tool_starts_by_itself(command):
         ([*DIGITS, "--config.schedule.learning_rate=nan"], "learning_rate is nan; expected a finite number"),
         ([*DIGITS, "--config.schedule.rates=(0.1,-0.1)"], "config.schedule.rates is (0.1, -0.1); expected numbers of"),
         ([*DIGITS, "--config.data.pixel_range=(0,)"], "config.data.pixel_range is (0,); expected two numbers"),
+        ([*DIGITS, "--config.data.pixel_range=(1.0,1.0)"], "config.data.pixel_range is (1.0, 1.0); expected two"),
         ([*DIGITS, "--config.optimizer.momentum=1.0"], "momentum is 1.0; expected at least 0 and less than 1"),
         ([*DIGITS, "--config.schedule.factor=0.0"], "factor is 0.0; expected a fraction between 0 and 1"),
         ([*DIGITS, "--config.schedule.patience=0"], "config.schedule.patience is 0; expected at least 1"),

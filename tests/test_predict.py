@@ -217,6 +217,11 @@ def test_the_lines_for_people_and_for_programs():
         "long/b.png  mouse   50.0%  then cat 30.0%, dog 20.0%  (resized from 2x2 to 1x1)",
     ]
     assert output.as_text([first], top=0) == ["a.png  cat   75.0%"]
+    wide = output.Prediction("日本.png", (("cafe\u0301", 0.75), ("dog", 0.25)))  # 8 columns and 4 in a terminal
+    assert output.as_text([wide, second], top=0) == [
+        "日本.png    cafe\u0301    75.0%",
+        "long/b.png  mouse   50.0%  (resized from 2x2 to 1x1)",
+    ]
     broken = output.Prediction("a\nb\x1b[2J.png", (("c\rt", 0.75), ("d\tg", 0.25)))
     assert output.as_text([broken], top=2) == [r"a\x0ab\x1b[2J.png  c\x0dt   75.0%  then d\x09g 25.0%"]
     assert json.loads(output.as_json([first], top=1)[0]) == {

@@ -110,6 +110,8 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.data.{name} is {tuple(data[name])}, but {normalize} does not use it")
     if any(std <= 0 for std in data.std):
         raise UserError(f"config.data.std is {tuple(data.std)}; expected numbers above 0")
+    if data.normalize == "range" and data.pixel_range[0] == data.pixel_range[1]:
+        raise UserError(f"config.data.pixel_range is {tuple(data.pixel_range)}; expected two different numbers")
     if data.normalize == "pixels" and config.augment.pixel_inversion:
         raise UserError(f"config.augment.pixel_inversion needs one black and one white; {normalize} leaves neither")
     if data.statistics and not needs_statistics(config):

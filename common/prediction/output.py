@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
@@ -46,16 +47,26 @@ def as_text(predictions: Sequence[Prediction], top: int) -> list[str]:
         [(name.translate(_CONTROL), probability) for name, probability in prediction.ranking[: top + 1]]
         for prediction in predictions
     ]
-    width = max(map(len, files))
-    class_width = max(len(ranking[0][0]) for ranking in rankings)
+    width = max(map(_columns, files))
+    class_width = max(_columns(ranking[0][0]) for ranking in rankings)
     lines = []
     for file, ranking, prediction in zip(files, rankings, predictions, strict=True):
         (name, probability), *others = ranking
-        line = f"{file:<{width}}  {name:<{class_width}}  {probability:6.1%}"
+        line = f"{_padded(file, width)}  {_padded(name, class_width)}  {probability:6.1%}"
         if others:
             line += "  then " + ", ".join(f"{name} {probability:.1%}" for name, probability in others)
         lines.append(line + (f"  ({prediction.note})" if prediction.note else ""))
     return lines
+
+
+def _padded(text: str, columns: int) -> str:
+    return text + " " * (columns - _columns(text))
+
+
+def _columns(text: str) -> int:
+    """The columns that a text takes in a terminal: two for a wide character, none for an accent on the one before."""
+    wide = sum(unicodedata.east_asian_width(character) in ("W", "F") for character in text)
+    return len(text) + wide - sum(unicodedata.combining(character) > 0 for character in text)
 
 
 def as_json(predictions: Sequence[Prediction], top: int) -> list[str]:
