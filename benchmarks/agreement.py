@@ -25,7 +25,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
-from benchmarks.measure import record, spread
+from benchmarks.measure import file_name, record, spread
 from benchmarks.references import (
     NETWORKS,
     PRECISIONS,
@@ -212,7 +212,7 @@ def _result() -> tuple[pathlib.Path, str]:
     from common.run import workdir
 
     device = workdir.environment()["devices"].rpartition(" x ")[2]
-    return pathlib.Path(flags.FLAGS.out) / f"benchmark_agreement_{device.replace(' ', '_')}.json", device
+    return pathlib.Path(flags.FLAGS.out) / f"benchmark_agreement_{file_name(device)}.json", device
 
 
 def _read(path: pathlib.Path) -> Lines:

@@ -42,7 +42,8 @@ def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree
 
     params, model_state: arrays or their shapes. The bytes are read off the traced program, so nothing is computed:
     every value that the gradient needs counts once, unless it is a parameter or the input. A compiler may keep less
-    (it fuses) or a little more (temporaries). Rematerialised blocks count only with their inputs.
+    (it fuses) or a little more (temporaries). Rematerialised blocks count only with their inputs. Raises UserError if
+    the network's logits do not have the shape of the batch and the classes.
     """
     images = jax.ShapeDtypeStruct((batch_size, *classifier.input_shape), jnp.float32)
     labels = jax.ShapeDtypeStruct((batch_size,), jnp.int32)

@@ -15,7 +15,9 @@ warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # `prep
 
 def prepare(text: str) -> None:
     """Adds the installed fonts that a text needs to Matplotlib's, and says once if no font has a character of it."""
-    for character in "" if text.isascii() else text:
+    if text.isascii():
+        return
+    for character in text:
         family = _family_with(character)
         if family is None:
             _say_missing()
