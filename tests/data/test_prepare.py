@@ -108,7 +108,8 @@ def test_a_folder_that_is_no_dataset_is_not_taken_for_one(tmp_path):
 def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
     manual = usps_files(tmp_path / "manual", train=12_000)  # long enough to be ended
     process = subprocess.Popen(
-        command("--dataset=usps", f"--data_dir={tmp_path}/tfds", f"--manual_dir={manual}"),
+        # At the lowest priority, so that on a busy machine it is ended before it is finished.
+        ["nice", "-n", "19", *command("--dataset=usps", f"--data_dir={tmp_path}/tfds", f"--manual_dir={manual}")],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
