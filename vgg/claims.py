@@ -198,6 +198,6 @@ CLAIMS = [
             Close("normalised", "normalised, a quarter", 0.05),
         ),
         seeds=5,
-        setting=f"{_SETTING}; five seeds, since three had left it undecided",
+        setting=f"configuration A on {_SETTING}; five seeds, since three had left it undecided",
     ),
 ]
