@@ -2,7 +2,7 @@
 
 Compares our function with the usual implementations on the maps of AlexNet's conv1 and conv2, forwards only and with
 the gradient. All candidates are measured in turn, round after round, so that other work on the machine affects all of
-them alike. Writes results/benchmark_local_response_norm.json.
+them alike. Writes results/benchmark_local_response_norm_*.json.
 """
 
 import functools
@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Array
 
-from benchmarks.measure import Measured, record, spread
+from benchmarks.measure import Measured, device_name, record, spread
 from common import launch
 from common.nn.layers import local_response_norm
 
@@ -100,14 +100,14 @@ def _define_flags() -> None:
     """Defines this tool's flags, unless it is imported by another tool, which has its own."""
     flags.DEFINE_integer("batch", 16, "images in a batch", lower_bound=1)
     flags.DEFINE_integer("rounds", 15, "measurements of each candidate", lower_bound=2)
-    flags.DEFINE_string("out", "results/benchmark_local_response_norm.json", "file of the result")
+    flags.DEFINE_string("out", "results", "folder of the result")
 
 
 def main() -> None:
     """Measures and writes the result."""
     measured = measure(flags.FLAGS.batch, flags.FLAGS.rounds)
     name = f"local response normalisation, {flags.FLAGS.batch} images"
-    record(pathlib.Path(flags.FLAGS.out), name, measured)
+    record(pathlib.Path(flags.FLAGS.out) / f"benchmark_local_response_norm_{device_name()}.json", name, measured)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 A newcomer waits for `common.main --help`, for LeNet-5 to train on the bundled digits, and for its report (what `make
 train` does after the installation). Whoever resumes a killed run waits from the command to the first new update, with
 and without the compiled programs that the run keeps. Each command is a process of its own. Writes
-results/benchmark_startup.json.
+results/benchmark_startup_*.json.
 """
 
 import os
@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 from absl import flags
 
-from benchmarks.measure import record, spread
+from benchmarks.measure import device_name, record, spread
 from common import launch
 from common.errors import UserError
 
@@ -27,7 +27,7 @@ PATIENCE = 600.0  # seconds within which a run must progress
 def _define_flags() -> None:
     """Defines this tool's flags, unless it is imported by another tool, which has its own."""
     flags.DEFINE_integer("rounds", 3, "measurements of each command", lower_bound=1)
-    flags.DEFINE_string("out", "results/benchmark_startup.json", "file of the result")
+    flags.DEFINE_string("out", "results", "folder of the result")
 
 
 def main() -> None:
@@ -50,7 +50,7 @@ def main() -> None:
         "ViT on digits, killed and started again, seconds to the first update": spread(kept),
         "the same without the compiled programs, seconds": spread(anew),
     }
-    record(pathlib.Path(flags.FLAGS.out), "startup", measured)
+    record(pathlib.Path(flags.FLAGS.out) / f"benchmark_startup_{device_name()}.json", "startup", measured)
 
 
 def _seconds(module: str, *arguments: str) -> float:
