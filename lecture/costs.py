@@ -24,8 +24,8 @@ _HEADINGS = ("network", "then", "operations in all", "rate of a device then", "t
 class Training:
     """A paper's training on ImageNet: the network, the devices, and the days that it took.
 
-    fact, number: the recorded fact with the network's multiply-adds; without a number all of the fact's are added.
-    epochs: passes over the training images. days: the least and the most that the paper says; () if it says nothing.
+    fact, number: the recorded fact, and the name of its number that is the network's multiply-adds; '' adds them all.
+    epochs: passes over the training images. days: the least and the most that the paper gives; () if it gives none.
     """
 
     network: str
@@ -68,13 +68,13 @@ def table(results: pathlib.Path) -> str:
     slow, fast = next(iter(measured)), next(reversed(measured))
     rows = [_row(training, training.operations(results), measured[slow], measured[fast]) for training in TRAININGS]
     lines = ["| " + " | ".join(cells) + " |" for cells in (_HEADINGS, ("---",) * len(_HEADINGS), *rows)]
-    between = f"{measured[slow] / 1e12:.0f} TFLOP/s ({slow}) and {measured[fast] / 1e12:.0f} TFLOP/s ({fast})"
+    ends = " and ".join(f"{measured[name] / 1e12:.0f} TFLOP/s ({name})" for name in (slow, fast))
     return (
         "\n".join(lines)
-        + "\n\nTime = 6 × multiply-adds × images × epochs / (devices × rate of one). The rate today lies "
-        f"between {between}, the slowest and the fastest of the networks that `benchmarks.throughput` has timed in "
-        "bfloat16; these three are not among them. Reading the images and testing are not counted. Put into the "
-        "same formula, the papers' times give the rates of their devices.\n"
+        + "\n\nTime = 6 × multiply-adds × images × epochs / (devices × rate of one). For today's times we take the "
+        "rates of the slowest and the fastest network that `benchmarks.throughput` has timed in bfloat16: "
+        f"{ends}. The three networks of the table were not timed. The times do not include reading the images or "
+        "testing. The rates of the papers' devices follow from the papers' times by the same formula.\n"
     )
 
 

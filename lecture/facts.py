@@ -17,7 +17,7 @@ def _identity(
     zero: tuple[str, ...],
     far: tuple[str, ...],
 ) -> Fact:
-    """An identity whose differences `zero` vanish and whose differences `far`, of a mistake, do not."""
+    """An identity: the differences named in `zero` have to vanish, those named in `far`, from a mistake, must not."""
     return Fact(
         id=f"lecture-{name}",
         where=where,

@@ -1,8 +1,8 @@
 """The lecture's identities: each function returns relative differences between the code used here and the formula.
 
-Formulas are written out in NumPy in float64; inputs are drawn from fixed seeds. Besides the differences that have to
-vanish, most functions return one to a common mistake, which has to be large: a check that accepted the mistake would
-prove nothing.
+Formulas are written out in NumPy in float64; inputs are drawn from fixed seeds. Most functions return two kinds of
+differences: those that have to vanish, and the difference from a common mistake, which has to be large. A check that
+also accepts the mistake would prove nothing.
 """
 
 import functools

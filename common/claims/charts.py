@@ -1,6 +1,6 @@
 """Pictures of recorded numbers, drawn from result files alone.
 
-A picture carries the numbers that it shows, so that one that its results have outlived is noticed.
+The file of a picture also stores the numbers that it shows, so that a picture of older results is noticed.
 """
 
 import json
@@ -70,9 +70,10 @@ def error_against(quantity: str) -> Callable[[Sequence[Result]], "matplotlib.fig
 
 
 def paper_and_ours(results: Sequence[Result]) -> "matplotlib.figure.Figure":
-    """A picture of claims on one number each: the paper's number, ours, and the interval of the difference.
+    """A picture of claims with one number each: the paper's number, ours, and the interval of the difference.
 
-    The interval is the rule's: it has the spread of our seeds and, where the claim counts it, of the test set.
+    The interval is that of the claim's rule. It covers the spread of our seeds and, if the rule says so, the test
+    set's.
     """
     from matplotlib import ticker
 

@@ -1,6 +1,6 @@
-"""A paper's claim as data: the runs to make, the number to read off them, and the rules that decide.
+"""A paper's claim as data: the runs to make, the number to read from them, and the rules that decide.
 
-A package beside `common` lists its own in `claims.py` as `CLAIMS`; `python -m common.reproduce` measures any of them.
+A package beside `common` lists its claims as `CLAIMS` in `claims.py`; `python -m common.reproduce` measures them.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ class Experiment:
     start: "Experiment | None" = None
 
     def with_changes(self, changes: Mapping[str, Any]) -> "Experiment":
-        """The experiment with more options changed, in the run that it starts from as well."""
+        """The experiment with more options changed, also in the run that it starts from."""
         start = self.start and self.start.with_changes(changes)
         return dataclasses.replace(self, changes={**self.changes, **changes}, start=start)
 
@@ -69,11 +69,11 @@ class Claim(Statement):
     together, as in an ensemble; `measure` then takes the list of their folders. random: False if the runs do not depend
     on their seed.
     setting: the data and the schedule, where they are not the paper's.
-    quick: options to change at `--scale=quick`, None if no short run can show the claim; short: the share of the whole
-    schedule that those runs have, and what they cannot show. quick_measure: takes the place of `measure` there, if a
-    whole measurement takes too long; None if it does not.
-    figure: the runs' folders -> a picture of them. against: instead of it, for a picture of the numbers: the quantity
-    whose values the names of the runs contain. shows: what the paper's own figure shows, in words.
+    quick: options to change at `--scale=quick`, None if no short run can show the claim. short: the share of the whole
+    schedule that these runs have, and what they cannot show. quick_measure: replaces `measure` in these runs if it
+    takes too long, else None.
+    figure: the runs' folders -> a picture of them. against: set it instead of `figure` for a picture of the numbers; it
+    is the quantity whose values are in the names of the runs. shows: what the paper's own figure shows, in words.
     bound: a finished run's folder -> whether its number is only a lower bound, because the run ended too soon.
     keeps: whether measure or figure read the run's checkpoints.
     costs: whether parameters and training time are recorded beside the numbers.
@@ -120,7 +120,7 @@ def final_test_error(folder: pathlib.Path) -> float:
 def final_train_error(folder: pathlib.Path) -> float:
     """Error of the final network over the whole training set without augmentation, a fraction.
 
-    The run needs `evaluate.train_set`; the error measured while a network learns is that of earlier networks.
+    The run needs `evaluate.train_set`, since errors that are measured during training are those of earlier weights.
     """
     content = summary.read(folder)
     if "train_set" not in content:

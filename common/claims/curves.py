@@ -59,7 +59,7 @@ def _mean_curve(
 
 
 def _whole(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The records without a last one of less than half as many images, as where a run ends soon after a record."""
+    """The records, without a last one of less than half as many images, because the run ended soon after another."""
     rest = len(records) > 1 and 2 * records[-1]["examples"] < records[-2]["examples"]
     return records[:-1] if rest else records
 

@@ -37,7 +37,8 @@ class Evidence:
     """The results of measured claims and of facts, in the order that packages declare them in.
 
     packages: the package of each claim and fact, recorded or not. shows: what the paper's figure shows, by claim,
-    recorded or not. changes: by claim and scale, a sentence on what a claim has asked for since its result.
+    recorded or not. changes: by claim and scale, a sentence on what the claim asks for now and its result does not
+    have.
     """
 
     measured: Sequence[Result]
@@ -73,12 +74,12 @@ def read_evidence(folder: pathlib.Path) -> Evidence:
 
 
 def _change(result: Result, claim: Claim) -> str:
-    """A sentence for a full result whose claim has asked for more seeds or another short schedule since; else ''."""
+    """A sentence if the claim now asks for more seeds or another short schedule than its full result has; else ''."""
     said = ""
     if len(result["seeds"]) < claim.seeds and not result["preliminary"]:
         said = f"These are {len(result['seeds'])} of the {claim.seeds} seeds that the claim asks for now."
     if result["scale"] == "quick" and result["short"] != claim.short:
-        said = f"{said} The short schedule is another one now: {claim.short}.".lstrip()
+        said = f"{said} The claim now has another short schedule: {claim.short}.".lstrip()
     return said
 
 
@@ -100,7 +101,7 @@ def read_results(folder: pathlib.Path, kind: str) -> list[Result]:
 def count_verdicts(evidence: Evidence) -> dict[str, int]:
     """The numbers of measured claims that hold, do not hold, are undecided and so on, in the words of a summary.
 
-    A claim with a preliminary result waits for the full one.
+    A claim whose only result is preliminary counts as one without runs.
     """
     full = {name: result for name, result in _best(evidence).items() if not result["preliminary"]}
     found = collections.Counter(_SUMMARY[full[name]["verdict"]] if name in full else WAITING for name in evidence.shows)

@@ -23,10 +23,10 @@ Expected = float | str | tuple[float | None, float | None]
 class Fact(Statement):
     """A statement that a computation decides.
 
-    compute: the numbers by name, of our networks or of an identity's two sides. expected: the same names, each with
-    a number, which ours must equal to within the fraction `tolerance` of it; a number as the paper prints it ('1.5B',
-    '0.27M', '81%'), which ours must equal when rounded alike; or a range (low, high), ends included, None for an open
-    end.
+    compute: the numbers by name, of our networks or of an identity's two sides. expected: what each of these numbers
+    must be. A number: ours must equal it, to within the fraction `tolerance` of it. Text, as the paper prints it
+    ('1.5B', '0.27M', '81%'): ours must equal it when rounded in the same way. A range (low, high): ours must lie in it,
+    ends included; None is an open end.
     note: the reason for a difference, or the way of counting.
     """
 
@@ -39,8 +39,8 @@ class Fact(Statement):
 def evaluate(fact: Fact) -> dict[str, Any]:
     """Computes a fact: each number beside the expected one, and the verdict.
 
-    The verdict is 'holds' or 'does not hold' if only ranges are expected, else 'agrees' or 'does not agree'; a single
-    number that misses decides against the fact. Raises ValueError if a number is missing or unexpected.
+    The verdict is 'holds' or 'does not hold' if only ranges are expected, else 'agrees' or 'does not agree'. One number
+    that is not as expected decides against the fact. Raises ValueError if a number is missing or unexpected.
     """
     with jax.default_matmul_precision("highest"):  # accelerators would round the factors of float32 products
         computed = {name: _plain(value) for name, value in fact.compute().items()}

@@ -1,8 +1,8 @@
 """The pages made from recorded results: a claim in full, a table for a family, a summary of everything.
 
-Pairs of lines in a Markdown file mark where each goes. SELECTION is one or more packages, whose claims and facts are
-meant, or beginnings of ids that end with a hyphen. Claims that another pair of lines of the file selects by id are left
-out.
+Pairs of lines in a Markdown file mark the place of each. SELECTION is one or more packages, for all their claims and
+facts, or beginnings of ids, which end with a hyphen. A package's claims are left out if another pair of lines in the
+file selects them by the beginning of their ids.
 
     <!-- claims: SELECTION --> ... <!-- /claims -->       every claim with its rules, picture, command and cost; facts
     <!-- results: SELECTION --> ... <!-- /results -->     a table of the claims, and how many facts agree
@@ -62,7 +62,7 @@ def charts_in(document: str) -> dict[str, list[str]]:
 
 
 def replace_between(document: str, begin: str, end: str, text: str) -> str:
-    """The document with whole lines of text in place of those between the first line `begin` and the next `end`."""
+    """The document with `text` (whole lines) in place of what is between the first line `begin` and the next `end`."""
     before, _, rest = document.partition(begin)
     return f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}"
 
@@ -127,7 +127,7 @@ def _summary(evidence: Evidence) -> str:
     return (
         f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)})."
-        " The decided claims with the most seeds, one of each paper:\n\n" + "".join(lines)
+        " These are the decided claims with the most seeds, one from each paper:\n\n" + "".join(lines)
     )
 
 
@@ -140,9 +140,10 @@ def _all_costs(evidence: Evidence) -> str:
         took = run_costs.format_duration(sum(known))
         said = f"- {words}: {run_costs.count_of(len(seconds), 'claim')} recorded, {took} of runs"
         unknown = len(seconds) - len(known)
-        lines.append(said + (f", without {unknown} whose cost was not recorded.\n" if unknown else ".\n"))
-    shared = "Runs that several claims share are counted for each; one command makes them once."
-    return "".join(lines) + f"\n{shared} The time is that of one core where it was counted, else by the clock.\n"
+        left_out = f", without {run_costs.count_of(unknown, 'claim')} whose cost was not recorded"
+        lines.append(said + (f"{left_out}.\n" if unknown else ".\n"))
+    shared = "A run that several claims share is counted for each of them, although one command makes it only once."
+    return "".join(lines) + f"\n{shared} Times are those of one core if counted, otherwise those of the clock.\n"
 
 
 def _intervals(result: Result) -> str:
@@ -213,7 +214,7 @@ def _claim(result: Result, evidence: Evidence, folder: str) -> str:
 
 
 def _costs(costs: Mapping[str, Mapping[str, float]], name: str) -> str:
-    """The parameters and the training time of a run, as two cells; nothing of a claim that does not record them.
+    """The parameters and the training time of a run, as two cells; '' if the claim does not record them.
 
     The time is that of one core only if all runs of the claim counted it.
     """
@@ -242,7 +243,7 @@ def _fact(fact: Result) -> str:
 
 
 def _named(numbers: Mapping[str, str], unit: str) -> str:
-    """Numbers with their names, or the only one without; then their unit."""
+    """Numbers with their names, or a single number without its name; then their unit."""
     text = (
         "; ".join(f"{name}: {text}" for name, text in numbers.items()) if len(numbers) > 1 else [*numbers.values()][0]
     )

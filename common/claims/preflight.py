@@ -1,4 +1,4 @@
-"""The checks before the runs of claims: that their datasets are here, and that runs which are here are theirs."""
+"""The checks before the runs of claims: that their datasets are there, and that existing runs were made for them."""
 
 import functools
 import pathlib
@@ -34,7 +34,7 @@ def make_config(experiment: Experiment, given: Mapping[str, Any]) -> ConfigDict:
 def check_run(folder: pathlib.Path, config: ConfigDict) -> None:
     """Raises UserError if a folder holds a run that was made, or begun, with another config.
 
-    Options that one of the two lacks are those of another version, and are not compared.
+    Options that only one of the two configs has are from another version, and are not compared.
     """
     if not (folder / workdir.CONFIG).exists() or not (summary.exists(folder) or workdir.has_checkpoints(folder)):
         return

@@ -8,7 +8,7 @@ from common.protocols import catalogue, measure
 from common.run import trained
 
 
-@functools.cache  # a measure and a picture may ask for the same, which can take minutes
+@functools.cache  # a measure and a picture may ask for the same error, which can take minutes
 def error(folder: pathlib.Path, protocol: str, examples: int = 0) -> float:
     """The test error of a run with a protocol's views (a fraction), on the first `examples` test images; 0: on all.
 

@@ -1,4 +1,4 @@
-"""The share of test examples that a network has to reject so that few of the rest are wrong.
+"""The share of test examples that a network has to reject so that only few of the others are wrong.
 
 LeCun 1989, section 5, and 1998, section III-C: an example is rejected if its two best classes score nearly the same.
 """

@@ -52,7 +52,7 @@ def _costs(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def _run_core_seconds(summaries: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """The work of all cores in all runs, if it was counted: the cost on a machine that does other work."""
+    """The core-seconds of all runs, if they were counted; other work on the machine hardly changes them."""
     if not _counted_on_cpu(summaries):
         return {}
     return {"run_core_seconds": sum(sum(found["core_seconds"].values()) for found in summaries)}
@@ -109,7 +109,7 @@ def of_values(
 
 
 def _at_short_schedule(plain: str, judged: Sequence[Judgement]) -> str:
-    """The words for a short schedule; a claim of several rules may point the other way with some of them only."""
+    """The words for a short schedule; of a claim's several rules, some may point the other way and some not."""
     in_part = plain == "does not hold" and any(found.verdict != plain for found in judged)
     return _SHORT_IN_PART if in_part else _SHORT[plain]
 
@@ -125,7 +125,7 @@ def rule_lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def interval(rule: Mapping[str, Any], unit: str) -> str:
-    """The difference of a rule with its interval or, if the difference is only a bound, the known end."""
+    """The difference of a rule with its interval; if the difference is only a bound, the known end of the interval."""
 
     def number(value: float | None) -> str:
         if value is None:

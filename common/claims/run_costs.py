@@ -1,4 +1,4 @@
-"""The time that runs of claims took, from recorded results, and that those to come will take."""
+"""The time that runs of claims took, from recorded results, and the time that further runs will take."""
 
 import pathlib
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def recorded_result(folder: pathlib.Path, claim: Claim, scale: str) -> dict[str,
 
 
 def run_seconds(result: Mapping[str, Any]) -> float | None:
-    """The time of a result's runs: of one core if that was counted, else by the clock; None if not recorded."""
+    """The seconds of a result's runs: core-seconds if they were counted, else by the clock; None if not recorded."""
     return result.get("run_core_seconds", result.get("run_seconds"))
 
 
@@ -45,8 +45,8 @@ def mean_run_seconds(folder: pathlib.Path, claim: Claim, scale: str) -> float | 
 def describe_runs(runs: int, left: int, seconds: float, unknown: int) -> str:
     """A line on the runs of some claims.
 
-    runs, left: how many there are, and how many are left. seconds: the cost of the latter, as far as recorded; unknown:
-    how many claims have no recorded cost.
+    runs: the number of runs. left: how many of them are not finished. seconds: the time that these will take, as far as
+    recorded. unknown: how many claims have no recorded cost.
     """
     said = f"{count_of(runs, 'run')}, {runs - left} finished"
     if not left:

@@ -1,4 +1,4 @@
-"""Many runs on one machine: side by side where that is faster, each in its own process, none made twice."""
+"""Many runs on one machine: side by side if that is faster, each in its own process, and none made twice."""
 
 import dataclasses
 import datetime
@@ -17,7 +17,7 @@ from common.errors import UserError, writing
 from common.processes import supervise
 from common.run import checkpoints, lock, summary
 
-FAILURES_TO_STOP = 3  # a campaign stops if so many of its runs have ended and all have failed
+FAILURES_TO_STOP = 3  # a campaign stops if this many runs have ended and all of them have failed
 _POLL_SECONDS = 1.0
 
 
@@ -44,7 +44,7 @@ def finished(job: Job) -> bool:
 def platform_of_runs() -> str:
     """The platform that runs compute on: 'cpu', 'gpu' or 'tpu'. Raises UserError if JAX does not start.
 
-    A process of its own asks for it, because JAX in this one would take memory of a GPU, or a TPU altogether.
+    A separate process asks JAX, because JAX in this process would take the memory of a GPU, or all of a TPU.
     """
     command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
     asked = subprocess.run(command, capture_output=True, text=True)
@@ -54,13 +54,13 @@ def platform_of_runs() -> str:
 
 
 def run_all(jobs: Sequence[Job], slots: int = 0, done: Callable[[], None] = lambda: None) -> list[str]:
-    """Makes the unfinished runs; returns a line about each that failed, which does not stop the others.
+    """Makes the unfinished runs. Returns a line about each run that failed; a failure does not stop the other runs.
 
-    It waits for a run that another command is making.
+    If another command is making a run, it waits for that run.
 
-    slots: how many at a time; 0: first the runs pinned to one core, one on each core, then the others, which use all
-    cores, one after the other. done: called after each successful run. Raises UserError if the first runs all fail,
-    because the reason is then probably not theirs.
+    slots: how many runs at a time. 0: first the runs that are pinned to one core, one on each core; then the others,
+    which use all cores, one after the other. done: called after each successful run. Raises UserError if the first runs
+    all fail, because the reason is then probably the same for all.
     """
     left = [job for job in jobs if not finished(job)]
     for job in left:
@@ -164,7 +164,7 @@ def _holder(folder: pathlib.Path) -> str:
 
 
 class _Campaign:
-    """Keeps account of the runs under way and those that failed, and prints how many are left and until when."""
+    """Counts the runs that have started, ended and failed, and prints how many are left and when they will be done."""
 
     def __init__(self, total: int, done: Callable[[], None]):
         self.running: set[subprocess.Popen] = set()

@@ -1,7 +1,7 @@
-"""The table of training speeds beside another library's, made from the results of a race.
+"""The table of our training speeds beside another library's, made from the results of a race.
 
-Such a result names its processor and the code that it depends on. Each processor has a table of its own, and results
-that the code has outlived are marked.
+A result names its processor and the code that it depends on. Each processor has its own table, and results that are
+older than the code are marked.
 """
 
 import ast
@@ -24,7 +24,7 @@ _ENDINGS = ("share of the matrix products' rate", "peak memory, GB", "first upda
 def code_digest(root: pathlib.Path, paths: Iterable[str]) -> str:
     """SHA-256 of the Python code in files and folders, named from `root`, without comments and docstrings.
 
-    A file that is missing counts as an empty one, so that the digest differs from that of its code.
+    A missing file counts as an empty one, so the digest differs from that of the file's code.
     """
     digest = hashlib.sha256()
     for name in sorted(paths):
@@ -58,8 +58,8 @@ def is_outdated(result: Result, root: pathlib.Path) -> bool:
 def table(benchmarks: Iterable[Result], root: pathlib.Path) -> str:
     """A table for each processor, the newest first, with a row for each network that was raced on it in float32.
 
-    Below each stand the machines; a line where there is no race. root: of the repository, whose code is compared with
-    that of the results.
+    The machines are listed below each table. Without any race the text is one line. root: of the repository, whose code
+    is compared with that of the results.
     """
     processors: dict[str, list[Result]] = {}
     for result in benchmarks:

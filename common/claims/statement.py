@@ -30,8 +30,8 @@ class Statement:
 def declared() -> dict[str, dict[str, list[Statement]]]:
     """Every statement: kind ('claims', 'facts') -> package -> its list, CLAIMS of claims.py or FACTS of facts.py.
 
-    A package beside `common` whose libraries are not installed raises a UserError, and is left out. Raises ValueError
-    for two statements with the same id.
+    A package is left out if importing it raises a UserError, because its libraries are not installed. Raises ValueError
+    if two statements have the same id.
     """
     found: dict[str, dict[str, list[Statement]]] = {kind: {} for kind in _KINDS}
     ids: set[str] = set()

@@ -8,8 +8,8 @@ from common.run import metrics, workdir
 def epochs_until(folder: pathlib.Path, error: float) -> float:
     """Epochs until the training error (a fraction) is at most `error`.
 
-    Each training error is the mean since the previous record (`config.train.log_every`). For a run that never gets
-    there the result is its whole length, a lower bound (see `never_reached`).
+    Each training error is the mean since the previous record (`config.train.log_every`). If a run never reaches the
+    error, the result is its whole length, which is a lower bound (see `never_reached`).
     """
     config, info = workdir.load_config(folder), workdir.load_info(folder)
     steps = _step(folder, error) or metrics.read(folder, "train")[-1]["step"]

@@ -1,8 +1,8 @@
-"""Verdicts on a claim's numbers: statements about intervals, symmetric for and against.
+"""Verdicts on a claim's numbers. They depend only on intervals, and treat both outcomes of a claim alike.
 
-A claim is a few rules. Each rule turns the numbers of several seeds into one difference with an interval, and the place
-of the interval decides: 'undecided' means that it reaches to both sides. The intervals of one claim hold together with
-a probability of 95% (Bonferroni), so that more rules make neither verdict more likely.
+A claim has a few rules. Each rule turns the numbers of several seeds into one difference with an interval, and the
+place of the interval decides: 'undecided' means that it reaches to both sides. The intervals of one claim hold together
+with a probability of 95% (Bonferroni), so more rules do not make a claim more likely to hold, or not to hold.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ Bounds = Mapping[str, bool]  # run name -> whether some of its numbers are only 
 class Judgement:
     """A rule's verdict on the numbers of `n` seeds.
 
-    difference: the estimate; low, high: its interval at `level`. With one seed the spread is unknown and the interval
-    is the whole line, unless nothing in the runs is random. bound: 'at least' or 'at most' if runs that ended too soon
-    make the difference only a bound; one end of the interval then means nothing.
+    difference: the estimate. low, high: its interval at `level`. With one seed the spread is unknown, and the interval
+    is the whole line, unless nothing in the runs is random. bound: 'at least' or 'at most' if some runs ended too soon,
+    so that the difference is only a bound; one end of the interval then means nothing.
     """
 
     difference: float
@@ -54,9 +54,9 @@ class Rule(Protocol):
 class Agrees:
     """The mean of `run` is the paper's number, to within `margin`.
 
-    'agrees' if the interval of the difference lies inside the margin; otherwise 'better' or 'worse' if it lies on one
-    side of zero, where lower numbers are better. The interval has the spread of our seeds and, if the paper's number is
-    an error over `examples` test examples, that error's binomial spread.
+    'agrees' if the interval of the difference lies inside the margin; otherwise 'better' or 'worse' if it lies below or
+    above zero, because lower numbers are better. The interval covers the spread of our seeds and, if the paper's number
+    is an error over `examples` test examples, the binomial spread of that error.
     """
 
     run: str
@@ -103,9 +103,9 @@ class Agrees:
 class Less:
     """The mean of `less`, times `factor`, lies below that of `more`; either may be a number instead of a run's name.
 
-    Runs with the same seed are a pair, and the interval is that of the pairs' differences `more - factor * less`. With
-    `examples`, the number of test examples, it also has the binomial spread of the errors, which is the only spread of
-    fitted pipelines, in which nothing is random.
+    Runs with the same seed are a pair, and the interval is that of the pairs' differences `more - factor * less`. If
+    `examples`, the number of test examples, is given, it also covers the binomial spread of the errors. Fitted
+    pipelines, in which nothing is random, have no other spread.
     """
 
     less: str | float
@@ -176,7 +176,7 @@ def judge(rules: Sequence[Rule], values: Values, bounds: Bounds, random: bool = 
 def combine(verdicts: Sequence[str]) -> str:
     """The verdict on a claim: that of its only rule or, with several, 'holds', 'does not hold' or 'undecided'.
 
-    A claim holds if all its rules hold, and does not if one of them does not.
+    A claim holds if all its rules hold, and does not hold if one of them does not.
     """
     if len(verdicts) == 1:
         return verdicts[0]
