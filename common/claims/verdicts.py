@@ -135,6 +135,8 @@ class Less:
         times = "" if self.factor == 1 else f"{self.factor:g} times "
         less, more = (side if isinstance(side, str) else _number(side, unit) for side in (self.less, self.more))
         sampled = f", on {self.examples:,} test examples" if self.examples else ""
+        if not isinstance(self.less, str):
+            return f"{more} above {times}{less}{sampled}"
         return f"{times}{less} below {more}{sampled}"
 
 

@@ -127,6 +127,7 @@ def test_a_margin_that_nothing_could_meet_is_refused():
     [
         (Agrees("net", 0.05, margin=0.015, examples=2007), "%", "net within 1.5 points of the paper's 5%, whose 2,007"),
         (Less("net", 0.75), "%", "net below 75%"),
+        (Less(0.85, "plain"), "%", "plain above 85%"),
         (Less("ReLU", "tanh", factor=3), "epochs", "3 times ReLU below tanh"),
         (Close("first", "second", 0.01), "%", "first and second within 1 points"),
         (Close("first", "second", 0.01), "MSE", "first and second within 0.01"),
