@@ -1,11 +1,11 @@
-"""Everything that is worth knowing of an accelerator, in one command: `python -m benchmarks.campaign --minutes=25`.
+"""All measurements of an accelerator in one command: `python -m benchmarks.campaign --minutes=25`.
 
-Makes the measurements of `benchmarks/measurements.py` in the order of their worth, each by a command of its own, until
-the time is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut
-off, or Ctrl-C or SIGTERM stops the campaign, it has 20 seconds to save what it has, and the same command continues
-it. One that has failed is tried again after the others. Results, logs and runs are written to --out, and
-`campaign.json` there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny
-networks on a CPU, to show beforehand that none is broken: anew each time, in the sub-folder `smoke` of --out.
+Makes the measurements of `benchmarks/measurements.py`, the most valuable first, each with its own command, until the
+time is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut off,
+or if Ctrl-C or SIGTERM stops the campaign, it has 20 seconds to save what it has, and the same command continues it. A
+failed measurement is tried again after the others. Results, logs and runs are written to --out, and `campaign.json`
+there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny networks on a
+CPU, to show beforehand that none is broken; it starts anew each time, in the sub-folder `smoke` of --out.
 """
 
 import contextlib
@@ -112,13 +112,13 @@ def _planned(measurement: Measurement, said: str) -> str:
 
 
 def to_make(wanted: Sequence[Measurement], state: dict[str, Any]) -> list[Measurement]:
-    """The measurements that are not done; those that have failed come last, for they may well fail again."""
+    """The measurements that are not done; those that have failed come last, because they may fail again."""
     waiting = [one for one in wanted if _status(state, one) != "done"]
     return sorted(waiting, key=lambda one: _status(state, one) == "failed")
 
 
 def next_measurement(waiting: Sequence[Measurement], seconds: float) -> Measurement:
-    """The next measurement: the first that the time is enough for, or else the first of all, which will be cut off."""
+    """The next measurement: the first that fits into the time, or else the first of all, which will be cut off."""
     return next((one for one in waiting if 60 * one.minutes <= seconds), waiting[0])
 
 

@@ -1,18 +1,18 @@
 """Runs that are killed on purpose: `python -m benchmarks.faults [--each=20] [--kills=200] [--folder=DIR]`.
 
 A small network learns digits, in one process or in a group, and evaluates and saves much more often than usual. When
-the run's files show the phase that is wanted (start, restore, train, evaluate or save), a process is killed outright
-or, one time in four, asked to stop. Then the same command is given again, and nothing is repaired in between. Each run
-must finish with the parameters of an undisturbed one, to the bit. The campaign goes on until every phase has had
-`--each` faults with every number of processes, and all together are `--kills`.
+the run's files show the wanted phase (start, restore, train, evaluate or save), a process is killed or, one time in
+four, asked to stop. Then the same command is given again, and nothing is repaired in between. Each run must finish
+with the parameters of an undisturbed run, to the bit. The campaign goes on until every phase has had `--each` faults
+with every number of processes, and there were `--kills` faults in all.
 
 These are counted, and should all be zero: complete checkpoints that the next start did not go on from; hangs (a process
 still there a minute and a half after another had died); runs that did not finish; runs that ended with other
 parameters. The time from a kill until all other processes have ended is measured.
 
-With `--folder` the runs so far are in DIR/runs.jsonl, one JSON object a line, and the same command goes on after them;
-Ctrl-C or SIGTERM stops it between two of its steps and loses only the run at hand. A fault takes about 10 s on two
-idle cores with one process and 20 s with two: 200 faults take 50 minutes. Writes results/benchmark_faults.json after
+With `--folder` the finished runs are in DIR/runs.jsonl, one JSON object a line, and the same command goes on after
+them. Ctrl-C or SIGTERM stops it between two steps, and only the current run is lost. On two idle cores a fault takes
+about 10 s with one process and 20 s with two: 200 faults take 50 minutes. Writes results/benchmark_faults.json after
 each run.
 """
 

@@ -1,8 +1,8 @@
 """Waiting times: `python -m benchmarks.startup`.
 
-A newcomer waits for `common.main --help`, for LeNet-5 to train on the bundled digits, and for its report (what `make
-train` does after the installation). Whoever resumes a killed run waits from the command to the first new update, with
-and without the compiled programs that the run keeps. Each command is a process of its own. Writes
+A new user waits for `common.main --help`, for LeNet-5 to train on the bundled digits, and for its report (what `make
+train` does after the installation). If you resume a killed run, you wait from the command to the first new update; this
+is measured with and without the compiled programs that the run keeps. Each command runs in its own process. Writes
 results/benchmark_startup_*.json.
 """
 

@@ -6,9 +6,9 @@ network's in PyTorch, eager (`torch`), compiled (`torch.compile`) and, on a GPU,
 with them, so that the share of the machine's rate that a network reaches is measured in the same minutes. Without
 --models it times every network of `networks.RACED`, each at its own size.
 
-Writes medians and spreads to results/benchmark_throughput*.json, each when its network has been timed. The same command
-goes on where it stopped: a network is left out if its file has this command, machine, versions and code, unless --again
-is given. `python -m common.tables` makes the table.
+Writes medians and spreads to results/benchmark_throughput*.json, one file after each network. The same command goes on
+where it stopped: it skips a network whose file has this command, machine, versions and code, unless --again is given.
+`python -m common.tables` makes the table.
 """
 
 import dataclasses

@@ -17,8 +17,9 @@ SHARE = 0.25  # its side, as a share of the image's
 def margins(fitted: Pipeline, image: Pixels, label: int) -> Float[np.ndarray, "places places"]:
     """The fall of a class's lead over the best other class when the descriptors in a square are left out.
 
-    A value is for a position of the square's centre, from the top left on; it is positive where the descriptors spoke
-    for the class. Of a pipeline that describes an image as a whole, the square is painted in the image's mean colour.
+    Each value belongs to a position of the square's centre, from the top left on. It is positive if the descriptors
+    spoke for the class. If a pipeline describes an image as a whole, the square is painted in the image's mean colour
+    instead.
     """
     found = pipeline.describe(fitted.config, image[None])
     t = found.present.shape[1]
@@ -115,7 +116,7 @@ def _posteriors(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t 
 def _sides(fitted: Pipeline, image: Pixels, count: int) -> Int[np.ndarray, " count"]:
     """The side of the square that each descriptor of an image describes, in its pixels, at most the image's own.
 
-    A keypoint's own size counts; its square is taken for upright.
+    For a keypoint it follows from the keypoint's own size; the square is drawn upright.
     """
     options = fitted.config.describe
     sides = np.ones(count)

@@ -1,12 +1,12 @@
 """Fits with `python -m classic.main --config=FILE:PIPELINE`, tests with `--mode=evaluate --workdir=DIR`.
 
-PIPELINE is one of `classic.config.PIPELINES`, and perhaps other parts in place of its own: `fisher`, `fisher+knn`.
+PIPELINE is one of `classic.config.PIPELINES`, such as `fisher`, perhaps with parts that replace its own: `fisher+knn`.
 Fitting writes the config, the fitted pipeline, `metrics.jsonl` and `summary.json` to the work directory (default
-`runs/NAME`, NAME being the config's). Every finished stage is kept there: the same command given again goes on where
-the run was stopped, and with another decoder nothing before the decoder is computed again.
+`runs/NAME`, NAME being the config's). Every finished stage is kept there. So the same command continues a run that was
+stopped, and if you change only the decoder, nothing else is computed again.
 
-A test writes its numbers to `evaluate_single.json`. With `--config` as well, options that choose other test data may
-be overridden: `--config.data.source`, `--config.data.directory`, `--config.data.test_split`.
+A test writes its numbers to `evaluate_single.json`. If you add `--config`, you may override the options that choose
+the test data: `--config.data.source`, `--config.data.directory`, `--config.data.test_split`.
 """
 
 import pathlib

@@ -2,9 +2,9 @@
 
     images -> describe -> Descriptors -> encode, pool -> [n r f] -> finish -> features [n d] -> decode -> scores
 
-Images are read, described and encoded batch by batch, so memory holds one batch whatever the size of the data set.
-Only two things are held whole: the sample of descriptors that the encoder is fitted to, and what a decoder needs of
-the features, which are mapped from the disk.
+Images are read, described and encoded batch by batch, so memory only holds one batch, whatever the size of the data
+set. It also holds the sample of descriptors that the encoder is fitted to, and what a decoder needs of the features,
+which are mapped from the disk.
 """
 
 import contextlib
@@ -112,7 +112,7 @@ def predictions(pipeline: Pipeline, source: Source) -> Predictions:
 def as_predictions(values: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> Predictions:
     """Scores as predictions, whose probabilities are the softmax of the scores.
 
-    A decoder that models no probabilities, such as a support vector machine, gives ones that only rank the classes.
+    If a decoder does not model probabilities, as a support vector machine, its probabilities only rank the classes.
     Losses are the cross-entropy with these probabilities.
     """
     log_probabilities = log_softmax(values.astype(np.float64), axis=-1).astype(np.float32)
@@ -125,8 +125,8 @@ def fit(
 ) -> tuple[Pipeline, dict[str, Float[np.ndarray, "_ d"]]]:
     """Fits a pipeline to a data set; returns it with the features of each split, mapped from the disk.
 
-    Stages that `done` has are not computed again. The encoder and the decoder learn from the training set alone; a
-    decoder's constant may be chosen on the validation set. say: is given a line on each stage.
+    Stages that `done` has are not computed again. The encoder and the decoder learn only from the training set; a
+    decoder's constant may be chosen on the validation set. say: called with a line on each stage.
     """
     _check_pixels(dataset.train)
     sources = splits(dataset)
@@ -269,7 +269,7 @@ def _progress(doing: str, total: int, done: int = 0) -> tqdm:
 
 @contextlib.contextmanager
 def _clock(doing: str) -> Iterator[None]:
-    """A line with the time so far, shown on a terminal only: for work that does not tell how far it is."""
+    """A line with the time so far, shown only on a terminal, for work that does not report its progress."""
     with tqdm(desc=doing, bar_format=_ELAPSED, disable=None, leave=False, dynamic_ncols=True) as line:
         done = threading.Event()
 

@@ -40,8 +40,8 @@ _WORDS, _PATCHES = 16, 6  # of the vocabulary
 _SEARCHED = 200  # images in which patches for words are looked for
 _NEVER = ("data.directory",)  # options that a recipe does not list
 _SHARES = (
-    "Probabilities are the softmax of the decoder's scores here. Few decoders are fitted to give probabilities, and "
-    "the distance from the diagonal shows how far from them their scores are."
+    "Here, probabilities are the softmax of the decoder's scores. Few decoders are fitted to give probabilities; the "
+    "distance from the diagonal shows how far off they are."
 )
 
 
@@ -61,7 +61,7 @@ def main() -> None:
 def report_html(folder: pathlib.Path, pictures: PictureFolder | None = None, verbose: bool = False) -> str:
     """The report of the run in `folder`, as HTML. Raises UserError if there is no run or its data set is missing.
 
-    pictures: where each picture is written as well. verbose: a line on standard error says what is being made.
+    pictures: the folder that also gets each picture. verbose: whether to say on standard error what is being made.
     """
     progress = Progress(verbose)
     fitted = saved.load(folder)
@@ -127,8 +127,8 @@ def top_predictions(fitted: Pipeline, test: Source, predictions: Predictions) ->
     images = [test[index]["image"] for index in chosen]
     caption = (
         "Test images with their true class and the classes with the highest scores; the true class is orange. The "
-        "shares are the softmax of the decoder's scores, which rank the classes and need not be probabilities. First "
-        "come the first images of some classes, then the images whose top prediction is least certain."
+        "shares are the softmax of the decoder's scores; they rank the classes but need not be probabilities. The "
+        "first images are the first of some classes; after them come the images whose top prediction is least certain."
     )
     shares = np.exp(predictions.log_probabilities[chosen])
     figure = sample_figures.top_predictions(images, predictions.labels[chosen], shares, fitted.info.class_names)
@@ -184,7 +184,7 @@ def evidence_maps(fitted: Pipeline, test: Source, predictions: Predictions) -> l
         "its descriptors are left out" if evidence.has_many_descriptors(fitted) else "it is painted in the mean colour"
     )
     caption = (
-        "Correctly classified test images, and the parts that spoke for their class. A map shows by how much the "
+        "Correctly classified test images, and the parts that spoke for their class. A map shows how much the "
         "lead of the class over the best other class falls when a square of a quarter of the image's side is "
         f"centred there and {left_out}: red spoke for the class, blue against it. Each map has its own scale, given "
         "below it."

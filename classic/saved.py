@@ -42,7 +42,7 @@ def save(folder: pathlib.Path, pipeline: Pipeline) -> None:
 
 
 def update_config(folder: pathlib.Path, config: ConfigDict) -> None:
-    """Gives a saved pipeline another config of the same experiment, such as one with another place of the data."""
+    """Gives a saved pipeline another config of the same experiment, such as one with another folder of the data."""
     path = folder / DESCRIPTION
     workdir.write_json(path, {**workdir.read_json(path), "config": config.to_dict()})
 

@@ -25,7 +25,7 @@ from common.errors import UserError, whole_file, writing
 from common.run import workdir
 
 FOLDER = "stages"
-_VERSION = 1  # of the stages: a change in what they compute makes earlier ones invalid
+_VERSION = 1  # of the stages: raise it when they compute something else, so that earlier ones are invalid
 _UNFINISHED = ".part"
 _AGAIN = "remove it, and the run makes it again"
 # What NumPy and zipfile raise for damaged files; RuntimeError is for a compression or an encryption.
@@ -121,7 +121,7 @@ class Stages:
     def rows(
         self, name: str, depends: str, size: int, make: Callable[[int, Cost], Iterator[Float[np.ndarray, "_ _"]]]
     ) -> Float[np.ndarray, "_ _"]:
-        """The rows of a stage, mapped into memory; those that are missing are appended.
+        """The rows of a stage, mapped into memory; missing rows are appended.
 
         make: yields the rows from the given one on, in batches of any size, and counts its work in the cost.
         """
@@ -162,7 +162,7 @@ def _finished(path: pathlib.Path) -> bool:
 
 
 def _cost(path: pathlib.Path) -> Cost:
-    """The cost of a stage so far; nothing where a kill came between its first rows and their cost."""
+    """The cost of a stage so far; no cost if the run was killed between its first rows and their cost."""
     stored = path.with_suffix(".json")
     if not stored.exists():
         return Cost()

@@ -97,7 +97,7 @@ def _say(text: str) -> None:
 def _dated(dataset: Dataset[ImageSource]) -> Dataset[ImageSource]:
     """The data set, with the size and time of each image file in its fingerprint.
 
-    Stages are kept by it, so that a file with other pixels under the same name is described again.
+    It identifies the stages, so that a file with other pixels under the same name is described again.
     """
     parts = (dataset.train, dataset.validation, dataset.test)
     sources = [source for source in parts if source is not None and isinstance(source.records[0].image, os.PathLike)]
@@ -126,7 +126,7 @@ def _finished(folder: pathlib.Path, before: StoredRun, config: ConfigDict, info:
 
 
 def _notes(before: StoredRun | None, config: ConfigDict, info: Info) -> list[str]:
-    """Lines on what a run that goes on changes: its data set and its decoder."""
+    """Lines on what has changed in a run that goes on: its data set and its decoder."""
     if before is None:
         return []
     lines = [note] if (note := tolerable_changes(before.info, info)) else []

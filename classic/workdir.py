@@ -17,7 +17,7 @@ _MAY_CHANGE = ("decode", "evaluate", "data.directory", "data.memory")
 
 
 def stored_info(folder: pathlib.Path) -> Info | None:
-    """The facts of the data set of a run that has begun; None for a folder in which one is yet to begin."""
+    """The facts of the data set of a run that has begun; None if no run has begun in the folder."""
     return workdir.load_info(folder) if _begun(folder) and (folder / workdir.DATASET).exists() else None
 
 
@@ -57,9 +57,9 @@ def load_config(folder: pathlib.Path) -> ConfigDict:
 
 
 def check_same(folder: pathlib.Path, stored: ConfigDict, config: ConfigDict, evaluating: bool = False) -> None:
-    """Raises UserError unless the folder's experiment, whose config is `stored`, is this one, another decoder perhaps.
+    """Raises UserError unless the folder's config `stored` is that of this experiment; the decoder may differ.
 
-    evaluating: the decoder must be the same, and options that choose other test data may differ.
+    evaluating: the decoder must be the same, but options that choose other test data may differ.
     """
     may_change = (*_MAY_CHANGE[1:], *workdir.TEST_DATA) if evaluating else _MAY_CHANGE
     workdir.refuse_changes(folder, stored, config, may_change)

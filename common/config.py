@@ -25,7 +25,7 @@ def base(model: ConfigDict) -> ConfigDict:
     """The default experiment for a `models.section(...)`: every option that a run reads."""
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of examples, augmentation and dropout
-    config.tracker = ""  # 'wandb' or 'mlflow' gets the numbers as well; see common/run/trackers.py
+    config.tracker = ""  # also send the numbers to 'wandb' or 'mlflow'; see common/run/trackers.py
     config.model = model  # family, variant and every hyper-parameter of the network
 
     config.data = data = ConfigDict()
@@ -66,7 +66,7 @@ def base(model: ConfigDict) -> ConfigDict:
 
     config.init = init = ConfigDict()
     init.checkpoint = ""  # weights to start from: a trained run's workdir or a published file; '' is none
-    init.entry = ""  # the network to take from a PyTorch file with several, as 'state_dict_ema'; '' is the trained one
+    init.entry = ""  # if a PyTorch file has several networks, the one to take: 'state_dict_ema'; '' is the trained one
     # Publisher of the file: 'torchvision', 'timm', 'huggingface', 'google' or 'cifar'. The network must share its
     # conventions (see docs/weights.md). 'auto' goes by the names in the file, 'own' compares nothing.
     init.source = "auto"
@@ -82,7 +82,7 @@ def base(model: ConfigDict) -> ConfigDict:
     augment.scale = 0.0  # largest relative change of size
     augment.squeeze = 0.0  # largest relative horizontal compression with vertical elongation, or the reverse
     augment.shear = 0.0  # largest horizontal shear, columns per row
-    augment.probability = 1.0  # probability that an image gets these four
+    augment.probability = 1.0  # probability that an image gets the four changes above
     augment.mirror = False  # left-right, with probability 1/2
     augment.crop_pad = 0  # pad each side by this many pixels, then crop back at random
     augment.pixel_inversion = 0.0  # probability of each pixel being inverted
@@ -139,7 +139,7 @@ def base(model: ConfigDict) -> ConfigDict:
     schedule.timescale = "10000 steps"  # 'inverse_sqrt': constant until here, then falls
     schedule.factor = 0.1  # 'plateau': multiplies the rate when the validation (or else test) error stops falling
     schedule.patience = 5  # 'plateau': evaluations without improvement before the rate drops
-    schedule.min_scale = 1e-3  # 'plateau': the smallest factor; three drops by ten, then no more
+    schedule.min_scale = 1e-3  # 'plateau': the smallest product of factors: after three drops by ten, no more
 
     config.evaluate = evaluate = ConfigDict()
     evaluate.every = "1 epoch"

@@ -23,7 +23,7 @@ Curve = tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"], Floa
 def curves(groups: Sequence[Group]) -> Figure:
     """Loss and error over epochs: evaluations bold, training thin and dashed; a pipeline, fitted once, is a level line.
 
-    Several seeds show as their mean at the steps that all have recorded, with its 95% interval as a band.
+    Several seeds are shown as their mean at the steps that all have recorded, with its 95% interval as a band.
     """
     figure = Figure(figsize=(10, 4.4), layout=ConstrainedLayoutEngine(wspace=0.05))
     left, right = figure.subplots(1, 2)
@@ -34,7 +34,7 @@ def curves(groups: Sequence[Group]) -> Figure:
                             _LINES[number // len(_COLOURS) % len(_LINES)])  # fmt: skip
         scale_values(axes, values)
         over_epochs(axes, label)
-    # Matplotlib's own search for labels passes over every one that begins with an underscore, as a run's name may.
+    # Matplotlib's own search for labels ignores those that begin with an underscore, as a run's name may do.
     handles = [line for line in right.lines if not str(line.get_label()).startswith("_child")]
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False)
@@ -73,10 +73,10 @@ def mean_curve(runs: Sequence[Compared], split: str, key: str) -> Curve:
 
 
 def results(names: Sequence[str], errors: Sequence[Sequence[float]]) -> Figure:
-    """The groups from top to bottom: each seed's error as a point, and for several the mean with its 95% interval.
+    """The groups from top to bottom: each seed's error as a point and, for several, the mean with its 95% interval.
 
-    errors: fractions, for the runs of each group. A group without any is left out; the others have the colours of
-    their curves.
+    errors: fractions, for the runs of each group. A group without errors is left out; the others have the same colours
+    as their curves.
     """
     shown = [number for number, values in enumerate(errors) if values]
     figure = Figure(figsize=(9.6, 0.42 * len(shown) + 0.8), layout="constrained")

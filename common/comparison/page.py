@@ -15,7 +15,7 @@ _ABSENT = "–"
 
 
 def comparison_html(compared: Sequence[Compared], pictures: PictureFolder | None = None) -> str:
-    """The comparison of these runs as HTML. pictures: where each picture is also written."""
+    """The comparison of these runs as HTML. pictures: the folder that also gets each picture."""
     groups = runs.group_runs(compared)
     steps: list[Step] = [
         ("Results", lambda: results(groups)),
@@ -46,9 +46,9 @@ def results(groups: Sequence[Group]) -> Section:
     """The errors of the groups with their intervals, and what the runs cost."""
     caption = (
         "The error of each run, from its summary.json: on the test set or, if that was not read, the lowest on the "
-        "validation set. Runs whose configs differ only in the seed share a row, with the mean and, in brackets, its "
-        "95% interval (Student's t, cut at 0). One seed says nothing about the spread. Multiply-adds are for one "
-        "image, forwards; the time is that of training."
+        "validation set. Runs whose configs differ only in the seed share a row, which has their mean and, in "
+        "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing about the spread. Multiply-adds are "
+        "for one image in the forward pass; the time is that of training."
     )
     errors = [errors_of(group)[0] for group in groups]
     parts: list[str | Picture] = []
@@ -111,14 +111,14 @@ def _mean_text(values: Sequence[float], form: str) -> str:
 
 
 def curves(groups: Sequence[Group]) -> list[Section]:
-    """The learning curves together; empty if nothing is recorded."""
+    """The learning curves in one picture; no section if nothing is recorded."""
     if not any(run.records for group in groups for run in group.runs):
         return []
     caption = (
-        "Loss and error over passes through the training set: training thin and dashed, evaluations bold, on the "
-        "validation set where a run has one and on the test set otherwise. For several seeds the line is the mean at "
-        "the steps that all of them have recorded, and the band its 95% interval. Compare losses only between networks "
-        "with the same loss."
+        "Loss and error over passes through the training set. Thin dashed lines are training. Bold lines are "
+        "evaluations on the validation set or, for a run without one, on the test set. For several seeds a line is the "
+        "mean at the steps that all of them have recorded, and the band is its 95% interval. Compare losses only "
+        "between networks with the same loss."
     )
     return [Section("curves", "Learning curves", caption, [Picture(figures.curves(groups), "curves of the runs")])]
 
@@ -129,17 +129,17 @@ def differences(groups: Sequence[Group]) -> Section:
     if not rows:
         return Section("options", "Differences between the configs", "The configs differ only in their seeds.")
     caption = (
-        "Options whose values differ between the runs; a dash marks a run without the option. Options that change no "
-        "result, such as the number of devices, are left out."
+        "Options whose values differ between the runs; a dash marks a run without the option. Options that do not "
+        "change the result, such as the number of devices, are left out."
     )
     table = page.cells(("option", *(group.name for group in groups)), rows)
     return Section("options", "Differences between the configs", caption, [table])
 
 
 def differing(groups: Sequence[Group]) -> dict[str, list[Any]]:
-    """The options that differ between groups: path -> the value in each group, None where it lacks the option.
+    """The options that differ between groups: path -> the value in each group, None if the group lacks the option.
 
-    If some groups lack an option and the others agree on it, it counts only if it is a name, a family or a variant.
+    If some groups lack an option and the others agree on it, it only counts if it is a name, a family or a variant.
     """
     configs = [{**group.runs[0].options, "seed": None} for group in groups]
     found = {}

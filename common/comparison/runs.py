@@ -91,7 +91,7 @@ def _opened(folder: pathlib.Path, name: str) -> Compared:
 
 
 def _used(content: dict[str, Any]) -> str:
-    """The numbers of a summary that a comparison reads, as one text; KeyError or TypeError if one is missing."""
+    """The numbers of a summary that a comparison reads, as one text. Raises KeyError or TypeError if one is missing."""
     numbers = (content["train"]["error"], summary.training_seconds(content), content["images_per_second"])
     return summary.test_error_text(content) + "".join(f", {number:g}" for number in numbers)
 
@@ -133,7 +133,7 @@ def _experiment(run: Compared) -> tuple[Any, ...]:
 
 
 def _common_name(names: Sequence[str]) -> str:
-    """The beginning that the names share, without a part of a number or the word 'seed' at its end.
+    """The beginning that the names share, without half a number or the word 'seed' at its end.
 
     A single name stays as it is.
     """

@@ -33,7 +33,7 @@ _EXAMPLES = {".onnx": _ONNX, ".stablehlo": _STABLEHLO, ".savedmodel": _SAVEDMODE
 def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: str) -> str:
     """The card of the program in `path`, which was made from the run in `folder`.
 
-    checked: what was measured of the file.
+    checked: the line on what was measured with the file.
     """
     facts = programs.facts(program, folder.name)
     example = _EXAMPLES[path.suffix].format(
@@ -60,7 +60,7 @@ def text(program: Program, path: pathlib.Path, folder: pathlib.Path, checked: st
 
 
 def _recipe(program: Program) -> str:
-    """The training in words; of a network that was only imported, its origin."""
+    """The training in words or, for a network that was only imported, its origin."""
     config = program.run.config
     started = f"weights of {config.init.checkpoint} ({config.init.source})" if config.init.checkpoint else ""
     if started and not program.run.step:

@@ -78,7 +78,7 @@ def quantize(path: pathlib.Path, to: pathlib.Path) -> None:
 
 
 def _multiply(model: Any) -> None:
-    """Turns each `Gemm` of jax2onnx without a bias into `MatMul`, the only product that is quantised."""
+    """Turns each `Gemm` without a bias, which jax2onnx writes, into `MatMul`, the only product that is quantised."""
     for node in model.graph.node:
         options = {attribute.name: attribute.f or attribute.i for attribute in node.attribute}
         if (

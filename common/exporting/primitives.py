@@ -1,8 +1,8 @@
-"""A function as JAX's primitives alone, in the form that jax2onnx converts with a batch of any size.
+"""A function written only with JAX's primitives, so that jax2onnx can convert it with a batch of any size.
 
-jax2onnx 0.13.0 is the last release that goes with this Orbax. It replaces functions of Flax and jax.numpy while it
-traces, which breaks attention, and it lacks `stack`, and `pad` of a symbolic batch. So it gets primitives
-only, and these two are written in terms of others.
+jax2onnx 0.13.0 is the last release that works with this Orbax. It replaces functions of Flax and jax.numpy while it
+traces, which breaks attention. It also lacks `stack`, and `pad` for a batch of any size. So it only gets primitives,
+and these two are written with others.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "custom_jvp_call": "call_jaxpr", "cus
 
 
 def flattened(function: Callable[[Array], Array], argument: jax.ShapeDtypeStruct) -> Callable[[Array], Array]:
-    """The function on arrays like `argument`, traced now; evaluating it calls primitives and nothing else."""
+    """The function for arrays like `argument`, traced now; evaluating it calls only primitives."""
     closed = jax.make_jaxpr(function)(argument)
     return lambda array: _evaluate(closed.jaxpr, closed.consts, [array])[0]
 
@@ -85,7 +85,7 @@ def _stack(*operands: Array, axis: int) -> Array:
 
 
 def _pad(operand: Array, value: Any, padding_config: Any) -> Array:
-    """`lax.pad` as concatenation: the added pixels are slices of the operand, with their numbers replaced."""
+    """`lax.pad` as a concatenation: the added pixels are slices of the operand, whose numbers are replaced."""
     for axis, (before, after, between) in enumerate(padding_config):
         if min(before, after) < 0 or between or max(before, after) > operand.shape[axis] and axis > 0:
             raise NotImplementedError(f"padding {padding_config} of {operand.shape}")
@@ -103,7 +103,7 @@ def _filled(like: Array, value: Any) -> Array:
 
 
 def _dot_general(lhs: Array, rhs: Any, dimension_numbers: Any, **options: Any) -> Array:
-    """A product with weights as one of two matrices: runtimes know these best, and only these are quantised."""
+    """A product with weights as a product of two matrices, which runtimes know best; only these are quantised."""
     (left, right), batched = dimension_numbers
     lead = lhs.ndim - len(left)
     weights = isinstance(lhs, Tracer) and not isinstance(rhs, Tracer) and not any(map(len, batched))

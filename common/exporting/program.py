@@ -29,9 +29,9 @@ LoadedProgram = Callable[[np.ndarray], Float[np.ndarray, "batch classes"]]  # a 
 class Program:
     """A network as a function of one batch of images.
 
-    apply: variables, images -> what is exported. run: the run it comes from, which computes in the program's type.
-    preprocess: True takes uint8 images and gives probabilities; False takes what the network is fed, as float32, and
-    gives logits. batch: images in a batch, None for any number.
+    apply: variables, images -> the outputs of the program. run: the run that it comes from, computing in the program's
+    type. preprocess: if True, the program takes uint8 images and gives probabilities; if False, it takes the network's
+    own input as float32 and gives logits. batch: images in a batch, None for any number.
     """
 
     apply: Callable[[PyTree, Array], Float[Array, "batch classes"]]
@@ -70,7 +70,7 @@ def make(run: Run, preprocess: bool = True, batch: int | None = None, dtype: str
     """The program of a run.
 
     dtype: the type that the network computes in, whatever it was trained in. Raises UserError for a type that the
-    network does not know, and for parameters that no file can hold.
+    network does not know, and for parameters that are too large for a file.
     """
     variables = jax.tree.map(
         lambda leaf: jnp.asarray(np.asarray(leaf)), run.variables
@@ -101,7 +101,7 @@ def stored(images: UInt8[Array, "batch height width channels"], data: ConfigDict
 
 
 def bytes_of(images: np.ndarray, data: ConfigDict) -> UInt8[np.ndarray, "batch height width channels"]:
-    """The images that `stored` makes these out of; float images are rounded to bytes first."""
+    """The inverse of `stored`: the images that it would turn into these; float images are rounded to bytes first."""
     preparation = Preparation.from_config(data)
     if np.issubdtype(images.dtype, np.floating):
         low, high = data.pixel_range if data.normalize == "range" else (0.0, 255.0)
@@ -121,7 +121,7 @@ def inputs(program: Program, images: np.ndarray) -> np.ndarray:
 
 
 def expected(program: Program, images: np.ndarray) -> Float[np.ndarray, "batch classes"]:
-    """The outputs that the program should have for `inputs`, from the run itself: probabilities as in `common.predict`.
+    """The outputs that the program should have for `inputs`, computed by the run itself as in `common.predict`.
 
     images: as `inputs` returns them.
     """
@@ -163,7 +163,7 @@ def error(program: Program, function: LoadedProgram, images: np.ndarray, labels:
 
 
 def examples(test: Source, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images and labels of `count` test examples, evenly spread over the set: a folder's come class by class."""
+    """Images and labels of `count` test examples, evenly spread over the set, since a folder's come class by class."""
     chosen = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).astype(int))
     found = [test[int(index)] for index in chosen]
     return np.stack([example["image"] for example in found]), np.array([example["label"] for example in found])
@@ -218,7 +218,7 @@ def input_lines(program: Program) -> Iterator[str]:
 
 
 def steps(program: Program) -> Iterator[str]:
-    """The steps from the program's input to the network's, in words; none if the program leaves them out."""
+    """The steps from the program's input to the network's, in words; none if the program does not take them."""
     if not program.preprocess:
         return
     data = program.run.config.data

@@ -1,4 +1,4 @@
-"""Programs in TensorFlow's SavedModel folders: StableHLO that JAX wraps, for TensorFlow and its servers."""
+"""Programs in TensorFlow's SavedModel folders: StableHLO, wrapped by JAX, for TensorFlow and its servers."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def read(path: pathlib.Path) -> LoadedProgram:
     """The program in a folder, as a function of NumPy arrays that TensorFlow runs."""
     import tensorflow as tf
 
-    module = tf.saved_model.load(str(path))  # kept by the function: TensorFlow frees what nobody holds
+    module = tf.saved_model.load(str(path))  # the function keeps it, because TensorFlow frees what nobody holds
 
     def call(images: np.ndarray) -> np.ndarray:
         [outputs] = module.signatures[SIGNATURE](**{INPUT: tf.constant(images)}).values()

@@ -13,9 +13,9 @@ from common.exporting.program import LoadedProgram, Program
 
 
 def platforms() -> tuple[str, ...] | None:
-    """The platforms that a program is written for: all of JAX's on a CPU; elsewhere None, the one that it is made on.
+    """The platforms that a program is written for: on a CPU all of JAX's; on others None, which is the current one.
 
-    Elsewhere a program may hold operations that only its own platform has.
+    On accelerators a program may have operations that only its own platform supports.
     """
     return ("cpu", "cuda", "rocm", "tpu") if compilation.on_cpu() else None
 
@@ -29,7 +29,7 @@ def check_installed() -> None:
 
 
 def write(program: Program, path: pathlib.Path, facts: dict[str, Any]) -> None:
-    """Writes a program for `platforms()` to a file. `facts` are not in it: files of this kind hold no metadata."""
+    """Writes a program for `platforms()` to a file. It does not write `facts`: these files have no metadata."""
     del facts
     images = jax.ShapeDtypeStruct(export.symbolic_shape(program.symbolic_shape), program.input_type)
     with compilation.portable():

@@ -1,13 +1,13 @@
 """Several processes that train one network together, each with its own devices, on JAX's distributed runtime.
 
-Process 0 is the primary: it alone prints and writes files, and the others find each other through it. A failure between
-processes ends in one line that names the missing ones, and in its own exit code:
+Process 0 is the primary. Only the primary prints and writes files, and the others find each other through it. If
+processes are missing, the others print one line that names them and end with a separate exit code. There are two cases:
 
 - A process does not arrive at the start or at a `barrier`.
 - A process is lost during training. A thread of every process writes a pulse to the primary's store, even while the
-  main thread is stuck in communication. A process whose communication fails checks whose pulse has stopped and
+  main thread is stuck in communication. If the communication of a process fails, it checks whose pulse has stopped and
   announces the loss, and all processes exit. The primary also announces the loss of a process whose pulse it has not
-  seen for the heartbeat time, and the others exit if the primary has not taken theirs for as long. If all this fails,
+  seen for the heartbeat time. The others exit if the primary has not taken their pulses for as long. If all this fails,
   JAX's own, slower heartbeats end the run: see `common.processes.supervise`.
 """
 
@@ -30,11 +30,11 @@ from common.processes import cluster, rendezvous
 EXIT_LOST = 76  # another process was lost; the same command continues from the last checkpoint
 
 _PULSE_SECONDS = 1.0  # from one pulse to the next
-_SILENCE_SECONDS = 4.0  # after communication has failed, a process without a pulse for this long is gone
+_SILENCE_SECONDS = 4.0  # after communication has failed, a process that sends no pulse for this long is lost
 _FAREWELL_SECONDS = 2.0  # enough for an announcement or a failure to reach every process
 _LONGEST_WAIT = 2**31 - 1  # milliseconds, 25 days: a run may take longer
 _COMMUNICATION = re.compile("gloo|nccl|collective|connection|unavailable|deadline|heartbeat|barrier|coordinat", re.I)
-# JAX's processes report at every half of JAX's heartbeat time, so it notices a loss after half to all of that time.
+# JAX's processes report twice in JAX's heartbeat time, so it notices a loss after half to all of that time.
 # With three times ours, that is later than our pulses, which name the lost process.
 _JAX_HEARTBEATS = 3
 _leaving = threading.Event()  # set when the run is over: from then on no process counts as lost
@@ -58,11 +58,11 @@ def start(
     start_timeout: float,
     heartbeat_timeout: float,
 ) -> None:
-    """Joins the other processes, before anything else uses JAX; does nothing in a process on its own.
+    """Joins the other processes, before anything else uses JAX; does nothing in a single process.
 
-    coordinator: 'host:port' of process 0. If it is 'auto', or all three are None and environment variables tell of a
-    cluster, JAX asks the cluster. Timeouts are in seconds. Raises Lost, naming the processes that did not arrive, and
-    UserError if the three contradict each other or no cluster answers.
+    coordinator: 'host:port' of process 0. If it is 'auto', or if all three arguments are None and environment variables
+    describe a cluster, JAX asks the cluster. Timeouts are in seconds. Raises Lost, which names the processes that did
+    not arrive, and UserError if the three contradict each other or no cluster answers.
     """
     if coordinator == "auto" or (coordinator is processes is None and cluster.in_cluster(os.environ)):
         coordinator, processes, process_id = cluster.detect(start_timeout)
@@ -100,7 +100,7 @@ def _start_thread(name: str, target: Callable[..., None], *arguments: Any) -> No
 
 
 def _client() -> Any:
-    """JAX's connection to process 0, with its key-value store and barriers; None in a process on its own."""
+    """JAX's connection to process 0, with its key-value store and barriers; None in a single process."""
     from jax._src import distributed  # orbax uses it too: there is no public name for it
 
     return distributed.global_state.client
@@ -121,9 +121,9 @@ def is_primary() -> bool:
 
 
 def barrier(name: str, timeout: float) -> None:
-    """Waits until all processes have called this with the name as often as this one.
+    """Waits until all processes have called this with the same name as often as this process.
 
-    After `timeout` seconds raises Lost, which names the processes that have not.
+    Raises Lost after `timeout` seconds, which names the processes that have not.
     """
     if count() == 1:
         return
@@ -187,14 +187,14 @@ def _pulses() -> dict[int, str]:
 def _pulse(limit: float, taken: threading.Event) -> None:
     """Sends this process's pulse; the primary announces the loss of a process that misses more than `limit` pulses.
 
-    Without it, processes that wait for a lost one, as in a save, would not notice. `taken` is set whenever the primary
-    has taken a pulse.
+    Without pulses, processes that wait for a lost one, as in a save, would not notice. `taken` is set whenever the
+    primary has taken a pulse.
     """
     import jax
 
     client, number = _client(), jax.process_index()
-    # By process: its last pulse, and our own beat at that moment. Counting in beats, not in seconds, announces no loss
-    # when all processes have been suspended.
+    # By process: its last pulse, and our own beat at that moment. We count in beats, not in seconds, so that no loss is
+    # announced after all processes have been suspended.
     seen: dict[int, tuple[str, int]] = {}
     for beat in itertools.count():
         try:
@@ -212,7 +212,7 @@ def _pulse(limit: float, taken: threading.Event) -> None:
 
 
 def _watch_primary(limit: float, taken: threading.Event) -> None:
-    """Exits if the primary takes no pulse for more than `limit` beats: a suspended one lets calls wait forever."""
+    """Exits if the primary takes no pulse for more than `limit` beats; calls to a suspended primary wait forever."""
     missed = 0
     while missed <= limit:
         if _leaving.wait(_PULSE_SECONDS):
@@ -223,7 +223,7 @@ def _watch_primary(limit: float, taken: threading.Event) -> None:
 
 
 def announced_losses(client: Any) -> list[int]:
-    """The processes whose loss is announced, as soon as one is; [0] if the primary is gone, without which none can be.
+    """The processes whose loss is announced, as soon as one is; [0] if the primary, which keeps announcements, is gone.
 
     client: JAX's connection to process 0.
     """
@@ -246,7 +246,7 @@ def _listen() -> None:
 def process_group(
     coordinator: str | None, processes: int | None, process_id: int | None, start_timeout: float, heartbeat: float
 ) -> Iterator[None]:
-    """Calls `start`, and leaves with the other processes at the end; if one of several fails, it exits at once.
+    """Calls `start`, and leaves together with the other processes at the end. A process that fails exits at once.
 
     An orderly exit would wait for processes that may be gone, or that wait for this one.
     """

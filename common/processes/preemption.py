@@ -1,7 +1,7 @@
 """Stopping on request: on SIGTERM (from a scheduler), SIGHUP or the first Ctrl-C a run finishes its step and saves.
 
-With several processes, a signal to one is enough. JAX's runtime takes it and makes all of them agree on an update that
-none has passed yet; they stop after that update, with the same state.
+With several processes, a signal to one is enough. JAX's runtime handles it and makes all processes agree on an update
+that none of them has passed yet. They stop after that update, with the same state.
 """
 
 import os
@@ -51,7 +51,8 @@ class Watch:
     def stopping(self) -> bool:
         """True if it is time to save and stop; every process calls it once after each call of updates."""
         if self._several:
-            # It counts calls, not updates: the runtime agrees on a number and expects to be asked about all up to it.
+            # We count calls, not updates: processes agree on a number, and the runtime expects calls for all numbers up
+            # to it.
             self._asked += 1
             return multihost_utils.reached_preemption_sync_point(self._asked)
         return self._requested

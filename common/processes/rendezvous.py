@@ -1,7 +1,7 @@
-"""A meeting of all processes before JAX's runtime starts, because the runtime cannot say whom it waits for.
+"""A meeting of all processes before JAX's runtime starts, because the runtime cannot name the process it waits for.
 
 Process 0 listens on the address that the runtime will use, and the others call until it answers. When all have called,
-or time is up, it tells each of them which processes are missing.
+or the time is up, process 0 tells each of them which processes are missing.
 """
 
 import socket

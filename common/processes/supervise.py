@@ -1,7 +1,7 @@
 """A supervisor process that restarts the training process after a fault and reports how it ended.
 
-It only waits, and imports nothing large. It runs if `--restarts` is given, and beside each of several processes.
-JAX's runtime aborts a process that has lost another one; the supervisor explains that abort and gives it exit code 76.
+The supervisor only waits, and imports nothing large. It runs if `--restarts` is given, and beside each of several
+processes. JAX's runtime aborts a process that has lost another one; the supervisor explains this and exits with 76.
 """
 
 import os
@@ -36,7 +36,7 @@ def main(module: str, arguments: Sequence[str]) -> None:
 
 
 def follow() -> bool:
-    """Lets this process end with the one that started it by `start`; returns True if one did."""
+    """Makes this process end with the process that started it by `start`; returns True if there is one."""
     if _PIPE not in os.environ:
         return False
     threading.Thread(target=_follow, args=(int(os.environ.pop(_PIPE)),), daemon=True, name="supervisor").start()
@@ -44,11 +44,11 @@ def follow() -> bool:
 
 
 def start(command: Sequence[str], side_by_side: int = 1, **options: Any) -> tuple[subprocess.Popen, int]:
-    """Starts a command that calls `follow`, and so ends when this process does, however this one ends.
+    """Starts a command that calls `follow`, so that it ends with this process, however this process ends.
 
-    Returns the process and the file descriptor that keeps it alive, to be closed once it has ended. The process has its
-    own group: otherwise Ctrl-C would reach it both from the terminal and from here. side_by_side: the number of such
-    processes that run at a time; they share a GPU's memory. options: as for Popen.
+    Returns the process, and the file descriptor that keeps it alive; close it when the process has ended. The process
+    has its own group: otherwise Ctrl-C would reach it both from the terminal and from here. side_by_side: the number of
+    such processes that run at a time and share a GPU's memory. options: as for Popen.
     """
     reading, writing = os.pipe()
     environment = {**memory_shares(side_by_side), **os.environ, _PIPE: str(reading)}

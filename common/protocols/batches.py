@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 ViewsOfAnyShape = UInt8[np.ndarray, "_ _ _ _"] | Float[np.ndarray, "_ _ _ _"]
 Indices = Int[np.ndarray, " batch"]
 
-_WAITING = 4  # the most pixels, in batches, of views that wait for others of their shape
+_WAITING = 4  # batches: the most pixels of views that wait for others of their shape
 
 
 def group_by_shape(

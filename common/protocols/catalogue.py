@@ -21,10 +21,11 @@ from common.run.trained import Run
 class Protocol(NamedTuple):
     """The ways to cut views from an image, and the scales of the image (its shorter side).
 
-    scales: in eighths of the training images' scale (`config.data.resize`; 256 pixels for ImageNet). jittered: scales
-    for networks trained on a range of them, from 0 for its start (`config.data.resize`) to 1 for its end
-    (`config.data.resize_max`); () uses `scales` for these too. VGG's networks of one scale of 384 pixels took 352, 384
-    and 416 (section 4.2), where eighths are 336, 384 and 432: give these as `--scales`.
+    scales: in eighths of the training images' scale (`config.data.resize`; 256 pixels for ImageNet). jittered: the
+    scales for networks that were trained on a range of scales, from 0 for its start (`config.data.resize`) to 1 for its
+    end (`config.data.resize_max`); () uses `scales` for these networks too. VGG's networks that were trained at 384
+    pixels were tested at 352, 384 and 416 (section 4.2), where eighths are 336, 384 and 432; give the paper's as
+    `--scales`.
     """
 
     cuts: tuple[Cut, ...]
@@ -44,7 +45,7 @@ PROTOCOLS = {
 
 
 class Pass(NamedTuple):
-    """One pass over the test set, with images of the shorter side `scale`; None: as in tests during training."""
+    """One pass over the test set, with images of shorter side `scale`; None: as in the tests during training."""
 
     scale: int | None
     cut: Cut

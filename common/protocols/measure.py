@@ -34,7 +34,8 @@ class Scores:
     """The mean probabilities for every test image, in the order of the test set.
 
     log_probabilities: logarithms of the means over views, passes and networks. The means themselves can be too small
-    for a float: LeNet-5's logits are hundreds apart. views: the number of views of each image that one network saw.
+    for a float, since LeNet-5's logits differ by hundreds. views: the number of views of each image that one network
+    saw.
     """
 
     labels: Int[np.ndarray, " examples"]
@@ -54,7 +55,7 @@ def measure(
     Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own), views
     (of each image by each network), the `errors` of the mean probabilities, members (folder, network and step of each
     run) and environment. config, checkpoint: see `trained.load`. Raises UserError for a protocol that a network cannot
-    do, for a folder given twice and for runs whose test sets differ.
+    do, for a folder that is given twice, and for runs whose test sets differ.
     """
     workdir.check_distinct(folders)
     _check_same_test_set(folders)
@@ -154,7 +155,7 @@ def _one_pass(run: Run, one: Pass, first: int) -> Scores:
 
 
 def test_set(run: Run, one: Pass) -> Source:
-    """The test set as during training, or whole images of the pass's scale, padding included."""
+    """The test set as during training, or whole images at the scale of the pass, including padding."""
     data = run.config.data
     if one.scale is None:
         return datasets.load_test(data, known=run.info, everything=run.other_source)

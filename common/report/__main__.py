@@ -1,9 +1,9 @@
 """Writes a page about a trained run: `python -m common.report --workdir=DIR [--out=FILE] [--pictures=DIR]`.
 
 The page, by default DIR/report.html, is one self-contained file. It shows the learning curves and rates, the confusion
-matrix, the error by class, the calibration, the top predictions, the worst mistakes, the first filters, one image on
-its way through the layers, the parts of images that matter, the family's own pictures and the recipe. docs/report.md
-explains how to read them.
+matrix, the error by class, the calibration, the top predictions, the worst mistakes, the first filters, the outputs of
+layers for one image, the parts of images that matter, the family's own pictures and the recipe. docs/report.md explains
+how to read them.
 
 Lines on standard error say what is being made. `--pictures` also writes each picture into a folder.
 """

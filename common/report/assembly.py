@@ -26,7 +26,7 @@ def folder_from_flags() -> "PictureFolder | None":
 
 
 class Progress:
-    """Lines on standard error that say what is being made, and when it began, in seconds."""
+    """Lines on standard error that say what is being made, and after how many seconds it began."""
 
     def __init__(self, shown: bool = True):
         self._shown, self._since = shown, time.perf_counter()
@@ -60,7 +60,7 @@ class PictureFolder:
 
 
 def sections(steps: Iterable[Step], progress: Progress, pictures: PictureFolder | None = None) -> list[str]:
-    """The sections as HTML; each is made, its pictures written to the folder, and forgotten before the next."""
+    """The sections as HTML, made one at a time: the pictures of each are written to the folder, and then freed."""
     parts = []
     for title, make in steps:
         progress.start(title)

@@ -47,7 +47,7 @@ def _series(
 
 
 def scale_values(axes: Axes, values: Sequence[float]) -> None:
-    """Makes the axis logarithmic if small values could not be told from 0 otherwise; zeros then run off the bottom."""
+    """Makes the axis logarithmic if small values would look like 0 otherwise; zeros are then below the axis."""
     positive = [value for value in values if value > 0 and math.isfinite(value)]
     if not positive or max(positive) < 8 * min(positive):
         axes.set_ylim(bottom=0)

@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from common.report.calibration import Calibration
 from common.report.figures import GREY, INK, TEST, TRAIN, shortened
 
-COUNTED_CLASSES = 30  # the most classes that leave room for counts in a confusion matrix
-NAMED_CLASSES = 100  # and for names on its axes
+COUNTED_CLASSES = 30  # with more classes, a confusion matrix has no room for counts
+NAMED_CLASSES = 100  # with more classes, its axes have no room for names
 
 # Blues without its palest quarter, so that a single mistake is visible.
 _MISTAKES = LinearSegmentedColormap.from_list("mistakes", colormaps["Blues"](np.linspace(0.25, 1.0, 64)))
@@ -23,7 +23,7 @@ _MISTAKES = LinearSegmentedColormap.from_list("mistakes", colormaps["Blues"](np.
 def confusion(counts: Int[np.ndarray, "classes classes"], class_names: Sequence[str]) -> Figure:
     """Examples by true class (rows) and predicted class (columns).
 
-    Mistakes are coloured by their count. Correct predictions are grey, because their counts would drown the mistakes.
+    Mistakes are coloured by their count. Correct predictions are grey, because they outnumber the mistakes.
     Counts are written for up to 30 classes, names for up to 100.
     """
     size = len(counts)
@@ -101,7 +101,7 @@ def confused_pairs(pairs: Sequence[tuple[str, str, int]]) -> Figure:
 
 
 def reliability(found: Calibration) -> Figure:
-    """The accuracy in each bin of confidence beside the diagonal, above the share of the images in the bin."""
+    """The accuracy in each bin of confidence, with the diagonal; below it, the share of the images in each bin."""
     figure = Figure(figsize=(6.2, 5.6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [3, 1]})
     width, filled = 1 / found.bins, found.counts > 0

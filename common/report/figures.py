@@ -1,6 +1,6 @@
 """Figures of images, filters and feature maps: functions from data to a matplotlib `Figure`, without a screen.
 
-Colours are Okabe and Ito's, or scales of one or two hues, which people with any kind of colour vision can tell apart.
+Colours are Okabe and Ito's, or scales of one or two hues. People with any kind of colour vision can tell them apart.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ class Maps(NamedTuple):
 def shortened(name: str) -> str:
     """The name of a class or run, cut if it is too long for a picture, in characters that Matplotlib can draw.
 
-    Matplotlib takes no part of it for a formula.
+    Matplotlib does not read any part of it as a formula.
     """
     short = name if len(name) <= _NAME_LENGTH else name[: _NAME_LENGTH - 1] + "…"
     fonts.prepare(short)
@@ -148,10 +148,10 @@ def tile(
     ratio: float = 1.0,
     **options: Any,
 ) -> AxesImage:
-    """Draws a picture into a cell of a grid on one axes; an axes for each picture would take ten times as long.
+    """Draws a picture into a cell of a grid on one axes; separate axes for each picture would take ten times as long.
 
-    ratio: of a cell's height to its width, which is 1. row: in heights of a cell, and not always a whole number.
-    options: for matplotlib's `imshow`. Call `finish_tiles` last.
+    ratio: the height of a cell, whose width is 1. row: in heights of a cell, and not always a whole number. options:
+    for matplotlib's `imshow`. Call `finish_tiles` last.
     """
     half = _GAP / 2
     extent = (column + half, column + 1 - half, (row + 1) * ratio - half, row * ratio + half)

@@ -14,7 +14,7 @@ warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # `prep
 
 
 def prepare(text: str) -> None:
-    """Adds the installed fonts that a text needs to Matplotlib's, and says once if no font has a character of it."""
+    """Adds the installed fonts that a text needs to Matplotlib's; warns once if no font has one of its characters."""
     if text.isascii():
         return
     for character in text:
@@ -27,7 +27,7 @@ def prepare(text: str) -> None:
 
 @functools.cache
 def _family_with(character: str) -> str | None:
-    """The first family of fonts that has a character: one that is in use, or else an installed one."""
+    """The first family of fonts that has a character, of those in use or else of those that are installed."""
     installed = {font.name: font.fname for font in font_manager.fontManager.ttflist if _is_upright(font)}
     in_use = {name: font_manager.findfont(FontProperties(family=[name])) for name in matplotlib.rcParams["font.family"]}
     for family, file in {**in_use, **dict(sorted(installed.items()))}.items():

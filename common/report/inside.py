@@ -1,4 +1,4 @@
-"""Sections of a report on the inside of a network: filters, feature maps, and the pictures of its family.
+"""Sections of a report that show the inside of a network: filters, feature maps, and the pictures of its family.
 
 A family's `pictures.py` may have
 
@@ -8,7 +8,7 @@ for a `trained.Run` and up to a thousand of its test images, as stored, evenly s
 
     feature_maps(run, inputs) -> [(layer, maps [height width maps]), ...]
 
-for one image ready for the network, if the outputs of its layers are not maps by themselves.
+for one image ready for the network, if its layers do not output maps themselves.
 """
 
 import functools
@@ -37,7 +37,7 @@ _LAYERS_SHOWN, _SAMPLE = 8, 1000
 
 
 def first_filters(run: Run, layers: Sequence[Row]) -> list[Section]:
-    """The kernels of the first convolution that reads the image; empty for a network without one."""
+    """The kernels of the first convolution that reads the image; no section for a network without one."""
     parameters = traverse_util.flatten_dict(run.variables["params"], sep="/")
     channels = run.classifier.input_shape[-1]
     for row in layers:
@@ -60,7 +60,7 @@ def _filters(layer: str, kernel: Float[np.ndarray, "height width channels filter
 
 
 def example(run: Run, test: Source, predictions: Predictions, layers: Sequence[Row]) -> Section:
-    """The first test image on its way through the network."""
+    """The first test image and the outputs of layers for it."""
     image, names = test[0]["image"], run.info.class_names
     maps = feature_maps(run, image, layers)
     whose = "map's" if any(layer.own_scales for layer in maps) else "layer's"

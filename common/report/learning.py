@@ -1,4 +1,4 @@
-"""Sections of a report on the course of a run: learning curves and learning rates."""
+"""Sections of a report that show the course of a run: learning curves and learning rates."""
 
 import pathlib
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from common.run import metrics
 from common.run.trained import Run
 
 _SCHEDULE_POINTS = 500
-_FIRST = 3  # evaluations that may show a lag of running averages
+_FIRST = 3  # the first evaluations, in which running averages may lag
 _LAG = 1.5  # it is a lag if the errors have at least this ratio and differ by five points
 _LAG_POINTS = 0.05
 # Options that change the loss in training alone, in words.
@@ -40,9 +40,9 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
     epoch = make_plan(run.config, run.info.train_size).epoch
     caption = (
         "Loss and error over passes through the training set. Training values are means over the updates since the "
-        "previous record, on images as they were fed, random distortions and any dropout included. "
-        f"{split.capitalize()} values are for the whole {split} set at that moment. This is why training can lie above "
-        f"{split}."
+        "previous record, measured on images with their random distortions and, if there is any, with dropout. "
+        f"{split.capitalize()} values are measured on the whole {split} set at that moment. So the training curve can "
+        f"lie above the {split} curve."
     )
     options = config_lib.flat(run.config)
     if changes := [words for option, words in _IN_TRAINING.items() if options.get(option)]:
@@ -52,9 +52,10 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
         )
     if "batch_stats" in run.variables and lags(train, watched):
         caption += (
-            f" In the first epochs {split} lies far above training: batch normalisation trains with the mean and "
-            f"variance of each batch, but normalises {split} images by running averages of them. These lag behind "
-            "while the weights change fast. The gap closes as the learning rate falls and the averages catch up."
+            f" In the first epochs the {split} error is far above the training error. Batch normalisation uses the "
+            f"mean and variance of each batch in training, but running averages of them for {split} images. These "
+            "averages lag behind while the weights change fast. The gap closes when the learning rate falls and they "
+            "catch up."
         )
     figure = curve_figures.curves(train, watched, split, epoch, run.step)
     return [Section("curves", "Learning curves", caption, [Picture(figure, "loss and error over epochs")])]
@@ -63,7 +64,7 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
 def lags(train: Sequence[dict[str, Any]], watched: Sequence[dict[str, Any]]) -> bool:
     """True if one of the first evaluations has an error far above that of the training record at its step.
 
-    Far above is at least 1.5 times as large and five points more.
+    Far above means at least 1.5 times as large, and at least five points larger.
     """
     errors = {record["step"]: record["error"] for record in train}
     pairs = [(record["error"], errors[record["step"]]) for record in watched[:_FIRST] if record["step"] in errors]

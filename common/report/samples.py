@@ -1,4 +1,4 @@
-"""Sections of a report on single test images: their top predictions, and their parts that matter."""
+"""Sections of a report that show single test images: their top predictions, and their parts that matter."""
 
 import functools
 
@@ -21,7 +21,7 @@ from common.run.trained import Predictions, Run
 
 _IN_A_ROW, _COVERED = 4, 5
 _RIGHT, _WRONG = 5, 3  # images under heat maps
-_PLACES = 14  # about how many places the square takes along an axis
+_PLACES = 14  # places of the square along an axis, approximately
 
 
 def top_predictions(run: Run, test: Source, predictions: Predictions) -> Section:
@@ -31,8 +31,8 @@ def top_predictions(run: Run, test: Source, predictions: Predictions) -> Section
     most = sample_figures.BARS
     shown = f"the {most} classes with the highest probabilities" if run.info.num_classes > most else "all classes"
     caption = (
-        f"Test images with their true class above, and {shown} below; the true class is orange. First come the first "
-        "images of some classes, then the images whose top prediction is least certain."
+        f"Test images with their true class above, and {shown} below; the true class is orange. The first images are "
+        "the first of some classes; after them come the images whose top prediction is least certain."
     )
     probabilities = np.exp(predictions.log_probabilities[chosen])
     figure = sample_figures.top_predictions(images, predictions.labels[chosen], probabilities, run.info.class_names)
@@ -75,10 +75,10 @@ def explained(run: Run, test: Source, predictions: Predictions) -> list[Section]
     rows, columns = heat.shape[1:]
     caption = (
         "The parts of an image that raise the logit of its top prediction (Grad-CAM, Selvaraju et al. 2017). Bright "
-        "places speak for the class named above; each image has its own scale from zero to its largest value. Middle: "
-        f"the map itself, {rows}×{columns} values from the last layer that has maps. Bottom: the same map, smoothed, "
-        "over the image. First come images that are classified correctly, then the worst mistakes with their true "
-        "classes."
+        "places speak for the class that is named above the image. Each image has its own scale, from zero to its "
+        f"largest value. Middle: the map itself, {rows}×{columns} values from the last layer that has maps. Bottom: "
+        "the same map, smoothed and laid over the image. The first images are classified correctly; after them come "
+        "the worst mistakes, with their true classes."
     )
     if not heat.max((1, 2)).all():
         caption += " A wholly black map means that no part raises the logit: equation 2 is zero everywhere."
@@ -110,9 +110,9 @@ def covered(run: Run, test: Source, predictions: Predictions) -> list[Section]:
     )
     caption = (
         f"A square of {side}×{side} pixels in the images' mean colour slides over correctly classified images. For "
-        "each place of the square's centre, the map shows how far the probability of the true class falls. Bright "
-        "means that the network needs this part of the image, dark that it does not. The square is drawn where the "
-        "probability falls most, if it falls at all (Zeiler and Fergus 2014, section 4.2)."
+        "each place of the square's centre, the map shows how much the probability of the true class falls. The "
+        "network needs the bright parts of the image, but not the dark ones. The square is drawn where the probability "
+        "falls most, if it falls at all (Zeiler and Fergus 2014, section 4.2)."
     )
     names = [run.info.class_names[predictions.labels[index]] for index in chosen]
     picture = Picture(sample_figures.occlusion(images, found, names), "maps of the effect of covering a part")

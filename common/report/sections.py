@@ -1,4 +1,4 @@
-"""The report on a trained run, and its sections on results: numbers, mistakes, confidence and the recipe."""
+"""The report on a trained run, and its sections with results: numbers, mistakes, confidence and the recipe."""
 
 import pathlib
 from typing import Any
@@ -19,7 +19,7 @@ from common.run import summary, trained
 from common.run.trained import Predictions, Run, Trained
 from common.training.state import num_parameters
 
-# The number of classes in a confusion matrix that has no room for the names of all.
+# The number of classes in a confusion matrix that has no room for all names.
 _WORST_CLASSES = 50
 _BARS = 30  # the most classes whose errors are drawn as bars
 _PAIRS = 20  # the most pairs of confused classes
@@ -33,7 +33,7 @@ def report_html(
 ) -> str:
     """The report of the run in `folder`, as HTML. Raises UserError if there is no run or its dataset is missing.
 
-    pictures: where each picture is also written. verbose: whether lines on standard error say what is being made.
+    pictures: the folder that also gets each picture. verbose: whether to say on standard error what is being made.
     """
     progress = Progress(verbose)
     run = trained.load(folder, checkpoint)
@@ -101,7 +101,7 @@ def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
         tested = [(f"test error at the end, epoch {epoch}", f"{done['test']['error']:.2%}")]
     return [
         *tested,
-        ("training error at the end, on images as they were fed", f"{done['train']['error']:.2%}"),
+        ("training error at the end, on images with their random distortions", f"{done['train']['error']:.2%}"),
         ("training images per second", f"{done['images_per_second']:,.0f}"),
         ("time, including testing", _time(seconds)),
     ]
@@ -175,10 +175,11 @@ def calibrated(predictions: Predictions, shares: str = "Probabilities are the so
     confidence = float((np.nan_to_num(found.confidences) * found.counts).sum() / found.counts.sum())
     caption = (
         "The confidence of a prediction, which is the probability of the top class, beside the fraction of such "
-        f"predictions that are right. {shares} The test images are put into {found.bins} bins of equal width by "
-        "confidence; a calibrated network has the accuracy of each bin (blue) at its mean confidence (orange mark). A "
-        "bar below the mark is overconfident, a bar above it underconfident. The expected calibration error is the "
-        f"mean distance between the two, weighted by the images of the bins (ECE, Guo et al. 2017): {found.error:.2%}. "
+        f"predictions that are right. {shares} The test images are sorted by confidence into {found.bins} bins of "
+        "equal width. If a network is calibrated, the accuracy of each bin (blue) equals its mean confidence (orange "
+        "mark). A bar below its mark is overconfident, a bar above it underconfident. The expected calibration error "
+        "is the mean distance between the two, weighted by the images of the bins (ECE, Guo et al. 2017): "
+        f"{found.error:.2%}. "
         f"The mean confidence is {confidence:.2%}, the accuracy {1 - predictions.error:.2%}. Bins with few images are "
         "noisy."
     )
@@ -189,8 +190,8 @@ def calibrated(predictions: Predictions, shares: str = "Probabilities are the so
 def worst_mistakes(run: Trained, test: Source, predictions: Predictions) -> Section:
     """The mistakes with the largest losses, as pictures."""
     caption = (
-        "The misclassified test images with the largest losses, the largest first. Under each is its true class, then "
-        "the predicted class and its probability."
+        "The misclassified test images with the largest losses, the largest first. Below each image is its true class, "
+        "then the predicted class with its probability."
     )
     names, items = run.info.class_names, []
     for index in mistakes.worst(predictions):

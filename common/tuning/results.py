@@ -16,9 +16,9 @@ from common.tuning import trials
 from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, StudySpec, finished, ranked
 
 BEST, TABLE, IMPORTANCE = "best.json", "trials.csv", "importance.png"
-_FEWEST = 4  # trials with an error, for importances
+_FEWEST = 4  # trials with an error that importances need
 _SHOWN = 5  # trials in the printed table
-# An option that is specific to this machine; commands for other machines leave it out.
+# An option that only holds on this machine; commands for other machines leave it out.
 _OF_THIS_MACHINE = "data.directory"
 
 
@@ -110,7 +110,7 @@ def _short(value: Any) -> str:
 
 
 def draw_importance(folder: pathlib.Path, study: optuna.Study) -> str:
-    """Draws the share of each option in the variance of the validation error; returns a line about it.
+    """Draws each option's share of the variance of the validation error; returns a line about it.
 
     The shares are those of fANOVA (Hutter, Hoos, Leyton-Brown 2014), from the trials with an error.
     """
@@ -130,7 +130,7 @@ def draw_importance(folder: pathlib.Path, study: optuna.Study) -> str:
     bars = axes.barh(names, [shares[name] for name in names], color="#4477aa")
     axes.bar_label(bars, fmt=lambda share: f"{share:.0%}", padding=3)
     axes.set_xlim(0, 1.1)
-    axes.set_xlabel(f"share in the variance of the validation error, {len(complete)} trials")
+    axes.set_xlabel(f"share of the variance of the validation error, {len(complete)} trials")
     axes.spines[["top", "right"]].set_visible(False)
     with whole_file(folder / IMPORTANCE) as file:
         figure.savefig(file, format="png", dpi=110)

@@ -4,7 +4,7 @@
     schedule.learning_rate=1e-4..1e-1 log    a range searched on a logarithmic scale
     train.batch_size=32|64|128               choices
 
-A value has the type of the option in the config, so a range of a whole number holds whole numbers.
+A value has the type of the option in the config, so the range of a whole number only has whole numbers.
 """
 
 import ast

@@ -1,8 +1,7 @@
-"""A study: trials in an SQLite file, so that a later command can continue, however the earlier one ended.
+"""A study: trials in an SQLite file, so that a later command can continue it, however the earlier one ended.
 
 Optuna keeps the trials and proposes the next one. A trial's number, from 1 on, is its user attribute `NUMBER` and the
-name of its folder. It stays the same when an interrupted trial is queued again, although Optuna makes a new trial for
-it.
+name of its folder. When an interrupted trial is queued again, Optuna makes a new trial, but the number stays the same.
 """
 
 import dataclasses
@@ -36,9 +35,9 @@ class StudySpec:
     """A study as the command line asks for it.
 
     config: the config file. changes: the options that the user changes in it. of_trials: the options that every trial
-    changes. options: the whole config of a trial, by path. space: the searched options and their values; texts: the
-    same as the user wrote them. trials: their total number. seeds: a trial's error is the mean over them. sampler:
-    'tpe', 'random' or 'grid'.
+    changes. options: the whole config of a trial, by path. space: the searched options and their values. texts: the
+    space as the user wrote it. trials: their total number. seeds: a trial's error is the mean over these seeds.
+    sampler: 'tpe', 'random' or 'grid'.
     """
 
     config: str
@@ -59,7 +58,7 @@ class StudySpec:
 
 
 def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
-    """The study in a folder, new or that of an earlier command; the caller holds the folder's lock.
+    """The study in a folder, which is new or from an earlier command. The caller must hold the folder's lock.
 
     Interrupted trials are put back into the queue. Raises UserError for another study, and for a damaged file.
     """
@@ -113,7 +112,7 @@ def _queue_interrupted(study: optuna.Study) -> None:
 def next_trial(study: optuna.Study, spec: StudySpec) -> optuna.Trial:
     """The next trial: one from the queue, or one that the sampler proposes.
 
-    The sampler has its own seed for each trial, so a study that was stopped proposes the same trials as one that was
+    The sampler has a separate seed for each trial, so a study that was stopped proposes the same trials as one that was
     not.
     """
     before = study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED))

@@ -43,8 +43,8 @@ def optimise(
 ) -> None:
     """Runs the trials of a study that are not finished yet.
 
-    done: called with a line about each trial that ends, once it is recorded. command: of a run, before its flags.
-    Raises Stopped if a signal asks for it, and UserError if every trial fails.
+    done: called with a line about each trial, once its end is recorded. command: the command of a run, without flags.
+    Raises Stopped if a signal asks it to stop, and UserError if every trial fails.
     """
     active: list[_Attempt] = []
     left = spec.trials - len(finished(study))
@@ -144,7 +144,7 @@ class _Attempt:
     def tell(self, study: optuna.Study) -> None:
         """Records the end of the trial.
 
-        A failed trial counts as pruned, so that the sampler avoids such options: usually its learning rate was too
+        A failed trial counts as pruned, so that the sampler avoids such options; usually the learning rate was too
         high.
         """
         records = [record for folder in self._folders for record in metrics.read(folder)]
@@ -205,7 +205,7 @@ def _line(study: optuna.Study, spec: StudySpec, number: int) -> str:
 
 
 def _check_failures(study: optuna.Study) -> None:
-    """Raises UserError if several trials have ended and all failed, since the searched options are not the reason."""
+    """Raises UserError if several trials have ended and all failed: the reason is then not the searched options."""
     failures = [trial.user_attrs.get(FAILURE) for trial in finished(study)]
     if len(failures) >= FAILURES_TO_STOP and all(failures):
         raise UserError(f"all {len(failures)} trials have failed; the last with {failures[-1]}")
@@ -213,7 +213,7 @@ def _check_failures(study: optuna.Study) -> None:
 
 @contextmanager
 def _noticing_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns True once SIGTERM, SIGHUP or Ctrl-C came; a second one ends this process."""
+    """Yields a function that returns True after SIGTERM, SIGHUP or Ctrl-C; a second signal ends this process."""
     asked = False
 
     def note(number: int, frame: object) -> None:
