@@ -183,6 +183,7 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
     needs: dict[str, tuple[Sequence[str], bool]] = {
         "data.interpolation": (("data.resize",), bool(data.resize)),
         "data.directory": (("data.source",), data.source.startswith("tfds:")),
+        "data.holdout": (("data.source",), not data.source.startswith("tfds:")),
         "pool.weighted": (("pool.layout",), len(pooling.LAYOUTS[config.pool.layout]) > 1),
     }
     if "C" in config.decode:

@@ -266,6 +266,7 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
         "data.pixel_range": (("data.normalize",), data.normalize == "range"),
         "data.interpolation": (("data.resize", "data.train_crop"), bool(resized)),
         "data.directory": (("data.source",), data.source.startswith("tfds:")),
+        "data.holdout": (("data.source",), not data.source.startswith("tfds:")),  # which always has a test split
         "augment.probability": (affine, any(augmented[path.removeprefix("augment.")] for path in affine)),
         "augment.randaugment_magnitude": (("augment.randaugment_layers",), bool(augmented.randaugment_layers)),
         "profile.start": (("profile.steps",), bool(config.profile.steps)),

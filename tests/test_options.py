@@ -62,6 +62,12 @@ def test_no_config_of_ours_sets_such_an_option(name):
     (config_lib if "model" in config else classic_config).check_given(config, [])
 
 
+def test_a_dataset_with_a_test_split_holds_nothing_out():
+    with pytest.raises(UserError, match="holdout has no effect, because config.data.source is 'tfds:mnist'"):
+        config_lib.check_given(config_with({"data.source": "tfds:mnist", "data.holdout": 0.3}), [])
+    config_lib.check_given(config_with({"data.holdout": 0.3}), ["data.holdout"])
+
+
 def test_parameters_are_not_split_over_one_device():
     one = config_with({"mesh.fsdp": -1, "mesh.devices": 1})
     with pytest.raises(UserError, match=r"config.mesh.fsdp has no effect, because config.mesh.devices is 1$"):
