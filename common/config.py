@@ -363,6 +363,7 @@ _LOWEST = {
         *("schedule.learning_rate", "schedule.warmup_from", "schedule.final", "schedule.power", "schedule.min_scale"),
     ),
 }
+_HIGHEST = {"data.workers": 1000}  # more threads would never start
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)
 _SHARES = ("data.holdout", "schedule.factor")  # (0, 1)
 _PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # (lowest, highest)
@@ -373,6 +374,9 @@ def _check_ranges(config: ConfigDict) -> None:
         for path in paths:
             if _get(config, path) < low:
                 raise UserError(f"config.{path} is {_get(config, path)}; expected at least {low}")
+    for path, high in _HIGHEST.items():
+        if _get(config, path) > high:
+            raise UserError(f"config.{path} is {_get(config, path)}; expected at most {high}")
     for path in _FRACTIONS:
         if not 0 <= _get(config, path) < 1:
             raise UserError(f"config.{path} is {_get(config, path)}; expected at least 0 and less than 1")
