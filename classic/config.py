@@ -4,7 +4,7 @@ A config file calls `base(pipeline)` and overrides the options that its data set
 `encode` and `decode` hold a part's name and that part's own options, whose meanings are in the part's module.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -79,6 +79,17 @@ PIPELINES: dict[str, dict[str, Any]] = {
         "decode": "linear_svm",
         "decode.standardise": True,
     },
+}
+
+# By part: options that have an effect only for some values of another of its options.
+_SWITCHES: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
+    "sift": {
+        **dict.fromkeys(("contrast", "edge"), ("detector", lambda detector: detector == "dog")),
+        "size": ("detector", lambda detector: detector != "dog"),
+    },
+    "patches": {"constant": ("normalise", lambda normalise: normalise == "contrast")},
+    "flat": dict.fromkeys(("whiten", "sample"), ("pca", bool)),
+    "triangle": {"eps": ("whiten", bool)},
 }
 
 # Options of the `data` section that a classic pipeline does not read. It neither normalises pixels nor crops training
@@ -160,6 +171,30 @@ def validate(config: ConfigDict) -> None:
         raise UserError(f"config.seed is {config.seed}; expected at least 0 and less than 2^32")
     if config.encode.sample < 1:
         raise UserError(f"config.encode.sample is {config.encode.sample}; expected at least 1")
+
+
+def check_given(config: ConfigDict, given: Collection[str]) -> None:
+    """Raises UserError for an option of a validated config that is set and has no effect.
+
+    given: the paths of the options that the command line gives, such as 'pool.weighted'; see `config.check_effects` of
+    common.
+    """
+    data, by_validation = config.data, "C" in config.decode and selection.constant(config.decode.C) is None
+    needs: dict[str, tuple[Sequence[str], bool]] = {
+        "data.interpolation": (("data.resize",), bool(data.resize)),
+        "data.directory": (("data.source",), data.source.startswith("tfds:")),
+        "data.holdout": (("data.source",), not data.source.startswith("tfds:")),
+        "pool.weighted": (("pool.layout",), len(pooling.LAYOUTS[config.pool.layout]) > 1),
+    }
+    if "C" in config.decode:
+        needs["decode.constants"] = ("decode.C",), by_validation
+        needs["decode.holdout"] = ("decode.C", "data.validation"), by_validation and not data.validation
+    for kind in PARTS:
+        for option, (switch, is_on) in _SWITCHES.get(config[kind].name, {}).items():
+            needs[f"{kind}.{option}"] = (f"{kind}.{switch}",), is_on(config[kind][switch])
+    own = ConfigDict({kind: section(kind, config[kind].name) for kind in PARTS})
+    defaults = {**common_config.flat(base()), **common_config.flat(own)}
+    common_config.check_effects(common_config.flat(config), defaults, given, needs)
 
 
 def _check_data(config: ConfigDict) -> None:

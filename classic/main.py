@@ -35,6 +35,8 @@ def main() -> None:
         from classic import config as config_lib  # slow imports, after the flags are known to be right
 
         config_lib.validate(_CONFIG.value)
+        if _MODE.value == "train":
+            config_lib.check_given(_CONFIG.value, launch.given_options())
     try:
         if _MODE.value == "evaluate":
             _evaluate(folder)

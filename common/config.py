@@ -7,7 +7,7 @@ updates.
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from flax import traverse_util
@@ -247,10 +247,9 @@ def validate(config: ConfigDict) -> None:
 
 
 def check_given(config: ConfigDict, given: Collection[str]) -> None:
-    """Raises UserError for an option of a validated config that the command line gives and that has no effect.
+    """Raises UserError for an option of a validated config that is set and has no effect.
 
-    given: the paths of the options that the command line gives, such as 'data.area'. What a config file sets is left
-    alone, so that one option switches decay or a crop off. A command that gives the switch, too, means it.
+    given: the paths of the options that the command line gives, such as 'data.area'; see `check_effects`.
     """
     data, augmented, optimizer = config.data, config.augment, config.optimizer
     affine = ("augment.translate", "augment.scale", "augment.squeeze", "augment.shear")
@@ -267,14 +266,30 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
         "data.pixel_range": (("data.normalize",), data.normalize == "range"),
         "data.interpolation": (("data.resize", "data.train_crop"), bool(resized)),
         "data.directory": (("data.source",), data.source.startswith("tfds:")),
+        "data.holdout": (("data.source",), not data.source.startswith("tfds:")),  # which always has a test split
         "augment.probability": (affine, any(augmented[path.removeprefix("augment.")] for path in affine)),
         "augment.randaugment_magnitude": (("augment.randaugment_layers",), bool(augmented.randaugment_layers)),
         "profile.start": (("profile.steps",), bool(config.profile.steps)),
         "mesh.fsdp": (("mesh.devices",), config.mesh.devices != 1 or config.mesh.fsdp == 1),
     }
-    values = flat(config)
+    check_effects(flat(config), flat(base(config.model.copy_and_resolve_references())), given, needs)
+
+
+def check_effects(
+    values: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    given: Collection[str],
+    needs: Mapping[str, tuple[Sequence[str], bool]],
+) -> None:
+    """Raises UserError for an option that is set, on the command line or in a config file, and has no effect.
+
+    values, defaults: every option by its path. given: the options on the command line; a config file has set those that
+    differ from their defaults. needs: option -> the options that switch it on, and whether they do. A command that
+    gives one of these means it: it may switch the decay of a config file off and leave its mask.
+    """
     for path, (switches, on) in needs.items():
-        if path in given and not on and not set(switches) & set(given):
+        is_set = path in given or values[path] != defaults[path]
+        if is_set and not on and not set(switches) & set(given):
             why = " and ".join(f"config.{switch} is {values[switch]!r}" for switch in switches)
             raise UserError(f"config.{path} has no effect, because {why}")
 
@@ -348,6 +363,7 @@ _LOWEST = {
         *("schedule.learning_rate", "schedule.warmup_from", "schedule.final", "schedule.power", "schedule.min_scale"),
     ),
 }
+_HIGHEST = {"data.workers": 1000}  # more threads would never start
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)
 _SHARES = ("data.holdout", "schedule.factor")  # (0, 1)
 _PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # (lowest, highest)
@@ -358,6 +374,9 @@ def _check_ranges(config: ConfigDict) -> None:
         for path in paths:
             if _get(config, path) < low:
                 raise UserError(f"config.{path} is {_get(config, path)}; expected at least {low}")
+    for path, high in _HIGHEST.items():
+        if _get(config, path) > high:
+            raise UserError(f"config.{path} is {_get(config, path)}; expected at most {high}")
     for path in _FRACTIONS:
         if not 0 <= _get(config, path) < 1:
             raise UserError(f"config.{path} is {_get(config, path)}; expected at least 0 and less than 1")

@@ -31,7 +31,8 @@ def unknown(kind: str, name: object, known: Iterable[object]) -> UserError:
     hint = f"; did you mean '{close}'?" if (close := nearest(str(name), names)) else ""
     if len(names) > _MOST_NAMES:
         return UserError(f"unknown {kind} '{name}'{hint} ({len(names)} are known)")
-    return UserError(f"unknown {kind} '{name}'{hint} (known: {', '.join(names) or 'none'})")
+    shown = ", ".join(each or "''" for each in names)  # an option may also be empty
+    return UserError(f"unknown {kind} '{name}'{hint} (known: {shown or 'none'})")
 
 
 def nearest(name: str, known: Iterable[str], least: float = 0.5) -> str | None:

@@ -28,6 +28,8 @@ EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
 EXIT_UNREAD = 141  # as shells have it for a program whose output nobody reads any more
 _LEAVING_SECONDS = 5.0  # that the threads of a failed tool get to finish
 
+_TOO_BIG = ("array is too big", "Maximum allowed")  # NumPy's words for an array that no memory could hold
+
 # Python's words for a value of the wrong type, and ours.
 _WORDS = {
     r"invalid literal for int\(\).*": "expected a whole number",
@@ -146,7 +148,8 @@ def _reporting_limits() -> Iterator[None]:
         if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
             raise UserError(f"the path '{error.filename}' is too long") from error
         text = str(error)
-        if not isinstance(error, MemoryError) and not ("RESOURCE_EXHAUSTED" in text and "memory" in text):
+        on_host = isinstance(error, MemoryError) or (isinstance(error, ValueError) and text.startswith(_TOO_BIG))
+        if not on_host and not ("RESOURCE_EXHAUSTED" in text and "memory" in text):
             raise
         said = text.strip().splitlines()[0][:200] if text.strip() else "no room for an array"
         raise UserError(

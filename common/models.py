@@ -150,7 +150,7 @@ def upgraded(section: ConfigDict) -> ConfigDict:
     if loss and not isinstance(stored.get("loss"), Mapping):
         moved = {name: stored.pop(name) for name in loss if name in stored}
         stored["loss"] = loss | moved | ({"name": stored["loss"]} if "loss" in stored else {})
-    return ConfigDict({**known[section.variant], **stored})
+    return ConfigDict({"family": section.family, "variant": section.variant, **known[section.variant], **stored})
 
 
 def init_options(family: str) -> dict[str, Any]:

@@ -20,6 +20,11 @@ def test_the_nearest_name_is_nearest_in_number_too(name, expected):
     assert (f"did you mean '{expected}'" in str(errors.unknown("variant", name, known))) == bool(expected)
 
 
+def test_an_empty_name_is_shown_in_quotes():
+    said = str(errors.unknown("value of config.tracker", "tensorboard", ("", "wandb", "mlflow")))
+    assert said == "unknown value of config.tracker 'tensorboard' (known: '', mlflow, wandb)"
+
+
 def test_a_file_is_written_whole(tmp_path):
     path = tmp_path / "new" / "numbers.npz"
     with errors.whole_file(path) as fresh:

@@ -84,6 +84,7 @@ def test_every_tool_starts_by_itself(command):
         ([*DIGITS, "--config.schedule.rates=(1,'a')"], "config.schedule.rates holds 'a'; expected numbers"),
         ([*DIGITS, "--config.schedule.boundaries=1"], "holds 1; expected durations such as '2 epochs'"),
         ([*DIGITS, "--config.seed=-1"], "config.seed is -1; expected at least 0"),
+        ([*DIGITS, "--config.data.workers=100000"], "config.data.workers is 100000; expected at most 1000"),
         ([*DIGITS, "--config.schedule.learning_rate=nan"], "learning_rate is nan; expected a finite number"),
         ([*DIGITS, "--config.schedule.rates=(0.1,-0.1)"], "config.schedule.rates is (0.1, -0.1); expected numbers of"),
         ([*DIGITS, "--config.data.pixel_range=(0,)"], "config.data.pixel_range is (0,); expected two numbers"),
@@ -239,6 +240,8 @@ def test_a_run_whose_reader_leaves_ends_quietly_and_resumes(tmp_path):
     [
         ("MemoryError()", "no room for an array"),
         ("RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.\\nBuffers: ...')", "allocating 9 bytes"),
+        ("__import__('numpy').arange(2**62)", "array is too big"),
+        ("__import__('numpy').empty(2**63)", "Maximum allowed dimension exceeded"),
     ],
 )
 def test_a_lack_of_memory_is_one_line_that_says_what_needs_less(failure, said):

@@ -59,6 +59,8 @@ def test_a_new_family_makes_classifiers():
     assert {row.name: row.parameters for row in layer_table.rows(of.module, of.input_shape)}[""] == 94_986
     with pytest.raises(UserError, match="did you mean 'relu'"):
         classifier("tiny_net", "small", activation="relo")
+    with pytest.raises(UserError, match="takes images of 32x32 pixels or more, got 16x16: raise config.data.resize"):
+        classifier("tiny_net", "small", image=(16, 16, 1), widths=(4, 4, 4, 4, 4))
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
-"""Options that the command line gives to a run that does not use them."""
+"""Options that the command line or a config file gives to a run that does not use them."""
+
+import importlib
 
 import pytest
 
+from classic import config as classic_config
 from common import config as config_lib
 from common import models
 from common.errors import UserError
-from tests.runs import refused
+from tests.runs import ROOT, refused
 
 SWITCHES = {  # option -> an option that switches it on, its value then, and what is said without it
     "optimizer.decay_mask": ("optimizer.weight_decay", 1e-4, "config.optimizer.weight_decay is 0.0"),
@@ -42,6 +45,29 @@ def test_an_option_without_effect_is_refused(option):
     config_lib.check_given(config_with({}), [option, switch])  # as a trial of a search that includes 0
 
 
+def test_an_option_without_effect_in_a_config_file_is_refused():
+    masked = config_with({"optimizer.decay_mask": "kernels"})
+    with pytest.raises(UserError, match="config.optimizer.decay_mask has no effect, because config.optimizer.weight_d"):
+        config_lib.check_given(masked, ["seed"])
+    config_lib.check_given(masked, ["optimizer.weight_decay"])  # the command has switched it off
+
+
+CONFIGS = [path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "finetune")]
+
+
+@pytest.mark.parametrize("name", sorted(CONFIGS))
+def test_no_config_of_ours_sets_such_an_option(name):
+    arguments = {"folder": ["resnet:resnet18:FOLDER"], "classic_folder": ["fisher:FOLDER"]}.get(name, [])
+    config = importlib.import_module(f"configs.{name}").get_config(*arguments)
+    (config_lib if "model" in config else classic_config).check_given(config, [])
+
+
+def test_a_dataset_with_a_test_split_holds_nothing_out():
+    with pytest.raises(UserError, match="holdout has no effect, because config.data.source is 'tfds:mnist'"):
+        config_lib.check_given(config_with({"data.source": "tfds:mnist", "data.holdout": 0.3}), [])
+    config_lib.check_given(config_with({"data.holdout": 0.3}), ["data.holdout"])
+
+
 def test_parameters_are_not_split_over_one_device():
     one = config_with({"mesh.fsdp": -1, "mesh.devices": 1})
     with pytest.raises(UserError, match=r"config.mesh.fsdp has no effect, because config.mesh.devices is 1$"):
@@ -59,6 +85,8 @@ RESNET = "--config=configs/resnet_digits.py"
 
 
 def test_commands_refuse_it(tmp_path):
+    classic = ("--config=configs/classic_digits.py:rbf_svm", "--config.decode.holdout=0.2", "--workdir=/nowhere/run")
+    assert "config.decode.holdout has no effect" in refused(*classic, module="classic.main")
     said = "config.data.area has no effect, because config.data.train_crop is 'centre'"
     assert said in refused(RESNET, "--config.data.area=(0.5,1.0)", f"--workdir={tmp_path / 'run'}")
     assert not (tmp_path / "run").exists()

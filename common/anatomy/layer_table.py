@@ -37,6 +37,7 @@ class Row:
     parameters, multiply_adds: of the module and everything inside it. Multiply-adds are those of matrix products
         and convolutions, products with padding included; element-wise work is not counted.
     leaf: whether the module contains no other.
+    repeats: the number of blocks that a scan makes of the module; parameters and multiply-adds are those of all.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Row:
     parameters: int
     multiply_adds: int
     leaf: bool
+    repeats: int = 1
 
 
 def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> list[Row]:
@@ -59,6 +61,7 @@ def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = Fal
     fields = receptive_fields(program.jaxpr, len(jax.tree.leaves(shapes)), _MARK)
     sizes = traverse_util.flatten_dict(shapes.get("params", {}), sep="/")
     parameters = _with_ancestors({path: math.prod(leaf.shape) for path, leaf in sizes.items()})
+    repeats = _repeats(program.jaxpr)
     return [
         Row(
             name=name,
@@ -68,6 +71,7 @@ def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = Fal
             parameters=parameters[name],
             multiply_adds=work[name],
             leaf=name not in marks.parents,
+            repeats=repeats.get(name, 1),
         )
         for name, kind in marks.types.items()
     ]
@@ -163,6 +167,24 @@ def _count(jaxpr: core.Jaxpr, module: str = "") -> collections.Counter[str]:
     return totals
 
 
+def _repeats(jaxpr: core.Jaxpr) -> dict[str, int]:
+    """The lengths of a program's scans, by the outermost module inside each."""
+    found: dict[str, int] = {}
+    for eqn in jaxpr.eqns:
+        for body in called_programs(eqn):
+            if eqn.primitive.name == "scan" and (inside := _named_in(body)):
+                found[min(inside, key=len)] = eqn.params["length"]
+            found |= _repeats(body)
+    return found
+
+
+def _named_in(jaxpr: core.Jaxpr) -> list[str]:
+    """The modules whose outputs are marked in a program."""
+    names = [eqn.params["name"] for eqn in jaxpr.eqns if eqn.primitive.name == "name"]
+    found = [name.removeprefix(_MARK) for name in names if name.startswith(_MARK)]
+    return found + [name for eqn in jaxpr.eqns for body in called_programs(eqn) for name in _named_in(body)]
+
+
 def _product(eqn: core.JaxprEqn) -> int:
     """Multiply-adds of a `dot_general`: each number of the result sums over the contracted axes."""
     (contracted, _), _ = eqn.params["dimension_numbers"]
@@ -214,6 +236,8 @@ def format_table(
     paper, connections = paper or {}, connections or {}
     shown = [row for row in layers[1:] if depth is None or row.name.count("/") < depth] + layers[:1]
     lines = _aligned(_columns(shown, paper, connections), width)
+    if any(row.repeats > 1 for row in shown):
+        lines.append("xN: N blocks of one form; the row and those of its parts count all N together")
     if paper:
         lines.append("paper: = as ours, * differs; a rounded number is compared as rounded")
     if absent := [name for name in paper if name not in {row.name or "total" for row in layers}]:
@@ -224,7 +248,9 @@ def format_table(
 def _columns(shown: list[Row], paper: Mapping, connections: Mapping[str, int]) -> list[tuple[str, list[str]]]:
     """The headings and cells of a table, from left to right."""
     names = [row.name or "total" for row in shown]
-    columns = [("layer", ["  " * name.count("/") + name.rpartition("/")[2] for name in names])]
+    times = [f" x{row.repeats}" if row.repeats > 1 else "" for row in shown]
+    ends = ["  " * name.count("/") + name.rpartition("/")[2] for name in names]
+    columns = [("layer", [end + repeated for end, repeated in zip(ends, times, strict=True)])]
     columns.append(("type", [row.type for row in shown]))
     for column, heading in _COLUMNS.items():
         ours = [getattr(row, column, connections.get(name)) for name, row in zip(names, shown, strict=True)]

@@ -55,7 +55,8 @@ def _draw(axes: Axes, group: Group, key: str, scale: float, colour: str, line: s
     marker = "o" if len(epochs) <= 40 else ""
     axes.plot(epochs, scale * means, color=colour, lw=2.0, ls=line, marker=marker, ms=3.5, label=label)
     trained, losses, _ = mean_curve(group.runs, "train", key)
-    axes.plot(trained, scale * losses, color=colour, lw=1.0, ls="--")
+    alone = "o" if len(trained) == 1 else ""  # a line of one point is invisible
+    axes.plot(trained, scale * losses, color=colour, lw=1.0, ls="--", marker=alone, ms=3.5, mfc="none")
     return [scale * float(value) for value in (*means, *losses)]
 
 

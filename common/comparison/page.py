@@ -50,10 +50,13 @@ def results(groups: Sequence[Group]) -> Section:
         "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing about the spread. Multiply-adds are "
         "for one image in the forward pass; the time is that of training."
     )
-    errors = [errors_of(group)[0] for group in groups]
+    errors, splits = zip(*map(errors_of, groups), strict=True)
+    names = [group.name for group in groups]
+    if len(set(splits)) > 1:
+        names = [f"{name}, {split}" for name, split in zip(names, splits, strict=True)]
     parts: list[str | Picture] = []
     if any(errors):
-        parts.append(Picture(figures.results([group.name for group in groups], errors), "errors of the runs"))
+        parts.append(Picture(figures.results(names, errors), "errors of the runs"))
     heading = ("runs", "seeds", "error", "split", "training error", "parameters", "multiply-adds", "epochs", "time",
                "images/s")  # fmt: skip
     parts.append(page.cells(heading, map(_row, groups)))

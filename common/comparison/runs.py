@@ -135,12 +135,14 @@ def _experiment(run: Compared) -> tuple[Any, ...]:
 def _common_name(names: Sequence[str]) -> str:
     """The beginning that the names share, without half a number or the word 'seed' at its end.
 
-    A single name stays as it is.
+    A single name stays as it is. Of a path, such as 'seed1/lenet', only the last folder counts; if that is the same for
+    all, it is their name.
     """
-    if len(names) == 1:
-        return names[0]
-    shared = os.path.commonprefix(list(names))
-    if any(name[len(shared) :][:1].isdecimal() for name in names):  # run10 and run12 share no number
+    ends = [os.path.basename(name) for name in names]
+    if len(set(ends)) == 1:
+        return names[0] if len(names) == 1 else ends[0]
+    shared = os.path.commonprefix(ends)
+    if any(end[len(shared) :][:1].isdecimal() for end in ends):  # run10 and run12 share no number
         shared = shared.rstrip("0123456789")
     return shared.rstrip("_-. ").removesuffix("seed").rstrip("_-. ") or names[0]
 

@@ -118,7 +118,7 @@ def check(config: ConfigDict) -> None:
     if share is not None and not 0 < share < 1:
         raise UserError(f"config.data.validation is '{validation}'; expected a share between 0% and 100%")
     if share is None and validation and kind == "digits":
-        raise UserError(f"config.data.validation is '{validation}'; 'digits' has no splits: expected a share")
+        raise UserError(f"config.data.validation is '{validation}'; 'digits' has no splits: expected a share, as '10%'")
     if validation and validation in (config.train_split, config.test_split):
         raise UserError(
             f"config.data.validation '{validation}' is trained or tested on; choose another split or a share"

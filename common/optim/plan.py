@@ -37,7 +37,8 @@ class Plan:
         hides the time that a call takes. CPUs are slow at convolutions inside loops, and streamed batches take memory.
         """
         many = resident and not compilation.on_cpu()
-        return dataclasses.replace(self, per_call=self.per_call or (_UPDATES_IN_A_CALL if many else 1))
+        wanted = self.per_call or (_UPDATES_IN_A_CALL if many else 1)
+        return dataclasses.replace(self, per_call=min(wanted, self.total))
 
     def logs_after(self, step: int) -> bool:
         """True if training numbers are recorded after `step` updates."""

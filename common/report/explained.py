@@ -74,12 +74,16 @@ def heat_maps(
 
 
 def figure(pixels: PreparedPixels, heat: Float[np.ndarray, "rows columns"], title: str) -> Figure:
-    """The image with its heat map over it, enlarged bilinearly, from nothing (dark) to the map's largest value."""
+    """The image with its heat map over it, enlarged bilinearly, from nothing (dark) to the map's largest value.
+
+    Of a map that is 0 everywhere the title says so.
+    """
     height, width = pixels.shape[:2]
     drawn = Figure(figsize=(3.6, 3.6 * height / width + 0.5), layout="constrained")
     axes = drawn.subplots()
     show_image(axes, pixels)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)
     axes.imshow(heat, cmap="inferno", vmin=0, vmax=float(heat.max()) or 1.0, extent=extent, **_OVER)
-    axes.set_title(title, fontsize=10, color=INK)
+    nothing = "" if heat.any() else ": no part speaks for it"
+    axes.set_title(title + nothing, fontsize=10, color=INK)
     return drawn

@@ -161,12 +161,14 @@ def check_distinct(folders: Sequence[pathlib.Path]) -> None:
 def no_run(folder: pathlib.Path, missing: str, advice: str = "") -> UserError:
     """The error for a folder without a run, with the run that may be meant. missing: the file that is not there."""
     if not folder.is_dir():
-        close = nearest(folder.name, _runs_in(folder.parent))
-        hint = f"did you mean '{folder.parent / close}'?" if close else advice
-        return UserError("; ".join(filter(None, (f"no run in {folder}: there is no such folder", hint))))
-    inside = _runs_in(folder)
-    hint = f"it has runs inside, as '{folder / inside[0]}'" if inside else advice
-    return UserError("; ".join(filter(None, (f"no run in {folder}: {missing} is missing", hint))))
+        said, close = "there is no such folder", nearest(folder.name, _runs_in(folder.parent))
+        if folder.exists():
+            said, close = "it is a file", "" if (folder.parent / CONFIG).exists() else None
+        hint = advice if close is None else f"did you mean '{folder.parent / close}'?"
+    else:
+        said, inside = f"{missing} is missing", _runs_in(folder)
+        hint = f"it has runs inside, as '{folder / inside[0]}'" if inside else advice
+    return UserError("; ".join(filter(None, (f"no run in {folder}: {said}", hint))))
 
 
 def _runs_in(folder: pathlib.Path) -> list[str]:

@@ -74,6 +74,8 @@ def _values(path: str, text: str, default: Any) -> BaseDistribution:
             raise UserError(f"--search: {path}={text} starts at {low}; a logarithmic range needs a low end above 0")
         kind = IntDistribution if isinstance(default, int) else FloatDistribution
         return kind(low, high, log=bool(found["log"]))
+    if numeric and ".." in text:
+        raise UserError(f"--search: {path}={text} is no range; {_FORMS}")
     choices = [_value(path, choice.strip(), default) for choice in text.split("|")]
     if len(set(choices)) < len(choices):
         raise UserError(f"--search: {path}={text} has a choice twice")

@@ -143,6 +143,11 @@ def test_every_step_of_a_scan_counts():
     rows = by_name(Scanned(length=7), (2, 3, 5))
     assert rows["layers/Dense_0"].multiply_adds == rows[""].multiply_adds == 7 * (2 * 3 * 5 * 5)
     assert rows["layers/Dense_0"].parameters == 7 * 5 * 5
+    assert {name: row.repeats for name, row in rows.items()} == {"": 1, "layers": 7, "layers/Dense_0": 1}
+    text = layer_table.format_table(list(rows.values()))
+    assert "\nlayers x7 " in text
+    assert "xN: N blocks of one form" in text
+    assert "xN" not in layer_table.format_table(LAYERS)
 
 
 _shared_product = jax.jit(lambda x, kernel: x @ kernel)

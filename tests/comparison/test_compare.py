@@ -87,6 +87,7 @@ def test_runs_that_differ_only_in_the_seed_are_one_group(groups):
         (("lenet5", "lenet5_seed1"), "lenet5"),
         (("lr0.01_a", "lr0.01_b"), "lr0.01"),
         (("_old_0", "_old_1"), "_old"),
+        (("seed0/lenet", "seed1/lenet"), "lenet"),
     ],
 )
 def test_a_group_has_the_name_that_its_runs_share_and_a_line_in_the_legend(names, shared, tmp_path):
@@ -137,6 +138,24 @@ def test_curves_are_means_at_the_steps_that_all_seeds_have(groups):
     np.testing.assert_allclose(drawn["words, fitted once"].get_ydata(), [30, 30])
 
 
+def test_a_training_curve_of_one_record_is_a_point(tmp_path):
+    names = [str(make_run(tmp_path / f"run{n}", lenet5_digits.get_config(), [0.4] * n)) for n in (1, 2)]
+    _, error = figures.curves(runs.group_runs(runs.open_runs(names))).axes
+    markers = [line.get_marker() for line in error.lines if line.get_linestyle() == "--"]
+    assert markers == ["o", ""]
+
+
+def test_a_picture_of_errors_on_several_sets_names_the_set_of_each(folder, tmp_path):
+    chosen = changed(lenet5_digits.get_config(), **{"data.validation": "9%"})
+    held_out = dataclasses.replace(INFO, validation_size=100)
+    validated = make_run(tmp_path / "validated", chosen, (), info=held_out, finished=False)
+    record = {"step": 1, "split": "validation", "loss": 1.0, "error": 0.4}
+    (validated / metrics.FILE).write_text(json.dumps(record) + "\n")
+    found = runs.group_runs(runs.open_runs([str(folder / "relu"), str(validated)]))
+    [axes] = page.results(found).parts[0].figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["relu, test", "validated, validation"]
+
+
 def test_a_group_has_one_colour_on_the_page(folder, tmp_path):
     empty = make_run(tmp_path / "empty", resnet_digits.get_config(), (), finished=False)
     found = runs.group_runs(runs.open_runs([str(empty), str(folder / "relu"), str(folder / "lenet_seed0")]))
@@ -152,6 +171,7 @@ def test_only_options_that_differ_are_listed(groups):
     assert networks == {"model.activation": ["scaled_tanh", "relu"]}  # not the devices, nor the seed
     every = page.differing(groups)
     assert every["model.family"] == ["lenet", "lenet", "resnet", None]
+    assert next(iter(every)) == "model.family"
     assert every["model.activation"] == ["scaled_tanh", "relu", None, None]
     assert every["encode.name"] == [None, None, None, "words"]
     assert "optimizer.momentum" not in every  # the same wherever it is
@@ -203,6 +223,7 @@ def test_the_same_seed_twice_is_no_second_measurement(folder, tmp_path):
         (["relu", "./relu"], "is given twice"),
         (["relu", "resnte"], "no such folder; did you mean '.*resnet'"),
         (["relu", ""], "config.json is missing; it has runs inside, as '.*lenet_seed0'"),
+        (["relu", "resnet/metrics.jsonl"], "it is a file; did you mean '.*/resnet'"),
     ],
 )
 def test_a_folder_that_is_no_run_is_one_line(folder, names, expected):

@@ -45,6 +45,7 @@ def test_a_call_makes_many_updates_where_that_is_faster(monkeypatch, on_cpu, res
     plan = Plan(1000, 100.0, 100, 100, 100, per_call=0)
     assert (plan.with_per_call(resident).per_call > 1) == many
     assert dataclasses.replace(plan, per_call=7).with_per_call(resident).per_call == 7
+    assert dataclasses.replace(plan, per_call=10**18).with_per_call(resident).per_call == 1000  # no room for more
 
 
 def test_durations_in_epochs_round_to_the_nearest_update():

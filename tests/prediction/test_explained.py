@@ -180,6 +180,12 @@ def test_pictures_take_no_images_place(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == before
 
 
+def test_a_picture_says_that_its_map_is_empty():
+    # Grad-CAM cuts at 0: where every part speaks against the class, nothing is left.
+    drawn = [explained.figure(stored(1)[0], np.full((2, 2), value, np.float32), "b") for value in (0.0, 0.1)]
+    assert [figure.axes[0].get_title() for figure in drawn] == ["b: no part speaks for it", "b"]
+
+
 def test_embeddings_need_a_file_that_can_be_written(tmp_path):
     with pytest.raises(UserError, match=r"ends in .npz"):
         embeddings.Embeddings(str(tmp_path / "e.csv"), "F6")

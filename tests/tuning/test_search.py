@@ -48,6 +48,7 @@ def test_values_have_the_type_of_the_option(config):
         ("train.batch_size=32..64.5", "train.batch_size is '64.5'; expected a whole number"),
         ("optimizer.b1=0.1|many", "optimizer.b1 is 'many'; expected a number"),
         ("optimizer.b1=0..inf", "expected a number"),
+        ("optimizer.b1=0.1..0.9 lgo", "optimizer.b1=0.1..0.9 lgo is no range; expected a range, as '0.1..0.9'"),
         ("augment.mirror=yes|no", "expected true or false"),
         ("data.area=1|2", "expected a tuple"),
         ("optimizer.name=adam", "is one value"),

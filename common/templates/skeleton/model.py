@@ -14,14 +14,12 @@ from common.models import Classifier
 from common.nn.layers import check_image_size, identity, max_pool
 from common.nn.losses import cross_entropy
 
-SMALLEST = 4  # pixels of an image's side; two poolings leave one
-
 
 class Skeleton(nn.Module):
     """Each stage is a 3x3 convolution, an activation and a 2x2 pooling; one layer reads the last maps."""
 
     num_classes: int = 10
-    widths: tuple[int, int] = (16, 32)  # maps of conv1 and of conv2
+    widths: tuple[int, ...] = (16, 32)  # maps of conv1, conv2, ...
     activation: str = "relu"  # or 'tanh', the historic one
     dtype: str = "float32"  # of the computation; parameters are float32
 
@@ -56,9 +54,12 @@ def make_classifier(section: ConfigDict, info: models.Facts) -> Classifier:
 
     Raises UserError for images that are too small.
     """
-    check_image_size(f"{section.family} {section.variant}", info.image_shape, SMALLEST, "raise config.data.resize")
+    module = network(section, info.num_classes)
+    smallest = 2 ** len(module.widths)  # pixels of a side, of which the poolings leave one
+    hint = "raise config.data.resize, or use fewer of config.model.widths"
+    check_image_size(f"{section.family} {section.variant}", info.image_shape, smallest, hint)
     return Classifier(
-        module=network(section, info.num_classes),
+        module=module,
         loss=cross_entropy,
         logits=identity,
         input_shape=info.image_shape,

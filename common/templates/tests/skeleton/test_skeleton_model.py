@@ -44,3 +44,5 @@ def test_the_config_is_valid_and_small_images_are_refused():
     config_lib.validate(config)
     with pytest.raises(UserError, match="takes images of 4x4 pixels or more"):
         classifier("skeleton", config.model.variant, image=(3, 3, 1))
+    with pytest.raises(UserError, match="takes images of 32x32 pixels or more"):
+        classifier("skeleton", config.model.variant, image=(9, 9, 1), widths=(4,) * 5)
