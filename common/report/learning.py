@@ -52,8 +52,8 @@ def curves(run: Run, folder: pathlib.Path) -> list[Section]:
         )
     if "batch_stats" in run.variables and lags(train, watched):
         caption += (
-            f" In the first epochs the {split} error is far above the training error. Batch normalisation uses the "
-            f"mean and variance of each batch in training, but running averages of them for {split} images. These "
+            f" In the first epochs the {split} error is far above the training error, because batch normalisation uses "
+            f"the mean and variance of each batch in training, but running averages of them for {split} images. These "
             "averages lag behind while the weights change fast. The gap closes when the learning rate falls and they "
             "catch up."
         )
