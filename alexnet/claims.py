@@ -99,7 +99,7 @@ CLAIMS = [
         paper={"without": 0.13, "with": 0.11},
         rules=(Less("with", "without"),),
         seeds=5,
-        setting="networks of one width; the author's normalised network is also wider",
+        setting="both networks have the same width; the author's normalised network is wider",
         quick={
             "model.widths": (16, 16, 16, 16),
             "data.limit": 10_000,

@@ -17,7 +17,7 @@ _MNIST = Experiment("configs/lenet5_mnist.py", _TRAIN_SET, one_core=True)
 _DISTORTED = Experiment("configs/lenet5_mnist_distortions.py", _TRAIN_SET, one_core=True)
 _LENET1 = Experiment("configs/lenet1_mnist.py", _TRAIN_SET, one_core=True)
 _QUICK = {"train.length": "2 epochs"}
-_SHORT = "a tenth of it; the rates that settle the last tenths of a point come later"
+_SHORT = "a tenth of the schedule, which ends before the small learning rates that lower the error further"
 _RANGES = "ranges of the distortions chosen on a validation set, as the paper gives none"
 _LENET1_RECIPE = "a learning rate chosen on a validation set, as the paper gives none"
 # Errors on MNIST vary by a twentieth of a point to a tenth between seeds, as much as some effects.
@@ -118,19 +118,20 @@ CLAIMS = [
     Claim(
         id="lenet5-pooling-average",
         where="LeCun 1998, section II-B",
-        says="the coefficient, bias and squashing of sub-sampling make a difference to plain averages below 0.2 points",
+        says="trainable sub-sampling and plain averages differ by less than 0.2 points of error",
         runs={"trainable": _MNIST, "average": _pooled("average")},
         measure=final_test_error,
         rules=(Close("trainable", "average", margin=0.002),),
         seeds=5,
-        setting="ours: the paper does not compare",
+        setting="our own comparison, as the paper has none",
         quick=_QUICK,
         short=_SHORT,
     ),
     Claim(
         id="lenet5-noise-invariance",
         where="LeCun 1998, section III-E",
-        says="trained with a tenth of the pixels inverted, LeNet-5 reads noisy digits that it otherwise would not",
+        says="LeNet-5 that was trained with a tenth of the pixels inverted reads noisy digits that it would otherwise "
+        "misread",
         runs={
             "without noise": _MNIST,
             "with noise": _MNIST.with_changes({"augment.pixel_inversion": 0.1}),
@@ -151,7 +152,7 @@ CLAIMS = [
         runs={"LeNet-5": _MNIST},
         measure=measures.wrong_pixels,
         rules=(Less("LeNet-5", _DRAWN),),
-        setting="bitmaps of ours; the closest two differ in 6 pixels",
+        setting="our own bitmaps, of which the closest two differ in 6 pixels",
         quick=_QUICK,
         short=_SHORT,
         keeps=True,

@@ -18,7 +18,7 @@ _MLP_SEEDS = 10
 # The paper gives neither; everything else is as in the paper.
 _CHOSEN = "learning rate and mu chosen on a validation set"
 _HALF = (
-    "half the mean over the outputs, a reading that was chosen because it fits: the paper does not say how it counts"
+    "half the mean over the outputs; the paper does not say how it counts, and we chose this reading because it fits"
 )
 # 1% of the 1,760 digits that are kept is 18 errors, a number that varies by 4 from one test set to another. A twentieth
 # to a tenth of the digits at the threshold are errors, so those 4 move the share by 2 to 4 points.
@@ -113,7 +113,7 @@ CLAIMS = [
     Claim(
         id="zip89-beats-fc",
         where="LeCun 1989, section 5",
-        says="with fewer weights, the network with shared ones has a lower error than the fully connected one",
+        says="the network with shared weights has a lower error than the fully connected one, which has more weights",
         runs={"Zip-89": _NETWORK, "256-40-10": _MLP},
         measure=final_test_error,
         paper={"Zip-89": 0.05, "256-40-10": 0.081},

@@ -5,7 +5,7 @@ from common.claims.verdicts import Agrees, Less
 from configs import lenet5_mnist_distortions
 
 _DISTORTIONS = {f"augment.{option}": value for option, value in lenet5_mnist_distortions.RANGES.items()}
-_RECIPE = "a recipe of ours, as the paper gives none; five seeds, since three had left some of these claims undecided"
+_RECIPE = "our own recipe, as the paper gives none; five seeds, since three had left some of these claims undecided"
 _SEEDS = 5
 _PAPER = {"300": (0.047, 0.036), "1000": (0.045, 0.038), "300-100": (0.0305, 0.025)}  # without and with distortions
 

@@ -69,7 +69,7 @@ CLAIMS = [
     Claim(
         id="resnet-plain56-worse-than-plain20",
         where="He 2016, section 4.2, Figures 1 and 6",
-        says="a plain network's training error rises with depth; with shortcuts the deep network's is the lower",
+        says="more layers raise the training error of a plain network; shortcuts lower that of the deeper one",
         runs={
             "plain-20": _experiment("plain20", one_core=True),
             "plain-56": _experiment("plain56", one_core=True),
@@ -79,8 +79,8 @@ CLAIMS = [
         measure=final_train_error,
         rules=(Less("plain-20", "plain-56"), Less("ResNet-56", "plain-56")),
         quick=_THREE_HOURS,
-        short="half the width, a tenth of the images, 60 epochs instead of 164; twelve epochs of a fifth of the images "
-        "had shown how the networks start",
+        short="half the width, a tenth of the images, 60 epochs instead of 164; an earlier look, at twelve "
+        "epochs of a fifth of the images, only showed how the networks start",
         figure=functools.partial(curves.error_curves, in_epochs=True),
         shows="Figure 6, left and middle: the deeper plain network has the higher training and test error, the deeper "
         "residual network the lower",
@@ -103,14 +103,14 @@ CLAIMS = [
         paper={f"ResNet-{depth}": number for depth, number in _PAPER.items()},
         rules=decreasing(*(f"ResNet-{depth}" for depth in _PAPER)),
         quick=_SMALL,
-        short=f"{_SMALL_SHORT}; it shows how networks start",
+        short=f"{_SMALL_SHORT}, which only show how the networks start",
         figure=curves.error_curves,
         shows="Figure 6, middle: training and test error fall with depth from 20 to 110 layers",
     ),
     Claim(
         id="resnet-shortcut-abc-order",
         where="He 2016, section 4.1, Table 3",
-        says="all shortcuts beat a plain network by far, and C is slightly better than B, and B than A",
+        says="all shortcuts are far better than a plain network; C is slightly better than B, and B than A",
         runs={"plain": _shortcut("none"), "A": _shortcut("A"), "B": _shortcut("B"), "C": _shortcut("C")},
         measure=final_test_error,
         paper={"plain": 0.2854, "A": 0.2503, "B": 0.2452, "C": 0.2419},

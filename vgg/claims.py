@@ -28,7 +28,7 @@ _SMALL = {
 }
 _SHORT = "an eighth of the width, a fifth of the images, ten epochs"
 _SETTING = "CIFAR-10 instead of ImageNet"
-_NORMALISED = f"{_SETTING}, with batch normalisation, so that all depths start"
+_NORMALISED = f"{_SETTING}, with batch normalisation, so that networks of every depth learn"
 _EQUAL = 0.015  # errors that differ by less count as equal: twice the variation of such networks between seeds
 _TARGET = 0.6  # training error that the plain network reaches in the short schedule
 
@@ -92,7 +92,7 @@ CLAIMS = [
     _comparison(
         id="vgg-stack-3x3-vs-7x7",
         where="Simonyan & Zisserman 2014, section 2.3",
-        says="three 3x3 layers have a lower error than one of 7x7, which sees as far",
+        says="three 3x3 layers have a lower error than one 7x7 layer with the same receptive field",
         runs={"one 7x7": _vgg("vgg_single_7x7_bn"), "three 3x3": _vgg("vgg_stacked_3x3_bn")},
         rules=(Less("three 3x3", "one 7x7"),),
     ),
@@ -114,14 +114,14 @@ CLAIMS = [
     _comparison(
         id="vgg-pretraining-from-a",
         where="Simonyan & Zisserman 2014, section 3.1, and its note on Glorot's initial weights",
-        says="from Glorot's initial weights, D is as good as from layers of a trained A: pre-training is not needed",
+        says="D is as good from Glorot's initial weights as from the layers of a trained A: pre-training is not needed",
         runs={"random": _vgg("vgg16_bn"), "from A": dataclasses.replace(_vgg("vgg16_bn"), start=_vgg("vgg11_bn"))},
         rules=(Close("random", "from A", _EQUAL),),
     ),
     _comparison(
         id="vgg-3x3-vs-1x1",
         where="Simonyan & Zisserman 2014, section 4.1 and Table 3",
-        says="C, with a 1x1 layer more in three stages, is better than B, and D, with 3x3 in their place, than C",
+        says="C, which adds a 1x1 layer to three stages, is better than B; D, with 3x3 layers there, is better than C",
         runs={"B": _vgg("vgg13_bn"), "C": _vgg("vgg16_c_bn"), "D": _vgg("vgg16_bn")},
         paper={"B": 0.287, "C": 0.281, "D": 0.27},
         rules=decreasing("B", "C", "D"),
@@ -184,7 +184,7 @@ CLAIMS = [
     _normalisation(
         id="bn-initialisation",
         where="Ioffe & Szegedy 2015, section 3.3",
-        says="from weights of a quarter the scale the plain network fails, and the normalised one loses nothing",
+        says="with initial weights a quarter as large, the plain network fails and the normalised one loses nothing",
         runs={
             "plain": _constant("vgg11", 0.03),
             "plain, a quarter": _constant("vgg11", 0.03, 0.25),

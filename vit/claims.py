@@ -25,7 +25,7 @@ _FEWER_SHORT = "a fifth of the images in 24x24 pixels, eight epochs"
 # Half the width: three minutes a run, for comparisons of many.
 _SMALL = {**_FEWER, "model.hidden_size": 48, "model.mlp_dim": 192}
 _SMALL_SHORT = f"half the width, {_FEWER_SHORT}"
-_SETTING = "CIFAR-10, a small network and a schedule of ours"
+_SETTING = "CIFAR-10, a small network and our own schedule"
 _SECOND_LOOK = f"{_SETTING}; five seeds, since three had left it undecided"
 _VIT = Experiment("configs/vit_cifar10.py")
 # The ViT's cosine: steps of a rate meant for 64,000 updates would all come after a short schedule has ended.
