@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from ml_collections import ConfigDict
 
+from common import config as config_lib
 from common import models
 from common.data import decode, pixel_statistics
 from common.errors import UserError, user_path
@@ -48,6 +49,8 @@ def adopt(config: ConfigDict, keep: Collection[str] = ()) -> None:
     config.model.update(
         {name: found.model[name] for name in usual if usual[name] != found.model[name] and name not in keep}
     )
+    if data["normalize"] != "range":  # the range that is there then belongs to another normalisation
+        data["pixel_range"] = config_lib.base(ConfigDict()).data.pixel_range
     config.data.update(data)
 
 

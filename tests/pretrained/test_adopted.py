@@ -1,6 +1,7 @@
 """Tests that fine-tuning prepares images as the weights expect, from what a file or a run says."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ from common.data.pixel_statistics import FILE
 from common.errors import UserError
 from common.pretrained import initial, weight_files
 from common.run import trained, workdir
-from configs import finetune
+from configs import finetune, lenet5_digits
 from tests import networks
 from tests.digits_run import digits_run
 from tests.runs import run
@@ -94,6 +95,7 @@ def test_a_vit_has_its_publishers_pixels_and_conventions(tmp_path):
     assert (data.normalize, data.mean, data.std) == ("channels", (102.0, 127.5, 153.0), (25.5, 51.0, 76.5))
     assert (model.gelu, model.ln_epsilon, model.scan) == ("exact", 1e-5, False)
     assert (data.train_crop, data.stretch) == ("area", False)
+    config_lib.check_given(config, [])
 
 
 def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
@@ -106,6 +108,7 @@ def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
     height, _, channels = workdir.load_info(folder).image_shape
     assert (config.data.channels, before.data.channels) == (channels, 0)  # whatever the new images are
     assert config.data.resize + 2 * config.data.pad == height
+    config_lib.check_given(config, [])
     assert config.data.statistics == ("" if before.data.normalize == "range" else str(folder / FILE))
 
 
@@ -120,3 +123,13 @@ def test_weights_that_are_missing_are_one_line(photos, tmp_path):
     # Without their options the run would be another experiment, and a removed file could not be named as the cause.
     with pytest.raises(UserError, match="nowhere.pth', which does not exist; the config reads from it"):
         finetune.get_config(f"resnet:resnet20:{tmp_path}/nowhere.pth:{photos}")
+
+
+def test_a_range_that_a_run_did_not_use_is_not_taken(tmp_path):
+    before = lenet5_digits.get_config()  # whose pixel_range is LeNet-5's
+    before.data.normalize = "channels"
+    workdir.write_json(tmp_path / workdir.CONFIG, before.to_dict())
+    shutil.copy(digits_run() / workdir.DATASET, tmp_path)
+    config = finetune.get_config(f"lenet:lenet5:{tmp_path}:photos")
+    assert (config.data.normalize, config.data.pixel_range) == ("channels", (0.0, 1.0))
+    config_lib.check_given(config, [])
