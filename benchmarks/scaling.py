@@ -174,14 +174,14 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
     from common.data import augment
     from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
-    from common.training.steps import recipe, train_step
+    from common.training.steps import step_options, train_step
 
     config = base(models.section(family, variant, **changes))
     _, classifier = networks.of(family, variant, side, **changes)
     optimizer, _ = make_optimizer(config, 1000)
     shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
     transform = augment.make_input_transform(config.data, config.augment)
-    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **step_options(config)}
     return functools.partial(train_step, **fixed), shapes
 
 

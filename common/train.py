@@ -26,7 +26,7 @@ from common.run.opening import opening_lines
 from common.training import curvature
 from common.training.evaluate import compile_eval_step, evaluate
 from common.training.state import create_state
-from common.training.steps import check_support, compile_update, recipe
+from common.training.steps import check_support, compile_update, step_options
 from common.training.totals import no_totals, stop_if_diverged
 
 
@@ -101,7 +101,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             class_weights=balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
             if config.train.class_weights
             else None,
-            **recipe(config),
+            **step_options(config),
         )
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))

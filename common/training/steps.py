@@ -103,7 +103,7 @@ def check_support(config: ConfigDict, classifier: Classifier) -> None:
             )
 
 
-def recipe(config: ConfigDict) -> dict[str, Any]:
+def step_options(config: ConfigDict) -> dict[str, Any]:
     """The options of `train_step` that a config sets."""
     return {
         "accumulate": config.train.accumulate,
