@@ -118,7 +118,9 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.mu = 0.02  # 'diagonal_levenberg_marquardt': added to each curvature (LeCun 1998, eq. 21)
     optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples for each epoch's estimate
     optimizer.weight_decay = 0.0
-    optimizer.decay = "coupled"  # added to the gradient (L2 penalty), or 'decoupled' from it (AdamW)
+    # 'coupled': added to the gradient (L2 penalty); 'decoupled': to what Adam or the curvature makes of it (AdamW).
+    # With 'sgd', 'momentum' and 'nesterov' both are the same.
+    optimizer.decay = "coupled"
     optimizer.decay_mask = "all"  # parameters that decay: 'all', or only those named 'kernel' ('kernels')
     # Factors of the learning rate by array name, as ('conv1*=0', 'fc*=10'); 0 freezes. See common/optim/factors.py.
     optimizer.factors = ()
@@ -249,6 +251,9 @@ def validate(config: ConfigDict) -> None:
     models.check_init(config.model.family, config.init)
 
 
+_PLAIN = ("sgd", "momentum", "nesterov")  # optimizers whose direction is the gradient
+
+
 def check_given(config: ConfigDict, given: Collection[str]) -> None:
     """Raises UserError for an option of a validated config that the command line gives and that has no effect.
 
@@ -275,6 +280,11 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
         "profile.start": (("profile.steps",), bool(config.profile.steps)),
         "mesh.fsdp": (("mesh.devices",), config.mesh.devices != 1 or config.mesh.fsdp == 1),
     }
+    if "optimizer.decay" in given and optimizer.decay == "decoupled" and optimizer.name in _PLAIN:
+        raise UserError(
+            f"config.optimizer.decay 'decoupled' has no effect with config.optimizer.name '{optimizer.name}': nothing "
+            "divides the gradient, so both kinds of decay are the same; 'adam' and 'adamw' tell them apart"
+        )
     values = flat(config)
     for path, (switches, on) in needs.items():
         if path in given and not on and not set(switches) & set(given):
