@@ -80,6 +80,11 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             summary.remove(folder)
         tracker = trackers.start(config, folder) if primary else None
 
+        classes = class_weights = None
+        if config.data.sampling == "balanced":
+            classes = order.by_class(sources.stored_labels(dataset.train))
+        if config.train.class_weights == "balanced":
+            class_weights = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
         feed = pipeline.train_feed(
             dataset.train,
             mesh,
@@ -88,9 +93,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             seed=config.seed,
             shuffle=config.data.shuffle,
             workers=config.data.workers,
-            classes=order.by_class(sources.stored_labels(dataset.train))
-            if config.data.sampling == "balanced"
-            else None,
+            classes=classes,
         )
         update = compile_update(
             feed.select,
@@ -98,9 +101,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             classifier=classifier,
             optimizer=optimizer,
             transform=transform,
-            class_weights=balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
-            if config.train.class_weights
-            else None,
+            class_weights=class_weights,
             **step_options(config),
         )
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
