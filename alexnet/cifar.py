@@ -121,8 +121,3 @@ VARIANTS: dict[str, dict[str, Any]] = {
     **models.variants(ConvolutionalNet, {"fig1_cifar10": {}, "cifar10_18": {"lrn": True}}),  # 89,578 parameters
     **models.variants(LocallyConnectedNet, {"cifar10_13": {}, "cifar10_11": {"widths": (64, 64, 64, 32), "lrn": True}}),
 }
-
-
-def network(variant: str, num_classes: int, fields: dict[str, Any]) -> nn.Module:
-    """The module of a variant with these fields."""
-    return NETWORKS[variant](num_classes=num_classes, **fields)

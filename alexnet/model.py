@@ -211,7 +211,7 @@ def network(section: ConfigDict, num_classes: int) -> nn.Module:
         if isinstance(value, tuple) and len(fields[name]) != len(value):
             raise UserError(f"config.model.{name} is {fields[name]}; expected {len(value)} numbers")
     if section.variant in cifar.VARIANTS:
-        return cifar.network(section.variant, num_classes, fields)
+        return cifar.NETWORKS[section.variant](num_classes=num_classes, **fields)
     needs = {
         "lrn_per_column": (section.lrn and section.columns > 1, "lrn=True and several columns"),
         "lrn_divide_by_size": (section.lrn, "lrn=True"),

@@ -195,7 +195,7 @@ def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any
     from common.devices import mesh as mesh_lib
     from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
-    from common.training.steps import check_support, compile_update, recipe
+    from common.training.steps import check_support, compile_update, step_options
     from common.training.totals import no_totals
 
     size = config.train.batch_size
@@ -209,7 +209,7 @@ def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any
         "classifier": classifier,
         "optimizer": optimizer,
         "transform": augment.make_input_transform(config.data, config.augment, _statistics(config, info.image_shape)),
-        **recipe(config),
+        **step_options(config),
     }
     placed = mesh_lib.batched(mesh, axis=1)
     images = jax.ShapeDtypeStruct((1, size, *info.image_shape), "uint8", sharding=placed)

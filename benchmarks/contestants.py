@@ -85,7 +85,7 @@ def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = 
 
 def module_of(spec: Spec) -> tuple[Any, Any]:
     """The `model` section and the classifier of a race's network."""
-    return networks.of(spec.family, spec.variant, spec.image_size, spec.classes, dtype=spec.dtype)
+    return networks.build(spec.family, spec.variant, spec.image_size, spec.classes, dtype=spec.dtype)
 
 
 def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:

@@ -67,7 +67,7 @@ def compile_seconds(family: str, variant: str, fields: dict[str, Any], size: int
     from common.training.state import create_state
     from common.training.steps import train_step
 
-    model, classifier = networks.of(family, variant, size, **fields)
+    model, classifier = networks.build(family, variant, size, **fields)
     config, optimizer = base(model), optax.sgd(0.1, momentum=0.9)
     state = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
     step = functools.partial(train_step, classifier=classifier, optimizer=optimizer, transform=lambda _, images: images)
@@ -85,7 +85,7 @@ def _footprint(family: str, variant: str, batch_size: int, remat: bool | str) ->
 
     from common.anatomy.footprint import activation_bytes
 
-    _, classifier = networks.of(family, variant, 224, remat=remat)
+    _, classifier = networks.build(family, variant, 224, remat=remat)
     variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, *classifier.input_shape)))
     return activation_bytes(classifier, variables.pop("params"), variables, batch_size)
 

@@ -66,7 +66,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     from common.optim.optimizers import make_optimizer
     from common.optim.plan import make_plan
     from common.training.state import create_state
-    from common.training.steps import compile_update, recipe
+    from common.training.steps import compile_update, step_options
     from common.training.totals import no_totals
 
     dataset = datasets.load(config.data)
@@ -83,7 +83,7 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
         "classifier": classifier,
         "optimizer": optimizer,
         "transform": augment.make_input_transform(config.data, config.augment, statistics),
-        **recipe(config),
+        **step_options(config),
     }
     if config.train.class_weights:
         fixed["class_weights"] = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)

@@ -48,7 +48,7 @@ def image_shape(family: str, side: int) -> tuple[int, int, int]:
     return side, side, 1 if family in _GREY else 3
 
 
-def of(family: str, variant: str, side: int, classes: int = CLASSES, **changes: Any) -> tuple[ConfigDict, Any]:
+def build(family: str, variant: str, side: int, classes: int = CLASSES, **changes: Any) -> tuple[ConfigDict, Any]:
     """The `model` section of a variant with these changes, and its `models.Classifier` for square images.
 
     side: of the images, in pixels. Raises UserError for unknown names and for images that the network cannot take.

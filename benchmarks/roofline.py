@@ -88,7 +88,7 @@ def cost(family: str, variant: str, side: int, **changes: object) -> Cost:
     """The cost of a variant, counted from its module."""
     from common.anatomy import layer_table
 
-    _, classifier = networks.of(family, variant, side, **changes)
+    _, classifier = networks.build(family, variant, side, **changes)
     whole, *layers = layer_table.rows(classifier.module, classifier.input_shape)
     elements = sum(math.prod(layer.output_shape) for layer in layers if layer.leaf)
     return Cost(3 * 2 * whole.multiply_adds, PASSES * 2 * elements)

@@ -159,7 +159,7 @@ def network(family: str, variant: str, batch: int, side: int = 224, **changes: A
     from common.anatomy import layer_table
     from common.training.state import num_parameters
 
-    module = networks.of(family, variant, side, **changes)[1].module
+    module = networks.build(family, variant, side, **changes)[1].module
     shapes = layer_table.variables(module, (side, side, 3))
     adds = layer_table.multiply_adds_per_image(module, shapes, (side, side, 3))
     return Network(f"{family} {variant}", num_parameters(shapes["params"]), adds, batch)
@@ -174,14 +174,14 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
     from common.data import augment
     from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
-    from common.training.steps import recipe, train_step
+    from common.training.steps import step_options, train_step
 
     config = base(models.section(family, variant, **changes))
-    _, classifier = networks.of(family, variant, side, **changes)
+    _, classifier = networks.build(family, variant, side, **changes)
     optimizer, _ = make_optimizer(config, 1000)
     shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
     transform = augment.make_input_transform(config.data, config.augment)
-    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **step_options(config)}
     return functools.partial(train_step, **fixed), shapes
 
 

@@ -164,7 +164,7 @@ def _update(point: Point) -> tuple[Callable, Any, "jax.Array", "jax.Array"]:
     from common.training.steps import train_step
 
     mesh, shape = _mesh(point), (point.batch, point.side, point.side, 3)
-    _, classifier = networks.of(point.family, point.variant, point.side, dtype=point.dtype)
+    _, classifier = networks.build(point.family, point.variant, point.side, dtype=point.dtype)
     optimizer = optax.sgd(0.01, momentum=0.9)
     fixed = {"classifier": classifier, "optimizer": optimizer, "transform": lambda _, images: images}
 

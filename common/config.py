@@ -118,7 +118,9 @@ def base(model: ConfigDict) -> ConfigDict:
     optimizer.mu = 0.02  # 'diagonal_levenberg_marquardt': added to each curvature (LeCun 1998, eq. 21)
     optimizer.curvature_examples = 500  # 'diagonal_levenberg_marquardt': examples for each epoch's estimate
     optimizer.weight_decay = 0.0
-    optimizer.decay = "coupled"  # added to the gradient (L2 penalty), or 'decoupled' from it (AdamW)
+    # 'coupled': added to the gradient (L2 penalty); 'decoupled': to what Adam or the curvature makes of it (AdamW).
+    # With 'sgd', 'momentum' and 'nesterov' both are the same.
+    optimizer.decay = "coupled"
     optimizer.decay_mask = "all"  # parameters that decay: 'all', or only those named 'kernel' ('kernels')
     # Factors of the learning rate by array name, as ('conv1*=0', 'fc*=10'); 0 freezes. See common/optim/factors.py.
     optimizer.factors = ()
@@ -165,7 +167,10 @@ def base(model: ConfigDict) -> ConfigDict:
     return config.lock()
 
 
-def flat(config: ConfigDict) -> dict[str, Any]:
+Values = dict[str, Any]  # of options, by path
+
+
+def flat(config: ConfigDict) -> Values:
     """Every option by its path, such as 'train.batch_size'. Values are as JSON returns them: tuples are lists."""
     return traverse_util.flatten_dict(json.loads(config.to_json()), sep=".")
 
@@ -246,6 +251,9 @@ def validate(config: ConfigDict) -> None:
     models.check_init(config.model.family, config.init)
 
 
+_PLAIN = ("sgd", "momentum", "nesterov")  # optimizers whose direction is the gradient
+
+
 def check_given(config: ConfigDict, given: Collection[str]) -> None:
     """Raises UserError for an option of a validated config that is set and has no effect.
 
@@ -272,6 +280,11 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
         "profile.start": (("profile.steps",), bool(config.profile.steps)),
         "mesh.fsdp": (("mesh.devices",), config.mesh.devices != 1 or config.mesh.fsdp == 1),
     }
+    if "optimizer.decay" in given and optimizer.decay == "decoupled" and optimizer.name in _PLAIN:
+        raise UserError(
+            f"config.optimizer.decay 'decoupled' has no effect with config.optimizer.name '{optimizer.name}': nothing "
+            "divides the gradient, so both kinds of decay are the same; 'adam' and 'adamw' tell them apart"
+        )
     check_effects(flat(config), flat(base(config.model.copy_and_resolve_references())), given, needs)
 
 
@@ -296,29 +309,29 @@ def check_effects(
 
 def check_options(config: ConfigDict, defaults: ConfigDict) -> None:
     """Raises UserError for options that are missing or unknown, and for values that are out of range by themselves."""
-    _check_presence(config, defaults)
-    _check_values(config, defaults)
-    _check_ranges(config)
+    values, usual = flat(config), flat(defaults)
+    _check_presence(values, usual)
+    _check_values(values, usual)
+    _check_ranges(values)
     for path, allowed in _CHOICES.items():
-        if _get(config, path) not in allowed:
-            raise unknown(f"value of config.{path}", _get(config, path), allowed)
+        if values[path] not in allowed:
+            raise unknown(f"value of config.{path}", values[path], allowed)
 
 
-def _check_presence(config: ConfigDict, defaults: ConfigDict) -> None:
+def _check_presence(values: Values, usual: Values) -> None:
     """Raises UserError for missing options, as when a config file did not start from `base`, and for unknown ones."""
-    ours, theirs = flat(defaults), flat(config)
-    for path in ours:
-        if path not in theirs:
+    for path in usual:
+        if path not in values:
             raise UserError(f"the config has no {path}; a config file starts from common.config.base()")
-    for path in theirs:
-        if path not in ours:
-            raise unknown("option", f"config.{path}", [f"config.{known}" for known in ours])
+    for path in values:
+        if path not in usual:
+            raise unknown("option", f"config.{path}", [f"config.{known}" for known in usual])
 
 
-def _check_values(config: ConfigDict, defaults: ConfigDict) -> None:
+def _check_values(values: Values, usual: Values) -> None:
     """Raises UserError for what ml_collections lets pass: wrong elements of tuples, NaN, infinity and huge numbers."""
-    for path, default in flat(defaults).items():
-        value = _get(config, path)
+    for path, default in usual.items():
+        value = values[path]
         if isinstance(default, list):
             texts = _TEXTS.get(path)
             for element in value:
@@ -369,29 +382,22 @@ _SHARES = ("data.holdout", "schedule.factor")  # (0, 1)
 _PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # (lowest, highest)
 
 
-def _check_ranges(config: ConfigDict) -> None:
+def _check_ranges(values: Values) -> None:
     for low, paths in _LOWEST.items():
         for path in paths:
-            if _get(config, path) < low:
-                raise UserError(f"config.{path} is {_get(config, path)}; expected at least {low}")
+            if values[path] < low:
+                raise UserError(f"config.{path} is {values[path]}; expected at least {low}")
     for path, high in _HIGHEST.items():
-        if _get(config, path) > high:
-            raise UserError(f"config.{path} is {_get(config, path)}; expected at most {high}")
+        if values[path] > high:
+            raise UserError(f"config.{path} is {values[path]}; expected at most {high}")
     for path in _FRACTIONS:
-        if not 0 <= _get(config, path) < 1:
-            raise UserError(f"config.{path} is {_get(config, path)}; expected at least 0 and less than 1")
+        if not 0 <= values[path] < 1:
+            raise UserError(f"config.{path} is {values[path]}; expected at least 0 and less than 1")
     for path in _SHARES:
-        if not 0 < _get(config, path) < 1:
-            raise UserError(f"config.{path} is {_get(config, path)}; expected a fraction between 0 and 1")
+        if not 0 < values[path] < 1:
+            raise UserError(f"config.{path} is {values[path]}; expected a fraction between 0 and 1")
     for path in _PAIRS:
-        if len(_get(config, path)) != 2:
-            raise UserError(f"config.{path} is {tuple(_get(config, path))}; expected two numbers")
-    if any(rate < 0 for rate in config.schedule.rates):
-        raise UserError(f"config.schedule.rates is {tuple(config.schedule.rates)}; expected numbers of at least 0")
-
-
-def _get(config: ConfigDict, path: str) -> Any:
-    value = config
-    for name in path.split("."):
-        value = value[name]
-    return value
+        if len(values[path]) != 2:
+            raise UserError(f"config.{path} is {tuple(values[path])}; expected two numbers")
+    if any(rate < 0 for rate in values["schedule.rates"]):
+        raise UserError(f"config.schedule.rates is {tuple(values['schedule.rates'])}; expected numbers of at least 0")

@@ -26,7 +26,7 @@ from common.run.opening import opening_lines
 from common.training import curvature
 from common.training.evaluate import compile_eval_step, evaluate
 from common.training.state import create_state
-from common.training.steps import check_support, compile_update, recipe
+from common.training.steps import check_support, compile_update, step_options
 from common.training.totals import no_totals, stop_if_diverged
 
 
@@ -80,6 +80,11 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             summary.remove(folder)
         tracker = trackers.start(config, folder) if primary else None
 
+        classes = class_weights = None
+        if config.data.sampling == "balanced":
+            classes = order.by_class(sources.stored_labels(dataset.train))
+        if config.train.class_weights == "balanced":
+            class_weights = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
         feed = pipeline.train_feed(
             dataset.train,
             mesh,
@@ -88,9 +93,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             seed=config.seed,
             shuffle=config.data.shuffle,
             workers=config.data.workers,
-            classes=order.by_class(sources.stored_labels(dataset.train))
-            if config.data.sampling == "balanced"
-            else None,
+            classes=classes,
         )
         update = compile_update(
             feed.select,
@@ -98,10 +101,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             classifier=classifier,
             optimizer=optimizer,
             transform=transform,
-            class_weights=balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
-            if config.train.class_weights
-            else None,
-            **recipe(config),
+            class_weights=class_weights,
+            **step_options(config),
         )
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))

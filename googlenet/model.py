@@ -72,20 +72,12 @@ class GoogLeNet(nn.Module):
         for name, widths in MODULES.items():
             if name in ("4a", "5a"):
                 x = ceil_max_pool(x, 3 if name == "4a" else self.last_pool, 2)  # 14x14x480, 7x7x832
-            widths = tuple(map(self._scaled, widths))
-            x = Inception(widths, unit, self.five, name=f"inception_{name}")(x, train)
+            x = Inception(tuple(map(self._scaled, widths)), unit, self.five, name=f"inception_{name}")(x, train)
             # Initialisation makes the auxiliary classifiers' parameters even if `train` is False.
             if self.auxiliary and name in AUXILIARY and (train or self.is_initializing()):
-                widths = (self._scaled(128), self._scaled(1024))
-                head = AuxiliaryClassifier(
-                    self.num_classes,
-                    widths,
-                    self.auxiliary_pool,
-                    self.auxiliary_dropout,
-                    unit,
-                    name=AUXILIARY[name],
-                )
-                auxiliary.append(head(x, train))
+                sizes = (self._scaled(128), self._scaled(1024))
+                fields = (self.num_classes, sizes, self.auxiliary_pool, self.auxiliary_dropout, unit)
+                auxiliary.append(AuxiliaryClassifier(*fields, name=AUXILIARY[name])(x, train))
         x = jnp.mean(x, axis=(1, 2))  # 1024
         x = Dropout(self.dropout, deterministic=not train, name="dropout")(x)
         return Outputs(dense(shared, "linear", x, self.num_classes).astype(jnp.float32), tuple(auxiliary))

@@ -25,7 +25,7 @@ from resnet.layers import BasicBlock, Block, Bottleneck, Fan, Images, Maps, conv
 
 SCAN_FROM = 8  # `scan='auto'` scans stages with at least as many identical blocks; fewer compile fast enough
 
-
+FC_INITS = {"he_normal": nn.initializers.he_normal(), "normal": nn.initializers.normal(0.01)}
 BLOCKS: dict[str, type[BasicBlock] | type[Bottleneck]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
@@ -91,9 +91,6 @@ def dense_logits(module: ResNet, variables: PyTree, images: Images) -> Float[Arr
     """
     logits: Any = module.apply(variables, images)
     return logits[:, None, None]
-
-
-FC_INITS = {"he_normal": nn.initializers.he_normal(), "normal": nn.initializers.normal(0.01)}
 
 
 def stacked(scan: str, stage_size: int) -> bool:

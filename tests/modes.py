@@ -15,7 +15,7 @@ from common.data import augment, datasets, pipeline
 from common.devices import mesh, sharding
 from common.optim.optimizers import make_optimizer
 from common.training.state import create_state
-from common.training.steps import compile_update, recipe
+from common.training.steps import compile_update, step_options
 from common.training.totals import no_totals
 
 MODES = {"one device": (1, 1), "data": (8, 1), "fsdp": (8, 8), "data and fsdp": (8, 4)}
@@ -56,7 +56,7 @@ def losses(config, modes):
     classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = make_optimizer(config, len(dataset.train))
     transform = augment.make_input_transform(config.data, config.augment)
-    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **recipe(config)}
+    fixed = {"classifier": classifier, "optimizer": optimizer, "transform": transform, **step_options(config)}
     averaged = config.optimizer.ema > 0
     start = jax.device_get(jax.jit(functools.partial(create_state, classifier, optimizer, config.seed, averaged))())
     return {mode: _losses(config, dataset, fixed, start, *MODES[mode]) for mode in modes}

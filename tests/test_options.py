@@ -81,6 +81,13 @@ def test_adamw_insists_on_its_kind_of_decay():
     )
 
 
+def test_decay_is_decoupled_from_a_gradient_that_is_divided_only():
+    decay = {"optimizer.weight_decay": 0.1, "optimizer.decay": "decoupled"}
+    with pytest.raises(UserError, match=r"optimizer.decay 'decoupled' has no effect with .*'momentum'"):
+        config_lib.check_given(config_with(decay), [*decay, "optimizer.name"])
+    config_lib.check_given(config_with({**decay, "optimizer.name": "adam"}), ["optimizer.decay"])
+
+
 RESNET = "--config=configs/resnet_digits.py"
 
 

@@ -97,9 +97,11 @@ class Encoder(nn.Module):
         fields = (self.mlp_dim, self.num_heads, self.dropout, self.gelu, self.dtype, self.ln_epsilon)
         block = functools.partial(EncoderBlock, *fields)
         apply = functools.partial(_apply_block, train=train)
+        loops = self.scan and compilation.on_cpu()
         if (remat := rematerialised(self.remat)) != "none":
             policy = {"cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "blocks": None}[remat]
-            apply = nn.remat(apply, prevent_cse=not self.scan, policy=policy)
+            # A loop keeps the recomputation apart from the forward pass; elsewhere XLA would merge the two and undo it.
+            apply = nn.remat(apply, prevent_cse=not loops, policy=policy)
         if self.scan:
             loop = nn.scan(
                 apply,
@@ -107,7 +109,7 @@ class Encoder(nn.Module):
                 split_rngs={"params": True, "dropout": True},
                 length=self.depth,
                 # An accelerator copies a loop's activations to keep them; training without it is 1.4 times as fast.
-                unroll=1 if compilation.on_cpu() else self.depth,
+                unroll=1 if loops else self.depth,
             )
             x, _ = loop(block(name="encoderblock"), x, None)
         else:

@@ -11,17 +11,17 @@ Labels = Float[Array, "batch classes"]
 def mix(
     key: Key[Array, ""], images: Images, labels: Labels, *, mixup_alpha: float, cutmix_alpha: float
 ) -> tuple[Images, Labels]:
-    """The batch after mixup or CutMix; if both alphas are above 0, after a random one (as in Touvron 2021, DeiT)."""
-    if not (mixup_alpha and cutmix_alpha):
-        if cutmix_alpha:
-            return cutmix(key, images, labels, cutmix_alpha)
-        return mixup(key, images, labels, mixup_alpha) if mixup_alpha else (images, labels)
-    coin_key, key = jax.random.split(key)
-    return jax.lax.cond(
-        jax.random.bernoulli(coin_key),
-        lambda: mixup(key, images, labels, mixup_alpha),
-        lambda: cutmix(key, images, labels, cutmix_alpha),
-    )
+    """The batch after mixup or CutMix, whose alpha is above 0; if both are, after a random one (Touvron 2021, DeiT)."""
+    if mixup_alpha and cutmix_alpha:
+        coin_key, key = jax.random.split(key)
+        return jax.lax.cond(
+            jax.random.bernoulli(coin_key),
+            lambda: mixup(key, images, labels, mixup_alpha),
+            lambda: cutmix(key, images, labels, cutmix_alpha),
+        )
+    if mixup_alpha:
+        return mixup(key, images, labels, mixup_alpha)
+    return cutmix(key, images, labels, cutmix_alpha) if cutmix_alpha else (images, labels)
 
 
 def mixup(key: Key[Array, ""], images: Images, labels: Labels, alpha: float) -> tuple[Images, Labels]:

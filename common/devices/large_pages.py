@@ -21,7 +21,7 @@ def use() -> None:
     The new program keeps the process number, open files and arguments. `GLIBC_TUNABLES=glibc.malloc.hugetlb=0` in the
     environment prevents it.
     """
-    if _WANTED in os.environ.get(_TUNABLES, "") or not given_on_request():
+    if _WANTED in os.environ.get(_TUNABLES, "") or not are_opt_in():
         return
     os.environ[_TUNABLES] = tunables(os.environ)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
@@ -32,7 +32,7 @@ def tunables(environment: Mapping[str, str]) -> str:
     return ":".join(filter(None, [environment.get(_TUNABLES), f"{_WANTED}=1"]))
 
 
-def given_on_request() -> bool:
+def are_opt_in() -> bool:
     """True if this kernel gives large pages to programs that ask for them, and this malloc can ask."""
     if sys.platform != "linux" or os.getuid() != os.geteuid():  # the loader drops the tunables of setuid programs
         return False

@@ -1,6 +1,5 @@
 """Losses that several families share, one number per example."""
 
-import jax
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
@@ -29,15 +28,3 @@ def balanced_weights(labels: Int[np.ndarray, " examples"], num_classes: int) -> 
     weights = np.zeros(num_classes, np.float32)
     weights[present] = len(labels) / (np.count_nonzero(present) * counts[present])
     return weights
-
-
-def smooth_labels(
-    labels: Int[Array, " batch"], num_classes: int, smoothing: float
-) -> Int[Array, " batch"] | Float[Array, "batch classes"]:
-    """Distributions with 1 - smoothing on the label and the rest spread evenly over all classes.
-
-    Szegedy et al. 2016, section 7. Returns the labels themselves if `smoothing` is 0.
-    """
-    if smoothing == 0.0:
-        return labels
-    return optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)

@@ -5,7 +5,8 @@ Every chain is: clip -> (coupled decay) -> direction -> (decoupled decay) -> lea
 
     v <- momentum * v - decay * rate * w - rate * gradient;    w <- w + v
 
-so a change of the rate does not rescale the accumulated velocity. 'nesterov' is the same with a look-ahead step.
+so a change of the rate does not rescale the accumulated velocity. 'nesterov' is the same with a look-ahead step. With
+these and 'sgd' the direction is the gradient itself, so both kinds of decay are the same and enter the velocity.
 """
 
 from typing import NamedTuple

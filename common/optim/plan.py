@@ -1,6 +1,7 @@
 """The steps at which a run logs, evaluates, saves and ends, in whole updates."""
 
 import dataclasses
+from operator import attrgetter
 
 from ml_collections import ConfigDict
 
@@ -106,10 +107,11 @@ def check(config: ConfigDict) -> None:
     """Raises UserError for durations that are malformed, or wrong whatever the size of the dataset."""
     positive = ("train.length", "train.log_every", "evaluate.every", "checkpoint.every")
     paths = (*positive, "checkpoint.keep_every")
-    parsed = {path: duration.parse(_value(config, path), f"config.{path}") for path in paths}
+    texts = {path: attrgetter(path)(config) for path in paths}
+    parsed = {path: duration.parse(text, f"config.{path}") for path, text in texts.items()}
     for path in positive:
         if parsed[path][0] == 0:
-            raise UserError(f"config.{path} is '{_value(config, path)}'; expected more than 0")
+            raise UserError(f"config.{path} is '{texts[path]}'; expected more than 0")
     (_, unit), (keep, keep_unit) = parsed["checkpoint.every"], parsed["checkpoint.keep_every"]
     if keep and unit == keep_unit and not _checkpoints_to_keep_one(config):
         raise UserError(
@@ -123,8 +125,3 @@ def _checkpoints_to_keep_one(config: ConfigDict) -> int:
     (every, unit), (keep, keep_unit) = (duration.parse(config.checkpoint[name]) for name in ("every", "keep_every"))
     times = keep / every if every and unit == keep_unit else 0.0
     return round(times) if abs(times - round(times)) < 1e-6 else 0
-
-
-def _value(config: ConfigDict, path: str) -> str:
-    section, _, name = path.partition(".")
-    return config[section][name]

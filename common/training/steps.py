@@ -19,7 +19,6 @@ from common.data.mixing import mix
 from common.devices import compilation, kernels, loops, sharding
 from common.errors import UserError
 from common.models import Classifier
-from common.nn.losses import smooth_labels
 from common.optim import optimizers
 from common.optim.levenberg_marquardt import with_curvature
 from common.training.state import TrainState
@@ -50,11 +49,12 @@ def train_step(
     """One update on a batch of stored images (`batch height width channels`, uint8 or float).
 
     transform: normalises and distorts the images. accumulate: the number of parts that the batch is split into.
-    label_smoothing, mixup_alpha, cutmix_alpha: see `nn.losses.smooth_labels` and `data.mixing`. class_weights: a factor
-    for the losses of each class, as from `nn.losses.balanced_weights`. Blended images blend their weights as they blend
-    their labels; label smoothing changes no weight. ema: the share of the old average that `state.ema` keeps, if the
-    state has one. After t updates it is at most (1 + t) / (10 + t), so that the average of a short run does not stay
-    near the initial values. Errors are counted against each image's own label.
+    label_smoothing: the share of each label that is spread evenly over all classes (Szegedy et al. 2016, section 7).
+    mixup_alpha, cutmix_alpha: see `data.mixing`. class_weights: a factor for the losses of each class, as from
+    `nn.losses.balanced_weights`. Blended images blend their weights as they blend their labels; label smoothing changes
+    no weight. ema: the share of the old average that `state.ema` keeps, if the state has one. After t updates it is at
+    most (1 + t) / (10 + t), so that the average of a short run does not stay near the initial values. Errors are
+    counted against each image's own label.
 
     Batch normalisation uses the statistics of each part. So with `accumulate`, a network that has it is updated as by
     the whole batch with as many `ghost_batches`, not as by the whole batch with one.
@@ -103,7 +103,7 @@ def check_support(config: ConfigDict, classifier: Classifier) -> None:
             )
 
 
-def recipe(config: ConfigDict) -> dict[str, Any]:
+def step_options(config: ConfigDict) -> dict[str, Any]:
     """The options of `train_step` that a config sets."""
     return {
         "accumulate": config.train.accumulate,
@@ -149,15 +149,13 @@ def _mixed(
     cutmix_alpha: float,
 ) -> tuple[Images, Targets, Weights]:
     """The images, and the targets and weights of their losses, after label smoothing, mixup and CutMix."""
-    if not (mixup_alpha or cutmix_alpha):
-        return images, smooth_labels(labels, num_classes, smoothing), weights
-    alphas = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha}
-    distributions = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
-    if weights is None:
-        return *mix(key, images, distributions, **alphas), None
+    if not (smoothing or mixup_alpha or cutmix_alpha):
+        return images, labels, weights
+    targets = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
     # Weights as one more column are blended in the same shares as labels.
-    images, blended = mix(key, images, jnp.concatenate([distributions, weights[:, None]], axis=1), **alphas)
-    return images, blended[:, :-1], blended[:, -1]
+    columns = targets if weights is None else jnp.concatenate([targets, weights[:, None]], axis=1)
+    images, columns = mix(key, images, columns, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
+    return images, columns[:, :num_classes], None if weights is None else columns[:, -1]
 
 
 def _gradients(

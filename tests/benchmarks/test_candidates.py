@@ -58,7 +58,7 @@ def test_networks_with_candidates_compute_the_same(monkeypatch):
     changes = {"stage_sizes": (1, 1), "width": 4}
 
     def gradients():
-        module = networks.of("resnet", "resnet50_modern", 16, **changes)[1].module
+        module = networks.build("resnet", "resnet50_modern", 16, **changes)[1].module
         variables = module.init(jax.random.key(1), images)
 
         def loss(params):

@@ -18,7 +18,7 @@ launch.run(main)
 """
 UNSET = {key: value for key, value in os.environ.items() if key != "GLIBC_TUNABLES"}
 on_request = pytest.mark.skipif(
-    not large_pages.given_on_request(), reason="this machine gives large pages to all programs or to none"
+    not large_pages.are_opt_in(), reason="this machine gives large pages to all programs or to none"
 )
 
 

@@ -14,6 +14,7 @@ from common.optim import optimizers, registry
 from common.run import metrics
 from configs import lenet5_mnist_modern
 
+KINDS = ("coupled", "decoupled")
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([0.1, -0.2])}
 
 
@@ -82,6 +83,12 @@ def test_adamw_decays_apart_from_the_gradient_as_optax_does():
         updates, state = theirs.update(gradients(step), state, params)
         params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(ours["kernel"], params["kernel"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "nesterov"])
+def test_both_kinds_of_decay_are_the_same_where_nothing_divides_the_gradient(name):
+    coupled, decoupled = (run(section(name=name, weight_decay=0.1, decay=kind), [0.1, 0.2])[0] for kind in KINDS)
+    jax.tree.map(np.testing.assert_array_equal, coupled, decoupled)
 
 
 def test_kernels_mask_spares_biases():

@@ -37,7 +37,7 @@ def updates(rate, count, **changes):
     network = classifier(dtype="float32", depth=1)
     optimizer = optimizers.make_chain(config.optimizer, lambda step: rate, plateau=False)
     fixed = {"classifier": network, "optimizer": optimizer, "transform": lambda key, images: images}
-    step = functools.partial(steps.train_step, **fixed, **steps.recipe(config))
+    step = functools.partial(steps.train_step, **fixed, **steps.step_options(config))
     images = jax.random.normal(jax.random.key(1), (8, *IMAGE))
     labels = jax.random.randint(jax.random.key(2), (8,), 0, 5)
     state, step, sums = create_state(network, optimizer, config.seed), jax.jit(step), no_totals()
