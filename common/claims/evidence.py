@@ -3,10 +3,10 @@
 import collections
 import dataclasses
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from common.claims import results, statement
+from common.claims import results, statement, verdicts
 from common.claims.claim import Claim, all_claims
 from common.claims.fact import all_facts, result_path
 from common.errors import UserError
@@ -38,7 +38,7 @@ class Evidence:
 
     packages: the package of each claim and fact, recorded or not. shows: what the paper's figure shows, by claim,
     recorded or not. changes: by claim and scale, a sentence on what the claim asks for now and its result does not
-    have.
+    have. doubtful: the claims and scales of `doubtful_verdicts`.
     """
 
     measured: Sequence[Result]
@@ -46,6 +46,12 @@ class Evidence:
     packages: Mapping[str, str]
     shows: Mapping[str, str]
     changes: Mapping[tuple[str, str], str] = dataclasses.field(default_factory=dict)
+    doubtful: Set[tuple[str, str]] = frozenset()
+
+
+def key(result: Result) -> tuple[str, str]:
+    """The claim and the scale of a result, which no other result has."""
+    return result["claim"], result["scale"]
 
 
 def read_evidence(folder: pathlib.Path) -> Evidence:
@@ -69,7 +75,28 @@ def read_evidence(folder: pathlib.Path) -> Evidence:
         sorted(exact, key=lambda result: places[result["fact"]]),
         packages,
         {claim.id: claim.shows for claim in claims.values()},
-        {(one["claim"], one["scale"]): change for one in measured if (change := _change(one, claims[one["claim"]]))},
+        {key(one): change for one in measured if (change := _change(one, claims[one["claim"]]))},
+        doubtful_verdicts(measured),
+    )
+
+
+def doubtful_verdicts(measured: Sequence[Result]) -> frozenset[tuple[str, str]]:
+    """The claims and scales of decided verdicts that do not stand if all verdicts are counted together.
+
+    An interval of 95% misses the truth once in twenty times, so among many verdicts some are false by chance. Benjamini
+    and Hochberg's procedure (1995) keeps those of which 5% are expected to be false. It takes the p-value of each claim
+    that a summary counts, decided or not.
+    """
+    from scipy import stats  # slow, and few commands need it
+
+    counted = [result for result in _counted(measured).values() if result["verdict"] != results.UNDECIDABLE]
+    if not counted:
+        return frozenset()
+    adjusted = stats.false_discovery_control([result["p_value"] for result in counted])
+    return frozenset(
+        key(result)
+        for result, p in zip(counted, adjusted, strict=True)
+        if result["verdict"] not in _OPEN and p > 1 - verdicts.LEVEL
     )
 
 
@@ -103,16 +130,17 @@ def count_verdicts(evidence: Evidence) -> dict[str, int]:
 
     A claim whose only result is preliminary counts as one without runs.
     """
-    full = {name: result for name, result in _best(evidence).items() if not result["preliminary"]}
+    full = _counted(evidence.measured)
     found = collections.Counter(_SUMMARY[full[name]["verdict"]] if name in full else WAITING for name in evidence.shows)
     return {words: found[words] for words in dict.fromkeys([*_SUMMARY.values(), WAITING]) if found[words]}
 
 
 def best_supported(evidence: Evidence, most: int) -> list[Result]:
-    """The decided results with the most seeds, full schedules first: one from each paper, then a second, ..."""
-    decided = (
-        result for result in _best(evidence).values() if result["verdict"] not in _OPEN and not result["preliminary"]
-    )
+    """The decided results with the most seeds, full schedules first: one from each paper, then a second, ...
+
+    Doubtful verdicts are not among them.
+    """
+    decided = [result for result in decided_claims(evidence) if key(result) not in evidence.doubtful]
     taken: collections.Counter[str] = collections.Counter()
     rounds = []
     for result in sorted(decided, key=_strength, reverse=True):
@@ -122,13 +150,18 @@ def best_supported(evidence: Evidence, most: int) -> list[Result]:
     return [result for _, result in sorted(rounds, key=lambda pair: pair[0])][:most]
 
 
-def _best(evidence: Evidence) -> dict[str, Result]:
-    """The most telling result of each claim: one with all seeds if there is one, and then one at the full schedule."""
-    ranked = sorted(evidence.measured, key=lambda result: (result["preliminary"], result["scale"] != "paper"))
-    best: dict[str, Result] = {}
-    for result in ranked:
-        best.setdefault(result["claim"], result)
-    return best
+def decided_claims(evidence: Evidence) -> list[Result]:
+    """The results that a summary counts and that decide their claim."""
+    return [result for result in _counted(evidence.measured).values() if result["verdict"] not in _OPEN]
+
+
+def _counted(measured: Sequence[Result]) -> dict[str, Result]:
+    """The result of each claim that has all seeds; of two, the one at the full schedule."""
+    counted: dict[str, Result] = {}
+    for result in measured:
+        if not result["preliminary"] and (result["scale"] == "paper" or result["claim"] not in counted):
+            counted[result["claim"]] = result
+    return counted
 
 
 def _strength(result: Result) -> tuple[bool, int]:

@@ -29,6 +29,7 @@ _BLOCK = re.compile(
     re.DOTALL,
 )
 _STRONGEST = 7  # verdicts in a summary
+_DOUBT = "Counted together with all other verdicts, this one does not stand.\n"
 
 
 def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pathlib.PurePath) -> str:
@@ -90,6 +91,7 @@ def _selected(evidence: Evidence, selection: Sequence[str], everywhere: Sequence
         evidence.packages,
         evidence.shows,
         evidence.changes,
+        evidence.doubtful,
     )
 
 
@@ -124,8 +126,11 @@ def _summary(evidence: Evidence) -> str:
     counted = evidence_lib.count_verdicts(evidence)
     said = ", ".join(f"{words}: {number}" for words, number in counted.items())
     lines = map(_line, evidence_lib.best_supported(evidence, _STRONGEST))
+    decided = len(evidence_lib.decided_claims(evidence))
     return (
-        f"**Measured** by runs: {sum(counted.values())} claims ({said}).\n"
+        f"**Measured** by runs: {sum(counted.values())} claims ({said})."
+        f" Counted together, with 5% false ones expected, {decided - len(evidence.doubtful)} of the {decided} decided"
+        " verdicts stand.\n"
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)})."
         " These are the decided claims with the most seeds, one from each paper:\n\n" + "".join(lines)
     )
@@ -193,7 +198,8 @@ def _in_full(shown: Evidence, folder: str) -> str:
 def _claim(result: Result, evidence: Evidence, folder: str) -> str:
     """A measured claim in full."""
     shows = evidence.shows.get(result["claim"], "")
-    change = evidence.changes.get((result["claim"], result["scale"]), "")
+    change = evidence.changes.get(evidence_lib.key(result), "")
+    doubt = _DOUBT if evidence_lib.key(result) in evidence.doubtful else ""
     rules = "".join(f"- {line}\n" for line in rule_lines(result))
     costs = result.get("costs", {})
     values = "".join(f"| {name} | {_values(result, name)} |{_costs(costs, name)}\n" for name in result["ours"])
@@ -205,6 +211,7 @@ def _claim(result: Result, evidence: Evidence, folder: str) -> str:
     parts = [
         f"### `{result['claim']}`\n{_sentence(result['says'])} ({result['where']})\n",
         f"**{result['verdict']}**{_in_brackets(_notes(result))}\n\n{rules}",
+        doubt,
         f"{change}\n" if change else "",
         f"| {result['dataset']} | paper | ours |{columns}\n|---|---|---|{'---|' * columns.count('|')}\n{values}",
         picture + words,

@@ -101,6 +101,7 @@ def of_values(
         "rules": [
             {"rule": rule.text(claim.unit), **_as_json(found)} for rule, found in zip(claim.rules, judged, strict=True)
         ],
+        "p_value": verdicts.p_value(claim.rules, values, bounds, claim.random),
         "verdict": plain if scale == "paper" or not decidable else _at_short_schedule(plain, judged),
         "short": "" if scale == "paper" else claim.short,
         "seeds": list(range(seeds)),

@@ -5,6 +5,7 @@ place of the interval decides: 'undecided' means that it reaches to both sides. 
 with a probability of 95% (Bonferroni), so more rules do not make a claim more likely to hold, or not to hold.
 """
 
+import bisect
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from scipy import special
 
 LEVEL = 0.95
+_ERROR_RATES = np.geomspace(1e-9, 1, 1200)  # in steps of 2%
 
 Values = Mapping[str, Sequence[float]]  # run name -> one number for each seed
 Bounds = Mapping[str, bool]  # run name -> whether some of its numbers are only lower bounds
@@ -169,10 +171,26 @@ def decreasing(*runs: str) -> tuple[Less, ...]:
     return tuple(Less(after, before) for before, after in zip(runs, runs[1:], strict=False))
 
 
-def judge(rules: Sequence[Rule], values: Values, bounds: Bounds, random: bool = True) -> list[Judgement]:
-    """The verdict of each rule, at levels that hold together with probability `LEVEL`."""
-    level = 1 - (1 - LEVEL) / len(rules)
-    return [rule.judge(values, bounds, level, random) for rule in rules]
+def judge(
+    rules: Sequence[Rule], values: Values, bounds: Bounds, random: bool = True, level: float = LEVEL
+) -> list[Judgement]:
+    """The verdict of each rule, with intervals that hold together with probability `level`."""
+    each = 1 - (1 - level) / len(rules)
+    return [rule.judge(values, bounds, each, random) for rule in rules]
+
+
+def p_value(rules: Sequence[Rule], values: Values, bounds: Bounds, random: bool = True) -> float:
+    """The smallest error rate, 1 - level, at which the rules still decide the claim, to within 2%; at least 1e-9.
+
+    It is 1 if no level decides the claim.
+    """
+
+    def decided(rate: float) -> bool:
+        found = judge(rules, values, bounds, random, level=1 - rate)
+        return combine([one.verdict for one in found]) != "undecided"
+
+    place = bisect.bisect_left(_ERROR_RATES, True, key=decided)  # wider intervals never decide more
+    return float(_ERROR_RATES[min(place, len(_ERROR_RATES) - 1)])
 
 
 def combine(verdicts: Sequence[str]) -> str:

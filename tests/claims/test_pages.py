@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 from common import tables
-from common.claims import evidence, pages
+from common.claims import evidence, pages, results
 from common.claims.claim import all_claims
 from common.claims.evidence import Evidence
 from common.errors import UserError
@@ -26,6 +26,7 @@ RESULT = {
     "short": "",
     "preliminary": False,
     "rules": [{**RULE, "n": 3, "verdict": "agrees"}],
+    "p_value": 0.001,
     "verdict": "agrees",
     "seeds": [0, 1, 2],
     "run_seconds": 600,
@@ -183,6 +184,39 @@ def test_a_summary_counts_everything_and_takes_turns_between_papers():
 def test_what_is_not_decided_is_not_among_the_strongest(change):
     found = Evidence([{**RESULT, **change}], [], PACKAGES, SHOWS)
     assert evidence.best_supported(found, 7) == []
+
+
+def test_every_recorded_verdict_follows_from_its_numbers_and_the_rules_of_its_claim():
+    for result in evidence.read_evidence(ROOT / "results").measured:
+        bounds = {name: ours["at_least"] for name, ours in result["ours"].items()}
+        again = results.of_values(
+            all_claims()[result["claim"]], result["values"], bounds, result["dataset"], result["scale"]
+        )
+        assert (again["verdict"], again["p_value"]) == (result["verdict"], pytest.approx(result["p_value"], rel=0.03))
+        assert [rule["rule"] for rule in again["rules"]] == [rule["rule"] for rule in result["rules"]]
+
+
+def test_one_weak_verdict_among_many_undecided_ones_does_not_stand():
+    def result(name, p, verdict):
+        return {**RESULT, "claim": name, "p_value": p, "verdict": verdict}
+
+    weak, strong = result("weak", 0.03, "holds"), result("strong", 0.0001, "holds")
+    others = [result(f"other{number}", 0.3, "undecided") for number in range(20)]
+    assert evidence.doubtful_verdicts([weak, strong]) == frozenset()
+    assert evidence.doubtful_verdicts([weak, strong, *others]) == {("weak", "paper")}
+    assert evidence.doubtful_verdicts([{**weak, "preliminary": True}, strong, *others]) == frozenset()
+
+
+def test_a_doubtful_verdict_says_so_and_is_not_among_the_strongest():
+    found = Evidence([RESULT, ZIP], [], PACKAGES, SHOWS, doubtful={("zip89-test-error", "paper")})
+    document = "<!-- claims: lenet -->\n<!-- /claims -->\n<!-- summary -->\n<!-- /summary -->\n"
+    text = pages.fill(document, found, pathlib.PurePath("RESULTS.md"), FOLDER)
+    first, second = text.split("### `zip89-test-error`")
+    said = "Counted together with all other verdicts, this one does not stand.\n"
+    assert said not in first
+    assert said in second
+    assert "Counted together, with 5% false ones expected, 1 of the 2 decided verdicts stand." in second
+    assert evidence.best_supported(found, 7) == [RESULT]
 
 
 def test_a_full_result_counts_before_a_short_or_preliminary_one():

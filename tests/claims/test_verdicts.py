@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from common.claims import results
-from common.claims.verdicts import Agrees, Close, Less, combine, decreasing, judge
+from common.claims.verdicts import Agrees, Close, Less, combine, decreasing, judge, p_value
 
 
 def test_the_interval_of_a_comparison_is_students_of_the_paired_differences():
@@ -135,3 +135,21 @@ def test_a_margin_that_nothing_could_meet_is_refused():
 )
 def test_a_rule_says_its_numbers_in_the_claims_unit(rule, unit, text):
     assert rule.text(unit).startswith(text)
+
+
+def test_the_p_value_of_a_comparison_is_students():
+    better, worse = [0.10, 0.14, 0.12, 0.11], [0.15, 0.18, 0.16, 0.155]
+    expected = stats.ttest_rel(worse, better).pvalue
+    assert p_value([Less("a", "b")], {"a": better, "b": worse}, {}) == pytest.approx(expected, rel=0.02)
+    assert p_value([Less("b", "a")], {"a": better, "b": worse}, {}) == pytest.approx(expected, rel=0.02)
+
+
+def test_the_p_value_of_several_rules_is_that_of_the_weakest_as_often_as_there_are_rules():
+    values = {"a": [0.10, 0.14, 0.12], "b": [0.15, 0.18, 0.16], "c": [0.30, 0.32, 0.35]}
+    expected = 2 * max(stats.ttest_rel(*map(values.get, pair)).pvalue for pair in ("ab", "bc"))
+    assert p_value(decreasing("c", "b", "a"), values, {}) == pytest.approx(expected, rel=0.02)
+
+
+def test_a_claim_that_no_level_decides_has_a_p_value_of_one_and_one_without_spread_the_smallest():
+    assert p_value([Agrees("a", 0.01, margin=0.002)], {"a": [0.01]}, {}) == 1
+    assert p_value([Less("a", "b")], {"a": [0.1], "b": [0.2]}, {}, random=False) == pytest.approx(1e-9)
