@@ -21,7 +21,7 @@ _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _CALL = re.compile(r"(?:body|to_apply|calls)=%?([\w.\-]+)")
 _CHANNEL = re.compile(r"channel_id=\d+")
-_SCATTERED = "all-reduce-scatter"  # a TPU's all-reduce of whose result each device keeps a part
+_SCATTERED = "all-reduce-scatter"  # a TPU's name for an all-reduce after which each device keeps only its part
 _TRIPS = re.compile(r'known_trip_count[^\d]*"n":"(\d+)"')
 
 

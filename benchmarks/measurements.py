@@ -26,7 +26,7 @@ class Measurement:
 
 
 def _training_minutes(updates: float, layers: float = 20, side_by_side: int = 1, runs: int = 1) -> float:
-    """Minutes of runs of so many updates each. Runs side by side hide only each other's start."""
+    """The expected minutes of `runs` runs of so many updates. Running them side by side saves only start-up time."""
     return runs * (updates * _RESNET20_UPDATE * layers / 20 + _START / side_by_side) / 60
 
 
@@ -97,7 +97,7 @@ MEASUREMENTS = (
     Measurement(
         "agreement",
         "whether losses, gradients, attention and a continued run are right on it",
-        6.0,  # five went by on one H200 with 16 cores, without GoogLeNet, whose reference compiles longest
+        6.0,  # it took five on one H200 with 16 cores, without GoogLeNet, whose reference compiles longest
         ("benchmarks.agreement", "--out={out}"),
         ("--families=resume,attention",),
     ),

@@ -117,7 +117,7 @@ def _process(entry: Entry) -> Iterator[Racer]:
 
 
 def enough_updates(racer: Racer, seconds: float) -> int:
-    """The number of updates, in whole calls, for which the contestant takes about so many seconds."""
+    """The number of updates, in whole calls, that take the contestant about `seconds`."""
     per_call = racer.entry.spec.per_call
     return per_call * max(math.ceil(seconds / racer.seconds(per_call)), 1)
 

@@ -113,7 +113,7 @@ def _size_and_time(record: Record) -> str:
         return "stored"
     try:
         found = os.stat(record.image)
-    except OSError:  # a missing image is reported, or passed over, where it is read
+    except OSError:  # a missing image is reported or skipped when it is read
         return "missing"
     return f"{found.st_size} {found.st_mtime_ns}"
 

@@ -36,7 +36,7 @@ def chi2(x: Histograms, y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]
 
 
 def intersection_map(steps: int) -> FeatureMap:
-    """A map whose dot products approximate `intersection`, to 2 steps - 1 times as many features.
+    """A map to 2 steps - 1 times as many features, whose dot products approximate `intersection`.
 
     The kernel is homogeneous. Its spectrum 2 / (pi (1 + 4 omega^2)) is sampled `steps` times, from 0 on.
     """
@@ -57,7 +57,7 @@ def intersection_map(steps: int) -> FeatureMap:
 
 
 def chi2_map(steps: int) -> FeatureMap:
-    """scikit-learn's map whose dot products approximate `chi2`, to 2 steps - 1 times as many features."""
+    """scikit-learn's map to 2 steps - 1 times as many features, whose dot products approximate `chi2`."""
     from sklearn.kernel_approximation import AdditiveChi2Sampler
 
     def mapped(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m w"]:

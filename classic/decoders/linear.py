@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from classic.decoders.preconditioner import preconditioner
 from classic.decoders.rows import Rows
 
-MOST_FEATURES = 12_000  # for more, the covariance is not measured: for so many it takes 0.6 GB, and its root 1.2 GB
+MOST_FEATURES = 12_000  # the most to measure the covariance for; it then takes 0.6 GB, and its root 1.2 GB
 _THREADED = 1e8  # several threads save time in a pass of more operations than this, even on a busy machine
 
 # Outputs [m classes] and labels -> the sum of the losses, and its derivative with respect to the outputs.

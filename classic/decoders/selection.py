@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from common.errors import UserError
 
 Examples = tuple[Float[np.ndarray, "v f"], Int[np.ndarray, " v"]]
-PATIENCE = 2  # no more constants are tried after so many with a higher error than the best
+PATIENCE = 2  # the number of constants with a higher error than the best after which no more are tried
 
 
 class Choice(NamedTuple):
