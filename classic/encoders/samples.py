@@ -11,7 +11,7 @@ def check_sample(
 ) -> None:
     """Raises UserError if a sample has numbers that are not finite, or fewer than `wanted` descriptors.
 
-    option: the path of the option that asks for them. what: what it asks for, such as 'words'.
+    option: the path of the option that asks for `wanted` of something. what: its name in the plural, such as 'words'.
     dimensions: each descriptor also needs at least `wanted` numbers.
     """
     if not np.isfinite(sample).all():
