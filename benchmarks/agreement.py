@@ -1,11 +1,11 @@
 """Losses and gradients on this device against those on CPU: `python -m benchmarks.agreement [--families=resnet,vit]`.
 
-Each network makes one training step, at a small size, from the same parameters, batch and random key on both. The
-reference is computed by another process, on CPU in float32; there JAX also chooses other formulations of several
-layers, so that these are compared too. Two more checks need this device alone: fused attention against a plain one, and
-a run that is stopped and continued against one that is not. Every distance has its limit, which was set before any was
-measured. The result is written after each check, and the same command continues where it was stopped. A check that
-fails stops no other; the same command tries it again.
+Each network makes one training step, at a small size, from the same parameters, batch and random key on both. Another
+process computes the reference, on CPU in float32. Several layers have other formulations there, so these are compared
+too. Two more checks need only this device: fused attention against a plain one, and a run that is stopped and continued
+against one that is not. Every distance has a limit, which was set before any distance was measured. The result is
+written after each check, and the same command continues where it was stopped. If a check fails, the others are still
+made, and the same command tries it again.
 """
 
 import contextlib
@@ -39,15 +39,15 @@ from benchmarks.references import (
 from common import launch
 from common.errors import UserError, unknown
 
-# The limit is this many times the distance that roundings cause on CPU, since networks amplify these differently. It is
-# at least `LEAST`: of float32, a hundred times that of sums in another order, which still shows TF32 (1e-3); of
-# bfloat16, five roundings. It is at most `MOST`, so that a gradient of float32 that is one per cent too long is seen.
-# Float32 at the device's default precision has the limit of bfloat16, since no device rounds more.
+# The limit is `TIMES` the distance that rounding causes on CPU, since networks amplify rounding differently. It is at
+# least `LEAST`: in float32 a hundred times the distance of sums in another order, which still reveals TF32 (1e-3); in
+# bfloat16 five roundings. It is at most `MOST`, which still reveals a float32 gradient that is one per cent too long.
+# Float32 at the device's default precision has the limit of bfloat16, since no device rounds more than that.
 TIMES = 3.0
 LEAST = {"float32": 1e-4, "bfloat16": 1e-2}
 MOST = {"float32": 9e-3, "bfloat16": 0.5}
 ATTENTION = 2e-2  # ten roundings of bfloat16: of scores, weights, their products and sums
-RESUMED = 1e-5  # of the largest parameter; 0 where the device adds in a fixed order
+RESUMED = 1e-5  # as a share of the largest parameter; a device that adds in a fixed order has 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Line:
 
     @property
     def verdict(self) -> str:
-        """Agreement within the limit; a distance that is not a number does not agree."""
+        """The word 'agrees' if the distance is within the limit, else 'does not agree', as for NaN."""
         return "agrees" if self.distance <= self.limit else "does not agree"
 
 
@@ -69,14 +69,14 @@ TOKENS = (197, 196, 64, 50)  # of the attention check
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_list("families", [], "families of networks, 'attention' or 'resume' to check; default: all")
     flags.DEFINE_string("out", "results", "folder of the result")
     flags.DEFINE_bool("anew", False, "measure again what the result has already")
 
 
 def main() -> None:
-    """Makes the checks that the flags name and the result lacks; UserError in the end if one has failed."""
+    """Makes the checks that the flags name and the result lacks. Raises UserError at the end if one has failed."""
     chosen = _chosen(flags.FLAGS.families)
     path, device = _result()
     done = {} if flags.FLAGS.anew else _read(path)
@@ -102,9 +102,9 @@ def main() -> None:
 
 
 def checked(names: Sequence[str], wanted: Iterator[Reference]) -> Iterator[tuple[str, Lines, str]]:
-    """Each check's name and lines, and the reason why it has failed, '' if it has not.
+    """Each check's name, its lines, and the reason for its failure, '' if it has not failed.
 
-    wanted: the references of the networks among the names, in their order.
+    wanted: the references of the networks among the names, in the order of the names.
     """
     for name in names:
         reference = None if name in OTHERS else next(wanted)
@@ -164,7 +164,8 @@ def attention() -> Lines:
 def resume() -> Lines:
     """The parameters of a run that goes on from its middle checkpoint against those of the undisturbed run.
 
-    LeNet-5 on distorted digits, with curvatures. The largest difference counts, over the largest parameter.
+    It trains LeNet-5 on distorted digits and measures curvatures. The distance is the largest difference between two
+    parameters, divided by the largest parameter.
     """
     from configs import lenet5_digits
 
@@ -199,7 +200,7 @@ OTHERS: dict[str, Callable[[], Lines]] = {"attention": attention, "resume": resu
 
 def _chosen(families: list[str]) -> list[str]:
     """The names of the checks of these families, or of all. Raises UserError for a family that does not exist."""
-    # The others first: meanwhile the references are computed.
+    # The other checks come first; the references are computed in the meantime.
     family_of = {name: name for name in OTHERS} | {name: network.family for name, network in NETWORKS.items()}
     for family in families:
         if family not in family_of.values():
@@ -216,7 +217,7 @@ def _result() -> tuple[pathlib.Path, str]:
 
 
 def _read(path: pathlib.Path) -> Lines:
-    """The lines of a result that an earlier command has written, if it has."""
+    """The lines of the result that an earlier command has written; none without one."""
     if not path.exists():
         return {}
     result = json.loads(path.read_text(encoding="utf-8"))
@@ -228,7 +229,7 @@ def _write(path: pathlib.Path, device: str, lines: Lines) -> None:
     limits = {name: line.limit for name, line in lines.items()}
     verdicts = {name: line.verdict for name, line in lines.items()}
     facts: dict[str, Any] = {"limits": limits, "verdicts": verdicts}
-    with contextlib.redirect_stdout(io.StringIO()):  # every line, each time; `main` prints the new ones
+    with contextlib.redirect_stdout(io.StringIO()):  # it would print all lines each time; `main` prints the new ones
         record(path, f"agreement of {device} with CPU", measured, "python -m benchmarks.agreement", **facts)
 
 

@@ -1,11 +1,11 @@
-"""A run's update compiled for TPUs on a machine that has none: its memory, what its chips send, and an expected time.
+"""A run's update compiled for TPUs on a machine without one: the memory of a chip, what it sends, an expected time.
 
     pip install -e '.[tpu]'
     python -m benchmarks.ahead_of_time --config=configs/resnet_imagenet_modern.py --topology=v5e:16x16
 
-The update is the run's own: network, augmentation, optimizer, batch and mesh are the config's. Google's compiler lays
-it out over the chips and says how much of their memory it takes. Nothing runs, so no speed is measured: the time is the
-compiler's estimate. With --out=results/programs the program is recorded, and the table of docs/scaling.md rewritten.
+The network, augmentation, optimizer, batch and mesh are those of the config. Google's compiler distributes the update
+over the chips and says how much of their memory it takes. Nothing runs, so no speed is measured: the time is the
+compiler's estimate. --out=results/programs records the program and rewrites the table of docs/scaling.md.
 """
 
 import collections
@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # slow imports come after the flags
 
 BEGIN, END = "<!-- programs: -->", "<!-- /programs -->"
 PAGE, RESULTS = pathlib.Path("docs/scaling.md"), pathlib.Path("results/programs")
-# What libtpu asks of a machine that has no TPU, and of one where another process uses it.
+# libtpu needs these on a machine that has no TPU, or on one where another process uses it.
 _WITHOUT_TPU = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
@@ -49,10 +49,9 @@ _DOES_NOT_FIT = re.compile(r"RESOURCE_EXHAUSTED: (.*)")
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A TPU chip: operations a second in bfloat16, bytes of memory, and cycles a second of its core.
+    """A TPU chip: operations a second in bfloat16, bytes of memory, and number of matrix units.
 
-    Peak and memory are those of Google's documentation of Cloud TPU. The clock is the one at which the matrix units, of
-    128x128 multiply-adds a cycle each, reach the peak.
+    Google's documentation of Cloud TPU gives the peak and the memory.
     """
 
     peak: float
@@ -61,7 +60,7 @@ class Chip:
 
     @property
     def clock(self) -> float:
-        """Cycles a second."""
+        """Cycles a second at which the matrix units, each with 128x128 multiply-adds a cycle, reach the peak."""
         return self.peak / (2 * self.matrix_units * 128 * 128)
 
 
@@ -145,10 +144,10 @@ def topology_mesh(topology: str, section: "ConfigDict") -> "Mesh":
 def describe(config: "ConfigDict", mesh: "Mesh", chip: Chip) -> dict[str, Any]:
     """The facts of a config's update, compiled for a mesh of chips.
 
-    memory: bytes that a chip needs at most, of these `state` for the training state. operations: of a chip, six for
-    each multiply-add of an image. sent: bytes that a chip sends in an update, by kind of collective. expected_seconds:
-    the compiler's estimate, and that of the `slowest` operations. compile_seconds: of this machine. Raises UserError
-    for an update that does not fit.
+    memory: bytes that a chip needs at the peak; state: those of them for the training state. operations: of a chip, six
+    for each multiply-add of an image. sent: bytes that a chip sends in an update, by kind of collective.
+    expected_seconds: the compiler's estimate for the update; slowest: its estimates for the slowest operations.
+    compile_seconds: on this machine. Raises UserError for an update that does not fit.
     """
     import jax
 
@@ -185,7 +184,7 @@ def describe(config: "ConfigDict", mesh: "Mesh", chip: Chip) -> dict[str, Any]:
 
 
 def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any, int]":
-    """The config's update in TPU formulations, before it is compiled; its state; the multiply-adds of an image."""
+    """The config's update in TPU formulations, not compiled yet; its state; the multiply-adds of an image."""
     import jax
 
     from common import models
@@ -203,7 +202,7 @@ def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any
     info = datasets.load_info(config.data)
     classifier = models.make_classifier(config.model, info)
     check_support(config, classifier)
-    examples = info.train_size or size  # it changes numbers of the schedule, and no operation
+    examples = info.train_size or size  # it changes only numbers in the schedule, not the operations
     optimizer, _ = make_optimizer(config, examples)
     fixed = {
         "classifier": classifier,
@@ -238,9 +237,9 @@ def _statistics(config: "ConfigDict", shape: tuple[int, int, int]) -> Any:
 
 
 def expected_cycles(program: str) -> collections.Counter[str]:
-    """The compiler's estimates for the operations of a TPU program, by the name of the function that asked for them.
+    """The compiler's estimates for the operations of a TPU program, by the name of the function that they come from.
 
-    An operation counts as often as it runs. One that stands for several functions has the name of the last.
+    An operation counts as often as it runs. An operation that comes from several functions has the name of the last.
     """
     cycles = collections.Counter()
     for one in collectives.instructions(program):
@@ -251,7 +250,7 @@ def expected_cycles(program: str) -> collections.Counter[str]:
 
 
 def _label(program: dict[str, Any]) -> str:
-    """The config's name, the options that its command changes but for batch and mesh, and its candidate."""
+    """The config's name, the candidate, and the options that the command changes, except batch and mesh."""
     changed = _CHANGE.findall(program["command"])
     return ", ".join([program["program"], *(f"{name.rpartition('.')[2]}={value}" for name, value in changed)])
 
@@ -261,7 +260,7 @@ def text(program: dict[str, Any]) -> str:
     headings, cells = HEADINGS, row(program)
     width = max(map(len, headings))
     lines = [f"{heading:{width}}  {cell}" for heading, cell in zip(headings, cells, strict=True)]
-    lines.append(f"{'compiled in, s':{width}}  {program['compile_seconds']:.0f}")
+    lines.append(f"{'time to compile, s':{width}}  {program['compile_seconds']:.0f}")
     slowest = (f"{1e3 * seconds:8.2f} ms  {name}" for name, seconds in program["slowest"].items())
     return "\n".join([*lines, "", "the slowest operations, as the compiler expects:", *slowest])
 
@@ -305,11 +304,11 @@ def _version() -> str:
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     launch.define_config()
     flags.DEFINE_string("topology", "v5e:2x4", "the kind of TPU and the layout of its chips, such as v5e:16x16")
-    flags.DEFINE_string("candidate", "", "a formulation of benchmarks/candidates.py to take in place of ours")
-    flags.DEFINE_string("out", "", "folder in which the program is recorded; default: it is only printed")
+    flags.DEFINE_string("candidate", "", "a formulation of benchmarks/candidates.py to use in place of ours")
+    flags.DEFINE_string("out", "", "folder for the record of the program; default: it is only printed")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 Makes the measurements of `benchmarks/measurements.py`, the most valuable first, each with its own command, until the
 time is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut off,
-or if Ctrl-C or SIGTERM stops the campaign, it has 20 seconds to save what it has, and the same command continues it. A
-failed measurement is tried again after the others. Results, logs and runs are written to --out, and `campaign.json`
-there says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny networks on a
-CPU, to show beforehand that none is broken; it starts anew each time, in the sub-folder `smoke` of --out.
+or if Ctrl-C or SIGTERM stops the campaign, it has 20 seconds to save its state, and the same command continues it. A
+failed measurement is tried again after the others. Results, logs and runs are written to --out, where `campaign.json`
+says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny networks on a CPU, as
+a test that none is broken; each time it starts from nothing, in the sub-folder `smoke` of --out.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _GRACE = 20.0  # seconds that a measurement has to save its state and end
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by a test."""
+    """Defines this tool's flags. Not called on import: tests need none."""
     flags.DEFINE_float("minutes", 25.0, "time for all measurements", lower_bound=0.0)
     flags.DEFINE_string("out", "results/campaign", "folder of results, logs and runs")
     flags.DEFINE_list("only", [], "names of measurements; default: all")
@@ -56,7 +56,7 @@ class Places:
 
 def main() -> None:
     """Prints the plan, or makes the measurements that it has time for."""
-    # Both end the measurement at hand as well. A handler of ours is not inherited, as an ignored Ctrl-C would be.
+    # Both also end the current measurement. It does not inherit our handler, but would inherit an ignored Ctrl-C.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.default_int_handler)
     given = flags.FLAGS
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def new_smoke(out: pathlib.Path) -> pathlib.Path:
-    """The folder of a campaign at the smoke scale below `out`, without the results of an earlier one."""
+    """The folder below `out` of a campaign at the smoke scale, cleared of the results of an earlier one."""
     folder = out / "smoke"
     if (folder / STATE).exists():
         shutil.rmtree(folder)
@@ -103,7 +103,7 @@ def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
         said = _status(state, measurement) if whole else "begun" if left > 0 else "no time"
         lines.append(_planned(measurement, said))
         left, total = max(left - measurement.minutes, 0.0), total + measurement.minutes
-    lines.append(f"{total:.0f} minutes for all of it, expected on one H100 or H200; {minutes:g} are given")
+    lines.append(f"{total:.0f} minutes are expected for all of it on one H100 or H200; {minutes:g} are given")
     return "\n".join(lines)
 
 
@@ -112,13 +112,13 @@ def _planned(measurement: Measurement, said: str) -> str:
 
 
 def to_make(wanted: Sequence[Measurement], state: dict[str, Any]) -> list[Measurement]:
-    """The measurements that are not done; those that have failed come last, because they may fail again."""
+    """The measurements that are not done. Those that have failed come last, because they may fail again."""
     waiting = [one for one in wanted if _status(state, one) != "done"]
     return sorted(waiting, key=lambda one: _status(state, one) == "failed")
 
 
 def next_measurement(waiting: Sequence[Measurement], seconds: float) -> Measurement:
-    """The next measurement: the first that fits into the time, or else the first of all, which will be cut off."""
+    """The first measurement that fits into the time; if none does, the first of all, which will be cut off."""
     return next((one for one in waiting if 60 * one.minutes <= seconds), waiting[0])
 
 
@@ -171,7 +171,7 @@ def _make(measurement: Measurement, places: Places, seconds: float, smoke: bool)
     line = command(measurement, places, smoke)
     with log.open("a", encoding="utf-8") as file:
         print(f"$ {' '.join(line)}", file=file, flush=True)
-        # A session of its own, so that what it has started ends with it.
+        # It has a session of its own, so that everything that it starts can be ended with it.
         process = subprocess.Popen(line, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True)
         try:
             code = process.wait(seconds)
@@ -186,9 +186,9 @@ def _make(measurement: Measurement, places: Places, seconds: float, smoke: bool)
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Lets a measurement save and stop, as Ctrl-C does, and then ends it and all that it has started.
+    """Lets a measurement save and stop, as Ctrl-C does, and then ends everything that it has started.
 
-    Ctrl-C, because `common.reproduce` passes it on to its runs, which then save; SIGTERM would end it, and so them.
+    `common.reproduce` passes Ctrl-C on to its runs, which then save. SIGTERM would end it and its runs at once.
     """
     try:
         if process.poll() is None:
@@ -231,9 +231,9 @@ def _write(out: pathlib.Path, state: dict[str, Any]) -> None:
 
 
 def write_images(folder: pathlib.Path, images_of_a_class: int = 20) -> None:
-    """Writes a folder of images in two parts, train and test: ten classes of random ones, with MNIST's 28x28 pixels.
+    """Writes random images of MNIST's 28x28 pixels in ten classes to FOLDER/train/<class>/ and FOLDER/test/<class>/.
 
-    Raises UserError if it exists and is not empty.
+    Raises UserError if the folder exists and is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} is not empty")

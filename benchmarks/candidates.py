@@ -1,8 +1,7 @@
-"""Formulations that a device may be faster with, until `benchmarks.formulations` has measured them on one.
+"""Formulations that may be faster than ours on some device, or once were ours, for `benchmarks.formulations` to time.
 
-A candidate is a function that replaces a formulation of ours, in this process, before a network is made. The result
-stays the same, to rounding, which the tests check on CPU. A candidate that wins moves into the code, out of this
-module.
+A candidate is a function that replaces a formulation of ours, in this process, before a network is made. Its result is
+ours, up to rounding, which the tests check on CPU. A candidate that wins moves from this module into the code.
 """
 
 import functools
@@ -30,14 +29,14 @@ Channels = Float[Array, " channels"]
 
 
 def space_to_depth() -> None:
-    """ResNet's first convolution over blocks of 2x2 pixels: matrix units compute with eight channels or more."""
+    """Computes ResNet's first convolution over blocks of 2x2 pixels: matrix units work on eight channels or more."""
     resnet_layers.kernels = SimpleNamespace(**{**vars(kernels), "convolution": _blockwise})
 
 
 def _blockwise(
     images: Images, kernel: Kernel, strides: Sequence[int], padding: Sequence[tuple[int, int]], **options: Any
 ) -> Images:
-    """A convolution of few channels and of a stride by `space_to_depth_convolution`, any other as it is."""
+    """A strided convolution of few channels by `space_to_depth_convolution`; any other convolution as it is."""
     if max(strides) == 1 or images.shape[-1] > 4:
         return kernels.convolution(images, kernel, strides, padding, **options)
     plain = functools.partial(lax.conv_general_dilated, dimension_numbers=options["dimension_numbers"])
@@ -51,9 +50,9 @@ def space_to_depth_convolution(
     padding: Sequence[tuple[int, int]],
     plain: Callable[..., Array],
 ) -> Images:
-    """A strided convolution as one of stride 1 over blocks of `strides` pixels, whose pixels become channels.
+    """A strided convolution, computed with stride 1 over blocks of `strides` pixels, whose pixels become channels.
 
-    plain: lax.conv_general_dilated with the options that remain. The kernel is padded with zeros to whole blocks.
+    The kernel is padded with zeros to whole blocks. plain: lax.conv_general_dilated with the remaining options.
     """
     ends = []
     for size, length, stride, (low, high) in zip(images.shape[1:], kernel.shape, strides, padding, strict=False):
@@ -68,7 +67,7 @@ def space_to_depth_convolution(
 
 
 def _blocks(images: Images, block: Sequence[int]) -> Images:
-    """Images whose pixels are blocks, with a channel for each channel of each of a block's pixels."""
+    """Images with one pixel for each block, which has the channels of all pixels of the block."""
     batch, height, width, channels = images.shape
     rows, columns = block
     parts = images.reshape(batch, height // rows, rows, width // columns, columns, channels)
@@ -76,7 +75,7 @@ def _blocks(images: Images, block: Sequence[int]) -> Images:
 
 
 def rectified_gradient() -> None:
-    """The ReLU's mask inside the gradient of batch normalisation, computed twice rather than written and read twice."""
+    """Computes the ReLU's mask twice, inside the gradient of batch normalisation, rather than reading it twice."""
     resnet_model.BLOCKS["bottleneck"] = _Bottleneck
 
 
@@ -84,7 +83,7 @@ def rectified_gradient() -> None:
 def rectified(
     x: Images, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
 ) -> tuple[Images, Channels, Channels]:
-    """relu(BN(x)) over the whole batch, and the mean and variance, through which no gradient flows.
+    """relu(BN(x)) over the whole batch, and the mean and the variance, through which no gradient flows.
 
     shift: see `batch_norm.group_statistics`. Differentiable in reverse mode only.
     """
@@ -100,9 +99,9 @@ def _rectified_forward(
 
 
 def _rectified_backward(epsilon: float, kept: tuple, gradients: tuple) -> tuple[Array, Array, Array, Array]:
-    """As `batch_norm.normalised`'s, of a gradient that is masked in the sums and in the pass.
+    """The gradients of `batch_norm.normalised` for an incoming gradient that the ReLU has masked.
 
-    The mask has two expressions, because XLA would write a shared one to memory.
+    The mask is written as two different expressions, because XLA would store a shared one in memory.
     """
     x, gamma, beta, mean, var = kept
     centred, scale = x - mean, gamma * lax.rsqrt(var + epsilon)
@@ -118,7 +117,7 @@ rectified.defvjp(_rectified_forward, _rectified_backward)
 
 
 class _RectifiedBatchNorm(nn.Module):
-    """The training of `BatchNorm` and a ReLU; same parameters and statistics."""
+    """`BatchNorm` and a ReLU, in training only; parameters and statistics are the same."""
 
     momentum: float
     epsilon: float
@@ -140,7 +139,7 @@ class _RectifiedBatchNorm(nn.Module):
 
 
 class _Bottleneck(resnet_layers.Bottleneck):
-    """The bottleneck with its first two normalisations and ReLUs as `rectified`, which always train."""
+    """The bottleneck with its first two normalisations and ReLUs as `rectified`, so it can only train."""
 
     @nn.compact
     def __call__(self, images: Images, train: bool) -> Images:
@@ -154,52 +153,52 @@ class _Bottleneck(resnet_layers.Bottleneck):
 
 
 def windowed_pooling() -> None:
-    """XLA's windowed reduction for max pooling on a CPU, where ours are maxima of slices."""
+    """Uses XLA's windowed reduction for max pooling on a CPU; ours takes maxima of slices there."""
     kernels.max_pool = kernels.max_of_windows
 
 
 def sliced_pooling() -> None:
-    """Max pooling as maxima of slices on an accelerator, where ours is XLA's windowed reduction."""
+    """Uses maxima of slices for max pooling on an accelerator; ours is XLA's windowed reduction there."""
     kernels.max_pool = kernels.max_of_slices
 
 
 def plain_attention() -> None:
-    """XLA's own attention in place of cuDNN's."""
+    """Computes attention by XLA itself, not by cuDNN."""
     kernels.has_cudnn_attention = lambda *_: False
 
 
 def direct_convolutions() -> None:
-    """XLA's 3x3 convolutions on a CPU in place of Winograd's, which won when they were timed."""
+    """Computes 3x3 convolutions on a CPU by XLA; ours are Winograd's, which won when they were timed."""
     winograd.is_faster = lambda *_: False
 
 
 def images_again() -> None:
-    """A convolution's images on a CPU computed again for its kernel's gradient, as XLA did until they were kept."""
+    """Computes a convolution's images on a CPU again for the kernel's gradient, as XLA does unless ours keep them."""
     kernels.kept = identity
 
 
 def pointwise_convolutions() -> None:
-    """XLA's 1x1 convolutions on a CPU in place of products of matrices, which won when they were timed."""
+    """Computes 1x1 convolutions on a CPU by XLA; ours are products of matrices, which won when they were timed."""
     kernels.is_pointwise = lambda *_: False
 
 
 def statistics_in_one_pass() -> None:
-    """Batch normalisation on a CPU with mean and variance from one pass, as on accelerators, until two were timed."""
+    """Takes batch normalisation's mean and variance in one pass on a CPU too; ours are two, which won there."""
     kernels.stores_centred_images = lambda: False
 
 
 def copied_weights() -> None:
-    """Updates on a CPU that may start before all gradients are there, as they did until XLA's copies were seen."""
+    """Lets an update on a CPU begin before all gradients are there; XLA then copies large kernels each time."""
     kernels.all_before_updates = identity
 
 
 def patches() -> None:
-    """The LeNets' convolutions on a CPU as patches times a kernel, as before `banded` replaced that for batches."""
+    """Computes the LeNets' convolutions on a CPU as patches times a kernel; for batches ours are `banded`."""
     banded.is_faster = lambda *_: False
 
 
 def plain_products() -> None:
-    """XLA's gradients of dense layers on a CPU, which were ours until they were profiled."""
+    """Leaves the gradients of dense layers on a CPU to XLA, as ours did until they were profiled."""
 
     def product(inputs: Array, kernel: Array, dimension_numbers: lax.DotDimensionNumbers, **options: Any) -> Array:
         return lax.dot_general(inputs, kernel, dimension_numbers, **options)
@@ -208,7 +207,7 @@ def plain_products() -> None:
 
 
 def masks_again() -> None:
-    """Dropout's masks computed wherever they are read, as in Flax, until a TPU's compiler was asked."""
+    """Computes dropout's masks wherever they are read, as Flax does; a TPU's compiler expects ours to be faster."""
 
     def mask(key: Array, rate: float, shape: tuple[int, ...]) -> Bool[Array, "*shape"]:
         return jax.random.bernoulli(key, 1 - rate, shape)
@@ -217,7 +216,7 @@ def masks_again() -> None:
 
 
 def looped_blocks() -> None:
-    """A ViT's blocks as a loop, which was ours until it was timed: it compiles sooner and copies its activations."""
+    """Runs a ViT's blocks in a loop, as ours did until it was timed: it compiles sooner, but copies activations."""
 
     def scan(*args: Any, **options: Any) -> Any:
         return nn.scan(*args, **{**options, "unroll": 1})
@@ -231,17 +230,17 @@ def _linen(**replaced: Any) -> Any:
 
 
 def no_command_buffers() -> None:
-    """Kernels that are started one by one, not as CUDA graphs."""
+    """Starts kernels one by one, not as CUDA graphs."""
     _xla_flag("--xla_gpu_enable_command_buffer=")
 
 
 def loops_in_command_buffers() -> None:
-    """Whole loops, such as that over updates, as CUDA graphs."""
+    """Records whole loops, such as that over updates, as CUDA graphs."""
     _xla_flag("--xla_gpu_enable_command_buffer=FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE")
 
 
 def no_autotuning() -> None:
-    """The first algorithm for each product and convolution, without trying others."""
+    """Takes the first algorithm for each product and convolution, without trying others."""
     _xla_flag("--xla_gpu_autotune_level=0")
 
 

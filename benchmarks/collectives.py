@@ -21,7 +21,7 @@ _ARRAY = re.compile(r"\b([a-z]+\d*)\[([\d,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _CALL = re.compile(r"(?:body|to_apply|calls)=%?([\w.\-]+)")
 _CHANNEL = re.compile(r"channel_id=\d+")
-_SCATTERED = "all-reduce-scatter"  # a TPU's name for an all-reduce of which each device keeps its part
+_SCATTERED = "all-reduce-scatter"  # a TPU's name for an all-reduce after which each device keeps only its part
 _TRIPS = re.compile(r'known_trip_count[^\d]*"n":"(\d+)"')
 
 
@@ -54,7 +54,7 @@ def read(text: str) -> list[Collective]:
             channel = _CHANNEL.search(one.text)
             place = one.computation, channel and channel[0], collective
             met[place] += 1
-            # On a TPU the start, middle and end of one communication are computations that repeat its instruction.
+            # On a TPU a communication's start, middle and end are computations that all repeat its instruction.
             found[(channel[0], collective, met[place]) if channel else one.text] = collective
     return list(found.values())
 
@@ -136,7 +136,7 @@ def _collective(instruction: Instruction) -> Collective | None:
 
 
 def _group_size(rest: str) -> int:
-    """The number of devices in a group, for each of the notations of groups."""
+    """The number of devices in a group, from any of the notations of groups."""
     if compact := re.search(r"replica_groups=\[(\d+),(\d+)\]", rest):
         return int(compact[2])
     if listed := re.search(r"replica_groups=\{\{([\d,]+)\}", rest):

@@ -18,7 +18,7 @@ from common.devices import host
 Updates = Callable[[int], None]
 PeakMemory = Callable[[], int]
 
-# Of stochastic gradient descent, on both sides.
+# Of stochastic gradient descent, ours and PyTorch's.
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.01, 0.9, 5e-4
 
 # timm's names of our variants.
@@ -39,7 +39,7 @@ TIMM = {
 class Spec:
     """A race: the network `family:variant`, images in a batch, their side in pixels, precision of the computation.
 
-    per_call: our updates in one compiled call, as `train.steps_per_call`. classes: of the labels.
+    per_call: our updates in a compiled call, as `train.steps_per_call`. classes: the number of labels.
     """
 
     family: str
@@ -58,11 +58,11 @@ class Spec:
 
 
 def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = "") -> None:
-    """Sends the seconds of a contestant's first update; then makes n updates for each n received and sends seconds.
+    """Sends the seconds of a contestant's first update, then those of n updates for each n that it receives.
 
-    The first update includes compilation. candidate: of `benchmarks.candidates`, a formulation to replace first.
-    Untimed updates precede the n, because other contestants have used memory and caches meanwhile. For None it sends
-    the peak memory in bytes and ends. It sends an exception in place of an answer.
+    The first update includes compilation. Untimed updates precede the n, because other contestants have used memory and
+    caches in the meantime. When it receives None, it sends the peak memory in bytes and ends. If something fails, it
+    sends the exception as its answer. candidate: the name of a formulation of `benchmarks.candidates` to use.
     """
     try:
         if candidate:
@@ -89,7 +89,7 @@ def module_of(spec: Spec) -> tuple[Any, Any]:
 
 
 def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """Our update as the training loop compiles it, its state donated."""
+    """Our update, compiled as in the training loop, with its state donated."""
     import jax
     import jax.numpy as jnp
     import numpy as np
@@ -112,7 +112,7 @@ def _ours(spec: Spec) -> tuple[Updates, PeakMemory]:
     labels = jnp.asarray(rng.integers(spec.classes, size=spec.batch_size), jnp.int32)
     rows = jnp.tile(jnp.arange(spec.batch_size, dtype=jnp.int32), (spec.per_call, 1))
     batches = mesh_lib.replicate((images, labels, rows), mesh)
-    # One update in a call has its batch; more pick theirs from the images, as where a dataset is on the device.
+    # A single update in a call is given its batch. Several pick theirs from the images, as from a resident dataset.
     select = ResidentFeed.select if spec.per_call > 1 else lambda batch, _: batch[:2]
     compiled = compile_update(select, mesh, classifier=classifier, optimizer=sgd, transform=lambda _, batch: batch)
     carry = mesh_lib.replicate((create_state(classifier, sgd, config.seed), no_totals()), mesh)
@@ -148,7 +148,7 @@ def _torch_compiled(spec: Spec) -> tuple[Updates, PeakMemory]:
 
 
 def _torch_graphs(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """The same, compiled and recorded as CUDA graphs, so that a small network does not wait for its kernels' calls."""
+    """The same, compiled and recorded as CUDA graphs, so that a small network does not wait for kernels to start."""
     return in_torch(_torch_network(spec), spec, compiled=True, graphs=True)
 
 
@@ -173,8 +173,8 @@ def in_torch(
 ) -> tuple[Updates, PeakMemory]:
     """PyTorch's update of a module: channels last, a fused optimizer, and as many threads as this process has cores.
 
-    make: returns the module. compiled: the network's forward and backward pass by `torch.compile`, whose caches on
-    disk are off. graphs: both passes as CUDA graphs, recorded in the first updates.
+    make: returns the module. compiled: `torch.compile` compiles the forward and the backward pass; its caches on disk
+    are off. graphs: both passes are recorded as CUDA graphs in the first updates.
     """
     import torch
 
@@ -217,12 +217,12 @@ def in_torch(
 
 
 def _products(spec: Spec) -> tuple[Updates, PeakMemory]:
-    """Products of square matrices, a few in an update: the best rate of arithmetic on this machine."""
+    """Products of square matrices, a few in an update: the highest rate of arithmetic on this machine."""
     import jax
     import numpy as np
 
     products, size = products_in_an_update(), product_size()
-    # Random numbers: a GPU is faster at multiplying zeros or equal numbers, with which fewer of its switches move.
+    # Random numbers, because a GPU multiplies zeros or equal numbers faster: fewer of its transistors switch.
     left = jax.numpy.asarray(np.random.default_rng(0).normal(size=(size, size)) / np.sqrt(size), spec.dtype)
 
     @jax.jit

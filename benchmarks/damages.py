@@ -1,14 +1,14 @@
 """Damages of a workdir: `python -m benchmarks.damages [--every=1] [--folder=DIR]`.
 
 A small network learns some digits. Then each file of its folder is damaged in each of five ways (emptied, cut in half,
-one bit flipped, deleted, a folder in its place), in a fresh copy every time, and the run is opened for evaluation and
-trained on. Each has to end in one line for the user, or in a state that was saved, to the bit: evaluation has the
-parameters that were saved at its step, and their error; training ends with the parameters that an undamaged run
-reaches from the checkpoint it went on from. An older state than the newest needs a warning.
+one bit flipped, deleted, a folder in its place), in a fresh copy every time. The run is evaluated, and in another copy
+trained on. Both must end in one line for the user or in a saved state, to the bit. Evaluation must have the parameters
+that were saved at its step, and their error. Training must end with the parameters that an undamaged run reaches from
+the same checkpoint. If an older state than the newest is used, there must be a warning.
 
-These are counted, and should be zero: other exceptions; states that are not those saved, and older ones without a
-warning ('silent'). Takes a quarter of an hour on two idle cores. With `--folder` the outcomes so far are in
-DIR/outcomes.jsonl, one JSON object a line, and the same command goes on after them. Writes
+Two other ends are counted, and should not occur: another exception, and 'silently another state', which is a state that
+was not saved, or an older one without a warning. It takes a quarter of an hour on two idle cores. With `--folder` the
+outcomes so far are in DIR/outcomes.jsonl, one JSON object a line, and the same command goes on after them. Writes
 results/benchmark_damages.json.
 """
 
@@ -41,7 +41,7 @@ STEPS, LONGER = (2, 4), 6  # updates after which the run is saved; training on f
 SAVED, ONE_LINE = "a state that was saved", "one line"
 SILENT, EXCEPTION = "silently another state", "another exception"
 BAD = (SILENT, EXCEPTION)
-_test_images: dict[str, Any] = {}  # by the config's `data` section, so that they are decoded once
+_test_images: dict[str, Any] = {}  # by the config's `data` section: decoded once
 
 
 def emptied(path: pathlib.Path, rng: np.random.Generator) -> None:
@@ -90,7 +90,7 @@ class State:
 
 @dataclasses.dataclass(frozen=True)
 class Undamaged:
-    """A run, the state at each of its checkpoints, and the state that training from there leads to."""
+    """A run, the state at each of its checkpoints, and the state that training reaches from each."""
 
     folder: pathlib.Path
     saved: dict[int, State]
@@ -99,7 +99,7 @@ class Undamaged:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """The end of a use of a damaged folder."""
+    """The damage of a folder, its use, the kind of end, and what was said."""
 
     damage: str
     use: str
@@ -126,7 +126,7 @@ def prepare(root: pathlib.Path) -> Undamaged:
 
 
 def campaign(root: pathlib.Path, every: int = 1, seed: int = 0) -> list[Outcome]:
-    """The ends of evaluation and training after each damage to a run below `root`; goes on after earlier ones."""
+    """The outcomes of evaluation and training after each damage to a run below `root`, including earlier ones."""
     log = root / "outcomes.jsonl"
     lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     outcomes = [Outcome(**json.loads(line)) for line in lines]
@@ -149,7 +149,7 @@ def campaign(root: pathlib.Path, every: int = 1, seed: int = 0) -> list[Outcome]
 
 @contextlib.contextmanager
 def _copied(folder: pathlib.Path, copy: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A copy of a folder inside the block; one that an earlier campaign has left is removed."""
+    """A copy of a folder, removed after the block, and before it if an earlier campaign has left one."""
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
     yield copy
@@ -200,7 +200,7 @@ def _evaluate(folder: pathlib.Path, original: Undamaged) -> tuple[int, bool]:
 
 
 def _train_on(folder: pathlib.Path, original: Undamaged) -> tuple[int, bool]:
-    """The step that training goes on from, and True if it leads where the undamaged checkpoint of this step does."""
+    """The step that training goes on from, and True if it ends as it does from this step's undamaged checkpoint."""
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         _train(folder, LONGER)
     found = re.search(r"going on from step (\d+)", printed.getvalue())
@@ -255,7 +255,7 @@ def _train(folder: pathlib.Path, steps: int) -> None:
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("every", 1, "try every N-th damage only", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "seed of the bits that flip")
     flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on")
@@ -270,7 +270,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="damages-") as fresh:
         root = pathlib.Path(flags.FLAGS.folder or fresh).absolute()
         root.mkdir(parents=True, exist_ok=True)
-        # Every start of training traces its programs again; none is compiled twice.
+        # Every start of training traces its programs again, but none is compiled twice.
         jax.config.update("jax_compilation_cache_dir", str(root / "compiled"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         outcomes = campaign(root, flags.FLAGS.every, flags.FLAGS.seed)

@@ -3,8 +3,8 @@
     python -m benchmarks.depth
 
 Deep and shallow networks with scanned blocks are compiled in turn, and each ratio compares neighbouring measurements.
-Times are processor time, on which other work on the machine has little effect. Nothing is run, so any machine will do.
-Writes results/benchmark_depth.json.
+Times are processor times, on which other work on the machine has little effect. No update is run, so any machine will
+do. Writes results/benchmark_depth.json.
 """
 
 import functools
@@ -24,12 +24,12 @@ PAIRS = [
     ("resnet", "resnet152", "resnet50", {"scan": "on"}, 224),
     ("vit", "h14", "ti16", {}, 224),
 ]
-# Family, variant, batch; values of `remat` that keep everything, and only each block's input.
+# Family, variant, batch, and two values of `remat`: one keeps everything, the other only the input of each block.
 FOOTPRINTS = [("resnet", "resnet152", 256, (False, True)), ("vit", "b16", 256, ("none", "blocks"))]
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("rounds", 3, "measurements of each network", lower_bound=1)
     flags.DEFINE_string("out", "results/benchmark_depth.json", "file of the result")
 

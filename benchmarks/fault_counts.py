@@ -13,7 +13,7 @@ PHASES = ("start", "restore", "train", "evaluate", "save")
 
 @dataclasses.dataclass(frozen=True)
 class Fault:
-    """One fault: the signal, the run's phase then, checkpointed steps before and after it, seconds until all ended."""
+    """One fault: its signal, the phase that it hit, saved steps before and after it, seconds until all had ended."""
 
     signal: str
     phase: str
@@ -26,7 +26,7 @@ class Fault:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """A run with its faults; lost: starts that went on from an older step than the newest complete checkpoint's."""
+    """A run with its faults. lost: starts that did not go on from the newest complete checkpoint."""
 
     number: int
     processes: int

@@ -2,12 +2,12 @@
 
 A small network learns digits, in one process or in a group, and evaluates and saves much more often than usual. When
 the run's files show the wanted phase (start, restore, train, evaluate or save), a process is killed or, one time in
-four, asked to stop. Then the same command is given again, and nothing is repaired in between. Each run must finish
-with the parameters of an undisturbed run, to the bit. The campaign goes on until every phase has had `--each` faults
-with every number of processes, and there were `--kills` faults in all.
+four, asked to stop. Then the same command is given again; nothing is repaired in between. Each run must finish with the
+parameters of an undisturbed run, to the bit. The campaign goes on until every phase has had `--each` faults with every
+number of processes, and there were `--kills` faults in all.
 
-These are counted, and should all be zero: complete checkpoints that the next start did not go on from; hangs (a process
-still there a minute and a half after another had died); runs that did not finish; runs that ended with other
+These are counted, and all counts should be zero: complete checkpoints from which the next start did not go on; hangs (a
+process is still there a minute and a half after another has died); runs that did not finish; runs that ended with other
 parameters. The time from a kill until all other processes have ended is measured.
 
 With `--folder` the finished runs are in DIR/runs.jsonl, one JSON object a line, and the same command goes on after
@@ -94,10 +94,10 @@ def started(folder: pathlib.Path, size: int, cache: pathlib.Path) -> Iterator[Gr
 
 
 def phase(folder: pathlib.Path, began: float) -> str:
-    """The phase of a run that was started at the time `began`, read off its files: one of `PHASES`.
+    """The phase of a run that was started at the time `began`, as its files show it: one of `PHASES`.
 
-    The lock is taken before a checkpoint is looked for, and the opening lines follow its restoring. A run without a
-    checkpoint has nothing to restore, and is at its start until then.
+    A run takes the lock before it looks for a checkpoint, and prints its opening lines after it has restored one. A run
+    without a checkpoint has nothing to restore, and is at its start until these lines.
     """
     lock = folder / "lock"
     if not lock.exists() or lock.stat().st_mtime < began:
@@ -124,9 +124,10 @@ def undisturbed(folder: pathlib.Path, size: int, cache: pathlib.Path) -> None:
 def disturbed(
     folder: pathlib.Path, size: int, cache: pathlib.Path, wanted: Sequence[str], rng: random.Random
 ) -> tuple[list[Fault], int]:
-    """Makes a run with a fault in each of some phases, then lets it finish; the faults, and the starts that lost.
+    """Makes a run with a fault in each of the phases `wanted`, then lets it finish.
 
-    A run that ends before it shows a phase has no more faults.
+    Returns the faults, and the number of starts that did not go on from the newest checkpoint. If the run ends before
+    it shows a phase, there are no more faults.
     """
     faults: list[Fault] = []
     lost, over = 0, False
@@ -156,8 +157,8 @@ def _starts(folder: pathlib.Path) -> list[int]:
 
 
 def _shows(aim: str, group: Group, folder: pathlib.Path, rng: random.Random) -> bool:
-    """Waits until a run shows a phase and a moment more; False if it ends before."""
-    intervals = rng.randrange(4) if aim in ("train", "evaluate", "save") else 0  # so as not to hit the first one always
+    """Waits until a run shows a phase, and a moment more. Returns False if the run ends before that."""
+    intervals = rng.randrange(4) if aim in ("train", "evaluate", "save") else 0  # the first is not always hit
     after = groups.newest_step(folder) + 10 * intervals
     while phase(folder, group.began) != aim or groups.newest_step(folder) < after:
         if not group.running():
@@ -219,7 +220,7 @@ def campaign(root: pathlib.Path, sizes: Sequence[int], out: pathlib.Path) -> Non
         undisturbed(root / f"calm{size}", size, root / "compiled")
     while True:
         short = missing(outcomes, sizes, flags.FLAGS.each)
-        # The number of processes that lacks most comes first; in turn, where none lacks any.
+        # The number of processes that lacks most faults comes first; if none lacks any, they take turns.
         size = max(sizes, key=lambda size: (sum(max(0, n) for n in short[size].values()), -_runs(outcomes, size)))
         enough = sum(len(run.faults) for run in outcomes) >= flags.FLAGS.kills
         if enough and all(count <= 0 for counts in short.values() for count in counts.values()):
@@ -236,7 +237,7 @@ def _runs(outcomes: Sequence[Outcome], size: int) -> int:
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("kills", 200, "least number of faults", lower_bound=1)
     flags.DEFINE_integer("each", 20, "least number of faults in each phase, with each number of processes")
     flags.DEFINE_list("processes", ["1", "2"], "numbers of processes in a group, taken in turn")

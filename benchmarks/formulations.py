@@ -1,7 +1,7 @@
 """Formulations of our own networks against each other: `python -m benchmarks.formulations --model=resnet:resnet50`.
 
-Times an update as it is and with each of the candidates of `benchmarks.candidates`, in turns within one run. Writes the
-ratios to results/benchmark_formulations*.json. A ratio above one means that the candidate is faster.
+Times an update as it is and with each of the candidates of `benchmarks.candidates`; they take turns within one run.
+Writes the ratios to results/benchmark_formulations*.json. A ratio above one means that the candidate is faster.
 """
 
 import pathlib
@@ -18,7 +18,7 @@ from common.errors import UserError, unknown
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
     flags.DEFINE_list("candidates", [], "formulations to try, of benchmarks/candidates.py; default: all")
     flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
@@ -55,7 +55,10 @@ def main() -> None:
 
 
 def measured(racers: Mapping[str, Racer], seconds: float, rounds: int) -> Measured:
-    """Speeds and memories over those of the racer 'as it is', each timed for that long in whole calls of its own."""
+    """The speeds and memories of the racers over those of the racer 'as it is'.
+
+    seconds: the least time of a measurement, which consists of whole calls.
+    """
     counts = {name: race.enough_updates(racer, seconds) for name, racer in racers.items()}
     turns = race.take_turns(racers, counts, rounds)
     memory = {name: racer.peak_memory() for name, racer in racers.items()}

@@ -1,8 +1,8 @@
 """Random inputs, counted: `python -m benchmarks.fuzz [--times=4]`.
 
 Runs the tests in `tests/fuzz`, which give the tools random options, command lines, files of weights, images, folders
-and damaged workdirs, and counts how each input ended: taken, refused in one line, with a traceback, or not at all
-('hang'). The last two should be zero. The inputs are the same each time. Writes results/benchmark_fuzz.json.
+and damaged workdirs. It counts how each input ended: taken, refused in one line, with a traceback, or not at all
+('hang'). The last two should not occur. The inputs are the same each time. Writes results/benchmark_fuzz.json.
 """
 
 import os
@@ -19,7 +19,7 @@ from common import launch
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("times", 4, "inputs of each test, as a multiple of those in `make test`", lower_bound=1)
     flags.DEFINE_string("out", "results/benchmark_fuzz.json", "file of the result")
 

@@ -25,7 +25,7 @@ def free_port() -> int:
 
 
 def slurm(number: int, count: int) -> dict[str, str]:
-    """Slurm's variables for process `number` of `count` on this machine; JAX derives its port from the job's number."""
+    """Slurm's variables for process `number` of `count` on this machine; JAX derives its port from the job's id."""
     return {
         "SLURM_JOB_ID": str(os.getpid()),
         "SLURM_STEP_NODELIST": "localhost",
@@ -40,7 +40,7 @@ def start_group(
 ) -> list[Process]:
     """Starts `python -m common.main ARGUMENTS` as `count` processes; a single one has no supervisor.
 
-    Compiled programs are kept in `cache`. The processes' output goes to `log`, line by line, or to pipes without one.
+    Compiled programs are kept in `cache`. The processes' output goes to `log`, line by line, or else to pipes.
     """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_COMPILATION_CACHE_DIR": str(cache)}
     environment["PYTHONUNBUFFERED"] = "1"
@@ -57,7 +57,7 @@ def start_group(
 
 
 def finish_group(group: list[Process], timeout: float = 240) -> list[tuple[int, str, str]]:
-    """Waits for all processes; the exit code, standard output and standard error of each."""
+    """Waits for all processes. Returns the exit code, standard output and standard error of each."""
     ended = []
     for process in group:
         output, errors = process.communicate(timeout=timeout)
@@ -79,7 +79,7 @@ def send(process: Process, number: int = signal.SIGKILL) -> None:
 
 
 def newest_step(folder: pathlib.Path) -> int:
-    """The step of the newest complete checkpoint; 0 when there is none."""
+    """The step of the newest complete checkpoint; 0 if there is none."""
     return max((int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()), default=0)
 
 

@@ -2,10 +2,10 @@
 
 Writes synthetic JPEGs into a temporary folder, opens it with the preparation of `configs/resnet_imagenet_modern.py`,
 and times the feed of a run alone, for several numbers of threads: reading, decoding, random crops, resizing, stacking
-and the copy to the device. The files were just written, so the disk counts little. --peers=torch races PyTorch's
+and the copy to the device. The files were just written, so the disk hardly counts. --peers=torch races PyTorch's
 DataLoader with torchvision's usual transforms, in turn with ours, with as many processes as we have threads. With
---train it first times a run of ResNet-50 on these files, and its update alone. Writes
-results/benchmark_inputs_DEVICE.json after each measurement, those with most threads first.
+--train it first times a run of ResNet-50 on these files, and the run's update alone. The largest number of threads is
+measured first. Writes results/benchmark_inputs_DEVICE.json after each measurement.
 """
 
 import functools
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
 
 WIDTH, HEIGHT = 500, 375  # pixels, of a typical image of ImageNet
-QUALITY = 93  # of the JPEGs, with which they have 110 kB, as ImageNet's
+QUALITY = 93  # of the JPEGs; they then have 110 kB, as ImageNet's
 CLASSES = 10
 GROUPS = 3  # measurements of each number of threads
 LIBRARIES = {"torch": ("torchvision", "peers")}
@@ -39,7 +39,7 @@ VARIANT = "resnet50_modern"  # that --train trains
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("images", 2000, "JPEGs that are written", lower_bound=200)
     flags.DEFINE_list("workers", [], "numbers of threads; default: 1, 4, 8, 16, ... up to the number of cores")
     flags.DEFINE_integer("batch_size", 128, "images in a batch", lower_bound=2)
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def thread_counts(cores: int, given: Sequence[str]) -> list[int]:
-    """The numbers of threads to measure, the largest first: those that are given, or else up to the number of cores."""
+    """The numbers of threads to measure, the largest first: the given ones, or else numbers up to that of cores."""
     if not given:
         return sorted({count for count in (1, 4, 8, 16, 32, 64) if count <= cores} | {cores}, reverse=True)
     return sorted(whole_numbers("workers", given), reverse=True)
@@ -123,7 +123,7 @@ def config_of(root: pathlib.Path, batch_size: int) -> "ConfigDict":
 
 
 def feed(root: pathlib.Path, batch_size: int, workers: int) -> Callable[[int], float]:
-    """A function that takes so many batches from a run's feed and returns the seconds until the device has them."""
+    """A function that takes n batches from a run's feed and returns the seconds until the device has them."""
     import jax
 
     from common.data import datasets, pipeline
@@ -152,7 +152,7 @@ SIDES = {"feed": feed, "torch": torch_inputs.loader}
 def images_per_second(side: str, root: pathlib.Path, batch_size: int, workers: int) -> float:
     """The speed of one of `SIDES`, whose first batches do not count."""
     seconds = SIDES[side](root, batch_size, workers)
-    # Each of PyTorch's workers makes a whole batch, so they come in bursts of as many as there are workers.
+    # Each of PyTorch's workers makes a whole batch, so batches come in bursts, one from each worker.
     seconds(2 * workers)
     speed = 4 * workers * batch_size / seconds(4 * workers)
     del seconds  # so that PyTorch ends its processes before this one ends
@@ -173,7 +173,7 @@ def in_turn(sides: Sequence[str], root: pathlib.Path, batch_size: int, workers: 
 
 
 def _fed(root: pathlib.Path, batch_size: int, workers: int, cores: int) -> Measured:
-    """The speed of the feed, of all threads and of a core, and that of the peer with as many processes."""
+    """The speed of the feed, in all and per core, and that of each peer with as many processes as we have threads."""
     names = {"feed": "feed alone", "torch": "torch's loader"}
     found = in_turn(["feed", *flags.FLAGS.peers], root, batch_size, workers)
     at, used = f"{workers} worker{'s' * (workers > 1)}", min(workers, cores)
@@ -202,7 +202,7 @@ def _trained(config: "ConfigDict", workers: int) -> Measured:
 
 
 def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, Any]:
-    """The record of `updates` updates of a run with so many threads, after as many that include compilation."""
+    """The training record of a run that reads with so many threads, see `record_after_compilation`."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.workers = workers

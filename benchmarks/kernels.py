@@ -1,7 +1,7 @@
 """The time of each kind of kernel in an update: `python -m benchmarks.kernels --model=resnet:resnet50_modern`.
 
-Traces three updates on a batch that is on the device, adds up the device's time by kind of kernel, and keeps the trace
-for TensorBoard or Perfetto. Writes results/benchmark_kernels*.json, and the trace to --traces.
+Traces three updates on a batch that is on the device, and adds up the device's time by kind of kernel. Writes
+results/benchmark_kernels*.json. --traces=DIR keeps the trace for TensorBoard or Perfetto.
 """
 
 import collections
@@ -23,7 +23,7 @@ from common.errors import UserError
 UPDATES = 3
 LISTED = 12  # kernels with names in the result
 
-# A kernel's kind is the first that has one of these in the kernel's name, or in that of the operation it computes.
+# The words of each kind. A kernel is of the first kind with a word in the kernel's name or in that of its operation.
 KINDS = {
     "convolutions: gradients of weights": ("bw-filter", "wgrad"),
     "convolutions: gradients of inputs": ("bw-input", "dgrad"),
@@ -40,7 +40,7 @@ Event = Mapping[str, Any]
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
     flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
     flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def device_events(events: Iterable[Event]) -> list[Event]:
-    """The events of a trace that are work of an accelerator, or else operations of a compiled program on CPU."""
+    """The events of a trace that are an accelerator's work; without one, the operations of compiled programs on CPU."""
     events = list(events)
     processes = {
         event["pid"]: event["args"]["name"]
@@ -90,7 +90,7 @@ def device_events(events: Iterable[Event]) -> list[Event]:
     timed = [event for event in events if event.get("ph") == "X" and event.get("dur")]
     if devices:
         return [event for event in timed if event["pid"] in devices]
-    # On CPU a loop is an event too, beside those of what it repeats.
+    # On CPU a loop is an event, too, beside those of the operations that it repeats.
     operations = [event for event in timed if "hlo_op" in event.get("args", {})]
     return [event for event in operations if not event["args"]["hlo_op"].startswith(("while", "call", "conditional"))]
 
@@ -110,14 +110,12 @@ def by_kind(events: Iterable[Event]) -> dict[str, float]:
 
 
 def longest(events: Iterable[Event]) -> list[tuple[str, float]]:
-    """The kernels that take most, by operation where it is known, and their microseconds."""
+    """The kernels that take longest, named after their operations if these are known, and their microseconds."""
     sums: collections.Counter[str] = collections.Counter()
     for event in events:
         operation = event.get("args", {}).get("hlo_op", "")
-        # A CUDA graph hides the operations of its kernels.
-        sums[event["name"][:60] if operation.startswith("command_buffer") or not operation else operation] += event[
-            "dur"
-        ]
+        known = operation and not operation.startswith("command_buffer")  # a CUDA graph hides its kernels' operations
+        sums[operation if known else event["name"][:60]] += event["dur"]
     return sums.most_common(LISTED)
 
 

@@ -1,8 +1,8 @@
 """The speed of local response normalisation: `python -m benchmarks.local_response_norm`.
 
-Compares our function with the usual implementations on the maps of AlexNet's conv1 and conv2, forwards only and with
-the gradient. All candidates are measured in turn, round after round, so that other work on the machine affects all of
-them alike. Writes results/benchmark_local_response_norm_*.json.
+Compares our function with the usual implementations on the maps of AlexNet's conv1 and conv2, without and with the
+gradient. The candidates take turns, round after round, so that other work on the machine affects them all alike. Writes
+results/benchmark_local_response_norm_*.json.
 """
 
 import functools
@@ -59,7 +59,7 @@ CANDIDATES: dict[str, Callable[[Array], Array]] = {
 
 
 def measure(batch: int, rounds: int) -> Measured:
-    """Milliseconds of each candidate for each layer's maps and direction, and their ratio to ours in the same round."""
+    """The milliseconds of each candidate by maps and direction, and their ratios to ours in the same round."""
     return {
         name: values
         for maps, shape in MAPS.items()
@@ -97,7 +97,7 @@ def _both(function: Callable[[Array], Array], x: Array, cotangent: Array) -> tup
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("batch", 16, "images in a batch", lower_bound=1)
     flags.DEFINE_integer("rounds", 15, "measurements of each candidate", lower_bound=2)
     flags.DEFINE_string("out", "results", "folder of the result")

@@ -1,8 +1,8 @@
-"""The cost of the training loop: images per second of the whole loop over those of the bare compiled step.
+"""The cost of the training loop: the speed of the whole loop over that of its compiled step alone.
 
     python -m benchmarks.loop --config=configs/lenet5_mnist_modern.py --config.data.directory=DIR
 
-The bare step runs on one batch that is already on the device, in calls of as many updates as the loop's. Both are
+The step runs on one batch that is already on the device, with as many updates in a call as the loop has. Both are
 measured in turn, several times. The ratio compares neighbouring measurements, so that slow minutes affect both alike.
 Writes results/benchmark_loop*.json.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     launch.define_config()
     flags.DEFINE_integer("steps", 469, "updates in one measurement; default: a pass over MNIST", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "measurements of each side", lower_bound=2)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
-    """A function that times `updates` compiled updates or a few more on one resident batch, in images per second."""
+    """A function that makes at least `updates` compiled updates on one resident batch and returns images a second."""
     import jax
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""Spreads of measurements, and the record of a result: shared by all benchmarks."""
+"""Parts that all benchmarks share: flags, runs, spreads of measurements, and the record of a result."""
 
 import datetime
 import pathlib
@@ -15,7 +15,7 @@ from common.errors import UserError
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
 
-# Flags that say where a benchmark reads and writes, and for how long it may go on.
+# Flags that say where a benchmark reads and writes, and how long it may take.
 _NOT_RECORDED = ("folder", "minutes", "out", "traces")
 
 Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowest and highest value
@@ -35,7 +35,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def fit(config: "ConfigDict", folder: pathlib.Path) -> None:
-    """Makes a run in this process; a request to stop it, such as Ctrl-C, stops the benchmark as well."""
+    """Makes a run in this process. A request to stop it, such as Ctrl-C, stops the benchmark as well."""
     from common import train  # slow imports
     from common.processes.preemption import Preempted
 
@@ -46,7 +46,10 @@ def fit(config: "ConfigDict", folder: pathlib.Path) -> None:
 
 
 def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, Any]:
-    """The training record of `updates` updates of a run, after as many that include compilation; no warm-up."""
+    """The training record of `updates` updates of a run, after as many that include compilation.
+
+    The schedule has no warm-up, which could be longer than the run.
+    """
     from common.run import metrics  # slow imports
 
     config = config.copy_and_resolve_references()
@@ -61,7 +64,7 @@ def record_after_compilation(config: "ConfigDict", updates: int) -> dict[str, An
 
 
 def device_name() -> str:
-    """The kind of this machine's devices and, if they are CPUs, its processor, for a file's name."""
+    """The kind of this machine's devices, for a file's name; for CPUs also the processor."""
     from common.run import workdir  # slow imports
 
     environment = workdir.environment()
@@ -70,12 +73,12 @@ def device_name() -> str:
 
 
 def file_name(text: str) -> str:
-    """The text as part of a file's name: trade marks left out, and everything but letters and digits as '_'."""
+    """The text as part of a file's name: without trade marks, and with '_' for all but letters and digits."""
     return re.sub(r"\W+", "_", re.sub(r"\((R|TM)\)", "", text, flags=re.IGNORECASE)).strip("_")
 
 
 def command() -> str:
-    """The command line of this process as a result records it: without this machine's folders."""
+    """The command line of this process for the record of a result: without this machine's folders."""
     words, kept = sys.orig_argv[1:], ["python"]
     for word, before in zip(words, ["", *words], strict=False):
         if not (_is_not_recorded(word.partition("=")[0]) or _is_not_recorded(before)):

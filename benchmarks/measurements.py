@@ -3,7 +3,7 @@
 import dataclasses
 
 # Seconds of an update of 128 images of 32x32 pixels, in float32, fifty in a call, on one H200 (2026-11-27). The times
-# of other networks follow from their layers, since such small kernels take about as long whatever they compute.
+# of other networks follow from their numbers of layers: such small kernels all take about as long.
 _RESNET20_UPDATE = 2.45e-3
 _START = 20.0  # seconds until a run's first update: imports, images, compilation
 
@@ -13,8 +13,8 @@ class Measurement:
     """A command to run on an accelerator.
 
     worth: what it tells. minutes: expected on one H100 or H200. command: module and arguments, in which {out} is the
-    folder of results, {source} that of CIFAR-10's images, {data} that of TFDS datasets. needs: 'cifar10' and 'data',
-    the folders that have to be given, and packages. smoke: the arguments of a run in seconds on a CPU.
+    folder of results, {source} that of CIFAR-10's images, {data} that of TFDS datasets. needs: packages, and 'cifar10'
+    and 'data' for the folders that have to be given. smoke: the arguments of a run that takes seconds on a CPU.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Measurement:
 
 
 def _training_minutes(updates: float, layers: float = 20, side_by_side: int = 1, runs: int = 1) -> float:
-    """Minutes of runs of so many updates. Side by side, they hide each other's start and nothing else."""
+    """The expected minutes of `runs` runs of so many updates. Running them side by side saves only start-up time."""
     return runs * (updates * _RESNET20_UPDATE * layers / 20 + _START / side_by_side) / 60
 
 
@@ -96,8 +96,8 @@ _TRANSFORMERS = "vit-posemb-ablation,vit-gap-vs-cls,vit-shape,betterplain-no-aug
 MEASUREMENTS = (
     Measurement(
         "agreement",
-        "losses, gradients, attention and a continued run are right there",
-        6.0,  # five went by on one H200 with 16 cores, without GoogLeNet, whose reference compiles longest
+        "whether losses, gradients, attention and a continued run are right on it",
+        6.0,  # it took five on one H200 with 16 cores, without GoogLeNet, whose reference compiles longest
         ("benchmarks.agreement", "--out={out}"),
         ("--families=resume,attention",),
     ),

@@ -2,8 +2,8 @@
 
 Every architecture makes a few updates on the bundled digits: as one process with one device, and as groups of processes
 that have a device each and exchange gradients over the loopback interface. The result is the relative difference
-between the losses of a group and of one process, in training and in the test that follows; only rounding should differ.
-Writes results/benchmark_processes.json after each network.
+between the losses of a group and of one process, in training and in the test that follows. It should be no more than
+rounding. Writes results/benchmark_processes.json after each network.
 """
 
 import pathlib
@@ -43,13 +43,13 @@ NETWORKS = {
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_list("sizes", ["2", "4"], "processes in a group")
     flags.DEFINE_string("out", "results/benchmark_processes.json", "file of the result")
 
 
 def main() -> None:
-    """Trains every network in groups of every size, and writes how much the losses differ."""
+    """Trains every network in groups of every size, and writes the differences between the losses."""
     measured, sizes = {}, whole_numbers("sizes", flags.FLAGS.sizes)
     with tempfile.TemporaryDirectory(prefix="processes-") as name:
         root = pathlib.Path(name)

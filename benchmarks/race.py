@@ -15,7 +15,7 @@ from common.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A contestant of a race (`contestants.CONTESTANTS`), with a candidate's formulation in place of ours, if named."""
+    """A contestant of a race (`contestants.CONTESTANTS`). If a candidate is named, its formulation replaces ours."""
 
     contestant: str
     spec: Spec
@@ -25,7 +25,7 @@ class Entry:
 class Racer:
     """A contestant in its process.
 
-    first_update: seconds of the first update with compilation; None if it failed or was made beside others'.
+    first_update: seconds of the first update with compilation; None if it failed, or ran beside those of others.
     """
 
     def __init__(self, entry: Entry, connection: Connection):
@@ -34,7 +34,7 @@ class Racer:
         self.failure = ""
 
     def wait(self, alone: bool) -> None:
-        """Waits until its first update is made. alone: whether no other contestant is built meanwhile."""
+        """Waits until the first update is made. alone: True if no other contestant is built in the meantime."""
         try:
             seconds = self._answer()
             self.first_update = seconds if alone else None
@@ -47,7 +47,7 @@ class Racer:
         return self._answer()
 
     def peak_memory(self) -> float:
-        """Bytes; its process ends."""
+        """Ends the process and returns its peak memory in bytes."""
         self._connection.send(None)
         return self._answer()
 
@@ -64,11 +64,11 @@ class Racer:
 
 
 def share_device() -> None:
-    """Lets several processes share a GPU: none, this one included, takes most of its memory at once.
+    """Lets several processes share a GPU: none of them, this one included, reserves most of its memory.
 
-    Where JAX computes on the CPU, the processes see no GPU, so that PyTorch computes there as well.
+    If JAX computes on the CPU, the processes see no GPU, so that PyTorch computes on the CPU as well.
 
-    Call it before anything else uses JAX. Raises UserError on a TPU, which only one process can use.
+    It must be called before anything else uses JAX. Raises UserError on a TPU, which only one process can use.
     """
     import jax
 
@@ -77,8 +77,8 @@ def share_device() -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     if jax.default_backend() == "tpu":
         raise UserError(
-            "a race is several processes, and a TPU takes one; `python -m benchmarks.sweep` times networks there, and "
-            "JAX_PLATFORMS=cpu races on this machine's CPU"
+            "a race needs several processes, and a TPU takes one; `python -m benchmarks.sweep` times networks there, "
+            "and JAX_PLATFORMS=cpu races on this machine's CPU"
         )
 
 
@@ -117,15 +117,16 @@ def _process(entry: Entry) -> Iterator[Racer]:
 
 
 def enough_updates(racer: Racer, seconds: float) -> int:
-    """A number of updates, in whole calls, that takes the contestant that long."""
+    """The number of updates, in whole calls, that take the contestant about `seconds`."""
     per_call = racer.entry.spec.per_call
     return per_call * max(math.ceil(seconds / racer.seconds(per_call)), 1)
 
 
 def take_turns(racers: Mapping[str, Racer], counts: Mapping[str, int], rounds: int) -> list[dict[str, float]]:
-    """Seconds of an update of each contestant, for each round, in which it makes `counts` of them.
+    """The seconds of an update of each contestant, in each round.
 
-    Every second round goes backwards, so that none always follows the same one.
+    counts: the updates that each contestant makes in a round. Every second round has the opposite order, so that no
+    contestant always follows the same one.
     """
     found = []
     for number in range(rounds):
@@ -136,7 +137,7 @@ def take_turns(racers: Mapping[str, Racer], counts: Mapping[str, int], rounds: i
 
 
 def training_flops(spec: Spec) -> float:
-    """Floating-point operations of an update for one image: once forwards, twice backwards, two a multiply-add."""
+    """The floating-point operations of an update for an image: forwards, twice that backwards, two a multiply-add."""
     from common.anatomy import layer_table
 
     _, classifier = module_of(spec)

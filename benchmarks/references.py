@@ -1,6 +1,6 @@
-"""The networks of `benchmarks.agreement`, and what a process of its own computes for them on CPU.
+"""The networks of `benchmarks.agreement`, and their references, which a separate process computes on CPU.
 
-A training step starts from the same parameters, batch and random key wherever it is made, so that dropout is the same.
+A training step starts from the same parameters, batch and random key on every device, so that dropout is the same.
 """
 
 import contextlib
@@ -20,14 +20,14 @@ import numpy as np
 from common.devices import host
 from common.errors import UserError
 
-# Changes of parameters, relative to them, that stand for sums in another order: several units in the last place of
-# float32. Where one makes ReLU or max pooling take another branch, the gradient jumps, hence several draws.
+# Relative changes of the parameters that stand for sums in another order: several units in the last place of float32.
+# Several are drawn, since the gradient jumps if a change makes a ReLU or max pooling take another branch.
 ROUNDING, DRAWS = 1e-6, 5
 
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network to check: the changes make it small, and its signals neither fade nor explode."""
+    """A network to check. changes: of its fields, so that it is small and its signals neither fade nor explode."""
 
     family: str
     variant: str
@@ -37,10 +37,10 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Reference:
-    """A network's state and batch, its loss and gradient on CPU, and how far roundings move these there.
+    """A network's state and batch, its loss and gradient on CPU, and the distances that rounding causes there.
 
-    on_cpu: 'float32' -> the largest distances of 'loss' and 'gradient' after changes by `ROUNDING`; 'bfloat16' -> those
-    of a computation in it.
+    on_cpu: 'float32' -> the largest distances of 'loss' and 'gradient' after changes by `ROUNDING`; 'bfloat16' -> the
+    distances of the same computation in bfloat16.
     """
 
     state: Any  # TrainState of NumPy arrays
@@ -62,13 +62,13 @@ NETWORKS = {
     "alexnet two_column": Network("alexnet", "two_column", (67, 67, 3), _ALEXNET),
     "vgg11": Network("vgg", "vgg11", (32, 32, 3), _VGG),
     "vgg11_bn": Network("vgg", "vgg11_bn", (32, 32, 3), _VGG),
-    # Fewer layers than the papers', for depth amplifies roundings: bfloat16 moves plain-20's gradient by 0.6 on CPU.
+    # Fewer layers than the papers', since depth amplifies rounding: bfloat16 moves plain-20's gradient by 0.6 on CPU.
     "resnet14": Network("resnet", "resnet20", (32, 32, 3), {"stage_sizes": (2, 2, 2)}),
     "plain8": Network("resnet", "plain20", (32, 32, 3), {"stage_sizes": (1, 1, 1)}),
     "resnet bottlenecks": Network("resnet", "resnet50_modern", (64, 64, 3), _BOTTLENECKS),
     "vit ti16, 17 tokens": Network("vit", "ti16", (64, 64, 3), _VIT),
     "vit ti16, 16 tokens": Network("vit", "ti16", (64, 64, 3), {**_VIT, "pooling": "average"}),
-    # Last, for it takes longest to compile.
+    # The last one, since it takes longest to compile.
     "googlenet": Network("googlenet", "googlenet", (79, 79, 3), {"width": 0.25, "weight_init": "he_normal"}),
 }
 BATCH, CLASSES = 8, 10
@@ -79,13 +79,13 @@ PRECISIONS = {
     "bfloat16": ("bfloat16", None),
 }
 
-# For the references, which compute for a moment and compile for much longer.
+# The process that makes the references computes for a moment, but compiles for much longer.
 _COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 
 
 @contextlib.contextmanager
 def references(networks: list[Network]) -> Iterator[Iterator[Reference]]:
-    """The references of networks, one after the other, from a process that works ahead and ends with the context."""
+    """The references of networks in their order, from a process that works ahead and ends with the context."""
     spawn = multiprocessing.get_context("spawn")  # a fork would share the parent's runtime
     ours, theirs = spawn.Pipe()
     process = spawn.Process(target=serve, args=(theirs, networks), daemon=True)
@@ -100,7 +100,7 @@ def references(networks: list[Network]) -> Iterator[Iterator[Reference]]:
 
 
 def serve(connection: Connection, networks: list[Network]) -> None:
-    """Sends the references of networks, computed on CPU, or an exception in place of one. For a new process."""
+    """Computes the references of networks on CPU, in a new process, and sends each, or an exception in its place."""
     os.environ["JAX_PLATFORMS"] = "cpu"  # before JAX is imported
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_COMPILE_FAST}"
     with ThreadPoolExecutor(max(host.cores() // 2, 1)) as pool:
@@ -114,12 +114,12 @@ def serve(connection: Connection, networks: list[Network]) -> None:
 
 
 def distances(reference: Reference, loss: float, gradient: np.ndarray) -> dict[str, float]:
-    """The relative differences of a loss and of a gradient, the latter's in L2 norm, from the reference's."""
+    """The relative distances of a loss and of a gradient (in the L2 norm) from those of the reference."""
     return {"loss": relative(loss, reference.loss), "gradient": relative(gradient, reference.gradient)}
 
 
 def relative(found: Any, wanted: Any) -> float:
-    """The L2 norm of a difference over that of what is wanted; the arrays are of any shape."""
+    """The L2 norm of the difference between two arrays of any shape, over the norm of the one that is wanted."""
     found, wanted = np.ravel(np.asarray(found, np.float64)), np.ravel(np.asarray(wanted, np.float64))
     return float(np.linalg.norm(found - wanted) / np.linalg.norm(wanted))
 
@@ -133,7 +133,7 @@ def reference_of(network: Network) -> Reference:
     rng = np.random.default_rng(0)
 
     def start(array: np.ndarray) -> np.ndarray:
-        """An initial array. Constant ones, and those so small that the layers below learn little, get noise."""
+        """An initial array, with noise if it is constant, or so small that the layers below would learn little."""
         noise = 0.1 * rng.normal(size=array.shape).astype(np.float32)
         return array + noise if array.std() < 0.015 else array
 

@@ -1,7 +1,7 @@
 """Limits of training speed on one accelerator: `python -m benchmarks.roofline` writes the table of docs/performance.md.
 
-Counted from the modules: an image's arithmetic, and the least memory traffic of its activations. The larger of the two
-times is the roof. The table has it beside the speed that `benchmarks.throughput` has recorded.
+The arithmetic for an image and the least memory traffic of its activations are counted from the modules. The longer of
+the two times sets the roof. Beside it the table has the speed that `benchmarks.throughput` has recorded.
 """
 
 import dataclasses
@@ -16,9 +16,9 @@ from common import launch
 from common.claims import pages
 
 BEGIN, END = "<!-- roofline: -->", "<!-- /roofline -->"
-# Each layer's output is written and read forwards, its gradient written and read backwards, and the output read again.
+# A layer's output is written and read forwards. Backwards, its gradient is written and read, and it is read again.
 PASSES = 5
-# Networks and the side of their images; scanned blocks are told apart.
+# Networks and the sides of their images; without scans, which would hide the single blocks.
 STUDIED = (
     ("resnet", "resnet50_modern", 224, {"scan": "off"}),
     ("vit", "b16", 224, {"scan": False}),
@@ -54,16 +54,16 @@ class Cost:
     traffic: float
 
     def images_per_second(self, device: Device) -> float:
-        """The roof."""
+        """The images a second at the roof."""
         return 1 / max(self.operations / device.peak, self.traffic / device.bandwidth)
 
     def bound(self, device: Device) -> str:
-        """The limit that makes the roof."""
+        """The limit that sets the roof."""
         return "arithmetic" if self.operations / device.peak > self.traffic / device.bandwidth else "memory"
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_string("out", "docs/performance.md", "page whose table is rewritten")
     flags.DEFINE_string("results", "results", "folder of the measurements")
 
@@ -95,7 +95,7 @@ def cost(family: str, variant: str, side: int, **changes: object) -> Cost:
 
 
 def measured(results: pathlib.Path, family: str, variant: str, device: Device) -> float:
-    """Images a second that are recorded for a device in bfloat16, or else 0."""
+    """The images a second that are recorded for a device in bfloat16, else 0."""
     from common.run import workdir
 
     path = results / f"benchmark_throughput_{family}_{variant}_bfloat16_{device.name}.json"
@@ -103,7 +103,7 @@ def measured(results: pathlib.Path, family: str, variant: str, device: Device) -
 
 
 def row(name: str, side: int, cost: Cost, rate: float, device: Device) -> list[str]:
-    """A row of the table; a rate of 0 has not been measured."""
+    """A row of the table. rate: the measured images a second; 0 if they have not been measured."""
     roof = cost.images_per_second(device)
     return [
         *(name, f"{side}", f"{cost.operations / 1e9:.3g}", f"{cost.traffic / 1e6:.3g}"),

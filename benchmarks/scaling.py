@@ -32,10 +32,9 @@ DEVICES = (8, 256, 4096)
 class Machine:
     """NVIDIA DGX H100, from its data sheet; numbers are for one GPU, in bfloat16 without sparsity.
 
-    peak: operations a second. utilisation: the share of them that training is assumed to reach, for networks that have
-    not been timed on such a device. near, far: bytes a
-    second in one direction, over NVLink inside a node and over InfiniBand (400 Gb/s) between nodes. latency: seconds
-    for a message between nodes, an assumption.
+    peak: operations a second. utilisation: the share of the peak that training is assumed to reach, for networks that
+    have not been timed on such a device. near, far: bytes a second in one direction, over NVLink inside a node and over
+    InfiniBand (400 Gb/s) between nodes. latency: seconds for a message between nodes, an assumption.
     """
 
     name: str = "H100"
@@ -69,7 +68,7 @@ class Network:
 
 
 def compute_seconds(network: Network, machine: Machine) -> float:
-    """Seconds of an update's arithmetic on a device: once forwards, twice backwards, two operations a multiply-add."""
+    """The seconds of an update's arithmetic: forwards, twice that backwards, with two operations a multiply-add."""
     return 3 * 2 * network.multiply_adds * network.batch / (machine.peak * utilisation(network, machine))
 
 
@@ -81,7 +80,7 @@ def utilisation(network: Network, machine: Machine) -> float:
 
 
 def exchange_seconds(size: float, devices: int, machine: Machine) -> float:
-    """Seconds for one pass of `size` bytes round all devices (all-gather, reduce-scatter); an all-reduce is two.
+    """The seconds for one pass of `size` bytes round all devices, as in an all-gather; an all-reduce is two passes.
 
     The pass has two stages: inside nodes, then between them, where each device has its own link and its own part of
     the array.
@@ -142,9 +141,9 @@ def studied(results: pathlib.Path = pathlib.Path("results")) -> list[Network]:
 
 
 def measured_rate(results: pathlib.Path, family: str, variant: str) -> float:
-    """Images a second that `benchmarks.throughput` has recorded for bfloat16 on an H100, or on an H200, else 0.
+    """The images a second that `benchmarks.throughput` has recorded for bfloat16 on an H100, else on an H200, else 0.
 
-    Both have the same arithmetic; the H200's memory is faster.
+    Both GPUs have the same peak; the H200's memory is faster.
     """
     from common.run import workdir
 
@@ -166,7 +165,7 @@ def network(family: str, variant: str, batch: int, side: int = 224, **changes: A
 
 
 def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Callable, PyTree]":
-    """The update of a variant under SGD with momentum, and the shapes of its state."""
+    """The update of a variant by SGD with momentum, and the shapes of its state."""
     import jax
 
     from common import models
@@ -186,7 +185,7 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
 
 
 def state_shapes(family: str, variant: str) -> "PyTree":
-    """The shapes of a variant's state under SGD with momentum."""
+    """The shapes of a variant's state for SGD with momentum."""
     return _training(family, variant, 224)[1]
 
 
@@ -212,7 +211,7 @@ def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: i
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_bool("check", False, "compare with what compiled updates send, instead of writing the tables")
     flags.DEFINE_string("out", "docs/scaling.md", "page whose tables are rewritten")
 
@@ -233,7 +232,7 @@ def main() -> None:
 
 
 def _compare() -> None:
-    """Prints what compiled programs send, in multiples of one pass of the model."""
+    """Prints the passes over the parameters' bytes that compiled programs send."""
     for family, variant, side in (("resnet", "resnet50", 64), ("vit", "l16", 32)):
         for fsdp in (1, CHECKED_ON):
             found = {kind: round(count, 3) for kind, count in passes(family, variant, side, fsdp).items()}

@@ -1,7 +1,7 @@
 """Waiting times: `python -m benchmarks.startup`.
 
-A new user waits for `common.main --help`, for LeNet-5 to train on the bundled digits, and for its report (what `make
-train` does after the installation). If you resume a killed run, you wait from the command to the first new update; this
+A new user waits for `common.main --help`, for LeNet-5 to train on the bundled digits, and for its report (as in `make
+train`, after the installation). Someone who resumes a killed run waits from the command to the first new update. This
 is measured with and without the compiled programs that the run keeps. Each command runs in its own process. Writes
 results/benchmark_startup_*.json.
 """
@@ -16,16 +16,17 @@ from collections.abc import Callable
 
 from absl import flags
 
+from benchmarks.groups import newest_step
 from benchmarks.measure import device_name, record, spread
 from common import launch
 from common.errors import UserError
 
-KILLED = "configs/vit_digits.py"  # compiles longest among the networks for digits
+KILLED = "configs/vit_digits.py"  # of the networks for digits, the one that compiles longest
 PATIENCE = 600.0  # seconds within which a run must progress
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("rounds", 3, "measurements of each command", lower_bound=1)
     flags.DEFINE_string("out", "results", "folder of the result")
 
@@ -63,10 +64,10 @@ def _seconds(module: str, *arguments: str) -> float:
 
 
 def _until_an_update(folder: pathlib.Path, programs: pathlib.Path) -> float:
-    """Seconds from the command to the first new update on record; kills the run at its next checkpoint."""
+    """The seconds from the command to the first new record of an update. The run is killed at its next checkpoint."""
     options = (f"--config={KILLED}", f"--workdir={folder}")
     often = ("--config.train.log_every=1steps", "--config.checkpoint.every=5steps", "--config.evaluate.every=1000steps")
-    records, saved = _records(folder), _saved(folder)
+    records, saved = _records(folder), newest_step(folder)
     started = time.perf_counter()
     process = subprocess.Popen(
         [sys.executable, "-m", "common.main", *options, *often],
@@ -77,7 +78,7 @@ def _until_an_update(folder: pathlib.Path, programs: pathlib.Path) -> float:
     try:
         _wait(process, lambda: _records(folder) > records)
         seconds = time.perf_counter() - started
-        _wait(process, lambda: _saved(folder) > saved)
+        _wait(process, lambda: newest_step(folder) > saved)
     finally:
         process.kill()
         process.wait()
@@ -95,10 +96,6 @@ def _wait(process: subprocess.Popen, happened: Callable[[], bool]) -> None:
 def _records(folder: pathlib.Path) -> int:
     path = folder / "metrics.jsonl"
     return path.read_text().count("\n") if path.exists() else 0
-
-
-def _saved(folder: pathlib.Path) -> int:
-    return max((int(path.name) for path in (folder / "checkpoints").glob("*") if path.name.isdigit()), default=0)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Training speed against batch, image size, depth and devices: `python -m benchmarks.sweep [--scale=smoke]`.
 
-Measures the images a second of an update (forward, backward, momentum) whose batch is already on the device, in
-bfloat16 on an accelerator; on a CPU, in float32, with smaller batches. The points that say most come first, and each
-result is written when it is there. The same command continues a sweep that has stopped, for example because its
-`--minutes` were over. Writes results/benchmark_sweep_DEVICE.json and a picture of the same name.
+Measures the images a second of an update (forward, backward, momentum) whose batch is already on the device: in
+bfloat16 on an accelerator, in float32 and with smaller batches on a CPU. The points that tell most come first, and each
+result is written at once. The same command continues a sweep that has stopped, for example because its `--minutes` were
+over. Writes results/benchmark_sweep_DEVICE.json and a picture of the same name.
 """
 
 import contextlib
@@ -29,18 +29,18 @@ if TYPE_CHECKING:  # slow imports come after the flags
 
 
 GROUPS = 3  # measurements of a point
-SECONDS = {"full": 0.5, "cpu": 0.5, "smoke": 0.02}  # that one of them takes, about
+SECONDS = {"full": 0.5, "cpu": 0.5, "smoke": 0.02}  # of one of these measurements, about
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_enum("scale", None, SCALES, "size of the networks; default: cpu on a CPU, else full; smoke is a test")
     flags.DEFINE_float("minutes", 60.0, "time after which no further point begins", lower_bound=0.0)
     flags.DEFINE_string("out", "results", "folder of the results")
 
 
 def main() -> None:
-    """Measures what the results lack, within the time that the flags allow, and draws the picture."""
+    """Measures the points that the results lack, in the time that the flags allow, and draws the picture."""
     import jax
 
     ends = time.monotonic() + 60 * flags.FLAGS.minutes
@@ -59,8 +59,8 @@ def sweep(
 ) -> dict[str, Any]:
     """Measures the points that the file of results lacks, and writes it after each; returns its content.
 
-    measure: of a point, the median, lowest and highest images a second. ends: the `time.monotonic()` at which the time
-    is up; a point that would end later, if it takes as long as the slowest before, does not begin. Points that do not
+    measure: returns the median, lowest and highest images a second of a point. ends: the `time.monotonic()` at which
+    the time is up. No point begins that would end later if it took as long as the slowest so far. Points that do not
     fit in the device's memory are listed under `does_not_fit`. Other failures are under `failed`, and are tried again.
     Raises UserError if the file has another machine's results.
     """
@@ -92,7 +92,7 @@ def sweep(
         print(f"{point.name}: {said}, after {time.monotonic() - started:.1f} s", flush=True)
         facts = {key: result[key] for key in ("does_not_fit", "failed")} | {"local_devices": jax.local_device_count()}
         measured = _in_order(axes, result["measured"])
-        with contextlib.redirect_stdout(io.StringIO()):  # it prints all results, every time
+        with contextlib.redirect_stdout(io.StringIO()):  # it would print all results each time
             record(path, f"training speed in {dtype}", measured, command, **facts)
         result = workdir.read_json(path)
     return result
@@ -113,15 +113,15 @@ def _add(result: dict[str, Any], point: Point, measure: Callable[[Point], dict[s
 
 
 def _in_order(axes: Axes, measured: Measured) -> Measured:
-    """The measurements in the order of the axes, and then those of points that are no longer in them."""
+    """The measurements in the order of the axes, followed by those of points that no axis has any more."""
     names = [point.name for lines in axes.values() for line in lines for point in line]
     return {name: measured[name] for name in (*names, *measured) if name in measured}
 
 
 def images_per_second(point: Point, group_seconds: float = 0.5) -> dict[str, float]:
-    """The median, lowest and highest images a second, each measured over updates that take `group_seconds` together.
+    """The median, lowest and highest images a second of several groups of updates.
 
-    The host waits for the device at the end of a group only, as in training.
+    A group takes about `group_seconds`. The host waits for the device only at the end of a group, as in training.
     """
     import jax
 

@@ -7,10 +7,10 @@ SCALES = ("full", "cpu", "smoke")
 
 @dataclasses.dataclass(frozen=True)
 class Point:
-    """A point of the sweep: a network, images in a batch over all devices, their side in pixels, and the devices.
+    """A point of the sweep: a network, the images in a batch over all devices, their side in pixels, and the devices.
 
-    sharded: the state is split over the devices (fully sharded data parallelism); otherwise each has all of it. dtype:
-    of the computation.
+    sharded: whether the state is split over the devices (fully sharded data parallelism); else each device has all of
+    it. dtype: of the computation.
     """
 
     family: str
@@ -23,13 +23,13 @@ class Point:
 
     @property
     def name(self) -> str:
-        """Its name among the results."""
+        """The point's name in the results."""
         layout = f" on {self.devices} devices, {self.layout}" if self.devices > 1 else ""
         return f"{self.network}, batch {self.batch} at {self.side}{layout}, images/s"
 
     @property
     def network(self) -> str:
-        """The variant's name, after that of its family unless it begins so."""
+        """The variant's name, with that of the family before it unless it begins with that."""
         return self.variant if self.variant.startswith(self.family) else f"{self.family} {self.variant}"
 
     @property
@@ -42,7 +42,7 @@ Axes = dict[str, list[list[Point]]]  # a panel's title -> its lines of points
 
 
 def axes_of(scale: str, devices: int) -> Axes:
-    """The axes of a sweep on this many devices, in the order of worth; a single device has no axis of devices."""
+    """The axes of a sweep on this many devices, the most important first; a single device has no axis of devices."""
     dtype = "bfloat16"
     if scale == "smoke":
         convolutional, transformer, base, side = ("resnet", "resnet20"), ("vit", "nano4"), 4, 16
@@ -82,6 +82,6 @@ def axes_of(scale: str, devices: int) -> Axes:
 
 
 def coarse_to_fine(axes: Axes) -> list[Point]:
-    """The points of all axes, each once: line by line, every second point of a line before those between them."""
+    """The points of all axes, each once, line by line. Every second point of a line precedes those between them."""
     lines = [line for lines in axes.values() for line in lines]
     return list(dict.fromkeys(point for line in lines for point in (*line[::2], *line[1::2])))

@@ -31,17 +31,17 @@ from common.claims import speeds
 from common.devices import host
 from common.errors import UserError
 
-# The package that each library is in, and the extra of setup.py that installs it.
+# Each library's package, and the extra of setup.py that installs it.
 _TORCH = ("torch", "parity")
 LIBRARIES = {"torch": _TORCH, "torch.compile": _TORCH, "torch.graphs": _TORCH, "timm": ("timm", "peers")}
-# The code besides a network's own that its speed depends on.
+# The code that a network's speed depends on, besides its own.
 _SHARED_CODE = ("benchmarks/contestants.py", "benchmarks/torch_networks.py")
 _SHARED_CODE += ("common/devices", "common/nn", "common/training")
 _ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _define_flags() -> None:
-    """Defines this tool's flags, unless it is imported by another tool, which has its own."""
+    """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_list("models", [], "networks to time, as FAMILY:VARIANT; default: all of networks.RACED")
     flags.DEFINE_list("peers", [], "libraries to race against: torch, torch.compile, torch.graphs, timm")
     flags.DEFINE_integer("batch_size", None, "images in an update; default: the network's own", lower_bound=2)
@@ -58,7 +58,10 @@ def _define_flags() -> None:
 
 
 def main() -> None:
-    """Times every network that the flags name, and says which are left; UserError in the end if one has failed."""
+    """Times every network that the flags name, and prints which are left.
+
+    Raises UserError at the end if a network has failed.
+    """
     import jax
 
     given = flags.FLAGS
@@ -84,7 +87,7 @@ def main() -> None:
 
 
 def check_device(libraries: Sequence[str]) -> None:
-    """Raises UserError if PyTorch would compute on the CPU beside our GPU, or has to record graphs without a GPU."""
+    """Raises UserError if PyTorch would compute on a CPU and JAX on a GPU, or should record graphs without a GPU."""
     import jax
 
     if "torch.graphs" in libraries and jax.default_backend() != "gpu":
@@ -100,7 +103,7 @@ def check_device(libraries: Sequence[str]) -> None:
 
 
 def _check_compiler(libraries: Sequence[str]) -> None:
-    """Raises UserError if PyTorch is to compile a network, and there is no compiler."""
+    """Raises UserError if PyTorch should compile a network, but there is no compiler."""
     compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
     compiled = [name for name in libraries if name in ("torch.compile", "torch.graphs")]
     if compiled and not any(map(shutil.which, compilers)):
@@ -128,7 +131,7 @@ def _names(specs: Sequence[Spec]) -> str:
 
 
 def _races(specs: list[Spec]) -> list[str]:
-    """Builds all contestants of these networks, then times one network after the other; returns what has failed."""
+    """Builds all contestants of these networks, then times one network after the other; returns the failures."""
     failures = []
     entries = {(spec, name): Entry(name, spec) for spec in specs for name in _contestants(spec)}
     named = {f"{spec.name}: {name}": entry for (spec, name), entry in entries.items()}
@@ -150,7 +153,7 @@ def _contestants(spec: Spec) -> list[str]:
 
 
 def measured(spec: Spec, racers: dict[str, Racer]) -> Measured:
-    """The results for a network by name, with median, lowest and highest: images/s, ratios, shares, GB, seconds."""
+    """The median, lowest and highest of each result for a network: images/s, ratios, shares, GB, seconds."""
     for racer in racers.values():
         if racer.failure:
             raise UserError(racer.failure)

@@ -3,13 +3,13 @@
 import functools
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 _CROP = 224  # pixels
 
 
 def loader(root: pathlib.Path, batch_size: int, workers: int) -> Callable[[int], float]:
-    """A function that takes so many batches from a loader and returns the seconds that it took.
+    """A function that takes n batches from a loader and returns the seconds that this took.
 
     root: ROOT/<class>/*.jpg. workers: processes. The transforms are those of torchvision's reference training: a random
     crop of random size, resized to 224 pixels, mirrored half of the time, normalised.
@@ -39,12 +39,12 @@ def loader(root: pathlib.Path, batch_size: int, workers: int) -> Callable[[int],
     return functools.partial(_seconds, _endless(batches))
 
 
-def _endless(batches: "Iterator") -> "Iterator":
+def _endless(batches: Iterable) -> Iterator:
     while True:
         yield from batches
 
 
-def _seconds(stream: "Iterator", count: int) -> float:
+def _seconds(stream: Iterator, count: int) -> float:
     started = time.perf_counter()
     for _ in range(count):
         next(stream)

@@ -1,7 +1,7 @@
 """The pipeline that deep networks replaced: descriptors, an encoding, pooling, and a linear or kernel classifier.
 
-OpenCV and scikit-image find corners and describe them; they are an extra of the installation. Functions that use
-scikit-learn import it, so that the modules, and commands that do not need it, start quickly.
+OpenCV and scikit-image find corners and describe them; they come with the extra 'classic'. scikit-learn is imported
+inside the functions that use it, so commands that do not need it start quickly.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ def _check_libraries() -> None:
         raise errors.UserError(f"classic needs {' and '.join(missing)}: pip install -e '.[classic]'")
 
 
-# `python -m classic.NAME` imports the package before any code of the command can report an error; Python documents
+# `python -m classic.NAME` imports this package before the command's own code could report an error. Python documents
 # that sys.argv[0] is '-m' at that moment.
 with errors.reporting_user_errors():
     commands.check_start("classic")

@@ -1,7 +1,7 @@
 """Every option of a classic pipeline, with its default and meaning, in one place.
 
-A config file calls `base(pipeline)` and overrides the options that its data set needs. The sections `describe`,
-`encode` and `decode` hold a part's name and that part's own options, whose meanings are in the part's module.
+A config file calls `base(pipeline)` and changes the options that its data set needs. The sections `describe`,
+`encode` and `decode` hold a part's name and its options; the part's module says what they mean.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,18 +11,19 @@ from ml_collections import ConfigDict
 
 from classic import options, pooling
 from classic.decoders import DECODERS, selection
-from classic.descriptors import CHOICES, DEFAULTS, DESCRIBERS, RANGES
+from classic.descriptors import DESCRIBERS
 from classic.encoders import ENCODERS
 from common import config as common_config
 from common.data import datasets, preparation
 from common.errors import UserError, unknown
 
-PARTS = ("describe", "encode", "decode")  # the sections that a name fills
+_MODULES = {"describe": DESCRIBERS, "encode": ENCODERS, "decode": DECODERS}
+PARTS = tuple(_MODULES)  # the sections that hold a part's name and its options
 
-# Histograms as the intersection kernel takes them: shares of words.
+# The intersection kernel compares histograms of shares of words.
 _HISTOGRAMS = {"encode.power": 1.0, "encode.norm": "l1"}
 
-# The parts of each pipeline, and the options in which it differs from its parts' defaults.
+# Each pipeline's parts, and the options whose values are not its parts' defaults.
 PIPELINES: dict[str, dict[str, Any]] = {
     # Classifiers of pixels (LeCun, Bottou, Bengio & Haffner 1998, section III-C).
     "raw_linear": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
@@ -32,7 +33,7 @@ PIPELINES: dict[str, dict[str, Any]] = {
     "rbf_svm": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "rbf_svm"},
     # Histograms of oriented gradients (Dalal & Triggs 2005).
     "hog_svm": {"describe": "hog", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
-    # The same of SIFT descriptors, joined.
+    # SIFT descriptors in the place of these histograms.
     "sift_svm": {"describe": "dense_sift", "encode": "flat", "pool": "whole", "decode": "rbf_svm"},
     # Bags of visual words (Csurka et al. 2004), at keypoints, at corners, and on a grid.
     "sparse_sift": {
@@ -60,7 +61,7 @@ PIPELINES: dict[str, dict[str, Any]] = {
         "pool.weighted": True,
         **_HISTOGRAMS,
     },
-    # Improved Fisher vectors (Perronnin, Sanchez & Mensink 2010), with places and no pyramid (Sanchez et al. 2013).
+    # Improved Fisher vectors (Perronnin, Sanchez & Mensink 2010), with places, not a pyramid (Sanchez et al. 2013).
     "fisher": {
         "describe": "dense_sift",
         "encode": "fisher",
@@ -81,7 +82,7 @@ PIPELINES: dict[str, dict[str, Any]] = {
     },
 }
 
-# By part: options that have an effect only for some values of another of its options.
+# Part -> its options that have an effect only for some values of another option: that option, and a test of its value.
 _SWITCHES: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "sift": {
         **dict.fromkeys(("contrast", "edge"), ("detector", lambda detector: detector == "dog")),
@@ -103,8 +104,8 @@ _UNREAD = (
 def base(pipeline: str = "raw_linear") -> ConfigDict:
     """The default experiment of a pipeline: every option that a run reads.
 
-    pipeline: a name of `PIPELINES`, and perhaps other parts to take in place of its own, as in 'fisher+knn' or
-    'bow+pyramid2+intersection_svm'. Raises UserError for a name that does not exist.
+    pipeline: a name of `PIPELINES`, perhaps followed by parts that replace its own, as in 'fisher+knn' or
+    'bow+pyramid2+linear_svm'. Raises UserError for a name that does not exist.
     """
     name, *others = pipeline.split("+")
     if name not in PIPELINES:
@@ -124,8 +125,8 @@ def base(pipeline: str = "raw_linear") -> ConfigDict:
     config.encode.sample = 200_000  # descriptors of training images that the encoder is fitted to
     config.pool = pool = ConfigDict()  # codes to an image's features
     pool.layout = parts["pool"]  # the regions of an image, see classic/pooling.py
-    pool.weighted = False  # regions weigh as in the spatial pyramid's kernel (Lazebnik 2006, section 3)
-    pool.dtype = "float32"  # of the features; 'float16' halves their room in memory and on disk
+    pool.weighted = False  # True: regions have the weights of the spatial pyramid's kernel (Lazebnik 2006, section 3)
+    pool.dtype = "float32"  # of the features; 'float16' halves their size in memory and on disk
     config.decode = section("decode", parts["decode"])  # features to a score for each class
     config.evaluate = evaluate = ConfigDict()
     evaluate.batch_size = 500  # images that are described and encoded at once
@@ -134,7 +135,7 @@ def base(pipeline: str = "raw_linear") -> ConfigDict:
 
 
 def adapt(config: ConfigDict, changes: Mapping[str, Mapping[str, Any]]) -> ConfigDict:
-    """The config with the changes of its own parts: part -> {path of an option: value}. It is changed in place."""
+    """The config, changed in place by the changes for its own parts: part -> {path of an option: value}."""
     for part in (config.describe.name, config.encode.name, config.decode.name):
         config.update_from_flattened_dict(dict(changes.get(part, {})))
     return config
@@ -176,8 +177,8 @@ def validate(config: ConfigDict) -> None:
 def check_given(config: ConfigDict, given: Collection[str]) -> None:
     """Raises UserError for an option of a validated config that is set and has no effect.
 
-    given: the paths of the options that the command line gives, such as 'pool.weighted'; see `config.check_effects` of
-    common.
+    given: the paths of the options that the command line gives, such as 'pool.weighted'; see
+    `common.config.check_effects`.
     """
     data, by_validation = config.data, "C" in config.decode and selection.constant(config.decode.C) is None
     needs: dict[str, tuple[Sequence[str], bool]] = {
@@ -232,9 +233,8 @@ def _check_part(section: ConfigDict, kind: str) -> None:
 
 
 def _known(kind: str) -> Collection[str]:
-    known: dict[str, Collection[str]]
-    known = {"describe": DESCRIBERS, "encode": ENCODERS, "decode": DECODERS, "pool": pooling.LAYOUTS}
-    return known[kind]
+    """The names of the parts that a section can hold."""
+    return pooling.LAYOUTS if kind == "pool" else _MODULES[kind]
 
 
 def _kind(name: str) -> str:
@@ -248,7 +248,5 @@ def _kind(name: str) -> str:
 
 def _declared(kind: str, name: str) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The options of a part: defaults, choices and ranges."""
-    if kind == "describe":
-        return DEFAULTS[name], CHOICES[name], RANGES[name]
-    module = (ENCODERS if kind == "encode" else DECODERS)[name]
+    module = _MODULES[kind][name]
     return module.DEFAULTS, module.CHOICES, module.RANGES

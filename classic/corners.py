@@ -1,7 +1,7 @@
 """Corners from the structure tensor: Harris & Stephens (1988), Shi & Tomasi (1994), Noble (1988).
 
-A window that moves by d changes by d^T M d, where M is the structure tensor. Its eigenvalues tell flat regions (both
-small), edges (one large) and corners (both large) apart.
+If a window moves by d, its pixels change by d^T M d, where M is the structure tensor. M's eigenvalues distinguish flat
+regions (both small), edges (one large) and corners (both large).
 """
 
 from collections.abc import Callable
@@ -30,8 +30,8 @@ class Tensor(NamedTuple):
 def structure_tensor(image: Image, sigma: float = 1.5, derivative_sigma: float = 1.0) -> Tensor:
     """Products of the gradients, summed in a Gaussian window (Harris & Stephens 1988, section 3).
 
-    sigma: deviation of the window. derivative_sigma: deviation of the Gaussian before the central differences. Both in
-    pixels; the image is mirrored at its border.
+    sigma: deviation of the window. derivative_sigma: deviation of the Gaussian that smooths the image before the
+    central differences. Both are in pixels. The image is mirrored at its border.
     """
     smooth = _blurred(image, derivative_sigma)
     dx = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, ksize=1, scale=0.5, borderType=cv2.BORDER_REFLECT_101)
@@ -67,9 +67,9 @@ MEASURES: dict[str, Callable[[Tensor], Image]] = {"harris": harris, "shi_tomasi"
 def peaks(response: Image, threshold: float = 0.01, radius: int = 1, most: int = 0) -> Int[np.ndarray, "corners 2"]:
     """The (y, x) of local maxima, strongest first: corners by non-maximum suppression.
 
-    threshold: least response, as a share of the image's largest. radius: a maximum is the largest in the square of
-    2 radius + 1 pixels around it; of a plateau the first pixel counts. most: how many are kept, 0 for all. An image
-    without a positive response has none. Raises UserError for a response that is not finite.
+    threshold: least response, as a share of the image's largest. radius: a maximum is the largest value in the square
+    of 2 radius + 1 pixels around it; a plateau has one maximum, its first pixel. most: how many are kept, 0 for all.
+    An image without a positive response has no maximum. Raises UserError for a response that is not finite.
     """
     if not np.isfinite(response).all():
         raise UserError("the corner response holds numbers that are not finite")

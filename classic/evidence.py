@@ -2,11 +2,10 @@
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
-from scipy.special import softmax
 
 from classic import pipeline
 from classic.descriptors import Descriptors, sift
-from classic.encoders import ENCODERS, components
+from classic.encoders import ENCODERS, fisher
 from classic.pipeline import Pipeline
 from common.data.preparation import Pixels
 
@@ -17,7 +16,7 @@ SHARE = 0.25  # its side, as a share of the image's
 def margins(fitted: Pipeline, image: Pixels, label: int) -> Float[np.ndarray, "places places"]:
     """The fall of a class's lead over the best other class when the descriptors in a square are left out.
 
-    Each value belongs to a position of the square's centre, from the top left on. It is positive if the descriptors
+    There is a value for each position of the square, row by row from the top left. It is positive if the descriptors
     spoke for the class. If a pipeline describes an image as a whole, the square is painted in the image's mean colour
     instead.
     """
@@ -46,7 +45,7 @@ def _lead(values: Float[np.ndarray, "n classes"], label: int) -> Float[np.ndarra
 
 
 def _covered(image: Pixels, centres: Float[np.ndarray, "n 2"]) -> UInt8[np.ndarray, "n height width channels"]:
-    """The image with a square in its mean colour at each of the centres, given in shares of height and width."""
+    """Copies of the image, each with a square in its mean colour around one of the centres (shares of its sides)."""
     height, width = image.shape[:2]
     y, x = ((np.arange(length) + 0.5) / length for length in (height, width))
     rows, columns = (np.abs(a - centres[:, [i]]) <= SHARE / 2 for i, a in ((0, y), (1, x)))
@@ -68,10 +67,10 @@ def has_vocabulary(fitted: Pipeline) -> bool:
 def words(
     fitted: Pipeline, images: UInt8[np.ndarray, "n height width channels"], count: int, most: int
 ) -> list[list[UInt8[np.ndarray, "_ _ channels"]]]:
-    """Patches of images that the most used words stand for: at most `most` patches of `count` words.
+    """Patches of images for the `count` most used words, at most `most` for each.
 
-    A word's patches are those, one of an image, whose codes have the largest shares of the word. A word that no image
-    has is left out.
+    A word's patches are those whose codes have the largest shares of it, one from each image. A word that no image has
+    is left out.
     """
     best, places, sides = [], [], []  # of each image and word: the largest code, and the descriptor that has it
     for image in images:
@@ -95,28 +94,18 @@ def words(
 
 
 def codes(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t words"]:
-    """The strength of each word in the code of each descriptor of one image; of Fisher vectors, the posteriors."""
-    arrays, config = fitted.arrays["encode"], fitted.config
-    if config.encode.name == "fisher":
-        return _posteriors(fitted, found)
+    """The strength of each word in the code of each descriptor of one image; for Fisher vectors, the posteriors."""
+    arrays, options = fitted.arrays["encode"], fitted.config.encode
+    if options.name == "fisher":
+        return fisher.posteriors(arrays, found, options)[0]
     alone = np.eye(found.present.shape[1], dtype=bool)[None]  # each descriptor is a region of its own
-    return np.abs(ENCODERS[config.encode.name].encode(arrays, found, alone, config.encode)[0])
-
-
-def _posteriors(fitted: Pipeline, found: Descriptors) -> Float32[np.ndarray, "t words"]:
-    arrays, vectors = fitted.arrays["encode"], found.vectors[0]
-    if "projection" in arrays:
-        vectors = components.project(arrays, vectors)
-    if fitted.config.encode.positions:
-        vectors = np.concatenate([vectors, found.centres[0] - np.float32(0.5)], axis=-1)
-    apart = (vectors[:, None] - arrays["means"]) ** 2 / arrays["variances"] + np.log(arrays["variances"])
-    return softmax(np.log(arrays["weights"]) - 0.5 * apart.sum(-1), axis=1)
+    return np.abs(ENCODERS[options.name].encode(arrays, found, alone, options)[0])
 
 
 def _sides(fitted: Pipeline, image: Pixels, count: int) -> Int[np.ndarray, " count"]:
-    """The side of the square that each descriptor of an image describes, in its pixels, at most the image's own.
+    """The side of the square that each descriptor of an image describes, in the image's pixels and at most its side.
 
-    For a keypoint it follows from the keypoint's own size; the square is drawn upright.
+    The square of a keypoint has the keypoint's size, but is drawn upright.
     """
     options = fitted.config.describe
     sides = np.ones(count)
@@ -133,7 +122,7 @@ def _sides(fitted: Pipeline, image: Pixels, count: int) -> Int[np.ndarray, " cou
 
 
 def _cut(image: Pixels, centre: Float[np.ndarray, " 2"], side: int) -> UInt8[np.ndarray, "side side channels"]:
-    """The square around a place, moved inside the image where it would leave it."""
+    """The square around a place, moved so that it lies inside the image."""
     limits: Int[np.ndarray, " 2"] = np.array(image.shape[:2]) - side
     top, left = np.clip(np.round(centre * image.shape[:2] - side / 2).astype(int), 0, np.maximum(limits, 0))
     return image[top : top + side, left : left + side]

@@ -1,8 +1,8 @@
 """Fits with `python -m classic.main --config=FILE:PIPELINE`, tests with `--mode=evaluate --workdir=DIR`.
 
 PIPELINE is one of `classic.config.PIPELINES`, such as `fisher`, perhaps with parts that replace its own: `fisher+knn`.
-Fitting writes the config, the fitted pipeline, `metrics.jsonl` and `summary.json` to the work directory (default
-`runs/NAME`, NAME being the config's). Every finished stage is kept there. So the same command continues a run that was
+Fitting writes the config, the fitted pipeline, `metrics.jsonl` and `summary.json` to the work directory, by default
+`runs/<config name>_<pipeline>`. Every finished stage is kept there. So the same command continues a run that was
 stopped, and if you change only the decoder, nothing else is computed again.
 
 A test writes its numbers to `evaluate_single.json`. If you add `--config`, you may override the options that choose

@@ -85,7 +85,7 @@ def vocabulary(patches: Sequence[Sequence[Pixels]]) -> Figure:
 def evidence(
     images: Sequence[Pixels], maps: Sequence[Float[np.ndarray, "rows columns"]], titles: Sequence[str]
 ) -> Figure:
-    """Images above maps of what spoke for a class (red) and against it (blue); white is neither, for each map."""
+    """Images above maps of what spoke for a class (red) and against it (blue), each map on its own scale."""
     figure = Figure(figsize=(1.1 + 1.7 * len(images), 4.1), layout=ConstrainedLayoutEngine(wspace=0.04, hspace=0.03))
     grid = figure.subplots(2, len(images), squeeze=False)
     for (above, below), image, values, title in zip(grid.T, images, maps, titles, strict=True):

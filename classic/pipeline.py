@@ -2,9 +2,9 @@
 
     images -> describe -> Descriptors -> encode, pool -> [n r f] -> finish -> features [n d] -> decode -> scores
 
-Images are read, described and encoded batch by batch, so memory only holds one batch, whatever the size of the data
-set. It also holds the sample of descriptors that the encoder is fitted to, and what a decoder needs of the features,
-which are mapped from the disk.
+Images are read, described and encoded batch by batch, so memory holds one batch, whatever the size of the data set. It
+also holds the sample of descriptors that the encoder is fitted to, and those features that the decoder needs; the
+features are mapped from the disk.
 """
 
 import contextlib
@@ -31,8 +31,8 @@ from common.data.splits import Dataset
 from common.errors import UserError
 from common.run.trained import Predictions
 
-_LEAST_FROM_AN_IMAGE = 20  # descriptors that the sample takes from an image that has as many
-_ORDER = 2**63  # no image has this index: keeps the order of the images apart from the draws in each
+_LEAST_FROM_AN_IMAGE = 20  # descriptors that the sample takes from each image, if it has so many
+_ORDER = 2**63  # seeds the order of images; no image has this index, which seeds the draws from an image
 _PROGRESS = "{desc} {percentage:3.0f}% |{bar}| {n:,} of {total:,} images, {remaining} left"
 _ELAPSED = "{desc}, {elapsed}"
 _NO_EFFECT = ("directory", "memory", "workers")  # options of the `data` section that change no pixel
@@ -78,7 +78,7 @@ def chain(config: ConfigDict) -> str:
 
 def describe(config: ConfigDict, images: Images) -> Descriptors:
     """The descriptors of some images."""
-    return DESCRIBERS[config.describe.name](images, config.describe)
+    return DESCRIBERS[config.describe.name].describe(images, config.describe)
 
 
 def features(config: ConfigDict, arrays: Arrays, images: Images, cost: Cost | None = None) -> Float[np.ndarray, "n d"]:
@@ -112,8 +112,8 @@ def predictions(pipeline: Pipeline, source: Source) -> Predictions:
 def as_predictions(values: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]) -> Predictions:
     """Scores as predictions, whose probabilities are the softmax of the scores.
 
-    If a decoder does not model probabilities, as a support vector machine, its probabilities only rank the classes.
-    Losses are the cross-entropy with these probabilities.
+    If a decoder, such as a support vector machine, does not model probabilities, these only rank the classes. Losses
+    are the cross-entropy with these probabilities.
     """
     log_probabilities = log_softmax(values.astype(np.float64), axis=-1).astype(np.float32)
     losses = -np.take_along_axis(log_probabilities, labels[:, None].astype(np.int64), axis=1)[:, 0]
@@ -156,7 +156,7 @@ def sample(config: ConfigDict, source: Source, cost: Cost) -> Arrays:
 
     Images are visited in a random order until there are enough descriptors. Each gives its equal share of the sample,
     but at least 20 descriptors, drawn at random. So only part of a large data set is described twice. For an encoder
-    that learns nothing the sample is one descriptor, which shows that there are any.
+    that learns nothing the sample is one descriptor, which shows that the images have any.
     """
     wanted, size = config.encode.sample if learns(config.encode) else 1, config.evaluate.batch_size
     most = max(-(-wanted // len(source)), _LEAST_FROM_AN_IMAGE)
@@ -181,19 +181,19 @@ def sample(config: ConfigDict, source: Source, cost: Cost) -> Arrays:
     if missing == wanted:
         raise UserError(
             f"config.describe '{config.describe.name}' finds nothing to describe in any of the {len(source):,} "
-            "training images; a dense one, such as dense_sift, describes every image"
+            "training images; a dense describer, such as dense_sift, describes every image"
         )
     return {"vectors": np.concatenate(vectors), "centres": np.concatenate(centres)}
 
 
 def splits(dataset: Dataset[Source]) -> dict[str, Source]:
-    """The parts of a data set that it has, by name."""
+    """The parts of a data set by name, without those that it does not have."""
     found = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {split: source for split, source in found.items() if source is not None}
 
 
 def labels_as_read(source: Source) -> Int[np.ndarray, " n"]:
-    """The label of every example; images are decoded only where those that cannot be read are replaced."""
+    """The label of every example. Images are decoded only if those that cannot be read are replaced by others."""
     if isinstance(source, ImageSource) and source.bad is not None:
         return np.array([source[i]["label"] for i in range(len(source))], np.int32)
     return stored_labels(source)
@@ -233,7 +233,7 @@ def _streamed(
 ) -> Iterator[Float[np.ndarray, "_ d"]]:
     """The features of a source's images from the `first` on, batch by batch.
 
-    Every batch has the same size, so that compiled programs serve all: the last image fills up the last batch.
+    All batches have the same size, so that programs are compiled once. Copies of the last image fill up the last batch.
     """
     total, size = len(source), min(config.evaluate.batch_size, len(source))
     with _progress(doing, total, first) as bar:
@@ -250,7 +250,7 @@ def _streamed(
 
 
 def _drawn(places: Int[np.ndarray, " t"], most: int, rng: np.random.Generator) -> Int[np.ndarray, " drawn"]:
-    """At most so many of an image's places, drawn at random."""
+    """At most `most` of an image's places, drawn at random."""
     return places if len(places) <= most else np.sort(rng.choice(places, most, replace=False))
 
 

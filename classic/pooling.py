@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float32
 
 from common.errors import unknown
 
-# The regions of a layout as grids of (rows, columns), cell by cell, row by row.
+# Layouts as grids of (rows, columns). The regions are the cells of each grid in turn, row by row.
 LAYOUTS: dict[str, tuple[tuple[int, int], ...]] = {
     "whole": ((1, 1),),
     "quadrants": ((2, 2),),  # Coates, Lee & Ng 2011

@@ -1,7 +1,7 @@
 """Classifies images with a fitted pipeline: `python -m classic.predict --workdir=DIR PATH [PATH ...]`.
 
-Images are prepared and lines are printed as `common.predict` does. Probabilities are the softmax of the decoder's
-scores; those of a support vector machine only rank the classes.
+It prepares images and prints lines as `common.predict` does. Probabilities are the softmax of the decoder's scores;
+those of a support vector machine only rank the classes.
 """
 
 import sys
@@ -30,7 +30,7 @@ def main(*paths: str) -> None:
         raise UserError(f"--checkpoint is '{given.checkpoint}', but a fitted pipeline has no checkpoints")
     for name in OF_NETWORKS:
         if given[name].value is not None:
-            raise UserError(f"--{name} needs a network, which a fitted pipeline is not")
+            raise UserError(f"--{name} needs a network, but classic.predict uses a fitted pipeline")
     check_options(paths, "classic.predict")
     fitted = saved.load(user_path(given.workdir))
 

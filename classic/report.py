@@ -1,9 +1,9 @@
 """Writes a page about a fitted pipeline: `python -m classic.report --workdir=DIR [--out=FILE] [--pictures=DIR]`.
 
-The page, by default DIR/report.html, is one self-contained file. It shows the errors, the cost of each stage, the
-confusion matrix, the calibration, predictions and mistakes as a network's report does; and corners and keypoints of
-some images, the visual vocabulary, the parts of images that spoke for their classes, and the recipe. docs/report.md
-says how to read them.
+The page, by default DIR/report.html, is one self-contained file. As for a network, it shows the errors, the confusion
+matrix, the calibration, predictions and mistakes. It also shows the cost of each stage, corners and keypoints of some
+images, the visual vocabulary, the parts of images that spoke for their classes, and the recipe. docs/report.md says how
+to read them.
 
 A line on standard error says what is being made. `--pictures` writes each picture into a folder as well.
 """
@@ -40,7 +40,7 @@ _WORDS, _PATCHES = 16, 6  # of the vocabulary
 _SEARCHED = 200  # images in which patches for words are looked for
 _NEVER = ("data.directory",)  # options that a recipe does not list
 _SHARES = (
-    "Here, probabilities are the softmax of the decoder's scores. Few decoders are fitted to give probabilities; the "
+    "Here, probabilities are the softmax of the decoder's scores. Few decoders are fitted to give probabilities. The "
     "distance from the diagonal shows how far off they are."
 )
 
@@ -114,8 +114,8 @@ def costs(done: dict) -> Section:
         for part, seconds in stage.get("parts", {}).items()
     ]
     caption = (
-        "The time of each stage, over all starts of the run: the sample of descriptors, what the encoder learns from "
-        "it, the features of each split, the decoder, and the scores of each split."
+        "The time that each stage took, over all starts of the run. The stages are the sample of descriptors, the "
+        "encoder that is fitted to it, the features of each split, the decoder, and the scores of each split."
     )
     parts = page.folded("parts of the stages", page.table(rows))
     return Section("costs", "Cost of each stage", caption, [Picture(figure, "time of each stage"), parts])
@@ -146,8 +146,8 @@ def points(fitted: Pipeline, test: Source, predictions: Predictions) -> Section:
         found.append(sift.keypoints(image, options))
     caption = (
         "Test images, enlarged. Top: corners of Harris and Stephens. Middle: the eigenvalues of the gradients' "
-        "covariance in a window; blue is one large eigenvalue, an edge; red to violet are two, a corner; black is a "
-        "flat region. Bottom: SIFT keypoints with their size and orientation."
+        "covariance in a window. Edges, with one large eigenvalue, are blue; corners, with two, are violet to red; "
+        "flat regions are black. Bottom: SIFT keypoints with their size and orientation."
     )
     names = [fitted.info.class_names[predictions.labels[index]] for index in chosen]
     picture = Picture(pictures.points(images, found, names), "corners and keypoints")
@@ -163,8 +163,8 @@ def vocabulary(fitted: Pipeline, test: Source) -> list[Section]:
     if not patches:
         return []
     caption = (
-        f"Each column is one of the {len(patches)} most used words of the vocabulary: the patches of "
-        f"{len(chosen)} test images whose codes have the largest shares of it, at most one from an image."
+        f"Each column shows one of the {len(patches)} most used words of the vocabulary. Its patches are those of "
+        f"{len(chosen)} test images whose codes have the largest shares of the word, at most one from an image."
     )
     picture = Picture(pictures.vocabulary(patches), "patches of words")
     return [Section("vocabulary", "Visual vocabulary", caption, [picture])]
@@ -206,7 +206,7 @@ def run_details(fitted: Pipeline, done: dict) -> Section:
 
 
 def recipe(config: ConfigDict) -> list[tuple[str, str]]:
-    """Options and values: those of the parts, the seed, and those that differ from their defaults."""
+    """Names and values of options: the parts', the seed, and all others that differ from their defaults."""
     defaults = common_config.flat(config_lib.base())
     rows = []
     for name, value in common_config.flat(config).items():

@@ -79,7 +79,7 @@ def load(folder: pathlib.Path) -> Pipeline:
 def as_config(stored: dict[str, Any]) -> ConfigDict:
     """The config that a JSON file holds: lists are tuples again. Raises UserError if no pipeline has such a config."""
     content = json.loads(json.dumps(stored), object_hook=_with_tuples)
-    if isinstance(content.get("data"), dict):  # options of images that came later have their defaults
+    if isinstance(content.get("data"), dict):  # options that are newer than the file have their defaults
         content["data"] = {**common_config.base(ConfigDict()).data.to_dict(), **content["data"]}
     config = ConfigDict(content).lock()
     config_lib.validate(config)

@@ -1,8 +1,8 @@
 """Finished stages of a run, kept in WORKDIR/stages under a hash of everything that they depend on.
 
-A stage that is asked for again with the same dependencies is read and not computed. Arrays are `.npz` files, rows of
-images (their features) `.npy` files that are mapped into memory; neither holds Python objects. Rows are appended batch
-by batch, so that a run that is killed goes on from its last whole row.
+A stage that is asked for again with the same dependencies is read, not computed. Arrays are kept in `.npz` files. The
+features of images, a row each, are kept in `.npy` files that are mapped into memory. Neither holds Python objects. Rows
+are appended batch by batch, so that a run that is killed goes on from its last whole row.
 """
 
 import contextlib
@@ -25,10 +25,10 @@ from common.errors import UserError, whole_file, writing
 from common.run import workdir
 
 FOLDER = "stages"
-_VERSION = 1  # of the stages: raise it when they compute something else, so that earlier ones are invalid
+_VERSION = 1  # of the stages: raise it when they compute something else, so that stored ones are not read
 _UNFINISHED = ".part"
 _AGAIN = "remove it, and the run makes it again"
-# What NumPy and zipfile raise for damaged files; RuntimeError is for a compression or an encryption.
+# What NumPy and zipfile raise for damaged files; RuntimeError is for an unknown compression or an encryption.
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, RuntimeError)
 
 Arrays = dict[str, np.ndarray]
@@ -44,8 +44,8 @@ def key(*depends: Any) -> str:
 class Cost:
     """The images that a stage has gone through and the time that each part of its work took, over all its starts.
 
-    seconds: by the clock. core_seconds: of all cores together, which other programs on the machine hardly change; a
-    part without them was made by an earlier version that did not count them.
+    seconds: by the clock. core_seconds: of all cores together, on which other programs on the machine have little
+    effect; a part without them was made by an earlier version, which did not count them.
     """
 
     images: int = 0
@@ -54,7 +54,7 @@ class Cost:
 
     @contextlib.contextmanager
     def counting(self, part: str) -> Iterator[None]:
-        """Counts the time of the code inside, of all its threads, as a part's."""
+        """Adds the time of the code inside, on all its threads, to that of a part."""
         since, worked = time.perf_counter(), time.process_time()
         yield
         for spent, passed in (
@@ -90,7 +90,7 @@ class Cost:
 
 
 class Stages:
-    """The finished stages in a run's folder; `costs` are those of the stages asked for so far, by their names."""
+    """The finished stages in a run's folder. costs: of the stages that were asked for so far, by name."""
 
     def __init__(self, workdir: pathlib.Path):
         self._folder = workdir / FOLDER
@@ -98,9 +98,9 @@ class Stages:
         self.computed: list[str] = []  # names of the stages that were not found, at least not whole
 
     def arrays(self, name: str, depends: str, make: Callable[[Cost], Arrays]) -> Arrays:
-        """The arrays of a stage: read, or made and kept.
+        """The arrays of a stage, read from its file if there is one, else made and kept.
 
-        depends: the hash of its dependencies. make: counts the images that it goes through in the cost.
+        depends: the hash of its dependencies. make: returns the arrays, and counts its images in the cost.
         """
         path = self._folder / f"{name}-{depends}.npz"
         if _finished(path):
@@ -121,7 +121,7 @@ class Stages:
     def rows(
         self, name: str, depends: str, size: int, make: Callable[[int, Cost], Iterator[Float[np.ndarray, "_ _"]]]
     ) -> Float[np.ndarray, "_ _"]:
-        """The rows of a stage, mapped into memory; missing rows are appended.
+        """The rows of a stage, mapped into memory. Rows that are missing from its file are made and appended.
 
         make: yields the rows from the given one on, in batches of any size, and counts its work in the cost.
         """
@@ -248,5 +248,5 @@ def _check_room(folder: pathlib.Path, needed: int) -> None:
     if needed > free:
         raise UserError(
             f"no room for features in {folder}: {needed / 1e9:.1f} GB are needed and {free / 1e9:.1f} GB are free; "
-            "fewer words, a smaller config.pool.layout or config.pool.dtype=float16 needs less"
+            "fewer words, a config.pool.layout of fewer regions, or config.pool.dtype=float16 need less"
         )

@@ -24,7 +24,7 @@ from common.run import workdir as common_workdir
 from common.run.trained import Predictions
 from common.run.workdir import StoredRun
 
-_SCORES = "scores_"  # before a split: the cost of its scores from its features
+_SCORES = "scores_"  # before a split's name: the stage that computes scores from the split's features
 STEP = 1  # of every record: a pipeline is fitted once
 _LIBRARIES = ("scikit-learn", "scipy", "opencv-python-headless", "scikit-image")
 
@@ -32,7 +32,7 @@ _LIBRARIES = ("scikit-learn", "scipy", "opencv-python-headless", "scikit-image")
 def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     """Fits and tests the config's pipeline, from the last finished stage in `folder` on; returns the run's summary.
 
-    Raises UserError for what the user can mend; the stages that were finished by then stay.
+    Raises UserError for what the user can mend; the stages that are finished by then are kept.
     """
     dataset = _dated(datasets.open_dataset(config.data, workdir.stored_info(folder)))
     with lock.held(folder):
@@ -70,7 +70,7 @@ def opening_lines(config: ConfigDict, dataset: Dataset, folder: str) -> str:
 
 
 def errors(found: Predictions) -> dict[str, Any]:
-    """Mean loss, error, top-5 error of more than five classes (fractions), and the number of examples."""
+    """Mean loss, error, top-5 error if there are more than five classes (fractions), and the number of examples."""
     order = np.argsort(-found.log_probabilities, axis=-1, kind="stable")[:, :5]
     top5 = float(np.mean((order != found.labels[:, None]).all(-1)))
     return {
@@ -97,7 +97,7 @@ def _say(text: str) -> None:
 def _dated(dataset: Dataset[ImageSource]) -> Dataset[ImageSource]:
     """The data set, with the size and time of each image file in its fingerprint.
 
-    It identifies the stages, so that a file with other pixels under the same name is described again.
+    Stages depend on the fingerprint, so that a file that has other pixels under the same name is described again.
     """
     parts = (dataset.train, dataset.validation, dataset.test)
     sources = [source for source in parts if source is not None and isinstance(source.records[0].image, os.PathLike)]
@@ -113,7 +113,7 @@ def _size_and_time(record: Record) -> str:
         return "stored"
     try:
         found = os.stat(record.image)
-    except OSError:  # a missing image is reported, or passed over, where it is read
+    except OSError:  # a missing image is reported or skipped when it is read
         return "missing"
     return f"{found.st_size} {found.st_mtime_ns}"
 
@@ -130,7 +130,7 @@ def _notes(before: StoredRun | None, config: ConfigDict, info: Info) -> list[str
     if before is None:
         return []
     lines = [note] if (note := tolerable_changes(before.info, info)) else []
-    # Another decoder has other options, which did not change from anything.
+    # Another decoder has options of its own, which had no value before.
     other = before.config.decode.name != config.decode.name
     return lines + history.changed_options(before.config, config, ("decode.name" if other else "decode",))
 
@@ -141,8 +141,9 @@ def _write(
     """Writes metrics and `summary.json`, and returns the summary: errors (fractions), cost of each stage.
 
     `seconds` has the time to fit and the time to test (features and scores of the test set), both over all starts of
-    the run; `core_seconds` has the same of all cores together, unless an earlier version, which did not count them,
-    made a stage. Scores of other splits belong to neither. skipped: a message for each image that could not be read.
+    the run. Scores of other splits belong to neither. `core_seconds` has the same for all cores together, unless a
+    stage was made by an earlier version, which did not count them. skipped: a message for each image that could not be
+    read.
     """
     metrics.write(folder, records)
     seconds = _fit_and_test({name: cost.total for name, cost in done.costs.items()})

@@ -11,9 +11,8 @@ from common.errors import UserError
 from common.run import workdir
 from common.run.workdir import StoredRun
 
-# Options, and sections of them, that may differ when a run goes on. Another decoder is fitted to the features that are
-# there; the others change no result.
-_MAY_CHANGE = ("decode", "evaluate", "data.directory", "data.memory")
+# Options and sections that change no result, so that they may differ when a run goes on or is tested.
+_NO_EFFECT = ("evaluate", "data.directory", "data.memory")
 
 
 def stored_info(folder: pathlib.Path) -> Info | None:
@@ -22,7 +21,7 @@ def stored_info(folder: pathlib.Path) -> Info | None:
 
 
 def stored_run(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRun | None:
-    """The run that a folder holds, None if it holds none; a folder without a finished stage may become any run's.
+    """The run that a folder holds; None for a folder without a finished stage, which any run may use.
 
     Raises UserError for another experiment, for a network's run and for a data set of other classes or another shape.
     """
@@ -57,9 +56,9 @@ def load_config(folder: pathlib.Path) -> ConfigDict:
 
 
 def check_same(folder: pathlib.Path, stored: ConfigDict, config: ConfigDict, evaluating: bool = False) -> None:
-    """Raises UserError unless the folder's config `stored` is that of this experiment; the decoder may differ.
+    """Raises UserError unless the folder's config `stored` is that of this experiment.
 
-    evaluating: the decoder must be the same, but options that choose other test data may differ.
+    evaluating: only the test data may differ; otherwise only the decoder, which is then fitted to the same features.
     """
-    may_change = (*_MAY_CHANGE[1:], *workdir.TEST_DATA) if evaluating else _MAY_CHANGE
-    workdir.refuse_changes(folder, stored, config, may_change)
+    may_change = workdir.TEST_DATA if evaluating else ("decode",)
+    workdir.refuse_changes(folder, stored, config, (*_NO_EFFECT, *may_change))

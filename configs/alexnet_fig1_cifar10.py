@@ -1,4 +1,4 @@
-"""The four-layer network of AlexNet's Figure 1 on CIFAR-10, with ReLU or, with the argument ':tanh', with tanh units.
+"""The four-layer network of AlexNet's Figure 1 on CIFAR-10, with ReLUs, or tanh units for the argument ':tanh'.
 
 Paper: Krizhevsky, Sutskever, Hinton 2012, section 3.1 and Figure 1: epochs to a training error of 25%, "no
 regularization of any kind", "the learning rates for each network were chosen independently to make training as fast
@@ -14,7 +14,7 @@ Paper's result: ReLU crosses 25% six times sooner than tanh (near epochs 6 and 3
 from common import models
 from common.config import base
 
-# The fastest of 0.003 and 0.01 (ReLU) and of 0.003, 0.01 and 0.03 (tanh), on 5,000 images for 9 to 15 epochs.
+# The fastest of 0.003 and 0.01 for ReLU, and of 0.003, 0.01 and 0.03 for tanh, in 9 to 15 epochs on 5,000 images.
 LEARNING_RATES = {"relu": 3e-3, "tanh": 3e-2}
 
 

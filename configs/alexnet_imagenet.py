@@ -5,9 +5,10 @@ Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=
 Command: first `python -m common.statistics`, then `python -m common.main`, both with
     --config=configs/alexnet_imagenet.py --config.data.directory=DIR
 Recipe: batch 128, momentum 0.9, weight decay 0.0005, dropout 0.5, the learning rate inside the velocity. The rate of
-0.01 is divided by ten three times in 90 epochs: by hand in the paper, which does not say when, here after 30, 60 and
-80. The mean image is subtracted. Pixels stay on the scale of 0..255, which the constants of the normalisation and the
-initialisation expect. Random crops of 224 from images of 256, mirror images, colour shifts along principal components.
+0.01 is divided by ten three times in 90 epochs. The paper did that by hand and does not say when; here it is after 30,
+60 and 80. The mean image is subtracted. Pixels stay on the scale of 0..255, which the constants of the normalisation
+and the initialisation expect. Random crops of 224 from images of 256, mirror images, colour shifts along principal
+components.
 Paper's result: 40.7% top-1 and 18.2% top-5 error on the validation set, one network, ten views (Table 2).
 Test: one centre crop; the paper's test is --mode=evaluate --protocol=ten_crop.
 Deviations: training crops come from the whole photograph at a shorter side of 256, not from its centre square. As in

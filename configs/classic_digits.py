@@ -3,7 +3,7 @@
 Data: scikit-learn's 1,797 digits of 8x8 pixels, a fifth held out for testing; enlarged to 32x32 for pipelines that
 look at parts of an image.
 Command: python -m classic.main --config=configs/classic_digits.py:fisher
-Pipelines: the names of classic.config.PIPELINES, perhaps with other parts in place of their own, as in fisher+knn.
+Pipelines: the names of classic.config.PIPELINES, perhaps with parts that replace their own, as in fisher+knn.
 Deviations: vocabularies are a fifth of the papers' or less, since there are only 1,438 images to learn them from.
 """
 

@@ -1,19 +1,20 @@
 """A published network, fine-tuned on a folder of your own images: FOLDER/train/<class>/*, FOLDER/test/<class>/*.
 
 Command: python -m common.main --config=configs/finetune.py:FAMILY:VARIANT:FILE:FOLDER
-as configs/finetune.py:resnet:resnet50_modern:resnet50.pth:pets with torchvision's resnet50.pth
-The head starts anew, with the folder's classes. FILE may also be a folder of Hugging Face's, or the workdir of a run.
+for example configs/finetune.py:resnet:resnet50_modern:resnet50.pth:pets with torchvision's resnet50.pth
+The head is new, with the folder's classes. FILE may also be a folder of Hugging Face's, or the workdir of a run.
 
 Images are prepared as FILE expects: their size, crop, interpolation and scale, which the run prints and records.
---config.data.OPTION=VALUE overrides one. The ViT's activation and layer norms are those of FILE, too. With
-FAMILY:VARIANT:FOLDER and --config.init.checkpoint=FILE none of that is read: images are scaled by ImageNet's means and
-deviations, those of GoogLeNet and ViTs to -1 to 1, and the run says what FILE expects otherwise.
+--config.data.OPTION=VALUE overrides one of these. A ViT's activation and layer norms are those of FILE, too. With
+FAMILY:VARIANT:FOLDER and --config.init.checkpoint=FILE none of that is read from FILE. Images are then scaled by
+ImageNet's means and deviations, or to -1 to 1 for GoogLeNet and ViTs, and the run says where FILE expects something
+else.
 
-Recipes, of 20 epochs with batch 32, a cosine schedule and one epoch of warm-up:
+Recipes: 20 epochs with batch 32, a cosine schedule and one epoch of warm-up.
 - ResNet: Nesterov momentum (Kornblith et al. 2019, appendix A.5); the head learns ten times as fast.
-- VGG, AlexNet, GoogLeNet, LeNet: a tenth of the rate of their training, the head ten times that (Girshick et al. 2014,
-  section 2.3).
-- ViT: AdamW, the rate of each block 0.75 times that of the next (He et al. 2022, appendix A.1).
+- VGG, AlexNet, GoogLeNet, LeNet: a tenth of the learning rate of their training; the head learns ten times as fast
+  (Girshick et al. 2014, section 2.3).
+- ViT: AdamW; the learning rate of each block is 0.75 times that of the next (He et al. 2022, appendix A.1).
 Freeze layers with --config.optimizer.factors="('conv1*=0', 'bn1*=0', 'fc*=10')": see common/optim/factors.py.
 """
 
@@ -24,14 +25,14 @@ from configs import folder
 # The means and deviations that torchvision's networks expect, in grey levels: 0.485, 0.456, 0.406; 0.229, 0.224, 0.225.
 IMAGENET = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 HEADS = {"resnet": "fc*", "vgg": "fc8*", "alexnet": "fc8*", "googlenet": "*linear*", "vit": "head*", "lenet": "Output*"}
-DECAY = 0.75  # of the rate, from a block of a ViT to the one before
+DECAY = 0.75  # of the learning rate, from a block of a ViT to the one before
 
 
 def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
     form, example = "FAMILY:VARIANT:FILE:FOLDER", "resnet:resnet50_modern:resnet50.pth:pets"
     family, variant, paths = folder.parts(argument, form, example)
     file, _, images = paths.rpartition(":")
-    fields = {"scan": False} if family == "vit" else {}  # blocks with names of their own
+    fields = {"scan": False} if family == "vit" else {}  # gives each block a name of its own
     config = folder.prepared(family, variant, images, **fields)
     config.init.checkpoint = file or "FILE"
     config.init.new_head = True
@@ -68,7 +69,7 @@ def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
 
 
 def layerwise(model: ConfigDict) -> tuple[str, ...]:
-    """Factors of a ViT's rates: 1 for the head, and DECAY to the power of the blocks between for everything below."""
+    """Factors of a ViT's learning rates: 1 for the head, and below it a factor DECAY more from block to block."""
     blocks = (f"Transformer/encoderblock_{i}/*={DECAY ** (model.depth - i):.4g}" for i in range(model.depth))
     below = ["embedding/*"]
     if model.position.startswith("learned"):

@@ -1,12 +1,12 @@
 """Any network on a folder of your own images, from scratch: FOLDER/train/<class>/*, FOLDER/test/<class>/*.
 
 Command: python -m common.main --config=configs/folder.py:FAMILY:VARIANT:FOLDER
-as configs/folder.py:resnet:resnet18:pets
+for example configs/folder.py:resnet:resnet18:pets
 The sub-folders are the classes. Without test/ a fifth of each class is held out. Networks for ImageNet see 224x224
-pixels, those for CIFAR-10 and digits 32x32, LeNet's family grey images of each network's own size.
-Recipe: ours, for some thousand images: random areas and mirror images, batch 32, 60 epochs, a cosine schedule with a
-warm-up. Convolutional networks: momentum and weight decay; ViTs: AdamW and clipped gradients. With few images, start
-from published weights: configs/finetune.py.
+pixels, those for CIFAR-10 and digits 32x32. LeNet's family sees grey images of each network's own size.
+Recipe: ours, for a few thousand images: random areas and mirror images, batch 32, 60 epochs, a cosine schedule with a
+warm-up; momentum and weight decay for convolutional networks, AdamW and clipped gradients for ViTs. With fewer images,
+start from published weights: configs/finetune.py.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from common import models
 from common.config import base
 from common.errors import UserError
 
-SMALL = 32  # pixels, of the networks for CIFAR-10 and digits
+SMALL = 32  # pixels, the side of images for the networks for CIFAR-10 and digits
 
 
 def get_config(argument: str = "resnet:resnet18:FOLDER"):
@@ -53,7 +53,7 @@ def parts(argument: str, form: str = "FAMILY:VARIANT:FOLDER", example: str = "re
 
 
 def prepared(family: str, variant: str, folder: str, **fields: object) -> ConfigDict:
-    """The config of a variant with these fields, for the images of a folder, prepared as the variant takes them."""
+    """The config of a variant with these fields on the images of a folder, prepared as the variant needs them."""
     config = base(models.section(family, variant, **fields))
     config.data.source = f"folder:{folder}"
     config.data.normalize = "channels"
@@ -79,7 +79,7 @@ def prepared(family: str, variant: str, folder: str, **fields: object) -> Config
 
 def is_small(model: ConfigDict) -> bool:
     """True for networks that were made for images of about 32x32 pixels."""
-    if "stages" in model:  # a hybrid, whose patches are cut from features
+    if "stages" in model:  # a hybrid; its patches are cut from features, not from the image
         return False
     return (
         model.family == "lenet"

@@ -1,12 +1,13 @@
-"""GoogLeNet on ImageNet: the paper's network, or with the argument ':googlenet_bn' the batch-normalised one.
+"""GoogLeNet on ImageNet: the paper's network, or the one with batch normalisation for the argument ':googlenet_bn'.
 
-Paper: Szegedy et al. 2014, sections 5 and 6. It omits batch size, learning rate and decay; ours are from Caffe's copy.
+Paper: Szegedy et al. 2014, sections 5 and 6. It does not give the batch size, the learning rate and the weight decay;
+ours are those of Caffe's replication.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/googlenet_imagenet.py[:googlenet_bn] --config.data.directory=DIR
-Recipe: batch 32, momentum 0.9, learning rate 0.01 times 0.96 every 8 of 250 epochs, weight decay 2e-4, averaged
-weights, dropout 0.4 and 0.7, auxiliary losses times 0.3; crops of 8% to 100% of the image at aspect ratios of 3/4 to
-4/3, mirror images, the mean colour subtracted. With batch normalisation: batch 256, learning rate 0.1, cosine schedule,
-90 epochs.
+Recipe: batch 32, momentum 0.9, 250 epochs, learning rate 0.01, multiplied by 0.96 every 8 epochs, weight decay 2e-4,
+averaged weights, dropout 0.4 and 0.7, auxiliary losses times 0.3; crops of 8% to 100% of the image at aspect ratios of
+3/4 to 4/3, mirror images, the mean colour subtracted. With batch normalisation: batch 256, learning rate 0.1, cosine
+schedule, 90 epochs.
 Paper's result: 10.07% top-5 error, one network, centre crop. Caffe's replication: 31.3% top-1, 11.1% top-5.
 Test: one centre crop; the paper's 144 are --mode=evaluate --protocol=googlenet_144.
 Deviations: no photometric distortions; always bilinear interpolation, where the paper draws one of four methods.

@@ -7,7 +7,7 @@ Data: python -m common.prepare --dataset=usps --data_dir=DIR --manual_dir=FOLDER
 Command: python -m common.main --config=configs/lenet1989_usps.py --config.data.directory=DIR
 Recipe: as the paper states it. It gives no learning rate and no mu; a search on a validation set chose both
 (results/tune_lenet1989_usps.json has the command and the errors).
-The public USPS files have the paper's sizes but are described as deslanted.
+The public USPS files have as many digits as the paper's sets, but are described as deslanted.
 """
 
 from common import models

@@ -6,8 +6,8 @@ Levenberg-Marquardt step sizes, estimated on 500 digits before each pass; the lo
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m common.main --config=configs/lenet5_mnist.py --config.data.directory=DIR
 Deviations: initial weights are U(+-2.4/sqrt(F)), not appendix A's U(+-2.4/F) (`--config.model.weight_init=uniform`).
-With the paper's, the curvature is first measured on a nearly silent network, steps are far too long, and the error
-stays at 90%. lenet/README.md lists our choices where the paper is silent.
+With the paper's, the network is nearly silent when the curvature is first measured. The steps are then far too long,
+and the error stays at 90%. lenet/README.md lists our choices where the paper is silent.
 """
 
 from common import models

@@ -1,11 +1,11 @@
-"""Fully connected networks on MNIST; the argument gives their hidden layers, as '300' or '300-100'.
+"""Fully connected networks on MNIST; the argument gives the units of the hidden layers, such as '300' or '300-100'.
 
 Paper: LeCun, Bottou, Bengio, Haffner 1998, section III-C: 4.7% test error with 300 hidden units, 4.5% with 1,000 and
 3.05% with 300 and 100, without distortions.
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m common.main --config=configs/mlp_mnist.py[:300] --config.data.directory=DIR
-Recipe: ours, as the paper gives none for these: place-coded targets and mean squared error, batch 50, momentum, a
-cosine, 20 epochs. The distortions of `lenet5_mnist_distortions` are options of `augment`.
+Recipe: ours, since the paper gives none: place-coded targets and mean squared error, batch 50, momentum, a cosine
+schedule, 20 epochs. To add the distortions of `lenet5_mnist_distortions`, set the options of `augment`.
 """
 
 from common import models
@@ -16,7 +16,9 @@ from common.errors import UserError
 def get_config(hidden: str = "300"):
     layers = hidden.split("-")
     if not all(layer.isdecimal() for layer in layers):
-        raise UserError(f"the config's argument is '{hidden}'; expected the units of each hidden layer, as 300-100")
+        raise UserError(
+            f"the config's argument is '{hidden}'; expected the units of each hidden layer, such as 300-100"
+        )
     units = tuple(map(int, layers))
     config = base(models.section("lenet", "mlp", hidden=units, weight_init="uniform_sqrt"))
     config.data.source = "tfds:mnist"

@@ -6,7 +6,8 @@ Command: python -m common.main --config=configs/resnet_imagenet_goyal.py:8192 --
 Argument: the batch size, 256 to 8,192 in the paper; the learning rate is 0.1 for every 256 images in it.
 Expected: centre-crop top-1 errors of 23.60 +- 0.12% at 256 and 23.74 +- 0.09% at 8,192.
 Hardware: the paper used 256 P100 GPUs for an hour, at 8,192.
-Deviations: the classifier's bias does not decay; in the paper only the normalisations' scales and shifts do not.
+Deviations: the classifier's bias does not decay; in the paper it does, and only the normalisations' scales and shifts
+do not.
 """
 
 from common import models

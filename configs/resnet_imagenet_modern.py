@@ -3,8 +3,8 @@
 Recipe: crops and optimizer of Goyal et al. 2017, a cosine schedule, label smoothing (Szegedy et al. 2016), mixup (Zhang
 et al. 2018, with their value for ImageNet), an exponential average of the weights, which evaluation uses, and bfloat16
 computation.
-Expected: no result is published for exactly this recipe. Flax's ImageNet example has Lecun's initial weights, bicubic
-crops, and no smoothing, mixup or averages; it reports 23.3 to 23.6% top-1 error (4.4 hours on a TPU v3-8).
+Expected: no result is published for exactly this recipe. Flax's ImageNet example reports 23.3 to 23.6% top-1 error (4.4
+hours on a TPU v3-8). It has LeCun's initial weights, bicubic crops, and no smoothing, mixup or averages.
 Data: as in `resnet_imagenet`.
 Command: python -m common.main --config=configs/resnet_imagenet_modern.py:resnet50_modern --config.data.directory=DIR
 """

@@ -1,7 +1,7 @@
 """VGG on CIFAR-10; the argument names the network.
 
-Network: configuration D with batch normalisation and fully connected layers of 512 units; 'vgg11_bn', 'vgg19_bn', ...
-for others. Five poolings reduce 32x32 pixels to one position.
+Network: configuration D with batch normalisation and fully connected layers of 512 units; other configurations are
+'vgg11_bn', 'vgg19_bn', and so on. Five poolings reduce 32x32 pixels to one position.
 Data: TFDS cifar10, or a folder of images with --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/vgg_cifar10.py[:vgg16_bn] --config.data.directory=DIR
 Recipe: ours; batch 128, momentum, cosine schedule, random crops, mirror images, 100 epochs.

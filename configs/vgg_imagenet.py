@@ -5,12 +5,13 @@ Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=
 Command: first `python -m common.statistics`, then `python -m common.main`, both with
     --config=configs/vgg_imagenet.py[:vgg16] --config.data.directory=DIR
 Recipe: batch 256, momentum 0.9, weight decay 5e-4, dropout 0.5; learning rate 0.01, divided by ten three times in 74
-epochs (when the validation error stalls in the paper, here after 30, 50 and 65). A starts from normal weights of sd
-0.01. The deeper nets start from He's initialisation; the paper starts them from a trained A, and so from A's scale of
-pixels: --config.init.checkpoint=DIR --config.data.std="(1.0,)" --config.model.weight_init=gaussian. The mean colour is
-subtracted. Random crops of 224 from images whose shorter side is 256, mirror images, colour shifts. The paper's other
-scales: --config.data.resize=384, or --config.data.resize_max=512 for random ones. The paper starts 384 from the net of
-256, at a learning rate of 0.001, and the random ones from the net of 384.
+epochs (when the validation error stalls in the paper, here after 30, 50 and 65). The mean colour is subtracted. Random
+crops of 224 from images whose shorter side is 256, mirror images, colour shifts.
+Initial weights: A starts from normal weights of sd 0.01. The deeper nets start from He's initialisation. The paper
+starts them from a trained A, and so with A's scale of pixels: --config.init.checkpoint=DIR --config.data.std="(1.0,)"
+--config.model.weight_init=gaussian
+Other scales of the paper: --config.data.resize=384, or --config.data.resize_max=512 for random ones. The paper starts
+the net for 384 from that for 256, at a learning rate of 0.001, and the net for random scales from that for 384.
 Paper's result: 27.0% top-1 and 8.8% top-5 error for D at one scale of 256 pixels, dense.
 Test: one centre crop; the paper's tests are --mode=evaluate --protocol=dense (or multi_scale, multi_crop, combined).
 Deviations: for nets that start from He's initialisation, colours are also divided by their standard deviations. Colour
@@ -31,7 +32,7 @@ def get_config(variant: str = "vgg16"):
     config.data.crop = 224
     config.data.train_crop = "random"
     config.data.normalize = "channels"
-    # The small initial weights of A expect grey levels; He's, which keep the scale, expect numbers of about 1.
+    # A's small initial weights expect grey levels. He's keep the scale of their inputs, so they expect values near 1.
     config.data.std = (1.0,) if is_a else ()
     config.data.workers = 16
     config.augment.mirror = True

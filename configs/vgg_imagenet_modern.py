@@ -1,7 +1,7 @@
 """VGG on ImageNet as in the published weights, with torchvision's recipe; the argument names the network.
 
 Network: configuration D with batch normalisation, 138,365,992 parameters. Maps are averaged to 7x7 before fc6, so that
-images of any size fit. Without batch normalisation ('vgg16', ...) the learning rate is a tenth.
+images of any size fit. For networks without batch normalisation, such as 'vgg16', the learning rate is a tenth.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/vgg_imagenet_modern.py[:vgg16_bn] --config.data.directory=DIR
 Recipe: torchvision's; batch 256, momentum 0.9, weight decay 1e-4, learning rate 0.1 divided by ten every 30 of 90

@@ -1,7 +1,7 @@
-"""A small Vision Transformer on CIFAR-10 from scratch, at the cost of a ResNet-20, which wins on this little data.
+"""A small Vision Transformer on CIFAR-10 from scratch, at the cost of a ResNet-20, which wins on so little data.
 
 Network: five blocks of width 96 on 64 patches of 4x4 pixels, with 39.6 million multiply-adds an image. The ResNet-20 of
-`resnet_cifar10` has 40.6 million; batch, steps and augmentation are the same.
+`resnet_cifar10` has 40.6 million, and the same batch, steps and augmentation.
 Data: python -m common.prepare --dataset=cifar10 --data_dir=DIR, then --config.data.directory=DIR; or, for images in
 PATH/train/<class>/ and PATH/test/<class>/, --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/vit_cifar10.py --config.data.directory=DIR

@@ -9,13 +9,14 @@ Variants: ti16, s16, s32, b16, b32, l16, l32, h14 and the hybrids r_ti16, r26_s3
 Memory: --config.train.accumulate=N splits the batch, --config.model.remat=blocks recomputes activations.
 Expected: after fine-tuning at 384 pixels, top-1 error 22.1, 26.6, 23.5 and 28.8% for b16, b32, l16 and l32 (Table 5).
 Larger datasets (Table 3): --config.schedule.name=linear --config.schedule.final=1e-5 --config.optimizer.clip_norm=0
-with, on ImageNet-21k, --config.schedule.learning_rate=1e-3 --config.optimizer.weight_decay=0.03
---config.train.length="90 epochs" and, on JFT-300M, --config.optimizer.weight_decay=0.1 --config.model.dropout=0.0
---config.train.length="7 epochs" and learning rates of 8e-4 for B, 6e-4 for l32, 4e-4 for l16, 3e-4 and 14 epochs for
-h14
+- ImageNet-21k: also --config.schedule.learning_rate=1e-3 --config.optimizer.weight_decay=0.03
+  --config.train.length="90 epochs"
+- JFT-300M: also --config.optimizer.weight_decay=0.1 --config.model.dropout=0.0 --config.train.length="7 epochs" and
+  learning rates of 8e-4 for b16 and b32, 6e-4 for l32, 4e-4 for l16; for h14 3e-4 and 14 epochs
 Then: python -m common.main --config=configs/vit_finetune.py:b16 --config.data.directory=DIR
 Deviations: bfloat16 computation. The paper does not say how weights decay; here it is AdamW's decay, of kernels only.
-It does not list its augmentation; random areas and mirroring are its predecessor's (Kolesnikov et al. 2020).
+The paper does not list its augmentation; the random areas and mirror images are those of its predecessor (Kolesnikov et
+al. 2020).
 """
 
 from common import models

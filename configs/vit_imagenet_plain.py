@@ -1,12 +1,12 @@
 """A plain Vision Transformer on ImageNet in 90 epochs: average pooling, sine-cosine positions, batch 1024.
 
 Paper: Beyer, Zhai, Kolesnikov 2022, "Better plain ViT baselines for ImageNet-1k".
-Data: TFDS imagenet2012, prepared as docs/data.md says; 1% of its training set is left out, as a hold-out set.
+Data: TFDS imagenet2012, prepared as docs/data.md says. 1% of its training set is left out as a hold-out set.
 Command: python -m common.main --config=configs/vit_imagenet_plain.py:s16 --config.data.directory=DIR
 Longer: --config.train.length="150 epochs" or "300 epochs"
 Plainer: --config.augment.randaugment_layers=0 --config.augment.mixup=0
 Expected: top-1 error 23.5% (150 epochs 21.5%, 300 epochs 20.0%); 26.4% without RandAugment and mixup.
-Deviations: bfloat16 computation. Shrinking an image averages the pixels that it merges; the paper's code takes the
+Deviations: bfloat16 computation. An image is shrunk by averaging the pixels that are merged; the paper's code takes the
 nearest ones. RandAugment's contrast is relative to the image's mean, as in Pillow; in that code it is relative to a
 constant.
 """
@@ -38,7 +38,7 @@ def get_config(variant: str = "s16"):
     config.optimizer.moment_dtype = "bfloat16"
     config.optimizer.decay = "decoupled"
     config.optimizer.decay_mask = "kernels"
-    config.optimizer.weight_decay = 0.1  # 1e-4 in the paper's convention, which leaves the learning rate out
+    config.optimizer.weight_decay = 0.1  # 1e-4 in the paper's convention, without the learning rate as a factor
     config.optimizer.clip_norm = 1.0
     config.schedule.name = "cosine"
     config.schedule.learning_rate = 1e-3

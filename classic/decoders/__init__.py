@@ -2,9 +2,10 @@
 
 DEFAULTS, CHOICES, RANGES                               options, see `classic.options.check`
 fit(features, labels, options, seed, num_classes=None, validation=None) -> arrays
-    everything that is learnt. Features may be memory-mapped and of 16 bits. Labels are 0 to num_classes - 1, where
-    num_classes is the largest label plus 1 by default. validation: (features, labels) to choose the constant C on;
-    without it a share of the training examples is held out for that, and the decoder is then fitted to all of them.
+    everything that is learnt. Features may be memory-mapped and of 16 bits. Labels are 0 to num_classes - 1; the
+    default of num_classes is the largest label plus 1. validation: (features, labels) on which the constant C is
+    chosen. Without it a share of the training examples is held out for the choice, and the decoder is then fitted to
+    all training examples.
 scores(arrays, features, options) -> [n classes]        the highest is the predicted class
 """
 

@@ -18,7 +18,7 @@ def fit(
     num_classes: int | None = None,
     validation: Examples | None = None,
 ) -> dict[str, np.ndarray]:
-    """A machine with the exact kernel, or a linear one of mapped features beyond `exact` images.
+    """A machine with the exact kernel for up to `exact` images, a linear one of mapped features for more.
 
     Raises UserError for features below 0. See `classic.decoders`.
     """
@@ -29,5 +29,5 @@ def fit(
 def scores(
     arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
 ) -> Float32[np.ndarray, "n k"]:
-    """The number of pairs won with the exact kernel, distances from the hyperplanes with the map."""
+    """The pairs of classes won with the exact kernel, or with the map the distances from the hyperplanes."""
     return additive.scores(arrays, features, kernels.chi2, kernels.chi2_map(options.steps))

@@ -11,37 +11,39 @@ Histograms = Float[np.ndarray, "n f"]
 Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
 FeatureMap = Callable[[np.ndarray], np.ndarray]
 
-# Frequencies of the intersection map by its number of samples: the mean error over ratios x / y up to e^4 is least.
+# Number of samples -> the interval between them in the intersection kernel's spectrum. It minimises the mean error over
+# ratios x / y up to e^4.
 _INTERVALS = {1: 0.58, 2: 0.7, 3: 0.62, 4: 0.54}
 STEPS = tuple(_INTERVALS)
 
 
 def intersection(x: Histograms, y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]:
-    """Sum of min(x, y): (x + y - |x - y|) / 2, summed."""
+    """The sum of min(x, y) over the features, computed as that of (x + y - |x - y|) / 2."""
     from sklearn.metrics.pairwise import manhattan_distances
 
     return (_sums(x, y) - manhattan_distances(x, y)) / 2
 
 
 def chi2(x: Histograms, y: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "n m"]:
-    """Sum of 2 x y / (x + y), the additive chi-square kernel; scikit-learn has it without x + y.
+    """The additive chi-square kernel, the sum of 2 x y / (x + y) over the features.
 
-    It takes no array that is read-only, as memory-mapped ones are.
+    scikit-learn's is the sum of -(x - y)^2 / (x + y), to which x + y is added here.
     """
     from sklearn.metrics.pairwise import additive_chi2_kernel
 
+    # Memory-mapped arrays are read-only. scikit-learn does not take those.
     return (_sums(x, y) + additive_chi2_kernel(*(np.require(part, requirements="W") for part in (x, y)))) / 2
 
 
 def intersection_map(steps: int) -> FeatureMap:
-    """A map whose dot products approximate `intersection`; features are 2 steps - 1 times as many.
+    """A map to 2 steps - 1 times as many features, whose dot products approximate `intersection`.
 
-    The kernel is homogeneous, with the spectrum 2 / (pi (1 + 4 omega^2)), sampled `steps` times from 0.
+    The kernel is homogeneous. Its spectrum 2 / (pi (1 + 4 omega^2)) is sampled `steps` times, from 0 on.
     """
     interval = _INTERVALS[steps]
 
     def mapped(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m w"]:
-        check_positive(block)
+        check_not_negative(block)
         root = np.sqrt(block)
         logarithm = np.log(np.where(block > 0, block, 1))
         parts = [np.float32(np.sqrt(interval * 2 / np.pi)) * root]
@@ -55,24 +57,24 @@ def intersection_map(steps: int) -> FeatureMap:
 
 
 def chi2_map(steps: int) -> FeatureMap:
-    """A map whose dot products approximate `chi2`, scikit-learn's; features are 2 steps - 1 times as many."""
+    """scikit-learn's map to 2 steps - 1 times as many features, whose dot products approximate `chi2`."""
     from sklearn.kernel_approximation import AdditiveChi2Sampler
 
     def mapped(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m w"]:
-        check_positive(block)
-        # scikit-learn has intervals of its own for up to 3 samples.
+        check_not_negative(block)
+        # scikit-learn chooses the interval itself for up to 3 samples.
         sampler = AdditiveChi2Sampler(sample_steps=steps, sample_interval=0.3 if steps > 3 else None)
         return sampler.fit_transform(block).astype(np.float32)
 
     return mapped
 
 
-def check_positive(features: Float[np.ndarray, "n f"]) -> None:
+def check_not_negative(features: Float[np.ndarray, "n f"]) -> None:
     """Raises UserError for features below 0."""
     if features.size and features.min() < 0:
         raise UserError(
             f"kernels between histograms need features of at least 0, and one is {features.min():.3g}; "
-            "encode 'words' gives histograms"
+            "config.encode 'words' gives histograms"
         )
 
 

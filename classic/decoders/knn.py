@@ -15,7 +15,7 @@ DEFAULTS: dict[str, Any] = {
     "neighbours": 3,
     "metric": "l2",  # distance between features: 'l2', or 'l1', which takes many times as long
 }
-# Only under the name 'euclidean' does scikit-learn compute distances as products of matrices.
+# scikit-learn computes distances as products of matrices for the name 'euclidean', but not for 'l2'.
 _METRICS = {"l2": "euclidean", "l1": "manhattan"}
 CHOICES = {"metric": tuple(_METRICS)}
 RANGES = {"neighbours": COUNT}
@@ -29,7 +29,7 @@ def fit(
     num_classes: int | None = None,
     validation: Examples | None = None,
 ) -> dict[str, np.ndarray]:
-    """The training images themselves, which have to fit into memory; nothing is chosen on validation.
+    """The training images themselves, which have to fit into memory; `validation` is not used.
 
     Raises UserError for fewer training images than neighbours.
     """
@@ -49,7 +49,7 @@ def fit(
 def scores(
     arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
 ) -> Float32[np.ndarray, "n k"]:
-    """The neighbours of each class; a nearer one counts a little more, so that it decides between equal numbers."""
+    """The number of neighbours of each class. Nearer ones count a little more, to decide between equal numbers."""
     from sklearn.neighbors import NearestNeighbors
 
     count = options.neighbours

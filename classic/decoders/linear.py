@@ -1,11 +1,10 @@
 """Linear classifiers by L-BFGS, all classes at once, over features that may be larger than memory.
 
 scikit-learn's LinearSVC stores a copy of dense features at 24 bytes a number, 7.7 GB for 50,000 x 6,400, and works on
-one core. Here a pass over the features is two matrix products, and a preconditioner makes passes few. The minimum is
-the same.
+one core. Here a pass over the features is two matrix products, and few passes are needed thanks to a preconditioner.
 
-The bias has no penalty, so a shift of the features changes the bias alone. They are centred, since the bias and the
-weights then hardly depend on each other.
+The bias has no penalty, unlike LinearSVC's, so a shift of the features changes only the bias. The features are centred:
+weights and bias then hardly depend on each other.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from classic.decoders.preconditioner import preconditioner
 from classic.decoders.rows import Rows
 
-MOST_FEATURES = 12_000  # whose covariance is measured: it takes 0.6 GB, and its root 1.2 GB
-_THREADED = 1e8  # operations of a pass from which on several threads save time, on a machine with other work too
+MOST_FEATURES = 12_000  # the most to measure the covariance for; it then takes 0.6 GB, and its root 1.2 GB
+_THREADED = 1e8  # several threads save time in a pass of more operations than this, even on a busy machine
 
-# Outputs [m classes] and labels -> the sum of the losses, and its derivative by the outputs.
+# Outputs [m classes] and labels -> the sum of the losses, and its derivative with respect to the outputs.
 Loss = Callable[[Float32[np.ndarray, "m k"], Int[np.ndarray, " m"]], tuple[float, Float32[np.ndarray, "m k"]]]
 
 
@@ -36,7 +35,7 @@ class Linear(NamedTuple):
 def squared_hinge(
     outputs: Float32[np.ndarray, "m k"], labels: Int[np.ndarray, " m"]
 ) -> tuple[float, Float32[np.ndarray, "m k"]]:
-    """max(0, 1 - y s)^2, one class against the rest, and its derivative."""
+    """The sum of max(0, 1 - y s)^2, where y is 1 for the label and -1 for the other classes, and its derivative."""
     signs = np.where(labels[:, None] == np.arange(outputs.shape[1]), np.float32(1), np.float32(-1))
     short = np.maximum(0, 1 - signs * outputs)
     return float(np.vdot(short, short)), -2 * signs * short
@@ -45,7 +44,7 @@ def squared_hinge(
 def cross_entropy(
     outputs: Float32[np.ndarray, "m k"], labels: Int[np.ndarray, " m"]
 ) -> tuple[float, Float32[np.ndarray, "m k"]]:
-    """The negative logarithm of the right class's softmax probability, and its derivative."""
+    """The sum of the negative logarithms of the labels' softmax probabilities, and its derivative."""
     rows = np.arange(len(labels))
     value = float((logsumexp(outputs, axis=1) - outputs[rows, labels]).sum(dtype=np.float64))
     slope = softmax(outputs, axis=1)
@@ -54,9 +53,9 @@ def cross_entropy(
 
 
 class Scaling(NamedTuple):
-    """A shift and a divisor of each feature, and the covariance of features that are scaled so.
+    """The mean and the divisor by which each feature is scaled, and the covariance of the scaled features.
 
-    covariance: None where it is not worth its room and its time.
+    covariance: None if it is not worth the memory and time that it takes.
     """
 
     mean: Float32[np.ndarray, " f"]
@@ -65,12 +64,11 @@ class Scaling(NamedTuple):
 
 
 def scaling(rows: Rows, standardise: bool) -> Scaling:
-    """The mean of each feature, and its divisor: the deviation with `standardise`, else 1.
+    """The mean of each feature, its divisor, and the covariance of the scaled features.
 
-    A feature that never changes is divided by 1.
-
-    The covariance is measured for at most `MOST_FEATURES` features of at least half as many rows. With fewer rows its
-    root takes longer than the passes that it saves.
+    standardise: the divisor is the feature's deviation, or 1 if the feature never changes; otherwise it is 1. The
+    covariance is measured for at most `MOST_FEATURES` features, and only if there are at least half as many rows. With
+    fewer rows its root would take longer than the passes that it saves.
     """
     width = rows.width
     total = np.zeros(width)
@@ -113,10 +111,10 @@ def fit(
     tolerance: float = 1e-3,
     max_iterations: int = 300,
 ) -> Linear:
-    """The minimum of 1/2 |w|^2 + constant * sum of losses, over weights of the scaled features; no penalty on the bias.
+    """The minimum of 1/2 |w|^2 + constant * sum of losses over weights w of the scaled features and a bias.
 
-    kept: the rows that count, all by default. start: where the search begins, such as the result for a near constant.
-    tolerance: it ends where no derivative is larger than this share of the largest at zero.
+    kept: the rows that count, all by default. start: the classifier to begin from, such as that of a similar constant.
+    tolerance: the search ends when no derivative is larger than this share of the largest one at zero.
     """
     from scipy import optimize  # slow to import
 
@@ -134,7 +132,7 @@ def fit(
         value, slope, slope_bias = 0.0, np.zeros((width, num_classes)), np.zeros(num_classes)
         for place, block in rows.blocks():
             outputs, here = block @ weights + shift, kept[place]
-            # Rows that do not count are left out of the few outputs, not of the block, whose copy takes the longest.
+            # Rows that do not count are left out of the outputs, which are few. A copy of the block would take longest.
             by_output = np.zeros_like(outputs)
             lost, by_output[here] = loss(outputs[here], labels[place][here])
             value += lost
@@ -175,7 +173,7 @@ def path(
     constants: Sequence[float],
     kept: Bool[np.ndarray, " n"] | None = None,
 ) -> Iterator[tuple[float, Linear]]:
-    """The classifier for each constant, from the smallest up, each search beginning at the result of the last."""
+    """The classifier for each constant, the smallest first. Each search begins at the result of the one before."""
     start = None
     for constant in sorted(constants):
         start = fit(rows, labels, num_classes, loss, scale, constant, kept=kept, start=start)

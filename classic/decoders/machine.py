@@ -1,4 +1,4 @@
-"""Kernel support vector machines as arrays: one class against another, for each pair of classes, by scikit-learn."""
+"""Kernel support vector machines as arrays, fitted by scikit-learn to each pair of classes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +12,8 @@ from classic.decoders.rows import Rows
 from classic.decoders.selection import Examples
 
 _CACHE_MEGABYTES = 1000  # of kernel values that the solver keeps
-LARGEST_PAIR = 16_000  # images of two classes whose kernel values, 2 GB in float64, are computed at once
+_BLOCK_VALUES = 2**24  # kernel values with the support vectors that are computed at once
+LARGEST_PAIR = 16_000  # most images of two classes for which all kernel values, 2 GB in float64, are computed at once
 
 
 def of_pairs(
@@ -23,11 +24,12 @@ def of_pairs(
     num_classes: int,
     svc_options: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """The arrays of a machine, fitted to one pair of classes after the other: 'support' [s f], its vectors by class.
+    """The arrays of a machine that is fitted to one pair of classes after the other.
 
-    'dual' has the coefficients of the support vectors against each other class; positive outputs of a pair stand for
-    its first class. A matrix of a pair's kernel values is made by products, which is many times as fast as the solver's
-    own values, one by one. svc_options: SVC's options for pairs that are too large for such a matrix.
+    'support' [s f] has the support vectors, class by class, and 'dual' their coefficients against each other class. A
+    pair's output is positive for its first class. All kernel values of a pair are computed at once, as products of
+    matrices: the solver computes them one by one, which takes many times as long. svc_options: SVC's options for pairs
+    that are too large for that.
     """
     from sklearn.svm import SVC
 
@@ -45,7 +47,7 @@ def of_pairs(
             else:
                 values = _of_pair(kernel, within, features[first], features[second])
                 fitted = SVC(C=constant, cache_size=_CACHE_MEGABYTES, kernel="precomputed").fit(values, sides)
-            # scikit-learn's sign of two classes is the opposite.
+            # scikit-learn's outputs for two classes have the opposite sign.
             support, weights = rows[fitted.support_], -fitted.dual_coef_[0]
             of_first = fitted.support_ < len(first)
             dual[support[of_first], j - 1], dual[support[~of_first], i] = weights[of_first], weights[~of_first]
@@ -68,15 +70,15 @@ def _of_pair(
     first: Float32[np.ndarray, "a f"],
     second: Float32[np.ndarray, "b f"],
 ) -> Float[np.ndarray, "m m"]:
-    """The kernel values of two classes' images, from those `within` the first."""
+    """The kernel values between all images of two classes. within: those of the first class."""
     across = kernel(first, second)
     return np.block([[within, across], [across.T, kernel(second, second)]])
 
 
 def scores(arrays: dict[str, np.ndarray], kernel: Float[np.ndarray, "n s"]) -> Float32[np.ndarray, "n k"]:
-    """The pairs that each class wins, plus less than 1/2 for how clearly: from kernel values with support vectors.
+    """The number of pairs that each class wins, plus or minus less than 1/3 for how clearly it wins or loses them.
 
-    A class without training images wins none.
+    kernel: the kernel values between the images and the support vectors. A class without training images has -1.
     """
     classes, counts = arrays["classes"], arrays["counts"]
     ends = np.cumsum(counts)
@@ -108,7 +110,10 @@ def fit(
     seed: int,
     validation: Examples | None,
 ) -> dict[str, np.ndarray]:
-    """The arrays that `train` returns, for the constant that the options give or that is best on validation."""
+    """The arrays that `train` returns for the constant C, which is given or the best on validation.
+
+    train: fits a machine to features and labels with a constant. outputs: the scores of a machine for features.
+    """
     constant, chosen = selection.constant(options.C), {}
     if constant is None:
         kept = np.ones(len(labels), bool) if validation else ~selection.held_out(labels, options.holdout, seed)
@@ -127,15 +132,12 @@ def fit(
 
 
 def in_blocks(
-    arrays: dict[str, np.ndarray],
-    features: Float[np.ndarray, "n f"],
-    kernel: Kernel,
-    support: Float32[np.ndarray, "s f"],
+    arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], kernel: Kernel
 ) -> Float32[np.ndarray, "n k"]:
-    """`scores` for features of any number, a block of kernel values at a time."""
-    rows = Rows(features)
+    """`scores` for any number of images, computed from a block of kernel values at a time."""
+    rows, support = Rows(features), arrays["support"]
     result = np.empty((len(rows), int(arrays["num_classes"])), np.float32)
-    step = max(1, 2**24 // max(len(support), 1))
+    step = max(1, _BLOCK_VALUES // max(len(support), 1))
     for place, block in rows.blocks():
         for start in range(0, len(block), step):
             part = block[start : start + step]

@@ -1,8 +1,8 @@
-"""Variables in which a linear classifier's objective is about as curved in every direction.
+"""Variables in which a linear classifier's objective has about the same curvature in every direction.
 
 L-BFGS then needs fewer passes over the features for the same minimum: a tenth for k-means features. For features
-of covariance S and losses whose second derivatives are about c, the curvature by the weights of a class is about
-c S + decay I = R^T R; by u = R w it is about 1.
+with covariance S and losses whose second derivatives are about c, the curvature with respect to a class's weights w is
+about c S + decay I = R^T R. With respect to u = R w it is about 1.
 """
 
 from typing import NamedTuple
@@ -11,12 +11,12 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 from scipy import linalg
 
-CURVATURE = 0.5  # of the losses; a squared hinge has 2 where the margin is not kept, for some of the rows
-_LEAST = 1e-6  # of the trace, added to the diagonal: float32 rounding could otherwise make the matrix indefinite
+CURVATURE = 0.5  # c, assumed on average: a squared hinge has 2 for rows inside the margin and 0 for the others
+_LEAST = 1e-6  # least share of the trace to add to the diagonal: rounding to float32 could make the matrix indefinite
 
 
 class Preconditioner(NamedTuple):
-    """Weights w and variables u = R w, and slopes by either; R is the identity where there is no root."""
+    """The change between weights w and variables u = R w, with R the `root`, or the identity if it is None."""
 
     root: Float64[np.ndarray, "f f"] | None
 
@@ -31,7 +31,7 @@ class Preconditioner(NamedTuple):
         return weights if self.root is None else self.root @ weights
 
     def slope(self, by_weights: Float64[np.ndarray, "f k"]) -> Float64[np.ndarray, "f k"]:
-        """The derivative by the variables, from that by the weights."""
+        """The derivative with respect to the variables, from that with respect to the weights."""
         if self.root is None:
             return by_weights
         return linalg.solve_triangular(self.root, by_weights, trans=1, check_finite=False)

@@ -1,7 +1,7 @@
 """PCA and a classifier that is quadratic in the components (LeCun et al. 1998, section III.C.4).
 
-It is linear in the products of all pairs of components and a constant: 821 inputs for 40 components. The components are
-those of pixels with their mean, since the products of centred ones are the same for x and -x.
+The classifier is linear in the products of all pairs of components and a constant: 821 inputs for 40 components. The
+mean is not subtracted from the pixels, since the products of centred components are the same for x and -x.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from common.errors import UserError
 
 DEFAULTS: dict[str, Any] = {
     "components": 40,  # principal components of the features
-    "ridge": 1e-4,  # weight of the penalty on weights, for each training image
+    "ridge": 1e-4,  # the penalty on the weights, per training image
 }
 CHOICES: dict = {}
 RANGES = {"components": COUNT, "ridge": POSITIVE}
@@ -34,8 +34,8 @@ def fit(
 ) -> dict[str, np.ndarray]:
     """The least-squares fit of +1 for an image's class and -1 for the others; features have to fit into memory.
 
-    'projection' [f components] gives components of unit variance; 'weights' [inputs k] follows. Raises UserError if
-    images or features are fewer than components.
+    'projection' [f components] gives components of unit variance, 'weights' [inputs k] the scores from their products.
+    Raises UserError if there are fewer images or features than components.
     """
     num_classes = checked(features, labels, num_classes)
     if options.components > min(features.shape):
@@ -43,9 +43,8 @@ def fit(
             f"config.decode.components is {options.components}, but there are {len(features)} training images of "
             f"{features.shape[1]} features; expected at most as many"
         )
-    pca = components.principal_components(np.asarray(features, np.float32), options.components)
-    deviation = np.sqrt(np.maximum(pca.explained_variance_, 1e-12))
-    arrays = {"projection": (pca.components_.T / deviation).astype(np.float32)}
+    found = components.principal_components(np.asarray(features, np.float32), options.components, whiten=True)
+    arrays = {"projection": found["projection"]}
     rows = Rows(features, lambda block: inputs(arrays, block))
     products, targets = np.zeros((rows.width, rows.width)), np.zeros((rows.width, num_classes))
     for place, block in rows.blocks():
@@ -65,7 +64,7 @@ def scores(
 
 
 def inputs(arrays: dict[str, np.ndarray], features: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m i"]:
-    """The products of all pairs of the features' components, squares among them, and 1."""
+    """The products of all pairs of components, squares included, and 1."""
     parts = features @ arrays["projection"]
     first, second = np.triu_indices(parts.shape[1])
     ones = np.ones((len(parts), 1), np.float32)

@@ -1,4 +1,4 @@
-"""Support vector machine with the Gaussian kernel exp(-gamma |x - y|^2), in pairs of classes."""
+"""Support vector machine with the Gaussian kernel exp(-gamma |x - y|^2), for pairs of classes."""
 
 import functools
 from typing import Any
@@ -16,8 +16,8 @@ from classic.options import SIZE
 DEFAULTS: dict[str, Any] = {
     "C": "10",  # a number, or the best of `constants` on validation
     "constants": (0.1, 1.0, 10.0, 100.0),
-    "holdout": 0.1,  # share of the training images for that choice, where the data have no validation part
-    "gamma": 0.0,  # 0 is 1 / (features x their variance), scikit-learn's 'scale'
+    "holdout": 0.1,  # share of the training images held out for this choice if there is no validation set
+    "gamma": 0.0,  # 0: 1 / (number of features x their variance), which scikit-learn calls 'scale'
 }
 CHOICES: dict = {}
 RANGES = {"constants": regularised.RANGES["constants"], "holdout": regularised.RANGES["holdout"], "gamma": SIZE}
@@ -35,8 +35,8 @@ def fit(
     num_classes = checked(features, labels, num_classes)
     gamma = options.gamma or _scale(features)
 
-    def train(part: np.ndarray, of: np.ndarray, constant: float) -> dict[str, np.ndarray]:
-        arrays = machine.of_pairs(_kernel(gamma), part, of, constant, num_classes, {"gamma": gamma})
+    def train(part: np.ndarray, part_labels: np.ndarray, constant: float) -> dict[str, np.ndarray]:
+        arrays = machine.of_pairs(_kernel(gamma), part, part_labels, constant, num_classes, {"gamma": gamma})
         return {**arrays, "gamma": np.array(gamma, np.float32)}
 
     def outputs(arrays: dict[str, np.ndarray], part: np.ndarray) -> np.ndarray:
@@ -48,8 +48,8 @@ def fit(
 def scores(
     arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
 ) -> Float32[np.ndarray, "n k"]:
-    """The number of pairs that each class wins, plus less than 1/2 for how clearly."""
-    return machine.in_blocks(arrays, features, _kernel(float(arrays["gamma"])), arrays["support"])
+    """The number of pairs that each class wins, see `machine.scores`."""
+    return machine.in_blocks(arrays, features, _kernel(float(arrays["gamma"])))
 
 
 def _kernel(gamma: float) -> Kernel:

@@ -1,4 +1,4 @@
-"""Fitting a linear classifier with its constant given or chosen on validation, for each decoder that ends in one."""
+"""Linear classifiers whose constant is given or chosen on validation, for each decoder that ends in one."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +15,7 @@ from classic.options import POSITIVE
 DEFAULTS: dict[str, Any] = {
     "C": "validation",  # weight of the losses against 1/2 |w|^2: a number, or the best of `constants` on validation
     "constants": (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0),
-    "holdout": 0.1,  # share of the training images for that choice, where the data have no validation part
+    "holdout": 0.1,  # share of the training images held out for this choice if there is no validation set
     "standardise": False,  # subtract each feature's mean and divide by its deviation
 }
 CHOICES: dict[str, tuple] = {}
@@ -31,9 +31,12 @@ def fit(
     loss: Loss,
     validation: tuple[Rows, Int[np.ndarray, " v"]] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Weights, bias and constant 'C'; with a choice, also the 'validation_error' that decided."""
+    """The 'weights', the 'bias' and the constant 'C'; if C was chosen, also its 'validation_error'.
+
+    Decoders that map features have no option `standardise`, which would not help.
+    """
     rows = rows.mapped()
-    scale = linear.scaling(rows, options.standardise)
+    scale = linear.scaling(rows, options.get("standardise", False))
     constant, chosen, start = selection.constant(options.C), {}, None
     if constant is None:
         everything = np.ones(len(rows), bool)

@@ -1,4 +1,4 @@
-"""The rows of a feature matrix, in blocks that fit into memory, and the checks that every decoder makes of them."""
+"""The rows of a feature matrix, in blocks that fit into memory, and the checks that every decoder makes."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from jaxtyping import Float, Float32, Int
 from common.errors import UserError
 
 BLOCK_BYTES = 2**27  # of a block of rows
-KEPT_BYTES = 3 * 2**30  # of mapped features that are kept in memory instead of mapped again at each pass
+KEPT_BYTES = 3 * 2**30  # of mapped features at most are kept in memory; more are mapped again in each pass
 
 
 def identity(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m f"]:
@@ -21,7 +21,7 @@ def identity(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m f"]:
 class Rows:
     """Features, perhaps memory-mapped or of 16 bits, that are read as blocks of 32-bit rows.
 
-    feature_map: is applied to each block. width: the number of features in a row, after the map.
+    feature_map: the map that is applied to each block.
     """
 
     features: Float[np.ndarray, "n f"]
@@ -43,7 +43,7 @@ class Rows:
             yield place, self.feature_map(np.asarray(self.features[place], np.float32))
 
     def mapped(self) -> "Rows":
-        """The same rows with the map applied once and for all, where the result is small enough to be kept."""
+        """The same rows with the map already applied, if the result is small enough to keep; else these rows."""
         if self.feature_map is identity or 4 * self.width * len(self) > KEPT_BYTES:
             return self
         kept = np.empty((len(self), self.width), np.float32)

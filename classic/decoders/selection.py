@@ -1,16 +1,15 @@
-"""The choice of an SVM's constant C by the error on examples that were not fitted to."""
+"""The choice of a classifier's constant C by the error on examples that it was not fitted to."""
 
 from collections.abc import Iterable
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from common.errors import UserError
 
-Fitted = TypeVar("Fitted")
 Examples = tuple[Float[np.ndarray, "v f"], Int[np.ndarray, " v"]]
-PATIENCE = 2  # larger constants with a higher error, after which no more are tried
+PATIENCE = 2  # the number of constants with a higher error than the best after which no more are tried
 
 
 class Choice(NamedTuple):
@@ -34,9 +33,9 @@ def constant(value: str | float) -> float | None:
 
 
 def held_out(labels: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.ndarray, " n"]:
-    """The examples that are held out: a share of each class, at random, but never the last example of a class.
+    """The examples that are held out: a random share of each class, but never all of a class.
 
-    Raises UserError if that leaves none.
+    Raises UserError if none can be held out.
     """
     rng = np.random.default_rng(seed)
     out = np.zeros(len(labels), bool)
@@ -52,9 +51,9 @@ def held_out(labels: Int[np.ndarray, " n"], share: float, seed: int) -> Bool[np.
 
 
 def best(errors: Iterable[tuple[float, float]]) -> Choice:
-    """The constant with the lowest error among (constant, error); the first of several.
+    """The constant with the lowest error, the first of those if there are several.
 
-    No more errors are asked for after `PATIENCE` higher ones.
+    errors: pairs of a constant and its error, computed on demand; after `PATIENCE` higher ones no more are taken.
     """
     chosen, since = None, 0
     for number, error in errors:

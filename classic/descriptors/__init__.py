@@ -1,16 +1,20 @@
-"""Describers by name: functions from a batch of images to their descriptors, and the options of each."""
+"""Describers by name: modules with DEFAULTS, CHOICES, RANGES and describe.
 
-from typing import Any
+DEFAULTS, CHOICES, RANGES                               options, see `classic.options.check`
+describe(images, options) -> Descriptors                the descriptors of a batch of images [n h w c]
+"""
+
+from types import ModuleType
 
 from classic.descriptors import dense_sift, hog, patches, pixels, sift
-from classic.descriptors.record import Describer, Descriptors
-from classic.options import Range
+from classic.descriptors.record import Descriptors
 
-__all__ = ["CHOICES", "DEFAULTS", "DESCRIBERS", "RANGES", "Describer", "Descriptors"]
+__all__ = ["DESCRIBERS", "Descriptors"]
 
-_MODULES = {"sift": sift, "dense_sift": dense_sift, "hog": hog, "patches": patches, "pixels": pixels}
-
-DESCRIBERS: dict[str, Describer] = {name: module.describe for name, module in _MODULES.items()}
-DEFAULTS: dict[str, dict[str, Any]] = {name: module.DEFAULTS for name, module in _MODULES.items()}
-CHOICES: dict[str, dict[str, tuple]] = {name: module.CHOICES for name, module in _MODULES.items()}
-RANGES: dict[str, dict[str, Range]] = {name: module.RANGES for name, module in _MODULES.items()}
+DESCRIBERS: dict[str, ModuleType] = {
+    "sift": sift,
+    "dense_sift": dense_sift,
+    "hog": hog,
+    "patches": patches,
+    "pixels": pixels,
+}

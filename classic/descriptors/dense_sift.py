@@ -11,15 +11,15 @@ from ml_collections import ConfigDict
 
 from classic.descriptors.enlarge import enlarged, grey, opponent
 from classic.descriptors.record import Descriptors, grid_starts
-from classic.descriptors.sift import LENGTH, SPAN, normalised
+from classic.descriptors.sift import LENGTH, normalised, upright
 from classic.options import COUNT
 
 DEFAULTS: dict[str, Any] = {
-    "scale": 2,  # images are enlarged this many times first
-    "sizes": (16,),  # sides of the described squares, pixels of the enlarged image; each has its own grid
+    "scale": 2,  # images are first enlarged by this factor
+    "sizes": (16,),  # sides of the described squares, pixels of the enlarged image; each side has its own grid
     "step": 4,  # pixels from one square to the next
-    "colour": "grey",  # channels that are described, one descriptor behind the other: 'grey', 'rgb' or 'opponent'
-    "root": True,  # RootSIFT: L1 norm, then square root (Arandjelovic & Zisserman 2012); else unit L2 norm
+    "colour": "grey",  # channels to describe: 'grey', 'rgb' or 'opponent'; their descriptors are joined
+    "root": True,  # True: RootSIFT, L1 norm, then square root (Arandjelovic & Zisserman 2012); False: unit L2 norm
 }
 CHOICES = {"colour": ("grey", "rgb", "opponent")}
 RANGES = {"scale": COUNT, "sizes": COUNT, "step": COUNT}
@@ -61,11 +61,10 @@ def _grid(height: int, width: int, sizes: tuple[int, ...], step: int) -> tuple[t
     """OpenCV's keypoints at all points of the grids, and their (y, x) as shares of height and width."""
     points, places = [], []
     for size in sizes:
+        # Centres are whole pixels: OpenCV would round half pixels to even numbers.
         rows, columns = (grid_starts(length, size, step, "config.describe.sizes") for length in (height, width))
-        for y in rows + size // 2:
-            for x in columns + size // 2:
-                # Whole numbers, since OpenCV rounds, half pixels to even ones. An angle of 0 is upright; its default,
-                # -1, is taken for a small rotation.
-                points.append(cv2.KeyPoint(float(x), float(y), size / SPAN, 0.0, 1.0, 0))
+        for y in (rows + size // 2).tolist():
+            for x in (columns + size // 2).tolist():
+                points.append(upright(y, x, size))
                 places.append(((y + 0.5) / height, (x + 0.5) / width))
     return tuple(points), np.array(places, np.float32)

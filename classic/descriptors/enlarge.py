@@ -1,4 +1,7 @@
-"""Images made larger, since descriptors of photographs expect more than 28 or 32 pixels, and made grey."""
+"""Images before they are described: enlarged, made grey, or in opponent colours.
+
+Descriptors that were designed for photographs expect more than 28 or 32 pixels.
+"""
 
 import cv2
 import numpy as np
@@ -6,7 +9,7 @@ from jaxtyping import Float32, UInt8
 
 
 def enlarged(images: UInt8[np.ndarray, "n h w c"], scale: int) -> UInt8[np.ndarray, "n H W c"]:
-    """Images `scale` times as high and wide, interpolated bilinearly."""
+    """The images, `scale` times as high and wide, interpolated bilinearly."""
     if scale == 1:
         return images
     n, height, width, channels = images.shape
@@ -25,6 +28,6 @@ def grey(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "n h w"]:
 
 
 def opponent(images: UInt8[np.ndarray, "n h w c"]) -> Float32[np.ndarray, "n h w 3"]:
-    """Opponent colours: intensity, red against green, yellow against blue; each shifted into 0 to 255."""
+    """The opponent colours intensity, red against green, and yellow against blue, each from 0 to 255."""
     red, green, blue = np.moveaxis(images.astype(np.float32), -1, 0)
     return np.stack([(red + green + blue) / 3, (red - green + 255) / 2, (red + green - 2 * blue + 510) / 4], axis=-1)

@@ -13,20 +13,20 @@ from classic.options import COUNT
 from common.errors import UserError
 
 DEFAULTS = {
-    "scale": 1,  # images are enlarged this many times first
+    "scale": 1,  # images are first enlarged by this factor
     "orientations": 9,  # unsigned, over 180 degrees
     "cell": 8,  # side of a cell, pixels
-    "block": 2,  # side of a block, cells; each is normalised as a whole, and neighbours overlap
+    "block": 2,  # side of a block, cells; a block is normalised as a whole, and neighbouring blocks overlap
 }
 CHOICES: dict = {}
 RANGES = {"scale": COUNT, "orientations": COUNT, "cell": COUNT, "block": COUNT}
 
 
 def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descriptors:
-    """The blocks of each image, d = orientations block^2; of colours the strongest gradient counts.
+    """One descriptor for each block of cells, d = orientations block^2.
 
-    Each block has norm L2-Hys: unit length, clipped at 0.2, unit length again. Raises UserError for images smaller than
-    a block.
+    At each pixel the colour with the strongest gradient counts. Blocks are normalised by L2-Hys: they are scaled to
+    unit length, clipped at 0.2, and scaled to unit length again. Raises UserError for images smaller than a block.
     """
     large = enlarged(images, options.scale)
     _, height, width, _ = large.shape

@@ -11,14 +11,14 @@ from classic.descriptors.enlarge import enlarged
 from classic.descriptors.record import Descriptors, grid_starts, on_grid
 from classic.options import COUNT, SIZE
 
-_TOGETHER = 4  # images
-_LEAST = 1e-6  # variance that is divided by, so that a flat patch becomes zeros
+_TOGETHER = 4  # images that a thread prepares at a time; they stay in its core's cache
+_LEAST = 1e-6  # the least variance to divide by: a flat patch becomes zeros
 
 DEFAULTS = {
-    "scale": 1,  # images are enlarged this many times first
+    "scale": 1,  # images are first enlarged by this factor
     "size": 6,  # side of a patch, pixels
     "step": 1,  # pixels from one patch to the next
-    "normalise": "contrast",  # 'mean': less each patch's mean; 'contrast': also over its deviation; or 'none'
+    "normalise": "contrast",  # 'mean' subtracts a patch's mean, 'contrast' also divides by its deviation; or 'none'
     "constant": 10.0,  # added to the variance (grey levels squared), so that noise in flat patches stays small
 }
 CHOICES = {"normalise": ("contrast", "mean", "none")}
@@ -39,11 +39,10 @@ def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descr
 
     def fill(part: slice) -> None:
         windows = sliding_window_view(images[part], (size, size), axis=(1, 2))[:, rows[:, None], columns[None, :]]
-        # From (..., channel, row, column) to a small image's own order.
+        # From (..., channel, row, column) to (..., row, column, channel).
         vectors[part] = np.moveaxis(windows, 3, -1).reshape(-1, *vectors.shape[1:])
         _normalise(vectors[part], options.normalise, options.constant)
 
-    # A few images at a time stay in a core's cache.
     with futures.ThreadPoolExecutor() as pool:
         list(pool.map(fill, (slice(start, start + _TOGETHER) for start in range(0, n, _TOGETHER))))
     return on_grid(vectors, _centres(rows, size, height), _centres(columns, size, width))

@@ -1,31 +1,24 @@
 """The descriptors of a batch of images, as every describer returns them."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
-from ml_collections import ConfigDict
+from jaxtyping import Bool, Float32
 
 from common.errors import UserError
 
-Images = UInt8[np.ndarray, "n h w c"]
-
 
 class Descriptors(NamedTuple):
-    """Descriptors of n images, t places each.
+    """The descriptors of n images at t places each.
 
     vectors: the d numbers that describe a place.
-    centres: the place (y, x), each in [0, 1) of the image's height and width.
-    present: False where an image has fewer than t descriptors; the rest is filled up with zeros.
+    centres: the place (y, x), in shares of the image's height and width, at least 0 and less than 1.
+    present: False for the zeros that fill up an image with fewer than t descriptors.
     """
 
     vectors: Float32[np.ndarray, "n t d"]
     centres: Float32[np.ndarray, "n t 2"]
     present: Bool[np.ndarray, "n t"]
-
-
-Describer = Callable[[Images, ConfigDict], Descriptors]
 
 
 def on_grid(
@@ -38,7 +31,7 @@ def on_grid(
 
 
 def grid_starts(length: int, size: int, step: int, what: str) -> np.ndarray:
-    """First pixels of the windows of `size` pixels, `step` apart and centred as a whole in `length` pixels.
+    """The first pixels of windows of `size` pixels, `step` pixels apart; as a whole they are centred in `length`.
 
     what: the option that holds the size, for the `UserError` if no window fits.
     """

@@ -14,17 +14,16 @@ from classic.descriptors.record import Descriptors
 from classic.options import COUNT, POSITIVE, SIZE
 
 LENGTH = 128  # 4 x 4 cells x 8 orientations (Lowe 2004, section 6)
-CELL = 1.5  # width of a descriptor's cell in keypoint sizes, as OpenCV has it: 4 cells span 6 sizes
-SPAN = 4 * CELL
+SPAN = 6  # side of the described square over the keypoint's size: OpenCV's 4 cells are 1.5 sizes wide
 
 DEFAULTS: dict[str, Any] = {
-    "scale": 2,  # images are enlarged this many times first
+    "scale": 2,  # images are first enlarged by this factor
     "detector": "dog",  # SIFT's differences of Gaussians, or corners: 'harris', 'shi_tomasi', 'noble'
-    "max_keypoints": 64,  # the strongest of an image
-    "contrast": 0.04,  # 'dog': least contrast, as OpenCV counts it; 0.09 is Lowe's 0.03
-    "edge": 10.0,  # 'dog': largest ratio of principal curvatures (Lowe 2004, section 4.1)
-    "size": 16.0,  # corners: side of the square that is described, pixels of the enlarged image
-    "root": True,  # RootSIFT: L1 norm, then square root (Arandjelovic & Zisserman 2012); else unit L2 norm
+    "max_keypoints": 64,  # only the strongest of an image are kept
+    "contrast": 0.04,  # 'dog': the least contrast on OpenCV's scale, where Lowe's 0.03 is 0.09
+    "edge": 10.0,  # 'dog': the largest ratio of principal curvatures (Lowe 2004, section 4.1)
+    "size": 16.0,  # corners: side of the described square, pixels of the enlarged image
+    "root": True,  # True: RootSIFT, L1 norm, then square root (Arandjelovic & Zisserman 2012); False: unit L2 norm
 }
 CHOICES = {"detector": ("dog", *corners.MEASURES)}
 RANGES = {"scale": COUNT, "max_keypoints": COUNT, "contrast": SIZE, "edge": POSITIVE, "size": POSITIVE}
@@ -41,7 +40,10 @@ class Keypoint(NamedTuple):
 
 
 def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descriptors:
-    """The strongest keypoints of each image; t is `max_keypoints` and d is 128. Images may have none."""
+    """The descriptors of each image's strongest keypoints; t is `max_keypoints` and d is 128.
+
+    An image may have no keypoint.
+    """
     n, height, width, _ = images.shape
     t = options.max_keypoints
     vectors, centres = np.zeros((n, t, LENGTH), np.float32), np.zeros((n, t, 2), np.float32)
@@ -54,7 +56,7 @@ def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descr
         count = len(points)
         if count:
             vectors[i, :count] = normalised(found, options.root)
-            # A pixel's centre is at + 1/2; a keypoint may lie up to half a pixel outside the image.
+            # A pixel's centre is at 1/2; a keypoint may lie up to half a pixel outside the image.
             places = (np.array([point.pt[::-1] for point in points], np.float32) + 0.5) / shape
             centres[i, :count] = np.clip(places, 0, np.nextafter(np.float32(1), np.float32(0)))
             present[i, :count] = True
@@ -71,22 +73,26 @@ def keypoints(image: UInt8[np.ndarray, "h w c"], options: ConfigDict) -> list[Ke
 
 
 def normalised(descriptors: Float32[np.ndarray, "m d"], root: bool) -> Float32[np.ndarray, "m d"]:
-    """RootSIFT, or descriptors of unit length; that of a flat patch is zero and stays so."""
+    """RootSIFT with `root`, else descriptors of unit length. Zeros, which describe a flat patch, stay zeros."""
     norm = np.linalg.norm(descriptors, ord=1 if root else 2, axis=-1, keepdims=True)
     unit = descriptors / np.where(norm > 0, norm, 1)
     return np.sqrt(unit) if root else unit
 
 
+def upright(y: int, x: int, size: float, response: float = 1.0) -> cv2.KeyPoint:
+    """OpenCV's keypoint for the upright square of `size` pixels around a pixel."""
+    # OpenCV would take its default angle, -1, for a small rotation.
+    return cv2.KeyPoint(float(x), float(y), size / SPAN, 0.0, response, 0)
+
+
 def _described(image: UInt8[np.ndarray, "h w"], options: ConfigDict) -> tuple[list, np.ndarray]:
-    """OpenCV's keypoints, strongest first, and their descriptors as OpenCV has them (norm about 512)."""
+    """OpenCV's keypoints, strongest first, and their descriptors, which OpenCV scales to a norm of about 512."""
     sift = cv2.SIFT_create(contrastThreshold=options.contrast, edgeThreshold=options.edge)
     if options.detector == "dog":
         points = sorted(sift.detect(image, None), key=_rank)[: options.max_keypoints]
     else:
         found = corners.corners(image, options.detector, most=options.max_keypoints)
-        # An angle of 0 is upright; OpenCV takes its default, -1, for a small rotation.
-        points = [cv2.KeyPoint(float(x), float(y), options.size / SPAN, 0.0, 1.0 / (i + 1), 0)
-                  for i, (y, x) in enumerate(found)]  # fmt: skip
+        points = [upright(y, x, options.size, 1.0 / (i + 1)) for i, (y, x) in enumerate(found.tolist())]
     if not points:
         return [], np.zeros((0, LENGTH), np.float32)
     kept, descriptors = sift.compute(image, points)
@@ -94,5 +100,5 @@ def _described(image: UInt8[np.ndarray, "h w"], options: ConfigDict) -> tuple[li
 
 
 def _rank(point: Any) -> tuple[float, ...]:
-    """The order of keypoints: by strength, and in full, so that threads cannot change it."""
+    """A key that sorts keypoints by strength, and equally strong ones always in the same way."""
     return (-point.response, point.pt[1], point.pt[0], point.size, point.angle)

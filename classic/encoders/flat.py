@@ -1,4 +1,4 @@
-"""Descriptors as they are, or reduced by PCA: the summed descriptors of each region."""
+"""Descriptors as they are or reduced by PCA: those of a region are joined or added up."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from classic.encoders import components, normalise
 from classic.options import SIZE
 
 DEFAULTS: dict[str, Any] = {
-    "join": True,  # descriptors stand one behind the other; False adds up those of a region
-    "pca": 0,  # principal components that are kept of a descriptor; 0 is no PCA
+    "join": True,  # True: joins the descriptors of a region; False: adds them up
+    "pca": 0,  # principal components to keep of a descriptor; 0: no PCA
     "whiten": False,  # divide each component by its deviation
     "power": 1.0,
     "region_norm": "none",
@@ -29,9 +29,9 @@ def fit(
     seed: int,
     centres: Float32[np.ndarray, "m 2"] | None = None,
 ) -> dict[str, np.ndarray]:
-    """The mean and the projection [d components] of the PCA; nothing without one.
+    """The 'mean' [d] and the 'projection' [d pca] of the PCA; nothing without one.
 
-    Raises UserError if the sample has fewer descriptors, or they fewer numbers, than components are asked for.
+    Raises UserError if the sample has fewer than `pca` descriptors, or a descriptor fewer than `pca` numbers.
     """
     if not options.pca:
         return {}
@@ -44,11 +44,11 @@ def encode(
     regions: Bool[np.ndarray, "n t r"],
     options: ConfigDict,
 ) -> Float32[np.ndarray, "n r f"]:
-    """The descriptors of each region, absent ones as zeros: t d numbers with `join`, else their sum of d numbers."""
+    """The descriptors of each region: with `join` t d numbers, zeros for the places outside it; else d, their sum."""
     vectors = descriptors.vectors
     if options.pca:
         vectors = components.project(arrays, vectors)
     if not options.join:
         return np.einsum("ntr,ntd->nrd", regions.astype(np.float32), vectors, optimize=True)
-    parted = regions.transpose(0, 2, 1)[..., None] * vectors[:, None]
-    return parted.reshape(*parted.shape[:2], -1).astype(np.float32)
+    inside = regions.transpose(0, 2, 1)[..., None] * vectors[:, None]
+    return inside.reshape(*inside.shape[:2], -1).astype(np.float32)

@@ -20,7 +20,7 @@ from common.errors import UserError
 
 DEFAULTS: dict[str, Any] = {
     "words": 1000,
-    "neighbours": 5,  # nearest words that a descriptor is made of
+    "neighbours": 5,  # a descriptor is coded by this many nearest words
     "ridge": 1e-4,  # added to the diagonal of the neighbours' covariance, as a share of its trace
     "power": 1.0,
     "region_norm": "none",
@@ -30,7 +30,7 @@ CHOICES = normalise.CHOICES
 RANGES = {**normalise.RANGES, "words": COUNT, "neighbours": COUNT, "ridge": POSITIVE}
 finish = normalise.finish
 
-_LEAST_RIDGE = 1e-10  # where all neighbours are the descriptor itself
+_LEAST_RIDGE = 1e-10  # added as well: the trace is 0 if all neighbours equal the descriptor
 
 
 def fit(
@@ -57,7 +57,7 @@ def encode(
     regions: Bool[np.ndarray, "n t r"],
     options: ConfigDict,
 ) -> Float32[np.ndarray, "n r f"]:
-    """The largest weight of each word in each region, 0 if no descriptor gives it a positive one; f = k."""
+    """The largest weight of each word in each region, or 0 if none is positive; f = k."""
     words, weights = codes(arrays, descriptors.vectors, options)
     return max_pooled(words, weights, regions, len(arrays["words"]))
 
@@ -88,7 +88,7 @@ def _program(neighbours: int, ridge: float) -> Callable:
 
 
 def _highest(values: Float[Array, "n t k"], count: int) -> Int[Array, "n t j"]:
-    """The places of the highest values; several maxima are quicker than a sort where few are wanted."""
+    """The indices of the highest values, the highest first. For a few, repeated maxima are faster than a sort."""
     places = []
     for _ in range(count):
         best = values.argmax(axis=-1)
@@ -98,7 +98,7 @@ def _highest(values: Float[Array, "n t k"], count: int) -> Int[Array, "n t j"]:
 
 
 def _solved(matrices: Float[Array, "n t j j"]) -> Float[Array, "n t j"]:
-    """The solution of M x = 1 for positive definite M by elimination, one step for all matrices at once."""
+    """The solution of M x = 1 for positive definite M, by elimination in all matrices at once."""
     size = matrices.shape[-1]
     rows = jnp.concatenate([matrices, jnp.ones((*matrices.shape[:-1], 1))], axis=-1)
     for i in range(size):

@@ -1,4 +1,4 @@
-"""Max pooling of codes that are given by their few words that are not zero."""
+"""Max pooling of sparse codes, each given by a few words and their values."""
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int

@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from classic.options import POSITIVE
 
-# The options that each encoder's DEFAULTS hold, with its own values.
+# Every encoder has these options; its DEFAULTS hold its own values of them.
 CHOICES = {"region_norm": ("none", "l1", "l2"), "norm": ("none", "l1", "l2")}
 RANGES = {"power": POSITIVE}
 
@@ -14,11 +14,12 @@ RANGES = {"power": POSITIVE}
 def finish(
     pooled: Float32[np.ndarray, "n r f"], options: ConfigDict, weights: Float32[np.ndarray, " r"] | None = None
 ) -> Float32[np.ndarray, "n rf"]:
-    """Features from codes pooled over r regions: power, then each region's norm, its weight, then the whole norm.
+    """The features of images from codes pooled over r regions.
 
-    options.power: z becomes sign(z) |z|^power; 0.5 with the L2 norm is the improved Fisher vector (Perronnin et al.
-    2010), and for histograms the Hellinger kernel. options.region_norm, options.norm: 'l1', 'l2' or 'none'.
-    weights: of the regions, see `classic.pooling.weights`. A vector of zeros stays one.
+    Codes are raised to a power, normalised in each region, multiplied by the region's weight, joined, and normalised as
+    a whole. options.power: z becomes sign(z) |z|^power; 0.5 with the L2 norm is the improved Fisher vector (Perronnin
+    et al. 2010) or, for histograms, the Hellinger kernel. options.region_norm, options.norm: 'l1', 'l2' or 'none'.
+    weights: of the regions, see `classic.pooling.weights`. Vectors of zeros stay zeros.
     """
     if options.power != 1:
         pooled = np.copysign(np.abs(pooled) ** np.float32(options.power), pooled)

@@ -9,10 +9,10 @@ from common.errors import UserError
 def check_sample(
     sample: Float32[np.ndarray, "m d"], wanted: int, option: str, what: str, dimensions: bool = False
 ) -> None:
-    """Raises UserError if a sample has numbers that are not finite, or is too small.
+    """Raises UserError if a sample has numbers that are not finite, or fewer than `wanted` descriptors.
 
-    wanted: the words, components and so on that are asked for; `option` asks for them, and `what` is their name.
-    dimensions: a descriptor also needs that many numbers.
+    option: the path of the option that asks for `wanted` of something. what: its name in the plural, such as 'words'.
+    dimensions: each descriptor also needs at least `wanted` numbers.
     """
     if not np.isfinite(sample).all():
         count = int((~np.isfinite(sample).all(axis=1)).sum())
@@ -20,7 +20,7 @@ def check_sample(
     if len(sample) < wanted:
         raise UserError(
             f"{option} asks for {wanted:,} {what}, but the sample has {len(sample):,} descriptors; "
-            "expected at most as many as descriptors"
+            "expected at most as many"
         )
     if dimensions and sample.shape[1] < wanted:
         raise UserError(

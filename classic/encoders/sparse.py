@@ -1,7 +1,7 @@
 """Sparse coding with max pooling (ScSPM: Yang, Yu, Gong & Huang 2009).
 
-A descriptor x has the code u that minimises |x - u V|^2 + penalty |u|_1 over a dictionary V of unit rows. FISTA (Beck &
-Teboulle 2009) finds it for all descriptors at once.
+The code u of a descriptor x minimises |x - u V|^2 + penalty |u|_1, where V is a dictionary with rows of unit length.
+FISTA (Beck & Teboulle 2009) finds the codes of all descriptors at once.
 """
 
 import functools
@@ -27,9 +27,9 @@ DEFAULTS: dict[str, Any] = {
     "words": 1024,  # rows of the dictionary
     "penalty": 0.3,  # of the code's L1 norm, for descriptors of unit length
     "iterations": 50,  # of FISTA
-    "candidates": 64,  # words of largest correlation that a code is made of; 0 is all, six times as slow
-    "learn_from": 50000,  # sampled descriptors that the dictionary is learnt from; it takes long
-    "passes": 1,  # over these
+    "candidates": 64,  # a code uses only this many words, those of largest correlation; 0: all, six times as slow
+    "learn_from": 50000,  # most descriptors of the sample to learn the dictionary from, which takes long
+    "passes": 1,  # over these descriptors
     "power": 1.0,
     "region_norm": "none",
     "norm": "l2",
@@ -47,8 +47,8 @@ RANGES = {
 finish = normalise.finish
 
 _BATCH = 512  # descriptors in a step of dictionary learning
-# Coordinate descent takes many more to converge on codes of descriptors that resemble each other, as histograms without
-# negative numbers do; the next step starts from new descriptors anyway.
+# Sweeps of coordinate descent in a step of dictionary learning. They do not find the minimum: SIFT's histograms have no
+# negative numbers and so resemble each other, which makes convergence slow. The next step has new descriptors anyway.
 _SWEEPS = 20
 _STILL = 1e-6  # length below which a row of the dictionary counts as zero
 
@@ -69,7 +69,7 @@ def fit(
     if len(sample) > options.learn_from:
         sample = sample[np.random.default_rng(seed).choice(len(sample), options.learn_from, replace=False)]
     check_sample(sample, options.words, "config.encode.words", "words")
-    # scikit-learn halves the squared error, and so the penalty.
+    # scikit-learn's objective has half the squared error, so it needs half the penalty.
     learner = MiniBatchDictionaryLearning(
         options.words,
         alpha=options.penalty / 2,
@@ -81,7 +81,7 @@ def fit(
         random_state=seed,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of single codes on the way
+        warnings.simplefilter("ignore", ConvergenceWarning)  # see _SWEEPS
         words = learner.fit(sample).components_.astype(np.float32)
     lengths = np.linalg.norm(words, axis=1, keepdims=True)
     words = words / np.where(lengths > _STILL, lengths, 1)
@@ -90,7 +90,7 @@ def fit(
 
 
 def _starting_words(sample: np.ndarray, words: int, seed: int) -> np.ndarray:
-    """Distinct descriptors at random, of unit length; descriptors of zeros make random rows."""
+    """Descriptors drawn at random, each at most once, of unit length; random rows in place of zeros."""
     rng = np.random.default_rng(seed)
     chosen = sample[rng.choice(len(sample), words, replace=False)].astype(np.float32)
     lengths = np.linalg.norm(chosen, axis=1)
@@ -124,7 +124,7 @@ def codes(
     words = jnp.asarray(arrays["words"])
     with jax.default_matmul_precision("float32"):
         target = jnp.asarray(vectors) @ words.T
-        # V V^T is the quicker one to multiply with where words are few.
+        # If words are few, it is faster to multiply by V V^T than by V and V^T.
         if len(words) <= 2 * words.shape[1]:
             gram = words @ words.T
             return _fista(lambda code: code @ gram, target, arrays["bound"], penalty, iterations)
@@ -134,9 +134,9 @@ def codes(
 def screened_codes(
     arrays: dict[str, Any], vectors: Float[ArrayLike, "t d"], candidates: int, penalty: float, iterations: int
 ) -> tuple[Int[Array, "t j"], Float[Array, "t j"]]:
-    """The words of largest absolute correlation with each descriptor, and the codes over these alone.
+    """The words of largest absolute correlation with each descriptor, and its code over these words alone.
 
-    They are the codes over all words, except where the minimum has a part of another word.
+    This is the code over all words, unless that one uses a word outside these.
     """
     words = jnp.asarray(arrays["words"])
     with jax.default_matmul_precision("float32"):
@@ -187,7 +187,7 @@ def _pooling_program(penalty: float, iterations: int) -> Callable:
         def one(image: tuple) -> Float[Array, "r k"]:
             vectors, regions = image
             size = jnp.abs(codes(arrays, vectors, penalty, iterations))
-            # One region after the other, so that the masked codes of all never exist at once.
+            # One region after the other, so that memory never holds the masked codes of all regions.
             return jax.lax.map(lambda inside: jnp.where(inside[:, None], size, 0).max(axis=0), regions.T)
 
         return (jax.lax.map(one, (vectors, regions)),)

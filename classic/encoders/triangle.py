@@ -19,7 +19,7 @@ from common.devices import compilation
 
 DEFAULTS: dict[str, Any] = {
     "words": 1600,
-    "assignment": "triangle",  # max(0, mean distance - distance) of each word, or 'hard': 1 for the nearest
+    "assignment": "triangle",  # max(0, mean distance - distance) for each word, or 'hard': 1 for the nearest word only
     "whiten": True,  # ZCA (section 3.1)
     "eps": 0.1,  # added to the variance of each principal component before whitening divides by it
     "power": 1.0,
@@ -42,8 +42,9 @@ def fit(
     Raises UserError if the sample is smaller than the vocabulary.
     """
     check_sample(sample, options.words, "config.encode.words", "words")
-    arrays = zca(sample, options.eps) if options.whiten else {}
+    arrays: dict[str, np.ndarray] = {}
     if options.whiten:
+        arrays = zca(sample, options.eps)
         sample = (sample - arrays["mean"]) @ arrays["whitening"]
     return {**arrays, "words": vocabulary.fit_kmeans(sample, options.words, seed)}
 
@@ -93,7 +94,7 @@ def _program(assignment: str) -> Callable:
             active = activations(arrays, vectors, assignment)
             return jnp.matmul(regions.T.astype(jnp.float32), active, precision=jax.lax.Precision.HIGHEST)
 
-        # One image at a time: its activations stay in the cache between the product and the sums.
+        # One image at a time, so that its activations stay in the cache until they are summed.
         return (jax.lax.map(one, (vectors, regions)),)
 
     return compilation.jit(pooled)

@@ -24,14 +24,14 @@ def fit_kmeans(sample: Float32[np.ndarray, "m d"], words: int, seed: int) -> Flo
 
 
 def similarities(vectors: Float[Array, "*t d"], words: Float[Array, "k d"]) -> Float[Array, "*t k"]:
-    """Returns x . c - |c|^2 / 2, which is highest for the nearest word; exact to 32 bits on every device."""
+    """The values x . c - |c|^2 / 2, highest for the nearest word c of x; in float32 precision on every device."""
     products = jnp.matmul(vectors, words.T, precision=jax.lax.Precision.HIGHEST)
     return products - (words * words).sum(axis=-1) / 2
 
 
 @functools.cache
 def nearest_program() -> Callable:
-    """The compiled program (arrays, vectors [n t d]) -> (number of the nearest word [n t],)."""
+    """The compiled program (arrays, vectors [n t d]) -> (index of the nearest word [n t],)."""
 
     def nearest(arrays: dict, vectors: Float[Array, "n t d"]) -> tuple[Int[Array, "n t"]]:
         return (similarities(vectors, arrays["words"]).argmax(axis=-1),)

@@ -39,12 +39,12 @@ def encode(
     regions: Bool[np.ndarray, "n t r"],
     options: ConfigDict,
 ) -> Float32[np.ndarray, "n r f"]:
-    """The number of descriptors of each word in each region; a region's counts sum to its descriptors."""
+    """The number of descriptors of each word in each region; a region's counts sum to its number of descriptors."""
     return histograms(nearest_words(arrays, descriptors.vectors), regions, len(arrays["words"]))
 
 
 def nearest_words(arrays: dict[str, np.ndarray], vectors: Float32[np.ndarray, "n t d"]) -> Int[np.ndarray, "n t"]:
-    """The number of each descriptor's nearest word."""
+    """The index of each descriptor's nearest word."""
     size = batch_size(4 * vectors.shape[1] * len(arrays["words"]))
     return in_batches(vocabulary.nearest_program(), arrays, size, [vectors])[0]
 

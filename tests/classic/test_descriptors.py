@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from classic.descriptors import CHOICES, DEFAULTS, DESCRIBERS, RANGES, dense_sift, sift
+from classic.descriptors import DESCRIBERS, dense_sift, sift
 from classic.options import check
 from common.errors import UserError
 
@@ -13,11 +13,11 @@ NAMES = sorted(DESCRIBERS)
 
 
 def options(name, **changes):
-    return ConfigDict({**DEFAULTS[name], **changes})
+    return ConfigDict({**DESCRIBERS[name].DEFAULTS, **changes})
 
 
 def describe(name, images, **changes):
-    return DESCRIBERS[name](images, options(name, **changes))
+    return DESCRIBERS[name].describe(images, options(name, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,8 @@ def test_any_batch_is_described_each_image_alone(textured, name, colours):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_defaults_pass_their_own_check(name):
-    check("describe", options(name), DEFAULTS[name], CHOICES[name], RANGES[name])
+    module = DESCRIBERS[name]
+    check("describe", options(name), module.DEFAULTS, module.CHOICES, module.RANGES)
 
 
 def test_patches_are_the_normalised_pixels_of_the_grid():
@@ -177,4 +178,4 @@ def test_images_that_are_too_small_are_refused(name, changes, words):
 )
 def test_options_out_of_range_are_one_line(changes, words):
     with pytest.raises(UserError, match=words):
-        check("describe", options("dense_sift", **changes), *(d["dense_sift"] for d in (DEFAULTS, CHOICES, RANGES)))
+        check("describe", options("dense_sift", **changes), dense_sift.DEFAULTS, dense_sift.CHOICES, dense_sift.RANGES)

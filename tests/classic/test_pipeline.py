@@ -47,9 +47,9 @@ def fit(config, dataset, folder):
 
 def counted(monkeypatch, name="pixels"):
     """A list that grows by the number of images of each call of a describer."""
-    calls, describe = [], DESCRIBERS[name]
-    monkeypatch.setitem(
-        DESCRIBERS, name, lambda images, options: calls.append(len(images)) or describe(images, options)
+    calls, describe = [], DESCRIBERS[name].describe
+    monkeypatch.setattr(
+        DESCRIBERS[name], "describe", lambda images, options: calls.append(len(images)) or describe(images, options)
     )
     return calls
 
@@ -132,13 +132,13 @@ from classic.stages import Stages
 from common.data import datasets
 from tests.classic.test_pipeline import config_of
 
-calls, describe = [], DESCRIBERS["pixels"]
+calls, describe = [], DESCRIBERS["pixels"].describe
 def until_the_kill(images, options):
     calls.append(1)
     if len(calls) > 1 + 3:  # a batch for the sample, then those of the features
         os.kill(os.getpid(), signal.SIGKILL)
     return describe(images, options)
-DESCRIBERS["pixels"] = until_the_kill
+DESCRIBERS["pixels"].describe = until_the_kill
 config = config_of()
 pipeline.fit(config, datasets.load(config.data), Stages(pathlib.Path("FOLDER")))
 """
@@ -223,7 +223,7 @@ def nothing(images, options):
 
 
 def test_images_in_which_nothing_is_found_are_refused(digits, tmp_path, monkeypatch):
-    monkeypatch.setitem(DESCRIBERS, "pixels", nothing)
+    monkeypatch.setattr(DESCRIBERS["pixels"], "describe", nothing)
     with pytest.raises(UserError, match="nothing to describe in any of the 300 training images"):
         fit(config_of(), digits, tmp_path)
 
