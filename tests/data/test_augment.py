@@ -220,7 +220,7 @@ def test_switching_the_mirror_on_leaves_the_crops_as_they_were():
     np.testing.assert_array_equal(make(crop_pad=2, mirror=True)(key, symmetric), make(crop_pad=2)(key, symmetric))
 
 
-def test_what_comes_in_from_outside_the_image_is_background():
+def test_pixels_from_outside_the_image_are_background():
     out = jax.jit(make(background=-1.0, translate=50.0))(jax.random.key(11), jnp.ones((8, 6, 6, 1)))
     assert float(out.min()) == -1.0
 
@@ -238,7 +238,7 @@ def test_what_comes_in_from_outside_the_image_is_background():
         ("pca_colour", np.nan, "at least 0"),
     ],
 )
-def test_amounts_that_make_no_distortion_are_refused_by_name(key, value, expected):
+def test_invalid_amounts_of_distortion_are_refused_by_name(key, value, expected):
     whole = config.base(ConfigDict())
     whole.augment[key] = value
     with pytest.raises(UserError, match=f"config.augment.{key} is {value}.*{expected}"):
@@ -402,7 +402,7 @@ def test_jitter_and_erasing_depend_on_the_place_in_the_batch_only(changes):
         ({"augment.cutmix": -1.0}, "cutmix is -1.0; expected at least 0"),
     ],
 )
-def test_amounts_of_jitter_erasing_and_cutmix_that_mean_nothing(changes, says):
+def test_invalid_amounts_of_jitter_erasing_and_cutmix_are_refused(changes, says):
     whole = config.base(ConfigDict())
     whole.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=says):
