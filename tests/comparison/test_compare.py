@@ -260,7 +260,7 @@ def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
 
 
 def test_the_summary_and_the_history_have_the_command_and_the_commit():
-    # The expected commit comes from git itself.
+    # tests/run/test_provenance.py compares the commit with that of git.
     done = json.loads((digits_run() / workdir.SUMMARY).read_text())
     start = json.loads((digits_run() / history.FILE).read_text().splitlines()[0])
     assert done["command"] == start["command"]
