@@ -1,3 +1,5 @@
+"""Layer tables: parameters, multiply-adds and receptive fields, and how the table prints them."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

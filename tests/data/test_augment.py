@@ -1,3 +1,5 @@
+"""Augmentation: distortions, crops, mirrors, inverted pixels, colour jitter and erasing."""
+
 import functools
 import itertools
 

@@ -1,3 +1,5 @@
+"""scikit-learn's digits as a dataset: splits, limits, facts and fingerprints."""
+
 import pickle
 
 import numpy as np

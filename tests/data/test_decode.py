@@ -1,3 +1,5 @@
+"""Decoding of image files: modes, orientations, damage, and sizes that are refused."""
+
 import os
 import pathlib
 import struct

@@ -1,3 +1,5 @@
+"""Datasets in folders of images: splits, classes, and the mistakes that are named."""
+
 import dataclasses
 import os
 import pathlib

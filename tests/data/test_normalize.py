@@ -1,3 +1,5 @@
+"""Normalisation of pixels, and the statistics of the training images that it takes."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

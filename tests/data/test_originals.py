@@ -1,3 +1,5 @@
+"""Downloads of published files: mirrors, continued downloads and checksums."""
+
 import hashlib
 import http.server
 import pathlib

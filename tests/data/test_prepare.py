@@ -1,3 +1,5 @@
+"""The command that prepares datasets, and its checks of the source files."""
+
 import gzip
 import importlib.util
 import os

@@ -1,3 +1,5 @@
+"""Datasets of TFDS: splits, facts and examples."""
+
 import io
 import json
 import pathlib

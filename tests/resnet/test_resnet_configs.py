@@ -1,3 +1,5 @@
+"""ResNet's configs, and the rules of the claim on degradation."""
+
 import importlib
 
 import pytest

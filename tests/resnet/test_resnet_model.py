@@ -1,3 +1,5 @@
+"""ResNet's forms (scanned, rematerialised, bfloat16), shortcuts, and options that are refused."""
+
 import dataclasses
 
 import jax

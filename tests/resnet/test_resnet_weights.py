@@ -1,3 +1,5 @@
+"""ResNet's weights in the names of other libraries."""
+
 import io
 import pathlib
 import tarfile
