@@ -22,7 +22,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"relu": nn.relu, "tanh": jnp
 
 
 class ConvolutionalNet(nn.Module):
-    """Three convolutional layers and a fully connected one: Figure 1's network, and with `lrn` the 18% network."""
+    """Three convolutional layers and a fully connected one: the network of Figure 1 or, with `lrn`, the 18% network."""
 
     num_classes: int = 10
     widths: tuple[int, int, int] = (32, 32, 64)

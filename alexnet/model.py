@@ -1,8 +1,8 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton 2012), its one-column successor (Krizhevsky 2014), and a small version.
 
-The fields of the module are the papers' choices, with the alternatives beside each. Layers carry the names of the
-papers and of Caffe; shapes in comments are height x width x maps for images of 224x224 pixels. The networks for
-CIFAR-10 that the paper uses to measure ReLU and normalisation are in `cifar.py`.
+Each field of the module is a choice that the papers make; the comment beside it names the alternatives. Layers carry
+the names of the papers and of Caffe. Shapes in comments are height x width x maps for images of 224x224 pixels. The
+networks for CIFAR-10, which the paper uses to measure ReLU and normalisation, are in `cifar.py`.
 """
 
 import functools
@@ -126,8 +126,8 @@ class AlexNet(nn.Module):
             uniform = functools.partial(_uniform, bound=fan_in**-0.5)
             return {"kernel_init": uniform, "bias_init": uniform}
         bias = nn.initializers.constant(self.hidden_bias if name in BIASED else 0.0)
-        # He's initialisation of the classifier as well, after three max poolings, would start the loss of 10 classes at
-        # 10.
+        # If the classifier started with He's weights too, after three max poolings, the loss of 10 classes would start
+        # at 10.
         kernel = WEIGHT_INITS["gaussian" if name == "fc8" else self.weight_init]
         return {"kernel_init": kernel, "bias_init": bias}
 
@@ -151,7 +151,7 @@ class Dropout2012(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """In training the units that are kept, in testing all units times the probability of keeping (section 4.2)."""
+        """The units that are kept in training; in testing, all units times the probability of keeping (section 4.2)."""
         if self.rate == 0:
             return x
         if self.deterministic:

@@ -14,7 +14,7 @@ from common.pretrained.identify import Candidate
 from common.pretrained.torch_layout import Entry
 
 _CONVOLUTIONS = {"conv1": 0, "conv2": 3, "conv3": 6, "conv4": 8, "conv5": 10}
-# For `common.pretrained.initial`: the names of the last bias here; `from_published` and `to_published` below.
+# Name of the last bias. `common.pretrained.initial` reads it, and calls `from_published` and `to_published`.
 HEAD_BIAS = ("classifier.6.bias",)
 _DENSE = {"fc6": 1, "fc7": 4, "fc8": 6}
 

@@ -35,7 +35,7 @@ class Unit(nn.Module, kw_only=True):
 
     @nn.compact
     def __call__(self, x: Images, train: bool) -> Maps:
-        """Maps of the same size divided by the stride, rounded up."""
+        """Maps whose sides are those of the input divided by the stride, rounded up."""
         padding = (self.kernel_size // 2, self.kernel_size // 2)
         x = nn.Conv(
             self.features,
@@ -58,13 +58,13 @@ class Unit(nn.Module, kw_only=True):
 class Inception(nn.Module):
     """Four branches side by side, whose maps are concatenated: 1x1, 3x3, 5x5 and pooling (Figure 2b)."""
 
-    widths: tuple[int, ...]  # the six of a column of Table 1
+    widths: tuple[int, ...]  # the six numbers of a row of Table 1
     unit: functools.partial  # of Unit
     five: int  # kernel size of the '5x5' branch
 
     @nn.compact
     def __call__(self, x: Images, train: bool) -> Float[Array, "batch height width features"]:
-        """Maps of the same size."""
+        """Maps of the input's size."""
         one, three_reduce, three, five_reduce, five, pool_proj = self.widths
         unit = self.unit
         reduced3 = unit(features=three_reduce, kernel_size=1, name="3x3_reduce")(x, train)

@@ -104,7 +104,7 @@ def _normalize(x: Array) -> Array:
 def dense_logits(module: GoogLeNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
     """The main classifier's logits for images of any size, for test protocols.
 
-    They are the mean over all positions of the logits at each, because averaging is linear.
+    They equal the mean of the logits at all positions, because averaging is linear.
     """
     outputs: Any = module.apply(variables, images)
     return outputs.logits[:, None, None]

@@ -15,7 +15,7 @@ from common.pretrained.preprocessing import SIGNED, Options
 from common.pretrained.torch_layout import Entry
 from googlenet.model import AUXILIARY, MODULES, GoogLeNet
 
-# For `common.pretrained.initial`: the names of the last bias here; `from_published` and `to_published` below.
+# Name of the last bias. `common.pretrained.initial` reads it, and calls `from_published`, `to_published`, `fitted`.
 HEAD_BIAS = ("fc.bias",)
 _STEM = {"conv1": "conv1", "conv2_reduce": "conv2", "conv2": "conv3"}
 _BRANCHES = {
@@ -98,7 +98,7 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 
 def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: GoogLeNet, facts: Mapping[str, Any]) -> str:
-    """The difference between the source's network and `module` that no array shows, or ''; shapes show them all."""
+    """Always '': the shapes of the arrays show every difference between the source's network and `module`."""
     return ""
 
 
@@ -108,5 +108,5 @@ def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> li
 
 
 def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
-    """Pixels from -1 to 1; torchvision's network converts normalised ones to these itself (its `transform_input`)."""
+    """Pixels from -1 to 1: torchvision's network converts normalised pixels to these itself (`transform_input`)."""
     return dict(SIGNED)

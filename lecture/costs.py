@@ -24,7 +24,7 @@ _HEADINGS = ("network", "then", "operations in all", "rate of a device then", "t
 class Training:
     """A paper's training on ImageNet: the network, the devices, and the days that it took.
 
-    fact, number: the recorded fact, and the name of its number that is the network's multiply-adds; '' adds them all.
+    fact: the recorded fact. number: the name of its number that counts the network's multiply-adds; '' adds them all.
     epochs: passes over the training images. days: the least and the most that the paper gives; () if it gives none.
     """
 

@@ -23,7 +23,7 @@ def eight_kernels() -> dict[str, int]:
 
 
 def sides_of_conv1() -> dict[str, int]:
-    """The side of AlexNet's first maps, with 11x11 kernels at stride 4, for several image sizes, and our network's."""
+    """The side of maps made by 11x11 kernels at stride 4, for several image sizes, and that of our AlexNet's conv1."""
     return {
         "227 pixels": side(227, 11, 4),
         "224 pixels": side(224, 11, 4),

@@ -17,7 +17,7 @@ def _identity(
     zero: tuple[str, ...],
     far: tuple[str, ...],
 ) -> Fact:
-    """An identity: the differences named in `zero` have to vanish, those named in `far`, from a mistake, must not."""
+    """An identity. The differences named in `zero` must vanish; those in `far` come from a mistake and must not."""
     return Fact(
         id=f"lecture-{name}",
         where=where,

@@ -94,7 +94,7 @@ def convolution() -> dict[str, float]:
 
 
 def linear_layers() -> dict[str, float]:
-    """Two linear layers are one with the weights W1 W2 and the bias b1 W2 + b2, but not with a ReLU between."""
+    """Two linear layers are one with weights W1 W2 and bias b1 W2 + b2, but not if a ReLU is between them."""
     x, w1, w2 = _normal(0, 16, 7), _normal(1, 7, 9), _normal(2, 9, 5)
     b1, b2 = _normal(3, 9), _normal(4, 5)
 
@@ -170,7 +170,7 @@ def attention_formula() -> dict[str, float]:
 
 
 def momentum() -> dict[str, float]:
-    """The update v <- 0.9 v - 0.0005 rate w - rate g, w <- w + v, with a rate that drops by ten, against optax's."""
+    """The update v <- 0.9 v - 0.0005 rate w - rate g, w <- w + v, whose rate falls to a tenth, against optax's."""
     rates = (0.1, 0.1, 0.1, 0.01, 0.01, 0.01)
     gradients = [_normal(1 + step, 5) for step in range(len(rates))]
     start = _normal(0, 5)

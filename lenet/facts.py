@@ -28,7 +28,7 @@ def connections(variant: str) -> dict[str, int]:
 
 
 def multiply_adds(variant: str) -> int:
-    """The network's connections less its biases, of which each unit of a layer with parameters has one."""
+    """The network's connections without the biases: each unit of a layer with parameters has one bias."""
     rows = _rows(variant)
     biased = [layer for layer, count in parameters(variant).items() if count and layer != "total"]
     return connections(variant)["total"] - sum(math.prod(rows[layer].output_shape) for layer in biased)

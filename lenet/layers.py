@@ -1,7 +1,7 @@
 """The layers of the LeNets: shared weights, trainable sub-sampling, partial connections, Euclidean RBF units.
 
-Every layer is weighted sums, a bias and a squashing function. With `second_order` it computes the same values but
-back-propagates curvature instead of gradients (see `curvature.py`).
+Every layer computes weighted sums, adds a bias and applies a squashing function. With `second_order` it computes the
+same values but back-propagates curvature instead of gradients (see `curvature.py`).
 """
 
 import functools
@@ -95,14 +95,14 @@ def _slices(kernel_size: int, size: int, strides: int) -> list[slice]:
 def combine_fours(images: Images, operator: Callable[[Array, Array], Array]) -> Maps:
     """Reduces each 2x2 block of pixels with `operator`; height and width must be even."""
     batch, height, width, channels = images.shape
-    # Left and right neighbours side by side in the last axis: contiguous halves instead of strided columns.
+    # Left and right neighbours stand side by side in the last axis, so each half is contiguous, not strided.
     pairs = images.reshape(batch, height // 2, 2, width // 2, 2 * channels)
     columns = operator(pairs[:, :, 0], pairs[:, :, 1])
     return operator(columns[..., :channels], columns[..., channels:])
 
 
 def links(table: Table) -> tuple[np.ndarray, np.ndarray]:
-    """The map-to-map connections of a table: (maps that are read, maps that read them), in the order of the latter."""
+    """The connections between maps in a table: (maps that are read, maps that read them), sorted by the second."""
     read = np.concatenate([np.array(maps) for maps in table])
     reader = np.repeat(np.arange(len(table)), [len(maps) for maps in table])
     return read, reader
@@ -198,7 +198,7 @@ class Convolution(Layer):
 
 
 class Subsampling(Layer):
-    """Halves each map: f(coefficient * sum of four + bias), one coefficient and bias a map (1998, section II-B).
+    """Halves each map: f(coefficient * sum of four + bias), with a coefficient and a bias for each map (1998, II-B).
 
     pooling: 'trainable' is the paper's; 'average' and 'max' have no parameters and do not squash.
     """
@@ -210,14 +210,14 @@ class Subsampling(Layer):
         """Maps of half the size, from maps of even height and width."""
         if self.pooling == "max":
             return combine_fours(images, jnp.maximum)
-        # For second derivatives the sum counts as the only input of its coefficient: h = (sum of x)^2 is exact for
-        # one unit. The sum of x^2 over its four connections would drop the products between them.
+        # For second derivatives, the sum is the only input of its coefficient, so h = (sum of x)^2 is exact for one
+        # unit. The sum of x^2 over its four connections would leave out the products between them.
         sums = combine_fours(images, jnp.add)
         if self.pooling == "average":
             return self.weigh(jnp.multiply, sums, jnp.full((), 1 / 4, self.dtype))
         maps = (images.shape[-1],)
-        # The paper's linear fan-in is meant for nearly equal inputs, as these four pixels are. So U(+-2.4/4), whatever
-        # `weight_init` is; with sqrt(4) a sum of four would start out saturated.
+        # The paper's linear fan-in is meant for nearly equal inputs, and these four pixels are nearly equal. So the
+        # range is U(+-2.4/4), whatever `weight_init` is. With sqrt(4), a sum of four would start out saturated.
         bound = fan_in_uniform(fan_in=4)
         coefficient = self.param("coefficient", bound, maps).astype(self.dtype)
         bias = self.param("bias", bound if self.bias_init == "same" else nn.initializers.zeros, maps)

@@ -16,7 +16,7 @@ def penalty_map(
 ) -> Float[Array, " batch"]:
     """Discriminative maximum a posteriori loss, y_D + log(e^-j + sum_i e^-y_i) (1998, eq. 9).
 
-    rubbish: the constant j > 0, the penalty of a "rubbish" class: wrong classes far above it are not pushed.
+    rubbish: the constant j > 0, the penalty of a "rubbish" class. The loss does not push wrong classes far above it.
     """
     log_evidence = jax.nn.logsumexp(-penalties, axis=-1)
     return penalty_mse(penalties, labels) + jnp.logaddexp(-rubbish, log_evidence)

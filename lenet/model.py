@@ -1,7 +1,7 @@
 """LeNet-5 (1998), the networks that led to it (1989, 1990), and the fully connected ones they are compared with.
 
-Each network is a module whose fields are the paper's choices, with the modern alternative beside each; layers carry
-the paper's names in the parameter tree. Shapes in comments are height x width x maps.
+Each field of a network is a choice that the paper makes; the comment beside it names the modern alternative. Layers
+carry the paper's names in the parameter tree. Shapes in comments are height x width x maps.
 """
 
 import dataclasses
@@ -23,8 +23,8 @@ from lenet import curvature, losses
 from lenet.bitmaps import CENTRES
 from lenet.layers import RBF, WEIGHT_INITS, Convolution, Dense, Images, Subsampling
 
-# 1998, Table I: for each map of C3, the maps of S2 that it reads. Three neighbours; four neighbours; four in two
-# pairs; all six. No two maps see the same inputs, so they must learn different features.
+# 1998, Table I: for each map of C3, the maps of S2 that it reads. They are three neighbours, four neighbours, four in
+# two pairs, or all six. No two maps see the same inputs, so they must learn different features.
 C3_TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2)),

@@ -22,8 +22,8 @@ _SMALL = {
     "schedule.rates": (0.02, 0.002),
 }
 _SMALL_SHORT = "half the width, a fifth of the images, six epochs"
-# Degradation shows near convergence only. By the cost of a shorter schedule, three seeds of all networks take up to
-# three hours on two cores. The rates fall where the paper's do, after a half and three quarters of the updates.
+# Degradation shows only near convergence. Judging by the cost of a shorter schedule, three seeds of all networks take
+# up to three hours on two cores. The rates fall where the paper's do, after a half and three quarters of the updates.
 _THREE_HOURS = {
     **_SMALL,
     "data.limit": 5_000,

@@ -87,7 +87,7 @@ class ResNet(nn.Module):
 def dense_logits(module: ResNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:
     """The network's logits for images of any size, as a map of one position, for test protocols (section 3.4).
 
-    They are the mean over all positions of the logits at each, because averaging is linear.
+    They equal the mean of the logits at all positions, because averaging is linear.
     """
     logits: Any = module.apply(variables, images)
     return logits[:, None, None]
@@ -140,7 +140,7 @@ def _scanned_block(block: Block, x: Images, *, train: bool) -> tuple[Images, Non
 
 
 def _cifar(depth: int, shortcut: str) -> dict[str, Any]:
-    """Section 4.2: 6n + 2 layers."""
+    """The fields of a CIFAR-10 network, whose depth is 6n + 2 (section 4.2)."""
     return {"stage_sizes": 3 * ((depth - 2) // 6,), "width": 16, "stem": "cifar", "shortcut": shortcut}
 
 
@@ -193,7 +193,7 @@ RANGES = {
 
 
 def weighted_layers(stage_sizes: tuple[int, ...], block: str) -> int:
-    """Convolutions and the fully connected layer on the main path: the number in a network's name."""
+    """The number of convolutions and dense layers on the main path, which is the number in a network's name."""
     return 2 + sum(stage_sizes) * BLOCKS[block].convolutions
 
 

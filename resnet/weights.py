@@ -1,10 +1,14 @@
 """Converts ResNet's variables to and from the names of PyTorch checkpoints, and stacks and unstacks scanned blocks.
 
-It reads three sets of names: torchvision's (`layer1.0.downsample.0`, `fc`), which timm shares, Hugging Face's, and
-those of the usual port of the CIFAR networks (`layer1.0.shortcut.0`, `linear`),
-github.com/akamaster/pytorch_resnet_cifar10.
-It writes the CIFAR port's for networks with the CIFAR stem, else torchvision's. It also reads CIFAR networks with
-torchvision's names, which have projections: github.com/chenyaofo/pytorch-cifar-models.
+It reads three sets of names:
+
+- torchvision's, which timm shares (`layer1.0.downsample.0`, `fc`). Some CIFAR networks have them too, with projections:
+  github.com/chenyaofo/pytorch-cifar-models.
+- Hugging Face's.
+- those of the usual port of the CIFAR networks (`layer1.0.shortcut.0`, `linear`):
+  github.com/akamaster/pytorch_resnet_cifar10.
+
+It writes the CIFAR port's names for networks with the CIFAR stem, and torchvision's for all others.
 """
 
 import re
@@ -120,7 +124,7 @@ def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> li
 
 
 def preprocessing(source: str, side: int, arrays: Mapping[str, np.ndarray], name: str) -> Options:
-    """The options that a source tests its networks with; timm's vary, and these are its own recipes' (`a1`)."""
+    """The options that a source tests its networks with. timm's vary; these are those of its own recipes (`a1`)."""
     if source == "timm":
         return {**cropped(side, 0.95), "interpolation": "bicubic"}
     if source == "huggingface":

@@ -26,16 +26,17 @@ from jaxtyping import install_import_hook
 import tests.checker  # noqa: F401  the hook looks it up in `tests`
 
 ROOT = pathlib.Path(__file__).parent.parent
-# As `models.families` finds them, which cannot be imported before the hook is installed.
+# `models.families` finds them too, but it cannot be imported before the hook is installed.
 FAMILIES = [path.parent.name for path in ROOT.glob("*/__init__.py") if "IS_FAMILY = True" in path.read_text()]
 install_import_hook(["common", "classic", *FAMILIES], "tests.checker.check")
 
-# A run under nohup or in the background has these ignored, and so would the processes that tests start and stop.
+# A shell starts pytest under nohup or in the background with these signals ignored. The processes that tests start and
+# stop would inherit that.
 for _number in (signal.SIGINT, signal.SIGHUP):
     if signal.getsignal(_number) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
         signal.signal(_number, signal.SIG_DFL)
 
-# JAX makes many small objects that live long: at the usual thresholds the search for cycles takes some 5% of the time.
+# JAX makes many small objects that live long. At the usual thresholds the search for cycles takes some 5% of the time.
 gc.set_threshold(100_000, 10, 10)
 
 
@@ -45,7 +46,7 @@ def pytest_collection_finish():
 
 
 def pytest_collection_modifyitems(items):
-    """Marks each test that names PyTorch, itself or in a function of its module, with `parity`: none is forgotten."""
+    """Marks each test that names PyTorch, itself or in a function of its module, with `parity`."""
     for item in items:
         if _names_torch(item.function, set()):
             item.add_marker("parity")

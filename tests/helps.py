@@ -1,6 +1,6 @@
 """The help and the options of commands, printed as JSON: `python -m tests.helps COMMAND ...`.
 
-In a process of its own: commands that are imported side by side take each other's flags.
+It runs in a process of its own, because commands that are imported side by side take each other's flags.
 """
 
 import importlib
@@ -11,7 +11,7 @@ from common.command_line import usage
 
 
 def module(command):
-    """The module of a command: of a package, its `__main__`."""
+    """The module of a command; for a package, its `__main__`."""
     found = importlib.import_module(command)
     return importlib.import_module(f"{command}.__main__") if hasattr(found, "__path__") else found
 

@@ -1,4 +1,4 @@
-"""Poolings in layer tables, which list modules only."""
+"""Pooling as a module, so that layer tables, which list modules only, have a row for it."""
 
 from flax import linen as nn
 
@@ -14,5 +14,5 @@ class Pool(nn.Module):
 
 
 def pool_as_a_row(images, window, stride):
-    """`max_pool` as a module of the network that calls it: put in its place, it has a row of its own."""
+    """`max_pool` as a module. A test puts it in the place of `max_pool`, so that it has a row of its own."""
     return Pool()(images, window, stride)

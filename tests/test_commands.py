@@ -38,7 +38,7 @@ def test_the_help_of_each_command_fits_a_screen(package):
         assert [name.removeprefix("[no]") for name in shown] == found["options"]
 
 
-def test_help_says_what_a_command_takes_and_is_no_mistake():
+def test_help_shows_the_options_of_a_command_and_exits_with_0():
     code, output, errors = run("--config=configs/none.py", "--help")
     assert (code, errors) == (0, "")
     assert "  --mode=train|evaluate: train, or evaluate a trained run (default train)\n" in output
@@ -56,7 +56,7 @@ def test_help_says_what_a_command_takes_and_is_no_mistake():
         ("classic.train", "type python -m classic.main --config=FILE"),
     ],
 )
-def test_a_module_that_is_no_command(module, said):
+def test_a_module_that_is_not_a_command_is_refused(module, said):
     with pytest.raises(UserError) as error:
         commands.check(module)
     assert said in str(error.value)
@@ -68,7 +68,7 @@ def test_python_is_asked_for_a_module():
     assert commands.requested_module(["python", "script.py"]) == commands.requested_module(["python", "-m"]) == ""
 
 
-def test_a_module_that_is_no_command_ends_before_anything_is_imported():
+def test_a_module_that_is_not_a_command_ends_before_anything_is_imported():
     process = start(module="common.evaluate")
     output, errors = process.communicate(timeout=60)
     assert "common.evaluate is not a command" in refusal(process.returncode, output, errors)

@@ -1,3 +1,5 @@
+"""The nearest name of a misspelt one, and files and folders that are written whole."""
+
 import pytest
 
 from common import errors

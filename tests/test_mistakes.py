@@ -107,7 +107,7 @@ def test_every_tool_starts_by_itself(command):
         (["stray", *DIGITS], "unexpected argument 'stray'"),
     ],
 )
-def test_one_line(arguments, expected, tmp_path):
+def test_a_mistake_is_answered_in_one_line(arguments, expected, tmp_path):
     if arguments and not any("workdir" in argument for argument in arguments):
         arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
     assert expected in refused(*arguments)
@@ -215,12 +215,12 @@ def test_a_link_that_leads_nowhere_is_not_suggested(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"])
-def test_a_clusters_number_that_is_none_is_named(name, monkeypatch):
+def test_an_invalid_number_of_processes_of_a_cluster_is_named(name, monkeypatch):
     monkeypatch.setenv(name, "abc")
     assert f"environment variable {name} is 'abc'; expected a number of processes" in refused(*DIGITS)
 
 
-def test_ctrl_c_during_the_start_is_one_line(tmp_path):
+def test_ctrl_c_during_the_start_is_answered_in_one_line(tmp_path):
     (tmp_path / "config.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
     assert run(f"--config={tmp_path / 'config.py'}") == (EXIT_INTERRUPTED, "", "stopped by Ctrl-C\n")
 

@@ -79,7 +79,7 @@ def test_a_new_family_makes_classifiers():
         ("model", "a word in the code of common"),
     ],
 )
-def test_a_name_that_cannot_be_writes_nothing(name, said, tmp_path):
+def test_an_invalid_name_writes_nothing(name, said, tmp_path):
     with pytest.raises(UserError, match=said):
         new.begin(name, tmp_path)
     assert not list(tmp_path.iterdir())
@@ -101,7 +101,7 @@ def test_a_family_that_cannot_be_finished_is_not_begun(tmp_path):
     assert [path for path in files(tmp_path) if path.name != "tests"] == []
 
 
-def test_one_name_is_expected():
+def test_any_other_number_of_names_than_one_is_refused():
     for names in ((), ("one", "two")):
         with pytest.raises(UserError, match=r"expected one name .* python -m common\.new mynet"):
             new.main(*names)

@@ -91,7 +91,7 @@ def test_decay_is_decoupled_from_a_gradient_that_is_divided_only():
 RESNET = "--config=configs/resnet_digits.py"
 
 
-def test_commands_refuse_it(tmp_path):
+def test_commands_refuse_options_without_effect(tmp_path):
     classic = ("--config=configs/classic_digits.py:rbf_svm", "--config.decode.holdout=0.2", "--workdir=/nowhere/run")
     assert "config.decode.holdout has no effect" in refused(*classic, module="classic.main")
     said = "config.data.area has no effect, because config.data.train_crop is 'centre'"

@@ -296,5 +296,5 @@ def test_nothing_but_the_table_is_printed(files, tmp_path):
         (["--workdir=/tmp/no-such-run", "--layer=F6", "a.png"], "add --embeddings=FILE.npz"),
     ],
 )
-def test_one_line_for_a_mistake(arguments, expected):
+def test_a_mistake_is_answered_in_one_line(arguments, expected):
     assert expected in refused(*arguments, module="common.predict")

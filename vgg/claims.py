@@ -50,7 +50,7 @@ def _scales(smallest: int, largest: int = 0) -> Experiment:
     return _vgg("vgg16_bn", data__train_crop="random", **sizes).with_changes(COLOURS)
 
 
-# In the paper's proportion to the network's input: 256, 384 and 256 to 512 pixels to 224.
+# In the paper's proportions to the network's input of 224 pixels: 256, 384, and 256 to 512 pixels.
 _JITTERED = _scales(36, 73)
 
 _comparison = functools.partial(

@@ -43,7 +43,7 @@ def weight_layers(variant: str) -> int:
 
 
 def dense_sizes() -> dict[str, int]:
-    """The number of inputs of fc6, and of the last convolutional maps, which they come from."""
+    """The number of inputs of fc6, and the number of convolutional maps that they come from."""
     rows = networks.rows("vgg", "vgg16")
     inputs = (rows["fc6"].parameters - 4096) // 4096
     return {"inputs of fc6": inputs, "maps of the last stage": rows["conv5_3"].output_shape[-1]}

@@ -59,10 +59,10 @@ def to_torchvision(variables: PyTree, module: VGG) -> dict[str, np.ndarray]:
 def from_trained_a(layers: PyTree, trained_a: PyTree) -> PyTree:
     """The parameters of a deeper net with the layers in FROM_A taken from a trained net A (section 3.1).
 
-    layers: freshly initialised layers by name, of configuration B, C, D or E; trained_a: those of configuration A. The
-    other layers stay random, and the copied ones keep learning at the full rate. If both nets have batch normalisation,
-    it is copied with its convolution; a second call copies its statistics. Raises a UserError that names a layer that
-    does not fit.
+    layers: freshly initialised layers by name, of configuration B, C, D or E. trained_a: those of configuration A. The
+    layers that are not copied stay random, and the copied ones keep learning at the full rate. If both nets have batch
+    normalisation, it is copied with its convolution; a second call copies its statistics. Raises a UserError that names
+    a layer that does not fit.
     """
     taken = [name for name in layers if name in FROM_A or (_normalised(name) in FROM_A and name in trained_a)]
     for name in taken:
@@ -80,7 +80,7 @@ def _normalised(name: str) -> str:
 
 
 def from_published(state: Mapping[str, np.ndarray], module: VGG, like: PyTree) -> PyTree:
-    """`from_torchvision`, also of timm's names, whose fc6 and fc7 are convolutions over the whole map."""
+    """`from_torchvision`, which here reads timm's names too; timm's fc6 and fc7 are convolutions over the whole map."""
     return from_torchvision(_from_timm(state), module, like)
 
 

@@ -40,11 +40,12 @@ class PatchEmbedding(nn.Module):
 
 
 class PositionEmbedding(nn.Module):
-    """Adds its position to each token.
+    """Adds to each token a vector for its position.
 
     kind: 'learned' is the paper's, one vector for each token in raster order, the class token's first; 'learned_2d'
         is appendix D.4's, half a vector for each column and half for each row; 'sincos2d' is fixed (see `sincos2d`);
-        'none' adds nothing. Only 'learned' has an entry for the class token, whose own vector can hold it.
+        'none' adds nothing. Only 'learned' has an entry for the class token. The other kinds need none, because the
+        class token is itself a learned vector.
     """
 
     kind: str = "learned"

@@ -2,7 +2,7 @@
 
 Layers have the names of the published checkpoints. With `scan`, the parameters of all blocks are stacked along a
 leading axis under the one name `encoderblock`. On CPU the blocks then run as a loop, and compile time hardly grows with
-depth; on accelerators they are repeated in the program, which is faster. Without it the blocks are encoderblock_0,
+depth; on accelerators they are repeated in the program, which is faster. Without `scan` the blocks are encoderblock_0,
 encoderblock_1, ...; `blocks.py` converts between the two.
 """
 

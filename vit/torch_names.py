@@ -112,8 +112,8 @@ def source_of(arrays: Mapping[str, np.ndarray]) -> str:
 def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Arrays:
     """The arrays under our names for separate blocks.
 
-    Raises UserError for arrays that are missing, left over or misshapen. A file may have no head. Only
-    Hugging Face's files without one have a layer before it, the pooler, which their classifier does not read.
+    Raises UserError for arrays that are missing, left over or misshapen. A file may have no head. Hugging Face's pooler
+    becomes the pre-logits layer only if the file has no head, because their classifier does not read the pooler.
     """
     prefix = "vit." if _HUGGING_FACE in arrays else ""
     names, arrays = NAMES[source], {_usual(prefix + name): array for name, array in arrays.items()}

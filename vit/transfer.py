@@ -36,7 +36,7 @@ def fitted(
     """`adapt` for `common.pretrained.initial`, with the grids of the two networks' images.
 
     old_grid: `config.init.old_grid`, the given network's rows and columns of patches, which a file does not state; ()
-        is unset.
+        if it is not set.
     """
     grid = (old_grid[0], old_grid[1]) if old_grid else None
     if grid is None and given_network is not None:

@@ -1,6 +1,7 @@
-"""Draws the lecture's pictures: `python -m lecture.pictures [NAME ...]`; all of them without a name.
+"""Draws the lecture's pictures: `python -m lecture.pictures [NAME ...]`.
 
-Ten need no training. For the other three it trains on digits, a few minutes in all; the runs stay in `runs/lecture`.
+Without a name it draws all of them. Ten need no training. For the other three it trains networks on digits, which takes
+a few minutes; the runs stay in `runs/lecture`.
 """
 
 from absl import flags

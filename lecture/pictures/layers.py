@@ -37,7 +37,7 @@ def corners() -> Figure:
     from classic import corners as measures
 
     image = skimage.data.camera()[90:250, 170:330].astype(np.float32) / 255
-    tensor = measures.structure_tensor(image, sigma=3.0, derivative_sigma=0.0)  # of the very gradients that are drawn
+    tensor = measures.structure_tensor(image, sigma=3.0, derivative_sigma=0.0)  # of the gradients that are drawn
     values, response = measures.eigenvalues(tensor), measures.harris(tensor)
     inside = np.zeros_like(response, bool)
     inside[12:-12, 12:-12] = True

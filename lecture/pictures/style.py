@@ -56,7 +56,7 @@ def outline(axes: Axes, row: int, column: int, height: int, width: int) -> None:
 
 
 def save(figure: Figure, path: pathlib.Path) -> None:
-    """Writes a figure as a small PNG of 128 colours, the same bytes for the same picture."""
+    """Writes a figure as a small PNG of 128 colours. The same picture always gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, dpi=100, facecolor="white")
     picture = Image.open(buffer).convert("RGB").quantize(128, dither=Image.Dither.NONE)

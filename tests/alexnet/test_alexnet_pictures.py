@@ -12,7 +12,7 @@ from common.devices import mesh
 from common.run.trained import Run
 
 
-def test_grey_kernels_have_no_colour_and_opponent_ones_nothing_else():
+def test_colourfulness_is_0_for_grey_kernels_and_1_for_opponent_ones():
     rng = np.random.default_rng(0)
     grey = np.repeat(rng.normal(size=(11, 11, 1, 4)), 3, axis=2)
     opponent = rng.normal(size=(11, 11, 1, 4)) * np.array([1, -1, 0])[:, None]

@@ -1,3 +1,5 @@
+"""Layer tables: parameters, multiply-adds and receptive fields, and how the table prints them."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -182,7 +184,7 @@ class Heads(nn.Module):
         return {"main": nn.Dense(5, name="main")(x), "auxiliary": auxiliary}
 
 
-def test_a_head_for_training_only_has_parameters_but_does_nothing_in_use():
+def test_a_head_for_training_only_has_parameters_but_no_multiply_adds_in_use():
     used, trained = (by_name(Heads(), (4, 4, 3), train=train)["auxiliary"] for train in (False, True))
     assert used.parameters == trained.parameters == 20
     assert (used.multiply_adds, trained.multiply_adds) == (0, 15)
@@ -241,7 +243,7 @@ def test_receptive_fields_follow_the_recursion():
     assert fields == {"conv1_1": 3, "conv1_2": 5, "conv2_1": 10, "strided": 10, "after": 18, "classes": 64}
 
 
-def test_receptive_fields_are_the_rows_whose_change_is_felt():
+def test_receptive_fields_are_the_rows_whose_change_changes_the_output():
     module, shape = Convolutions(), (32, 32, 3)
     image = jnp.zeros((1, *shape))
     variables = jax.eval_shape(module.init, jax.random.key(0), image)
@@ -325,6 +327,6 @@ def test_sizes_have_three_digits():
     assert "memory: parameters 0.983 MiB" in output  # 4 x (785 x 324 + 325 x 10) bytes are 1,006 KiB
 
 
-def test_inspecting_without_a_config_is_one_line():
+def test_inspecting_without_a_config_is_refused_in_one_line():
     line = "error: --config is missing; for example --config=configs/lenet5_digits.py"
     assert refused(module="common.inspect") == line

@@ -65,7 +65,7 @@ def test_every_part_of_a_network_has_a_gradient(compared):
     assert start == reference.gradient.size
 
 
-def test_a_check_that_fails_stops_no_other(monkeypatch, compared):
+def test_a_failing_check_does_not_stop_the_others(monkeypatch, compared):
     network, reference, lines = compared
 
     def broken():

@@ -62,7 +62,7 @@ def test_an_empty_folder_has_no_table(tmp_path):
         ([], "--config is missing"),
     ],
 )
-def test_mistakes_are_one_line(flags, said):
+def test_mistakes_are_answered_in_one_line(flags, said):
     assert said in refused(*flags, module="benchmarks.ahead_of_time")
 
 

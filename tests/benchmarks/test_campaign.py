@@ -30,7 +30,7 @@ def status(places):
     return {name: entry["status"] for name, entry in campaign.read(places.out).items()}
 
 
-def test_what_is_done_is_not_made_again_and_what_was_cut_off_is(places, capsys):
+def test_finished_measurements_are_not_repeated_and_interrupted_ones_are(places, capsys):
     campaign.run([LONG, WRONG, QUICK, NEEDY], places, time.monotonic() + 4, smoke=False)
     assert status(places) == {"quick": "done", "wrong": "failed", "long": "cut off"}
     said = capsys.readouterr().out
@@ -62,7 +62,7 @@ def test_a_measurement_that_is_cut_off_is_stopped_as_by_ctrl_c_and_leaves_no_pro
     assert not process.exists() or process.read_text().split()[2] == "Z"  # ended, and nobody may have asked how
 
 
-def test_a_log_that_is_no_text_stops_no_campaign(places, capsys):
+def test_a_log_that_is_not_text_does_not_stop_the_campaign(places, capsys):
     write = "import os, sys; os.write(1, bytes([255, 10])); sys.exit(1)"
     campaign.run(
         [Measurement("odd", "", 0.02, ("timeit", "-n1", "-r1", write), ()), QUICK], places, time.monotonic() + 9, False
@@ -70,7 +70,7 @@ def test_a_log_that_is_no_text_stops_no_campaign(places, capsys):
     assert status(places) == {"odd": "failed", "quick": "done"}
 
 
-def test_what_is_done_is_not_said_to_lack_something(places, capsys):
+def test_a_finished_measurement_does_not_report_missing_data(places, capsys):
     done = {"needy": {"status": "done", "seconds": 1.0}}
     workdir.write_json(places.out / campaign.STATE, done)
     campaign.run([NEEDY], places, time.monotonic() + 4, smoke=False)

@@ -59,7 +59,7 @@ def test_another_library_is_refused():
     assert "'tensorflow'" in refused("--peers=tensorflow", module="benchmarks.inputs")
 
 
-def test_a_number_of_threads_that_is_none_is_refused():
+def test_an_invalid_number_of_threads_is_refused():
     assert "'two'" in refused("--workers=1,two", module="benchmarks.inputs")
 
 

@@ -60,7 +60,7 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
         (NotImplementedError(), "NotImplementedError"),
     ],
 )
-def test_a_point_that_fails_stops_no_other(failure, said, tmp_path):
+def test_a_failing_point_does_not_stop_the_others(failure, said, tmp_path):
     # JAX itself refuses what a device lacks, such as a gradient of fused attention, before the runtime sees it.
     result = sweep.sweep(AXES, tmp_path / "sweep.json", Measuring(failure), LATER, "command")
     assert list(result["failed"].values()) == [said]
@@ -74,7 +74,7 @@ def test_no_point_begins_when_the_time_is_up(tmp_path):
     assert not result["measured"]
 
 
-def test_the_picture_names_what_does_not_fit_and_needs_not_all_points(tmp_path):
+def test_the_picture_names_points_that_do_not_fit_and_works_without_all_points(tmp_path):
     path = tmp_path / "sweep.json"
     result = sweep.sweep(AXES, path, Measuring(), LATER, "command")
     figure = sweep.draw(AXES, result, path.with_suffix(".png"))

@@ -174,7 +174,6 @@ def test_the_share_of_the_rate_of_matrix_products():
     assert found["ours, share of the rate of matrix products"]["median"] == pytest.approx(flops / 2 / products)
 
 
-@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="Linux alone counts memory so")
 def peers():
     """The libraries that are installed here, as --peers takes them."""
     return ["torch", "torch.compile"] if importlib.util.find_spec("torch") else []
@@ -185,6 +184,7 @@ RACE = ("--models=lenet:lenet5_modern", "--scale=smoke", "--rounds=2", "--second
 
 @pytest.mark.slow  # a benchmark from end to end
 @pytest.mark.timeout(900)
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="only Linux reports peak memory there")
 def test_a_race_has_the_numbers_of_every_side(tmp_path):
     options = (*RACE, f"--peers={','.join(peers())}", f"--out={tmp_path}")
     code, output, errors = run(*options, module="benchmarks.throughput", timeout=850)
@@ -235,7 +235,7 @@ def test_every_raced_network_can_be_timed(tmp_path):
 
 @pytest.mark.parity
 @pytest.mark.slow  # trains
-def test_one_network_that_fails_stops_no_other(tmp_path):
+def test_a_failing_network_does_not_stop_the_others(tmp_path):
     # The dense layers of PyTorch's auxiliary classifiers are made for images of 224 pixels.
     pytest.importorskip("torch")
     code, output, errors = run(
@@ -299,7 +299,7 @@ def test_every_library_that_may_race_has_a_contestant():
 
 @pytest.mark.parity
 @pytest.mark.slow  # the race of both sides, which compiles without graphs
-def test_pytorch_s_network_with_graphs_makes_updates():
+def test_pytorchs_network_with_graphs_makes_updates():
     # Without a GPU nothing is recorded, and the rest of the contestant is the same.
     pytest.importorskip("torch")
     updates, peak_memory = contestants.CONTESTANTS["torch.graphs"](spec_of("lenet:lenet5_modern"))

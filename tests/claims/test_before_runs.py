@@ -53,7 +53,7 @@ def test_the_list_shows_seeds_data_costs_and_what_is_preliminary(results, monkey
 
 
 @pytest.mark.slow  # a process for the end of a pipe
-def test_a_reader_that_leaves_ends_the_list_without_a_word():
+def test_the_list_ends_silently_when_its_reader_closes_the_pipe():
     process = start("--list", module="common.reproduce")
     process.stdout.close()
     assert process.stderr.read() == ""

@@ -54,7 +54,7 @@ def test_the_papers_number_ours_and_the_interval_are_in_one_row():
     ]
 
 
-def test_errors_stand_above_the_numbers_in_the_names_of_their_runs():
+def test_errors_are_drawn_above_the_numbers_in_the_names_of_their_runs():
     [axes] = charts.error_against("training digits")([SIZES]).axes
     assert points(axes) == {(15_000, 1), (15_000, 3), (15_000, 2), (60_000, 1)}
     [axes] = charts.error_against("layers")([{**SIZES, "paper": {"60,000": 0.0095, "all": 0.5}}]).axes
@@ -71,7 +71,7 @@ def test_everything_in_a_picture_of_numbers_is_named_and_no_point_is_cut():
     assert {text.get_text() for text in axes.get_legend().texts} == {"95% interval of the difference", "ours", "paper"}
 
 
-def test_a_smoothed_curve_keeps_its_ends_and_the_course_of_a_straight_one(tmp_path, monkeypatch):
+def test_smoothing_keeps_a_curves_ends_and_leaves_a_straight_line_as_it_is(tmp_path, monkeypatch):
     config = SimpleNamespace(train=SimpleNamespace(batch_size=8))
     monkeypatch.setattr(curves.workdir, "load_config", lambda folder: config)
     errors = {"straight": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], "bent": [0.9, 0.3, 0.3, 0.3, 0.3, 0.3, 0.2]}

@@ -48,7 +48,7 @@ def test_a_fact_is_as_recorded(name):
     assert {**found, "numbers": {}} == {**recorded, "numbers": {}}, f"python -m common.reproduce --claims={name}"
 
 
-def test_what_is_recorded_is_declared():
+def test_the_recorded_facts_are_the_declared_ones():
     assert {path.stem for path in (ROOT / "results" / "facts").iterdir()} == all_facts().keys()
 
 

@@ -154,7 +154,7 @@ def test_a_family_has_a_table_without_rules():
     assert "lenet5" not in text
 
 
-def test_what_is_selected_by_its_id_is_not_shown_with_its_package():
+def test_a_claim_selected_by_its_id_is_not_shown_again_with_its_package():
     batch = {**RESULT, "claim": "bn-faster"}
     found = Evidence([SHORT, batch], [], PACKAGES, SHOWS)
     document = "<!-- claims: bn- -->\n<!-- /claims -->\n|<!-- claims: resnet -->\n<!-- /claims -->\n"
@@ -181,7 +181,7 @@ def test_a_summary_counts_everything_and_takes_turns_between_papers():
 @pytest.mark.parametrize(
     "change", [{"preliminary": True}, {"verdict": "undecided"}, {"verdict": "not decidable on this data"}]
 )
-def test_what_is_not_decided_is_not_among_the_strongest(change):
+def test_undecided_claims_are_not_among_the_strongest(change):
     found = Evidence([{**RESULT, **change}], [], PACKAGES, SHOWS)
     assert evidence.best_supported(found, 7) == []
 

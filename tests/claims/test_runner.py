@@ -47,7 +47,7 @@ def test_a_run_waits_for_the_one_it_starts_from(tmp_path):
     assert not (tmp_path / "orphan").exists()
 
 
-def test_a_campaign_all_of_whose_runs_fail_ends(tmp_path):
+def test_a_campaign_ends_if_all_its_runs_fail(tmp_path):
     jobs = [_job(tmp_path / str(number), _BADLY) for number in range(9)]
     with pytest.raises(UserError, match="the loss is not finite at step 7"):
         runner.run_all(jobs, slots=1)

@@ -45,8 +45,8 @@ def test_an_order_holds_if_the_errors_fall_and_not_if_the_last_rises(claim):
 
 
 @pytest.mark.parametrize("claim", [claim for claim in CLAIMS if len(claim.runs) == 1], ids=lambda claim: claim.id)
-def test_a_papers_number_is_held_to_in_both_directions(claim):
+def test_a_papers_number_can_be_missed_in_both_directions(claim):
     [name] = claim.runs
     for shift, expected in ((0.0, "agrees"), (0.1, "worse"), (-0.1, "better")):
         [found] = verdicts.judge(claim.rules, {name: [claim.paper[name] + shift] * 3}, {}, claim.random)
-        assert found.verdict == expected or (shift < 0 and claim.paper[name] < 0.1)
+        assert found.verdict == expected

@@ -104,7 +104,7 @@ def test_peaks_are_local_maxima_strongest_first_and_apart():
     np.testing.assert_array_equal(corners.peaks(field, threshold=0.5, radius=2, most=3), found[:3])
 
 
-def test_mistakes_are_one_line():
+def test_mistakes_are_answered_in_one_line():
     with pytest.raises(UserError, match=r"unknown corner measure 'haris'; did you mean 'harris'"):
         corners.corners(np.zeros((9, 9), np.uint8), "haris")
     with pytest.raises(UserError, match="not finite"):

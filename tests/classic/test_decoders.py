@@ -77,7 +77,7 @@ def test_numbers_that_are_not_finite_and_single_classes_are_refused(digits, name
         DECODERS[name].fit(features, np.zeros(400, np.int32), options(name), 0)
 
 
-def test_constant_features_are_no_obstacle(digits):
+def test_constant_features_do_not_prevent_a_fit(digits):
     features, labels, unseen, _ = digits
     still = np.concatenate([np.full((400, 2), 7, np.float32), features], axis=1)
     after = np.concatenate([np.full((300, 2), 7, np.float32), unseen], axis=1)
@@ -247,7 +247,7 @@ def test_larger_constants_are_not_tried_after_two_higher_errors():
 
 
 @pytest.mark.parametrize("value", ["validate", "-1", "0", "nan"])
-def test_constants_that_are_none_are_one_line(value):
+def test_invalid_constants_are_refused_in_one_line(value):
     with pytest.raises(UserError, match=rf"config\.decode\.C is '{value}'; expected a number above 0, or 'validation'"):
         selection.constant(value)
 

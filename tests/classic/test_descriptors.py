@@ -176,6 +176,6 @@ def test_images_that_are_too_small_are_refused(name, changes, words):
         ({"stepp": 1}, r"unknown option 'config\.describe\.stepp'; did you mean 'config\.describe\.step'"),
     ],
 )
-def test_options_out_of_range_are_one_line(changes, words):
+def test_options_out_of_range_are_refused_in_one_line(changes, words):
     with pytest.raises(UserError, match=words):
         check("describe", options("dense_sift", **changes), dense_sift.DEFAULTS, dense_sift.CHOICES, dense_sift.RANGES)

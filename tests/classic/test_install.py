@@ -9,7 +9,7 @@ import classic
 from common.errors import UserError
 
 
-def test_a_missing_library_is_one_line(monkeypatch, capsys):
+def test_a_missing_library_is_named_in_one_line(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "cv2", None)  # as if it were not installed
     with pytest.raises(UserError, match=r"^classic needs OpenCV: pip install -e '\.\[classic\]'$"):
         importlib.reload(classic)

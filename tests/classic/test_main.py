@@ -139,7 +139,7 @@ def test_a_folder_of_images_is_fitted_and_a_damaged_one_is_named(tmp_path):
         (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no run in /tmp/no-such-run: there is no such folder; fit"),
     ],
 )
-def test_one_line_for_a_mistake(arguments, expected, tmp_path):
+def test_a_mistake_is_answered_in_one_line(arguments, expected, tmp_path):
     if arguments and not any("workdir" in argument for argument in arguments):
         arguments = [*arguments, f"--workdir={tmp_path / 'run'}"]
     assert expected in refused(*arguments, module=MAIN)
@@ -193,7 +193,7 @@ def test_a_folder_with_a_bad_file_is_predicted(output, folder, tmp_path):
     assert line.startswith(f"{tmp_path}/a.png,")
 
 
-def test_what_needs_a_network_is_refused(output, folder):
+def test_commands_that_need_a_network_refuse_a_pipeline(output, folder):
     assert "--explain needs a network" in refused(f"--workdir={folder}", "--explain=/tmp/no", "a.png", module=PREDICT)
     assert "not a network's" in refused(f"--workdir={folder}", "a.png", module="common.predict")
 

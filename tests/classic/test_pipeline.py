@@ -313,7 +313,7 @@ def as_broken_compression(path):
         (lambda path: path.unlink(), "No such file"),
     ],
 )
-def test_a_file_that_could_run_code_or_is_damaged_is_refused(damage, expected, patched, tmp_path, capsys):
+def test_a_file_that_could_run_code_and_a_damaged_one_are_refused(damage, expected, patched, tmp_path, capsys):
     saved.save(tmp_path, patched.fitted)
     damage(tmp_path / saved.ARRAYS)
     with pytest.raises(UserError, match=expected):
@@ -329,7 +329,7 @@ def test_a_file_that_could_run_code_or_is_damaged_is_refused(damage, expected, p
         ({"config": {"seed": 1}}, "the config has no data"),
     ],
 )
-def test_a_description_that_is_none_is_refused(change, expected, patched, tmp_path):
+def test_an_invalid_description_is_refused(change, expected, patched, tmp_path):
     saved.save(tmp_path, patched.fitted)
     path = tmp_path / saved.DESCRIPTION
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))

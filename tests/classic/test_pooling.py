@@ -38,6 +38,6 @@ def test_regions_are_read_row_by_row():
     np.testing.assert_array_equal(pooling.regions(centres, present, "pyramid2")[0, :, 5:].argmax(-1), [0, 3, 12, 15])
 
 
-def test_an_unknown_layout_is_one_line():
+def test_an_unknown_layout_is_refused_in_one_line():
     with pytest.raises(UserError, match=r"unknown layout 'pyramid'; did you mean 'pyramid"):
         pooling.weights("pyramid")

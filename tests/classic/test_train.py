@@ -64,7 +64,7 @@ def test_a_finished_run_takes_the_new_place_of_its_data(finished):
     assert saved.load(folder).config.data.directory == "/elsewhere"
 
 
-def test_another_decoder_is_told_by_its_name_alone(finished, capsys):
+def test_of_another_decoder_only_the_name_is_printed(finished, capsys):
     folder, _ = finished
     capsys.readouterr()
     changed = base("raw_linear+knn")

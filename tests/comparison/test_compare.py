@@ -208,7 +208,7 @@ def test_different_datasets_are_compared_and_it_is_said(folder, tmp_path):
     assert "mnist, 10,000 test images" in said
 
 
-def test_the_same_seed_twice_is_no_second_measurement(folder, tmp_path):
+def test_runs_with_the_same_seed_are_in_separate_groups(folder, tmp_path):
     shutil.copytree(folder / "relu", tmp_path / "again")
     found = runs.group_runs(runs.open_runs([str(folder / "relu"), str(tmp_path / "again")]))
     assert [len(group.runs) for group in found] == [1, 1]
@@ -226,13 +226,13 @@ def test_the_same_seed_twice_is_no_second_measurement(folder, tmp_path):
         (["relu", "resnet/metrics.jsonl"], "it is a file; did you mean '.*/resnet'"),
     ],
 )
-def test_a_folder_that_is_no_run_is_one_line(folder, names, expected):
+def test_a_folder_that_is_not_a_run_is_refused_in_one_line(folder, names, expected):
     with pytest.raises(UserError, match=expected):
         runs.open_runs([f"{folder}/{name}" for name in names])
 
 
 @pytest.mark.parametrize("name", ["config.json", "dataset.json", "summary.json"])
-def test_a_damaged_run_is_one_line(folder, tmp_path, name):
+def test_a_damaged_run_is_refused_in_one_line(folder, tmp_path, name):
     shutil.copytree(folder / "relu", tmp_path / "run")
     (tmp_path / "run" / name).write_text("{")
     with pytest.raises(UserError, match=name):
@@ -259,8 +259,8 @@ def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
     assert page.each_run([new_run, old_run]).parts
 
 
-def test_a_run_says_who_made_it():
-    # The summary and the history have the command and the commit of the code; git is asked itself.
+def test_the_summary_and_the_history_have_the_command_and_the_commit():
+    # tests/run/test_provenance.py compares the commit with that of git.
     done = json.loads((digits_run() / workdir.SUMMARY).read_text())
     start = json.loads((digits_run() / history.FILE).read_text().splitlines()[0])
     assert done["command"] == start["command"]

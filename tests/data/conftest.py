@@ -1,3 +1,5 @@
+"""A section of data options, and the folder of real data, for the tests of data."""
+
 import pathlib
 from collections.abc import Callable
 

@@ -1,4 +1,7 @@
+"""Augmentation: distortions, crops, mirrors, inverted pixels, colour jitter and erasing."""
+
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +19,7 @@ BACKGROUND = -0.1
 NOTHING = {"translate": 0.0, "scale": 0.0, "squeeze": 0.0, "shear": 0.0}
 LENET = {"translate": 2.0, "scale": 0.15, "squeeze": 0.15, "shear": 0.2}
 SWITCHED_OFF = config.base(ConfigDict()).augment.to_dict()
-# Compiled whole: eagerly each operation is compiled by itself, which is slower.
+# These two are compiled whole: eagerly each operation is compiled by itself, which is slower.
 warp = jax.jit(transforms.warp, static_argnames="background")
 affine = jax.jit(transforms.affine, static_argnames=("probability", "background", *NOTHING))
 
@@ -219,7 +222,7 @@ def test_switching_the_mirror_on_leaves_the_crops_as_they_were():
     np.testing.assert_array_equal(make(crop_pad=2, mirror=True)(key, symmetric), make(crop_pad=2)(key, symmetric))
 
 
-def test_what_comes_in_from_outside_the_image_is_background():
+def test_pixels_from_outside_the_image_are_background():
     out = jax.jit(make(background=-1.0, translate=50.0))(jax.random.key(11), jnp.ones((8, 6, 6, 1)))
     assert float(out.min()) == -1.0
 
@@ -237,7 +240,7 @@ def test_what_comes_in_from_outside_the_image_is_background():
         ("pca_colour", np.nan, "at least 0"),
     ],
 )
-def test_amounts_that_make_no_distortion_are_refused_by_name(key, value, expected):
+def test_invalid_amounts_of_distortion_are_refused_by_name(key, value, expected):
     whole = config.base(ConfigDict())
     whole.augment[key] = value
     with pytest.raises(UserError, match=f"config.augment.{key} is {value}.*{expected}"):
@@ -246,18 +249,18 @@ def test_amounts_that_make_no_distortion_are_refused_by_name(key, value, expecte
 
 GRADIENT = jnp.stack([jnp.tile(jnp.linspace(0.3, 0.7, 16) + shift, (16, 1)) for shift in (-0.1, 0.0, 0.1)], axis=-1)
 LUMA = np.array([0.299, 0.587, 0.114])
-jitter = jax.jit(transforms.jitter_colours, static_argnames=(*augment.JITTERED, "low", "high"))
 erase = jax.jit(transforms.erase, static_argnames=("probability", "low", "high", "area", "ratio"))
 
 
-def jittered(brightness=0.0, contrast=0.0, saturation=0.0, count=400, images=None, low=0.0, high=1.0, key=0):
-    images = jnp.broadcast_to(GRADIENT, (count, 16, 16, 3)) if images is None else images
+# It runs eagerly on images of one shape: then its operations are compiled once, whatever the amounts.
+def jittered(brightness=0.0, contrast=0.0, saturation=0.0, image=GRADIENT, images=None, low=0.0, high=1.0):
+    images = jnp.broadcast_to(image, (400, 16, 16, 3)) if images is None else images
     amounts = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
-    return np.asarray(jitter(jax.random.key(key), images, **amounts, low=low, high=high), np.float64)
+    return np.asarray(transforms.jitter_colours(jax.random.key(0), images, **amounts, low=low, high=high), np.float64)
 
 
 def test_jitter_of_nothing_changes_nothing():
-    np.testing.assert_allclose(jittered(count=3), np.broadcast_to(GRADIENT, (3, 16, 16, 3)), atol=1e-6)
+    np.testing.assert_allclose(jittered(), np.broadcast_to(GRADIENT, (400, 16, 16, 3)), atol=1e-6)
     images = random_images(2, 4, 4, 1)
     assert make(jitter=(0.0, 0.0, 0.0))(jax.random.key(0), images) is images
 
@@ -286,19 +289,34 @@ def test_saturation_keeps_each_pixels_grey_and_scales_its_colour():
 
 
 def test_the_changes_come_in_every_order():
-    # Contrast before or after brightness gives another mean; all six orders are as frequent.
-    out = jittered(0.5, 0.5, 0.5, count=2000)
-    ratios = out.mean((1, 2)) / np.asarray(GRADIENT).mean((0, 1))
-    assert np.ptp(ratios) > 0.5
-    orders = jnp.argsort(jax.random.uniform(jax.random.split(jax.random.key(0))[1], (6000, 3)), axis=1)
-    counts = np.unique(np.asarray(orders), axis=0, return_counts=True)[1]
-    assert len(counts) == 6
-    assert stats.chisquare(counts).pvalue > 1e-4
+    mild = jnp.tile(jnp.array([[0.4, 0.4, 0.4], [0.5, 0.5, 0.55]]), (16, 8, 1))
+    brighter, flatter, paler = (jittered(image=mild, **{name: 0.9}) for name in augment.JITTERED)
+    # Each change alone, with the same key, shows its factor for every image of the batch.
+    factors = {
+        "brightness": brighter[:, 0, 0, 0] / 0.4,
+        "contrast": (flatter[:, 0, 1, 0] - flatter[:, 0, 0, 0]) / 0.1,
+        "saturation": (paler[:, 0, 1, 2] - paler[:, 0, 1, 0]) / 0.05,
+    }
+    strong = np.random.default_rng(0).uniform(size=(16, 16, 3)).astype(np.float32)  # so that the order shows
+    out = jittered(0.9, 0.9, 0.9, image=strong)
+    orders = itertools.permutations(factors)
+    fits = np.array([np.abs(out - changed(strong, factors, order)).max((1, 2, 3)) < 1e-4 for order in orders])
+    assert fits.any(0).all()
+    assert stats.chisquare(fits[:, fits.sum(0) == 1].sum(1)).pvalue > 1e-4
+
+
+def changed(image, factors, order):
+    """The image after the changes in this order, once for each factor; every change clips to 0..1."""
+    images = np.asarray(image, np.float64)[None]
+    for name in order:
+        grey = (images @ LUMA)[..., None]
+        about = {"brightness": 0.0, "contrast": grey.mean((1, 2), keepdims=True), "saturation": grey}[name]
+        images = np.clip(about + factors[name][:, None, None, None] * (images - about), 0.0, 1.0)
+    return images
 
 
 def test_jitter_stays_between_black_and_white_on_any_scale():
-    unit = random_images(50, 8, 8, 3)
-    unit = jnp.clip(unit, 0.0, 1.0)
+    unit = jnp.clip(random_images(400, 16, 16, 3), 0.0, 1.0)
     plain = jittered(0.8, 0.8, 0.8, images=unit)
     assert 0.0 <= plain.min() < plain.max() <= 1.0
     scaled = jittered(0.8, 0.8, 0.8, images=unit * 4 - 1, low=-1.0, high=3.0)
@@ -386,7 +404,7 @@ def test_jitter_and_erasing_depend_on_the_place_in_the_batch_only(changes):
         ({"augment.cutmix": -1.0}, "cutmix is -1.0; expected at least 0"),
     ],
 )
-def test_amounts_of_jitter_erasing_and_cutmix_that_mean_nothing(changes, says):
+def test_invalid_amounts_of_jitter_erasing_and_cutmix_are_refused(changes, says):
     whole = config.base(ConfigDict())
     whole.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=says):

@@ -1,3 +1,5 @@
+"""The comparison of two datasets: differences that are refused, and those that are not."""
+
 import dataclasses
 import re
 

@@ -1,3 +1,5 @@
+"""scikit-learn's digits as a dataset: splits, limits, facts and fingerprints."""
+
 import pickle
 
 import numpy as np
@@ -46,7 +48,7 @@ def test_a_larger_holdout_only_adds_to_the_test_set(data_config):
     assert all(image.tobytes() in kept for image in small)
 
 
-def test_limit_takes_the_first_of_the_same_order(data_config):
+def test_limit_takes_the_first_examples_of_the_same_order(data_config):
     everything, limited = datasets.load(data_config()), datasets.load(data_config(limit=100))
     np.testing.assert_array_equal(limited.train.images, everything.train.images[:100])
     assert (limited.info.train_size, limited.info.test_size) == (100, everything.info.test_size)
@@ -116,7 +118,7 @@ def test_a_share_of_each_class_is_held_out_for_validation(data_config):
         ("test", "is trained or tested on"),
     ],
 )
-def test_a_validation_set_that_cannot_be_is_refused(data_config, validation, says):
+def test_an_impossible_validation_set_is_refused(data_config, validation, says):
     with pytest.raises(UserError, match=says):
         datasets.check(data_config(validation=validation, source="tfds:mnist" if validation == "test" else "digits"))
 

@@ -1,3 +1,5 @@
+"""Decoding of image files: modes, orientations, damage, and sizes that are refused."""
+
 import os
 import pathlib
 import struct
@@ -9,6 +11,7 @@ from PIL import ExifTags, Image, features
 from common.data import decode, preparation
 from common.data.preparation import Preparation
 from common.errors import UserError
+from tests import png_header
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 256, (5, 7), np.uint8)
@@ -154,7 +157,7 @@ def test_the_header_tells_the_shape_that_decoding_gives(tmp_path, mode):
 
 
 @pytest.mark.parametrize("content", [b"", b"label,file\n", b"<svg></svg>"])
-def test_a_file_that_is_no_image_is_named(tmp_path, content):
+def test_a_file_that_is_not_an_image_is_named(tmp_path, content):
     path = tmp_path / "notes.png"
     path.write_bytes(content)
     for reader in (decode.read, decode.read_shape):
@@ -217,7 +220,8 @@ def test_a_name_that_looks_the_same_is_not_offered(tmp_path):
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("side", [10_000, 20_000])  # Pillow itself warns of the first and refuses the second
 def test_a_decompression_bomb_is_refused_by_its_header(tmp_path, side):
-    path = saved(tmp_path, Image.new("1", (side, side)))
+    path = tmp_path / "image.png"
+    path.write_bytes(png_header.announcing(side, side))
     for reader in (decode.read, decode.read_shape):
         with pytest.raises(UserError, match=r"image\.png' is refused"):
             reader(path)

@@ -1,3 +1,5 @@
+"""Sources of examples: whole as arrays, read ahead, and in part."""
+
 import numpy as np
 import pytest
 

@@ -1,3 +1,5 @@
+"""Datasets in folders of images: splits, classes, and the mistakes that are named."""
+
 import dataclasses
 import os
 import pathlib
@@ -74,7 +76,7 @@ def test_val_stands_in_for_test(data_config, split_animals):
     assert load(data_config, split_animals).info.test_size == 6
 
 
-def test_valid_is_tested_on_and_said_so(data_config, split_animals):
+def test_a_folder_called_valid_is_tested_on_with_a_note(data_config, split_animals):
     (split_animals / "test").rename(split_animals / "valid")
     dataset = load(data_config, split_animals)
     assert dataset.info.test_size == 6
@@ -277,7 +279,7 @@ def test_a_test_image_of_another_size_is_named(data_config, split_animals):
 
 
 @pytest.mark.parametrize("memory", ["arrays", "stream"])
-def test_a_file_that_is_no_image_is_named(data_config, animals, memory):
+def test_a_file_that_is_not_an_image_is_named(data_config, animals, memory):
     (animals / "dog" / "notes.txt").write_text("good dogs")
     with pytest.raises(UserError, match=r"dog/notes\.txt' is not an image"):
         load(data_config, animals, memory=memory)
@@ -301,13 +303,13 @@ def test_a_missing_folder_names_its_neighbour(data_config, animals):
         load(data_config, "FOLDER")
 
 
-def test_no_classes(data_config, tmp_path):
+def test_a_folder_without_classes_is_refused(data_config, tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "loose.png")
     with pytest.raises(UserError, match="one sub-folder for each class.*it has none"):
         load(data_config, tmp_path)
 
 
-def test_one_class(data_config, tmp_path):
+def test_a_folder_with_one_class_is_refused(data_config, tmp_path):
     write_images(tmp_path / "cat", 3)
     with pytest.raises(UserError, match="it has only one, 'cat'"):
         load(data_config, tmp_path)
@@ -350,7 +352,7 @@ def test_images_in_sub_folders_of_a_class_belong_to_it(data_config, animals):
     assert "kittens/black/" in dataset.notes[-2]
 
 
-def test_links_to_folders_are_followed_but_not_in_circles(data_config, animals, tmp_path):
+def test_links_to_folders_are_followed_and_cycles_are_refused(data_config, animals, tmp_path):
     write_images(tmp_path / "elsewhere", 4)
     (animals / "emu").symlink_to(tmp_path / "elsewhere")
     assert load(data_config, animals).info.num_classes == 3

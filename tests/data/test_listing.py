@@ -57,7 +57,7 @@ def test_columns_may_be_in_any_order_and_quoted(data_config, tmp_path):
     assert labels_by_pixel(dataset.train, dataset.test) == {i: int(i % 3 > 0) for i in range(12)}
 
 
-def test_a_test_set_without_labels_is_not_used_and_said_so(data_config, tmp_path):
+def test_a_test_set_without_labels_is_not_used_and_a_note_says_so(data_config, tmp_path):
     write(tmp_path, "train", ROWS)
     (tmp_path / "test.csv").write_text("image\n1.png\n")
     notes = load(data_config, tmp_path).notes
@@ -143,7 +143,7 @@ def test_a_csv_file_with_other_columns_is_named(data_config, tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"", b"image,label\n", b'image,label\n"' + bytes(200_000)])
-def test_a_csv_file_that_is_damaged_is_one_line(data_config, tmp_path, content):
+def test_a_damaged_csv_file_is_refused_in_one_line(data_config, tmp_path, content):
     write(tmp_path, "train", ROWS)
     (tmp_path / "train.csv").write_bytes(content)
     with pytest.raises(UserError, match="train"):

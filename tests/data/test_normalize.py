@@ -1,3 +1,5 @@
+"""Normalisation of pixels, and the statistics of the training images that it takes."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -210,7 +212,7 @@ def test_a_new_run_has_its_own_statistics_where_another_left_some(given, source,
     np.testing.assert_array_equal(pixel_statistics.of_trained_run(whole, tmp_path / "run").mean, measured.mean)
 
 
-def test_a_run_that_needs_none_measures_none(source, tmp_path):
+def test_a_run_that_needs_no_statistics_measures_none(source, tmp_path):
     for whole in (config(), config(normalize="channels", mean=(1.0,), std=(2.0,))):
         assert pixel_statistics.for_training(whole, tmp_path, source) is None
         assert pixel_statistics.of_trained_run(whole, tmp_path) is None
@@ -252,7 +254,7 @@ def test_contradictions_are_refused(data, augmented, says):
         config_lib.validate(whole)
 
 
-def test_as_many_means_as_channels(images):
+def test_a_number_of_means_other_than_that_of_channels_is_refused(images):
     data = config(normalize="channels", mean=(1.0, 2.0), std=(1.0,)).data
     with pytest.raises(UserError, match="mean has 2 values, images have 3 channels"):
         normalize.make_normalize(data)(jnp.asarray(images))

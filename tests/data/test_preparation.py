@@ -1,3 +1,5 @@
+"""Preparation of images: inversion, resizing, crops and padding."""
+
 import pathlib
 
 import numpy as np

@@ -83,7 +83,7 @@ def test_equalize_and_the_mean_are_exact_on_large_images():
     assert np.abs(ours("contrast", image, 10.0) - expected).max() <= 1
 
 
-def test_the_two_operations_that_pillow_has_not():
+def test_the_two_operations_that_pillow_lacks():
     image = photo()
     added = np.where(image < 128, np.minimum(image.astype(int) + 110, 255), image)
     np.testing.assert_array_equal(ours("solarize_add", image, 10.0), added)
@@ -113,8 +113,8 @@ def test_every_operation_is_drawn_equally_often_and_both_signs():
     choice = randaugment.draw(jax.random.key(0), 16_000)
     counts = np.bincount(choice.operation, minlength=16)
     assert len(OPERATIONS) == 16 == len(counts)
-    assert abs(counts - 1000).max() < 150
-    assert abs(np.mean(np.asarray(choice.sign))) < 0.05
+    assert abs(counts - 1000).max() < 150  # five standard deviations
+    assert abs(np.mean(np.asarray(choice.sign))) < 0.05  # six
 
 
 def made(layers=2, low=-1.0, high=1.0, **changes):
@@ -174,7 +174,7 @@ def test_images_of_other_channels_are_refused():
         ({"augment.randaugment_layers": 2, "data.normalize": "pixels"}, "needs one black and one white"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(changes, message):
+def test_invalid_values_are_refused(changes, message):
     config = config_lib.base(ConfigDict())
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=message):

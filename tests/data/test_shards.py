@@ -144,7 +144,7 @@ def test_a_split_of_another_name_is_not_trained_on(write, load, split):
 
 
 @pytest.mark.parametrize(("shard", "folder"), [("_0", "test"), ("0_", "test"), ("0", "test_"), ("0", "_test")])
-def test_a_separator_at_the_end_of_a_name_hides_no_split(write, load, shard, folder):
+def test_a_separator_at_the_end_of_a_name_does_not_hide_a_split(write, load, shard, folder):
     write("train/0", range(8))
     write(f"{folder}/{shard}", range(20, 22))
     assert values(load().test) == [20, 21]

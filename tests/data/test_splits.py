@@ -1,3 +1,5 @@
+"""The fixed order of examples, and the share of each class that is held out."""
+
 import numpy as np
 import pytest
 

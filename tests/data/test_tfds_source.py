@@ -1,3 +1,5 @@
+"""Datasets of TFDS: splits, facts and examples."""
+
 import io
 import json
 import pathlib
@@ -164,7 +166,7 @@ def test_test_images_that_are_trained_on_are_counted(load):
     assert load(test_split="train[10:]", train_split="train[:10]").notes == ()
 
 
-def test_a_validation_split_that_is_not_used_is_told(load):
+def test_a_note_names_a_validation_split_that_is_not_used(load):
     (note,) = load("three_splits").notes
     assert "the split 'validation' is not used; config.data.validation=validation" in note
     assert load("three_splits", validation="validation").notes == ()
@@ -209,7 +211,7 @@ def test_a_misspelt_name_is_mended(load):
         load("mnits")
 
 
-def test_what_is_not_prepared_says_how_to_prepare_it(load, tmp_path):
+def test_the_error_for_an_unprepared_dataset_says_how_to_prepare_it(load, tmp_path):
     command = f"python -m common.prepare --dataset=mnist --data_dir={tmp_path}`"
     with pytest.raises(UserError) as caught:
         load("mnist", tmp_path)
@@ -278,7 +280,7 @@ def test_a_file_with_too_few_examples_is_named(load, own_copy):
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
-def test_damaged_metadata_is_one_line(load, own_copy, name):
+def test_damaged_metadata_are_refused_in_one_line(load, own_copy, name):
     directory, folder = own_copy
     (folder / name).write_text('{"name": "pic')
     with pytest.raises(UserError, match="'pictures' cannot be opened"):

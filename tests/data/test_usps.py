@@ -1,3 +1,5 @@
+"""The text files of the USPS digits."""
+
 import gzip
 
 import numpy as np

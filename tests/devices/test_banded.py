@@ -65,7 +65,7 @@ def test_each_column_of_the_matrix_is_the_kernel_one_stride_later():
         ((1, 14, 14, 6), (5, 5, 6, 16), False),  # making the matrix would take longer than the product
     ],
 )
-def test_it_is_chosen_on_a_cpu_for_batches_and_small_kernels(images, kernel, chosen, monkeypatch):
+def test_banded_products_are_chosen_on_a_cpu_for_batches_and_small_kernels(images, kernel, chosen, monkeypatch):
     def strips():
         shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in (images, kernel)]
         rows = images[0] * (images[1] - 4) * (images[2] - 4)  # of a product of patches

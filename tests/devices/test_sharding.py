@@ -46,9 +46,9 @@ def printed(*arguments, module):
     return json.loads(output.strip().splitlines()[-1])
 
 
-# One rule serves all architectures. The network that is always tested has loops, attention,
-# dropout and gradient accumulation, and its mode both axes of the mesh; batch normalisation on eight devices is tested
-# in tests/nn/test_batch_norm.py.
+# One rule serves all architectures. The network that is always tested has loops, attention, dropout and gradient
+# accumulation. Its mode has both axes of the mesh. Batch normalisation on eight devices is tested in
+# tests/nn/test_batch_norm.py.
 def test_a_mesh_of_two_axes_has_the_losses_of_one_device():
     found = printed("vit", "one device", "data and fsdp", module="tests.modes")
     one, mode = found["one device"], found["data and fsdp"]

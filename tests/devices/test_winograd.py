@@ -44,7 +44,7 @@ def is_winograds(images=(1, 28, 28, 128), kernel=(3, 3, 128, 128), dtype="float3
     return str(jax.make_jaxpr(maps)(*shapes)).count("dot_general") > 1  # a convolution of 1x1 is one product
 
 
-def test_it_is_chosen_where_it_is_faster_and_may_be_chosen(monkeypatch):
+def test_winograds_algorithm_is_chosen_where_it_is_faster_and_allowed(monkeypatch):
     assert is_winograds()
     assert is_winograds((8, 56, 56, 256), (3, 3, 256, 512))
     assert not is_winograds((1, 14, 14, 512), (3, 3, 512, 512))

@@ -124,7 +124,7 @@ def test_the_example_on_the_card_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parity
-def test_an_onnx_file_of_8_bits_tells_its_loss(onnx_installed, tmp_path, monkeypatch, capsys):
+def test_an_export_to_8_bits_prints_the_errors_before_and_after(onnx_installed, tmp_path, monkeypatch, capsys):
     output, files = exported("a.onnx", tmp_path, "--quantize=int8")
     assert files == ["a.onnx", "a.onnx.md"]
     assert re.search(r"8 bits: error \d+\.\d+% before and \d+\.\d+% after, on 17\d test images", output)
@@ -190,5 +190,5 @@ def check_example(card, monkeypatch, capsys):
         (["--workdir=/no-such-run", "--out=/tmp/no-such.stablehlo"], "no run in /no-such-run"),
     ],
 )
-def test_one_line_for_a_mistake(arguments, expected):
+def test_a_mistake_is_answered_in_one_line(arguments, expected):
     assert expected in refused(*arguments, module="common.export")

@@ -166,7 +166,7 @@ def test_initial_parameters_exist_without_a_training_step_and_have_caffes_scale(
 def test_batch_statistics_move_in_training_only():
     module = _classifier("googlenet_small", 16, 5, width=1 / 16).module
     variables = _variables(module, 16)
-    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 1 + 2))
+    images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
     rngs = {"dropout": jax.random.key(2)}
     outputs, state = jax.jit(
         lambda v, x: module.apply(v, x, train=True, rngs=rngs, mutable=["batch_stats"])
@@ -214,7 +214,7 @@ def test_a_field_without_effect_is_refused(changes, option):
         models.check(models.section("googlenet", "googlenet_small", auxiliary=False, **changes))
 
 
-def test_wrong_fields_are_one_line():
+def test_wrong_fields_are_refused_in_one_line():
     with pytest.raises(UserError, match="unknown config.model.five '4'"):
         _classifier("googlenet", five=4)
     for weight in (-0.1, math.nan):

@@ -30,7 +30,7 @@ def _variables(module, size):
 
 
 @pytest.mark.parametrize("variant", ["googlenet", "googlenet_torchvision", "googlenet_small"])
-def test_round_trip(variant):
+def test_export_and_import_are_inverse(variant):
     module = _module(variant)
     variables = _variables(module, 224)
     state = weights.to_torchvision(variables, module)

@@ -1,16 +1,16 @@
-"""The lecture's page: the code, commands, pictures and claims that it names are there, and its numbers are computed."""
+"""The lecture's page: the code that it quotes, its pictures, claims and numbers.
+
+`tests/test_documents.py` has its links and commands.
+"""
 
 import ast
-import importlib
 import pathlib
 import re
 
 import pytest
 from flax import linen as nn
 
-from classic import config as classic_config
-from common import config as common_config
-from common.claims import pages, statement
+from common.claims import pages
 from common.claims.evidence import Evidence
 from common.errors import UserError
 from common.nn.batch_norm import BatchNorm
@@ -35,16 +35,6 @@ def definition(path, name):
     return ""
 
 
-def applied(module, options):
-    """The config that a command's options describe."""
-    path, _, argument = options.pop("config").partition(":")
-    get_config = importlib.import_module(path.removesuffix(".py").replace("/", ".")).get_config
-    config = get_config(*([argument] if argument else []))
-    config.update_from_flattened_dict({k.removeprefix("config."): v for k, v in options.items() if "config." in k})
-    (classic_config if module.startswith("classic") else common_config).validate(config)
-    return config
-
-
 @pytest.mark.parametrize("topic", TOPICS)
 def test_a_topic_has_all_its_parts(topic):
     section = SECTIONS[topic]
@@ -66,26 +56,6 @@ def test_quoted_lines_are_in_the_code_that_is_linked():
             lines = [{line.strip() for line in source.splitlines()} for source in sources]
             assert any({line.strip() for line in block.splitlines()} <= known for known in lines), block
             sources = []
-
-
-def test_commands_can_be_given():
-    commands = re.findall(r"python -m ([\w.]+)([^`\n]*)", TEXT)
-    assert len(commands) > 15
-    known = statement.packages_by_id()
-    for module, rest in commands:
-        path = ROOT / module.replace(".", "/")
-        assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
-        options = dict(re.findall(r"--([\w.]+)=(\S+)", rest))
-        assert set(options.get("claims", "").split(",")) - {""} <= known.keys()
-        if "config" in options:
-            applied(module, options)
-
-
-def test_links_lead_somewhere():
-    headings = {re.sub(r"[^\w -]", "", name.lower()).replace(" ", "-") for name in SECTIONS}
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        path, _, anchor = target.partition("#")
-        assert (PAGE.parent / path).exists() if path else anchor in headings, target
 
 
 def test_pictures_are_those_that_make_pictures_draws_and_small():

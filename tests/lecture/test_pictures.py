@@ -27,6 +27,5 @@ def test_a_stored_picture_is_what_the_code_draws(name, tmp_path):
         for file in (path, ROOT / "docs" / "images" / f"lecture_{name}.png")
     )
     assert drawn.shape == stored.shape
-    assert (
-        np.abs(drawn - stored).mean() < 2
-    )  # grey levels: other releases of matplotlib place text a little differently
+    # Other releases of matplotlib place text a little differently, so the pictures may differ by two grey levels.
+    assert np.abs(drawn - stored).mean() < 2

@@ -51,14 +51,6 @@ def test_full_c3_and_the_modern_network_have_their_known_sizes():
     assert _count(_parameter_shapes("lenet5_modern")[1]) == 61_706
 
 
-def test_every_s2_map_feeds_ten_c3_maps_and_no_two_c3_maps_read_the_same():
-    read, reader = layers.links(model.C3_TABLE)
-    assert len(read) == 60
-    assert np.bincount(read).tolist() == [10] * 6
-    assert np.bincount(reader).tolist() == [3] * 6 + [4] * 9 + [6]
-    assert len({frozenset(maps) for maps in model.C3_TABLE}) == 16
-
-
 def test_c3_table_is_the_papers_drawing():
     drawing = """
         X . . . X X X . . X X X X . X X
@@ -68,8 +60,8 @@ def test_c3_table_is_the_papers_drawing():
         . . X X X . . X X X X . X X . X
         . . . X X X . . X X X X . X X X"""
     drawn = np.array([line.split() for line in drawing.strip().split("\n")]) == "X"
-    table = np.zeros((6, 16), bool)
-    table[layers.links(model.C3_TABLE)] = True
+    table = np.zeros((6, 16), int)
+    np.add.at(table, layers.links(model.C3_TABLE), 1)
     np.testing.assert_array_equal(table, drawn)
 
 

@@ -97,7 +97,7 @@ def test_initial_running_statistics_do_not_depend_on_the_first_batch():
         (1, (0, 1), "1 group has one"),
     ],
 )
-def test_groups_that_cannot_be_are_one_line(batch, groups, message):
+def test_impossible_groups_are_refused_in_one_line(batch, groups, message):
     module, x = BatchNorm(groups=groups[0], ghost_batches=groups[1]), jnp.zeros((batch, 2, 2, 1))
     variables = module.init(jax.random.key(0), x, train=False)
     with pytest.raises(UserError, match=message) as error:

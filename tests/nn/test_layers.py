@@ -89,7 +89,7 @@ def test_a_window_without_a_middle_is_refused():
 
 
 @pytest.mark.parametrize(("size", "pooled"), [(112, 56), (56, 28), (28, 14), (14, 7), (24, 12), (6, 3), (7, 3), (2, 1)])
-def test_ceil_rule_gives_the_sheets_map_sizes(size, pooled):
+def test_ceil_mode_gives_the_papers_map_sizes(size, pooled):
     padding = layers.ceil_padding(size, 3, 2)
     assert layers.max_pool(jnp.ones((1, size, size, 1)), 3, 2, (padding, padding)).shape == (1, pooled, pooled, 1)
 
@@ -141,7 +141,7 @@ def test_adaptive_average_pool_cuts_overlapping_bins():
     np.testing.assert_array_equal(layers.adaptive_average_pool(images, 6), images)
 
 
-def test_dropout_is_flax_s_with_a_mask_that_is_kept_for_the_gradient():
+def test_dropout_is_flaxs_with_a_mask_that_is_kept_for_the_gradient():
     x, key = jnp.linspace(-1.0, 2.0, 64).reshape(4, 16), jax.random.key(3)
 
     def gradient(kind):

@@ -85,7 +85,7 @@ def test_the_first_pattern_decides():
 
 
 @pytest.mark.parametrize("text", ["conv1*", "=0", "conv1*=-1", "conv1*=fast", "conv1*=nan", "conv1*=inf"])
-def test_a_text_that_is_no_factor_is_refused(text):
+def test_an_invalid_factor_is_refused(text):
     with pytest.raises(UserError, match="expected PATTERN=NUMBER"):
         factors.parse([text])
 

@@ -62,7 +62,7 @@ def keeping(every, keep_every, batch_size=128):
     return config
 
 
-def test_checkpoints_are_kept_at_multiples_of_epochs_that_are_no_whole_updates():
+def test_checkpoints_are_kept_at_multiples_of_epochs_that_are_not_whole_updates():
     plan = make_plan(keeping("1 epoch", "5 epochs"), 60_000)  # 468.75 and 2343.75 updates
     assert (plan.save_every, plan.keep_every) == (469, 5 * 469)
 

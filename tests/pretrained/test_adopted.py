@@ -112,14 +112,14 @@ def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
     assert config.data.statistics == ("" if before.data.normalize == "range" else str(folder / FILE))
 
 
-def test_weights_of_another_network_are_one_line(projections):
+def test_weights_of_another_network_are_refused_in_one_line(projections):
     with pytest.raises(
         UserError, match="is of resnet:resnet20, not resnet:resnet32; expected resnet:resnet20 in the config"
     ):
         finetune.get_config(f"resnet:resnet32:{projections}:photos")
 
 
-def test_weights_that_are_missing_are_one_line(photos, tmp_path):
+def test_missing_weights_are_named_in_one_line(photos, tmp_path):
     # Without their options the run would be another experiment, and a removed file could not be named as the cause.
     with pytest.raises(UserError, match="nowhere.pth', which does not exist; the config reads from it"):
         finetune.get_config(f"resnet:resnet20:{tmp_path}/nowhere.pth:{photos}")

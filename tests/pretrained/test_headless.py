@@ -54,7 +54,7 @@ def path(tmp_path):
 
 
 @pytest.mark.parametrize(("pooler", "prefix"), [(True, ""), (False, "vit."), (True, "vit."), (False, "")])
-def test_a_vit_without_a_classifier_is_told(pooler, prefix, path):
+def test_a_vit_without_a_classifier_is_recognised(pooler, prefix, path):
     arrays, _, _ = headless(pooler, prefix)
     found = identify.identify(path, arrays)
     model = found.config.model
@@ -65,14 +65,14 @@ def test_a_vit_without_a_classifier_is_told(pooler, prefix, path):
     config_lib.validate(found.config)
 
 
-def test_a_vit_of_timm_without_a_classifier_is_told(path):
+def test_a_vit_of_timm_without_a_classifier_is_recognised(path):
     _, params, _ = headless()
     arrays = torch_names.to_theirs(params, "timm")
     found = identify.identify(path, {name: array for name, array in arrays.items() if "head." not in name})
     assert (found.config.init.source, found.config.init.new_head) == ("timm", True)
 
 
-def test_a_layer_before_the_head_of_the_papers_files_is_told(path):
+def test_a_layer_before_the_head_of_the_papers_files_is_recognised(path):
     _, params, network = headless()
     params = {**params, "pre_logits": {"kernel": np.ones((HIDDEN, 8), np.float32), "bias": np.ones(8, np.float32)}}
     params["head"] = {"kernel": np.zeros((8, 21843), np.float32), "bias": np.zeros(21843, np.float32)}
@@ -81,7 +81,7 @@ def test_a_layer_before_the_head_of_the_papers_files_is_told(path):
     assert not found.config.init.new_head
 
 
-def test_a_poolers_place_is_before_no_classifier(path):
+def test_a_pooler_beside_a_classifier_is_refused(path):
     # Hugging Face's classifiers read the class token itself, whatever else is in their file.
     arrays, _, _ = headless(prefix="vit.")
     arrays |= {"classifier.weight": np.zeros((5, HIDDEN), np.float32), "classifier.bias": np.zeros(5, np.float32)}
@@ -107,7 +107,7 @@ def published(tmp_path_factory):
     return folder, arrays
 
 
-def test_it_gives_embeddings_and_says_that_it_knows_no_classes(published, tmp_path):
+def test_a_vit_without_a_classifier_gives_embeddings_and_has_no_classes(published, tmp_path):
     folder, arrays = published
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 260, 3), np.uint8)).save(photo)
@@ -128,7 +128,7 @@ def test_it_gives_embeddings_and_says_that_it_knows_no_classes(published, tmp_pa
     assert not np.any(opened.variables["params"]["head"]["kernel"])
 
 
-def test_a_new_head_is_what_it_is_for(published):
+def test_a_vit_without_a_classifier_can_be_trained_with_a_new_head(published):
     folder, _ = published
     config = config_lib.base(models.section("vit", "ti16", gelu="exact", ln_epsilon=1e-12))
     config.init.checkpoint = str(folder)

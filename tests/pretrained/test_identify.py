@@ -88,7 +88,7 @@ def test_the_publisher_that_the_user_names_decides_what_no_array_shows(path):
         identify.identify(path, arrays, "google")
 
 
-def test_a_cifar_network_with_projections_is_told(path):
+def test_a_cifar_network_with_projections_is_recognised(path):
     _, variables = ones("resnet", "resnet20", side=32, classes=100, shortcut="B")
     arrays = initial.published("resnet", variables, ones("resnet", "resnet20", side=32, shortcut="B")[0])[0]
     arrays = {name.replace("linear", "fc").replace("shortcut", "downsample"): array for name, array in arrays.items()}
@@ -99,7 +99,7 @@ def test_a_cifar_network_with_projections_is_told(path):
     np.testing.assert_allclose(found.config.data.mean, 255 * np.array([0.507, 0.4865, 0.4409]), atol=1e-3)
 
 
-def test_a_hybrid_is_told(path):
+def test_a_hybrid_is_recognised(path):
     found = identify.identify(path, published("vit", "r_ti16"))
     assert (found.config.model.variant, found.config.data.crop, found.config.data.stretch) == ("r_ti16", 224, True)
 

@@ -255,7 +255,7 @@ def test_the_head_is_what_depends_on_the_number_of_classes():
         ({"checkpoint": "README.md"}, "'README.md' is not a checkpoint of arrays"),
     ],
 )
-def test_what_is_no_checkpoint_is_refused(init, message):
+def test_a_path_that_is_not_a_checkpoint_is_refused(init, message):
     variant = next(iter(models.family_module("lenet").VARIANTS))
     made = config("lenet", variant, **init)
     classifier, state = fresh(made, info(10, (32, 32, 1)))

@@ -67,7 +67,7 @@ def test_a_processor_that_does_not_normalise_gives_a_config_that_runs(tmp_path):
         *({"do_rescale": False}, {"rescale_factor": 1 / 127.5}, {"rescale_factor": None}),
     ],
 )
-def test_one_that_is_not_read_is_one_line(tmp_path, told):
+def test_an_unknown_preparation_is_refused_in_one_line(tmp_path, told):
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
     if told == {"crop_pct": 0}:
@@ -77,7 +77,7 @@ def test_one_that_is_not_read_is_one_line(tmp_path, told):
         found(tmp_path)
 
 
-def test_a_known_file_is_told_by_its_content_whatever_its_name(tmp_path):
+def test_a_known_file_is_recognised_by_its_content_whatever_its_name(tmp_path):
     path = tmp_path / "mine.pth"
     path.write_bytes(b"weights")
     known = {hashlib.sha256(b"weights").hexdigest()[:8]: {"resize": 232}}

@@ -80,7 +80,7 @@ ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors
         ([], "no 'weight_map'"),
     ],
 )
-def test_an_index_that_does_not_fit_its_parts_is_one_line(index, said, tmp_path):
+def test_an_index_that_does_not_fit_its_parts_is_refused_in_one_line(index, said, tmp_path):
     path = saved(tmp_path, [A, B], index=index)
     if said is None:
         assert weight_files.read(path).keys() == A.keys()
@@ -101,7 +101,7 @@ def test_an_array_in_two_parts_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"weight_map": 3}', "[" * 100000])
-def test_an_index_that_is_none_is_one_line(text, tmp_path):
+def test_an_invalid_index_is_refused_in_one_line(text, tmp_path):
     path = tmp_path / "model.safetensors.index.json"
     path.write_text(text)
     with pytest.raises(UserError, match="is not a checkpoint of arrays"):

@@ -119,7 +119,7 @@ def published_resnet(path, variant, **changes):
     weight_files.write(path, arrays)
 
 
-def test_what_no_array_shows_is_asked_for(tmp_path):
+def test_options_that_no_array_shows_are_asked_for(tmp_path):
     path = tmp_path / "net.npz"
     published_resnet(path, "resnet50_modern", **RESNET)
     loaded(path, "resnet", "resnet50_modern", **RESNET)
@@ -161,7 +161,7 @@ def test_a_vgg_whose_dense_layers_are_timms_convolutions_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("family", ["alexnet", "vgg", "googlenet", "resnet", "vit"])
-def test_names_that_no_publisher_has_are_said_to_be_nobodys(family):
+def test_names_that_no_publisher_uses_are_reported_as_unknown(family):
     assert models.optional_module(family, "weights").sources({"conv.weight": np.zeros(3)}) == ()
 
 
@@ -177,7 +177,7 @@ def test_a_vit_comes_back_from_a_librarys_names(tmp_path, library):
     jax.tree.map(np.testing.assert_array_equal, found, variables)
 
 
-def test_what_a_library_does_otherwise_is_said_and_one_without_such_networks_refused():
+def test_differences_to_a_library_are_stated_and_a_library_without_the_network_is_refused():
     _, network = classifier("vit", "ti16", **VIT | {"gelu": "tanh"})
     variables = random_variables(network)
     _, differs = libraries.for_library("vit", variables, network.module, "timm")

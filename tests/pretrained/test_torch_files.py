@@ -141,7 +141,7 @@ def test_rare_operations_are_refused(content, tmp_path):
         ({"first": tensors(), "second": tensors()}, "holds several networks: 'first', 'second'; choose one"),
     ],
 )
-def test_what_is_no_network_is_one_line(content, said, tmp_path):
+def test_a_file_without_a_network_is_refused_in_one_line(content, said, tmp_path):
     torch_saved.save(tmp_path / "net.pth", content)
     with pytest.raises(UserError, match=said):
         weight_files.read(tmp_path / "net.pth")

@@ -27,7 +27,7 @@ def _ours():
     }
 
 
-def test_there_and_back():
+def test_arrays_converted_there_and_back_are_the_same():
     ours = _ours()
     theirs = torch_layout.to_theirs(ours, ENTRIES)
     assert theirs["features.0.weight"].shape == (3, 2, 5, 5)

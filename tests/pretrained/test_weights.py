@@ -75,7 +75,7 @@ def test_every_format_is_read_as_it_was_written(ending, tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".npz", ".safetensors", ".pth"])
-def test_a_file_cut_short_is_one_line(ending, tmp_path):
+def test_a_file_cut_short_is_refused_in_one_line(ending, tmp_path):
     path = tmp_path / f"net{ending}"
     weight_files.write(path, {"a": np.zeros((20, 20), np.float32), "b": np.arange(3)})
     whole = path.read_bytes()
@@ -160,7 +160,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
         (("import", "net.npz", "--config=configs/resnet_digits.py"), "no file 'net.npz'"),
     ],
 )
-def test_mistakes_are_one_line(arguments, message):
+def test_mistakes_are_answered_in_one_line(arguments, message):
     assert message in refused(*arguments, module="common.weights")
 
 
@@ -180,7 +180,7 @@ def test_a_misspelt_file_of_weights_names_its_neighbour(tmp_path):
     assert "no weights in" in refused("import", tmp_path, module="common.weights")
 
 
-def test_a_file_of_another_network_is_one_line_and_leaves_nothing(tmp_path):
+def test_a_file_of_another_network_is_refused_in_one_line_and_leaves_nothing(tmp_path):
     np.savez(tmp_path / "net.npz", **{"conv1.weight": np.zeros((4, 1, 3, 3), np.float32), "surplus": np.zeros(3)})
     config = resnet_digits.get_config()
     with pytest.raises(UserError, match="lacks .* more and has 'surplus' besides; choose its variant") as error:

@@ -184,7 +184,7 @@ def test_a_suspended_primary_counts_as_lost(cache, tmp_path):
 @pytest.mark.parametrize(
     ("last", "lost"), [("1,3", [1, 3]), (RuntimeError("UNAVAILABLE: failed to connect to all addresses"), [0])]
 )
-def test_no_announcement_for_weeks_is_no_loss(last, lost):
+def test_weeks_without_an_announcement_do_not_count_as_a_loss(last, lost):
     answers = iter([RuntimeError("DEADLINE_EXCEEDED: GetKeyValue() timed out with key: lost")] * 2 + [last])
 
     class Client:

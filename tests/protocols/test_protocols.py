@@ -117,7 +117,7 @@ def test_whole_images_keep_all_but_a_little_of_the_longer_side(shape, kept, corn
     np.testing.assert_array_equal(seen[1], seen[0][:, ::-1])
 
 
-def test_no_crop_fits():
+def test_an_image_smaller_than_the_crop_is_refused():
     with pytest.raises(UserError, match="no 32x32 crop fits in a test image of 28x40 pixels"):
         views.grid_crops(coordinates(28, 40), 32)
 
@@ -169,7 +169,7 @@ def test_networks_for_one_size_say_what_they_can_do(family):
         catalogue.passes(a_run(family), "dense")
 
 
-def test_mistakes_in_a_protocol():
+def test_mistakes_in_a_protocol_are_refused():
     run = a_run()
     with pytest.raises(UserError, match="unknown test protocol 'tencrop'; did you mean 'ten_crop'"):
         catalogue.passes(run, "tencrop")

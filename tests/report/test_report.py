@@ -218,7 +218,7 @@ def test_worst_mistakes_have_the_largest_losses(results, examples):
     assert all(loss[others] <= loss[shown].min() + 1e-6)
 
 
-def test_no_mistakes(digits, results, examples):
+def test_a_network_without_mistakes_has_captions_that_say_so(digits, results, examples):
     perfect = dataclasses.replace(results, predicted=results.labels)
     assert len(mistakes.worst(perfect)) == 0
     assert "classified correctly" in sections.worst_mistakes(digits, examples, perfect).caption
@@ -339,7 +339,7 @@ def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
     assert "A &lt;caption&gt;." in page.section(section)
 
 
-def test_no_run(tmp_path):
+def test_a_folder_without_a_run_is_refused(tmp_path):
     with pytest.raises(UserError, match="no run in"):
         sections.report_html(tmp_path)
 
@@ -369,7 +369,7 @@ def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_roo
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= 30 else 0)
 
 
-def test_names_with_dollars_are_no_formulas(tmp_path):
+def test_names_with_dollars_are_not_formulas(tmp_path):
     """Matplotlib takes text between two dollars for mathematics, and fails where it is none."""
     names, image, one = ["US$5 to US$10", r"a$\b$", "c$"], np.zeros((4, 4, 1), np.uint8), np.eye(3, dtype=np.float32)
     places = np.array([0.5, 2.5])
@@ -431,7 +431,7 @@ def test_learning_rates_are_those_recorded_on_the_line_of_the_schedule(digits):
     assert len(section.parts[0].figure.axes[0].lines[0].get_xdata()) == 0
 
 
-def test_losses_that_do_not_compare_are_named(digits):
+def test_captions_say_which_losses_cannot_be_compared(digits):
     smoothed = dataclasses.replace(digits, config=digits.config.copy_and_resolve_references())
     smoothed.config.train.label_smoothing, smoothed.config.augment.mixup = 0.1, 0.2
     captions = [learning.curves(run_, digits_run())[0].caption for run_ in (smoothed, digits)]
@@ -479,7 +479,7 @@ def test_the_calibration_of_a_run_counts_every_image_once(results):
     assert f"{found.error:.2%}" in sections.calibrated(results).caption
 
 
-def test_the_legend_of_the_calibration_covers_no_bar(results):
+def test_the_legend_of_the_calibration_does_not_cover_a_bar(results):
     figure = error_figures.reliability(calibration.calibration(results))
     figure.draw_without_rendering()
     [legend] = figure.legends

@@ -1,3 +1,5 @@
+"""ResNet's shortcut without parameters (option A), and He's initialisation."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np

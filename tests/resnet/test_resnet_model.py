@@ -1,3 +1,5 @@
+"""ResNet's forms (scanned, rematerialised, bfloat16), shortcuts, and options that are refused."""
+
 import dataclasses
 
 import jax
@@ -165,7 +167,7 @@ def test_the_classifier_takes_distributions_and_is_as_wide_as_the_data():
         ("resnet50", {"shortcut_pad": "end"}, "shortcut_pad has no effect without shortcut='A'"),
     ],
 )
-def test_wrong_options_are_one_line(variant, changes, message):
+def test_wrong_options_are_refused_in_one_line(variant, changes, message):
     with pytest.raises(UserError, match=message):
         network(models.section("resnet", variant, **changes), 10)
 

@@ -1,3 +1,5 @@
+"""ResNet's weights in the names of other libraries."""
+
 import io
 import pathlib
 import tarfile
@@ -50,7 +52,7 @@ def test_names_are_those_of_each_port():
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape"])
-def test_a_checkpoint_that_does_not_fit_is_one_line(change):
+def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(change):
     state = weights.export_torch(random_variables(NETS["basic"]))
     if change == "missing":
         del state["layer2.0.bn1.bias"]
@@ -71,7 +73,7 @@ def test_npz_files_and_counters_are_read(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
-def test_files_that_are_no_checkpoints_are_one_line(tmp_path):
+def test_files_that_are_not_checkpoints_are_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="no file"):
         weights.read(tmp_path / "absent.npz")
     (tmp_path / "text.npz").write_text("not an archive")

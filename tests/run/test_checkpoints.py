@@ -135,7 +135,7 @@ def test_a_flipped_bit_anywhere_in_an_array_changes_its_checksum(folder):
 
 
 @pytest.mark.parametrize("remains", ["nothing", "no default", "an empty newer folder"])
-def test_an_incomplete_newest_checkpoint_takes_no_other_with_it(folder, remains, caplog):
+def test_an_incomplete_newest_checkpoint_does_not_spoil_the_others(folder, remains, caplog):
     newest = folder / "checkpoints" / "40"
     if remains == "nothing":
         for path in newest.iterdir():
@@ -160,7 +160,7 @@ def test_a_damaged_checkpoint_is_set_aside_from_another_disk(folder, monkeypatch
     assert (folder / "damaged" / "40" / "_CHECKPOINT_METADATA").exists()
 
 
-def test_a_lack_of_memory_or_a_broken_connection_is_no_fault_of_the_files(folder, monkeypatch):
+def test_files_are_not_blamed_for_a_lack_of_memory_or_a_broken_connection(folder, monkeypatch):
     def fails(*arguments, **options):
         raise jax.errors.JaxRuntimeError("UNKNOWN: Gloo context initialization failed")
 
@@ -174,7 +174,7 @@ def test_a_lack_of_memory_or_a_broken_connection_is_no_fault_of_the_files(folder
     assert checkpoints.steps(folder) == list(STEPS)
 
 
-def test_what_is_left_of_a_save_that_was_cut_short_goes_when_the_run_goes_on(folder):
+def test_leftovers_of_an_interrupted_save_are_removed_when_the_run_goes_on(folder):
     shutil.copytree(folder / "checkpoints" / "40", folder / "checkpoints" / "47.orbax-checkpoint-tmp")
     with Checkpoints(folder, keep=3) as saved:
         saved.save(50, state(50), 0.2)

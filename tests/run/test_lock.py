@@ -50,7 +50,7 @@ def test_a_process_that_ends_in_any_way_leaves_no_lock(tmp_path, number):
         pass
 
 
-def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
+def test_a_folder_that_cannot_be_made_is_named_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write workdir"), lock.held(tmp_path / "file" / "run"):
         pass

@@ -31,5 +31,5 @@ def test_only_changes_of_code_count(folder, name, changed):
     assert provenance.checkout(folder)[1] is changed
 
 
-def test_code_that_is_no_checkout_has_no_commit(tmp_path):
+def test_code_outside_a_checkout_has_no_commit(tmp_path):
     assert provenance.checkout(tmp_path) == (None, None)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from common.run import metrics, trained
-from tests.runs import DIGITS, refused, run, start
+from tests.runs import DIGITS, run, start
 from tests.slow import rest_slow
 
 LENGTH = ("--config.train.length=600steps", "--config.checkpoint.every=100steps", "--config.evaluate.every=200steps")
@@ -96,11 +96,6 @@ def test_a_truncated_newest_checkpoint_is_skipped_with_a_warning(unbroken, tmp_p
     assert "going on from step 500" in output
     assert (tmp_path / "damaged" / "600").exists()
     np.testing.assert_array_equal(parameters(tmp_path), parameters(unbroken))
-
-
-def test_another_experiment_is_refused_by_the_option_that_differs(unbroken):
-    line = refused(*DIGITS, *LENGTH, "--config.model.activation=relu", f"--workdir={unbroken}")
-    assert "config.model.activation is 'scaled_tanh' there and 'relu' here" in line
 
 
 @pytest.mark.slow  # tests/run/test_workdir.py makes a run longer, too

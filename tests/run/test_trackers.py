@@ -1,7 +1,7 @@
 """Tests that a run's numbers reach a tracker under their names, and a resumed run goes on in the same tracked run.
 
-Stand-ins with the part of the libraries' interfaces that is used record what they are told. Where the libraries are
-installed, W&B itself writes offline, and MLflow into a folder.
+Stand-ins for the libraries record the calls that they get. Where the libraries are installed, W&B itself writes
+offline, and MLflow writes into a folder.
 """
 
 import sys

@@ -82,7 +82,7 @@ def test_the_validation_error_of_a_run_is_that_of_the_checkpoint_that_is_tested(
         *(("test", 10, 10), ("test", 20, 20), ("test", 30, 20)),
     ],
 )
-def test_of_equal_errors_that_of_a_checkpoint_is_named(split, best_step, named, tmp_path):
+def test_among_equal_errors_that_of_a_saved_checkpoint_is_named(split, best_step, named, tmp_path):
     common = {"loss": 1.0, "seconds": 1.0, "images_per_second": 1.0}
     errors = {10: 0.2, 20: 0.2, 30: 0.3}
     records = [
@@ -184,8 +184,6 @@ def test_patience_counts_evaluations_without_an_improvement(tmp_path, patience, 
 
 
 def test_the_validation_images_are_none_of_the_training_or_test_images():
-    from common.data import datasets
-
     dataset = datasets.load(config(**{"data.limit": 0}).data)
     assert isinstance(dataset.validation, ArraySource)
     assert len(dataset.train) + len(dataset.validation) + len(dataset.test) == 1797

@@ -52,7 +52,7 @@ def test_a_workdir_of_an_earlier_version_is_evaluated_and_goes_on(folder):
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"seed": 1}', "\0\0"])
-def test_a_damaged_config_is_one_line(folder, content):
+def test_a_damaged_config_is_refused_in_one_line(folder, content):
     (folder / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config\.json is damaged") as error:
         trained.load(folder)
@@ -60,13 +60,11 @@ def test_a_damaged_config_is_one_line(folder, content):
 
 
 @pytest.mark.parametrize("name", ["config.json", "dataset.json", "summary.json"])
-def test_a_folder_in_the_place_of_a_file_is_one_line(folder, name):
+def test_a_folder_in_the_place_of_a_file_is_refused(folder, name):
     (folder / name).unlink()
     (folder / name).mkdir()
-    config = lenet5_digits.get_config()
     with pytest.raises(UserError, match=name.replace(".", r"\.")):
         workdir.load_config(folder), workdir.load_info(folder), workdir.read_json(folder / "summary.json")
-    del config
 
 
 @pytest.mark.parametrize("load", [workdir.load_config, workdir.load_info, classic_workdir.load_config])
@@ -88,7 +86,7 @@ def test_checkpoints_without_a_config_are_refused(folder):
         train.fit(lenet5_digits.get_config(), folder)
 
 
-def test_lines_that_are_no_records_are_ignored(folder):
+def test_lines_that_are_not_records_are_ignored(folder):
     records = metrics.read(folder)
     with (folder / "metrics.jsonl").open("ab") as file:
         file.write(b'7\n{"step": 3}\n\xff\xfe\n{"step": 1, "split"')
@@ -197,7 +195,7 @@ def test_a_finished_run_is_looked_at_and_only_the_primary_returns_its_summary(fo
     assert (folder / "summary.json").read_text() == before
 
 
-def test_a_line_of_the_history_that_was_cut_short_spoils_no_other(folder):
+def test_a_history_with_one_line_cut_short_keeps_the_others(folder):
     path = folder / history.FILE
     path.write_bytes(path.read_bytes() + b'{"date": "2026-')
     history.record(folder, 7, None, workdir.load_config(folder))
@@ -225,10 +223,11 @@ def test_processes_with_other_options_or_data_are_refused(changes, said, monkeyp
         workdir.check_agreement(config, info)
 
 
-def test_another_experiment_is_refused(folder):
+def test_another_experiment_is_refused_by_the_option_that_differs(folder):
     config = workdir.load_config(folder)
     config.optimizer.weight_decay = 0.5
-    with pytest.raises(UserError, match="holds another experiment: config.optimizer.weight_decay is 0.01 there"):
+    difference = "config.optimizer.weight_decay is 0.01 there and 0.5 here"
+    with pytest.raises(UserError, match=f"holds another experiment: {difference}"):
         train.fit(config, folder)
 
 

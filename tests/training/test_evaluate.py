@@ -76,7 +76,7 @@ def test_an_ensemble_of_two_runs(folder, other):
     assert "ensemble of 2: top-1 error" in measure.as_line(result)
 
 
-def test_networks_with_other_test_sets_are_no_ensemble(folder, tmp_path):
+def test_an_ensemble_of_networks_with_different_test_sets_is_refused(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "smaller")
     facts = json.loads((folder / "dataset.json").read_text())
     (tmp_path / "smaller" / "dataset.json").write_text(json.dumps({**facts, "test_size": 100}))
@@ -84,7 +84,7 @@ def test_networks_with_other_test_sets_are_no_ensemble(folder, tmp_path):
         measure.measure([folder, tmp_path / "smaller"], "single")
 
 
-def test_a_run_is_no_ensemble_with_itself(folder):
+def test_an_ensemble_of_a_run_with_itself_is_refused(folder):
     with pytest.raises(UserError, match="the run in .* is given twice"):
         measure.measure([folder, folder.parent / "." / "one"], "single")
 
@@ -110,7 +110,7 @@ def test_settings_that_do_not_change_the_network_may_be_overridden(folder):
         (["--mode=evaluate", "--workdir=/tmp/no-such-run"], "no run in /tmp/no-such-run"),
     ],
 )
-def test_one_line_for_a_mistake(arguments, expected):
+def test_a_mistake_is_answered_in_one_line(arguments, expected):
     assert expected in refused(*arguments)
 
 

@@ -226,7 +226,7 @@ def test_class_weights_multiply_the_losses_of_their_examples(parts):
     assert float(sums.loss) == pytest.approx(float(losses(before.params).sum()), rel=1e-5)
 
 
-def test_class_weights_of_one_change_no_bit():
+def test_class_weights_of_one_do_not_change_a_bit():
     plain, weighted = updated(steps=2)[0], updated(steps=2, class_weights=np.ones(10, np.float32))[0]
     jax.tree.map(np.testing.assert_array_equal, plain, weighted)
 
@@ -241,9 +241,12 @@ def test_blended_images_have_the_weights_of_their_labels_in_the_labels_shares(bl
     assert float(sums.loss) == pytest.approx(12, rel=1e-5)
 
 
-def test_soft_labels_are_refused_where_the_loss_takes_indices_only():
+@pytest.mark.parametrize("name", ["mixup", "cutmix"])
+def test_soft_labels_are_refused_where_the_loss_takes_indices_only(name):
     section = base(models.section("lenet", "lenet5"))
-    section.augment.cutmix = 1.0
+    section.augment[name] = 0.2
     hard = dataclasses.replace(CLASSIFIER, soft_labels=False)
-    with pytest.raises(UserError, match=r"augment\.cutmix is 1\.0, but the loss of this variant"):
+    with pytest.raises(
+        UserError, match=rf"augment\.{name} is 0\.2, but the loss of this variant of 'lenet' takes class"
+    ):
         check_support(section, hard)

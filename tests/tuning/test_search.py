@@ -59,7 +59,7 @@ def test_values_have_the_type_of_the_option(config):
         ("evaluate.test=true|false", "decides how a trial is judged"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused(config, text, said):
+def test_an_impossible_search_is_refused(config, text, said):
     with pytest.raises(UserError) as refused:
         search.parse([text], config)
     assert said in str(refused.value)

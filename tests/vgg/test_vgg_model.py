@@ -113,7 +113,7 @@ def test_dense_application_to_the_training_size_is_the_plain_network(variant, ba
 @pytest.mark.parametrize(
     ("side", "scores"), [(224, 1), (255, 1), (256, 2), (288, 3), (352, 5), (384, 6), (416, 7), (512, 10)]
 )
-def test_dense_score_maps_have_the_sheets_sizes(side, scores):
+def test_dense_score_maps_have_a_32nd_of_the_side_less_6(side, scores):
     module = _module("vgg16")
     variables = layer_table.variables(module, (224, 224, 3))
     images = jax.ShapeDtypeStruct((1, side, side + 32, 3), jnp.float32)
@@ -143,7 +143,7 @@ def test_dense_application_refuses_smaller_images_than_those_of_training():
         model.dense_logits(module, _variables(module, 64), jnp.zeros((1, 63, 64, 3)))
 
 
-def test_lrn_is_in_a_lrn_only():
+def test_only_network_a_lrn_normalises_responses():
     images = jax.random.normal(jax.random.key(1), (1, 32, 32, 3)) * 100
     plain = _module("vgg11", 32, 5, **NARROW)
     variables = _variables(plain, 32)
@@ -192,7 +192,7 @@ def test_smallest_image():
         _module("vgg16", 31)
 
 
-def test_a_wrong_configuration_is_one_line():
+def test_a_wrong_configuration_is_refused_in_one_line():
     with pytest.raises(UserError, match="unknown config.model.configuration 'F'"):
         _module("vgg16", configuration="F")
     with pytest.raises(UserError, match="config.model.width is 0; expected at least 1"):

@@ -27,7 +27,7 @@ def _variables(module, size):
 
 
 @pytest.mark.parametrize("variant", ["vgg11", "vgg16_bn", "vgg16_c"])
-def test_round_trip(variant):
+def test_export_and_import_are_inverse(variant):
     module = _module(variant, 32)
     variables = _variables(module, 32)
     state = weights.to_torchvision(variables, module)

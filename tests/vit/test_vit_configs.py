@@ -57,7 +57,7 @@ def test_fine_tuning_starts_from_what_pre_training_leaves_where_its_command_puts
     assert vit_finetune.get_config().optimizer.weight_decay == 0
 
 
-def test_plain_training_augments_as_the_sheet_says():
+def test_plain_training_augments_as_its_paper_says():
     config = vit_imagenet_plain.get_config()
     assert (config.augment.randaugment_layers, config.augment.randaugment_magnitude, config.augment.mixup) == (
         2,

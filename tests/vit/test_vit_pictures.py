@@ -76,7 +76,7 @@ def test_uniform_attention_looks_the_mean_distance(prefix):
     np.testing.assert_allclose(distance, [[4 * np.mean(pairs)]])
 
 
-def test_the_class_token_counts_for_no_distance():
+def test_the_class_token_is_left_out_of_the_distance():
     mostly_class = np.eye(3) * 0.1
     mostly_class[:, 0] += 0.9
     distance = analysis.mean_attention_distance(made_by_hand(mostly_class), (1, 2), patch_pixels=16)

@@ -21,7 +21,7 @@ DENSE = ("kernel", "bias")
 
 
 def published_names(depth, norm, attention, mlp):
-    """The names that the spec sheet lists."""
+    """The array names of the published checkpoints."""
     names = {"cls", "Transformer/posembed_input/pos_embedding"}
     names |= {f"{layer}/{leaf}" for layer in ("embedding", "pre_logits", "head") for leaf in DENSE}
     names |= {f"Transformer/encoder_norm/{leaf}" for leaf in NORMS}
@@ -229,7 +229,7 @@ def test_the_option_for_a_files_grid_is_two_whole_numbers_or_empty(old_grid):
 
 
 @pytest.mark.parametrize("old_grid", [(6,), (1, 2, 3), (0, 6), (2.0, 3.0)])
-def test_an_option_that_is_no_grid_is_refused(old_grid):
+def test_an_invalid_grid_is_refused(old_grid):
     config = config_lib.base(models.section("vit", "nano4"))
     config.init.checkpoint, config.init.old_grid = "somewhere.npz", old_grid
     message = f"config.init.old_grid is {old_grid}; expected rows and columns of patches"
@@ -250,7 +250,7 @@ def test_missing_and_extra_arrays_are_named(tmp_path):
     ("content", "message"),
     [(None, "no file"), (b"not a zip file", "is not a checkpoint of arrays"), ("resnet", "not a Vision Transf")],
 )
-def test_files_that_are_no_checkpoints_are_refused(tmp_path, content, message):
+def test_files_that_are_not_checkpoints_are_refused(tmp_path, content, message):
     path = tmp_path / "some.npz"
     if content == "resnet":
         np.savez(path, conv1=np.zeros(3))

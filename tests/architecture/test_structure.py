@@ -1,4 +1,4 @@
-"""The architecture of `common`: arrows between its rooms point down, in no circle, and none leads to a family."""
+"""The architecture of `common`: its parts import lower parts only, without cycles, and never a family."""
 
 import ast
 import collections
@@ -14,8 +14,8 @@ from common import models
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# From the bottom up. A room imports what is below it or on its own floor; a name is a folder or file of `common`.
-FLOORS = (
+# From the lowest level to the highest. A part, a folder or file of `common`, imports from lower levels and its own.
+LEVELS = (
     ("errors", "command_line"),
     ("devices",),
     ("launch",),
@@ -68,7 +68,7 @@ def imports(source: str) -> Iterator[tuple[str, str | None]]:
             yield from ((node.module or "", alias.name) for alias in node.names)
 
 
-def arrows(modules: Sources) -> dict[str, set[str]]:
+def import_graph(modules: Sources) -> dict[str, set[str]]:
     """The modules, among the given ones, that each module imports."""
     found = {}
     for name, source in modules.items():
@@ -77,8 +77,8 @@ def arrows(modules: Sources) -> dict[str, set[str]]:
     return found
 
 
-def circle(graph: Mapping[str, set[str]]) -> list[str]:
-    """The nodes of one circle in the order of its arrows, the first one again at the end; empty without a circle."""
+def cycle(graph: Mapping[str, set[str]]) -> list[str]:
+    """The nodes of one cycle in the order of imports, the first one again at the end; empty without a cycle."""
     try:
         graphlib.TopologicalSorter(graph).prepare()
     except graphlib.CycleError as error:
@@ -86,31 +86,31 @@ def circle(graph: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-def room(module: str) -> str:
-    """The folder or file of the top package that a module lies in; the package itself has none, ''."""
+def part(module: str) -> str:
+    """The folder or file of the top package that holds a module; '' for the package itself."""
     return module.split(".")[1] if "." in module else ""
 
 
-def rooms(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """The rooms that each room imports."""
+def parts(graph: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    """The parts that each part imports."""
     found: dict[str, set[str]] = {}
     for module, targets in graph.items():
-        found.setdefault(room(module), set()).update(room(target) for target in targets)
+        found.setdefault(part(module), set()).update(part(target) for target in targets)
     return {name: targets - {name} for name, targets in found.items()}
 
 
-def upward(graph: Mapping[str, set[str]], floors: tuple[tuple[str, ...], ...]) -> list[str]:
-    """The imports of a module on a higher floor, and the rooms that no floor has."""
-    height = {name: number for number, names in enumerate(floors) for name in names}
+def upward(graph: Mapping[str, set[str]], levels: tuple[tuple[str, ...], ...]) -> list[str]:
+    """The imports of a module on a higher level, and the parts that no level has."""
+    height = {name: number for number, names in enumerate(levels) for name in names}
     height[""] = 0
-    unknown = {room(module) for module in graph} - height.keys()
+    unknown = {part(module) for module in graph} - height.keys()
     return sorted(
-        [f"{name} is on no floor" for name in unknown]
+        [f"{name} is on no level" for name in unknown]
         + [
             f"{module} -> {target}"
             for module, targets in graph.items()
             for target in targets
-            if not {room(module), room(target)} & unknown and height[room(target)] > height[room(module)]
+            if not {part(module), part(target)} & unknown and height[part(target)] > height[part(module)]
         ]
     )
 
@@ -199,38 +199,38 @@ def errors_without_a_verb(modules: Sources) -> list[str]:
     )
 
 
-def test_common_has_no_circle():
-    graph = arrows(sources("common"))
+def test_modules_of_common_import_each_other_without_a_cycle():
+    graph = import_graph(sources("common"))
     assert len(graph) > 50
-    assert not (found := circle(graph)), " -> ".join(found)
+    assert not (found := cycle(graph)), " -> ".join(found)
 
 
-def test_rooms_have_no_circle():
-    assert not (found := circle(rooms(arrows(sources("common"))))), " -> ".join(found)
+def test_parts_import_each_other_without_a_cycle():
+    assert not (found := cycle(parts(import_graph(sources("common"))))), " -> ".join(found)
 
 
-def test_arrows_between_rooms_point_down():
-    assert not (found := upward(arrows(sources("common")), FLOORS)), "\n".join(found)
+def test_parts_import_from_lower_levels_and_their_own_only():
+    assert not (found := upward(import_graph(sources("common")), LEVELS)), "\n".join(found)
 
 
-def test_every_floor_is_there():
-    present = {room(module) for module in sources("common")}
-    assert [name for names in FLOORS for name in names if name not in present] == []
+def test_every_part_on_a_level_exists():
+    present = {part(module) for module in sources("common")}
+    assert [name for names in LEVELS for name in names if name not in present] == []
 
 
 def test_common_names_no_family():
     assert not (found := families_named(sources("common"), models.families())), "\n".join(found)
 
 
-def test_nothing_that_classic_stands_on_imports_it():
+def test_only_classic_imports_classic_and_without_a_cycle():
     packages = ("common", "classic", *models.families())
-    graph = arrows(sources(*packages))
+    graph = import_graph(sources(*packages))
     assert not [
         name
         for name, targets in graph.items()
         if not name.startswith("classic") and any(target.startswith("classic") for target in targets)
     ]
-    assert not (found := circle(arrows(sources("classic")))), " -> ".join(found)
+    assert not (found := cycle(import_graph(sources("classic")))), " -> ".join(found)
 
 
 def test_tests_use_no_private_name():
@@ -240,13 +240,13 @@ def test_tests_use_no_private_name():
 
 
 def test_no_two_files_of_tests_have_one_name():
-    # In folders that are not packages: pytest imports each file by its name alone.
+    # Outside packages pytest imports a file by its name alone.
     files = [path for path in ROOT.glob("tests/**/test_*.py") if not (path.parent / "__init__.py").exists()]
     names = collections.Counter(path.name for path in files)
     assert not [name for name, count in names.items() if count > 1]
 
 
-def test_docstrings_begin_with_what_a_thing_is_or_does():
+def test_docstrings_do_not_begin_with_a_question_word():
     packages = ("common", "classic", "lecture", "configs", "benchmarks", "tests", *models.families())
     assert not (found := first_words(sources(*packages))), "\n".join(found)
 
@@ -263,45 +263,45 @@ def test_only_one_module_counts_processor_cores():
     assert counting == ["common.devices.host"]
 
 
-HOUSE = {
-    "house": "",
-    "house.cellar": "import numpy",
-    "house.hall.door": "from house import cellar\nfrom house.hall.lock import key",
-    "house.hall.lock": "def key():\n    import house.hall.door",
-    "house.roof": "from house.cellar import coal",
+EXAMPLE = {
+    "whole": "",
+    "whole.low": "import numpy",
+    "whole.middle.first": "from whole import low\nfrom whole.middle.second import thing",
+    "whole.middle.second": "def thing():\n    import whole.middle.first",
+    "whole.high": "from whole.low import thing",
 }
-STOREYS = (("cellar",), ("hall",), ("roof",))
+HEIGHTS = (("low",), ("middle",), ("high",))
 
 
-def test_imports_inside_functions_are_arrows():
-    assert arrows(HOUSE) == {
-        "house": set(),
-        "house.cellar": set(),
-        "house.hall.door": {"house.cellar", "house.hall.lock"},
-        "house.hall.lock": {"house.hall.door"},
-        "house.roof": {"house.cellar"},
+def test_imports_inside_functions_count():
+    assert import_graph(EXAMPLE) == {
+        "whole": set(),
+        "whole.low": set(),
+        "whole.middle.first": {"whole.low", "whole.middle.second"},
+        "whole.middle.second": {"whole.middle.first"},
+        "whole.high": {"whole.low"},
     }
 
 
-def test_a_circle_is_found():
-    assert sorted(set(circle(arrows(HOUSE)))) == ["house.hall.door", "house.hall.lock"]
-    assert circle(arrows({**HOUSE, "house.hall.lock": ""})) == []
-    assert circle(arrows({"house.cellar": "import house.cellar"})) == ["house.cellar", "house.cellar"]
+def test_a_cycle_is_found():
+    assert sorted(set(cycle(import_graph(EXAMPLE)))) == ["whole.middle.first", "whole.middle.second"]
+    assert cycle(import_graph({**EXAMPLE, "whole.middle.second": ""})) == []
+    assert cycle(import_graph({"whole.low": "import whole.low"})) == ["whole.low", "whole.low"]
 
 
-def test_a_circle_of_rooms_needs_no_circle_of_modules():
-    house = {"house.hall.a": "import house.roof.a", "house.roof.b": "import house.hall.b", "house.roof.a": ""}
-    house["house.hall.b"] = ""
-    assert circle(arrows(house)) == []
-    assert sorted(set(circle(rooms(arrows(house))))) == ["hall", "roof"]
+def test_parts_may_have_a_cycle_where_modules_have_none():
+    whole = {"whole.middle.a": "import whole.high.a", "whole.high.b": "import whole.middle.b", "whole.high.a": ""}
+    whole["whole.middle.b"] = ""
+    assert cycle(import_graph(whole)) == []
+    assert sorted(set(cycle(parts(import_graph(whole))))) == ["high", "middle"]
 
 
-def test_an_upward_arrow_is_found():
-    assert upward(arrows(HOUSE), STOREYS) == []
-    up = {**HOUSE, "house.cellar": "def light():\n    from house import roof"}
-    assert upward(arrows(up), STOREYS) == ["house.cellar -> house.roof"]
-    assert upward(arrows(HOUSE), (("hall", "cellar", "roof"),)) == []
-    assert upward(arrows(HOUSE), STOREYS[:2]) == ["roof is on no floor"]
+def test_an_import_from_a_higher_level_is_found():
+    assert upward(import_graph(EXAMPLE), HEIGHTS) == []
+    up = {**EXAMPLE, "whole.low": "def late():\n    from whole import high"}
+    assert upward(import_graph(up), HEIGHTS) == ["whole.low -> whole.high"]
+    assert upward(import_graph(EXAMPLE), (("middle", "low", "high"),)) == []
+    assert upward(import_graph(EXAMPLE), HEIGHTS[:2]) == ["high is on no level"]
 
 
 @pytest.mark.parametrize(
