@@ -4,6 +4,7 @@ import contextlib
 import errno
 import functools
 import inspect
+import io
 import itertools
 import os
 import pathlib
@@ -86,6 +87,8 @@ def run(main: Callable[..., None]) -> None:
     `| head` does, the tool ends with code 141.
     """
     large_pages.use()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold any bytes, and are printed unchanged
+        sys.stdout.reconfigure(errors="surrogateescape")
     logging.set_verbosity(logging.WARNING)
     logging.get_absl_handler().addFilter(_is_for_the_user)
     sys.unraisablehook = _ignore_abandoned_writes

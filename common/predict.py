@@ -12,7 +12,6 @@ A file that cannot be read gets one line on standard error, and the others go on
 file could be read.
 """
 
-import io
 import sys
 from collections.abc import Callable, Sequence
 
@@ -142,9 +141,6 @@ def show(
 
 def _printer(num_classes: int) -> Callable[[Sequence[Prediction]], None]:
     """Prints a table's header, if any; returns the function that prints predictions as the options say."""
-    # File names may hold any bytes, and are printed unchanged.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")
     top = min(_TOP.value, num_classes - 1)
     if _CSV.value:
         print(output.csv_header(top))

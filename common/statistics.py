@@ -32,7 +32,7 @@ def main() -> None:
             f"{path} belongs to a run that has begun with it; choose another --workdir, or a file by "
             "--config.data.statistics"
         )
-    train = datasets.load(data).train
+    train = datasets.open_dataset(data).train
     measured = pixel_statistics.measure(train, data.workers)
     pixel_statistics.save(measured, path)
     print(f"{len(train):,} images of {' x '.join(map(str, measured.mean_image.shape))}, written to {path}")

@@ -107,10 +107,9 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     config.init.checkpoint = str(path)
     config_lib.validate(config)
     arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)  # before any dataset is opened
-    data = config.data.copy_and_resolve_references()
-    if not pixel_statistics.needs_statistics(config):
-        data.memory = "stream"  # no image is looked at
-    dataset = datasets.load(data)
+    dataset = datasets.open_dataset(config.data)
+    if pixel_statistics.needs_statistics(config):
+        dataset = datasets.decoded(dataset, config.data, test=False)
     if said := preprocessing.compared(config, arrays, dataset.info.image_shape[0]):
         print(said)
     _write_run(config, folder, arrays, dataset.info, dataset.train)

@@ -254,6 +254,13 @@ def test_a_lack_of_memory_is_one_line_that_says_what_needs_less(failure, said):
     assert "config.train.batch_size" in line
 
 
+def test_a_file_name_of_any_bytes_is_printed_unchanged():
+    code = "import os\nfrom common import launch\ndef main():\n    print(os.fsdecode(b'\\xe9'))\nlaunch.run(main)"
+    strict = {**environment(), "PYTHONIOENCODING": "utf-8:strict"}  # as in a terminal of en_US.UTF-8
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=strict, capture_output=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"\xe9\n", b"")
+
+
 @pytest.mark.slow  # the test above of a checkpoint without room; this one fills a disk
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
     small = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", *SHORT[1:])

@@ -58,12 +58,26 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
 
 
 def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
-    """The height, width and channels (1 or 3) of what `read` returns, read from the header, except for icons."""
+    """The height, width and channels (1 or 3) of what `read` returns.
+
+    They are read from the header, except for icons, and for a PNG without an orientation there: it may come last.
+    """
     with naming_image(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
-        if image.format in _ICONS:
-            with _reading():
-                image.load()
-        return *upright_size(image), 1 if image.mode in _GREY_MODES else 3
+        channels = _channels(image)
+        return *upright_size(image), channels
+
+
+def read_channels(file: File, name: str = "") -> int:
+    """The channels (1 or 3) of what `read` returns, read from the header, except for icons."""
+    with naming_image(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
+        return _channels(image)
+
+
+def _channels(image: Image.Image) -> int:
+    if image.format in _ICONS:
+        with _reading():
+            image.load()
+    return 1 if image.mode in _GREY_MODES else 3
 
 
 @contextlib.contextmanager

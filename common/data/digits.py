@@ -46,10 +46,9 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
         rest, held_out = hold_out(labels[train], class_names, share, "validation")
         train, validation = train[rest], train[held_out]
         notes.append(held_out_note(share, "validated"))
-    facts = Info("digits", len(class_names), class_names, images.shape[1:], 0, 0)
     parts = (("train", train), ("test", test), ("validation", () if validation is None else validation))
     kept = fingerprint(f"{split} {order[i]} {labels[i]}" for split, part in parts for i in part)
-    facts = dataclasses.replace(facts, fingerprint=kept)
+    facts = Info("digits", len(class_names), class_names, images.shape[1:], 0, 0, fingerprint=kept)
     training, testing = (_Digits(images[part], labels[part]) for part in (train, test))
     validating = None if validation is None else _Digits(images[validation], labels[validation])
     return make_dataset(training, testing, facts, config, validating, notes)

@@ -90,7 +90,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
         for place in (places.test, places.validation)
     )
     test, validation = others
-    return labelled.dataset_of_splits(root.name, class_names, (train, test, validation), config, notes)
+    return labelled.dataset_of_splits(listing.as_text(root.name), class_names, (train, test, validation), config, notes)
 
 
 def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset[ImageSource]:
@@ -105,7 +105,8 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
     test = _labelled(listing.read(places.test or root, allow_missing=config.skip_bad), known.class_names)
     train = Files(test.root, (), ())
     height, width = (0, 0) if config.resize or config.crop else labelled.common_size(test, [], config.skip_bad)
-    facts = dataclasses.replace(known, name=root.name, image_shape=(height, width, known.image_shape[2]))
+    shape = (height, width, known.image_shape[2])
+    facts = dataclasses.replace(known, name=listing.as_text(root.name), image_shape=shape)
     return make_dataset(train, test, facts, config)
 
 

@@ -1,8 +1,7 @@
 """A dataset from labelled images: holds out test and validation images, and finds the shape that all share."""
 
-import itertools
-from collections.abc import Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -13,6 +12,8 @@ from common.data.dataset_info import Info, fingerprint
 from common.data.sources import ImageSource, Record
 from common.data.splits import Dataset, held_out_note, held_out_share, hold_out, make_dataset
 from common.errors import UserError
+
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -73,13 +74,14 @@ def dataset_of_splits(
 def common_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:
     """The common height and width of all images. Raises UserError naming the first that differs."""
     common = None
-    for name, shape in itertools.chain.from_iterable(_shapes(images, skip_bad) for images in (train, *others)):
-        common = common or shape[:2]
-        if shape[:2] != common:
-            raise UserError(
-                f"images differ in size: '{name}' has {shape[0]} x {shape[1]} pixels, others have "
-                f"{common[0]} x {common[1]}; set config.data.resize to one side for all"
-            )
+    for images in (train, *others):
+        for name, (height, width, _) in _headers(images, decode.read_shape, skip_bad):
+            common = common or (height, width)
+            if (height, width) != common:
+                raise UserError(
+                    f"images differ in size: '{name}' has {height} x {width} pixels, others have "
+                    f"{common[0]} x {common[1]}; set config.data.resize to one side for all"
+                )
     if common is None:
         raise UserError(f"none of the images can be read; the first is '{train[0].name}'")
     return common
@@ -93,19 +95,19 @@ def _common_shape(train: Labelled, others: Sequence[Labelled], config: ConfigDic
     channels, height, width = config.channels, 0, 0
     if not channels:
         # The first colour image decides, so that only grey datasets are read to the end.
-        channels = 3 if any(shape[2] == 3 for _, shape in _shapes(train, config.skip_bad)) else 1
+        channels = 3 if any(found == 3 for _, found in _headers(train, decode.read_channels, config.skip_bad)) else 1
     if not config.resize and not config.crop:
         height, width = common_size(train, others, config.skip_bad)
     return height, width, channels
 
 
-def _shapes(images: Labelled, skip_bad: bool) -> Iterator[tuple[str, tuple[int, int, int]]]:
-    """The name of each image with the shape in its header."""
+def _headers(images: Labelled, read: Callable[[decode.File, str], T], skip_bad: bool) -> Iterator[tuple[str, T]]:
+    """The name of each image, with what `read` finds in its header."""
     for index in range(len(images)):
         record = images[index]
         assert not isinstance(record.image, np.ndarray)  # they are encoded
         try:
-            yield record.name, decode.read_shape(record.image, record.name)
+            yield record.name, read(record.image, record.name)
         except decode.BadImageError:
             if not skip_bad:
                 raise

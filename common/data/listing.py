@@ -81,6 +81,11 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
     return list(_files_below(os.fspath(folder), "", ()))
 
 
+def as_text(name: str) -> str:
+    """The name of a file or folder as text to show; bytes that are not UTF-8 become \\xNN."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
     """Class names in alphabetical order, or in the order of their numbers if all are numbers."""
     names = sorted(names)
@@ -97,7 +102,7 @@ def _from_folders(root: pathlib.Path) -> Listing:
         files = list(_files_below(entry.path, f"{entry.name}/", (_identity(entry),)))
         if not files:
             raise UserError(f"class '{root / entry.name}' has no images")
-        classes |= dict.fromkeys(files, entry.name)
+        classes |= dict.fromkeys(files, as_text(entry.name))
     return Listing(root, root, classes)
 
 

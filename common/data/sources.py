@@ -6,6 +6,7 @@ Nothing here imports JAX.
 import collections
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
@@ -129,7 +130,7 @@ class ImageSource:
         index = range(len(self))[index]
         if self.bad is None:
             return self._example(self.records[index], rng)
-        for nearby in (*range(index, len(self)), *range(index)):
+        for nearby in itertools.chain(range(index, len(self)), range(index)):
             try:
                 return self._example(self.records[nearby], rng)
             except BadImageError as error:

@@ -20,10 +20,8 @@ _OPSET = 21  # of 2024; the lowest version that runtimes must have
 def check_installed() -> None:
     """Raises UserError if a library that writes or runs these files is missing."""
     try:
-        import jax2onnx
-        import onnxruntime
-
-        del jax2onnx, onnxruntime
+        import jax2onnx  # noqa: F401
+        import onnxruntime  # noqa: F401
     except ImportError as error:
         raise UserError(f"ONNX files need {error.name}: pip install -e '.[export]'") from error
 
@@ -81,11 +79,7 @@ def _multiply(model: Any) -> None:
     """Turns each `Gemm` without a bias, which jax2onnx writes, into `MatMul`, the only product that is quantised."""
     for node in model.graph.node:
         options = {attribute.name: attribute.f or attribute.i for attribute in node.attribute}
-        if (
-            node.op_type == "Gemm"
-            and options.get("beta") == 0
-            and not options.get("transA")
-            and not options.get("transB")
-        ):
+        transposed = options.get("transA") or options.get("transB")
+        if node.op_type == "Gemm" and options.get("beta") == 0 and not transposed:
             node.op_type = "MatMul"
             del node.input[2:], node.attribute[:]

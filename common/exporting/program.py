@@ -1,7 +1,6 @@
 """The function of a trained run that is exported, its check on real images, and the facts that go with it."""
 
 import dataclasses
-import importlib.metadata
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +14,7 @@ from common import models
 from common.data.preparation import Preparation, prepare_image
 from common.data.sources import ArraySource, Source
 from common.errors import UserError
-from common.run import trained
+from common.run import trained, workdir
 from common.run.trained import Run
 
 INPUT = "images"  # the names of a program's input and output
@@ -72,9 +71,8 @@ def make(run: Run, preprocess: bool = True, batch: int | None = None, dtype: str
     dtype: the type that the network computes in, whatever it was trained in. Raises UserError for a type that the
     network does not know, and for parameters that are too large for a file.
     """
-    variables = jax.tree.map(
-        lambda leaf: jnp.asarray(np.asarray(leaf)), run.variables
-    )  # on one device, wherever they were trained
+    # On one device, wherever they were trained.
+    variables = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), run.variables)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))
     if size > LARGEST:
         raise UserError(f"the run's parameters take {size / 2**30:.1f} GiB; a program holds at most 2 GiB")
@@ -126,7 +124,7 @@ def expected(program: Program, images: np.ndarray) -> Float[np.ndarray, "batch c
     images: as `inputs` returns them.
     """
     if not program.preprocess:
-        return np.asarray(jax.jit(program.function)(images))
+        return np.asarray(jax.jit(program.apply)(program.run.variables, images))
     prepared = np.asarray(stored(jnp.asarray(images), program.run.config.data))
     no_labels = np.zeros(len(images), np.int32)
     return np.exp(trained.predictions(program.run, ArraySource(prepared, no_labels)).log_probabilities)
@@ -195,7 +193,7 @@ def facts(program: Program, name: str) -> dict[str, Any]:
         "output": f"{program.output}: float32 (batch, {info.num_classes})",
         "preprocessing": "; ".join(steps(program)) or "none: images are normalised before the program",
         "computed_in": model.dtype,
-        "lineage": _version("lineage"),
+        "lineage": workdir.version("lineage"),
         "jax": jax.__version__,
     }
 
@@ -239,10 +237,3 @@ def _numbers(given: tuple[float, ...], name: str, program: Program) -> str:
     statistics = program.run.statistics
     values = given or (getattr(statistics, name).tolist() if statistics else ())
     return "(" + ", ".join(f"{value:.4g}" for value in values) + ")"
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

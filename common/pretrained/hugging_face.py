@@ -43,10 +43,9 @@ def notes(path: pathlib.Path) -> list[str]:
 def facts(path: pathlib.Path) -> dict[str, Any]:
     """The network in a Hugging Face folder's config.json, {} without one; path: the folder, or the weights in it."""
     told = _read(path, CONFIG)
-    try:
-        dict(told, id2label={int(key): name for key, name in (told.get("id2label") or {}).items()})
-    except (ValueError, AttributeError, TypeError) as error:
-        raise _unreadable(path, CONFIG) from error
+    names = told.get("id2label") or {}
+    if not isinstance(names, dict) or not all(key.isdecimal() for key in names):
+        raise _unreadable(path, CONFIG)
     return told
 
 

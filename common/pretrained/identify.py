@@ -92,8 +92,7 @@ def _of_family(
 ) -> list[tuple[str, Candidate, str, int]]:
     """The candidates of a family that have exactly these arrays: family, candidate, publisher, number of classes.
 
-    That number is 0 for a file without a head.
-    reasons: of the others, to which those of this family are added.
+    That number is 0 for a file without a head. reasons: the errors of candidates that do not fit are added to it.
     """
     weights = models.optional_module(family, "weights")
     if weights is None or not hasattr(weights, "candidates"):
@@ -139,18 +138,16 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
         full: list[str] = labels.IMAGENET_LABELS_LIST
         short = [name.partition(",")[0] for name in full]
         # Two kinds of crane and of maillot have the same first name.
-        return tuple(
-            one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True)
-        ), "1,000, ImageNet's"
+        names = tuple(one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True))
+        return names, "1,000, ImageNet's"
     if count in (len(_MISSING) + _FULL, _FULL):
         lines = pathlib.Path(__file__).with_name("imagenet21k.txt").read_text(encoding="utf-8").splitlines()
         full = [line for line in lines if not line.startswith("#")]
         missing = _MISSING if count == _FULL else ()
         return tuple(name for place, name in enumerate(full) if place not in missing), f"{count:,}, ImageNet-21k's"
     digits = len(str(count - 1))
-    return tuple(
-        f"class {number:0{digits}}" for number in range(count)
-    ), f"NO CLASS NAMES ARE KNOWN for {count:,} classes: they are numbers"
+    names = tuple(f"class {number:0{digits}}" for number in range(count))
+    return names, f"NO CLASS NAMES ARE KNOWN for {count:,} classes: they are numbers"
 
 
 def _in_words(data: ConfigDict) -> str:

@@ -13,6 +13,8 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
+from common.data.listing import as_text
+
 _PIXELS_PER_INCH = 96  # of CSS
 _SMALLEST_WIDTH = 560  # pixels; on narrower screens a picture is scrolled sideways, not shrunk further
 
@@ -93,7 +95,7 @@ class Section:
 
 def document(title: str, parts: Iterable[str]) -> str:
     """The whole file; `title` is plain text, `parts` are HTML."""
-    return (
+    return as_text(
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"

@@ -153,9 +153,7 @@ class Checkpoints:
         if distributed.is_primary():
             _repair(workdir)
         with _one_line_errors(self.folder):
-            self._manager = ocp.CheckpointManager(
-                self.folder, item_handlers=ocp.StandardCheckpointHandler(), options=options
-            )
+            self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(self, step: int, state: TrainState, error: float | None) -> None:
         """Starts to save `state`; `error` is the one measured at this step, None if there was none.

@@ -2,6 +2,7 @@
 
 import datetime
 import pathlib
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -103,7 +104,6 @@ def write(
     )
     selected = {"validation": _values(validation[-1])} if validation else {}
     tested = {"test": _values(test[-1])} if class_errors else {}
-    speeds = sorted(record["images_per_second"] for record in train)
     content = {
         "step": max(record["step"] for record in (*train, *validation, *test)),
         **tested,
@@ -113,7 +113,7 @@ def write(
         "train": {key: train[-1][key] for key in ("loss", "error")},
         **({"train_set": train_set} if train_set else {}),
         **size,
-        "images_per_second": speeds[len(speeds) // 2],
+        "images_per_second": statistics.median_high(record["images_per_second"] for record in train),
         "seconds": _spent(records, "seconds"),
         **({"core_seconds": _spent(records, "core_seconds")} if _counts_cores(records) else {}),
         "peak_memory_bytes": host.peak_resident_memory(),

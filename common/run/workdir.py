@@ -65,7 +65,7 @@ class StoredRun(NamedTuple):
 
 def has_checkpoints(folder: pathlib.Path) -> bool:
     """True for the folder of a network's run that has begun. Does not import Orbax, which is slow."""
-    return any(folder.glob("checkpoints/[0-9]*"))
+    return any(path.name.isdecimal() for path in folder.glob("checkpoints/*"))  # others are saves that a kill cut short
 
 
 def stored_info(workdir: pathlib.Path) -> Info | None:

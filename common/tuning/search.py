@@ -148,12 +148,9 @@ def with_point(config: ConfigDict, point: Point) -> ConfigDict:
     """A copy of the config with the options of a point."""
     changed = config.copy_and_resolve_references()
     known = config_lib.flat(config)
-    for path, value in point.items():
-        section, _, name = path.rpartition(".")
-        owner = changed
-        for part in filter(None, section.split(".")):
-            owner = owner[part]
-        owner[name] = ast.literal_eval(value) if isinstance(known[path], list) else value
+    changed.update_from_flattened_dict(
+        {path: ast.literal_eval(value) if isinstance(known[path], list) else value for path, value in point.items()}
+    )
     return changed
 
 

@@ -156,6 +156,14 @@ def test_the_header_tells_the_shape_that_decoding_gives(tmp_path, mode):
     assert decode.read_shape(path) == decode.read(path).shape
 
 
+def test_the_channels_are_read_without_the_pixels(tmp_path):
+    whole = saved(tmp_path, Image.fromarray(RNG.integers(0, 256, (50, 50), np.uint8)))
+    whole.write_bytes(whole.read_bytes()[:1000])
+    assert decode.read_channels(whole) == 1
+    with pytest.raises(UserError, match="damaged"):
+        decode.read(whole)
+
+
 @pytest.mark.parametrize("content", [b"", b"label,file\n", b"<svg></svg>"])
 def test_a_file_that_is_not_an_image_is_named(tmp_path, content):
     path = tmp_path / "notes.png"

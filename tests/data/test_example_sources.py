@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from common.data.sources import Record, Subset, read_ahead, to_arrays
+from common.data.preparation import Preparation
+from common.data.sources import ImageSource, Record, Subset, read_ahead, to_arrays
 
 
 class Numbered:
@@ -24,6 +25,20 @@ def test_to_arrays_keeps_every_example_in_its_place(side):
     arrays = to_arrays(Numbered(600, side))
     assert arrays.labels.tolist() == list(range(600))
     assert (arrays.images[:, 0, 0, 0] == np.arange(600) % 256).all()
+
+
+class Countless:
+    """More records than a list of their indices could hold."""
+
+    def __len__(self):
+        return 2**50
+
+    def __getitem__(self, index):
+        return Record(np.zeros((1, 1, 1), np.uint8), 0, str(index))
+
+
+def test_a_bad_images_replacement_is_looked_for_without_a_list_of_all_images():
+    assert ImageSource(Countless(), Preparation(), bad={})[2**49]["label"] == 0
 
 
 def test_reading_ahead_keeps_the_order_stays_close_and_reports_errors():

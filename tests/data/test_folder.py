@@ -13,6 +13,7 @@ from common.data import datasets, sources
 from common.data.dataset_info import mismatch
 from common.data.sources import ArraySource
 from common.errors import UserError
+from common.report import page
 
 
 def write_images(folder: pathlib.Path, count: int, mode: str = "RGB", size: tuple[int, int] = (6, 4)) -> None:
@@ -46,6 +47,15 @@ def test_classes_are_the_sub_folders_by_name(data_config, animals):
     assert (info.name, info.num_classes, info.class_names) == ("animals", 2, ("cat", "dog"))
     assert info.image_shape == (4, 6, 3)
     assert (info.train_size, info.test_size) == (12, 3)
+
+
+def test_names_that_are_not_utf8_become_text_that_pages_can_show(data_config, tmp_path):
+    root = tmp_path / os.fsdecode(b"caf\xe9")
+    write_images(root / os.fsdecode(b"ch\xeane"), 5)
+    write_images(root / "olive", 5)
+    info = load(data_config, root).info
+    assert (info.name, info.class_names) == (r"caf\xe9", (r"ch\xeane", "olive"))
+    assert r"caf\xe9" in page.document("names", [str(root)]).encode().decode()
 
 
 def test_a_fraction_of_each_class_is_held_out_once_and_for_all(data_config, animals):

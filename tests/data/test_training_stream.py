@@ -250,6 +250,8 @@ COMMAND = ("--config=configs/resnet_cifar10.py:resnet20", "--config.data.train_c
 def test_the_command_measures_what_a_streamed_run_asks_for(photos, tmp_path):
     source, workdir = f"--config.data.source=folder:{photos}", f"--workdir={tmp_path / 'run'}"
     assert "python -m common.statistics --workdir=" in refused(*COMMAND, source, workdir)
+    for path in (photos / "test").rglob("*.png"):  # the statistics are those of training images alone
+        path.write_text("not an image")
     code, output, errors = run(*COMMAND, source, workdir, module="common.statistics")
     assert code == 0, errors
     assert "10 images of 16 x 16 x 3" in output

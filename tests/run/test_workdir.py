@@ -86,6 +86,16 @@ def test_checkpoints_without_a_config_are_refused(folder):
         train.fit(lenet5_digits.get_config(), folder)
 
 
+def test_a_run_that_was_killed_in_its_first_save_gives_its_folder_to_another(folder):
+    for step in checkpoints.steps(folder):
+        shutil.rmtree(folder / checkpoints.FOLDER / str(step))
+    (folder / checkpoints.FOLDER / "30.orbax-checkpoint-tmp").mkdir()
+    config, info = workdir.load_config(folder), workdir.load_info(folder)
+    config.optimizer.weight_decay = 0.5
+    assert workdir.open_workdir(folder, config, info) is None
+    assert workdir.load_config(folder) == config
+
+
 def test_lines_that_are_not_records_are_ignored(folder):
     records = metrics.read(folder)
     with (folder / "metrics.jsonl").open("ab") as file:
