@@ -92,13 +92,6 @@ _SWITCHES: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "triangle": {"eps": ("whiten", bool)},
 }
 
-# Options of the `data` section that a classic pipeline does not read. It neither normalises pixels nor crops training
-# images at random, and the order of images does not matter.
-_UNREAD = (
-    *("train_crop", "resize_max", "area", "ratio", "normalize", "pixel_range", "mean", "std", "statistics"),
-    *("shuffle", "sampling", "workers"),
-)
-
 
 def base(pipeline: str = "raw_linear") -> ConfigDict:
     """The default experiment of a pipeline: every option that a run reads.
@@ -203,7 +196,7 @@ def _check_data(config: ConfigDict) -> None:
     whole = ConfigDict({**defaults.to_dict(), "data": config.data.to_dict()})
     common_config.check_options(whole, defaults)
     read, unset = common_config.flat(config.data), common_config.flat(defaults.data)
-    for name in _UNREAD:
+    for name in common_config.UNREAD_BY_PIPELINES:
         if read[name] != unset[name]:
             raise UserError(f"config.data.{name} is set, but a classic pipeline does not read it")
     datasets.check(config.data)

@@ -19,6 +19,12 @@ from common.errors import UserError, unknown
 from common.optim import duration, optimizers, plan, registry, schedules
 
 SOURCES = ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own")  # of `init.source`
+# Options of the `data` section that a classic pipeline does not read. It neither normalises pixels nor crops training
+# images at random, and the order of images does not matter to it.
+UNREAD_BY_PIPELINES = (
+    *("train_crop", "resize_max", "area", "ratio", "normalize", "pixel_range", "mean", "std", "statistics"),
+    *("shuffle", "sampling", "workers"),
+)
 
 
 def base(model: ConfigDict) -> ConfigDict:
