@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.data import augment, datasets, normalize, preparation
+from common.data.splits import Dataset
 from common.errors import UserError, unknown
 from common.optim import duration, optimizers, plan, registry, schedules
 
@@ -292,6 +293,15 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
             "divides the gradient, so both kinds of decay are the same; 'adam' and 'adamw' tell them apart"
         )
     check_effects(flat(config), flat(base(config.model.copy_and_resolve_references())), given, needs)
+
+
+def check_holdout(data: ConfigDict, dataset: Dataset) -> None:
+    """Raises UserError if `holdout` of a `data` section is set for a dataset that has a test set of its own."""
+    if data.holdout != base(ConfigDict()).data.holdout and not dataset.held_out:
+        raise UserError(
+            f"config.data.holdout has no effect, because config.data.source '{data.source}' has a test set of its own; "
+            "leave it out"
+        )
 
 
 def check_effects(

@@ -81,7 +81,7 @@ def _study_spec() -> Any:
     if _SAMPLER.value == "grid":
         size = len(search.grid(space, config.seed))
         trials = min(trials, size) if flags.FLAGS["trials"].present else size
-    datasets.open_dataset(config.data)
+    config_lib.check_holdout(config.data, datasets.open_dataset(config.data))
     return StudySpec(
         config=launch.flag_text(sys.argv, "config") or "",
         changes=changes,
