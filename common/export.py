@@ -57,7 +57,7 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
 
     form = importlib.import_module(f"common.exporting.{kind}")
     form.check_installed()
-    run = trained.load(folder, _CHECKPOINT.value or "")
+    run = trained.load(folder, _CHECKPOINT.value)
     initial.check_head(run.config, run.step, folder)
     made = program.make(run, _PREPROCESS.value, batch, _DTYPE.value)
     images, where = None, "test images"

@@ -55,7 +55,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
-        print(export_file(path, folder, _CHECKPOINT.value or "", _SOURCE.value))
+        print(export_file(path, folder, _CHECKPOINT.value, _SOURCE.value))
         return
     from common.data import decode
     from common.pretrained import hugging_face  # slow imports, after the flags are known to be right
