@@ -37,8 +37,6 @@ def main() -> None:
     if kind == "onnx" and _DTYPE.value != "float32":
         raise UserError(f"--dtype={_DTYPE.value}: ONNX programs compute in float32; use --format=stablehlo")
     batch = batch_size(_BATCH.value)
-    if not path.parent.is_dir():
-        raise UserError(f"no folder '{path.parent}' for --out={path}")
     for new in (path, beside(path, ".md"), *([beside(path, ".json")] if kind == "stablehlo" else [])):
         if new.exists():
             raise UserError(f"'{new}' exists; choose another --out, or remove it")

@@ -23,7 +23,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from common import launch
-from common.errors import UserError, unknown, user_path
+from common.errors import UserError, check_writable, unknown, user_path
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import numpy as np
@@ -158,6 +158,7 @@ def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", 
     from common.run import trained
 
     weight_files.check_format(path)
+    check_writable(path)
     run = trained.load(folder, checkpoint)
     variables = jax.tree.map(np.asarray, run.variables)
     family, module, differs = run.config.model.family, run.classifier.module, ""
