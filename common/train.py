@@ -62,6 +62,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         transform = augment.make_input_transform(config.data, config.augment, statistics)
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
         like = jax.eval_shape(fresh)
+        mesh_lib.check_memory(like, mesh)
         state = checkpoints.restore_latest(folder, like, mesh)
         if state is None:
             state = sharding.make_sharded(fresh, mesh)
