@@ -93,13 +93,6 @@ _SWITCHES: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
     "triangle": {"eps": ("whiten", bool)},
 }
 
-# Options of the `data` section that a classic pipeline does not read. It neither normalises pixels nor crops training
-# images at random, and the order of images does not matter.
-_UNREAD = (
-    *("train_crop", "resize_max", "area", "ratio", "normalize", "pixel_range", "mean", "std", "statistics"),
-    *("shuffle", "sampling", "workers"),
-)
-
 
 def base(pipeline: str = "raw_linear") -> ConfigDict:
     """The default experiment of a pipeline: every option that a run reads.
@@ -159,7 +152,7 @@ def validate(config: ConfigDict) -> None:
             raise UserError(f"the config has no {path}; a config file of a pipeline starts from classic.config.base()")
     for path in set(config) - set(defaults):
         raise unknown("option", f"config.{path}", [f"config.{known}" for known in defaults])
-    _check_data(config)
+    _check_shared(config)
     for kind in PARTS:
         _check_part(config[kind], kind)
     sections = {
@@ -168,8 +161,6 @@ def validate(config: ConfigDict) -> None:
     }
     for name, (choices, ranges) in sections.items():
         options.check(name, config[name], defaults[name].to_dict(), choices, ranges)
-    if not 0 <= config.seed < 2**32:
-        raise UserError(f"config.seed is {config.seed}; expected at least 0 and less than 2^32")
     if config.encode.sample < 1:
         raise UserError(f"config.encode.sample is {config.encode.sample}; expected at least 1")
 
@@ -198,13 +189,13 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
     common_config.check_effects(common_config.flat(config), defaults, given, needs)
 
 
-def _check_data(config: ConfigDict) -> None:
-    """Raises UserError for options that no data set can have, and for those that a classic pipeline does not read."""
+def _check_shared(config: ConfigDict) -> None:
+    """Raises UserError for options that no run can have, and for those that a classic pipeline does not read."""
     defaults = common_config.base(ConfigDict())
-    whole = ConfigDict({**defaults.to_dict(), "data": config.data.to_dict()})
+    whole = ConfigDict({**defaults.to_dict(), "seed": config.seed, "data": config.data.to_dict()})
     common_config.check_options(whole, defaults)
     read, unset = common_config.flat(config.data), common_config.flat(defaults.data)
-    for name in _UNREAD:
+    for name in common_config.UNREAD_BY_PIPELINES:
         if read[name] != unset[name]:
             raise UserError(f"config.data.{name} is set, but a classic pipeline does not read it")
     datasets.check(config.data)

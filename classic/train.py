@@ -35,6 +35,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     Raises UserError for what the user can mend; the stages that are finished by then are kept.
     """
     dataset = _dated(datasets.open_dataset(config.data, workdir.stored_info(folder)))
+    common_config.check_holdout(config.data, dataset)
     with lock.held(folder):
         before = workdir.stored_run(folder, config, dataset.info)
         is_finished = before is not None and _finished(folder, before, config, dataset.info)

@@ -15,9 +15,16 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.data import augment, datasets, normalize, preparation
+from common.data.splits import Dataset
 from common.errors import UserError, unknown
 from common.optim import duration, optimizers, plan, registry, schedules
 
+# Options of the `data` section that a classic pipeline does not read. It neither normalises pixels nor crops training
+# images at random, and the order of images does not matter to it.
+UNREAD_BY_PIPELINES = (
+    *("train_crop", "resize_max", "area", "ratio", "normalize", "pixel_range", "mean", "std", "statistics"),
+    *("shuffle", "sampling", "workers"),
+)
 SOURCES = ("auto", "torchvision", "timm", "huggingface", "google", "cifar", "own")  # of `init.source`
 
 
@@ -288,6 +295,15 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
     check_effects(flat(config), flat(base(config.model.copy_and_resolve_references())), given, needs)
 
 
+def check_holdout(data: ConfigDict, dataset: Dataset) -> None:
+    """Raises UserError if `holdout` of a `data` section is set for a dataset that has a test set of its own."""
+    if data.holdout != base(ConfigDict()).data.holdout and not dataset.held_out:
+        raise UserError(
+            f"config.data.holdout has no effect, because config.data.source '{data.source}' has a test set of its own; "
+            "leave it out"
+        )
+
+
 def check_effects(
     values: Mapping[str, Any],
     defaults: Mapping[str, Any],
@@ -376,7 +392,11 @@ _LOWEST = {
         *("schedule.learning_rate", "schedule.warmup_from", "schedule.final", "schedule.power", "schedule.min_scale"),
     ),
 }
-_HIGHEST = {"data.workers": 1000}  # more threads would never start
+_HIGHEST = {
+    "seed": 2**32 - 1,  # JAX's random keys take 32 bits of a seed
+    "data.workers": 1000,  # more threads would never start
+    "augment.randaugment_layers": 100,  # each is compiled
+}
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)
 _SHARES = ("data.holdout", "schedule.factor")  # (0, 1)
 _PAIRS = ("data.area", "data.ratio", "data.pixel_range")  # (lowest, highest)

@@ -37,8 +37,6 @@ def main() -> None:
     if kind == "onnx" and _DTYPE.value != "float32":
         raise UserError(f"--dtype={_DTYPE.value}: ONNX programs compute in float32; use --format=stablehlo")
     batch = batch_size(_BATCH.value)
-    if not path.parent.is_dir():
-        raise UserError(f"no folder '{path.parent}' for --out={path}")
     for new in (path, beside(path, ".md"), *([beside(path, ".json")] if kind == "stablehlo" else [])):
         if new.exists():
             raise UserError(f"'{new}' exists; choose another --out, or remove it")
@@ -57,7 +55,7 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
 
     form = importlib.import_module(f"common.exporting.{kind}")
     form.check_installed()
-    run = trained.load(folder, _CHECKPOINT.value or "")
+    run = trained.load(folder, _CHECKPOINT.value)
     initial.check_head(run.config, run.step, folder)
     made = program.make(run, _PREPROCESS.value, batch, _DTYPE.value)
     images, where = None, "test images"

@@ -56,12 +56,12 @@ def given_options() -> dict[str, Any]:
     return config_flags.get_override_values(flags.FLAGS["config"])
 
 
-def define_checkpoint() -> flags.Flag:
+def define_checkpoint() -> flags.FlagHolder[str]:
     """The flag `--checkpoint=best|last|STEP` of the tools that open a trained run."""
     if "checkpoint" not in flags.FLAGS:  # another tool's module may have been imported in the same process
         text = "checkpoint of the run: best (lowest error), last, or a step; default: best if the run has a validation "
         flags.DEFINE_string("checkpoint", "", f"{text}set, else last", allow_override=True)
-    return _key_flag("checkpoint")
+    return flags.FlagHolder(flags.FLAGS, _key_flag("checkpoint"), ensure_non_none_value=True)
 
 
 def _key_flag(name: str) -> flags.Flag:

@@ -92,7 +92,7 @@ def _evaluate(folders: list[pathlib.Path]) -> None:
     from common.protocols import measure
 
     scales = [int(text) for text in _SCALES.value]
-    result = measure.measure(folders, PROTOCOL.value, scales, _CONFIG.value, _CHECKPOINT.value or "")
+    result = measure.measure(folders, PROTOCOL.value, scales, _CONFIG.value, _CHECKPOINT.value)
     print(measure.as_line(result))
 
 

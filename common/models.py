@@ -164,7 +164,8 @@ def check_init(family: str, section: ConfigDict) -> None:
 
 
 Range = tuple[float, float]  # the lowest value, and a bound that values stay below
-COUNT, SIZE, SHARE = (1, math.inf), (0, math.inf), (0, 1)
+# No network has numbers near these ends. Larger ones fill the memory or take hours to trace before anything fails.
+COUNT, SIZE, SHARE, LAYERS = (1, 2**16), (0, 2**16), (0, 1), (1, 2**10)
 
 
 def check_effects(

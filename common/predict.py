@@ -66,7 +66,7 @@ def main(*paths: str) -> None:
         launch.end_with_pipe()
     folder = user_path(_WORKDIR.value)
     compilation.keep_in(folder)
-    run = trained.load(folder, _CHECKPOINT.value or "")
+    run = trained.load(folder, _CHECKPOINT.value)
     if not _EMBEDDINGS.value:
         initial.check_head(run.config, run.step, folder)
     tap, method, keep = None, None, []

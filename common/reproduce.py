@@ -32,7 +32,7 @@ _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims, measured or exact; def
 _LIST = flags.DEFINE_boolean("list", False, "list the claims and do nothing")
 _SCALE = flags.DEFINE_enum("scale", "paper", ["quick", "paper"], "the paper's schedule, or a first look in minutes")
 _SEEDS = flags.DEFINE_integer(
-    "seeds", 0, "runs of each experiment; default: the claim's own number, and fewer are preliminary", lower_bound=0
+    "seeds", 0, "runs of each experiment; default: the claim's own number, and fewer are preliminary", 0, 1000
 )
 _SOURCE = flags.DEFINE_multi_string(
     "source",

@@ -9,7 +9,7 @@ else into the run's folder (default runs/<config name>).
 from absl import flags
 
 from common import launch
-from common.errors import UserError, user_path
+from common.errors import UserError, check_writable, user_path
 
 _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config name>", allow_override=True)
@@ -32,6 +32,7 @@ def main() -> None:
             f"{path} belongs to a run that has begun with it; choose another --workdir, or a file by "
             "--config.data.statistics"
         )
+    check_writable(path)
     train = datasets.open_dataset(data).train
     measured = pixel_statistics.measure(train, data.workers)
     pixel_statistics.save(measured, path)

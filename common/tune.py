@@ -34,9 +34,9 @@ _SAMPLER = flags.DEFINE_enum(
 _PRUNE = flags.DEFINE_boolean(
     "prune", False, "end a trial whose validation error is above the median of other trials at the same step"
 )
-_JOBS = flags.DEFINE_integer("jobs", 1, "trials side by side", lower_bound=1, allow_override=True)
+_JOBS = flags.DEFINE_integer("jobs", 1, "trials side by side", 1, 1000, allow_override=True)
 _SEEDS = flags.DEFINE_integer(
-    "seeds", 1, "runs of each trial, with different seeds; its error is their mean", lower_bound=1, allow_override=True
+    "seeds", 1, "runs of each trial, with different seeds; its error is their mean", 1, 1000, allow_override=True
 )
 _RECORD = flags.DEFINE_string("record", "", "name under which results/tune_NAME.json keeps the result")
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
@@ -81,7 +81,7 @@ def _study_spec() -> Any:
     if _SAMPLER.value == "grid":
         size = len(search.grid(space, config.seed))
         trials = min(trials, size) if flags.FLAGS["trials"].present else size
-    datasets.open_dataset(config.data)
+    config_lib.check_holdout(config.data, datasets.open_dataset(config.data))
     return StudySpec(
         config=launch.flag_text(sys.argv, "config") or "",
         changes=changes,

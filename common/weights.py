@@ -23,7 +23,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from common import launch
-from common.errors import UserError, unknown, user_path
+from common.errors import UserError, check_writable, unknown, user_path
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import numpy as np
@@ -55,7 +55,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
-        print(export_file(path, folder, _CHECKPOINT.value or "", _SOURCE.value))
+        print(export_file(path, folder, _CHECKPOINT.value, _SOURCE.value))
         return
     from common.data import decode
     from common.pretrained import hugging_face  # slow imports, after the flags are known to be right
@@ -157,6 +157,7 @@ def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", 
     from common.run import trained
 
     weight_files.check_format(path)
+    check_writable(path)
     run = trained.load(folder, checkpoint)
     variables = jax.tree.map(np.asarray, run.variables)
     family, module, differs = run.config.model.family, run.classifier.module, ""

@@ -183,7 +183,7 @@ CHOICES = {
 }
 
 RANGES = {
-    "stage_sizes": models.COUNT,
+    "stage_sizes": models.LAYERS,
     "width": models.COUNT,
     "batch_groups": models.SIZE,
     "ghost_batches": models.COUNT,

@@ -84,6 +84,21 @@ def test_every_tool_starts_by_itself(command):
         ([*DIGITS, "--config.schedule.rates=(1,'a')"], "config.schedule.rates holds 'a'; expected numbers"),
         ([*DIGITS, "--config.schedule.boundaries=1"], "holds 1; expected durations such as '2 epochs'"),
         ([*DIGITS, "--config.seed=-1"], "config.seed is -1; expected at least 0"),
+        ([*DIGITS, "--config.seed=4294967296"], "config.seed is 4294967296; expected at most 4294967295"),
+        (
+            ["--config=configs/vgg_digits.py", "--config.model.adaptive_pool=1000000000"],
+            "at least 0 and less than 65536",
+        ),
+        (
+            ["--config=configs/vgg_digits.py", "--config.model.adaptive_pool=60000"],
+            "GB of memory here; make config.model",
+        ),
+        (["--config=configs/vit_digits.py", "--config.model.depth=1000000"], "expected at least 1 and less than 1024"),
+        (
+            [*DIGITS, "--config.augment.randaugment_layers=1000000"],
+            "randaugment_layers is 1000000; expected at most 100",
+        ),
+        ([*DIGITS, "--config.data.pad=1000000"], "make images of 2,000,028 x 2,000,028 pixels; expected at most"),
         ([*DIGITS, "--config.data.workers=100000"], "config.data.workers is 100000; expected at most 1000"),
         ([*DIGITS, "--config.schedule.learning_rate=nan"], "learning_rate is nan; expected a finite number"),
         ([*DIGITS, "--config.schedule.rates=(0.1,-0.1)"], "config.schedule.rates is (0.1, -0.1); expected numbers of"),

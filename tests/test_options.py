@@ -1,8 +1,10 @@
 """Options that the command line or a config file gives to a run that does not use them."""
 
 import importlib
+import itertools
 
 import pytest
+from PIL import Image
 
 from classic import config as classic_config
 from common import config as config_lib
@@ -66,6 +68,29 @@ def test_a_dataset_with_a_test_split_holds_nothing_out():
     with pytest.raises(UserError, match="holdout has no effect, because config.data.source is 'tfds:mnist'"):
         config_lib.check_given(config_with({"data.source": "tfds:mnist", "data.holdout": 0.3}), [])
     config_lib.check_given(config_with({"data.holdout": 0.3}), ["data.holdout"])
+
+
+@pytest.mark.parametrize(
+    ("module", "config"),
+    [
+        ("common.main", "configs/folder.py:lenet:lenet5_modern:{}"),
+        ("common.tune", "configs/folder.py:lenet:lenet5_modern:{}"),
+        ("classic.main", "configs/classic_folder.py:raw_linear:{}"),
+    ],
+)
+def test_a_folder_with_a_test_set_holds_nothing_out(module, config, tmp_path):
+    for split, name in itertools.product(("train", "test"), "ab"):
+        folder = tmp_path / "images" / split / name
+        folder.mkdir(parents=True)
+        for number in range(4):
+            Image.new("L", (32, 32), 60 * number).save(folder / f"{number}.png")
+    given = [f"--config={config.format(tmp_path / 'images')}", "--config.data.holdout=0.3"]
+    if module == "common.tune":
+        given += ["--search=schedule.learning_rate=0.1|0.01", f"--study={tmp_path / 'run'}"]
+    line = refused(*given, *([] if module == "common.tune" else [f"--workdir={tmp_path / 'run'}"]), module=module)
+    assert "config.data.holdout has no effect, because config.data.source 'folder:" in line
+    assert "has a test set of its own; leave it out" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_parameters_are_not_split_over_one_device():

@@ -231,7 +231,8 @@ INIT_OPTIONS = {"old_grid": ()}
 
 
 RANGES = {
-    **dict.fromkeys(("patch_size", "hidden_size", "mlp_dim", "num_heads", "depth", "stages"), models.COUNT),
+    **dict.fromkeys(("patch_size", "hidden_size", "mlp_dim", "num_heads"), models.COUNT),
+    **dict.fromkeys(("depth", "stages"), models.LAYERS),
     "representation_size": models.SIZE,
     "ln_epsilon": models.SIZE,
     "dropout": models.SHARE,

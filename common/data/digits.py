@@ -51,7 +51,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     facts = Info("digits", len(class_names), class_names, images.shape[1:], 0, 0, fingerprint=kept)
     training, testing = (_Digits(images[part], labels[part]) for part in (train, test))
     validating = None if validation is None else _Digits(images[validation], labels[validation])
-    return make_dataset(training, testing, facts, config, validating, notes)
+    return make_dataset(training, testing, facts, config, validating, notes, held_out=True)
 
 
 def _read_digits() -> tuple[Float[np.ndarray, "1797 64"], Int[np.ndarray, " 1797"]]:

@@ -52,6 +52,7 @@ def dataset_of_splits(
     """
     train, test, validation = splits
     notes = [*notes]
+    held_out_test = test is None
     if test is None:
         rest, held_out = hold_out(np.array(train.labels), class_names, config.holdout)
         train, test = train.subset(rest), train.subset(held_out)
@@ -68,7 +69,7 @@ def dataset_of_splits(
         for key, label in zip(images.keys, images.labels, strict=True)
     )
     facts = Info(name, len(class_names), class_names, shape, 0, 0, fingerprint=kept)
-    return make_dataset(train, test, facts, config, validation, notes)
+    return make_dataset(train, test, facts, config, validation, notes, held_out_test)
 
 
 def common_size(train: Labelled, others: Sequence[Labelled], skip_bad: bool) -> tuple[int, int]:

@@ -254,6 +254,12 @@ def check(config: ConfigDict) -> None:
     resize, crop, place = config.resize, config.crop, config.train_crop
     if resize and crop > resize:
         raise UserError(f"config.data.crop is {crop}, more than config.data.resize {resize}")
+    side, limit = max(resize, config.resize_max, (crop or resize) + 2 * config.pad), Image.MAX_IMAGE_PIXELS
+    if limit is not None and side**2 > limit:
+        raise UserError(
+            f"config.data.resize, resize_max, crop and pad make images of {side:,} x {side:,} pixels; expected at most "
+            f"{limit:,} in all"
+        )
     if config.stretch and not resize:
         raise UserError("config.data.stretch is True, but config.data.resize, the length of both sides, is 0")
     if place != "centre" and not (crop or resize):

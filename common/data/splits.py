@@ -29,7 +29,8 @@ SourceT = TypeVar("SourceT", bound=Source, covariant=True)  # `ImageSource` for 
 class Dataset(Generic[SourceT]):
     """Training, test and perhaps validation examples, and the facts they share.
 
-    notes: sentences that a user should read before training, such as which images are tested on.
+    notes: sentences that a user should read before training, such as which images are tested on. held_out: whether the
+    test examples are the part `holdout` of the source's training examples.
     """
 
     train: SourceT
@@ -38,6 +39,7 @@ class Dataset(Generic[SourceT]):
     bad: dict[str, object] = dataclasses.field(default_factory=dict)  # messages about unreadable images
     validation: SourceT | None = None
     notes: tuple[str, ...] = ()
+    held_out: bool = False
 
 
 def make_dataset(
@@ -47,6 +49,7 @@ def make_dataset(
     config: ConfigDict,
     validation: Records | None = None,
     notes: Sequence[str] = (),
+    held_out: bool = False,
 ) -> Dataset[ImageSource]:
     """A dataset from its stored images; `facts` has their stored shape, and sizes that are ignored."""
     info = dataclasses.replace(
@@ -64,7 +67,7 @@ def make_dataset(
     bad: dict[str, object] = {}
     training = ImageSource(train, in_training, bad if config.skip_bad else None)
     validating = None if validation is None else ImageSource(validation, in_testing)
-    return Dataset(training, ImageSource(test, in_testing), info, bad, validating, tuple(notes))
+    return Dataset(training, ImageSource(test, in_testing), info, bad, validating, tuple(notes), held_out)
 
 
 def with_input_shape(facts: Info, config: ConfigDict) -> Info:

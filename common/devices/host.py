@@ -12,6 +12,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def resident_memory() -> int:
     """Bytes of memory that this process holds now; on a system without /proc, the most that it has held."""
     return _status("VmRSS") or peak_resident_memory()

@@ -5,6 +5,7 @@ Along `fsdp` the parameters, the optimizer state and the averaged parameters are
 `devices/sharding.py` chooses. `jax.jit` inserts the communication, so batch statistics are global.
 """
 
+import math
 from collections.abc import Sequence
 
 import jax
@@ -13,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
+from common.devices import host
 from common.errors import UserError
 
 AXES = ("data", "fsdp")
@@ -93,4 +95,19 @@ def check_batch(batch_size: int, accumulate: int, mesh: Mesh) -> None:
         raise UserError(
             f"config.train.batch_size {batch_size}{f' in {accumulate} parts' if accumulate > 1 else ''} does not split "
             f"over {mesh.size} devices; use a multiple of {mesh.size * accumulate}, or --config.mesh.devices=1"
+        )
+
+
+def check_memory(state: PyTree, mesh: Mesh) -> None:
+    """Raises UserError for a training state, arrays or their shapes, that alone is larger than the devices' memory.
+
+    On a CPU such a run would otherwise fill the memory until the system ends it without a word.
+    """
+    size = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    stats = jax.local_devices()[0].memory_stats() or {}  # None on CPU
+    room = stats["bytes_limit"] * mesh.shape["fsdp"] if "bytes_limit" in stats else host.memory()
+    if size > room:
+        raise UserError(
+            f"the network and its optimizer take {size / 1e9:,.1f} GB, more than the {room / 1e9:,.1f} GB of memory "
+            "here; make config.model or the images smaller"
         )

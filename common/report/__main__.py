@@ -30,7 +30,7 @@ def main() -> None:
     from common.report import assembly, sections
 
     compilation.keep_in(folder)
-    content = sections.report_html(folder, _CHECKPOINT.value or "", assembly.folder_from_flags(), verbose=True)
+    content = sections.report_html(folder, _CHECKPOINT.value, assembly.folder_from_flags(), verbose=True)
     with whole_file(out) as file:
         file.write_text(content, encoding="utf-8")
     print(out)

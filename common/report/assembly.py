@@ -73,7 +73,7 @@ def sections(steps: Iterable[Step], progress: Progress, pictures: PictureFolder 
 
 
 def gallery_figure(gallery: Gallery) -> Figure:
-    """The images of a gallery in rows of eight, each under its two lines of text."""
+    """The images of a gallery in rows of eight, each above its two lines of text."""
     count, shape = len(gallery.examples), gallery.examples[0].image.shape
     ratio = shape[0] / shape[1]
     rows, columns = -(-count // _COLUMNS), min(count, _COLUMNS)
@@ -83,7 +83,7 @@ def gallery_figure(gallery: Gallery) -> Figure:
     for number, (image, first, second) in enumerate(gallery.examples):
         row, column = number // _COLUMNS * between, number % _COLUMNS
         tile_image(axes, row, column, image[..., None] if image.ndim == 2 else image)
-        place = column + 0.5, row * ratio
-        axes.text(*place, f"{first}\n{second}", ha="center", va="bottom", fontsize=7.5, parse_math=False)
+        place = column + 0.5, (row + 1) * ratio
+        axes.text(*place, f"{first}\n{second}", ha="center", va="top", fontsize=7.5, parse_math=False)
     finish_tiles(axes, rows * between, columns, ratio)
     return figure

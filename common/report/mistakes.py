@@ -44,6 +44,7 @@ def most_confused(counts: Int[np.ndarray, "classes classes"], class_names: Seque
 
 
 def worst(predictions: Predictions) -> Int[np.ndarray, " mistakes"]:
-    """Indices of the mistakes with the largest losses, the largest first; at most 24."""
+    """Indices of the mistakes whose true class has the lowest probability, the lowest first; at most 24."""
     mistakes = np.flatnonzero(predictions.predicted != predictions.labels)
-    return mistakes[np.argsort(-predictions.losses[mistakes], kind="stable")][:_MISTAKES_SHOWN]
+    true = predictions.log_probabilities[mistakes, predictions.labels[mistakes]]
+    return mistakes[np.argsort(true, kind="stable")][:_MISTAKES_SHOWN]

@@ -188,10 +188,10 @@ def calibrated(predictions: Predictions, shares: str = "Probabilities are the so
 
 
 def worst_mistakes(run: Trained, test: Source, predictions: Predictions) -> Section:
-    """The mistakes with the largest losses, as pictures."""
+    """The mistakes whose true class has the lowest probability, as pictures."""
     caption = (
-        "The misclassified test images with the largest losses, the largest first. Below each image is its true class, "
-        "then the predicted class with its probability."
+        "Misclassified test images, sorted by the probability of their true class, the lowest first. Below each image "
+        "is its true class, then the predicted class with its probability."
     )
     names, items = run.info.class_names, []
     for index in mistakes.worst(predictions):

@@ -47,11 +47,14 @@ _TELLING = ("model.family", "model.variant", "data.source")
 
 
 def changes_no_result(path: str, config: ConfigDict) -> bool:
-    """True for an option that leaves every update and the choice of the checkpoint alone.
+    """True for an option that the run does not read, or that leaves all updates and the choice of the checkpoint alone.
 
     `evaluate.every` does not where evaluations set the learning rate, end the run or select the checkpoint.
     """
-    if path == "evaluate.every" and _is_network(config):
+    if not _is_network(config):
+        unread = [f"data.{name}" for name in config_lib.UNREAD_BY_PIPELINES]
+        return path in unread or path.startswith(_CHANGE_NO_UPDATE)
+    if path == "evaluate.every":
         return not (config.schedule.name == "plateau" or config.train.patience or config.data.validation)
     return path.startswith(_CHANGE_NO_UPDATE)
 

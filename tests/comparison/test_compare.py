@@ -177,6 +177,14 @@ def test_only_options_that_differ_are_listed(groups):
     assert "optimizer.momentum" not in every  # the same wherever it is
 
 
+def test_an_option_that_a_pipeline_does_not_read_is_no_difference(folder, tmp_path):
+    make_run(tmp_path / "scaled", changed(resnet_digits.get_config(), **{"data.normalize": "channels"}))
+    found = runs.group_runs(runs.open_runs([str(tmp_path / "scaled"), str(folder / "words")]))
+    listed = page.differing(found)
+    assert listed["encode.name"] == [None, "words"]
+    assert not {"data.normalize", "data.shuffle", "data.pixel_range"} & set(listed)
+
+
 def test_the_page_says_what_the_runs_are(folder, tmp_path, capsys):
     names = [str(folder / name) for name in ("lenet_seed0", "lenet_seed1", "relu", "words", "resnet")]
     compared = runs.open_runs(names)

@@ -267,6 +267,12 @@ def test_the_command_measures_what_a_streamed_run_asks_for(photos, tmp_path):
     )
 
 
+def test_statistics_that_cannot_be_written_are_refused_before_the_images_are_read():
+    options = ("--config.data.source=folder:/nowhere", "--config.data.statistics=/dev/null/statistics.npz")
+    said = refused(*COMMAND, *options, module="common.statistics")
+    assert "cannot write /dev/null/statistics.npz: Not a directory" in said
+
+
 @pytest.mark.parametrize("memory", ["stream", pytest.param("arrays", marks=pytest.mark.slow)])
 def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
     path = spoil(photos, "text")

@@ -186,8 +186,9 @@ def check_example(card, monkeypatch, capsys):
         (["--workdir=x", "--out=a.onnx", "--format=savdmodel"], "did you mean 'savedmodel'"),
         (["--workdir=x", "--out=a.onnx", "--format=savedmodel"], "expected the ending .savedmodel"),
         (["--workdir=x", "--out=a.onnx", "--batch=0"], "--batch=0: expected dynamic"),
-        (["--workdir=x", "--out=/no/such/a.stablehlo"], "no folder '/no/such'"),
+        (["--workdir=x", "--out=/dev/null/a.stablehlo"], "cannot write /dev/null/a.stablehlo: Not a directory"),
         (["--workdir=/no-such-run", "--out=/tmp/no-such.stablehlo"], "no run in /no-such-run"),
+        (["--workdir=/no-such-run", "--out=/tmp/no-such-folder/a.stablehlo"], "no run in /no-such-run"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, expected):

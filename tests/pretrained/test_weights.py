@@ -154,6 +154,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
         (("export", "net.npz"), "--workdir is missing"),
         (("export", "net.onnx", "--workdir=nowhere"), "unknown ending of 'net.onnx' '.onnx'"),
         (("export", "net.npz", "--workdir=nowhere"), "no run in nowhere"),
+        (("export", "/dev/null/net.npz", "--workdir=nowhere"), "cannot write /dev/null/net.npz: Not a directory"),
         (("import", "net.npz"), "no file 'net.npz'"),
         (("import", "net.npz", "--checkpoint=best"), "import does not use --checkpoint"),
         (("export", "net.npz", "--workdir=nowhere", "--entry=ema"), "export does not use --entry"),

@@ -218,6 +218,23 @@ def test_worst_mistakes_have_the_largest_losses(results, examples):
     assert all(loss[others] <= loss[shown].min() + 1e-6)
 
 
+def test_worst_mistakes_are_sorted_by_what_the_page_shows_whatever_the_loss(results):
+    other = dataclasses.replace(results, losses=-results.losses)  # LeNet-5's is no function of the probabilities
+    assert list(mistakes.worst(other)) == list(mistakes.worst(results))
+
+
+def test_a_saved_gallery_has_its_texts_below_the_images_as_on_the_page():
+    image = np.zeros((8, 8), np.uint8)
+    figure = assembly.gallery_figure(page.Gallery([page.Example(image, "4", "as 0, 100%")] * 9))
+    figure.canvas.draw()
+    [axes] = figure.axes
+    bottoms = [shown.get_window_extent().y0 for shown in axes.images]
+    tops = [text.get_window_extent().y1 for text in axes.texts]
+    assert len(tops) == 9
+    assert all(bottom - 8 < top <= bottom for top, bottom in zip(tops, bottoms, strict=True))
+    assert all(text.get_window_extent().y0 >= 0 for text in axes.texts)
+
+
 def test_a_network_without_mistakes_has_captions_that_say_so(digits, results, examples):
     perfect = dataclasses.replace(results, predicted=results.labels)
     assert len(mistakes.worst(perfect)) == 0
