@@ -144,7 +144,7 @@ WALKS = [
 
 
 @pytest.mark.parametrize(("command", "said"), rest_slow(WALKS, quick=3))
-def test_a_folder_that_holds_no_run_or_another_kind(command, said, others):
+def test_a_folder_without_a_run_or_with_another_kind_is_refused(command, said, others):
     name, *arguments = command.split()
     if name.startswith("classic"):
         pytest.importorskip("cv2")

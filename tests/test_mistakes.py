@@ -36,7 +36,7 @@ CONFIG_FILES = {
 
 
 @pytest.mark.parametrize("text", CONFIG_FILES)
-def test_a_config_file_that_does_not_work(text, tmp_path):
+def test_a_config_file_that_does_not_work_is_refused(text, tmp_path):
     (tmp_path / "config.py").write_text(text)
     assert CONFIG_FILES[text] in refused(f"--config={tmp_path / 'config.py'}")
 
@@ -129,7 +129,7 @@ def test_a_mistake_is_answered_in_one_line(arguments, expected, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
-def test_a_batch_that_does_not_divide_by_the_devices(tmp_path):
+def test_a_batch_that_does_not_split_over_the_devices_is_refused(tmp_path):
     settings = ("--config.mesh.devices=0", "--config.train.batch_size=12", f"--workdir={tmp_path}")
     line = refused(*DIGITS, *settings, devices=8)
     assert "batch_size 12 does not split over 8 devices; use a multiple of 8" in line
@@ -146,7 +146,7 @@ def test_a_diverging_run_stops_names_the_step_and_keeps_its_checkpoints(tmp_path
     assert all(record["loss"] == record["loss"] for record in records)
 
 
-def test_an_unwritable_workdir(tmp_path):
+def test_an_unwritable_workdir_is_refused(tmp_path):
     file = tmp_path / "file"
     file.write_text("")
     assert "cannot write workdir" in refused(*DIGITS, *SHORT, f"--workdir={file / 'run'}")

@@ -86,7 +86,7 @@ def test_an_invalid_name_writes_nothing(name, said, tmp_path):
 
 
 @pytest.mark.parametrize("taken", ["tiny_net/notes.txt", "configs/tiny_net_digits.py", "tests/tiny_net/test_more.py"])
-def test_nothing_takes_the_place_of_a_file(taken, tmp_path):
+def test_a_file_in_the_place_of_a_new_one_is_kept(taken, tmp_path):
     (tmp_path / taken).parent.mkdir(parents=True)
     (tmp_path / taken).write_text("mine")
     with pytest.raises(UserError, match="exists; choose another name"):

@@ -270,7 +270,7 @@ def test_a_folder_with_a_bad_file(files, tmp_path):
     assert sorted(path.name for path in pictures.iterdir()) == [f"digit_{number}.heat.png" for number in (0, 2, 3)]
 
 
-def test_nothing_but_the_table_is_printed(files, tmp_path):
+def test_only_the_table_is_printed(files, tmp_path):
     workdir = f"--workdir={digits_run()}"
     code, printed, errors = run(workdir, "--csv", "--top=20", *files[:2], module="common.predict")
     assert (code, errors) == (0, "")

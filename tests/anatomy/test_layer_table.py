@@ -82,7 +82,7 @@ def test_parameters_are_those_that_init_makes():
     assert total == sum(np.size(leaf) for leaf in jax.tree.leaves(params))
 
 
-def test_a_block_counts_all_that_is_inside_it_and_stands_before_it():
+def test_a_block_counts_everything_inside_it_and_is_listed_before_it():
     rows = by_name(Nested(), (8, 8, 4))
     convolution = 8 * 8 * 4 * 3 * 3 * 4
     assert list(rows)[:6] == [

@@ -206,7 +206,7 @@ def test_the_page_is_written_beside_the_runs(folder, monkeypatch):
     assert lines == ["relu: test error 25.00%", "words: test error 30.00%", str(out)]
 
 
-def test_different_datasets_are_compared_and_it_is_said(folder, tmp_path):
+def test_different_datasets_are_compared_with_a_note(folder, tmp_path):
     other = dataclasses.replace(INFO, name="mnist", test_size=10_000)
     make_run(tmp_path / "mnist", lenet5_digits.get_config(), info=other)
     found = runs.group_runs(runs.open_runs([str(folder / "lenet_seed0"), str(tmp_path / "mnist")]))

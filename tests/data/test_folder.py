@@ -115,7 +115,7 @@ def test_a_validation_folder_beside_a_test_folder_is_used_when_asked(data_config
         load(data_config, three_splits, validation="val")
 
 
-def test_a_test_folder_of_another_name_is_said_to_be_unused(data_config, split_animals):
+def test_a_note_names_a_test_folder_of_another_name(data_config, split_animals):
     (split_animals / "test").rename(split_animals / "testing")
     unused, held_out = load(data_config, split_animals).notes
     assert "testing' is not used; config.data.test_split=testing tests on it" in unused
@@ -123,7 +123,7 @@ def test_a_test_folder_of_another_name_is_said_to_be_unused(data_config, split_a
     assert load(data_config, split_animals, test_split="testing").info.test_size == 6
 
 
-def test_a_validation_folder_without_a_test_folder(data_config, split_animals):
+def test_beside_a_validation_folder_test_images_are_held_out(data_config, split_animals):
     (split_animals / "test").rename(split_animals / "val")
     dataset = load(data_config, split_animals, validation="val")
     assert (dataset.info.train_size, dataset.info.test_size, dataset.info.validation_size) == (10, 2, 6)
@@ -136,7 +136,7 @@ def test_a_share_of_each_class_is_held_out_for_validation(data_config, split_ani
     assert "validated on 50% of each class" in dataset.notes[-1]
 
 
-def test_a_validation_folder_that_does_not_exist(data_config, split_animals):
+def test_a_validation_folder_that_does_not_exist_is_refused(data_config, split_animals):
     with pytest.raises(UserError, match="no folder '.*/val'"):
         load(data_config, split_animals, validation="val")
 
@@ -245,7 +245,7 @@ def test_hidden_files_are_ignored(data_config, animals):
     assert load(data_config, animals).info.train_size == 12
 
 
-def test_what_file_managers_leave_is_ignored(data_config, animals):
+def test_files_of_file_managers_are_ignored(data_config, animals):
     for name in ("Thumbs.db", "desktop.ini", "Desktop.ini", "ehthumbs.db"):
         (animals / "cat" / name).write_text("not an image")
     for folder in (animals, animals / "dog"):
@@ -325,7 +325,7 @@ def test_a_folder_with_one_class_is_refused(data_config, tmp_path):
         load(data_config, tmp_path)
 
 
-def test_an_empty_class(data_config, animals):
+def test_an_empty_class_is_refused(data_config, animals):
     (animals / "emu").mkdir()
     (animals / "emu" / ".keep").touch()
     with pytest.raises(UserError, match="emu' has no images"):
@@ -338,7 +338,7 @@ def test_a_class_with_a_single_image_cannot_be_split(data_config, animals):
         load(data_config, animals)
 
 
-def test_a_test_class_without_training_images(data_config, split_animals):
+def test_a_test_class_without_training_images_is_refused(data_config, split_animals):
     write_images(split_animals / "test" / "emu", 2)
     with pytest.raises(UserError, match="test/emu' has no training images"):
         load(data_config, split_animals)
@@ -396,18 +396,18 @@ def test_folders_that_look_like_splits_are_not_classes(data_config, split_animal
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-that-name/images", "a\0b"])
-def test_a_name_that_no_folder_can_have(data_config, name):
+def test_a_name_that_no_folder_can_have_is_refused(data_config, name):
     with pytest.raises(UserError, match="no folder"):
         load(data_config, name)
 
 
-def test_test_without_train(data_config, split_animals):
+def test_a_test_folder_without_a_train_folder_is_refused(data_config, split_animals):
     (split_animals / "train").rename(split_animals / "training")
     with pytest.raises(UserError, match="has test/ but no train/"):
         load(data_config, split_animals)
 
 
-def test_an_empty_test_folder(data_config, split_animals):
+def test_an_empty_test_folder_is_refused(data_config, split_animals):
     for name in ("cat", "dog"):
         (split_animals / "test" / name).rename(split_animals / f"moved_{name}")
     with pytest.raises(UserError, match="test' should have one sub-folder for each class"):

@@ -31,7 +31,7 @@ def coordinates(height: int, width: int) -> np.ndarray:
     return np.stack([*np.mgrid[:height, :width], np.zeros((height, width))], axis=-1).astype(np.uint8)
 
 
-def test_nothing_asked_changes_nothing():
+def test_preparation_without_options_returns_the_image_itself():
     assert prepare(RGB) is RGB
 
 

@@ -128,7 +128,7 @@ def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
         ("t10k-labels-idx1-ubyte.gz", 2049, (5,), 6, "has 14 bytes, expected 13"),
     ],
 )
-def test_an_idx_file_that_is_not_what_its_name_says(tmp_path, name, magic, shape, size, says):
+def test_an_idx_file_that_is_not_what_its_name_says_is_refused(tmp_path, name, magic, shape, size, says):
     idx_file(tmp_path / name, magic, shape, size)
     with pytest.raises(UserError, match=f"{name}.*{says}"):
         prepare.check_manual_files(tmp_path, {})

@@ -144,7 +144,7 @@ def test_an_image_of_a_channels_own_scale_stays_on_it():
     assert ((out >= low - 1e-5) & (out <= high + 1e-5)).all()
 
 
-def test_what_happens_depends_on_the_place_in_the_batch_and_not_on_the_other_images():
+def test_changes_depend_on_the_place_in_the_batch_and_not_on_the_other_images():
     images = fed(6)
     changed = images.at[3:].set(0.0)
     out, other = made()(jax.random.key(2), images), made()(jax.random.key(2), changed)

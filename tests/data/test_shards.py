@@ -194,7 +194,7 @@ def test_a_damaged_shard_is_named(write, load):
             load()
 
 
-def test_a_folder_without_shards(kind, load, tmp_path):
+def test_a_folder_without_shards_is_refused(kind, load, tmp_path):
     with pytest.raises(UserError, match="no folder"):
         load()
     (tmp_path / "animals").mkdir()
@@ -230,7 +230,7 @@ def test_parquet_labels_are_numbered_by_their_own_file(data_config, tmp_path):
 
 
 @pytest.mark.parametrize("told", [b"[1]", b'{"info": {"features": null}}', b"{damaged"])
-def test_parquet_metadata_that_are_not_hugging_faces(data_config, tmp_path, told):
+def test_parquet_metadata_of_others_are_ignored_and_damaged_ones_refused(data_config, tmp_path, told):
     table = pa.table({"image": [encoded(i) for i in range(8)], "label": [i % 2 for i in range(8)]})
     pq.write_table(table.replace_schema_metadata({"huggingface": told}), tmp_path / "train.parquet")
     if told != b"{damaged":
@@ -240,7 +240,7 @@ def test_parquet_metadata_that_are_not_hugging_faces(data_config, tmp_path, told
         datasets.load_info(data_config(source=f"parquet:{tmp_path}"))
 
 
-def test_parquet_columns_that_do_not_say_what_the_label_is(data_config, tmp_path):
+def test_parquet_columns_without_a_label_are_refused(data_config, tmp_path):
     table = pa.table({"image": [{"bytes": encoded(1), "path": None}], "caption": ["a cat"]})
     pq.write_table(table, tmp_path / "train.parquet")
     with pytest.raises(UserError, match="has the columns 'image', 'caption'; expected 'label', "):
@@ -296,7 +296,7 @@ def test_webdataset_suffixes_in_any_case_and_class_names_in_the_labels(data_conf
         ({"a.json": b"{"}, "is not a sound tar file"),
     ],
 )
-def test_webdataset_examples_that_are_not_whole(data_config, tmp_path, members, says):
+def test_incomplete_webdataset_examples_are_refused(data_config, tmp_path, members, says):
     write_members(tmp_path / "train.tar", members)
     with pytest.raises(UserError, match=says):
         datasets.load_info(data_config(source=f"webdataset:{tmp_path}"))

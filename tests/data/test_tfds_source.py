@@ -191,7 +191,7 @@ def test_an_unlabelled_example_is_refused(load):
         load("photographs", resize=4)
 
 
-def test_features_that_do_not_say_what_the_label_is(load):
+def test_features_without_a_single_label_are_refused(load):
     with pytest.raises(UserError, match=r"\['coarse', 'fine'\].*expected.*one class label"):
         load("two_labels")
 
@@ -239,7 +239,7 @@ def test_facts_alone_are_those_of_the_loaded_dataset(data_config, prepared):
         ("train[", "rain\\["),
     ],
 )
-def test_a_split_that_does_not_exist(load, split, says):
+def test_a_split_that_does_not_exist_is_refused(load, split, says):
     with pytest.raises(UserError, match=says):
         load(train_split=split)
 
@@ -248,7 +248,7 @@ def test_a_split_that_does_not_exist(load, split, says):
     ("name", "says"),
     [("mnist/large", "unknown config of TFDS dataset 'mnist' 'large'"), ("mnist:0.0.1", "0.0.1"), ("a b", "a b")],
 )
-def test_a_config_or_version_that_does_not_exist(load, tmp_path, name, says):
+def test_a_config_or_version_that_does_not_exist_is_refused(load, tmp_path, name, says):
     with pytest.raises(UserError, match=says):
         load(name, tmp_path)
 

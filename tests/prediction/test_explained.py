@@ -170,7 +170,7 @@ def test_a_transformer_is_explained_by_rollout(pooling):
     assert found.features.shape == (3, 16)
 
 
-def test_pictures_take_no_images_place(tmp_path):
+def test_heat_maps_do_not_replace_images(tmp_path):
     pixels, heat = stored(2), np.zeros((2, 2, 2), np.float32)
     batch = [images.Prepared(images.File(f"{folder}/a.png", "a.png"), pixels[0], "") for folder in "xy"]
     Image.fromarray(pixels[0]).save(tmp_path / "a.png")

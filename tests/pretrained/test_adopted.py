@@ -64,7 +64,7 @@ def test_a_run_sees_the_pixels_of_its_file_in_training_and_after(projections, ph
     np.testing.assert_allclose(black, -np.array(CIFAR) / 255 / [0.2023, 0.1994, 0.2010], rtol=1e-4)
 
 
-def test_an_option_is_overridden_and_what_differs_is_said(projections, photos, tmp_path, capsys):
+def test_options_override_those_of_the_file_and_a_line_names_the_difference(projections, photos, tmp_path, capsys):
     config = finetune.get_config(f"resnet:resnet20:{photos}")  # without the file
     config.model.shortcut, config.init.checkpoint = "B", str(projections)
     config.train.update({"length": "1 steps", "batch_size": 4})

@@ -44,7 +44,7 @@ def test_a_flattened_map_is_channel_by_channel_there_and_pixel_by_pixel_here():
     np.testing.assert_allclose(weight @ maps.transpose(2, 0, 1).reshape(-1), here, rtol=1e-5)
 
 
-def test_what_does_not_fit_is_named():
+def test_arrays_that_do_not_fit_are_named():
     ours = _ours()
     theirs = torch_layout.to_theirs(ours, ENTRIES)
     without = {name: array for name, array in theirs.items() if name != "features.0.weight"}

@@ -97,7 +97,7 @@ def test_names_in_other_scripts_take_an_installed_font_that_has_them(capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_characters_that_no_font_has_are_said_once_in_one_line(capsys, recwarn):
+def test_characters_that_no_font_has_are_reported_once_in_one_line(capsys, recwarn):
     with rc_context():
         drawn("\U000e0041 \U000e0042")
         drawn("\U000e0043")

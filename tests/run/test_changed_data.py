@@ -95,7 +95,7 @@ def test_a_change_of_size_is_refused(run):
         train.fit(other, folder)
 
 
-def test_more_images_are_said_and_the_run_goes_on(run, capsys):
+def test_additional_images_are_reported_and_the_run_goes_on(run, capsys):
     data, folder = run
     for i in range(6):
         shutil.copy(data / "train" / "cat" / "0.png", data / "train" / "cat" / f"more{i}.png")

@@ -96,7 +96,7 @@ DAMAGES = {
 @pytest.mark.parametrize(
     "damage", [one if one == "cut" else pytest.param(one, marks=pytest.mark.slow) for one in DAMAGES]
 )
-def test_damage_to_any_file_costs_no_other_checkpoint(original, damage, tmp_path):
+def test_damage_to_any_file_does_not_spoil_another_checkpoint(original, damage, tmp_path):
     for number, path in enumerate(files(original)):
         folder = tmp_path / str(number)
         shutil.copytree(original, folder)
@@ -182,7 +182,7 @@ def test_leftovers_of_an_interrupted_save_are_removed_when_the_run_goes_on(folde
     assert restored(folder) == 50
 
 
-def test_nothing_is_moved_where_nothing_can_be_read(folder):
+def test_no_checkpoint_is_moved_if_none_can_be_read(folder):
     for step in STEPS:
         shutil.rmtree(folder / "checkpoints" / str(step) / "default")
     with pytest.raises(UserError, match=r"none of the checkpoints in .* can be read \(checkpoint .*40"):

@@ -120,7 +120,7 @@ def test_the_progress_line(tmp_path, monkeypatch):
     assert "left, 500 images/s, waiting for data 25%" in line
 
 
-def test_a_folder_that_cannot_be_written_to(tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write .*file"):
         Writer(tmp_path / "file", 0, DUE, batch_size=10, num_classes=10)

@@ -111,7 +111,7 @@ def test_mlflow_gets_the_options_once_and_the_numbers_with_their_steps(config, m
     assert of(mlflow.calls, "end") == [("FINISHED",), ("FINISHED",)]
 
 
-def test_a_tracker_that_fails_is_said_once_and_the_run_goes_on(config, wandb, tmp_path, capsys):
+def test_a_failing_tracker_is_reported_once_and_the_run_goes_on(config, wandb, tmp_path, capsys):
     config.tracker = "wandb"
     tracker = trackers.start(config, tmp_path)
 

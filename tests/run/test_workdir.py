@@ -103,7 +103,7 @@ def test_lines_that_are_not_records_are_ignored(folder):
     assert metrics.read(folder) == records
 
 
-def test_a_lower_rate_and_a_longer_run_go_on_and_are_said_and_recorded(folder, capsys):
+def test_a_lower_rate_and_a_longer_run_are_printed_and_recorded(folder, capsys):
     config = workdir.load_config(folder)
     step = trained.load(folder, "last").step
     config.train.length, config.schedule.learning_rate = "4 epochs", 1e-4
@@ -121,7 +121,7 @@ def test_a_lower_rate_and_a_longer_run_go_on_and_are_said_and_recorded(folder, c
 
 
 @pytest.mark.parametrize(("patience", "said"), [(0, []), (5, [("'1 epoch'", "'2 epochs'")])])
-def test_other_evaluations_are_said_where_they_decide_something(folder, patience, said):
+def test_other_evaluations_are_reported_where_they_decide_something(folder, patience, said):
     config = workdir.load_config(folder)
     config.train.patience = patience
     before = workdir.StoredRun(config.copy_and_resolve_references(), workdir.load_info(folder))

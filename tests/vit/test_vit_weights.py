@@ -51,7 +51,7 @@ def stored(network, params):
         ("linen", ("LayerNorm_1", "MultiHeadDotProductAttention_0", "MlpBlock_0")),
     ],
 )
-def test_what_is_written_is_named_as_published_and_read_back_the_same(tmp_path, scan, naming, modules):
+def test_written_arrays_have_the_published_names_and_are_read_back_the_same(tmp_path, scan, naming, modules):
     network = module(representation_size=8, scan=scan)
     params = parameters(network)
     weights.write(tmp_path / "vit.npz", params, naming)
