@@ -84,8 +84,8 @@ def doubtful_verdicts(measured: Sequence[Result]) -> frozenset[tuple[str, str]]:
     """The claims and scales of decided verdicts that do not stand if all verdicts are counted together.
 
     An interval of 95% misses the truth once in twenty times, so among many verdicts some are false by chance. Benjamini
-    and Hochberg's procedure (1995) keeps those of which 5% are expected to be false. It takes the p-value of each claim
-    that a summary counts, decided or not.
+    and Hochberg's procedure (1995) keeps verdicts of which at most 5% are expected to be false. It takes the p-value of
+    each claim that a summary counts, decided or not.
     """
     from scipy import stats  # slow, and few commands need it
 
@@ -140,7 +140,7 @@ def best_supported(evidence: Evidence, most: int) -> list[Result]:
 
     Doubtful verdicts are not among them.
     """
-    decided = [result for result in decided_claims(evidence) if key(result) not in evidence.doubtful]
+    decided = [result for result in decided_results(evidence) if key(result) not in evidence.doubtful]
     taken: collections.Counter[str] = collections.Counter()
     rounds = []
     for result in sorted(decided, key=_strength, reverse=True):
@@ -150,7 +150,7 @@ def best_supported(evidence: Evidence, most: int) -> list[Result]:
     return [result for _, result in sorted(rounds, key=lambda pair: pair[0])][:most]
 
 
-def decided_claims(evidence: Evidence) -> list[Result]:
+def decided_results(evidence: Evidence) -> list[Result]:
     """The results that a summary counts and that decide their claim."""
     return [result for result in _counted(evidence.measured).values() if result["verdict"] not in _OPEN]
 

@@ -126,11 +126,11 @@ def _summary(evidence: Evidence) -> str:
     counted = evidence_lib.count_verdicts(evidence)
     said = ", ".join(f"{words}: {number}" for words, number in counted.items())
     lines = map(_line, evidence_lib.best_supported(evidence, _STRONGEST))
-    decided = len(evidence_lib.decided_claims(evidence))
+    decided = len(evidence_lib.decided_results(evidence))
+    standing = decided - len(evidence.doubtful)
     return (
         f"**Measured** by runs: {sum(counted.values())} claims ({said})."
-        f" Counted together, with 5% false ones expected, {decided - len(evidence.doubtful)} of the {decided} decided"
-        " verdicts stand.\n"
+        f" Counted together, with at most 5% false ones expected, {standing} of the {decided} decided verdicts stand.\n"
         f"**Exact**: {len(evidence.facts)} claims ({_facts(evidence.facts)})."
         " These are the decided claims with the most seeds, one from each paper:\n\n" + "".join(lines)
     )
