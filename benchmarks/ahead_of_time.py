@@ -23,7 +23,7 @@ from absl import flags
 from benchmarks import collectives, measure
 from common import launch
 from common.claims import pages
-from common.errors import UserError, unknown, whole_file
+from common.errors import UserError, first_line, unknown, whole_file
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import jax
@@ -136,8 +136,9 @@ def topology_mesh(topology: str, section: "ConfigDict") -> "Mesh":
     try:
         devices = topologies.get_topology_desc(topology, platform="tpu").devices
     except (jax.errors.JaxRuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"no TPU topology '{topology}' (--topology): {reason}; try v5e:2x4 or v5p:4x4x4") from error
+        raise UserError(
+            f"no TPU topology '{topology}' (--topology): {first_line(error)}; try v5e:2x4 or v5p:4x4x4"
+        ) from error
     return mesh_lib.make_mesh(section, devices)
 
 

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 
 from benchmarks.contestants import Spec, module_of, product_size, products_in_an_update, serve
 from benchmarks.measure import Measured, spread
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Racer:
                 "a contestant's process has died, perhaps for want of memory: lower --batch_size"
             ) from error
         if isinstance(answer, Exception):
-            raise UserError(f"a contestant has failed: {str(answer).splitlines()[0]}")
+            raise UserError(f"a contestant has failed: {first_line(answer)}")
         return answer
 
 

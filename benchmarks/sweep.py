@@ -21,7 +21,7 @@ from benchmarks import networks
 from benchmarks.measure import Measured, device_name, record, spread
 from benchmarks.sweep_points import SCALES, Axes, Point, axes_of, coarse_to_fine
 from common import launch
-from common.errors import UserError
+from common.errors import UserError, first_line
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import jax
@@ -107,7 +107,7 @@ def _add(result: dict[str, Any], point: Point, measure: Callable[[Point], dict[s
         if "RESOURCE_EXHAUSTED" in str(error):
             result["does_not_fit"].append(point.name)
             return "does not fit"
-        result["failed"][point.name] = reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        result["failed"][point.name] = reason = first_line(error)
         return f"failed ({reason})"
     return f"{found['median']:,.0f} ({found['low']:,.0f} to {found['high']:,.0f})"
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float
 
-from common.errors import UserError, whole_file, writing
+from common.errors import UserError, first_line, whole_file, writing
 from common.run import workdir
 
 FOLDER = "stages"
@@ -194,8 +194,7 @@ def read_arrays(path: pathlib.Path) -> Arrays:
             with np.load(stored, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
     except _UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path} is refused: not an .npz file of plain arrays ({reason})") from error
+        raise UserError(f"{path} is refused: not an .npz file of plain arrays ({first_line(error)})") from error
 
 
 def write_arrays(path: pathlib.Path, arrays: Arrays) -> None:

@@ -113,6 +113,12 @@ def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
                 fresh.unlink(missing_ok=True)
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message, at most 200 characters of it; the error's type if there is no message."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
+
+
 def one_line(error: UserError) -> str:
     """The message of an error in one line, shortened in the middle if it quotes a very long value."""
     text = " ".join(str(error).split())

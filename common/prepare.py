@@ -23,6 +23,7 @@ from absl import flags, logging
 from common import launch
 from common.data import originals
 from common.errors import UserError, user_path
+from common.processes import signals
 
 _DATASET = flags.DEFINE_string("dataset", None, "TFDS's name, NAME or NAME/CONFIG, or usps.")
 _DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's default.")
@@ -138,19 +139,15 @@ def _alone_in(folder: pathlib.Path) -> Iterator[None]:
         raise UserError(f"another process is preparing a dataset in {folder}") from error
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror}") from error
-    # nohup ignores SIGHUP; leave it so.
-    asked = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN]
-    previous = {number: signal.signal(number, _terminate) for number in asked}
-    try:
-        _remove_incomplete(folder)
-        yield
-    finally:
-        _remove_incomplete(folder)
-        if not any(folder.iterdir()):
-            folder.rmdir()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-        os.close(lock)
+    with signals.handled((signal.SIGTERM, signal.SIGHUP), _terminate):
+        try:
+            _remove_incomplete(folder)
+            yield
+        finally:
+            _remove_incomplete(folder)
+            if not any(folder.iterdir()):
+                folder.rmdir()
+            os.close(lock)
 
 
 def _remove_incomplete(folder: pathlib.Path) -> None:

@@ -21,7 +21,7 @@ from common.data import builders
 from common.data.dataset_info import Info, NotPreparedError, fingerprint
 from common.data.sources import ImageSource, Record, Records, Subset
 from common.data.splits import Dataset, fixed_order, held_out_share, make_dataset, unused_note, with_input_shape
-from common.errors import UserError, unknown, user_path
+from common.errors import UserError, first_line, unknown, user_path
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
 
@@ -132,7 +132,7 @@ def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
     except tfds.core.registered.DatasetNotFoundError:
         return None
     except (tfds.core.dataset_info.DatasetInfoFileError, json_format.ParseError, ValueError) as error:
-        raise UserError(f"TFDS dataset '{name}' cannot be opened: {str(error).splitlines()[0]}") from error
+        raise UserError(f"TFDS dataset '{name}' cannot be opened: {first_line(error)}") from error
 
 
 def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.DatasetBuilder:
@@ -148,7 +148,7 @@ def registered_builder(name: str, directory: str, **options: Any) -> tfds.core.D
     except tfds.core.registered.DatasetNotFoundError as error:
         raise unknown("TFDS dataset", name, _nearby_names(name, directory)) from error
     except (ValueError, AssertionError) as error:
-        raise UserError(f"TFDS dataset '{name}' cannot be opened: {str(error).splitlines()[0]}") from error
+        raise UserError(f"TFDS dataset '{name}' cannot be opened: {first_line(error)}") from error
 
 
 def check_format(found: tfds.core.DatasetBuilder, directory: str) -> None:

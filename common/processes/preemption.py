@@ -4,14 +4,16 @@ With several processes, a signal to one is enough. JAX's runtime handles it and 
 that none of them has passed yet. They stop after that update, with the same state.
 """
 
+import contextlib
 import os
 import signal
 import threading
-from types import FrameType
-from typing import Any
+from collections.abc import Callable
 
 import jax
 from jax.experimental import multihost_utils
+
+from common.processes import signals
 
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: the same command continues
 
@@ -29,24 +31,21 @@ class Watch:
 
     def __init__(self) -> None:
         self._several = jax.process_count() > 1
-        self._requested = False
         self._asked = 0
-        self._before: dict[int, Any] = {}
+        self._requested: Callable[[], bool] = lambda: False
+        self._noticing = contextlib.ExitStack()
 
     def __enter__(self) -> "Watch":
         if threading.current_thread() is threading.main_thread():
             # With several processes JAX's runtime handles SIGTERM and tells the others.
-            watched = (
-                (signal.SIGINT, signal.SIGHUP) if self._several else (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            noticed = (
+                signals.noticed((signal.SIGINT, signal.SIGHUP), also=_terminate) if self._several else signals.noticed()
             )
-            for number in watched:
-                if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
-                    self._before[number] = signal.signal(number, self._note)
+            self._requested = self._noticing.enter_context(noticed)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._noticing.close()
 
     def stopping(self) -> bool:
         """True if it is time to save and stop; every process calls it once after each call of updates."""
@@ -55,10 +54,8 @@ class Watch:
             # to it.
             self._asked += 1
             return multihost_utils.reached_preemption_sync_point(self._asked)
-        return self._requested
+        return self._requested()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._requested = True
-        signal.signal(number, self._before[number])  # a second request stops at once
-        if self._several:
-            os.kill(os.getpid(), signal.SIGTERM)
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)

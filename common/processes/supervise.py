@@ -15,6 +15,7 @@ from typing import Any
 
 from common import errors, launch
 from common.errors import EXIT_USER_ERROR
+from common.processes import signals
 from common.processes.cluster import in_cluster
 from common.processes.distributed import EXIT_LOST
 
@@ -80,19 +81,19 @@ class _Supervisor:
 
     def run(self, restarts: int) -> int:
         """Makes up to 1 + `restarts` runs and returns the exit code of the last."""
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            if signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves SIGHUP
-                signal.signal(number, self._pass_on)
-        for attempt in range(restarts + 1):
-            code = self._explain(self._once())
-            if code in (0, EXIT_USER_ERROR) or self._asked_to_stop or attempt == restarts:
-                break
-            print(f"stopped with exit code {code}; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True)
-            if self._several:
-                self._pause()
-            if self._asked_to_stop:
-                break
-        return code
+        with signals.handled(signals.REQUESTS, self._pass_on):
+            for attempt in range(restarts + 1):
+                code = self._explain(self._once())
+                if code in (0, EXIT_USER_ERROR) or self._asked_to_stop or attempt == restarts:
+                    break
+                print(
+                    f"stopped with exit code {code}; restart {attempt + 1} of {restarts}", file=sys.stderr, flush=True
+                )
+                if self._several:
+                    self._pause()
+                if self._asked_to_stop:
+                    break
+            return code
 
     def _pause(self) -> None:
         """Waits for the other processes to end as well, or for a request to stop."""

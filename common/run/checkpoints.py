@@ -22,7 +22,7 @@ from jaxtyping import Array, PyTree
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, EveryNSteps, LatestN
 
 from common.devices import sharding
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.processes import distributed
 from common.training.state import TrainState
 
@@ -80,7 +80,7 @@ def restore(workdir: pathlib.Path, step: int, like: TrainState, mesh: Mesh) -> T
         raise
     except Exception as error:
         _check_shapes(error, folder)
-        raise Unreadable(f"checkpoint {folder} cannot be read: {_first_line(error)}") from error
+        raise Unreadable(f"checkpoint {folder} cannot be read: {_reason(error)}") from error
     changed = [name for name, value in _checksums(state).items() if expected and expected.get(name) != value]
     if changed:
         raise Unreadable(f"checkpoint {folder} is damaged: the checksum of '{changed[0]}' differs")
@@ -247,14 +247,13 @@ def _check_shapes(error: Exception, where: pathlib.Path) -> None:
     """Raises UserError for a checkpoint of another network, which is not damaged."""
     text = str(error)
     if "shape" in text and "incompatible" in text or "tree structures do not match" in text:
-        raise UserError(f"checkpoint {where} holds another network: {_first_line(error)}") from error
+        raise UserError(f"checkpoint {where} holds another network: {_reason(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """The first line of an error, or the operating system's message if tensorstore quotes it."""
     system = re.search(r": ([^:]+) \[os_error_code", str(error))
-    lines = [system[1]] if system else str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    return system[1] if system else first_line(error)
 
 
 @contextlib.contextmanager
@@ -265,6 +264,4 @@ def _one_line_errors(folder: pathlib.Path) -> Iterator[None]:
     except jax.errors.JaxRuntimeError:  # as in `restore`; a supervisor starts the run again, unlike after a UserError
         raise
     except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"cannot write checkpoints to {folder}: {_first_line(error)} (earlier ones are kept)"
-        ) from error
+        raise UserError(f"cannot write checkpoints to {folder}: {_reason(error)} (earlier ones are kept)") from error

@@ -18,7 +18,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
 from common.claims.claim import Experiment
-from common.errors import UserError
+from common.errors import UserError, first_line
 from common.tuning import search
 from common.tuning.search import Space
 
@@ -76,7 +76,7 @@ def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
         )
         known = study.user_attrs.get(_IDENTITY)
     except Exception as error:  # SQLite's and Optuna's own
-        raise UserError(f"cannot open {path}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"cannot open {path}: {first_line(error)}") from error
     identity = json.loads(json.dumps(_identity(spec)))
     if known is None:
         study.set_user_attr(_IDENTITY, identity)

@@ -11,15 +11,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.trial import TrialState
 
 from common.claims.runner import FAILURES_TO_STOP
 from common.errors import UserError, writing
-from common.processes import supervise
+from common.processes import signals, supervise
 from common.processes.preemption import EXIT_PREEMPTED
 from common.run import checkpoints, metrics, summary
 from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, StudySpec, finished, next_trial, ranked
@@ -48,7 +47,7 @@ def optimise(
     """
     active: list[_Attempt] = []
     left = spec.trials - len(finished(study))
-    with _noticing_signals() as stopping:
+    with signals.noticed() as stopping:
         try:
             while left > 0:
                 if stopping():
@@ -209,24 +208,3 @@ def _check_failures(study: optuna.Study) -> None:
     failures = [trial.user_attrs.get(FAILURE) for trial in finished(study)]
     if len(failures) >= FAILURES_TO_STOP and all(failures):
         raise UserError(f"all {len(failures)} trials have failed; the last with {failures[-1]}")
-
-
-@contextmanager
-def _noticing_signals() -> Iterator[Callable[[], bool]]:
-    """Yields a function that returns True after SIGTERM, SIGHUP or Ctrl-C; a second signal ends this process."""
-    asked = False
-
-    def note(number: int, frame: object) -> None:
-        nonlocal asked
-        asked = True
-        signal.signal(number, before[signal.Signals(number)])
-
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
-    for number in before:
-        signal.signal(number, note)
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
