@@ -37,7 +37,7 @@ from benchmarks.references import (
     training_step,
 )
 from common import launch
-from common.errors import UserError, unknown
+from common.errors import UserError, first_line, unknown
 
 # The limit is `TIMES` the distance that rounding causes on CPU, since networks amplify rounding differently. It is at
 # least `LEAST`: in float32 a hundred times the distance of sums in another order, which still reveals TF32 (1e-3); in
@@ -111,7 +111,7 @@ def checked(names: Sequence[str], wanted: Iterator[Reference]) -> Iterator[tuple
         try:
             lines, failure = OTHERS[name]() if reference is None else compare(NETWORKS[name], reference), ""
         except Exception as error:  # noqa: BLE001  a device may lack one operation
-            lines, failure = {}, f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:200]}"
+            lines, failure = {}, f"{type(error).__name__}: {first_line(error)}"
         yield name, lines, failure
 
 
@@ -133,11 +133,11 @@ def limit(reference: Reference, precision: str, quantity: str) -> float:
 
 
 def attention() -> Lines:
-    """The attention of `common.devices.kernels` in bfloat16, and its gradients, against a plain one in float32."""
+    """The attention of `common.devices.attention` in bfloat16, and its gradients, against a plain one in float32."""
     import jax
     import jax.numpy as jnp
 
-    from common.devices import kernels
+    from common.devices import attention
 
     def plain(query: Any, key: Any, value: Any) -> Any:
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
@@ -151,7 +151,7 @@ def attention() -> Lines:
     for tokens in TOKENS:
         keys = jax.random.split(jax.random.key(tokens), 4)
         *heads, cotangent = (jax.random.normal(key, (4, tokens, 4, 64), jnp.bfloat16) for key in keys)
-        found = jax.jit(functools.partial(with_gradients, kernels.attention))(heads, cotangent)
+        found = jax.jit(functools.partial(with_gradients, attention.attend))(heads, cotangent)
         heads, cotangent = jax.tree.map(lambda array: array.astype(jnp.float32), (heads, cotangent))
         with jax.default_matmul_precision("highest"):
             wanted = jax.jit(functools.partial(with_gradients, plain))(heads, cotangent)

@@ -16,7 +16,7 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from common.devices import banded, kernels, winograd
+from common.devices import attention, banded, kernels, winograd
 from common.nn import batch_norm, layers
 from common.nn.layers import identity
 from resnet import layers as resnet_layers
@@ -163,8 +163,8 @@ def sliced_pooling() -> None:
 
 
 def plain_attention() -> None:
-    """Computes attention by XLA itself, not by cuDNN."""
-    kernels.has_cudnn_attention = lambda *_: False
+    """Computes attention and its gradient by XLA itself: on a GPU ours is cuDNN's, on a CPU one in parts."""
+    attention.attend = functools.partial(jax.nn.dot_product_attention, implementation="xla")
 
 
 def direct_convolutions() -> None:

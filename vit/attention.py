@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import kernels
+from common.devices import attention, kernels
 
 Tokens = Float[Array, "batch tokens hidden"]
 Heads = Float[Array, "batch tokens heads head_size"]
@@ -19,7 +19,7 @@ def attention_weights(query: Heads, key: Heads) -> Weights:
 
     Scores and softmax are computed and returned in float32 or better.
     """
-    return jax.nn.softmax(kernels.attention_scores(query, key) / math.sqrt(query.shape[-1]), axis=-1)
+    return jax.nn.softmax(attention.scores(query, key) / math.sqrt(query.shape[-1]), axis=-1)
 
 
 class MultiHeadDotProductAttention(nn.Module):
@@ -41,9 +41,10 @@ class MultiHeadDotProductAttention(nn.Module):
             features=(self.num_heads, hidden // self.num_heads),
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
+            dot_general=kernels.product,
         )
         query, key, value = (project(name=name)(tokens) for name in ("query", "key", "value"))
         if self.is_mutable_collection("intermediates"):
             self.sow("intermediates", "attention", attention_weights(query, key))
-        heads = kernels.attention(query, key, value)
+        heads = attention.attend(query, key, value)
         return project(features=hidden, axis=(-2, -1), name="out")(heads)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import models
-from common.devices import compilation
+from common.devices import compilation, kernels
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.layers import Dropout, identity
@@ -42,6 +42,7 @@ class MlpBlock(nn.Module):
             kernel_init=nn.initializers.xavier_uniform(),
             bias_init=nn.initializers.normal(1e-6),
             dtype=self.dtype,
+            dot_general=kernels.product,
         )
         x = nn.gelu(dense(self.mlp_dim, name="Dense_0")(tokens), approximate=self.gelu == "tanh")
         x = Dropout(self.dropout, deterministic=not train)(x)
@@ -99,7 +100,7 @@ class Encoder(nn.Module):
         apply = functools.partial(_apply_block, train=train)
         loops = self.scan and compilation.on_cpu()
         if (remat := rematerialised(self.remat)) != "none":
-            policy = {"cheap": jax.checkpoint_policies.dots_with_no_batch_dims_saveable, "blocks": None}[remat]
+            policy = {"cheap": kernels.KEEPS_PRODUCTS, "blocks": None}[remat]
             # A loop keeps the recomputation apart from the forward pass; elsewhere XLA would merge the two and undo it.
             apply = nn.remat(apply, prevent_cse=not loops, policy=policy)
         if self.scan:
@@ -123,8 +124,9 @@ class Encoder(nn.Module):
 def rematerialised(remat: str) -> str:
     """The values that the backward pass recomputes: 'none', 'cheap' or 'blocks'; 'auto' depends on the backend.
 
-    'cheap' is everything but the products with weights: norms, GELU, attention weights. A CPU computes these faster
-    than it writes them to memory and reads them again, so 'auto' is 'cheap' there and 'none' elsewhere.
+    'cheap' is everything but the products with weights and, on a CPU, the results of attention: norms, GELU, attention
+    weights. A CPU computes these faster than it writes them to memory and reads them again, so 'auto' is 'cheap' there
+    and 'none' elsewhere.
     """
     if remat != "auto":
         return remat

@@ -9,71 +9,16 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, PyTree
 
-from common.devices import compilation, winograd
+from common.devices import attention, compilation, winograd
 
 _EXACT = ("high", "highest", "float32", "tensorfloat32", "bfloat16_3x")  # JAX's names
 
-Heads = Float[Array, "batch tokens heads head_size"]
 Images = Float[Array, "batch height width channels"]
 Kernel = Float[Array, "kernel_height kernel_width in_channels features"]
 Maps = Float[Array, "batch out_height out_width features"]
-
-
-def attention(query: Heads, key: Heads, value: Heads) -> Heads:
-    """softmax(Q K^T / sqrt(d)) V, with scores and softmax in float32 or better (Vaswani et al. 2017, section 3.2)."""
-    if compilation.on_cpu():
-        return _divided_last(query, key, value)
-    if has_cudnn_attention(str(query.dtype), query.shape[-1]):
-        return _even(query, key, value, functools.partial(jax.nn.dot_product_attention, implementation="cudnn"))
-    return jax.nn.dot_product_attention(query, key, value, implementation="xla")
-
-
-def _even(query: Heads, key: Heads, value: Heads, attend: Callable[..., Heads]) -> Heads:
-    """attend(query, key, value), with a masked token appended where their number is odd.
-
-    JAX refuses the gradient of cuDNN's attention for odd numbers, such as a ViT's 196 patches and class token.
-    """
-    batch, tokens = query.shape[:2]
-    if tokens % 2 == 0:
-        return attend(query, key, value)
-    lengths = jnp.full((batch,), tokens, jnp.int32)
-    query, key, value = (jnp.pad(x, [(0, 0), (0, 1), (0, 0), (0, 0)]) for x in (query, key, value))
-    return attend(query, key, value, key_value_seq_lengths=lengths)[:, :tokens]
-
-
-def attention_scores(query: Heads, key: Heads) -> Float[Array, "batch heads tokens tokens"]:
-    """Q K^T, in float32 or better."""
-    # The axes are put in order here: XLA's CPU backend takes 1.6 times as long when it orders them itself.
-    query, key = query.swapaxes(1, 2), key.transpose(0, 2, 3, 1)
-    return jnp.matmul(query, key, preferred_element_type=jnp.promote_types(query.dtype, jnp.float32))
-
-
-def _divided_last(query: Heads, key: Heads, value: Heads) -> Heads:
-    """Attention with its divisions applied to the smallest arrays: Q by sqrt(d), A V by the sums of A's rows.
-
-    On a CPU, where each division is a pass over memory, training is 5% faster.
-    """
-    scores = attention_scores(query / math.sqrt(query.shape[-1]), key)
-    powers = jnp.exp(scores - lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    sums = powers.sum(axis=-1, keepdims=True)
-    heads = jnp.matmul(powers.astype(value.dtype), value.swapaxes(1, 2), preferred_element_type=sums.dtype)
-    return (heads / sums).astype(value.dtype).swapaxes(1, 2)
-
-
-@functools.cache
-def has_cudnn_attention(dtype: str, head_size: int) -> bool:
-    """True where cuDNN's fused attention, which keeps the attention weights out of memory, takes such heads.
-
-    dtype: the type of queries, keys and values; head_size: the numbers in each. The kernel is for 16-bit types, a head
-    size that is a multiple of 8 up to 128, and NVIDIA GPUs of compute capability 8.0 (Ampere) or later.
-    """
-    device = jax.devices()[0]
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version.lower():
-        return False
-    capability = tuple(int(number) for number in device.compute_capability.split("."))
-    return capability >= (8, 0) and dtype in ("bfloat16", "float16") and head_size % 8 == 0 and head_size <= 128
 
 
 def convolution(
@@ -191,27 +136,53 @@ def _suits_winograd(lhs: Array, rhs: Array, strides: Sequence[int], padding: Any
 
 
 def product(
-    inputs: Float[Array, "*batch in_features"],
-    kernel: Float[Array, "in_features features"],
+    inputs: Float[Array, "*batch_and_in_features"],
+    kernel: Float[Array, "*in_and_out_features"],
     dimension_numbers: lax.DotDimensionNumbers,
     **options: Any,
-) -> Float[Array, "*batch features"]:
-    """The result of lax.dot_general; for the argument `dot_general` of flax.linen.Dense.
+) -> Float[Array, "*batch_and_features"]:
+    """The result of lax.dot_general; for the argument `dot_general` of flax.linen.Dense and DenseGeneral.
 
-    On CPU the input gradient of a large layer, G W^T, is computed as (W G^T)^T, which is then differentiable in
-    reverse mode only. XLA would transpose W, which takes longer than the product: with 8 rows and the 9216 x 4096
-    weights of AlexNet's fc6, 74 ms instead of 11; with 128 rows, 437 instead of 72; with 4 rows and VGG's
-    25088 x 4096, 570 instead of 38 (two Zen 4 cores).
+    On CPU some products have gradients of their own, and are then differentiable in reverse mode only:
+
+    - The input gradient of a large layer, G W^T, is computed as (W G^T)^T. XLA would transpose W, which takes longer
+      than the product: with 8 rows and the 9216 x 4096 weights of AlexNet's fc6, 74 ms instead of 11; with 128 rows,
+      437 instead of 72; with 4 rows and VGG's 25088 x 4096, 570 instead of 38 (two Zen 4 cores).
+    - Inputs of several axes, such as a ViT's tokens, become the rows of a matrix. XLA would transpose G for the
+      gradient of the weights: with 1576 rows and 192 x 768 weights, 13.0 ms instead of 8.2 (one Zen 3 core).
     """
     # First the device: in a program for others the number of rows may be a symbol, which compares with no number.
-    tuned = compilation.tuned_for_cpu() and dimension_numbers == _OF_MATRICES and kernel.size >= _LARGE_KERNEL
-    if tuned and inputs.shape[0] < kernel.shape[0]:
-        return _product(inputs, kernel, tuple(options.items()))
+    if not compilation.tuned_for_cpu():
+        return lax.dot_general(inputs, kernel, dimension_numbers, **options)
+    given = tuple(options.items())
+    if dimension_numbers == _OF_MATRICES and inputs.ndim == 2:
+        if kernel.size >= _LARGE_KERNEL and inputs.shape[0] < kernel.shape[0]:
+            return _product(inputs, kernel, given)
+    elif (summed := _summed_axes(inputs, kernel, dimension_numbers)) is not None:
+        size = math.prod(kernel.shape[:summed])
+        rows = _product(inputs.reshape(-1, size), kernel.reshape(size, -1), given)
+        return checkpoint_name(rows.reshape(*inputs.shape[: inputs.ndim - summed], *kernel.shape[summed:]), _PRODUCT)
     return lax.dot_general(inputs, kernel, dimension_numbers, **options)
 
 
 _OF_MATRICES = (((1,), (0,)), ((), ()))  # dimension numbers: rows by columns
 _LARGE_KERNEL = 2**18  # numbers; smaller ones stay in a cache, and their transposition costs little
+_PRODUCT = "product"
+
+# What `jax.checkpoint` keeps with it: products with weights and results of attention, but nothing that is cheap.
+KEEPS_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    jax.checkpoint_policies.save_only_these_names(_PRODUCT, attention.RESULT),  # the first sees no product with a rule
+)
+
+
+def _summed_axes(inputs: Array, kernel: Array, dimension_numbers: lax.DotDimensionNumbers) -> int | None:
+    """The number of last axes of the inputs that are summed with the kernel's first ones; None for another product."""
+    (summed, with_kernel), batch = dimension_numbers
+    count = len(summed)
+    last, first = tuple(range(inputs.ndim - count, inputs.ndim)), tuple(range(count))
+    plain = tuple(summed) == last and tuple(with_kernel) == first and not any(map(len, batch))
+    return count if plain else None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -226,9 +197,17 @@ def _product_forward(inputs: Array, kernel: Array, options: tuple) -> tuple[Arra
 def _product_backward(options: tuple, kept: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     """The barriers keep XLA from moving the transpositions of the small arrays to the large one."""
     inputs, kernel = kept
-    turned = lax.optimization_barrier(gradient.T)
-    of_inputs = lax.optimization_barrier(lax.dot_general(kernel, turned, _OF_MATRICES, **dict(options))).T
-    of_kernel = lax.dot_general(inputs, gradient, (((0,), (0,)), ((), ())), **dict(options))
+    multiplied: Callable[..., Array] = functools.partial(lax.dot_general, **dict(options))
+    if kernel.size >= _LARGE_KERNEL and inputs.shape[0] < kernel.shape[0]:
+        turned = lax.optimization_barrier(gradient.T)
+        of_inputs = lax.optimization_barrier(multiplied(kernel, turned, _OF_MATRICES)).T
+    else:
+        of_inputs = multiplied(gradient, kernel, (((1,), (1,)), ((), ())))
+    of_rows = (((0,), (0,)), ((), ()))
+    if inputs.shape[0] > kernel.shape[0] > kernel.shape[1]:
+        of_kernel = lax.optimization_barrier(multiplied(gradient, inputs, of_rows)).T
+    else:
+        of_kernel = multiplied(inputs, gradient, of_rows)
     return of_inputs.astype(inputs.dtype), of_kernel.astype(kernel.dtype)
 
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from jax import export
 
-from common.devices import compilation, kernels
+from common.devices import attention, compilation, kernels
 from tests.slow import rest_slow
 
 
 @pytest.fixture
-def has_cudnn_attention():
-    kernels.has_cudnn_attention.cache_clear()
-    yield kernels.has_cudnn_attention
-    kernels.has_cudnn_attention.cache_clear()
+def has_cudnn():
+    attention.has_cudnn.cache_clear()
+    yield attention.has_cudnn
+    attention.has_cudnn.cache_clear()
 
 
 def device(capability="9.0", platform="gpu", version="CUDA 12090"):
@@ -39,10 +39,10 @@ def device(capability="9.0", platform="gpu", version="CUDA 12090"):
     ],
 )
 def test_cudnn_attention_needs_a_recent_gpu_16_bit_types_and_small_heads(
-    has_cudnn_attention, monkeypatch, found, dtype, head_size, expected
+    has_cudnn, monkeypatch, found, dtype, head_size, expected
 ):
     monkeypatch.setattr(jax, "devices", lambda: [found])
-    assert has_cudnn_attention(dtype, head_size) is expected
+    assert has_cudnn(dtype, head_size) is expected
 
 
 @pytest.mark.parametrize("tokens", rest_slow([5, 6]))
@@ -50,7 +50,7 @@ def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens)
     query, key, value = jax.random.normal(jax.random.key(0), (3, 2, tokens, 2, 8))
 
     def loss(*heads):
-        return jnp.sum(kernels.attention(*heads) ** 3)
+        return jnp.sum(attention.attend(*heads) ** 3)
 
     expected = jax.value_and_grad(loss, (0, 1, 2))(query, key, value)
     plain = jax.nn.dot_product_attention
@@ -61,7 +61,7 @@ def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens)
         return plain(query, key, value, implementation="xla", **options)
 
     monkeypatch.setattr(compilation, "on_cpu", lambda: False)
-    monkeypatch.setattr(kernels, "has_cudnn_attention", lambda *_: True)
+    monkeypatch.setattr(attention, "has_cudnn", lambda *_: True)
     monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
     found = jax.value_and_grad(loss, (0, 1, 2))(query, key, value)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
@@ -82,6 +82,26 @@ def test_a_product_and_its_gradients_are_as_exact_as_xlas(shape):
 
     for ours, theirs in zip(rounding(kernels.product), rounding(jax.lax.dot_general), strict=True):
         assert ours < max(1.5 * theirs, 1e-7)
+
+
+@pytest.mark.parametrize("sizes", [((48,), (96,)), ((96,), (48,)), ((3, 16), (24,)), ((48,), (3, 16))])
+def test_a_product_of_tokens_and_its_gradients_are_as_exact_as_numpys(sizes):
+    summed, outputs = sizes
+    rng = np.random.default_rng(0)
+    shapes = (4, 50, *summed), (*summed, *outputs), (4, 50, *outputs)
+    x, w, g = (rng.normal(size=shape) for shape in shapes)
+    count = len(summed)
+    dimensions = ((tuple(range(2, 2 + count)), tuple(range(count))), ((), ()))
+    with jax.enable_x64(True):
+        result, pullback = jax.vjp(
+            lambda x, w: kernels.product(x, w, dimensions, precision=None), *map(jnp.asarray, (x, w))
+        )
+        to_inputs, to_kernel = pullback(jnp.asarray(g))
+    axes = len(outputs)
+    np.testing.assert_allclose(result, np.tensordot(x, w, count), rtol=1e-10, atol=1e-12)
+    last, first = (tuple(range(start, start + axes)) for start in (2, count))
+    np.testing.assert_allclose(to_inputs, np.tensordot(g, w, (last, first)), rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(to_kernel, np.tensordot(x, g, ((0, 1), (0, 1))), rtol=1e-10, atol=1e-12)
 
 
 def test_a_large_product_is_turned_on_cpu_only(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import vit_equations
 
-from common.devices import kernels
+from common.devices import attention, host
 from vit import model
 from vit.attention import MultiHeadDotProductAttention, attention_weights
 
@@ -34,7 +34,7 @@ def test_scaled_dot_product_attention_is_its_equation():
     query, key, value = heads(0), heads(1), heads(2)
     with jax.enable_x64(True):
         weights = attention_weights(jnp.asarray(query), jnp.asarray(key))
-        output = kernels.attention(*map(jnp.asarray, (query, key, value)))
+        output = attention.attend(*map(jnp.asarray, (query, key, value)))
     for image in range(2):
         for head in range(3):
             expected, expected_weights = vit_equations.attention(*(x[image, :, head] for x in (query, key, value)))
@@ -45,16 +45,43 @@ def test_scaled_dot_product_attention_is_its_equation():
 def test_attention_agrees_with_jax_and_rows_of_weights_sum_to_one():
     query, key, value = (jnp.asarray(heads(seed), jnp.float32) for seed in range(3))
     expected = jax.nn.dot_product_attention(query, key, value)
-    np.testing.assert_allclose(kernels.attention(query, key, value), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(attention.attend(query, key, value), expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(attention_weights(query, key).sum(-1), 1, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(2, 7), (4, 300)])  # a whole batch, and one that is computed in parts
+def test_gradients_of_attention_are_those_of_its_equation(batch, tokens):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(rng.normal(size=(batch, tokens, 2, 4))) for _ in range(4)]
+
+        def equation(query, key, value):
+            return jnp.matmul(attention_weights(query, key), value.swapaxes(1, 2)).swapaxes(1, 2)
+
+        def gradients(attend):
+            *heads, cotangent = arrays
+            return jax.grad(lambda *heads: jnp.sum(attend(*heads) * cotangent), argnums=(0, 1, 2))(*heads)
+
+        for found, expected in zip(gradients(attention.attend), gradients(equation), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_a_large_batch_is_attended_to_in_parts_on_one_device_only(monkeypatch):
+    def parts(batch, devices=1):
+        monkeypatch.setattr(jax, "device_count", lambda: devices)
+        monkeypatch.setattr(host, "cores", lambda: 2)
+        heads = jax.ShapeDtypeStruct((batch, 300, 3, 64), jnp.float32)
+        return str(jax.make_jaxpr(lambda *given: attention.attend(*given))(heads, heads, heads)).count(" exp ")
+
+    assert [parts(8), parts(6), parts(7), parts(8, devices=2)] == [4, 3, 1, 1]
 
 
 def test_attention_in_bfloat16_keeps_its_softmax_in_float32():
     query, key, value = (jnp.asarray(heads(seed), jnp.bfloat16) for seed in range(3))
     assert attention_weights(query, key).dtype == jnp.float32
-    output = kernels.attention(query, key, value)
+    output = attention.attend(query, key, value)
     assert output.dtype == jnp.bfloat16
-    exact = kernels.attention(*(x.astype(jnp.float32) for x in (query, key, value)))
+    exact = attention.attend(*(x.astype(jnp.float32) for x in (query, key, value)))
     np.testing.assert_allclose(output.astype(jnp.float32), exact, atol=0.02)
 
 
@@ -82,7 +109,7 @@ def test_weights_are_kept_only_when_asked_for():
 
 
 def test_the_fused_kernel_agrees_with_the_equation():
-    if not kernels.has_cudnn_attention("bfloat16", 64):
+    if not attention.has_cudnn("bfloat16", 64):
         pytest.skip("needs an NVIDIA GPU of compute capability 8.0 or later")
     query, key, value = (jnp.asarray(heads(seed, 197, 64), jnp.bfloat16) for seed in range(3))
 
@@ -94,7 +121,7 @@ def test_the_fused_kernel_agrees_with_the_equation():
         return jnp.matmul(weights, value.swapaxes(1, 2)).swapaxes(1, 2)
 
     ours, expected = (
-        jax.grad(loss, argnums=(1, 2, 3))(attend, query, key, value) for attend in (kernels.attention, plain)
+        jax.grad(loss, argnums=(1, 2, 3))(attend, query, key, value) for attend in (attention.attend, plain)
     )
     for a, b in zip(ours, expected, strict=True):
         np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), atol=0.1, rtol=0.1)

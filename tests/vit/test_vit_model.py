@@ -203,6 +203,14 @@ def test_rematerialisation_keeps_less_for_the_backward_pass():
     assert blocks < 0.5 * none
 
 
+def test_cheap_rematerialisation_computes_no_product_with_weights_again():
+    def products(remat):
+        network = module(depth=3, remat=remat)
+        return str(jax.make_jaxpr(lambda p: gradients(network, p))(parameters(network))).count("dot_general[")
+
+    assert products("cheap") == products("none") < products("blocks")
+
+
 def test_blocks_outside_a_loop_are_recomputed_in_the_backward_pass_only():
     def temporary_bytes(remat):
         network = module(depth=3, mlp_dim=256, remat=remat)
