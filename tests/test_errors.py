@@ -92,3 +92,15 @@ def test_a_home_that_does_not_exist_is_a_name_like_any_other(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     assert str(errors.user_path("~/runs")) == "/home/ada/runs"
     assert str(errors.user_path("~nobody-has-this-name/runs")) == "~nobody-has-this-name/runs"
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("\n no file\nat line 3"), "no file"),
+        (AssertionError(), "AssertionError"),
+        (OSError("x" * 300), "x" * 200),
+    ],
+)
+def test_the_first_line_of_an_error_without_a_message_is_its_type(error, expected):
+    assert errors.first_line(error) == expected
