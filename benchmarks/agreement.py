@@ -137,7 +137,7 @@ def attention() -> Lines:
     import jax
     import jax.numpy as jnp
 
-    from common.devices import attention
+    from common.devices.attention import attend
 
     def plain(query: Any, key: Any, value: Any) -> Any:
         scores = jnp.einsum("bqhd,bkhd->bhqk", query, key) / math.sqrt(query.shape[-1])
@@ -151,7 +151,7 @@ def attention() -> Lines:
     for tokens in TOKENS:
         keys = jax.random.split(jax.random.key(tokens), 4)
         *heads, cotangent = (jax.random.normal(key, (4, tokens, 4, 64), jnp.bfloat16) for key in keys)
-        found = jax.jit(functools.partial(with_gradients, attention.attend))(heads, cotangent)
+        found = jax.jit(functools.partial(with_gradients, attend))(heads, cotangent)
         heads, cotangent = jax.tree.map(lambda array: array.astype(jnp.float32), (heads, cotangent))
         with jax.default_matmul_precision("highest"):
             wanted = jax.jit(functools.partial(with_gradients, plain))(heads, cotangent)

@@ -169,10 +169,11 @@ _OF_MATRICES = (((1,), (0,)), ((), ()))  # dimension numbers: rows by columns
 _LARGE_KERNEL = 2**18  # numbers; smaller ones stay in a cache, and their transposition costs little
 _PRODUCT = "product"
 
-# What `jax.checkpoint` keeps with it: products with weights and results of attention, but nothing that is cheap.
+# A policy for `jax.checkpoint`: it keeps products with weights and results of attention, and recomputes the rest.
 KEEPS_PRODUCTS = jax.checkpoint_policies.save_from_both_policies(
     jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-    jax.checkpoint_policies.save_only_these_names(_PRODUCT, attention.RESULT),  # the first sees no product with a rule
+    # `dots_with_no_batch_dims_saveable` does not see the products inside `_product`, which has its own gradient.
+    jax.checkpoint_policies.save_only_these_names(_PRODUCT, attention.RESULT),
 )
 
 
