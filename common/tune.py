@@ -77,6 +77,8 @@ def _study_spec() -> Any:
     of_trials = search.trial_changes(config)
     config = search.with_point(config, of_trials)
     search.check(space, config)
+    seeds = range(config.seed, config.seed + _SEEDS.value)
+    config_lib.validate(search.with_point(config, {"seed": seeds[-1]}))
     trials = _TRIALS.value
     if _SAMPLER.value == "grid":
         size = len(search.grid(space, config.seed))
@@ -90,7 +92,7 @@ def _study_spec() -> Any:
         space=space,
         texts=tuple(_SEARCH.value),
         trials=trials,
-        seeds=tuple(range(config.seed, config.seed + _SEEDS.value)),
+        seeds=tuple(seeds),
         sampler=_SAMPLER.value,
         prune=_PRUNE.value,
         jobs=_JOBS.value,

@@ -8,10 +8,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from common.devices import attention, kernels
+from common.devices.attention import Heads, Weights
 
 Tokens = Float[Array, "batch tokens hidden"]
-Heads = Float[Array, "batch tokens heads head_size"]
-Weights = Float[Array, "batch heads tokens tokens"]
 
 
 def attention_weights(query: Heads, key: Heads) -> Weights:

@@ -14,8 +14,9 @@ from jaxtyping import Array, ArrayLike, Float, Key
 from ml_collections import ConfigDict
 
 from common.data import normalize
+from common.data.normalize import Colour
 from common.data.pixel_statistics import PixelStatistics
-from common.data.randaugment import MAX_MAGNITUDE, Colour, randaugment
+from common.data.randaugment import MAX_MAGNITUDE, randaugment
 from common.data.transforms import (
     Images,
     affine,

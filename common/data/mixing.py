@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-Images = Float[Array, "batch height width channels"]
+from common.data.transforms import Images
+
 Labels = Float[Array, "batch classes"]
 
 

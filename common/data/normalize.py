@@ -11,7 +11,8 @@ from ml_collections import ConfigDict
 from common.data.pixel_statistics import PixelStatistics, needs_statistics
 from common.errors import UserError
 
-Colour = float | Float[np.ndarray, " channels"]
+# One value for each channel, or one for all.
+Colour = float | Float[np.ndarray, "*channels"] | Float[Array, "*channels"]
 
 
 def make_normalize(config: ConfigDict, statistics: PixelStatistics | None = None) -> Callable[[Array], Array]:

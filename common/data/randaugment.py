@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Int, Key, UInt8
 
+from common.data.normalize import Colour
 from common.devices import loops
 from common.errors import UserError
 
@@ -28,8 +29,6 @@ _OLD = np.arange(256)
 
 Image = UInt8[Array, "height width channels"]
 Table = Int[Array, "channels 256"]
-# One value for each channel, or one for all.
-Colour = float | Float[np.ndarray, "*channels"] | Float[Array, "*channels"]
 
 
 class Choice(NamedTuple):

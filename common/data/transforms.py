@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, Int, Key
 
-from common.data.randaugment import Colour
+from common.data.normalize import Colour
 from common.errors import UserError
 
 _LUMA = {1: (1.0,), 3: (0.299, 0.587, 0.114)}  # weights of a pixel's channels, Rec. 601

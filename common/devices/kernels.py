@@ -156,7 +156,7 @@ def product(
         return lax.dot_general(inputs, kernel, dimension_numbers, **options)
     given = tuple(options.items())
     if dimension_numbers == _OF_MATRICES and inputs.ndim == 2:
-        if kernel.size >= _LARGE_KERNEL and inputs.shape[0] < kernel.shape[0]:
+        if _is_large_for(inputs, kernel):
             return _product(inputs, kernel, given)
     elif (summed := _summed_axes(inputs, kernel, dimension_numbers)) is not None:
         size = math.prod(kernel.shape[:summed])
@@ -186,6 +186,11 @@ def _summed_axes(inputs: Array, kernel: Array, dimension_numbers: lax.DotDimensi
     return count if plain else None
 
 
+def _is_large_for(rows: Array, kernel: Array) -> bool:
+    """True where to transpose the kernel takes longer than to multiply the rows by it."""
+    return kernel.size >= _LARGE_KERNEL and rows.shape[0] < kernel.shape[0]
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _product(inputs: Array, kernel: Array, options: tuple[tuple[str, Any], ...]) -> Array:
     return lax.dot_general(inputs, kernel, _OF_MATRICES, **dict(options))
@@ -199,7 +204,7 @@ def _product_backward(options: tuple, kept: tuple[Array, Array], gradient: Array
     """The barriers keep XLA from moving the transpositions of the small arrays to the large one."""
     inputs, kernel = kept
     multiplied: Callable[..., Array] = functools.partial(lax.dot_general, **dict(options))
-    if kernel.size >= _LARGE_KERNEL and inputs.shape[0] < kernel.shape[0]:
+    if _is_large_for(inputs, kernel):
         turned = lax.optimization_barrier(gradient.T)
         of_inputs = lax.optimization_barrier(multiplied(kernel, turned, _OF_MATRICES)).T
     else:
