@@ -5,7 +5,8 @@ RUN := $(VENV)/bin/python
 NEWEST := .venv-newest
 # Folders, files or tests to run instead of all.
 TESTS ?= tests
-PYTEST := -m pytest --numprocesses=2 --dist=loadfile
+# A process for each core, and at most eight: each one holds JAX and what it has compiled.
+PYTEST := -m pytest --numprocesses=logical --maxprocesses=8 --dist=loadfile
 
 .PHONY: train test test-slow test-all test-parity parity-all test-newest fuzz lint docs hooks results benchmark pictures clean
 
