@@ -11,7 +11,7 @@ from tests.slow import rest_slow
 
 # Small networks of each family, by config.
 SMALL = {
-    "resnet_cifar10": {"stage_sizes": (1, 1, 1), "width": 4},  # normalize=pixels: statistics of the training set
+    "resnet_cifar10": {"stage_sizes": (1,), "width": 4},  # normalize=pixels: statistics of the training set
     "lenet5_mnist_distortions": {},
     "lenet5_digits": {},  # a curvature for each parameter
     "vit_digits": {"depth": 1},
