@@ -75,7 +75,7 @@ def saved(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def covered():
-    """What the report's picture of covered images is drawn from."""
+    """The map and the titles from which the report draws its covered images."""
     return {}
 
 
