@@ -1,5 +1,6 @@
 """The sweep over batches, sizes and devices: its points, its results, and how it goes on after a stop."""
 
+import gc
 import time
 
 import jax
@@ -38,8 +39,9 @@ class Measuring:
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Leaves other tests what they have compiled: a sweep clears the caches after each point."""
+    """Leaves other tests what they have compiled: a sweep clears the caches after each point, and collects garbage."""
     cleared = []
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow in a process with as many objects as that of the tests
     monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(True))
     return cleared
 
