@@ -2,6 +2,7 @@
 
 import ast
 import collections
+import functools
 import graphlib
 import pathlib
 import re
@@ -58,14 +59,17 @@ def sources(*packages: str) -> dict[str, str]:
     return found
 
 
-def imports(source: str) -> Iterator[tuple[str, str | None]]:
+@functools.cache  # several tests look at the same modules, and parsing is slow
+def imports(source: str) -> list[tuple[str, str | None]]:
     """Every import, at the top or inside a function, as (module, name); None for `import module`."""
+    found: list[tuple[str, str | None]] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, None) for alias in node.names)
+            found += [(alias.name, None) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports are not used"
-            yield from ((node.module or "", alias.name) for alias in node.names)
+            found += [(node.module or "", alias.name) for alias in node.names]
+    return found
 
 
 def import_graph(modules: Sources) -> dict[str, set[str]]:
@@ -175,11 +179,19 @@ def _owner(value: ast.expr) -> str | None:
 
 def docstrings(modules: Sources) -> Iterator[tuple[str, str]]:
     """Each docstring after its module and line."""
-    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     for name, source in modules.items():
-        for node in ast.walk(ast.parse(source)):
-            if isinstance(node, kinds) and (text := ast.get_docstring(node)):
-                yield f"{name}:{node.body[0].lineno}", text
+        yield from ((f"{name}:{line}", text) for line, text in _docstrings(source))
+
+
+@functools.cache
+def _docstrings(source: str) -> list[tuple[int, str]]:
+    """Line and text of each docstring of a module."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return [
+        (node.body[0].lineno, text)
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, kinds) and (text := ast.get_docstring(node))
+    ]
 
 
 def first_words(modules: Sources) -> list[str]:

@@ -1,5 +1,6 @@
 """The sweep over batches, sizes and devices: its points, its results, and how it goes on after a stop."""
 
+import gc
 import time
 
 import jax
@@ -36,10 +37,20 @@ class Measuring:
         return SPEED
 
 
-def test_a_sweep_goes_on_where_it_stopped(tmp_path):
+@pytest.fixture
+def kept(monkeypatch):
+    """Leaves other tests what they have compiled: a sweep clears the caches after each point, and collects garbage."""
+    cleared = []
+    monkeypatch.setattr(gc, "collect", lambda: 0)  # slow in a process with as many objects as that of the tests
+    monkeypatch.setattr(jax, "clear_caches", lambda: cleared.append(True))
+    return cleared
+
+
+def test_a_sweep_goes_on_where_it_stopped(tmp_path, kept):
     path, measure = tmp_path / "sweep.json", Measuring()
     first = sweep.sweep(AXES, path, measure, LATER, "command")
     assert [point.batch for point in measure.points] == [4, 512, 8, 4]  # a point of two axes is measured once
+    assert len(kept) == 4  # each began with empty caches
     names = [point.name for point in sweep_points.coarse_to_fine(AXES)]
     assert first == workdir.read_json(path)
     assert first["measured"] == {names[0]: SPEED, names[3]: SPEED}
@@ -60,7 +71,7 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
         (NotImplementedError(), "NotImplementedError"),
     ],
 )
-def test_a_failing_point_does_not_stop_the_others(failure, said, tmp_path):
+def test_a_failing_point_does_not_stop_the_others(failure, said, tmp_path, kept):
     # JAX itself refuses what a device lacks, such as a gradient of fused attention, before the runtime sees it.
     result = sweep.sweep(AXES, tmp_path / "sweep.json", Measuring(failure), LATER, "command")
     assert list(result["failed"].values()) == [said]
@@ -74,7 +85,7 @@ def test_no_point_begins_when_the_time_is_up(tmp_path):
     assert not result["measured"]
 
 
-def test_the_picture_names_points_that_do_not_fit_and_works_without_all_points(tmp_path):
+def test_the_picture_names_points_that_do_not_fit_and_works_without_all_points(tmp_path, kept):
     path = tmp_path / "sweep.json"
     result = sweep.sweep(AXES, path, Measuring(), LATER, "command")
     figure = sweep.draw(AXES, result, path.with_suffix(".png"))
@@ -104,11 +115,11 @@ def test_a_cpu_is_measured_in_float32_and_an_accelerator_in_bfloat16():
 
 
 def test_a_point_in_float32_is_measured():
-    found = sweep.images_per_second(Point("resnet", "resnet20", 4, 16, dtype="float32"), group_seconds=0.0)
+    found = sweep.images_per_second(Point("vit", "nano4", 2, 16, dtype="float32"), group_seconds=0.0)
     assert 0 < found["low"] <= found["median"] <= found["high"]
 
 
-def test_results_of_another_machine_are_not_continued(tmp_path):
+def test_results_of_another_machine_are_not_continued(tmp_path, kept):
     path = tmp_path / "sweep.json"
     sweep.sweep(AXES, path, Measuring(), LATER, "command")
     result = workdir.read_json(path)

@@ -133,16 +133,15 @@ def test_both_sides_make_the_same_update_of_a_parameter():
 @pytest.mark.parametrize("name", networks.RACED)
 def test_every_raced_network_can_be_made_at_its_own_size_and_at_the_smallest(name):
     size = networks.RACED[name]
-    for side in (size.side, size.smallest):
+    for side in {size.side, size.smallest}:
         spec = Spec(*name.split(":"), 2, side, "float32", classes=size.classes)
         classifier, shape = contestants.module_of(spec)[1], networks.image_shape(spec.family, side)
-        variables = layer_table.variables(classifier.module, shape)
         images = jax.ShapeDtypeStruct((2, *shape), "float32")
 
-        def logits(variables, images, classifier=classifier):
-            return classifier.logits(classifier.module.apply(variables, images))
+        def logits(key, images, classifier=classifier):
+            return classifier.logits(classifier.module.init_with_output(key, images, train=False)[0])
 
-        assert jax.eval_shape(logits, variables, images).shape == (2, size.classes)
+        assert jax.eval_shape(logits, jax.random.key(0), images).shape == (2, size.classes)
 
 
 class Paced:

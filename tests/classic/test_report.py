@@ -34,8 +34,8 @@ def fitted_in(folder, parts, changes):
 
 @pytest.fixture(scope="module")
 def worded(tmp_path_factory):
-    """A run with a vocabulary of 20 patches."""
-    return fitted_in(tmp_path_factory.mktemp("worded"), "words+quadrants", {"encode.words": 20})
+    """A run with a vocabulary of 6 patches."""
+    return fitted_in(tmp_path_factory.mktemp("worded"), "words+quadrants", {"encode.words": 6})
 
 
 @pytest.fixture(scope="module")
@@ -70,15 +70,21 @@ def test_the_page_says_what_was_run(html, worded, test_set):
         assert (f"<dt>{shown}</dt>" in html) == there
 
 
-def test_a_pipeline_without_a_vocabulary_has_no_such_section(tmp_path, test_set):
-    html = report.report_html(fitted_in(tmp_path, "flat", {}))
-    assert '<section id="vocabulary">' not in html
-    assert '<section id="evidence">' in html
+@pytest.fixture(scope="module")
+def flat(tmp_path_factory):
+    """A fitted pipeline that decodes the patches themselves."""
+    return saved.load(fitted_in(tmp_path_factory.mktemp("flat"), "flat", {}))
 
 
-def test_evidence_is_the_contribution_of_the_descriptors_in_the_square(tmp_path, test_set):
+def test_a_pipeline_without_a_vocabulary_has_no_such_section(flat, test_set):
+    assert report.vocabulary(flat, test_set) == []
+    [section] = report.evidence_maps(flat, test_set, pipeline.predictions(flat, test_set))
+    assert section.name == "evidence"
+
+
+def test_evidence_is_the_contribution_of_the_descriptors_in_the_square(flat, test_set):
     # For a linear pipeline the scores are sums over descriptors, so that what they add can be written down.
-    fitted = saved.load(fitted_in(tmp_path, "flat", {}))
+    fitted = flat
     image, label = test_set.images[0], int(test_set.labels[0])
     found = pipeline.describe(fitted.config, image[None])
     weights = fitted.arrays["decode"]["weights"].reshape(*found.vectors.shape[1:], -1)  # [t d classes]

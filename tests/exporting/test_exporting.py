@@ -1,12 +1,12 @@
 """Tests that exported programs give what the run gives, and a bad command line is one line."""
 
+import functools
 import json
 import re
 import sys
 
 import jax
 import numpy as np
-import optax
 import pytest
 from absl import flags
 
@@ -16,6 +16,7 @@ from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
 from common.exporting import onnx, program, savedmodel, stablehlo
+from common.pretrained import initial
 from common.run.trained import Run
 from tests import networks
 from tests.digits_run import digits_run
@@ -32,13 +33,14 @@ NETWORKS = {
 }
 
 
+@functools.cache
 def run_of(family):
     variant, changes, shape = NETWORKS[family]
     config = base(models.section(family, variant, **changes))
     config.data.update({"pad": 2, "invert": True})
     info = Info("random", 10, tuple("0123456789"), shape, 10, 10)
     classifier = models.make_classifier(config.model, info)
-    variables = networks.state(classifier, optax.sgd(0.1)).variables()
+    variables = networks.drawn(initial.shapes(classifier.module, classifier))
     return Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 

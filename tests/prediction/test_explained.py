@@ -74,17 +74,30 @@ def captured(run, given):
 
 @pytest.fixture(scope="module")
 def resnet():
-    """Stages of one, three and three blocks; the last blocks of each are scanned."""
-    section = models.section("resnet", "resnet20", stage_sizes=(1, 3, 3), width=4, scan="on")
+    """Stages of one and three blocks; the last two blocks are scanned."""
+    section = models.section("resnet", "resnet20", stage_sizes=(1, 3), width=4, scan="on")
     return family_run(section)
 
 
 @pytest.fixture(scope="module")
 def unrolled(resnet):
     """The same network without scans."""
-    section = models.section("resnet", "resnet20", stage_sizes=(1, 3, 3), width=4, scan="off")
+    section = models.section("resnet", "resnet20", stage_sizes=(1, 3), width=4, scan="off")
     run = family_run(section)
     return dataclasses.replace(run, variables=weights.unstack(resnet.variables))
+
+
+@pytest.fixture(scope="module")
+def kept(unrolled):
+    """All that the network without scans computes."""
+    return captured(unrolled, inputs(unrolled.classifier))
+
+
+@pytest.fixture(scope="module")
+def last(unrolled):
+    """The last block of the network without scans, with its heat map."""
+    method = heat_maps.method(unrolled)
+    return results(unrolled, layers.find_layer(shapes_of(unrolled), "conv3_3"), method.explain)
 
 
 @pytest.fixture(scope="module")
@@ -108,36 +121,35 @@ def test_grad_cam_of_linear_logits_is_its_closed_form(linear):
     np.testing.assert_allclose(found.heat, expected, rtol=1e-3, atol=1e-5 * expected.max())
 
 
-def test_named_layers_are_what_the_network_computes(unrolled):
+def test_named_layers_are_what_the_network_computes(unrolled, kept, last):
     # Also where the heat maps are computed with them, which are taken from the same block.
-    shapes, kept = shapes_of(unrolled), captured(unrolled, inputs(unrolled.classifier))
-    assert layers.last_maps(shapes).layer == "conv4_3"
-    for name, explain in (("conv2_1/conv1", None), ("conv4_3", heat_maps.method(unrolled).explain)):
+    shapes = shapes_of(unrolled)
+    assert layers.last_maps(shapes).layer == "conv3_3"
+    first = results(unrolled, layers.find_layer(shapes, "conv2_1/conv1"))
+    for name, found in (("conv2_1/conv1", first), ("conv3_3", last)):
         tree = kept
         for part in name.split("/"):
             tree = tree[part]
         expected = np.asarray(tree["__call__"][0])
         assert shapes[name] == expected.shape[1:]
-        found = results(unrolled, layers.find_layer(shapes, name), explain)
         np.testing.assert_allclose(found.features, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
-def test_layers_in_a_scan_are_seen_as_those_that_stand_alone(resnet, unrolled):
+def test_layers_in_a_scan_are_seen_as_those_that_stand_alone(resnet, last):
     # The scan's layers come with their number behind the images' axis; Grad-CAM takes the last of them.
-    scanned, alone = shapes_of(resnet), shapes_of(unrolled)
-    assert layers.last_maps(scanned).layer == "conv4_x"
-    stacked = results(resnet, layers.find_layer(scanned, "conv4_x"), heat_maps.method(resnet).explain)
-    single = results(unrolled, layers.find_layer(alone, "conv4_3"), heat_maps.method(unrolled).explain)
-    assert stacked.features.shape == (3, 2, 2, 2, 16)
-    np.testing.assert_allclose(stacked.features[:, -1], single.features, rtol=1e-3, atol=1e-5)
-    assert stacked.heat.shape == (3, 2, 2)
-    np.testing.assert_allclose(stacked.heat, single.heat, rtol=1e-3, atol=1e-6)
+    scanned = shapes_of(resnet)
+    assert layers.last_maps(scanned).layer == "conv3_x"
+    stacked = results(resnet, layers.find_layer(scanned, "conv3_x"), heat_maps.method(resnet).explain)
+    assert stacked.features.shape == (3, 2, 4, 4, 8)
+    np.testing.assert_allclose(stacked.features[:, -1], last.features, rtol=1e-3, atol=1e-5)
+    assert stacked.heat.shape == (3, 4, 4)
+    np.testing.assert_allclose(stacked.heat, last.heat, rtol=1e-3, atol=1e-6)
 
 
-def test_the_default_is_what_the_classifier_reads(unrolled):
+def test_the_default_is_what_the_classifier_reads(unrolled, kept):
     tap = layers.classifier_input(shapes_of(unrolled))
     assert str(tap) == "input of fc"
-    maps = captured(unrolled, inputs(unrolled.classifier))["conv4_3"]["__call__"][0]
+    maps = kept["conv3_3"]["__call__"][0]
     np.testing.assert_allclose(results(unrolled, tap).features, maps.mean(axis=(1, 2)), rtol=1e-3, atol=1e-5)
 
 

@@ -6,11 +6,13 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from PIL import Image
 
 from common import config as config_lib
-from common import train
+from common import weights
+from common.data import augment
 from common.data.pixel_statistics import FILE
 from common.errors import UserError
 from common.pretrained import initial, weight_files
@@ -50,33 +52,53 @@ def photos(tmp_path_factory):
     return folder
 
 
-def test_a_run_sees_the_pixels_of_its_file_in_training_and_after(projections, photos, tmp_path):
+def test_a_run_sees_the_pixels_of_its_file_in_training_and_after(projections, photos, tmp_path, capsys):
+    config = finetune.get_config(f"resnet:resnet20:{projections}:{photos}")
+    config.model.scan = "on"  # blocks that are traced once
+    weights.import_file(projections, config, tmp_path / "run")
+    said = "preprocessing as the file expects, as cifar tests most of its networks"
+    assert capsys.readouterr().out.count(said) == 1
+    assert_pixels(trained.load(tmp_path / "run"))
+
+
+@pytest.mark.slow  # the same config imports the file above, and the next test has the line that training prints
+def test_a_command_that_fine_tunes_says_once_that_pixels_are_the_files(projections, photos, tmp_path):
     options = ("--config.train.length=1 steps", "--config.train.batch_size=4", "--config.schedule.warmup=0 steps")
+    options += ("--config.augment.mirror=False", "--config.augment.crop_pad=0")
     given = f"--config=configs/finetune.py:resnet:resnet20:{projections}:{photos}"
     code, output, errors = run(given, *options, f"--workdir={tmp_path}/run", module="common.main")
     assert code == 0, errors
     assert output.count("preprocessing as the file expects, as cifar tests most of its networks") == 1
     found = trained.load(tmp_path / "run")
     assert found.step == 1
-    assert (found.config.model.shortcut, found.config.data.resize, found.config.data.crop) == ("B", 32, 32)
-    # What evaluation, prediction and reports feed the network.
-    black = trained.network_input(found, jnp.zeros((1, 1, 1, 3), jnp.uint8))[0, 0, 0]
-    np.testing.assert_allclose(black, -np.array(CIFAR) / 255 / [0.2023, 0.1994, 0.2010], rtol=1e-4)
+    assert_pixels(found)
 
 
-def test_options_override_those_of_the_file_and_a_line_names_the_difference(projections, photos, tmp_path, capsys):
-    config = finetune.get_config(f"resnet:resnet20:{photos}")  # without the file
+def assert_pixels(found):
+    """Asserts that a run's images are prepared as the file of `projections` expects, in training and after."""
+    config = found.config
+    assert (config.model.shortcut, config.data.resize, config.data.crop) == ("B", 32, 32)
+    expected = -np.array(CIFAR) / 255 / [0.2023, 0.1994, 0.2010]
+    black = jnp.zeros((1, 32, 32, 3), jnp.uint8)
+    # What evaluation, prediction and reports feed the network, and what an update does.
+    after = trained.network_input(found, black)
+    in_training = augment.make_input_transform(config.data, config.augment)(jax.random.key(0), black)
+    for pixels in (after, in_training):
+        np.testing.assert_allclose(pixels, np.broadcast_to(expected, pixels.shape), rtol=1e-4)
+
+
+def test_options_override_those_of_the_file_and_a_line_names_the_difference(projections, capsys):
+    config = finetune.get_config("resnet:resnet20:photos")  # without the file
     config.model.shortcut, config.init.checkpoint = "B", str(projections)
-    config.train.update({"length": "1 steps", "batch_size": 4})
-    config.schedule.warmup = "0 steps"
     config.data.interpolation = "bicubic"
-    train.fit(config, tmp_path / "run")
+    classifier = networks.classifier("resnet", "resnet20", 2, shortcut="B")
+    initial.start(networks.state(classifier, optax.sgd(0.1)), classifier, config, ("dark", "light"))
     line = next(line for line in capsys.readouterr().out.splitlines() if "PREPROCESSING" in line)
     assert "OTHER PREPROCESSING than the file expects, as cifar tests most of its networks" in line
     assert "config.data.mean=(125.307, 122.961, 113.8575)" in line
     assert "config.data.interpolation=bilinear" in line
     assert "config.data.crop" not in line  # all of the 32 pixels
-    assert trained.load(tmp_path / "run").config.data.mean == finetune.IMAGENET[0]
+    assert config.data.mean == finetune.IMAGENET[0]
 
 
 def test_a_vit_has_its_publishers_pixels_and_conventions(tmp_path):

@@ -1,13 +1,14 @@
 """Vision Transformers that were published without a classifier: recognised, embedded, and given a head by training."""
 
+import functools
 import json
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import traverse_util
 from PIL import Image
 
 from common import config as config_lib
@@ -26,16 +27,19 @@ SIDE, HIDDEN = 224, 192  # of ViT-Ti/16
 POOLER = ("pooler.dense.weight", "pooler.dense.bias")
 
 
+@functools.cache
+def tiny():
+    """A Vision Transformer of the size of ViT-Ti/16: its parameters and the network."""
+    fields = {"gelu": "exact", "ln_epsilon": 1e-12, "num_heads": 3}
+    network = networks.classifier("vit", "ti16", 1, (SIDE, SIDE, 3), **fields)
+    shapes = initial.shapes(network.module, network)["params"]
+    return jax.tree.map(np.asarray, networks.drawn(shapes, scale=0.05)), network
+
+
 def headless(pooler=True, prefix=""):
     """The arrays of a ViTModel as transformers saves it, of the size of ViT-Ti/16; our parameters and network."""
-    fields = {"gelu": "exact", "ln_epsilon": 1e-12, "num_heads": 3}
-    info = types.SimpleNamespace(num_classes=1, class_names=(), image_shape=(SIDE, SIDE, 3))
-    network = models.make_classifier(models.section("vit", "ti16", **fields), info)
+    params, network = tiny()
     rng = np.random.default_rng(0)
-    params = jax.tree.map(
-        lambda leaf: rng.normal(0, 0.05, leaf.shape).astype(leaf.dtype),
-        initial.shapes(network.module, network)["params"],
-    )
     named = torch_names.to_theirs(params, "huggingface")
     arrays = {name.replace("vit.", prefix, 1): array for name, array in named.items() if "classifier" not in name}
     if pooler:
@@ -111,9 +115,6 @@ def test_a_vit_without_a_classifier_gives_embeddings_and_has_no_classes(publishe
     folder, arrays = published
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 260, 3), np.uint8)).save(photo)
-    line = refused(f"--workdir={folder}/run", photo, module="common.predict")
-    assert "is untrained: only predict --embeddings=FILE.npz works" in line
-    assert "is untrained" in refused(f"--workdir={folder}/run", f"--out={tmp_path}/a.stablehlo", module="common.export")
     code, output, errors = run(
         f"--workdir={folder}/run", photo, f"--embeddings={tmp_path}/found.npz", module="common.predict"
     )
@@ -126,6 +127,19 @@ def test_a_vit_without_a_classifier_gives_embeddings_and_has_no_classes(publishe
     given, kernel = arrays["pooler.dense.weight"], opened.variables["params"]["pre_logits"]["kernel"]
     np.testing.assert_array_equal(kernel, given.T)
     assert not np.any(opened.variables["params"]["head"]["kernel"])
+
+
+def test_a_network_whose_head_is_untrained_is_neither_used_nor_exported(tmp_path):
+    config = config_lib.base(models.section("lenet", "mlp"))  # small, and so restored at once
+    config.data.source, config.data.resize, config.init.new_head = "digits", 28, True
+    network = networks.classifier("lenet", "mlp", 10, (28, 28, 1))
+    variables = networks.drawn(initial.shapes(network.module, network))
+    weight_files.write(tmp_path / "net.npz", jax.tree.map(np.asarray, traverse_util.flatten_dict(variables, sep="/")))
+    weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
+    line = refused(f"--workdir={tmp_path}/run", tmp_path / "photo.png", module="common.predict")
+    assert "is untrained: only predict --embeddings=FILE.npz works" in line
+    line = refused(f"--workdir={tmp_path}/run", f"--out={tmp_path}/a.stablehlo", module="common.export")
+    assert "is untrained: only predict --embeddings=FILE.npz works" in line
 
 
 def test_a_vit_without_a_classifier_can_be_trained_with_a_new_head(published):

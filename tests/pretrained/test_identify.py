@@ -1,5 +1,6 @@
 """Tests that a published file tells its network, its preprocessing and its classes."""
 
+import functools
 import json
 import pathlib
 import tarfile
@@ -19,6 +20,7 @@ from vit import torch_names
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared"
 PUBLISHED = SHARED / "weights" / "resnet20-12fca82f.th"
+LARGE = {"side": 384, "classes": 21843}
 IMAGES = SHARED / "data" / "cifar10-jpeg" / "cifar10-jpeg.tar.gz"
 
 
@@ -30,31 +32,39 @@ def ones(family, variant, side=224, classes=1000, **fields):
     return network.module, jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), like)
 
 
+@functools.cache
 def published(family, *variant, **options):
     """The arrays of a file as the variant's publisher would name them."""
     module, variables = ones(family, *variant, **options)
     return initial.published(family, variables, module)[0]
 
 
-@pytest.fixture
-def path(tmp_path):
-    (tmp_path / "weights.pth").touch()
-    return tmp_path / "weights.pth"
+@functools.cache
+def identified(path, family, variant, **options):
+    """A variant's file, as it is identified once for all tests: that takes several traces of the network."""
+    return identify.identify(path, published(family, variant, **options))
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    file = tmp_path_factory.mktemp("file") / "weights.pth"
+    file.touch()
+    return file
 
 
 @pytest.mark.parametrize(
     ("family", "variant", "options"),
     [
-        ("resnet", "resnet50_modern", {}),
-        ("resnet", "resnet56", {"side": 32, "classes": 10}),
+        ("resnet", "resnet18_modern", {}),  # one with bottlenecks: see the networks that blur
+        ("resnet", "resnet20", {"side": 32, "classes": 10}),
         ("alexnet", "one_column", {"adaptive_pool": 6}),
         pytest.param("vgg", "vgg11_bn", {}, marks=pytest.mark.slow),
         ("googlenet", "googlenet_torchvision", {}),
-        ("vit", "ti16", {"side": 384, "classes": 21843}),
+        ("vit", "ti16", LARGE),
     ],
 )
 def test_arrays_tell_their_variant(path, family, variant, options):
-    found = identify.identify(path, published(family, variant, **options))
+    found = identified(path, family, variant, **options)
     assert (found.config.model.family, found.config.model.variant) == (family, variant)
     assert found.info.num_classes == options.get("classes", 1000)
     assert found.info.image_shape[0] == found.config.data.crop == options.get("side", 224)
@@ -64,20 +74,18 @@ def test_arrays_tell_their_variant(path, family, variant, options):
 
 def test_black_is_what_the_publisher_makes_of_it(path):
     black = jnp.zeros((1, 2, 2, 3), jnp.uint8)
-    torchvision = identify.identify(path, published("resnet", "resnet18_modern")).config.data
+    torchvision = identified(path, "resnet", "resnet18_modern").config.data
     np.testing.assert_allclose(
         make_normalize(torchvision)(black)[0, 0, 0], [-0.485 / 0.229, -0.456 / 0.224, -0.406 / 0.225], rtol=1e-5
     )
     # torchvision's GoogLeNet scales normalised pixels to this range itself.
-    for network in (("googlenet", "googlenet_torchvision"), ("vit", "ti16")):
-        np.testing.assert_array_equal(
-            make_normalize(identify.identify(path, published(*network)).config.data)(black), -1
-        )
+    for found in (identified(path, "googlenet", "googlenet_torchvision"), identified(path, "vit", "ti16", **LARGE)):
+        np.testing.assert_array_equal(make_normalize(found.config.data)(black), -1)
 
 
 def test_the_publisher_that_the_user_names_decides_what_no_array_shows(path):
     arrays = published("resnet", "resnet18_modern")
-    found = identify.identify(path, arrays)
+    found = identified(path, "resnet", "resnet18_modern")
     assert "--source=timm if it is timm's" in found.notes[1]
     assert (found.config.data.resize, found.config.data.interpolation) == (256, "bilinear")
     timms = identify.identify(path, arrays, "timm").config.data

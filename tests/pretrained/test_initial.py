@@ -30,6 +30,8 @@ from vgg import weights as vgg_weights
 from vit import weights as vit_weights
 
 TINY = {"hidden_size": 8, "mlp_dim": 8, "num_heads": 1, "depth": 1, "pooling": "token", "position": "learned"}
+SMALL = {"stage_sizes": (1, 1)}  # a ResNet with batch statistics and a shortcut of each kind
+GREY = (28, 28, 1)
 FLAGS = ("--config=configs/vit_digits.py", *(f"--config.model.{name}={value}" for name, value in TINY.items()))
 
 
@@ -79,7 +81,8 @@ def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, s
     work, data = tmp_path / "work", f"--config.data.source=folder:{shapes_folder}"
     length = ("--config.train.batch_size=8", "--config.schedule.warmup=0 steps", "--config.train.length=1 epoch")
     length = (*length, "--config.evaluate.every=1 epoch", "--config.checkpoint.every=1 epoch")
-    given = (*FLAGS, data, *length, f"--config.init.checkpoint={start}")
+    plain = [f"--config.augment.{name}=0" for name in ("translate", "scale", "shear")]
+    given = (*FLAGS, data, *length, *plain, f"--config.init.checkpoint={start}")
     code, output, errors = run(*given, "--config.init.new_head=True", f"--workdir={work}")
     assert code == 0, errors
     assert "NEW HEAD: 'head' for 3 classes starts untrained; the head for 10 classes is DROPPED" in output
@@ -89,15 +92,17 @@ def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, s
     moved = np.abs(tuned["embedding/kernel"] - before["embedding/kernel"]).max()
     assert 0 < moved < 0.05
 
-    made = workdir.load_config(work)
+    made, facts = workdir.load_config(work), workdir.load_info(work)
     made.init.new_head = False
+    classifier = models.make_classifier(made.model, facts)
     with pytest.raises(UserError, match="tells 10 classes apart and the dataset has 3: set config.init") as error:
-        train.fit(made, tmp_path / "refused")
+        initial.initial_arrays(initial.given_weights(made, classifier), classifier, made, facts.class_names)
     assert "init.match_classes=True to keep the" in str(error.value)
     assert "or config.init.new_head=True to start with a new head" in str(error.value)
 
     shutil.rmtree(start)  # a run that goes on needs what it started from no more
-    made.init.new_head, made.train.length = True, "2 epochs"
+    (work / "summary.json").unlink()  # as one that was stopped after its last update
+    made.init.new_head = True
     capsys.readouterr()
     summary = train.fit(made, work)
     assert "NEW HEAD" not in capsys.readouterr().out
@@ -122,15 +127,15 @@ def test_everything_of_a_run_but_the_optimizer_is_taken_over(pretrained):
 
 
 def test_without_a_checkpoint_nothing_changes():
-    made = config("lenet", "lenet5_modern" if "lenet5_modern" in models.family_module("lenet").VARIANTS else "lenet5")
-    classifier, state = fresh(made, info(10, (32, 32, 1)))
+    made = config("lenet", "mlp")
+    classifier, state = fresh(made, info(10, GREY))
     assert initial.start(state, classifier, made) is state
 
 
 def test_an_import_starts_the_state_that_training_from_the_file_does(tmp_path):
-    facts, path = info(7, (8, 8, 3)), tmp_path / "vit.npz"
-    vit_weights.write(path, fresh(config("vit", "nano4", TINY), facts)[1].params)
-    made = config("vit", "nano4", TINY, checkpoint=str(path))
+    facts, path = info(10, GREY), tmp_path / "mlp.npz"
+    weight_files.write(path, flat(fresh(config("lenet", "mlp"), facts)[1].variables()))
+    made = config("lenet", "mlp", checkpoint=str(path))
     made.optimizer.ema = 0.9
     classifier, optimizer = models.make_classifier(made.model, facts), optax.sgd(0.1, momentum=0.9)
     expected = initial.start(create_state(classifier, optimizer, made.seed, True), classifier, made)
@@ -142,8 +147,8 @@ def test_an_import_starts_the_state_that_training_from_the_file_does(tmp_path):
 
 def test_a_vision_transformers_file_with_another_grid_and_a_new_head(tmp_path, capsys):
     vit = {**TINY, "representation_size": 8}
-    _, old = fresh(config("vit", "nano4", vit), info(7, (8, 24, 3)))
-    vit_weights.write(tmp_path / "vit.npz", old.params)
+    old = networks.drawn(abstract_state(config("vit", "nano4", vit), info(7, (8, 24, 3)))[1]["params"])
+    vit_weights.write(tmp_path / "vit.npz", old)
     made = config("vit", "nano4", TINY, checkpoint=str(tmp_path / "vit.npz"), new_head=True)
     classifier, state = fresh(made, info(5, (16, 16, 3)), seed=1)
     with pytest.raises(UserError, match="12 patches are not a square grid: set config.init.old_grid"):
@@ -152,8 +157,8 @@ def test_a_vision_transformers_file_with_another_grid_and_a_new_head(tmp_path, c
     started = initial.start(state, classifier, made)
     assert "pre-logits layer of 8 units dropped" in capsys.readouterr().out
     np.testing.assert_array_equal(started.params["head"]["kernel"], state.params["head"]["kernel"])
-    np.testing.assert_array_equal(started.params["embedding"]["kernel"], old.params["embedding"]["kernel"])
-    table, before = (p["Transformer"]["posembed_input"]["pos_embedding"][0] for p in (started.params, old.params))
+    np.testing.assert_array_equal(started.params["embedding"]["kernel"], old["embedding"]["kernel"])
+    table, before = (p["Transformer"]["posembed_input"]["pos_embedding"][0] for p in (started.params, old))
     np.testing.assert_array_equal(table[0], before[0])
     corners, kept = np.asarray(before)[[1, 6, 7, 12]], np.asarray(table)[[1, 4, 13, 16]]
     np.testing.assert_allclose(kept, corners, rtol=1e-6)
@@ -162,7 +167,7 @@ def test_a_vision_transformers_file_with_another_grid_and_a_new_head(tmp_path, c
 def trained_run(monkeypatch, made, facts):
     """A folder that `trained.load` takes for a finished run with random weights, batch statistics included."""
     classifier, state = fresh(made, facts, seed=3)
-    variables = jax.tree.map(lambda array: array + 0.5, state.variables())
+    variables = jax.tree.map(lambda array: np.asarray(array) + np.float32(0.5), state.variables())
     found = types.SimpleNamespace(config=made, classifier=classifier, variables=variables, step=40, info=facts)
     monkeypatch.setattr(trained, "load", lambda folder: found)
     return variables
@@ -222,8 +227,8 @@ def test_a_deeper_net_goes_on_learning_from_a_trained_a(tmp_path, capsys):
 def test_batch_statistics_and_published_names_come_along(monkeypatch, tmp_path):
     from resnet import weights as resnet_weights
 
-    made = config("resnet", "resnet20", checkpoint=str(tmp_path), new_head=True)
-    given = trained_run(monkeypatch, config("resnet", "resnet20"), info(7, (32, 32, 3)))
+    made = config("resnet", "resnet20", SMALL, checkpoint=str(tmp_path), new_head=True)
+    given = trained_run(monkeypatch, config("resnet", "resnet20", SMALL), info(7, (32, 32, 3)))
     classifier, state = fresh(made, info(5, (32, 32, 3)))
     started = initial.start(state, classifier, made)
     ours, theirs = flat(started.model_state), flat({"batch_stats": given["batch_stats"]})
@@ -240,9 +245,9 @@ def test_batch_statistics_and_published_names_come_along(monkeypatch, tmp_path):
 
 
 def test_the_head_is_what_depends_on_the_number_of_classes():
-    classifier = models.make_classifier(models.section("resnet", "resnet20"), info(10, (32, 32, 3)))
+    classifier = networks.classifier("resnet", "resnet20", **SMALL)
     assert sorted(initial.head_arrays(classifier)) == ["params/fc/bias", "params/fc/kernel"]
-    google = models.make_classifier(models.section("googlenet", "googlenet"), info(10, (224, 224, 3)))
+    google = networks.classifier("googlenet", "googlenet_small", width=0.05, batch_norm=False)
     assert {name.split("/")[-2] for name in initial.head_arrays(google)} == {"linear"}
     assert len(initial.head_arrays(google)) == 6  # the main head's and the two auxiliary ones' kernels and biases
 
@@ -256,16 +261,15 @@ def test_the_head_is_what_depends_on_the_number_of_classes():
     ],
 )
 def test_a_path_that_is_not_a_checkpoint_is_refused(init, message):
-    variant = next(iter(models.family_module("lenet").VARIANTS))
-    made = config("lenet", variant, **init)
-    classifier, state = fresh(made, info(10, (32, 32, 1)))
+    made = config("lenet", "mlp", **init)
+    classifier, state = fresh(made, info(10, GREY))
     with pytest.raises(UserError, match=message):
         initial.start(state, classifier, made)
 
 
 def test_another_network_is_refused_by_its_arrays(monkeypatch, tmp_path):
-    trained_run(monkeypatch, config("resnet", "resnet32"), info(10, (32, 32, 3)))
-    made = config("resnet", "resnet20", checkpoint=str(tmp_path))
+    trained_run(monkeypatch, config("resnet", "resnet20", {"stage_sizes": (2, 1)}), info(10, (32, 32, 3)))
+    made = config("resnet", "resnet20", SMALL, checkpoint=str(tmp_path))
     classifier, state = fresh(made, info(10, (32, 32, 3)))
     with pytest.raises(UserError, match="is another network: it .*has 'batch_stats/.* besides; choose its") as error:
         initial.start(state, classifier, made)
@@ -308,10 +312,9 @@ def test_adams_first_moment_can_be_kept_in_bfloat16():
 
 
 def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp_path):
-    facts = info(2, (32, 32, 3))
-    facts.class_names = ("cat", "dog")
-    trained_run(monkeypatch, config("resnet", "resnet20"), facts)
-    made = config("resnet", "resnet20", checkpoint=str(tmp_path))
+    facts = info(2, GREY, ("cat", "dog"))
+    trained_run(monkeypatch, config("lenet", "mlp"), facts)
+    made = config("lenet", "mlp", checkpoint=str(tmp_path))
     classifier, state = fresh(made, facts)
     initial.start(state, classifier, made, ("cat", "dog"))
     with pytest.raises(UserError, match="trained on other classes: 'dog' is 'wolf' in the dataset"):
@@ -322,8 +325,8 @@ def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp
 
 GIVEN, OURS = ("cat", "dog", "owl", "fox"), ("wolf", "owl", "cat")
 HEADS = [
-    ("resnet", "resnet20", {"stage_sizes": (1, 1, 1)}, (32, 32, 3)),
-    ("googlenet", "googlenet_small", {"width": 0.05}, (32, 32, 3)),  # three heads
+    ("resnet", "resnet20", SMALL, (32, 32, 3)),
+    ("googlenet", "googlenet_small", {"width": 0.05, "batch_norm": False}, (32, 32, 3)),  # three heads
     ("lenet", "lenet5_modern", {}, (32, 32, 1)),
     ("alexnet", "small", {"widths": (4, 4, 4, 4, 4), "fc_width": 8}, (32, 32, 3)),
     ("alexnet", "cifar10_18", {}, (32, 32, 3)),
@@ -334,9 +337,7 @@ HEADS = [
 
 @pytest.mark.parametrize(("family", "variant", "fields", "image"), rest_slow(HEADS))
 def test_classes_of_the_same_name_keep_their_weights(monkeypatch, tmp_path, capsys, family, variant, fields, image):
-    facts = info(4, image)
-    facts.class_names = GIVEN
-    given = trained_run(monkeypatch, config(family, variant, fields), facts)
+    given = trained_run(monkeypatch, config(family, variant, fields), info(4, image, GIVEN))
     made = config(family, variant, fields, checkpoint=str(tmp_path), match_classes=True)
     made.optimizer.ema = 0.9
     classifier, state = fresh(made, info(3, image))
@@ -355,11 +356,9 @@ def test_classes_of_the_same_name_keep_their_weights(monkeypatch, tmp_path, caps
 
 
 def test_a_head_without_a_shared_class_or_without_names_is_refused(monkeypatch, tmp_path):
-    facts = info(4, (32, 32, 3))
-    facts.class_names = GIVEN
-    given = trained_run(monkeypatch, config("vgg", "vgg11", {"width": 1, "fc_width": 8}), facts)
-    made = config("vgg", "vgg11", {"width": 1, "fc_width": 8}, checkpoint=str(tmp_path), match_classes=True)
-    classifier, state = fresh(made, info(2, (32, 32, 3)))
+    given = trained_run(monkeypatch, config("lenet", "mlp"), info(4, GREY, GIVEN))
+    made = config("lenet", "mlp", checkpoint=str(tmp_path), match_classes=True)
+    classifier, state = fresh(made, info(2, GREY))
     with pytest.raises(UserError, match="knows none of the dataset's classes: its own are 'cat', .* 'yak', 'zebu';"):
         initial.start(state, classifier, made, ("yak", "zebu"))
     np.savez(tmp_path / "file.npz", **flat(given))

@@ -96,9 +96,7 @@ def test_pytorch_loads_an_exported_network(tmp_path):
 
 def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
     file, copy = tmp_path / "lenet.npz", tmp_path / "copy"
-    code, output, errors = run("export", file, f"--workdir={digits_run()}", module="common.weights")
-    assert code == 0, errors
-    assert "under our names" in output
+    assert "under our names" in weights.export_file(file, digits_run())
     options = ("--config=configs/lenet5_mnist_modern.py", "--config.data.source=digits", "--config.data.resize=28")
     options = (*options, "--config.data.limit=600", "--config.data.holdout=0.1")
     given = ("import", file, *options, "--config.mesh.devices=1", f"--workdir={copy}")

@@ -42,6 +42,7 @@ from common.report import (
 )
 from common.run import metrics, trained
 from lenet import pictures
+from tests import networks
 from tests.digits_run import digits_run
 from tests.runs import refused, run
 
@@ -73,8 +74,22 @@ def saved(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def html(saved):
-    return sections.report_html(digits_run(), pictures=assembly.PictureFolder(saved, "png"))
+def covered():
+    """The map and the titles from which the report draws its covered images."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def html(saved, covered):
+    draw = sample_figures.occlusion
+
+    def noted(images, found, titles):
+        covered.update(found=found, titles=titles)
+        return draw(images, found, titles)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sample_figures, "occlusion", noted)
+        return sections.report_html(digits_run(), pictures=assembly.PictureFolder(saved, "png"))
 
 
 def decoded_pictures(html):
@@ -283,19 +298,12 @@ def test_a_wholly_black_map_is_explained(digits, examples, results, monkeypatch,
     assert ("A wholly black map means" in section.caption) == said
 
 
-def test_covered_images_are_classified_correctly(digits, examples, results, monkeypatch):
-    seen = {}
-
-    def draw(images, found, titles):
-        seen.update(found=found, titles=titles)
-        return Figure(figsize=(1, 1))
-
-    monkeypatch.setattr(sample_figures, "occlusion", draw)
-    [section] = samples.covered(digits, examples, results)
-    assert "A square of 8×8 pixels" in section.caption
-    assert seen["titles"] == ["0", "2", "4", "7", "9"]
-    assert (seen["found"].uncovered > 0.1).all()
-    assert seen["found"].probabilities.shape == (5, 16, 16)
+def test_covered_images_are_classified_correctly(html, covered, digits, examples, results):
+    [section] = re.findall(r'<section id="occlusion">.*?</section>', html, re.DOTALL)
+    assert "A square of 8×8 pixels" in section
+    assert covered["titles"] == ["0", "2", "4", "7", "9"]
+    assert (covered["found"].uncovered > 0.1).all()
+    assert covered["found"].probabilities.shape == (5, 16, 16)
     wrong = dataclasses.replace(results, predicted=(results.labels + 1) % 10)
     assert samples.covered(digits, examples, wrong) == []
 
@@ -319,7 +327,8 @@ def test_feature_maps_leave_out_batch_normalisation(digits, examples):
 
     classifier = dataclasses.replace(digits.classifier, module=Network())
     shape = classifier.input_shape
-    variables = classifier.module.init(jax.random.key(0), jnp.zeros((1, *shape)))
+    images = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    variables = networks.drawn(jax.eval_shape(classifier.module.init, jax.random.key(0), images))
     run = dataclasses.replace(digits, classifier=classifier, variables=variables)
     maps = inside.feature_maps(run, examples.images[0], layer_table.rows(classifier.module, shape))
     assert [one.layer for one in maps] == ["conv1", "conv2"]
@@ -376,7 +385,7 @@ def test_the_command_writes_where_it_says(tmp_path):
     assert out.read_text(encoding="utf-8").endswith("</html>\n")
 
 
-@pytest.mark.parametrize("classes", [2, 10, 30, 31, 100])
+@pytest.mark.parametrize("classes", [2, 30, 31])
 def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_room(classes):
     counts = np.random.default_rng(0).integers(0, 3, (classes, classes))
     names = [f"class {number}" for number in range(classes)]
@@ -401,7 +410,7 @@ def test_names_with_dollars_are_not_formulas(tmp_path):
         explained.figure(image, np.ones((2, 2)), figures.shortened(names[1])),
     )
     for figure in drawn:
-        figure.savefig(tmp_path / "picture.svg")
+        figure.draw_without_rendering()
     with rc_context({"svg.fonttype": "none"}):  # as text
         drawn[0].savefig(tmp_path / "picture.svg")
     assert all(html_lib.escape(name, quote=False) in (tmp_path / "picture.svg").read_text() for name in names)
@@ -538,7 +547,7 @@ def test_progress_is_a_line_on_standard_error_for_each_section(capsys):
     assert [line.split("s  ")[1] for line in errors.splitlines()] == ["first", "second"]
 
 
-@pytest.mark.parametrize(("channels", "count"), [(1, 6), (3, 64), (3, 130)])
+@pytest.mark.parametrize(("channels", "count"), [(1, 6), (3, 130)])
 def test_filters_of_grey_and_colour_networks(channels, count):
     kernel = np.random.default_rng(0).normal(size=(5, 5, channels, count)).astype(np.float32)
     drawn = figures.filters(kernel).axes[0].images
