@@ -126,7 +126,7 @@ def test_normalisation_may_stay_within_a_column():
 
 
 def test_initialisation_is_the_papers():
-    params = jax.jit(_module("two_column", fc_width=256).init)(KEY, jnp.zeros((1, 224, 224, 3)))["params"]
+    params = jax.jit(_module("two_column", fc_width=128).init)(KEY, jnp.zeros((1, 224, 224, 3)))["params"]
     for name, layer in params.items():
         assert float(jnp.std(layer["kernel"])) == pytest.approx(0.01, rel=0.02)
         assert float(jnp.mean(layer["kernel"])) == pytest.approx(0, abs=3e-4)

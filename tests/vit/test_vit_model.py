@@ -218,7 +218,7 @@ def test_cheap_rematerialisation_computes_no_product_with_weights_again():
 
 def test_blocks_outside_a_loop_are_recomputed_in_the_backward_pass_only():
     def temporary_bytes(remat):
-        network = module(mlp_dim=256, remat=remat)
+        network = module(depth=3, mlp_dim=256, remat=remat)
         loss = lambda params, batch: jnp.sum(network.apply({"params": params}, batch, train=True))  # noqa: E731
         with compilation.compiled_for("tpu"):
             program = jax.jit(jax.grad(loss), compiler_options=compilation.CPU_OPTIONS)
