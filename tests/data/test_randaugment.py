@@ -143,7 +143,7 @@ def test_layers_follow_one_another_on_the_networks_scale():
     inner = jax.random.fold_in(key, 5)
     for layer in range(2):
         pixels = distort(pixels, randaugment.draw(jax.random.fold_in(inner, layer), 16), magnitude=10.0)
-    np.testing.assert_allclose(made()(key, fed()), LOW + np.asarray(pixels, float) * (HIGH - LOW) / 255, atol=2e-6)
+    np.testing.assert_allclose(made()(key, fed()), LOW + np.asarray(pixels, float) * (HIGH - LOW) / 255, atol=1e-6)
 
 
 def test_an_image_of_a_channels_own_scale_stays_on_it():
