@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common import models
+from common.anatomy import layer_table
 from common.training.state import create_state
 
 
@@ -18,6 +19,12 @@ def facts(classes=10, image=(32, 32, 3), class_names=()):
 
 def classifier(family, variant, classes=10, image=(32, 32, 3), **fields):
     return models.make_classifier(models.section(family, variant, **fields), facts(classes, image))
+
+
+@functools.cache
+def shapes(module, image=(32, 32, 3)):
+    """The shapes of all variables of a network, traced once in a process. Not to be written to."""
+    return layer_table.variables(module, image)
 
 
 def drawn(shapes, seed=0, scale=0.1):

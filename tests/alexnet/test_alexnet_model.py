@@ -1,5 +1,6 @@
 """AlexNet's facts: parameters, map sizes, multiply-adds, receptive fields, columns, normalisation, initialisation."""
 
+import functools
 import json
 import types
 
@@ -16,6 +17,7 @@ from common.anatomy import layer_table
 from common.errors import UserError
 from common.nn.layers import local_response_norm
 from common.nn.losses import cross_entropy
+from tests import networks
 from tests.pools import pool_as_a_row
 from tests.slow import rest_slow
 
@@ -36,12 +38,23 @@ def _rows(module, size):
     return {row.name: row for row in layer_table.rows(module, (size, size, 3))}
 
 
+@functools.cache
+def _whole():
+    """The rows of the paper's network."""
+    return _rows(_module("two_column"), 224)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(module, variables, images):
+    return module.apply(variables, images)
+
+
 @pytest.fixture(scope="module")
 def narrow():
     side = 64  # the smallest image: a tenth of the work of the paper's 224, and parameters of the same shapes
     module = _module("two_column", side, **NARROW)
     images = 100 * jax.random.normal(jax.random.key(1), (2, side, side, 3))
-    return module, jax.jit(module.init)(KEY, images), images
+    return module, networks.drawn(networks.shapes(module, (side, side, 3))), images
 
 
 @pytest.mark.parametrize(
@@ -59,13 +72,15 @@ def narrow():
     ],
 )
 def test_totals(variant, changes, size, parameters, multiply_adds):
-    total = _rows(_module(variant, size, 1000 if size == 224 else 10, **changes), size)[""]
-    assert total.parameters == parameters
-    assert multiply_adds in (None, total.multiply_adds)
+    module = _module(variant, size, 1000 if size == 224 else 10, **changes)
+    shapes = networks.shapes(module, (size, size, 3))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters
+    if multiply_adds:
+        assert layer_table.multiply_adds_per_image(module, shapes, (size, size, 3)) == multiply_adds
 
 
 def test_every_layer_is_the_papers():
-    rows = _rows(_module("two_column"), 224)
+    rows = _whole()
     facts = paper.LAYERS["two_column"]
     assert [(name, rows[name].output_shape) for name in facts] == [(n, f["output_shape"]) for n, f in facts.items()]
     assert {n: rows[n].parameters for n in facts} == {n: f["parameters"] for n, f in facts.items()}
@@ -102,15 +117,16 @@ def test_the_columns_meet_in_conv3_only(narrow):
 
 def test_normalisation_may_stay_within_a_column():
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 8)) * 100
-    across = model.AlexNet(columns=2).normalize(x)
-    within = model.AlexNet(columns=2, lrn_per_column=True).normalize(x)
-    np.testing.assert_array_equal(across, local_response_norm(x))
-    halves = [local_response_norm(half) for half in jnp.split(x, 2, axis=-1)]
+    across = jax.jit(model.AlexNet(columns=2).normalize)(x)
+    within = jax.jit(model.AlexNet(columns=2, lrn_per_column=True).normalize)(x)
+    normalised = jax.jit(local_response_norm)
+    np.testing.assert_array_equal(across, normalised(x))
+    halves = [normalised(half) for half in jnp.split(x, 2, axis=-1)]
     np.testing.assert_array_equal(within, jnp.concatenate(halves, axis=-1))
 
 
 def test_initialisation_is_the_papers():
-    params = jax.jit(_module("two_column", fc_width=256).init)(KEY, jnp.zeros((1, 224, 224, 3)))["params"]
+    params = jax.jit(_module("two_column", fc_width=128).init)(KEY, jnp.zeros((1, 224, 224, 3)))["params"]
     for name, layer in params.items():
         assert float(jnp.std(layer["kernel"])) == pytest.approx(0.01, rel=0.02)
         assert float(jnp.mean(layer["kernel"])) == pytest.approx(0, abs=3e-4)
@@ -139,11 +155,11 @@ def test_dropout_of_2012_halves_the_hidden_layers_in_use_and_scales_nothing_in_t
 
 def test_both_forms_of_dropout_agree_in_use_up_to_the_scale_of_the_next_layer(narrow):
     module, variables, images = narrow
-    halved = module.clone(dropout_form="2012").apply(variables, images)
+    halved = _outputs(module.clone(dropout_form="2012"), variables, images)
     params = dict(variables["params"])
     for name in ("fc7", "fc8"):
         params[name] = {**params[name], "kernel": params[name]["kernel"] / 2}
-    np.testing.assert_allclose(halved, module.apply({"params": params}, images), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(halved, _outputs(module, {"params": params}, images), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -159,7 +175,7 @@ def test_both_forms_of_dropout_agree_in_use_up_to_the_scale_of_the_next_layer(na
 def test_each_ablation_changes_the_outputs_and_no_parameter(narrow, changes):
     module, variables, images = narrow
     changed = module.clone(**changes)
-    difference = jnp.abs(changed.apply(variables, images) - module.apply(variables, images)).max()
+    difference = jnp.abs(_outputs(changed, variables, images) - _outputs(module, variables, images)).max()
     assert float(difference) > 0
 
 
@@ -183,17 +199,20 @@ def test_a_field_without_effect_is_refused(changes, rest):
 
 def test_dropout_acts_in_training_only(narrow):
     module, variables, images = narrow
-    rngs = {"dropout": jax.random.key(0)}
-    used, trained = module.apply(variables, images), module.apply(variables, images, train=True, rngs=rngs)
-    assert not np.allclose(used, trained)
-    undropped = module.clone(dropout=0.0).apply(variables, images, train=True, rngs=rngs)
+    rngs = {"dropout": KEY}
+    train = jax.jit(lambda module: module.apply(variables, images, train=True, rngs=rngs), static_argnums=0)
+    used = _outputs(module, variables, images)
+    assert not np.allclose(used, train(module))
+    undropped = train(module.clone(dropout=0.0))
     np.testing.assert_allclose(undropped, used, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("variant", "smallest"), [("two_column", 64), ("one_column", 63), ("small", 15)])
 def test_smallest_image(variant, smallest):
     module = _module(variant, smallest)
-    assert _rows(module, smallest)["fc8"].output_shape == (1000,)
+    side = (smallest, smallest, 3)
+    images = jax.ShapeDtypeStruct((1, *side), jnp.float32)
+    assert jax.eval_shape(module.apply, networks.shapes(module, side), images).shape == (1, 1000)
     with pytest.raises(UserError, match=f"takes images of {smallest}x{smallest} pixels or more"):
         _module(variant, smallest - 1)
 

@@ -89,7 +89,7 @@ def test_memory_counts_parameters_statistics_and_what_each_image_keeps():
 
 def test_inspect_and_the_opening_lines_of_a_run_agree():
     info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 3))
-    classifier = models.make_classifier(models.section("resnet", "resnet20"), info)
+    classifier = models.make_classifier(models.section("resnet", "resnet20", stage_sizes=(1, 1)), info)
     variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     batch = activation_bytes(classifier, variables.pop("params"), variables, 256)
     # Apart from what one batch keeps whatever its size: the batch statistics of a few hundred channels.

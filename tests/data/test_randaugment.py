@@ -27,8 +27,10 @@ def photo(seed=0, height=27, width=34, low=20, high=220):
 
 
 def ours(name, image, magnitude, sign=1.0, row=0.5, column=0.25):
-    choice = Choice(jnp.array([OPERATIONS.index(name)]), *(jnp.array([value]) for value in (sign, row, column)))
-    return np.asarray(distort(jnp.asarray(image)[None], choice, magnitude=magnitude))[0]
+    # All operations run, on as many images as in the other tests, so that few programs are compiled.
+    choices = Choice(jnp.arange(16), *(jnp.full(16, value) for value in (sign, row, column)))
+    images = jnp.broadcast_to(jnp.asarray(image), (16, *image.shape))
+    return np.asarray(distort(images, choices, magnitude=magnitude))[OPERATIONS.index(name)]
 
 
 def affine(image, *matrix):
@@ -95,11 +97,11 @@ def test_the_two_operations_that_pillow_lacks():
 
 @pytest.mark.parametrize("name", WARPS)
 def test_the_sign_turns_the_direction_round(name):
-    image = photo(height=30, width=30)
-    left, right = (ours(name, image, 5.0, sign) for sign in (-1.0, 1.0))
+    image = photo()
+    left, right = (ours(name, image, 3.0, sign) for sign in (-1.0, 1.0))
     assert (left != right).any()
     if name == "rotate":
-        np.testing.assert_array_equal(left, ours(name, image[:, ::-1], 5.0, 1.0)[:, ::-1])
+        np.testing.assert_array_equal(left, ours(name, image[:, ::-1], 3.0, 1.0)[:, ::-1])
 
 
 def test_grey_images_keep_their_one_channel():
@@ -117,46 +119,50 @@ def test_every_operation_is_drawn_equally_often_and_both_signs():
     assert abs(np.mean(np.asarray(choice.sign))) < 0.05  # six
 
 
-def made(layers=2, low=-1.0, high=1.0, **changes):
+LOW, HIGH = np.float32([-2.1, -2.0, -1.8]), np.float32([2.2, 2.4, 2.6])  # a scale of each channel's own
+
+
+@functools.cache
+def made():
+    """The transform of two layers."""
     section = config_lib.base(ConfigDict()).augment
-    section.update({"randaugment_layers": layers, **changes})
-    return jax.jit(augment.make_augment(section, low, high))
+    section.randaugment_layers = 2
+    return jax.jit(augment.make_augment(section, LOW, HIGH))
 
 
-def fed(count=4, low=-1.0, high=1.0):
-    pixels = np.stack([photo(seed) for seed in range(count)])
-    return jnp.asarray(low + pixels * np.float32((high - low) / 255), jnp.float32)
+def photos():
+    return jnp.stack([jnp.asarray(photo(seed)) for seed in range(16)])
+
+
+def fed():
+    return LOW + photos() * ((HIGH - LOW) / 255)
 
 
 def test_layers_follow_one_another_on_the_networks_scale():
-    key, images = jax.random.key(5), fed()
-    pixels = jnp.stack([jnp.asarray(photo(seed)) for seed in range(4)])
+    key, pixels = jax.random.key(5), photos()
     inner = jax.random.fold_in(key, 5)
     for layer in range(2):
-        pixels = distort(pixels, randaugment.draw(jax.random.fold_in(inner, layer), 4), magnitude=10.0)
-    np.testing.assert_allclose(made()(key, images), -1 + np.asarray(pixels, float) * 2 / 255, atol=1e-6)
+        pixels = distort(pixels, randaugment.draw(jax.random.fold_in(inner, layer), 16), magnitude=10.0)
+    np.testing.assert_allclose(made()(key, fed()), LOW + np.asarray(pixels, float) * (HIGH - LOW) / 255, atol=1e-6)
 
 
 def test_an_image_of_a_channels_own_scale_stays_on_it():
-    low, high = np.float32([-2.1, -2.0, -1.8]), np.float32([2.2, 2.4, 2.6])
-    images = fed(low=low, high=high)
-    out = np.asarray(made(low=low, high=high, randaugment_magnitude=0.0)(jax.random.key(1), images))
-    assert ((out >= low - 1e-5) & (out <= high + 1e-5)).all()
+    out = np.asarray(made()(jax.random.key(1), fed()))
+    assert ((out >= LOW - 1e-5) & (out <= HIGH + 1e-5)).all()
 
 
 def test_changes_depend_on_the_place_in_the_batch_and_not_on_the_other_images():
-    images = fed(6)
+    images = fed()
     changed = images.at[3:].set(0.0)
     out, other = made()(jax.random.key(2), images), made()(jax.random.key(2), changed)
     np.testing.assert_array_equal(out[:3], other[:3])
-    assert len({np.asarray(image).tobytes() for image in made()(jax.random.key(2), images[:1].repeat(6, 0))}) > 1
+    assert len({np.asarray(image).tobytes() for image in made()(jax.random.key(2), images[:1].repeat(16, 0))}) > 1
 
 
 def test_one_image_at_a_time_and_all_at_once_are_the_same():
-    pixels = jnp.stack([jnp.asarray(photo(seed)) for seed in range(16)])
     choices = randaugment.draw(jax.random.key(0), 16)._replace(operation=jnp.arange(16))
-    together = jax.jit(jax.vmap(functools.partial(randaugment.distort_one, magnitude=7.0)))(pixels, choices)
-    difference = np.abs(np.asarray(distort(pixels, choices, magnitude=7.0), int) - np.asarray(together, int))
+    together = jax.jit(jax.vmap(functools.partial(randaugment.distort_one, magnitude=10.0)))(photos(), choices)
+    difference = np.abs(np.asarray(distort(photos(), choices, magnitude=10.0), int) - np.asarray(together, int))
     assert (difference > 1).mean() < 0.005
 
 

@@ -277,12 +277,12 @@ def test_statistics_that_cannot_be_written_are_refused_before_the_images_are_rea
 def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
     path = spoil(photos, "text")
     code, output, errors = run(
-        "--config=configs/lenet5_folder.py",
-        f"--config.data.source=folder:{photos}",
+        f"--config=configs/folder.py:lenet:mlp:{photos}",
         "--config.data.skip_bad=True",
         f"--config.data.memory={memory}",
-        "--config.data.resize=32",
-        "--config.data.crop=32",
+        "--config.data.crop=28",
+        "--config.data.normalize=range",
+        "--config.augment.crop_pad=0",
         "--config.train.batch_size=5",
         "--config.train.length=3steps",
         "--config.schedule.warmup=0steps",

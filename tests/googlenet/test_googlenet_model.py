@@ -14,10 +14,12 @@ from common.anatomy import layer_table
 from common.errors import UserError
 from common.nn.losses import cross_entropy
 from googlenet import model, paper
+from tests import networks
 from tests.slow import marked
 
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
 IMAGENET = (224, 224, 3)
+WIDTH = 1 / 16  # the same in all tests, since JAX traces an initialisation once for each shape
 
 
 def _classifier(variant, size=224, classes=1000, **changes):
@@ -32,40 +34,43 @@ def _count(tree):
 def _variables(module, size):
     """Values with which every layer matters, drawn without compiling the initialisation."""
     rng = np.random.default_rng(0)
-    shapes = layer_table.variables(module, (size, size, 3))
+    shapes = networks.shapes(module, (size, size, 3))
     draw = lambda leaf: jnp.asarray(rng.normal(0, (2 / max(leaf.size // leaf.shape[-1], 8)) ** 0.5, leaf.shape))  # noqa: E731
     return jax.tree.map(lambda leaf: draw(leaf).astype(jnp.float32), shapes)
 
 
 @pytest.fixture(scope="module")
 def small():
-    """A network with a sixteenth of the maps, its variables, images of 80x80 pixels, and its outputs in training."""
-    module = _classifier("googlenet", 80, 5, width=1 / 16).module
-    variables = _variables(module, 80)
-    images = jax.random.normal(jax.random.key(1), (3, 80, 80, 3)) * 10
-    apply = jax.jit(module.apply, static_argnames="train")
-    return module, variables, images, apply(variables, images, train=True, rngs={"dropout": jax.random.key(2)})
+    """A network with a sixteenth of the maps, the shapes of its variables, three images, and outputs as in training."""
+    module = _classifier("googlenet", 80, 5, width=WIDTH).module
+    variables = networks.shapes(module, (80, 80, 3))
+    images = jax.ShapeDtypeStruct((3, 80, 80, 3), jnp.float32)
+    apply = functools.partial(module.apply, train=True, rngs={"dropout": KEY})
+    return module, variables, images, networks.drawn(jax.eval_shape(apply, variables, images), scale=3.0)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    """The rows of the paper's network."""
+    return {row.name: row for row in layer_table.rows(_classifier("googlenet").module, IMAGENET)}
+
+
+def test_totals(rows):
+    assert rows[""].parameters == 13_378_280
+    assert rows[""].parameters - rows["aux1"].parameters - rows["aux2"].parameters == 6_998_552
 
 
 @pytest.mark.parametrize(
-    ("variant", "changes", "main", "with_auxiliary"),
-    [
-        ("googlenet", {}, 6_998_552, 13_378_280),
-        marked(("googlenet_bn", {}, 7_005_832, 13_385_816)),
-        ("googlenet_torchvision", {}, 6_624_904, 13_004_888),
-    ],
+    ("variant", "main", "with_auxiliary"),
+    [("googlenet_torchvision", 6_624_904, 13_004_888), marked(("googlenet_bn", 7_005_832, 13_385_816))],
 )
-def test_totals(variant, changes, main, with_auxiliary):
-    shapes = layer_table.variables(_classifier(variant, **changes).module, IMAGENET)["params"]
+def test_totals_with_batch_normalisation(variant, main, with_auxiliary):
+    shapes = networks.shapes(_classifier(variant).module, IMAGENET)["params"]
     assert _count(shapes) == with_auxiliary
     assert _count({name: tree for name, tree in shapes.items() if not name.startswith("aux")}) == main
-    without = _classifier(variant, auxiliary=False, **changes).module
-    assert _count(layer_table.variables(without, IMAGENET)["params"]) == main
 
 
-def test_every_layer_is_the_papers():
-    module = _classifier("googlenet").module
-    rows = {row.name: row for row in layer_table.rows(module, IMAGENET)}
+def test_every_layer_is_the_papers(rows):
     facts = paper.LAYERS["googlenet"]
     assert {name: rows[name].output_shape for name in facts} == {n: f["output_shape"] for n, f in facts.items()}
     assert rows[""].multiply_adds == 1_582_671_872
@@ -82,11 +87,10 @@ def test_every_layer_is_the_papers():
     assert (rows["aux1"].parameters, rows["aux2"].parameters) == (3_188_840, 3_190_888)
 
 
-def test_maps_of_the_auxiliary_classifiers():
-    shapes = layer_table.variables(_classifier("googlenet").module, IMAGENET)["params"]
-    assert shapes["aux1"]["fc"]["kernel"].shape == (4 * 4 * 128, 1024)
-    assert shapes["aux2"]["conv"]["conv"]["kernel"].shape == (1, 1, 528, 128)
-    bn = layer_table.variables(_classifier("googlenet_torchvision").module, IMAGENET)["params"]
+def test_maps_of_the_auxiliary_classifiers(rows):
+    assert rows["aux1/fc"].parameters == (4 * 4 * 128 + 1) * 1024
+    assert rows["aux2/conv/conv"].parameters == (528 + 1) * 128
+    bn = networks.shapes(_classifier("googlenet_torchvision").module, IMAGENET)["params"]
     assert (_count(bn["aux1"]), _count(bn["aux2"])) == (3_188_968, 3_191_016)
     assert "bias" not in bn["conv1"]["conv"]
 
@@ -97,13 +101,12 @@ def test_inference_does_not_depend_on_the_auxiliary_classifiers(small):
     outputs = jax.eval_shape(module.apply, {"params": main}, images)  # there is nothing that they could depend on
     assert outputs.auxiliary == ()
     assert outputs.logits.shape == (3, 5)
-    without = jax.eval_shape(module.clone(auxiliary=False).init, KEY, images)["params"]
-    assert jax.tree.structure(without) == jax.tree.structure(main)
+    assert networks.shapes(module.clone(auxiliary=False), (1, 1, 3))["params"] == main
 
 
 def test_the_loss_adds_three_tenths_of_each_auxiliary_loss(small):
-    module, _, _, outputs = small
-    classifier = _classifier("googlenet", 80, 5, width=1 / 16)
+    outputs = small[-1]
+    classifier = _classifier("googlenet", 80, 5, width=WIDTH)
     labels = jnp.array([0, 4, 2])
     losses = [cross_entropy(logits, labels) for logits in (outputs.logits, *outputs.auxiliary)]
     assert len(losses) == 3
@@ -127,13 +130,14 @@ def test_a_section_has_the_networks_options_and_the_weight_of_the_auxiliary_loss
 
 def test_the_weight_of_the_auxiliary_losses_is_an_option(small):
     outputs, labels = small[-1], jnp.array([0, 4, 2])
-    without = _classifier("googlenet", 80, 5, width=1 / 16, loss={"auxiliary_weight": 0.0})
+    without = _classifier("googlenet", 80, 5, width=WIDTH, loss={"auxiliary_weight": 0.0})
     np.testing.assert_array_equal(without.loss(outputs, labels), cross_entropy(outputs.logits, labels))
 
 
 @pytest.mark.slow  # compiles a gradient for what the order of the modules says
 def test_auxiliary_classifiers_teach_what_is_below_them_only(small):
-    module, variables, images, _ = small
+    module = small[0]
+    variables, images = _variables(module, 80), jax.random.normal(jax.random.key(1), (3, 80, 80, 3)) * 10
 
     @jax.jit
     @jax.grad
@@ -146,25 +150,25 @@ def test_auxiliary_classifiers_teach_what_is_below_them_only(small):
 
 
 def test_initial_parameters_exist_without_a_training_step_and_have_caffes_scale():
-    module = _classifier("googlenet", 80, 5, width=0.25).module
+    module = _classifier("googlenet", 80, 5, width=WIDTH).module
 
     @jax.jit  # compiles the initialisation of what it returns
     def some_parameters():
         params = module.init(KEY, jnp.zeros((1, 80, 80, 3)))["params"]
         assert {"aux1", "aux2"} <= params.keys()
-        return {name: params[name] for name in ("conv1", "inception_4e", "linear")}
+        biases = params["conv1"]["conv"]["bias"], params["linear"]["bias"]
+        return params["inception_4e"]["3x3"]["conv"]["kernel"], *biases
 
-    params = some_parameters()
-    kernel = params["inception_4e"]["3x3"]["conv"]["kernel"]
+    kernel, hidden_bias, last_bias = some_parameters()
     bound = (3 / np.prod(kernel.shape[:3])) ** 0.5
     assert float(jnp.abs(kernel).max()) == pytest.approx(bound, rel=0.01)
-    np.testing.assert_array_equal(params["conv1"]["conv"]["bias"], np.float32(0.2))
-    np.testing.assert_array_equal(params["linear"]["bias"], 0)
+    np.testing.assert_array_equal(hidden_bias, np.float32(0.2))
+    np.testing.assert_array_equal(last_bias, 0)
 
 
 @pytest.mark.slow  # tests/nn/test_batch_norm.py has the statistics
 def test_batch_statistics_move_in_training_only():
-    module = _classifier("googlenet_small", 16, 5, width=1 / 16).module
+    module = _classifier("googlenet_small", 16, 5, width=WIDTH).module
     variables = _variables(module, 16)
     images = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
     rngs = {"dropout": jax.random.key(2)}
@@ -181,8 +185,8 @@ def test_batch_statistics_move_in_training_only():
     [("googlenet", {}, 79), ("googlenet_small", {"auxiliary_pool": "5x5"}, 10), ("googlenet", {"auxiliary": False}, 1)],
 )
 def test_smallest_image(variant, changes, smallest):
-    module = _classifier(variant, smallest, 5, **changes).module
-    assert layer_table.variables(module, (smallest, smallest, 3))["params"]["linear"]["kernel"].shape == (1024, 5)
+    module = _classifier(variant, smallest, 5, width=WIDTH, **changes).module
+    assert networks.shapes(module, (smallest, smallest, 3))["params"]["linear"]["kernel"].shape == (1024 // 16, 5)
     if smallest > 1:
         with pytest.raises(UserError, match=f"takes images of {smallest}x{smallest} pixels or more"):
             _classifier(variant, smallest - 1, **changes)
@@ -190,9 +194,10 @@ def test_smallest_image(variant, changes, smallest):
 
 @pytest.mark.parametrize(("side", "positions"), [(79, 5), (78, 4)])
 def test_one_pixel_less_would_not_fill_the_auxiliary_window_of_5x5(side, positions):
-    module = _classifier("googlenet", side, 5, auxiliary=False).module
-    init = functools.partial(module.init_with_output, mutable=True, capture_intermediates=True)
-    _, variables = jax.eval_shape(init, KEY, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
+    module = _classifier("googlenet", side, 5, width=WIDTH, auxiliary=False).module
+    apply = functools.partial(module.apply, mutable=True, capture_intermediates=True)
+    parameters = networks.shapes(module, (80, 80, 3))  # of any size
+    _, variables = jax.eval_shape(apply, parameters, jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32))
     for name in model.AUXILIARY:
         [maps] = variables["intermediates"][f"inception_{name}"]["__call__"]
         assert maps.shape[1:3] == (positions, positions)

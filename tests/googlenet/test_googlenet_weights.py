@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from common import models
-from common.anatomy import layer_table
 from common.errors import UserError
 from googlenet import weights
 from googlenet.model import MODULES
+from tests import networks
 
 WIDTH = 1 / 16
 
@@ -20,9 +20,9 @@ def _module(variant="googlenet_torchvision", size=224, **changes):
     return models.make_classifier(section, types.SimpleNamespace(num_classes=6, image_shape=(size, size, 3))).module
 
 
-def _variables(module, size):
+def _variables(module, size=224):
     rng = np.random.default_rng(0)
-    shapes = layer_table.variables(module, (size, size, 3))
+    shapes = networks.shapes(module, (size, size, 3))
     variables = jax.tree.map(lambda leaf: rng.normal(0.05, 0.2, leaf.shape).astype(np.float32), shapes)
     if "batch_stats" in variables:
         variables["batch_stats"] = jax.tree.map(lambda a: np.abs(a) + 0.1, variables["batch_stats"])
@@ -32,14 +32,14 @@ def _variables(module, size):
 @pytest.mark.parametrize("variant", ["googlenet", "googlenet_torchvision", "googlenet_small"])
 def test_export_and_import_are_inverse(variant):
     module = _module(variant)
-    variables = _variables(module, 224)
+    variables = _variables(module)
     state = weights.to_torchvision(variables, module)
     np.testing.assert_equal(weights.from_torchvision(state, module, variables), variables)
 
 
 def test_published_names():
     module = _module()
-    state = weights.to_torchvision(_variables(module, 224), module)
+    state = weights.to_torchvision(_variables(module), module)
     for name in ("conv1.conv.weight", "conv3.bn.running_var", "inception3a.branch2.1.conv.weight", "aux2.fc1.weight",
                  "inception5b.branch4.1.bn.bias", "aux1.conv.bn.weight", "fc.bias"):  # fmt: skip
         assert name in state
@@ -48,7 +48,7 @@ def test_published_names():
 
 def test_auxiliary_classifiers_are_dropped_where_the_network_has_none():
     module = _module()
-    variables = _variables(module, 224)
+    variables = _variables(module)
     state = weights.to_torchvision(variables, module)
     without = _module(auxiliary=False)
     imported = weights.from_torchvision(state, without, variables)

@@ -11,6 +11,7 @@ import pytest
 
 from common import models
 from lenet import bitmaps, layers, losses, model, paper
+from tests import networks
 
 
 def _parameter_shapes(variant, **changes):
@@ -18,7 +19,7 @@ def _parameter_shapes(variant, **changes):
     size = config.get("image_size", model.NETWORKS[variant].image_size)
     info = types.SimpleNamespace(num_classes=10, image_shape=(size, size, 1))
     module = models.make_classifier(config, info).module
-    return config, jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, size, size, 1)))["params"]
+    return config, networks.shapes(module, (size, size, 1))["params"]
 
 
 def _count(tree):
@@ -91,13 +92,13 @@ def test_the_drawing_of_a_seven_is_row_by_row():
 
 
 def test_scaled_tanh_constants():
-    slope = jax.grad(layers.scaled_tanh)
+    slope = jax.jit(jax.grad(layers.scaled_tanh))
     assert float(layers.scaled_tanh(jnp.float32(1))) == pytest.approx(0.99999726, abs=1e-6)
     assert float(layers.scaled_tanh(jnp.float32(-1))) == pytest.approx(-0.99999726, abs=1e-6)
     assert float(slope(0.0)) == pytest.approx(1.14393, abs=1e-5)
     assert float(layers.scaled_tanh(jnp.float32(50))) == pytest.approx(1.7159, abs=1e-6)
     points = jnp.linspace(0, 3, 301)
-    bend = jnp.abs(jax.vmap(jax.grad(slope))(points))
+    bend = jnp.abs(jax.jit(jax.vmap(jax.grad(slope)))(points))
     assert float(points[bend.argmax()]) == pytest.approx(1, abs=0.02)  # |f''| peaks near the targets
 
 
@@ -120,7 +121,8 @@ def test_map_loss_of_equal_penalties(penalty, rubbish):
 
 def test_map_loss_is_positive_and_pushes_only_penalties_below_the_rubbish_class():
     penalties = jnp.array([[1.0, 3.0, 60.0] + 7 * [80.0]])
-    loss, gradient = jax.value_and_grad(lambda y: losses.penalty_map(y, jnp.array([0]), rubbish=10.0)[0])(penalties)
+    loss_of = jax.jit(jax.value_and_grad(lambda y: losses.penalty_map(y, jnp.array([0]), rubbish=10.0)[0]))
+    loss, gradient = loss_of(penalties)
     assert loss > 0
     assert gradient[0, 0] > 0  # the correct class is pulled closer,
     assert gradient[0, 1] < -0.05  # a wrong one that is close is pushed away,

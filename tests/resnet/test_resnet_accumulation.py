@@ -13,9 +13,10 @@ from common.nn.layers import identity
 from common.training.state import create_state
 from common.training.steps import train_step
 from resnet.model import ResNet
+from tests import networks
 from tests.slow import rest_slow
 
-SMALL = {"num_classes": 10, "stage_sizes": (1, 1), "block": "basic", "width": 4, "stem": "cifar", "shortcut": "A"}
+SMALL = {"num_classes": 10, "stage_sizes": (1,), "block": "basic", "width": 4, "stem": "cifar", "shortcut": "A"}
 OPTIMIZER = optax.sgd(0.5, momentum=0.9)
 
 
@@ -25,7 +26,7 @@ def updated(accumulate=1, **fields):
     with jax.enable_x64(True):
         module = ResNet(**SMALL, **fields, dtype="float64")
         classifier = Classifier(module, optax.softmax_cross_entropy_with_integer_labels, identity, (8, 8, 3), 10)
-        state = create_state(classifier, OPTIMIZER, seed=0)
+        state = networks.drawn(jax.eval_shape(lambda: create_state(classifier, OPTIMIZER, seed=0)), scale=0.5)
         wide = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), (state.params, state.model_state, state.opt_state))
         state = state.replace(params=wide[0], model_state=wide[1], opt_state=wide[2])
         options = {"transform": lambda key, images: images, "accumulate": accumulate}

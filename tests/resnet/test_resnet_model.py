@@ -14,9 +14,12 @@ from common.errors import UserError
 from common.nn.losses import cross_entropy
 from resnet import weights
 from resnet.model import ResNet, make_classifier, network, stacked
+from tests import networks
 from tests.slow import rest_slow
 
 SMALL = {"num_classes": 4, "stage_sizes": (1, 3), "block": "basic", "width": 4, "stem": "cifar", "shortcut": "A"}
+ONE_STAGE = {**SMALL, "stage_sizes": (3,)}
+KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
 IMAGES = jax.random.normal(jax.random.key(1), (6, 8, 8, 3))
 LABELS = jnp.arange(6) % 4
 
@@ -27,13 +30,12 @@ def info(side=32, num_classes=10):
 
 
 def initial(module, images=IMAGES):
-    return jax.jit(module.init)(jax.random.key(0), images)
+    return jax.jit(module.init)(KEY, images)
 
 
-def captured(module, variables):
-    """Every layer's output for the images, by name."""
-    apply = jax.jit(lambda v: module.apply(v, IMAGES, capture_intermediates=True, mutable="intermediates")[1])
-    return apply(variables)["intermediates"]
+def captured(module):
+    """Every layer's output for the images with the initial parameters, by name."""
+    return module.init_with_output(KEY, IMAGES, mutable=True, capture_intermediates=True)[1]["intermediates"]
 
 
 def loss_and_gradient(module, variables):
@@ -48,9 +50,9 @@ def loss_and_gradient(module, variables):
 
 @pytest.fixture(scope="module")
 def unrolled():
-    """A network without scanning, its variables, loss and gradient."""
-    module = ResNet(**SMALL, scan="off")
-    variables = initial(module)
+    """A network of one stage without scanning, its variables, loss and gradient."""
+    module = ResNet(**ONE_STAGE, scan="off")
+    variables = networks.drawn(networks.shapes(module, IMAGES.shape[1:]), scale=0.3)
     return module, variables, *loss_and_gradient(module, variables)
 
 
@@ -59,7 +61,7 @@ def unrolled():
 )
 def test_scanned_and_rematerialised_networks_compute_the_same(change, unrolled):
     plain, variables, expected_loss, expected = unrolled
-    other = ResNet(**SMALL, **change)
+    other = ResNet(**ONE_STAGE, **change)
     other_variables = weights.stack(variables, other)
     loss, found = loss_and_gradient(other, other_variables)
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-5)
@@ -88,8 +90,7 @@ def test_auto_scans_deep_stages_only_and_alike_on_every_backend():
 @pytest.mark.parametrize("block", rest_slow(["basic", "bottleneck"]))
 def test_zero_gamma_makes_identity_blocks_rectifiers(block):
     module = ResNet(**{**SMALL, "block": block, "shortcut": "B", "zero_gamma": True}, scan="off")
-    variables = initial(module)
-    layers = captured(module, variables)
+    layers = jax.jit(lambda: captured(module))()
     outputs = [layers[f"conv3_{i}"]["__call__"][0] for i in (1, 2, 3)]
     for before, after in zip(outputs, outputs[1:], strict=False):
         np.testing.assert_array_equal(after, jax.nn.relu(before))
@@ -98,8 +99,8 @@ def test_zero_gamma_makes_identity_blocks_rectifiers(block):
 
 def test_the_shortcut_is_all_that_a_plain_net_lacks():
     residual, plain = ResNet(**SMALL), ResNet(**{**SMALL, "shortcut": "none"})
-    variables = initial(residual)
-    assert jax.tree.structure(variables) == jax.tree.structure(initial(plain))
+    variables = networks.drawn(networks.shapes(residual, IMAGES.shape[1:]), scale=0.5)
+    assert jax.tree.structure(variables) == jax.tree.structure(networks.shapes(plain, IMAGES.shape[1:]))
     zeros = jax.tree.map(jnp.zeros_like, variables["params"])
     # With all later convolutions zero, a plain net loses its input and a residual net still passes it on.
     params = {**zeros, "conv1": variables["params"]["conv1"], "bn1": variables["params"]["bn1"]}
@@ -112,17 +113,15 @@ def test_the_shortcut_is_all_that_a_plain_net_lacks():
 @pytest.mark.parametrize("stride_in", ["1x1", "3x3"])
 def test_the_bottleneck_strides_where_it_is_told(stride_in):
     module = ResNet(**{**SMALL, "block": "bottleneck", "stride_in": stride_in})
-    variables = initial(module)
-    block = captured(module, variables)["conv3_1"]
+    block = jax.eval_shape(lambda: captured(module))["conv3_1"]
     sides = [block[f"conv{i}"]["__call__"][0].shape[1] for i in (1, 2, 3)]
     assert sides == ([4, 4, 4] if stride_in == "1x1" else [8, 4, 4])
 
 
 def test_bfloat16_computes_near_float32_with_float32_parameters_and_logits():
     exact, half = ResNet(**SMALL), ResNet(**SMALL, dtype="bfloat16")
-    variables = initial(half)
+    logits, variables = jax.jit(half.init_with_output)(KEY, IMAGES)
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype("float32")}
-    logits = jax.jit(half.apply)(variables, IMAGES)
     assert logits.dtype == jnp.float32
     np.testing.assert_allclose(logits, jax.jit(exact.apply)(variables, IMAGES), rtol=0.1, atol=0.05)
 

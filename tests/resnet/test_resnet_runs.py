@@ -46,6 +46,7 @@ def test_the_terminal_names_the_cifar_variant_and_why_groups_cannot_be(tmp_path)
     options = ("--config=configs/resnet_imagenet.py:resnet18", "--config.data.source=digits", "--config.data.resize=32")
     options += ("--config.data.crop=0", "--config.data.resize_max=0", "--config.data.train_crop=centre")
     options += ("--config.data.test_split=test", "--config.train.batch_size=8", f"--workdir={tmp_path}")
+    options += ("--config.model.stage_sizes=(1, 1, 1, 1)", "--config.model.width=4")
     code, _, errors = run(*options)
     assert code == 2
     warning, error = errors.strip().splitlines()

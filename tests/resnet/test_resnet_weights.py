@@ -14,6 +14,7 @@ from common import models
 from common.errors import UserError
 from resnet import weights
 from resnet.model import ResNet, network
+from tests import networks
 from tests.slow import rest_slow
 
 SHARED = pathlib.Path(__file__).parents[2].parent / "shared"
@@ -29,7 +30,7 @@ NETS = {
 
 def random_variables(module):
     """Random variables everywhere, so that swapped arrays are noticed."""
-    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
+    shapes = networks.shapes(module)
     leaves, structure = jax.tree.flatten(shapes)
     rng = np.random.default_rng(0)
     return jax.tree.unflatten(structure, [jnp.float32(rng.uniform(0.1, 0.5, leaf.shape)) for leaf in leaves])
@@ -120,6 +121,7 @@ def torch_forward(module, state, images):
 
 @pytest.mark.parametrize("name", rest_slow(NETS))
 def test_outputs_are_those_of_pytorch(name):
+    pytest.importorskip("torch")
     module = NETS[name]
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     variables = {**variables, "batch_stats": random_variables(module)["batch_stats"]}

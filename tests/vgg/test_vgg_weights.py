@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from common import models
-from common.anatomy import layer_table
+from tests import networks
 from vgg import weights
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS
 
@@ -19,7 +19,7 @@ def _module(variant, size):
 
 def _variables(module, size):
     rng = np.random.default_rng(0)
-    shapes = layer_table.variables(module, (size, size, 3))
+    shapes = networks.shapes(module, (size, size, 3))
     variables = jax.tree.map(lambda leaf: rng.normal(0.05, 0.2, leaf.shape).astype(np.float32), shapes)
     if "batch_stats" in variables:
         variables["batch_stats"] = jax.tree.map(lambda a: np.abs(a) + 0.1, variables["batch_stats"])

@@ -1,5 +1,7 @@
 """Attention and layer normalisation against their equations, in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 import vit_equations
 
 from common.devices import attention, host
+from tests import networks
 from vit import model
 from vit.attention import MultiHeadDotProductAttention, attention_weights
 
@@ -44,9 +47,9 @@ def test_scaled_dot_product_attention_is_its_equation():
 
 def test_attention_agrees_with_jax_and_rows_of_weights_sum_to_one():
     query, key, value = (jnp.asarray(heads(seed), jnp.float32) for seed in range(3))
-    expected = jax.nn.dot_product_attention(query, key, value)
-    np.testing.assert_allclose(attention.attend(query, key, value), expected, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(attention_weights(query, key).sum(-1), 1, rtol=1e-6)
+    expected = jax.jit(jax.nn.dot_product_attention)(query, key, value)
+    np.testing.assert_allclose(jax.jit(attention.attend)(query, key, value), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(jax.jit(attention_weights)(query, key).sum(-1), 1, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("batch", "tokens"), [(2, 7), (4, 300)])  # a whole batch, and one that is computed in parts
@@ -60,7 +63,7 @@ def test_gradients_of_attention_are_those_of_its_equation(batch, tokens):
 
         def gradients(attend):
             *heads, cotangent = arrays
-            return jax.grad(lambda *heads: jnp.sum(attend(*heads) * cotangent), argnums=(0, 1, 2))(*heads)
+            return jax.jit(jax.grad(lambda *heads: jnp.sum(attend(*heads) * cotangent), argnums=(0, 1, 2)))(*heads)
 
         for found, expected in zip(gradients(attention.attend), gradients(equation), strict=True):
             np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-12)
@@ -91,7 +94,7 @@ def test_multi_head_attention_is_its_equation():
     with jax.enable_x64(True):
         shapes = jax.eval_shape(module.init, jax.random.key(0), tokens)["params"]
         params = jax.tree.map(lambda leaf: np.random.default_rng(leaf.size).normal(size=leaf.shape), shapes)
-        ours = module.apply({"params": params}, jnp.asarray(tokens))
+        ours = jax.jit(module.apply)({"params": params}, jnp.asarray(tokens))
     arrays = {f"{layer}/{name}": array for layer, tree in params.items() for name, array in tree.items()}
     for image in range(2):
         expected = vit_equations.multi_head(tokens[image], arrays)
@@ -101,10 +104,11 @@ def test_multi_head_attention_is_its_equation():
 def test_weights_are_kept_only_when_asked_for():
     module = MultiHeadDotProductAttention(num_heads=2)
     tokens = jnp.asarray(np.random.default_rng(0).normal(size=(1, 4, 8)), jnp.float32)
-    variables = module.init(jax.random.key(0), tokens)
-    assert set(variables) == {"params"}
-    output, kept = module.apply(variables, tokens, mutable=["intermediates"])
-    np.testing.assert_array_equal(output, module.apply(variables, tokens))
+    shapes = jax.eval_shape(module.init, jax.random.key(0), tokens)
+    assert set(shapes) == {"params"}
+    variables = networks.drawn(shapes)
+    output, kept = jax.jit(functools.partial(module.apply, mutable=["intermediates"]))(variables, tokens)
+    np.testing.assert_array_equal(output, jax.jit(module.apply)(variables, tokens))
     assert kept["intermediates"]["attention"][0].shape == (1, 2, 4, 4)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from common import models
 from common.anatomy import layer_table
+from tests import networks
 from tests.slow import rest_slow
 from vit import paper
 
@@ -19,8 +20,7 @@ def network(variant, size=224, classes=1000, **changes):
 
 
 def parameters(variant, size=224, **changes):
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    params = jax.eval_shape(network(variant, size, **changes).init, jax.random.key(0), images)["params"]
+    params = networks.shapes(network(variant, size, **changes), (size, size, 3))["params"]
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
@@ -88,7 +88,7 @@ WORK = {
 def multiply_adds(variant, size):
     module = network(variant, size)
     images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    variables = jax.eval_shape(module.init, jax.random.key(0), images)
+    variables = networks.shapes(module, (size, size, 3))
     return sum(layer_table.multiply_adds(module.apply, variables, images).values())
 
 
@@ -119,8 +119,7 @@ TOKENS = [
 @pytest.mark.parametrize(("variant", "size", "tokens"), rest_slow(TOKENS, quick=3))
 def test_numbers_of_tokens(variant, size, tokens):
     module = network(variant, size)
-    images = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-    params = jax.eval_shape(module.init, jax.random.key(0), images)["params"]
+    params = networks.shapes(module, (size, size, 3))["params"]
     assert params["Transformer"]["posembed_input"]["pos_embedding"].shape == (1, tokens, module.hidden_size)
     rows, columns = module.grid((size, size, 3))
     assert rows * columns + 1 == tokens

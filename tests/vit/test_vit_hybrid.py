@@ -33,10 +33,10 @@ def test_convolutions_are_padded_as_the_published_weights_expect(size, strides, 
 def test_a_block_starts_as_its_shortcut():
     x = images(2, (4, 4, 128))
     block = hybrid.Bottleneck(width=32)
-    variables = jax.jit(block.init)(jax.random.key(0), x)
+    outputs, variables = jax.jit(block.init_with_output)(jax.random.key(0), x)
     np.testing.assert_array_equal(variables["params"]["gn3"]["scale"], 0)
     assert "conv_proj" not in variables["params"]
-    np.testing.assert_allclose(block.apply(variables, x), jax.nn.relu(x), rtol=1e-6)
+    np.testing.assert_allclose(outputs, jax.nn.relu(x), rtol=1e-6)
 
 
 def test_layers_have_the_published_names_and_shapes():

@@ -27,8 +27,9 @@ def module(**changes):
     return classifier(**changes).module
 
 
+@functools.cache
 def shapes(network, image=IMAGE):
-    """Shapes of the parameters."""
+    """Shapes of the parameters, traced once. Not to be written to."""
     images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
     return jax.eval_shape(network.init, jax.random.key(0), images)["params"]
 
