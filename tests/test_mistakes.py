@@ -1,6 +1,7 @@
 """Tests that the real tools answer a user's mistake with one line and exit code 2."""
 
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -9,10 +10,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from common import config as config_lib
+from common import train
 from common.errors import UserError
 from common.launch import EXIT_INTERRUPTED, EXIT_UNREAD
 from common.run.checkpoints import Checkpoints
 from common.training.state import TrainState
+from configs import lenet5_digits, vgg_digits, vit_digits
+from tests import small_run
 from tests.runs import DIGITS, ROOT, environment, refusal, refused, run, start
 from tests.slow import rest_slow
 
@@ -84,37 +89,11 @@ def test_every_tool_starts_by_itself(command):
         ([*DIGITS, "--config.schedule.rates=(1,'a')"], "config.schedule.rates holds 'a'; expected numbers"),
         ([*DIGITS, "--config.schedule.boundaries=1"], "holds 1; expected durations such as '2 epochs'"),
         ([*DIGITS, "--config.seed=-1"], "config.seed is -1; expected at least 0"),
-        ([*DIGITS, "--config.seed=4294967296"], "config.seed is 4294967296; expected at most 4294967295"),
-        (
-            ["--config=configs/vgg_digits.py", "--config.model.adaptive_pool=1000000000"],
-            "at least 0 and less than 65536",
-        ),
         (
             ["--config=configs/vgg_digits.py", "--config.model.adaptive_pool=60000"],
             "GB of memory here; make config.model",
         ),
-        (["--config=configs/vit_digits.py", "--config.model.depth=1000000"], "expected at least 1 and less than 1024"),
-        (
-            [*DIGITS, "--config.augment.randaugment_layers=1000000"],
-            "randaugment_layers is 1000000; expected at most 100",
-        ),
-        ([*DIGITS, "--config.data.pad=1000000"], "make images of 2,000,028 x 2,000,028 pixels; expected at most"),
-        ([*DIGITS, "--config.data.workers=100000"], "config.data.workers is 100000; expected at most 1000"),
-        ([*DIGITS, "--config.schedule.learning_rate=nan"], "learning_rate is nan; expected a finite number"),
-        ([*DIGITS, "--config.schedule.rates=(0.1,-0.1)"], "config.schedule.rates is (0.1, -0.1); expected numbers of"),
-        ([*DIGITS, "--config.data.pixel_range=(0,)"], "config.data.pixel_range is (0,); expected two numbers"),
-        ([*DIGITS, "--config.data.pixel_range=(1.0,1.0)"], "config.data.pixel_range is (1.0, 1.0); expected two"),
-        ([*DIGITS, "--config.optimizer.momentum=1.0"], "momentum is 1.0; expected at least 0 and less than 1"),
-        ([*DIGITS, "--config.schedule.factor=0.0"], "factor is 0.0; expected a fraction between 0 and 1"),
-        ([*DIGITS, "--config.schedule.patience=0"], "config.schedule.patience is 0; expected at least 1"),
-        ([*DIGITS, "--config.train.length=soon"], "config.train.length is 'soon'; expected a duration"),
-        ([*DIGITS, "--config.optimizer.name=adm"], "unknown optimizer 'adm'; did you mean 'adam'"),
-        ([*DIGITS, "--config.schedule.name=cosin"], "unknown schedule 'cosin'; did you mean 'cosine'"),
-        ([*DIGITS, "--config.model.activation=rleu"], "did you mean 'relu'"),
-        ([*DIGITS, "--config.model.output=softmax"], "loss.name=map does not go with output=softmax"),
         ([*DIGITS, "--config.optimizer.momentum=0.5"], "does not read it"),
-        ([*DIGITS, "--config.train.label_smoothing=0.1"], "takes class indices only"),
-        ([*DIGITS, "--config.data.source=digit"], "'digit'"),
         ([*DIGITS, "--config.data.source=folder:/nowhere"], "/nowhere"),
         ([*DIGITS, "--config.data.source=tfds:mnits"], "'mnist'"),
         ([*DIGITS, "--config.mesh.devices=3"], "there are only 1 (cpu)"),
@@ -129,6 +108,47 @@ def test_a_mistake_is_answered_in_one_line(arguments, expected, tmp_path):
     assert not (tmp_path / "run" / "checkpoints").exists()
 
 
+@pytest.mark.parametrize(
+    ("recipe", "changes", "expected"),
+    [
+        (lenet5_digits, {"seed": 4294967296}, "config.seed is 4294967296; expected at most 4294967295"),
+        (vgg_digits, {"model.adaptive_pool": 1000000000}, "at least 0 and less than 65536"),
+        (vit_digits, {"model.depth": 1000000}, "expected at least 1 and less than 1024"),
+        (lenet5_digits, {"augment.randaugment_layers": 1000000}, "layers is 1000000; expected at most 100"),
+        (lenet5_digits, {"data.pad": 1000000}, "make images of 2,000,028 x 2,000,028 pixels; expected at most"),
+        (lenet5_digits, {"data.workers": 100000}, "config.data.workers is 100000; expected at most 1000"),
+        (lenet5_digits, {"schedule.learning_rate": math.nan}, "learning_rate is nan; expected a finite number"),
+        (lenet5_digits, {"schedule.rates": (0.1, -0.1)}, "config.schedule.rates is (0.1, -0.1); expected numbers of"),
+        (lenet5_digits, {"data.pixel_range": (0,)}, "config.data.pixel_range is (0,); expected two numbers"),
+        (lenet5_digits, {"data.pixel_range": (1.0, 1.0)}, "config.data.pixel_range is (1.0, 1.0); expected two"),
+        (lenet5_digits, {"optimizer.momentum": 1.0}, "momentum is 1.0; expected at least 0 and less than 1"),
+        (lenet5_digits, {"schedule.factor": 0.0}, "factor is 0.0; expected a fraction between 0 and 1"),
+        (lenet5_digits, {"schedule.patience": 0}, "config.schedule.patience is 0; expected at least 1"),
+        (lenet5_digits, {"train.length": "soon"}, "config.train.length is 'soon'; expected a duration"),
+        (lenet5_digits, {"optimizer.name": "adm"}, "unknown optimizer 'adm'; did you mean 'adam'"),
+        (lenet5_digits, {"schedule.name": "cosin"}, "unknown schedule 'cosin'; did you mean 'cosine'"),
+        (lenet5_digits, {"model.activation": "rleu"}, "did you mean 'relu'"),
+        (lenet5_digits, {"model.output": "softmax"}, "loss.name=map does not go with output=softmax"),
+        (lenet5_digits, {"train.label_smoothing": 0.1}, "takes class indices only"),
+        (lenet5_digits, {"data.source": "digit"}, "'digit'"),
+    ],
+)
+def test_an_option_that_cannot_work_is_refused_before_anything_is_written(recipe, changes, expected, tmp_path):
+    config = recipe.get_config()
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError) as error:
+        checked_and_trained(config, tmp_path / "run")
+    assert expected in str(error.value)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def checked_and_trained(config, folder):
+    """Does in this process what `common.main` does; the test before shows what a user sees of an error."""
+    config_lib.validate(config)
+    train.fit(config, folder)
+
+
 def test_a_batch_that_does_not_split_over_the_devices_is_refused(tmp_path):
     settings = ("--config.mesh.devices=0", "--config.train.batch_size=12", f"--workdir={tmp_path}")
     line = refused(*DIGITS, *settings, devices=8)
@@ -136,7 +156,7 @@ def test_a_batch_that_does_not_split_over_the_devices_is_refused(tmp_path):
 
 
 def test_a_diverging_run_stops_names_the_step_and_keeps_its_checkpoints(tmp_path):
-    diverging = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", "--config.train.length=60steps")
+    diverging = (small_run.CONFIG, "--config.train.length=60steps")
     often = ("--config.train.log_every=5steps", "--config.checkpoint.every=5steps")
     rate = ("--config.schedule.learning_rate=1e38", "--config.schedule.warmup=20steps")
     line = refused(*diverging, *often, *rate, f"--workdir={tmp_path}")
@@ -242,11 +262,11 @@ def test_ctrl_c_during_the_start_is_answered_in_one_line(tmp_path):
 
 def test_a_run_whose_reader_leaves_ends_quietly_and_resumes(tmp_path):
     saved = ("--config.checkpoint.every=5steps", "--config.train.log_every=5steps", f"--workdir={tmp_path}")
-    process = start(*DIGITS, *saved, "--config.train.length=200epochs")
+    process = start(small_run.CONFIG, *saved, "--config.train.length=2000epochs")
     process.stdout.readline()
     process.stdout.close()
     assert (process.wait(timeout=60), process.stderr.read()) == (EXIT_UNREAD, "")
-    code, output, _ = run(*DIGITS, *saved, "--config.train.length=40steps")
+    code, output, _ = run(small_run.CONFIG, *saved, "--config.train.length=40steps")
     assert code == 0, output
 
 
@@ -278,7 +298,7 @@ def test_a_file_name_of_any_bytes_is_printed_unchanged():
 
 @pytest.mark.slow  # the test above of a checkpoint without room; this one fills a disk
 def test_a_full_disk_keeps_the_earlier_checkpoints(tmp_path):
-    small = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", *SHORT[1:])
+    small = (small_run.CONFIG, "--config.model.hidden=(500,)", *SHORT[1:])
     code, _, errors = run(*small, "--config.train.length=60steps", f"--workdir={tmp_path}")
     assert code == 0, errors
     before = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())

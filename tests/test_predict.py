@@ -82,7 +82,7 @@ def likeliest(predictions):
 def test_a_file_is_seen_as_the_test_image_it_was_saved_from(digits, stored, files):
     predictions = predict(digits, files)
     inputs = trained.network_input(digits, jax.numpy.asarray(stored[0]))
-    logits = np.asarray(digits.classifier.module.apply(digits.variables, inputs), np.float64)
+    logits = np.asarray(jax.jit(digits.classifier.module.apply)(digits.variables, inputs), np.float64)
     expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     for path, prediction, row in zip(files, predictions, expected, strict=True):
         assert prediction.file == str(path)
@@ -167,7 +167,7 @@ def test_the_smallest_penalty_is_the_likeliest_class():
     variables = networks.state(classifier, optax.sgd(0.1)).variables()
     run = trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
     inputs = trained.network_input(run, jax.numpy.asarray(images))
-    penalties = np.asarray(classifier.module.apply(variables, inputs), np.float64)
+    penalties = np.asarray(jax.jit(classifier.module.apply)(variables, inputs), np.float64)
     expected = -penalties - np.logaddexp.reduce(-penalties, axis=1, keepdims=True)
     predictions = trained.predictions(run, ArraySource(images, np.array([1, 2, 3], np.int32)))
     np.testing.assert_allclose(predictions.log_probabilities, expected, rtol=1e-3, atol=1e-3)

@@ -95,18 +95,15 @@ def test_a_source_is_given_to_the_runs_of_its_dataset_only(monkeypatch):
 
 
 def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, capsys):
-    experiment = claims.Experiment(
-        "configs/lenet5_folder.py",
-        {"data.source": "digits", "train.length": "40 steps", "train.batch_size": 8, "schedule.warmup": "0 steps"},
-    )
+    experiment = claims.Experiment("tests/small_run.py", {"train.length": "20 steps"})
     claim = claims.Claim(
         figure=curves.error_curves,
         id="digits-are-learnt",
         where="here",
         says="a few steps beat guessing",
-        runs={"LeNet-5": experiment},
+        runs={"two layers": experiment},
         measure=claims.final_test_error,
-        rules=(Less("LeNet-5", 0.8),),
+        rules=(Less("two layers", 0.8),),
         seeds=2,
         costs=True,
     )
@@ -120,25 +117,25 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     monkeypatch.chdir(ROOT)
     reproduce.main()
     result = json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text())
-    assert len(result["values"]["LeNet-5"]) == len(result["seeds"]) == 2
+    assert len(result["values"]["two layers"]) == len(result["seeds"]) == 2
     assert result["verdict"] == result["rules"][0]["verdict"]
     assert not result["preliminary"]
-    assert result["ours"]["LeNet-5"]["at_least"] is False
+    assert result["ours"]["two layers"]["at_least"] is False
     assert result["dataset"] == "digits"
-    costs = result["costs"]["LeNet-5"]
-    assert costs["parameters"] == 61_706  # lenet5_modern
+    costs = result["costs"]["two layers"]
+    assert costs["parameters"] == 610
     assert 0 < costs["train_seconds"] < result["run_seconds"]
     assert 0 < costs["train_core_seconds"] < result["run_core_seconds"]
     width, height = Image.open(tmp_path / "results" / result["figure"]).size
     assert min(width, height) > 400
-    [axes] = curves.error_curves({"LeNet-5": list((tmp_path / "runs").glob("*/seed*"))}).axes
-    [tested] = [line for line in axes.lines if line.get_label() == "LeNet-5"]
+    [axes] = curves.error_curves({"two layers": list((tmp_path / "runs").glob("*/seed*"))}).axes
+    [tested] = [line for line in axes.lines if line.get_label() == "two layers"]
     assert (len(tested.get_xdata()), tested.get_marker()) == (1, "o")  # tested once, and seen
-    found = {"LeNet-5": list((tmp_path / "runs").glob("*/seed*"))}
+    found = {"two layers": list((tmp_path / "runs").glob("*/seed*"))}
     [aimed] = curves.error_curves(found, in_epochs=True, target=0.25).axes
     assert aimed.get_xlabel() == "epochs"
     assert [25, 25] in [list(line.get_ydata()) for line in aimed.lines if line.get_label() == "25%"]
-    assert "--config.seed=SEED" in result["commands"]["LeNet-5"]
+    assert "--config.seed=SEED" in result["commands"]["two layers"]
     (folder,) = pathlib.Path(tmp_path / "runs").glob("*/seed0")
     assert not (folder / "checkpoints").exists()  # no measure reads them
     before = (folder / "summary.json").stat().st_mtime_ns
@@ -153,8 +150,8 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     assert json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text()) == result
     assert evidence.read_results(tmp_path / "results", "claim") == [result]
     short = dataclasses.replace(claim, quick={}, short="a tenth", quick_measure=lambda folder: 0.25)
-    folders = {"LeNet-5": sorted((tmp_path / "runs").glob("*/seed*"))}
-    assert results.of_runs(short, folders, "quick")["values"] == {"LeNet-5": [0.25, 0.25]}
+    folders = {"two layers": sorted((tmp_path / "runs").glob("*/seed*"))}
+    assert results.of_runs(short, folders, "quick")["values"] == {"two layers": [0.25, 0.25]}
     assert results.of_runs(short, folders, "paper")["values"] == result["values"]
 
     def unreadable(folder):

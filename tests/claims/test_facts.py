@@ -19,6 +19,7 @@ from tests.runs import ROOT
 LONG = {
     *("vit-sequence-length", "resnet-shortcuts-are-free", "resnet-t6-parameters", "vgg-depth-of-networks"),
     *("googlenet-table1-ops", "vit-t6-exaflops", "resnet-t1-50", "resnet-t1-101", "resnet-t1-152", "vgg-dense-layers"),
+    *("googlenet-table1-parameters", "resnet-152-cheaper-than-vgg"),
 }
 
 

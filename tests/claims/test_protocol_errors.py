@@ -8,7 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from common import config as config_lib
 from common import models
 from common.claims import protocol_errors
 from common.data import datasets
@@ -16,16 +15,14 @@ from common.data.dataset_info import Info
 from common.devices import mesh
 from common.protocols import catalogue, measure
 from common.run import trained
-from tests import networks
+from tests import networks, small_run
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run():
     """A small network with random weights and 90 digits to test it with."""
-    config = config_lib.base(models.section("alexnet", "small", widths=(4, 4, 4, 4, 4), fc_width=8))
-    config.data.update({"resize": 24, "crop": 16, "holdout": 0.05})
-    config.mesh.devices = 1
-    info = Info("digits", 10, tuple("0123456789"), (16, 16, 1), 1707, 90)
+    config = small_run.get_config(**{"data.resize": 12, "data.crop": 8, "data.holdout": 0.05})
+    info = Info("digits", 10, tuple("0123456789"), (8, 8, 1), 1707, 90)
     classifier = models.make_classifier(config.model, info)
     variables = networks.state(classifier, optax.sgd(0.1)).variables()
     variables = jax.tree.map(lambda leaf: leaf if leaf.ndim > 1 else 0 * leaf, variables)  # images decide, not biases
@@ -52,8 +49,8 @@ def test_some_of_the_test_images_are_the_first_ones(run, monkeypatch, tmp_path):
 
 
 def test_the_gain_of_an_ensemble_is_the_mean_error_less_that_of_the_mean_probabilities(run, monkeypatch):
-    wrong = jax.tree.map(lambda leaf: -leaf, run.variables)
-    runs = {pathlib.Path("first"): run, pathlib.Path("second"): dataclasses.replace(run, variables=wrong)}
+    other = networks.state(run.classifier, optax.sgd(0.1), seed=1).variables()
+    runs = {pathlib.Path("first"): run, pathlib.Path("second"): dataclasses.replace(run, variables=other)}
     monkeypatch.setattr(trained, "load", runs.get)
     scores = [measure.score(one, catalogue.passes(one, "single")) for one in runs.values()]
     mean = np.mean([np.exp(score.log_probabilities) for score in scores], axis=0)

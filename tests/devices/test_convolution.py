@@ -34,11 +34,19 @@ def test_values_and_gradients_are_those_of_lax(case):
         functools.partial(function, dimension_numbers=("NHWC", "HWIO", "NHWC"), **options)
         for function in (convolution, lax.conv_general_dilated)
     )
-    expected, pull_theirs = jax.vjp(theirs, images, kernel)
-    found, pull_ours = jax.vjp(ours, images, kernel)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    gradient = jnp.asarray(rng.normal(size=expected.shape), jnp.float32)
-    for one, other in zip(pull_ours(gradient), pull_theirs(gradient), strict=True):
+    gradient = jnp.asarray(rng.normal(size=jax.eval_shape(theirs, images, kernel).shape), jnp.float32)
+
+    @jax.jit
+    def ours_and_theirs(images, kernel, gradient):
+        both = []
+        for function in (ours, theirs):
+            maps, pullback = jax.vjp(function, images, kernel)
+            both.append((maps, *pullback(gradient)))
+        return both
+
+    (maps, *gradients), (expected, *expected_gradients) = ours_and_theirs(images, kernel, gradient)
+    np.testing.assert_allclose(maps, expected, rtol=1e-4, atol=1e-5)
+    for one, other in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 

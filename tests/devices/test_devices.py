@@ -8,9 +8,10 @@ from ml_collections import ConfigDict
 
 from common.devices import mesh
 from common.run import metrics
+from tests import small_run
 from tests.runs import run
 
-MODERN = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", "--config.mesh.devices=0")
+BATCHES = (small_run.CONFIG, "--config.train.batch_size=32", "--config.mesh.devices=0")
 SHORT = (
     "--config.train.length=30steps",
     "--config.schedule.warmup=5steps",
@@ -35,7 +36,7 @@ def test_eight_devices_learn_as_one_does(tmp_path, memory):
     for devices in (1, 8):
         folder = tmp_path / str(devices)
         settings = (f"--config.data.memory={memory}", "--config.evaluate.batch_size=50", f"--workdir={folder}")
-        code, output, errors = run(*MODERN, *SHORT, *settings, devices=devices)
+        code, output, errors = run(*BATCHES, *SHORT, *settings, devices=devices)
         assert code == 0, errors
         assert f"over {devices} x cpu ({32 // devices} each)" in output
     one, eight = metrics.read(tmp_path / "1"), metrics.read(tmp_path / "8")

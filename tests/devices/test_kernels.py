@@ -52,7 +52,7 @@ def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens)
     def loss(*heads):
         return jnp.sum(attention.attend(*heads) ** 3)
 
-    expected = jax.value_and_grad(loss, (0, 1, 2))(query, key, value)
+    expected = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(query, key, value)
     plain = jax.nn.dot_product_attention
 
     def cudnn(query, key, value, *, implementation, **options):
@@ -63,7 +63,7 @@ def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens)
     monkeypatch.setattr(compilation, "on_cpu", lambda: False)
     monkeypatch.setattr(attention, "has_cudnn", lambda *_: True)
     monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
-    found = jax.value_and_grad(loss, (0, 1, 2))(query, key, value)
+    found = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(query, key, value)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
 
 
@@ -76,8 +76,12 @@ def test_a_product_and_its_gradients_are_as_exact_as_xlas(shape):
     dimensions = (((1,), (0,)), ((), ()))
 
     def rounding(function):
-        result, pullback = jax.vjp(lambda x, w: function(x, w, dimensions, precision=None), *map(jnp.float32, (x, w)))
-        found = result, *pullback(jnp.float32(g))
+        @jax.jit
+        def product_and_gradients(x, w, g):
+            result, pullback = jax.vjp(lambda x, w: function(x, w, dimensions, precision=None), x, w)
+            return result, *pullback(g)
+
+        found = product_and_gradients(*map(jnp.float32, (x, w, g)))
         return [np.sqrt(np.mean((a - b) ** 2)) / b.std() for a, b in zip(found, (x @ w, g @ w.T, x.T @ g), strict=True)]
 
     for ours, theirs in zip(rounding(kernels.product), rounding(jax.lax.dot_general), strict=True):

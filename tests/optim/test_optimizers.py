@@ -12,7 +12,7 @@ from common.config import base
 from common.errors import UserError
 from common.optim import optimizers, registry
 from common.run import metrics
-from configs import lenet5_mnist_modern
+from tests import small_run
 
 KINDS = ("coupled", "decoupled")
 PARAMS = {"kernel": jnp.array([[1.0, -2.0], [0.5, 3.0]]), "bias": jnp.array([0.1, -0.2])}
@@ -142,11 +142,8 @@ def test_a_run_that_goes_on_with_less_patience_than_it_has_waited_lowers_its_rat
 
 
 def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):
-    config = lenet5_mnist_modern.get_config()
-    config.data.update(source="digits", resize=28, limit=4, pad=2, holdout=0.05)
-    config.mesh.devices = 1
-    config.train.update(batch_size=8, length="6 steps", log_every="1 step")
-    config.evaluate.every, config.checkpoint.every = "1 step", "6 steps"
+    lengths = {"train.length": "6 steps", "train.log_every": "1 step", "evaluate.every": "1 step"}
+    config = small_run.get_config(**lengths, **{"data.limit": 4, "checkpoint.every": "6 steps"})
     # So slow that no test error changes: the first is the best one, and each later one does not improve on it.
     config.schedule.update(name="plateau", learning_rate=1e-9, warmup="20 epochs", patience=1)
     train.fit(config, tmp_path)

@@ -12,34 +12,35 @@ import numpy as np
 import pytest
 
 from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
-from common import launch
+from common import launch, train
 from common.errors import UserError
 from common.processes import cluster, distributed, rendezvous
 from common.processes.preemption import EXIT_PREEMPTED
 from common.processes.watchdog import EXIT_HUNG
 from common.run import metrics, trained
+from tests import small_run
 from tests.runs import ROOT, run
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes through /proc")
 
 
-def of_length(steps):
-    """The arguments of a run that logs and evaluates at its end."""
-    return (
-        "--config=configs/lenet5_folder.py",
-        "--config.data.source=digits",
-        "--config.mesh.devices=0",
-        "--config.schedule.warmup=5steps",
-        f"--config.train.length={steps}steps",
-        f"--config.train.log_every={steps}steps",
-        f"--config.evaluate.every={steps}steps",
-        "--config.checkpoint.every=10steps",
-        "--config.evaluate.batch_size=40",
-    )
+def options(steps):
+    """The options of a run that logs and evaluates at its end."""
+    end = f"{steps} steps"
+    return {
+        "mesh.devices": 0,
+        "schedule.warmup": "5 steps",
+        **{"train.length": end, "train.log_every": end, "evaluate.every": end, "checkpoint.every": "10 steps"},
+        "evaluate.batch_size": 40,
+    }
+
+
+def flags(changes):
+    return [f"--config.{option}={value}" for option, value in changes.items()]
 
 
 STEPS = 120
-RUN = of_length(STEPS)
+RUN = ("--config=configs/lenet5_folder.py", "--config.data.source=digits", *flags(options(STEPS)))
 
 
 @pytest.fixture(scope="module")
@@ -70,9 +71,9 @@ def alone(tmp_path_factory):
 
 
 def test_two_processes_learn_as_one_does_and_one_of_them_writes(cache, tmp_path):
-    code, _, errors = run(*of_length(20), f"--workdir={tmp_path / 'one'}")
-    assert code == 0, errors
-    group = start_group(2, *of_length(20), f"--workdir={tmp_path / 'two'}", cache=cache, on_slurm=True)
+    train.fit(small_run.get_config(**options(20)), tmp_path / "one")
+    command = (small_run.CONFIG, *flags(options(20)), f"--workdir={tmp_path / 'two'}")
+    group = start_group(2, *command, cache=cache, on_slurm=True)
     for code, _, errors in finish_group(group):
         assert code == 0, errors
     one, two = (metrics.read(tmp_path / name) for name in ("one", "two"))

@@ -11,7 +11,7 @@ from common.errors import UserError
 from common.protocols import measure
 from common.report import sections
 from common.run import checkpoints, trained, workdir
-from configs import lenet5_folder
+from tests import small_run
 from tests.slow import rest_slow
 
 RNG = np.random.default_rng(0)
@@ -27,9 +27,8 @@ def images(folder, classes, count, colour=False):
 
 
 def config(data, length="2 epochs"):
-    result = lenet5_folder.get_config(str(data))
-    result.train.length, result.train.batch_size, result.schedule.warmup = length, 6, "0 steps"
-    return result
+    images = {"data.source": f"folder:{data}", "data.channels": 1, "data.limit": 0, "model.image_size": 32}
+    return small_run.get_config(**images, **{"train.length": length, "train.batch_size": 6})
 
 
 @pytest.fixture(scope="module")

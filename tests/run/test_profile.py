@@ -3,15 +3,12 @@
 import jax
 
 from common import train
-from common.run import workdir
-from tests.digits_run import digits_run
+from tests import small_run
 
 
 def test_the_steps_of_the_profile_are_traced(tmp_path, monkeypatch):
-    config = workdir.load_config(digits_run())
-    config.evaluate.train_set = False
-    config.train.length, config.train.steps_per_call = "20 steps", 20
-    config.profile.start, config.profile.steps = 5, 3
+    profile = {"profile.start": 5, "profile.steps": 3}
+    config = small_run.get_config(**{"train.length": "20 steps", "train.steps_per_call": 20, **profile})
     traced, made = [], []
     monkeypatch.setattr(jax.profiler, "start_trace", lambda folder: traced.append((sum(made), folder)))
     monkeypatch.setattr(jax.profiler, "stop_trace", lambda: traced.append(sum(made)))

@@ -7,12 +7,12 @@ import pytest
 from common import train
 from common.data import datasets
 from common.run import summary, trained, workdir
-from tests.digits_run import digits_run
+from tests.small_run import small_run
 
 
 def test_the_summary_has_the_final_networks_error_on_the_training_set():
-    content = summary.read(digits_run())
-    run = trained.load(digits_run())
+    content = summary.read(small_run())
+    run = trained.load(small_run())
     train_set = datasets.load(run.config.data).train
     assert len(train_set) == run.info.train_size
     assert content["train_set"]["error"] == pytest.approx(trained.predictions(run, train_set).error, abs=1e-6)
@@ -28,7 +28,7 @@ def without_train_set(config):
 
 def test_a_finished_run_measures_the_training_set_if_asked_later(tmp_path):
     folder = tmp_path / "run"
-    shutil.copytree(digits_run(), folder)
+    shutil.copytree(small_run(), folder)
     asked, before = workdir.load_config(folder), summary.read(folder)
     without = {name: value for name, value in before.items() if name != "train_set"}
     workdir.write_json(folder / workdir.SUMMARY, without)

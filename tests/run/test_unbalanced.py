@@ -6,9 +6,10 @@ import pytest
 from PIL import Image
 
 from common import config as config_lib
-from common import models, train
+from common import train
 from common.errors import UserError
 from common.run import trained
+from tests import small_run
 
 
 @pytest.fixture(scope="module")
@@ -17,7 +18,7 @@ def pictures(tmp_path_factory):
     root = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for name, count, base in (("bright", 6, 150), ("dark", 30, 0)):
-        picture = Image.fromarray(np.uint8(rng.integers(base, base + 100, (32, 32))))
+        picture = Image.fromarray(np.uint8(rng.integers(base, base + 100, (8, 8))))
         for split, number in (("train", count), ("test", 3 if name == "bright" else 1)):
             (root / split / name).mkdir(parents=True)
             for i in range(number):
@@ -26,10 +27,8 @@ def pictures(tmp_path_factory):
 
 
 def config(pictures, **changes):
-    made = config_lib.base(models.section("lenet", "lenet5_modern"))
-    made.data.source, made.train.batch_size, made.train.length = f"folder:{pictures}", 36, "1 step"
-    made.mesh.devices = 1
-    made.update_from_flattened_dict(changes)
+    whole = {"data.source": f"folder:{pictures}", "data.limit": 0, "train.batch_size": 36, "train.length": "1 step"}
+    made = small_run.get_config(**{**whole, **changes})
     config_lib.validate(made)
     return made
 

@@ -11,16 +11,12 @@ from common.data.sources import ArraySource
 from common.errors import UserError
 from common.run import checkpoints, metrics, summary, trained, workdir
 from common.training import evaluate as evaluate_lib
-from tests.digits_run import digits_run
+from tests import small_run
 
 
 def config(**changes):
-    result = workdir.load_config(digits_run())
-    result.data.validation, result.evaluate.train_set = "10%", False
-    result.train.batch_size = 8
-    result.train.length, result.evaluate.every, result.checkpoint.every = "40 steps", "10 steps", "20 steps"
-    result.update_from_flattened_dict(changes)
-    return result
+    lengths = {"train.length": "40 steps", "evaluate.every": "10 steps", "checkpoint.every": "20 steps"}
+    return small_run.get_config(**{"data.validation": "10%", **lengths, **changes})
 
 
 def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch, capsys):
@@ -108,7 +104,7 @@ def test_the_test_set_may_be_left_unread(tmp_path, monkeypatch):
         patched.setattr(datasets, "open_dataset", guarded)
         result = train.fit(unread, tmp_path)
         with pytest.raises(AssertionError, match="the test set was read"):
-            train.fit(config(), tmp_path / "reads")
+            train.fit(config(**{"train.length": "10 steps"}), tmp_path / "reads")
     assert not {"test", "class_errors"} & result.keys()
     assert not metrics.read(tmp_path, "test")
     assert "test error" not in summary.result_line(result)

@@ -15,13 +15,13 @@ from common.optim import optimizers
 from common.processes import distributed, preemption
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_digits
-from tests.digits_run import digits_run
+from tests.small_run import small_run
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """The digits run, in a folder that may be written to."""
-    shutil.copytree(digits_run(), tmp_path / "run")
+    """The small run, in a folder that may be written to."""
+    shutil.copytree(small_run(), tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -41,7 +41,7 @@ def test_a_config_of_an_earlier_version_has_its_options_in_todays_places():
 
 def test_a_workdir_of_an_earlier_version_is_evaluated_and_goes_on(folder):
     stored = json.loads((folder / "config.json").read_text())
-    stored["model"].update(loss=stored["model"]["loss"]["name"], rubbish=10.0)
+    stored["model"].update(loss=stored["model"]["loss"]["name"])
     stored["init"]["old_grid"] = []
     (folder / "config.json").write_text(json.dumps(stored))
     before = trained.load(folder)
@@ -110,13 +110,13 @@ def test_a_lower_rate_and_a_longer_run_are_printed_and_recorded(folder, capsys):
     train.fit(config, folder)
     output = capsys.readouterr().out
     assert "config.train.length was '2 epochs', and is '4 epochs' from here on" in output
-    assert "config.schedule.learning_rate was 0.003, and is 0.0001 from here on" in output
+    assert "config.schedule.learning_rate was 0.01, and is 0.0001 from here on" in output
     assert "the learning rate of the next update is" in output
     starts = [json.loads(line) for line in (folder / history.FILE).read_text().splitlines()]
     assert [start["step"] for start in starts] == [0, step]
     assert starts[1]["changed"] == {
         "train.length": ["2 epochs", "4 epochs"],
-        "schedule.learning_rate": [0.003, 0.0001],
+        "schedule.learning_rate": [0.01, 0.0001],
     }
 
 
@@ -170,17 +170,17 @@ def killed(*arguments):
 
 
 def test_a_run_that_was_stopped_between_evaluations_may_end_there(tmp_path, monkeypatch):
-    config = workdir.load_config(digits_run())
-    calls = iter(range(25))
+    config = workdir.load_config(small_run())
+    calls = iter(range(30))
     with monkeypatch.context() as patched:
-        patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == 24)
+        patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == 29)
         with pytest.raises(preemption.Preempted):
             train.fit(config, tmp_path)
     evaluated = {record["step"] for record in metrics.read(tmp_path, "test")}
-    config.train.length = "25 steps"
+    config.train.length = "30 steps"
     result = train.fit(config, tmp_path)
-    assert result["step"] == 25
-    assert {record["step"] for record in metrics.read(tmp_path, "test")} == evaluated | {25}
+    assert result["step"] == 30
+    assert {record["step"] for record in metrics.read(tmp_path, "test")} == evaluated | {30}
     wrong = sum(one["examples"] * one["error"] for one in result["class_errors"].values())
     assert wrong / result["test"]["examples"] == pytest.approx(result["test"]["error"])
 
@@ -219,7 +219,7 @@ def test_a_history_with_one_line_cut_short_keeps_the_others(folder):
         ({}, None),
         ({"config.data.directory": "/elsewhere", "config.data.workers": 9}, None),
         ({"config.seed": 7}, "process 1 has config.seed 7, process 0 has 0; give all processes the same command"),
-        ({"a dataset with train_size": 3}, "process 1 has a dataset with train_size 3, process 0 has 300"),
+        ({"a dataset with train_size": 3}, "process 1 has a dataset with train_size 3, process 0 has 208"),
     ],
 )
 def test_processes_with_other_options_or_data_are_refused(changes, said, monkeypatch):
@@ -228,7 +228,7 @@ def test_processes_with_other_options_or_data_are_refused(changes, said, monkeyp
         return [text, json.dumps({**ours, **{key: value for key, value in changes.items() if key in ours}})]
 
     monkeypatch.setattr(distributed, "gathered", gathered)
-    config, info = workdir.load_config(digits_run()), workdir.load_info(digits_run())
+    config, info = workdir.load_config(small_run()), workdir.load_info(small_run())
     with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
         workdir.check_agreement(config, info)
 
@@ -236,14 +236,14 @@ def test_processes_with_other_options_or_data_are_refused(changes, said, monkeyp
 def test_another_experiment_is_refused_by_the_option_that_differs(folder):
     config = workdir.load_config(folder)
     config.optimizer.weight_decay = 0.5
-    difference = "config.optimizer.weight_decay is 0.01 there and 0.5 here"
+    difference = "config.optimizer.weight_decay is 0.0 there and 0.5 here"
     with pytest.raises(UserError, match=f"holds another experiment: {difference}"):
         train.fit(config, folder)
 
 
 @pytest.mark.slow  # as the selection in tests/run/test_validation.py
 def test_the_lowest_error_that_is_announced_was_saved(tmp_path):
-    config = workdir.load_config(digits_run())
+    config = workdir.load_config(small_run())
     config.train.length, config.evaluate.every, config.checkpoint.every = "40 steps", "5 steps", "1000 steps"
     result = train.fit(config, tmp_path)
     best = trained.load(tmp_path, "best")

@@ -11,22 +11,22 @@ from common import main, train
 from common.errors import UserError
 from common.protocols import catalogue, measure
 from common.run import metrics, trained, workdir
-from tests.digits_run import digits_run
 from tests.runs import refused, run
+from tests.small_run import small_run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The digits run, in a folder that may be written to."""
+    """The small run, in a folder that may be written to."""
     copy = tmp_path_factory.mktemp("runs") / "one"
-    shutil.copytree(digits_run(), copy)
+    shutil.copytree(small_run(), copy)
     return copy
 
 
 @pytest.fixture(scope="module")
 def other(tmp_path_factory):
-    """The digits run from another seed."""
-    config = workdir.load_config(digits_run())
+    """The small run from another seed."""
+    config = workdir.load_config(small_run())
     config.seed, config.train.length = 1, "1 epoch"
     other = tmp_path_factory.mktemp("runs") / "other"
     train.fit(config, other)
@@ -41,15 +41,15 @@ def test_a_workdir_is_all_it_takes_and_devices_do_not_matter(folder):
     code, output, errors = run("--mode=evaluate", f"--workdir={folder}", "--protocol=ten_crop", devices=8)
     assert code == 0, errors
     eight = read(folder, "ten_crop")
-    assert output.startswith("ten_crop at 37 pixels, 10 views of an image, step ")
+    assert output.startswith("ten_crop at 9 pixels, 10 views of an image, step ")
     assert output.strip().endswith(
-        f"top-1 error {eight['top1_error']:.2%}, top-5 error {eight['top5_error']:.2%} of 179 images"
+        f"top-1 error {eight['top1_error']:.2%}, top-5 error {eight['top5_error']:.2%} of 359 images"
     )
     assert "8 x cpu" in eight["environment"]["devices"]
     one = measure.measure([folder], "ten_crop")
-    assert one["examples"] == eight["examples"] == 179
+    assert one["examples"] == eight["examples"] == 359
     assert one["views"] == eight["views"] == 10
-    assert one["scales"] == [37]
+    assert one["scales"] == [9]
     for name in ("top1_error", "top5_error", "cross_entropy"):
         assert one[name] == pytest.approx(eight[name], rel=1e-4)
 
@@ -62,7 +62,7 @@ def test_the_single_view_is_the_test_of_training(folder):
     assert result["top5_error"] == values["top5_error"]
     assert result["cross_entropy"] == pytest.approx(values["loss"], rel=1e-5)
     assert result == read(folder, "single")
-    assert result["members"] == [{"workdir": str(folder), "network": "lenet5_modern", "step": step}]
+    assert result["members"] == [{"workdir": str(folder), "network": "mlp", "step": step}]
     assert measure.as_line(result).startswith("single, 1 view of an image, step ")
 
 
@@ -80,7 +80,7 @@ def test_an_ensemble_of_networks_with_different_test_sets_is_refused(folder, tmp
     shutil.copytree(folder, tmp_path / "smaller")
     facts = json.loads((folder / "dataset.json").read_text())
     (tmp_path / "smaller" / "dataset.json").write_text(json.dumps({**facts, "test_size": 100}))
-    with pytest.raises(UserError, match="has 100 test images of 10 classes of 'digits', .* has 179 .* one test set"):
+    with pytest.raises(UserError, match="has 100 test images of 10 classes of 'digits', .* has 359 .* one test set"):
         measure.measure([folder, tmp_path / "smaller"], "single")
 
 

@@ -84,7 +84,7 @@ def test_one_update_is_gradient_descent_on_the_mean_loss():
     assert int(after.step) == 1
 
 
-@pytest.mark.parametrize("parts", [2, 3, 12])
+@pytest.mark.parametrize("parts", [2, 12])
 def test_accumulation_gives_the_same_update(parts):
     whole, whole_sums = updated()
     split, split_sums = updated(accumulate=parts)
@@ -115,7 +115,7 @@ def test_averaged_parameters_come_with_averaged_batch_statistics():
             return nn.Dense(10)(nn.BatchNorm(not train, momentum=0.5)(images.reshape(len(images), -1)))
 
     classifier = dataclasses.replace(CLASSIFIER, module=Normalised())
-    before = create_state(classifier, OPTIMIZER, seed=0, averaged=True)
+    before = jax.jit(functools.partial(create_state, classifier, OPTIMIZER, 0, averaged=True))()
     before = before.replace(step=jnp.asarray(1000, jnp.int32))
     after, _ = step_with(classifier=classifier, ema=0.9)(before, IMAGES, LABELS)
     old, new = before.model_state["batch_stats"], after.model_state["batch_stats"]
@@ -160,13 +160,17 @@ def test_errors_count_ties_and_nan_against_the_network():
 SPECIAL = st.sampled_from([-np.inf, -1.0, 0.0, 1.0, np.inf, np.nan])
 
 
+COMPILED_TOTALS, COMPILED_COUNTS = jax.jit(totals), jax.jit(class_counts)
+
+
 @settings(deadline=None)
 @given(arrays(np.float32, (6, 4), elements=SPECIAL), arrays(np.int32, 6, elements=st.integers(0, 3)))
 def test_errors_are_those_of_an_arg_max_with_any_numbers(logits, labels):
     wrong = (logits.argmax(-1) != labels) | np.isnan(logits).any(-1)
-    sums = totals(jnp.ones(6), jnp.asarray(logits), jnp.asarray(labels), jnp.ones(6, bool))
+    everyone = np.ones(6, bool)
+    sums = COMPILED_TOTALS(np.ones(6, np.float32), logits, labels, everyone)
     assert float(sums.errors) == wrong.sum()
-    counts = class_counts(jnp.asarray(logits), jnp.asarray(labels), jnp.ones(6, bool))
+    counts = COMPILED_COUNTS(logits, labels, everyone)
     np.testing.assert_array_equal(counts[1], np.bincount(labels[wrong], minlength=4))
 
 
@@ -237,7 +241,7 @@ def test_blended_images_have_the_weights_of_their_labels_in_the_labels_shares(bl
         return 1 / (targets @ WEIGHTS) + 0 * outputs.sum(-1)
 
     fixed = FIXED | {"classifier": dataclasses.replace(CLASSIFIER, loss=inverse)}
-    _, sums = train_step(start(), IMAGES, LABELS, **fixed, class_weights=WEIGHTS, **blend)
+    _, sums = jax.jit(functools.partial(train_step, **fixed, class_weights=WEIGHTS, **blend))(start(), IMAGES, LABELS)
     assert float(sums.loss) == pytest.approx(12, rel=1e-5)
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import pathlib
+import shutil
 import sys
 
 import pytest
@@ -50,20 +51,20 @@ def starts(folder):
 
 
 def test_an_interrupted_study_ends_as_one_that_was_not(tmp_path):
-    whole, lines = make(tmp_path / "a", plan())
+    whole, lines = make(tmp_path / "a", plan(number=3))
     with pytest.raises(KeyboardInterrupt):
-        make(tmp_path / "b", plan(), stop_after=2)
-    again, rest = make(tmp_path / "b", plan())
+        make(tmp_path / "b", plan(number=3), stop_after=2)
+    again, rest = make(tmp_path / "b", plan(number=3))
     assert points(again) == points(whole)
     assert [trial.values for trial in finished(again)] == [trial.values for trial in finished(whole)]
-    assert len(starts(tmp_path / "b")) == 4
+    assert len(starts(tmp_path / "b")) == 3
     assert lines[2:] == rest
     best = min(trial.values[0] for trial in finished(whole))
     assert f"best {best:.2%}" in lines[-1]
-    assert lines[0].startswith("trial 1 of 4: ")
-    more, lines = make(tmp_path / "b", plan(number=5))
+    assert lines[0].startswith("trial 1 of 3: ")
+    more, lines = make(tmp_path / "b", plan(number=4))
     assert len(lines) == 1
-    assert points(more)[:4] == points(whole)
+    assert points(more)[:3] == points(whole)
 
 
 def test_interrupted_trials_are_finished_with_their_options(tmp_path):
@@ -100,11 +101,13 @@ def test_a_trial_above_the_median_is_pruned(tmp_path):
 def test_a_run_that_ended_before_it_was_stopped_says_nothing_about_later_ones(tmp_path):
     momenta = (0.5, 0.51, 0.52, 0.53, 0.54, 0.0)
     wanted = plan("optimizer.momentum=0..0.9", number=6, seeds=2, prune=True)
-    for folder in (tmp_path / "failed", tmp_path / "preempted"):
-        folder.mkdir()
-        study = open_study(folder, wanted)
-        for momentum in momenta:
-            study.enqueue_trial({"optimizer.momentum": momentum})
+    (tmp_path / "failed").mkdir()
+    study = open_study(tmp_path / "failed", wanted)
+    for momentum in momenta:
+        study.enqueue_trial({"optimizer.momentum": momentum})
+    with pytest.raises(KeyboardInterrupt):
+        make(tmp_path / "failed", wanted, stop_after=5)
+    shutil.copytree(tmp_path / "failed", tmp_path / "preempted")
     study, lines = make(tmp_path / "failed", wanted, more=("--later=3",))
     assert "trial 6 of 6: failed, exit code 3: no output" in lines[-1]
     assert results.best(study, wanted)["trials"] == {"finished": 5, "pruned": 0, "failed": 1}

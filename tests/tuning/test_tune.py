@@ -11,7 +11,7 @@ from PIL import Image
 
 from common import train
 from common.errors import UserError
-from configs import lenet5_folder
+from tests import small_run
 from tests.runs import refused, run, start
 
 DIGITS = ("--config=configs/alexnet_digits.py",)
@@ -26,26 +26,27 @@ def folder(tmp_path_factory):
         for split in ("train", "test"):
             (root / split / name).mkdir(parents=True)
         for number in range(10):
-            pixels = random.integers(low, low + 128, (32, 32), np.uint8)
+            pixels = random.integers(low, low + 128, (8, 8), np.uint8)
             Image.fromarray(pixels).save(root / "train" / name / f"{number}.png")
         (root / "test" / name / "0.png").write_text("no image")
     return root
 
 
 # A run that takes no time.
-SHORT = {"train.length": "4 steps", "train.batch_size": 4, "evaluate.every": "2 steps", "schedule.warmup": "0 steps"}
+SHORT = {"data.limit": 0, "train.length": "4 steps", "train.batch_size": 4, "evaluate.every": "2 steps"}
 
 
 def test_the_test_set_is_never_read(folder, tmp_path):
     # The same folder stops a run that reads its test images.
-    reads = lenet5_folder.get_config(str(folder))
-    reads.update_from_flattened_dict({**SHORT, "data.validation": "20%"})
+    # Without a size to resize to, the sizes of all images are looked at.
+    changes = {**SHORT, "data.source": f"folder:{folder}", "data.resize": 8}
+    reads = small_run.get_config(**changes, **{"data.validation": "20%"})
     with pytest.raises(UserError) as error:
         train.fit(reads, tmp_path / "run")
     assert str(folder / "test") in str(error.value)
     code, output, errors = run(
-        f"--config=configs/lenet5_folder.py:{folder}",
-        *(f"--config.{name}={value}" for name, value in SHORT.items()),
+        small_run.CONFIG,
+        *(f"--config.{name}={value}" for name, value in changes.items()),
         "--search=schedule.learning_rate=1e-4|1e-3",
         "--sampler=grid",
         "--trials=1",
