@@ -5,6 +5,7 @@ older than the code are marked.
 """
 
 import ast
+import functools
 import hashlib
 import io
 import pathlib
@@ -35,6 +36,7 @@ def code_digest(root: pathlib.Path, paths: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
+@functools.cache  # the same files belong to many results
 def _code(text: str) -> str:
     """The lines of a module that do something: without comments, statements that are strings, and blank lines."""
     lines = text.splitlines()
