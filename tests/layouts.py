@@ -26,6 +26,7 @@ LAYOUTS = [(1, 1), (2, 1), (4, 2), (8, 1), (8, 8)]  # devices, fsdp
 def main(root, layouts):
     """Saves and restores in every pair of these layouts; then sees which of ten checkpoints are kept."""
     config = config_of("lenet")
+    config.model = models.section("lenet", "mlp", image_size=32, hidden=(64,))  # few arrays, each as large as one needs
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
     optimizer, _ = make_optimizer(config, len(dataset.train))
