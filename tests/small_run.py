@@ -12,7 +12,7 @@ _FOLDER = tempfile.TemporaryDirectory(prefix="small-run-")
 
 
 def get_config(**changes):
-    """Its config, with these options changed: 26 updates in an epoch, which cross-entropy and momentum make."""
+    """The config of the run, with these options changed; an epoch has 26 updates."""
     config = base(models.section("lenet", "mlp", hidden=(8,), image_size=8, output="softmax"))
     config.model.loss.name = "cross_entropy"
     config.data.limit = 208

@@ -1,7 +1,6 @@
 """The configs for one's own images: every family from scratch and from published weights."""
 
 import fnmatch
-import functools
 import shutil
 import types
 
@@ -19,7 +18,7 @@ from common.optim.optimizers import make_optimizer
 from common.run import trained
 from common.training.steps import check_support
 from configs import finetune, folder
-from tests import small_run
+from tests import networks, small_run
 
 NETWORKS = [
     *("lenet:lenet5_modern", "lenet:lenet1989", "lenet:lenet1", "alexnet:one_column", "alexnet:cifar10_18"),
@@ -35,12 +34,6 @@ def array_names(section):
     return list(traverse_util.flatten_dict(jax.eval_shape(module.init, jax.random.key(0), images)["params"], sep="/"))
 
 
-@functools.cache
-def parameters(module, shape):
-    """The shapes of a network's parameters, for images of this shape."""
-    return jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *shape), "float32"))["params"]
-
-
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("configs", [folder, finetune], ids=["folder", "finetune"])
 def test_every_family_trains_on_a_folder(configs, name):
@@ -52,7 +45,7 @@ def test_every_family_trains_on_a_folder(configs, name):
     classifier = models.make_classifier(config.model, info)
     check_support(config, classifier)
     optimizer, _ = make_optimizer(config, 500)
-    params = parameters(classifier.module, classifier.input_shape)
+    params = networks.shapes(classifier.module, classifier.input_shape)["params"]
     jax.eval_shape(optimizer.init, params)  # refuses patterns of no array
     assert factors.count_frozen(params, factors.parse(config.optimizer.factors)) == 0
 

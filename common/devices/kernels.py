@@ -187,7 +187,7 @@ def _summed_axes(inputs: Array, kernel: Array, dimension_numbers: lax.DotDimensi
 
 
 def _is_large_for(rows: Array, kernel: Array) -> bool:
-    """True where to transpose the kernel takes longer than to multiply the rows by it."""
+    """True if transposing the kernel takes longer than multiplying the rows by it."""
     return kernel.size >= _LARGE_KERNEL and rows.shape[0] < kernel.shape[0]
 
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from common import models
+from tests import networks
 
 IMAGE = (8, 12, 3)  # two rows of three patches
 
@@ -27,11 +28,9 @@ def module(**changes):
     return classifier(**changes).module
 
 
-@functools.cache
 def shapes(network, image=IMAGE):
-    """Shapes of the parameters, traced once. Not to be written to."""
-    images = jax.ShapeDtypeStruct((1, *image), jnp.float32)
-    return jax.eval_shape(network.init, jax.random.key(0), images)["params"]
+    """Shapes of the parameters. Not to be written to."""
+    return networks.shapes(network, image)["params"]
 
 
 def parameters(network, image=IMAGE, scale=0.3):
