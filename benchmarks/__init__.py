@@ -1,1 +1,1 @@
-"""Speed, as ratios against a peer or a limit measured in the same run."""
+"""Measurements of speed, as ratios within one run, and of the faults and damages that runs survive."""

@@ -72,14 +72,14 @@ def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_list("families", [], "families of networks, 'attention' or 'resume' to check; default: all")
     flags.DEFINE_string("out", "results", "folder of the result")
-    flags.DEFINE_bool("anew", False, "measure again what the result has already")
+    flags.DEFINE_bool("again", False, "measure again what the result already has")
 
 
 def main() -> None:
     """Makes the checks that the flags name and the result lacks. Raises UserError at the end if one has failed."""
     chosen = _chosen(flags.FLAGS.families)
     path, device = _result()
-    done = {} if flags.FLAGS.anew else _read(path)
+    done = {} if flags.FLAGS.again else _read(path)
     missing = [name for name in chosen if not any(line.startswith(f"{name}: ") for line in done)]
     failures = []
     with references([NETWORKS[name] for name in missing if name in NETWORKS]) as wanted:

@@ -23,7 +23,8 @@ from absl import flags
 from benchmarks import collectives, measure
 from common import launch
 from common.claims import pages
-from common.errors import UserError, first_line, unknown, whole_file
+from common.errors import UserError, first_line, unknown
+from common.files import whole_file
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import jax
@@ -221,7 +222,7 @@ def _lower(config: "ConfigDict", mesh: "Mesh") -> "tuple[jax.stages.Lowered, Any
         update = compile_update(pipeline.StreamedFeed.select, mesh, **fixed)
         arguments = (sharding.sharded_structs(tree, mesh) for tree in (state, jax.eval_shape(no_totals)))
         lowered = update.lower(*arguments, (images, labels), 1)
-    shapes = layer_table.variables(classifier.module, classifier.input_shape)
+    shapes = layer_table.variable_shapes(classifier.module, classifier.input_shape)
     return lowered, state, layer_table.multiply_adds_per_image(classifier.module, shapes, classifier.input_shape)
 
 

@@ -202,7 +202,7 @@ def _trained(config: "ConfigDict", workers: int) -> Measured:
 
 
 def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, Any]:
-    """The training record of a run that reads with so many threads, see `record_after_compilation`."""
+    """The training record of a run that reads with `workers` threads; see `record_after_compilation`."""
     config = config.copy_and_resolve_references()
     with config.unlocked():
         config.data.workers = workers

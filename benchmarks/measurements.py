@@ -26,7 +26,7 @@ class Measurement:
 
 
 def _training_minutes(updates: float, layers: float = 20, side_by_side: int = 1, runs: int = 1) -> float:
-    """The expected minutes of `runs` runs of so many updates. Running them side by side saves only start-up time."""
+    """The expected minutes of `runs` runs of `updates` updates each. Side by side they save only start-up time."""
     return runs * (updates * _RESNET20_UPDATE * layers / 20 + _START / side_by_side) / 60
 
 

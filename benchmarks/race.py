@@ -1,4 +1,4 @@
-"""Races: contestants in their own processes, built side by side and timed in turns within one run."""
+"""Races: contestants in their own processes, built together or one by one, and timed in turns within one run."""
 
 import contextlib
 import dataclasses

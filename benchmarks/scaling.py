@@ -159,7 +159,7 @@ def network(family: str, variant: str, batch: int, side: int = 224, **changes: A
     from common.training.state import num_parameters
 
     module = networks.build(family, variant, side, **changes)[1].module
-    shapes = layer_table.variables(module, (side, side, 3))
+    shapes = layer_table.variable_shapes(module, (side, side, 3))
     adds = layer_table.multiply_adds_per_image(module, shapes, (side, side, 3))
     return Network(f"{family} {variant}", num_parameters(shapes["params"]), adds, batch)
 

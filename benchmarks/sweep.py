@@ -186,7 +186,7 @@ def draw(axes: Axes, result: dict[str, Any], path: pathlib.Path) -> "Figure":
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 
-    from common.errors import whole_file
+    from common.files import whole_file
 
     figure = Figure(figsize=(4.6 * len(axes), 4.4), layout="constrained")
     for panel, (axis, lines) in zip(figure.subplots(1, len(axes), squeeze=False)[0], axes.items(), strict=True):

@@ -1,6 +1,6 @@
 """The claims on classic pipelines, and how they are measured here.
 
-The papers' own data sets (Caltech-101, VOC 2007, 15 scenes, ILSVRC-2010) are not here. Orders between pipelines are
+The papers' own datasets (Caltech-101, VOC 2007, 15 scenes, ILSVRC-2010) are not here. Orders between pipelines are
 measured on CIFAR-10 with one protocol; the numbers of LeCun 1998 and of Coates 2011 are measured on the papers' data.
 """
 

@@ -1,6 +1,6 @@
 """Every option of a classic pipeline, with its default and meaning, in one place.
 
-A config file calls `base(pipeline)` and changes the options that its data set needs. The sections `describe`,
+A config file calls `base(pipeline)` and changes the options that its dataset needs. The sections `describe`,
 `encode` and `decode` hold a part's name and its options; the part's module says what they mean.
 """
 

@@ -47,7 +47,7 @@ def eigenvalues(tensor: Tensor) -> Float32[np.ndarray, "h w 2"]:
 
 
 def harris(tensor: Tensor, k: float = DEFAULT_K) -> Image:
-    """The determinant of M less k trace(M)^2: positive at corners, negative on edges, near 0 in flat regions."""
+    """det(M) - k trace(M)^2: positive at corners, negative on edges, near 0 in flat regions."""
     return tensor.yy * tensor.xx - tensor.xy**2 - np.float32(k) * (tensor.yy + tensor.xx) ** 2
 
 

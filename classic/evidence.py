@@ -40,7 +40,7 @@ def _scores(fitted: Pipeline, found: Descriptors) -> Float[np.ndarray, "n classe
 
 
 def _lead(values: Float[np.ndarray, "n classes"], label: int) -> Float[np.ndarray, " n"]:
-    """The score of a class less the highest score of the others."""
+    """The score of a class minus the highest score of the others."""
     return values[:, label] - np.delete(values, label, axis=1).max(1)
 
 

@@ -14,7 +14,8 @@ import pathlib
 from absl import flags
 
 from common import launch
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.processes import supervise
 
 _CONFIG = launch.define_config()

@@ -2,7 +2,7 @@
 
     images -> describe -> Descriptors -> encode, pool -> [n r f] -> finish -> features [n d] -> decode -> scores
 
-Images are read, described and encoded batch by batch, so memory holds one batch, whatever the size of the data set. It
+Images are read, described and encoded batch by batch, so memory holds one batch, whatever the size of the dataset. It
 also holds the sample of descriptors that the encoder is fitted to, and those features that the decoder needs; the
 features are mapped from the disk.
 """
@@ -31,7 +31,7 @@ from common.data.splits import Dataset
 from common.errors import UserError
 from common.run.trained import Predictions
 
-_LEAST_FROM_AN_IMAGE = 20  # descriptors that the sample takes from each image, if it has so many
+_LEAST_FROM_AN_IMAGE = 20  # descriptors that the sample takes from each image, if it has that many
 _ORDER = 2**63  # seeds the order of images; no image has this index, which seeds the draws from an image
 _PROGRESS = "{desc} {percentage:3.0f}% |{bar}| {n:,} of {total:,} images, {remaining} left"
 _ELAPSED = "{desc}, {elapsed}"
@@ -43,7 +43,7 @@ Say = Callable[[str], None]
 
 @dataclasses.dataclass(frozen=True)
 class Pipeline:
-    """A fitted pipeline: its config, the facts of the data set it was fitted to, and all it has learnt.
+    """A fitted pipeline: its config, the facts of the dataset it was fitted to, and all it has learnt.
 
     arrays: those of the encoder ('encode') and of the decoder ('decode').
     """
@@ -123,7 +123,7 @@ def as_predictions(values: Float[np.ndarray, "n classes"], labels: Int[np.ndarra
 def fit(
     config: ConfigDict, dataset: Dataset[Source], done: Stages, say: Say = print
 ) -> tuple[Pipeline, dict[str, Float[np.ndarray, "_ d"]]]:
-    """Fits a pipeline to a data set; returns it with the features of each split, mapped from the disk.
+    """Fits a pipeline to a dataset; returns it with the features of each split, mapped from the disk.
 
     Stages that `done` has are not computed again. The encoder and the decoder learn only from the training set; a
     decoder's constant may be chosen on the validation set. say: called with a line on each stage.
@@ -155,7 +155,7 @@ def sample(config: ConfigDict, source: Source, cost: Cost) -> Arrays:
     """At most `config.encode.sample` descriptors of training images, drawn at random: 'vectors' [m d], 'centres' [m 2].
 
     Images are visited in a random order until there are enough descriptors. Each gives its equal share of the sample,
-    but at least 20 descriptors, drawn at random. So only part of a large data set is described twice. For an encoder
+    but at least 20 descriptors, drawn at random. So only part of a large dataset is described twice. For an encoder
     that learns nothing the sample is one descriptor, which shows that the images have any.
     """
     wanted, size = config.encode.sample if learns(config.encode) else 1, config.evaluate.batch_size
@@ -187,7 +187,7 @@ def sample(config: ConfigDict, source: Source, cost: Cost) -> Arrays:
 
 
 def splits(dataset: Dataset[Source]) -> dict[str, Source]:
-    """The parts of a data set by name, without those that it does not have."""
+    """The parts of a dataset by name, without those that it does not have."""
     found = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     return {split: source for split, source in found.items() if source is not None}
 

@@ -13,7 +13,8 @@ from absl import flags
 from classic import pipeline, saved
 from common import launch
 from common.data.preparation import PreparedPixels
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.predict import OF_NETWORKS, Compute, check_options, show
 from common.prediction.network import BatchOutputs
 

@@ -23,7 +23,8 @@ from common import launch
 from common.data import datasets
 from common.data import pipeline as reading
 from common.data.sources import Source
-from common.errors import UserError, check_writable, user_path, whole_file
+from common.errors import UserError
+from common.files import check_writable, user_path, whole_file
 from common.report import assembly, page, sample_figures, samples, sections
 from common.report.assembly import PictureFolder, Progress, Step
 from common.report.page import Picture, Section
@@ -59,7 +60,7 @@ def main() -> None:
 
 
 def report_html(folder: pathlib.Path, pictures: PictureFolder | None = None, verbose: bool = False) -> str:
-    """The report of the run in `folder`, as HTML. Raises UserError if there is no run or its data set is missing.
+    """The report of the run in `folder`, as HTML. Raises UserError if there is no run or its dataset is missing.
 
     pictures: the folder that also gets each picture. verbose: whether to say on standard error what is being made.
     """

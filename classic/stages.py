@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from jaxtyping import Float
 
-from common.errors import UserError, first_line, whole_file, writing
+from common.errors import UserError, first_line
+from common.files import whole_file, writing
 from common.run import workdir
 
 FOLDER = "stages"

@@ -32,7 +32,7 @@ _LIBRARIES = ("scikit-learn", "scipy", "opencv-python-headless", "scikit-image")
 def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     """Fits and tests the config's pipeline, from the last finished stage in `folder` on; returns the run's summary.
 
-    Raises UserError for what the user can mend; the stages that are finished by then are kept.
+    Raises UserError for what the user can fix; the stages that are finished by then are kept.
     """
     dataset = _dated(datasets.open_dataset(config.data, workdir.stored_info(folder)))
     common_config.check_holdout(config.data, dataset)
@@ -96,7 +96,7 @@ def _say(text: str) -> None:
 
 
 def _dated(dataset: Dataset[ImageSource]) -> Dataset[ImageSource]:
-    """The data set, with the size and time of each image file in its fingerprint.
+    """The dataset, with the size and time of each image file in its fingerprint.
 
     Stages depend on the fingerprint, so that a file that has other pixels under the same name is described again.
     """
@@ -127,7 +127,7 @@ def _finished(folder: pathlib.Path, before: StoredRun, config: ConfigDict, info:
 
 
 def _notes(before: StoredRun | None, config: ConfigDict, info: Info) -> list[str]:
-    """Lines on what has changed in a run that goes on: its data set and its decoder."""
+    """Lines on what has changed in a run that goes on: its dataset and its decoder."""
     if before is None:
         return []
     lines = [note] if (note := tolerable_changes(before.info, info)) else []

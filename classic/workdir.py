@@ -1,4 +1,4 @@
-"""The folder of a classic run: its config, its data set's facts, and the refusal to mix two runs in one."""
+"""The folder of a classic run: its config, its dataset's facts, and the refusal to mix two runs in one."""
 
 import dataclasses
 import pathlib
@@ -16,14 +16,14 @@ _NO_EFFECT = ("evaluate", "data.directory", "data.memory")
 
 
 def stored_info(folder: pathlib.Path) -> Info | None:
-    """The facts of the data set of a run that has begun; None if no run has begun in the folder."""
+    """The facts of the dataset of a run that has begun; None if no run has begun in the folder."""
     return workdir.load_info(folder) if _begun(folder) and (folder / workdir.DATASET).exists() else None
 
 
 def stored_run(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRun | None:
     """The run that a folder holds; None for a folder without a finished stage, which any run may use.
 
-    Raises UserError for another experiment, for a network's run and for a data set of other classes or another shape.
+    Raises UserError for another experiment, for a network's run and for a dataset of other classes or another shape.
     """
     if workdir.has_checkpoints(folder):
         raise UserError(f"workdir {folder} holds a network's run; choose another --workdir")
@@ -37,7 +37,7 @@ def stored_run(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRu
 
 
 def write(folder: pathlib.Path, config: ConfigDict, info: Info) -> None:
-    """Writes the config and the data set's facts."""
+    """Writes the config and the dataset's facts."""
     workdir.write_json(folder / workdir.CONFIG, config.to_dict())
     workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
 

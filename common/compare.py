@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from common import launch
-from common.errors import check_writable, user_path, whole_file
+from common.files import check_writable, user_path, whole_file
 
 if TYPE_CHECKING:
     from common.report.assembly import PictureFolder

@@ -184,12 +184,12 @@ def flat(config: ConfigDict) -> Values:
 
 def differences(before: ConfigDict, now: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """The options in which two configs differ: path -> (before, now), None where one of them lacks the option."""
-    theirs, ours = flat(before), flat(now)
-    pairs = {path: (theirs.get(path), ours.get(path)) for path in {**theirs, **ours}}
+    earlier, current = flat(before), flat(now)
+    pairs = {path: (earlier.get(path), current.get(path)) for path in {**earlier, **current}}
     return {path: pair for path, pair in pairs.items() if pair[0] != pair[1]}
 
 
-# Options of earlier versions that no longer exist, each with the value that had no effect.
+# Options that every config had in an earlier version, each with the value that had no effect.
 _RETIRED: dict[str, Any] = {"init.old_grid": []}
 
 
@@ -269,19 +269,19 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
     data, augmented, optimizer = config.data, config.augment, config.optimizer
     affine = ("augment.translate", "augment.scale", "augment.squeeze", "augment.shear")
     warms = duration.parse(config.schedule.warmup, "config.schedule.warmup")[0] > 0
-    decays = ("optimizer.weight_decay",), bool(optimizer.weight_decay)
-    areas = ("data.train_crop",), data.train_crop == "area"
+    decays = (("optimizer.weight_decay",), bool(optimizer.weight_decay))
+    areas = (("data.train_crop",), data.train_crop == "area")
     resized = data.resize or data.train_crop == "area"
     needs = {  # option -> the options that switch it on, and whether they do
         "optimizer.decay_mask": decays,
-        "optimizer.decay": (decays[0], decays[1] or optimizer.name == "adamw"),  # which insists on it
+        "optimizer.decay": (decays[0], decays[1] or optimizer.name == "adamw"),  # adamw accepts only 'decoupled'
         "schedule.warmup_from": (("schedule.warmup",), warms),
         "data.area": areas,
         "data.ratio": areas,
         "data.pixel_range": (("data.normalize",), data.normalize == "range"),
         "data.interpolation": (("data.resize", "data.train_crop"), bool(resized)),
         "data.directory": (("data.source",), data.source.startswith("tfds:")),
-        "data.holdout": (("data.source",), not data.source.startswith("tfds:")),  # which always has a test split
+        "data.holdout": (("data.source",), not data.source.startswith("tfds:")),  # these have a test split
         "augment.probability": (affine, any(augmented[path.removeprefix("augment.")] for path in affine)),
         "augment.randaugment_magnitude": (("augment.randaugment_layers",), bool(augmented.randaugment_layers)),
         "profile.start": (("profile.steps",), bool(config.profile.steps)),
@@ -313,8 +313,8 @@ def check_effects(
     """Raises UserError for an option that is set, on the command line or in a config file, and has no effect.
 
     values, defaults: every option by its path. given: the options on the command line; a config file has set those that
-    differ from their defaults. needs: option -> the options that switch it on, and whether they do. A command that
-    gives one of these means it: it may switch the decay of a config file off and leave its mask.
+    differ from their defaults. needs: option -> the options that switch it on, and whether they do. If the command
+    line sets one of these, the options that need it may stay: a command that turns decay off need not reset its mask.
     """
     for path, (switches, on) in needs.items():
         is_set = path in given or values[path] != defaults[path]

@@ -1,17 +1,13 @@
-"""Mistakes that a user can mend, reported in one line, and files that are written whole or not at all.
+"""Mistakes that a user can fix, reported in one line.
 
-Raise `UserError` for anything that the person at the terminal can mend: the tools print its message
-alone, without a traceback, and exit with code 2.
+Raise `UserError` for anything that the person at the terminal can fix: the tools print its message alone, without a
+traceback, and exit with code 2.
 """
 
 import contextlib
 import difflib
-import os
-import pathlib
 import re
-import shutil
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 
 EXIT_USER_ERROR = 2
@@ -63,54 +59,9 @@ def listed(names: Sequence[str], most: int = 3) -> str:
 
 
 def missing_and_extra(missing: Sequence[str], extra: Sequence[str]) -> str:
-    """A phrase for missing and extra names: "lacks 'a' and has 'b' besides"."""
-    faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"has {listed(extra)} besides"] * bool(extra)
+    """A phrase for missing and extra names: "lacks 'a' and also has 'b'"."""
+    faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"also has {listed(extra)}"] * bool(extra)
     return " and ".join(faults)
-
-
-def user_path(name: str | os.PathLike[str]) -> pathlib.Path:
-    """A path that a user has given, with ~ as their home; `~name` of a user who does not exist stays as it is."""
-    return pathlib.Path(os.path.expanduser(name))
-
-
-@contextlib.contextmanager
-def writing(path: object) -> Iterator[None]:
-    """Turns an OSError inside into a `UserError`: no permission, no room, a file in the place of a folder."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def check_writable(path: pathlib.Path) -> None:
-    """Raises UserError if no file can be written at `path`, before anything is computed for it. Leaves nothing."""
-    if path.is_dir():
-        raise UserError(f"cannot write {path}: it is a folder")
-    with writing(path):
-        existing = next(folder for folder in path.absolute().parents if folder.exists())
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-
-
-@contextlib.contextmanager
-def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A path for a new file or folder, which takes the place of `path` when the block ends.
-
-    If the block fails, what it wrote is removed and `path` stays as it was. Raises UserError where writing fails,
-    and for a folder where `path` is a folder that is not empty.
-    """
-    # Beside the file, so that renaming it is atomic; with its suffix last, because NumPy appends one otherwise.
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp{path.suffix}")
-    with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            yield fresh
-            fresh.replace(path)
-        finally:
-            if fresh.is_dir():
-                shutil.rmtree(fresh)
-            else:
-                fresh.unlink(missing_ok=True)
 
 
 def first_line(error: BaseException) -> str:

@@ -11,10 +11,11 @@ import pathlib
 from absl import flags
 
 from common import launch
-from common.errors import UserError, check_writable, unknown, user_path, whole_file
+from common.errors import UserError, unknown
+from common.files import check_writable, user_path, whole_file
 
 ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx", "savedmodel": ".savedmodel"}
-_CHECKED, _TESTED = 8, 1000  # test images that outputs are compared on, and that the loss of 8 bits is measured on
+_CHECKED, _TESTED = 8, 1000  # test images to compare outputs on, and to measure the loss of 8 bits on
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()

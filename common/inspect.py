@@ -48,7 +48,7 @@ def describe(
     model: the config section that it was made from. depth: levels of nested modules to show; None is all.
     """
     layers = layer_table.rows(classifier.module, classifier.input_shape)
-    variables = layer_table.variables(classifier.module, classifier.input_shape)
+    variables = layer_table.variable_shapes(classifier.module, classifier.input_shape)
     paper, connections = paper_facts(model, variables.get("params", {}))
     table = layer_table.format_table(layers, paper, connections, depth, width)
     shape = "x".join(map(str, classifier.input_shape))

@@ -25,9 +25,9 @@ from common.command_line import config_files, option_names, usage
 from common.devices import large_pages
 from common.errors import UserError, nearest, unknown
 
-EXIT_INTERRUPTED = 130  # as shells have it for Ctrl-C
-EXIT_UNREAD = 141  # as shells have it for a program whose output nobody reads any more
-_LEAVING_SECONDS = 5.0  # that the threads of a failed tool get to finish
+EXIT_INTERRUPTED = 130  # a shell's code for Ctrl-C
+EXIT_UNREAD = 141  # a shell's code for a program whose output nobody reads any more
+_LEAVING_SECONDS = 5.0  # time for the threads of a failed tool to finish
 
 _TOO_BIG = ("array is too big", "Maximum allowed")  # NumPy's words for an array that no memory could hold
 

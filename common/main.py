@@ -16,7 +16,8 @@ from absl import flags
 
 from common import launch
 from common.devices import large_pages
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.processes import distributed, supervise
 
 _CONFIG = launch.define_config()

@@ -171,7 +171,7 @@ COUNT, SIZE, SHARE, LAYERS = (1, 2**16), (0, 2**16), (0, 1), (1, 2**10)
 def check_effects(
     section: ConfigDict, variants: Mapping[str, Mapping[str, Any]], needs: Mapping[str, tuple[bool, str]]
 ) -> None:
-    """Raises UserError for a field that differs from its variant's and has no effect beside the others.
+    """Raises UserError for a field that differs from the variant's value but has no effect in this section.
 
     needs: the field's path in the section -> whether it has an effect, and what it needs for one.
     """
@@ -214,7 +214,7 @@ def hyper_parameters(
     return fields
 
 
-_TYPES: dict[type, tuple[type | tuple[type, ...], str]] = {  # by the type of a default: the types that fit, in a word
+_TYPES: dict[type, tuple[type | tuple[type, ...], str]] = {  # type of a default: the types that fit it, and their name
     bool: (bool, "Boolean"),
     int: (int, "whole number"),
     float: ((int, float), "number"),
@@ -243,7 +243,7 @@ def check_range(name: str, value: float | tuple[float, ...], low: float, below: 
 
 
 def check(section: ConfigDict) -> None:
-    """Raises UserError for a `model` section that describes no network for any dataset."""
+    """Raises UserError for a `model` section that describes no network; tries it with ten classes."""
     _family_of(section).network(section, 10)
 
 

@@ -15,8 +15,9 @@ import shutil
 import tempfile
 import tokenize
 
-from common import errors, launch
+from common import launch
 from common.errors import UserError
+from common.files import writing
 
 _ROOT = pathlib.Path(__file__).parents[1]
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"  # laid out as the files of a checkout
@@ -44,7 +45,7 @@ def begin(family: str, root: pathlib.Path) -> list[pathlib.Path]:
         if (root / top).exists():
             raise UserError(f"'{top}' exists; choose another name, or remove it")
     with (
-        errors.writing(root),
+        writing(root),
         tempfile.TemporaryDirectory(dir=root, prefix=".new_") as fresh,
         contextlib.ExitStack() as undo,
     ):
@@ -66,7 +67,9 @@ def check_name(family: str) -> None:
     if importlib.util.find_spec(family) is not None:
         raise UserError(f"'{family}' is the name of another module or folder; choose another name")
     if family in _words_of_common():
-        raise UserError(f"'{family}' is a word in the code of common, which must name no family; choose another")
+        raise UserError(
+            f"'{family}' is already a word in the code of common/, which may not name a family; choose another name"
+        )
 
 
 @functools.cache

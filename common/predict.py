@@ -8,7 +8,7 @@ softmax of the logits; the logits of a network with penalties are the negative p
 `--embeddings=FILE.npz` saves the output of a layer (`--layer`) for each image, with the names of the files.
 `--explain=FOLDER` draws which parts of each image speak for its likeliest class.
 
-A file that cannot be read gets one line on standard error, and the others go on. The exit code is then 1, or 2 if no
+For a file that cannot be read it prints one line on standard error and goes on. The exit code is then 1, or 2 if no
 file could be read.
 """
 
@@ -21,7 +21,8 @@ from absl import flags
 from common import errors, launch
 from common.data.preparation import PreparedPixels
 from common.devices import compilation
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.prediction import heat_maps, images, layers, network, output
 from common.prediction.embeddings import Embeddings
 from common.prediction.images import Prepared

@@ -22,7 +22,8 @@ from absl import flags, logging
 
 from common import launch
 from common.data import originals
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.processes import signals
 
 _DATASET = flags.DEFINE_string("dataset", None, "TFDS's name, NAME or NAME/CONFIG, or usps.")

@@ -25,7 +25,8 @@ from common.claims import charts, fact, preflight, results, run_costs, runner
 from common.claims.claim import Claim, Experiment, all_claims
 from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
-from common.errors import UserError, check_writable, unknown, whole_file
+from common.errors import UserError, unknown
+from common.files import check_writable, whole_file
 from common.run import workdir
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims, measured or exact; default: all")
@@ -159,7 +160,7 @@ def _check_data(claims: list[Claim], runs: dict[pathlib.Path, Job]) -> None:
 
 
 def _check_runs(claims: list[Claim]) -> None:
-    """Raises UserError for a run of an earlier command that is not the one which its experiment asks for now."""
+    """Raises UserError if a run of an earlier command has another config than its experiment asks for now."""
     for claim in claims:
         for experiment in claim.runs.values():
             scaled = _scaled(experiment, claim)

@@ -1,7 +1,7 @@
 """Measures a training set's pixels: `python -m common.statistics --config=FILE [--workdir=DIR] [--config.KEY=VALUE]`.
 
-For runs that stream their training set and need its mean image, means, deviations or principal colours
-(`config.data.normalize`, `config.augment.pca_colour`); a run whose training set is in memory measures them itself.
+Use it for runs that stream their training set and need its mean image, means, deviations or principal colours
+(`config.data.normalize`, `config.augment.pca_colour`). A run whose training set is in memory measures them itself.
 The statistics are those of the centre of each image, as in testing. They are written to `config.data.statistics`, or
 else into the run's folder (default runs/<config name>).
 """
@@ -9,7 +9,8 @@ else into the run's folder (default runs/<config name>).
 from absl import flags
 
 from common import launch
-from common.errors import UserError, check_writable, user_path
+from common.errors import UserError
+from common.files import check_writable, user_path
 
 _CONFIG = launch.define_config()
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run; default runs/<config name>", allow_override=True)

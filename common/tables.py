@@ -1,8 +1,8 @@
 """Writes recorded results into the documents: `python -m common.tables`.
 
-`common/claims/pages.py` says between which lines of a Markdown file claims go. Between `<!-- benchmarks -->` and `<!--
-/benchmarks -->` go the measurements of each of `benchmarks/`, a section each, and between `<!-- speeds -->` and `<!--
-/speeds -->` the tables of training speeds on CPUs.
+Comments in a Markdown file mark the places of results; `common/claims/pages.py` lists those of claims. The text between
+`<!-- benchmarks -->` and `<!-- /benchmarks -->` has a section for each benchmark, and that between `<!-- speeds -->`
+and `<!-- /speeds -->` the tables of training speeds on CPUs.
 """
 
 import collections
@@ -16,7 +16,8 @@ from absl import flags
 from common import launch
 from common.claims import charts, evidence, pages, speeds
 from common.claims.claim import all_claims
-from common.errors import UserError, whole_file
+from common.errors import UserError
+from common.files import whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
@@ -41,7 +42,7 @@ def main() -> None:
 
 
 def render_documents(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, str]:
-    """Each document of a repository, and its text made from the results. folder: of these, relative to `root`."""
+    """The new text of each document of a repository. folder: that of the results, relative to `root`."""
     found, benchmarks = evidence.read_evidence(root / folder), evidence.read_results(root / folder, "benchmark")
     return {
         path: fill_benchmarks(
@@ -54,7 +55,7 @@ def render_documents(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.P
 def all_charts(root: pathlib.Path, folder: pathlib.Path) -> dict[pathlib.Path, tuple[Sequence[charts.Result], Any]]:
     """Each picture that is drawn from results alone: its results, and the function that draws them.
 
-    folder: of the results, relative to `root`. Raises UserError for a chart of a claim without a result.
+    folder: that of the results, relative to `root`. Raises UserError for a chart of a claim without a result.
     """
     measured, claims = evidence.read_evidence(root / folder).measured, all_claims()
     full = {result["claim"]: result for result in measured if result["scale"] == "paper"}

@@ -35,7 +35,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     """Trains as the config says, starting from the last checkpoint in `folder`, if any; returns the run's summary.
 
     With several processes only the primary returns the summary, the others {}. Raises UserError for mistakes that the
-    user can mend and Preempted when a signal stops the run; every saved checkpoint is then complete.
+    user can fix and Preempted when a signal stops the run; every saved checkpoint is then complete.
     """
     primary = distributed.is_primary()
     mesh = mesh_lib.make_mesh(config.mesh)
@@ -57,11 +57,13 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         Watchdog(config.mesh.hang_timeout) as watchdog,
         sharding.split_activations(mesh),
     ):
-        before = workdir.open_workdir(folder, config, dataset.info, write=primary)
-        statistics = pixel_statistics.for_training(config, folder, dataset.train, before is not None, write=primary)
+        stored_config = workdir.open_workdir(folder, config, dataset.info, write=primary)
+        statistics = pixel_statistics.for_training(
+            config, folder, dataset.train, stored_config is not None, write=primary
+        )
         transform = augment.make_input_transform(config.data, config.augment, statistics)
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
-        like = jax.eval_shape(fresh)
+        like = jax.eval_shape(fresh)  # shapes alone, which a checkpoint has to fit
         mesh_lib.check_memory(like, mesh)
         state = checkpoints.restore_latest(folder, like, mesh)
         if state is None:
@@ -73,12 +75,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         stopped = early_stopping.should_stop
         print(opening_lines(config, classifier, dataset, state, mesh, plan, folder, step, stopped))
         trained = step >= plan.total or stopped
-        if trained and summary.exists(folder):
-            done = summary.read(folder, summary.result_line)
-            wanted = {"test": config.evaluate.test, "train_set": config.evaluate.train_set}
-            if all(name in done for name, asked in wanted.items() if asked):
-                return done if primary else {}
-        history.start(folder, state, before, config, dataset.info, write=primary)
+        if trained and (complete := summary.read_complete(folder, config.evaluate)):
+            return complete if primary else {}
+        history.start(folder, state, stored_config, config, dataset.info, write=primary)
         if primary and not trained:
             summary.remove(folder)
         tracker = trackers.start(config, folder) if primary else None
@@ -109,10 +108,10 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         )
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
-        evaluated = functools.partial(evaluate, eval_step, batch_size=config.evaluate.batch_size, mesh=mesh)
+        evaluate_on = functools.partial(evaluate, eval_step, batch_size=config.evaluate.batch_size, mesh=mesh)
         sums, class_counts = mesh_lib.replicate(no_totals(), mesh), None
         with (
-            Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as saved,
+            Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as checkpointer,
             Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker) as writer,
             Profiler(config.profile, folder) as profiler,
             distributed.exit_on_lost_process(),
@@ -135,7 +134,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     sums = mesh_lib.replicate(no_totals(), mesh)
                 if plan.evaluates_after(step):
                     writer.begin_evaluation(state)
-                    values, class_counts = evaluated(state.variables(), watched)
+                    values, class_counts = evaluate_on(state.variables(), watched)
                     writer.evaluated(step, split, values)
                     error = values["error"]
                     improved = early_stopping.add(error)
@@ -145,22 +144,23 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                         )
                 if plan.saves_after(step) or improved or early_stopping.should_stop or stopping:
                     stop_if_diverged(state, sums)
-                    saved.save(step, state, error)
+                    checkpointer.save(step, state, error)
                 if stopping:
-                    saved.wait()
+                    checkpointer.wait()
                     raise Preempted(step)
-            if trained and not metrics.is_recorded(folder, split, step):  # shortened, or a damaged file
-                values, class_counts = evaluated(state.variables(), watched)
+            # A run that was shortened has no record at its last checkpoint; a damaged file may have lost it.
+            if trained and not metrics.is_recorded(folder, split, step):
+                values, class_counts = evaluate_on(state.variables(), watched)
                 writer.evaluated(step, split, values)
             if dataset.validation is not None:  # only the network that validation has chosen reads the test set
-                saved.wait()
+                checkpointer.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
                 class_counts = None
             if class_counts is None and config.evaluate.test:  # also if a run was stopped just before its summary
-                values, class_counts = evaluated(state.variables(), dataset.test)
+                values, class_counts = evaluate_on(state.variables(), dataset.test)
                 if dataset.validation is not None:
                     writer.evaluated(step, "test", values)
-            on_train = evaluated(state.variables(), dataset.train)[0] if config.evaluate.train_set else {}
+            on_train = evaluate_on(state.variables(), dataset.train)[0] if config.evaluate.train_set else {}
         if not primary:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)

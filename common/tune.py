@@ -14,7 +14,8 @@ from typing import Any
 from absl import flags
 
 from common import launch
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 
 _CONFIG = launch.define_config()
 _SEARCH = flags.DEFINE_multi_string(

@@ -4,11 +4,11 @@
                                     [--entry=NAME] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
     python -m common.weights export FILE --workdir=DIR [--source=torchvision|timm|huggingface|google]
 
-`import` leaves a checkpoint at step 0 in DIR (default runs/NAME, NAME being the file's), which every tool with a
---workdir takes and `common.main` trains on from. FILE may be a folder of Hugging Face's transformers. The arrays of a
-published file identify the network, the pixels' scale and often the classes; no dataset is needed. For others, and for
-data to test them on, give a config of both; then `config.data.normalize` must be what the weights expect, and
---config.init.source names the publisher where the file's names do not (docs/weights.md).
+`import` writes a checkpoint at step 0 into DIR (default runs/NAME, after the file). Every tool with a --workdir takes
+it, and `common.main` trains on from it. FILE may be a folder of Hugging Face's transformers. The arrays of a published
+file identify the network, the pixels' scale and often the classes; no dataset is needed. For other files, or to test
+on a dataset, give a config of the network and the data. Then set `config.data.normalize` to what the weights expect,
+and --config.init.source if the names in the file do not show the publisher (docs/weights.md).
 
 `export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
 have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). --source
@@ -23,7 +23,8 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from common import launch
-from common.errors import UserError, check_writable, unknown, user_path
+from common.errors import UserError, unknown
+from common.files import check_writable, user_path
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import numpy as np
@@ -76,7 +77,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
 
 
 def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "auto", entry: str = "") -> list[str]:
-    """Makes a run of a published file, whose arrays tell the network; returns lines about it. It needs no dataset.
+    """Makes a run of a published file, whose arrays identify the network; needs no dataset. Returns lines about it.
 
     source, entry: as in `config.init`.
     Raises UserError for a file of no published network, and for a folder with checkpoints in it.
@@ -130,7 +131,7 @@ def _write_run(
     from common.data import pixel_statistics
     from common.devices import mesh as mesh_lib
     from common.optim.optimizers import make_optimizer
-    from common.pretrained import started
+    from common.pretrained import from_file
     from common.run import lock, workdir
     from common.run.checkpoints import Checkpoints
 
@@ -139,7 +140,7 @@ def _write_run(
     classifier = models.make_classifier(config.model, info)
     optimizer, _ = make_optimizer(config, info.train_size)
     mesh = mesh_lib.available(config.mesh)
-    state = started.started(classifier, optimizer, config, mesh, arrays, info.class_names)
+    state = from_file.state_from_file(classifier, optimizer, config, mesh, arrays, info.class_names)
     with lock.held(folder):
         workdir.open_workdir(folder, config, info)
         if train is not None:

@@ -1,6 +1,6 @@
 """GoogLeNet on ImageNet: the paper's network, or the one with batch normalisation for the argument ':googlenet_bn'.
 
-Paper: Szegedy et al. 2014, sections 5 and 6. It does not give the batch size, the learning rate and the weight decay;
+Paper: Szegedy et al. 2014, sections 5 and 6. It does not give the batch size, the learning rate or the weight decay;
 ours are those of Caffe's replication.
 Data: TFDS imagenet2012, prepared as docs/data.md says, or --config.data.source=folder:PATH
 Command: python -m common.main --config=configs/googlenet_imagenet.py[:googlenet_bn] --config.data.directory=DIR

@@ -18,7 +18,7 @@ from common.config import base
 
 
 def get_config(variant: str = "resnet50"):
-    config = without_schedule(models.section("resnet", variant, batch_groups=8))  # 8 GPUs with 32 images each
+    config = shared_options(models.section("resnet", variant, batch_groups=8))  # 8 GPUs with 32 images each
     config.data.train_crop = "random"
     config.data.resize_max = 480
     config.data.normalize = "pixels"
@@ -30,7 +30,7 @@ def get_config(variant: str = "resnet50"):
     return config
 
 
-def without_schedule(model):
+def shared_options(model):
     """The options that all recipes for ImageNet share."""
     config = base(model)
     config.data.source = "tfds:imagenet2012"

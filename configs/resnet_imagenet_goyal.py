@@ -21,7 +21,7 @@ def get_config(batch_size: str = "256"):
     if not batch_size.isdecimal() or int(batch_size) < 1 or int(batch_size) % PER_GPU:
         raise UserError(f"the config's argument is '{batch_size}'; expected a batch size, a multiple of {PER_GPU}")
     changes = {"fc_init": "normal", "batch_groups": int(batch_size) // PER_GPU}
-    config = resnet_imagenet.without_schedule(models.section("resnet", "resnet50_modern", **changes))
+    config = resnet_imagenet.shared_options(models.section("resnet", "resnet50_modern", **changes))
     resnet_imagenet.with_area_crops(config)
     config.train.batch_size = int(batch_size)
     config.train.length = "90 epochs"

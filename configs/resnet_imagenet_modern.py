@@ -14,7 +14,7 @@ from configs import resnet_imagenet
 
 
 def get_config(variant: str = "resnet50_modern"):
-    config = resnet_imagenet.without_schedule(models.section("resnet", variant, dtype="bfloat16"))
+    config = resnet_imagenet.shared_options(models.section("resnet", variant, dtype="bfloat16"))
     resnet_imagenet.with_area_crops(config)
     config.train.batch_size = 1024
     config.train.length = "100 epochs"

@@ -11,7 +11,7 @@ import pathlib
 
 from common import launch
 from common.claims import pages
-from common.errors import whole_file
+from common.files import whole_file
 
 BEGIN, END = "<!-- training times -->", "<!-- /training times -->"
 PAGE, RESULTS = pathlib.Path("docs/lecture.md"), pathlib.Path("results")

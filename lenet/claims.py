@@ -11,8 +11,8 @@ from common.claims.verdicts import Agrees, Close, Less, decreasing
 from lenet import claims1989, claims_mlp, measures
 from lenet.bitmaps import CENTRES
 
-# One image at a time: a step is too small for two cores.
 _TRAIN_SET = {"evaluate.train_set": True}
+# These train on one image at a time, and such a step is too small for two cores.
 _MNIST = Experiment("configs/lenet5_mnist.py", _TRAIN_SET, one_core=True)
 _DISTORTED = Experiment("configs/lenet5_mnist_distortions.py", _TRAIN_SET, one_core=True)
 _LENET1 = Experiment("configs/lenet1_mnist.py", _TRAIN_SET, one_core=True)

@@ -8,8 +8,8 @@ from common.claims.rejection import rejection_rate
 from common.claims.verdicts import Agrees, Less
 from common.run import summary
 
-# One image at a time: a step is too small for two cores.
 _CHANGES = {"evaluate.train_set": True}
+# These train on one image at a time, and such a step is too small for two cores.
 _NETWORK = Experiment("configs/lenet1989_usps.py", _CHANGES, one_core=True)
 _MLP = Experiment("configs/mlp1989_usps.py", _CHANGES, one_core=True)
 # The 1989 network's error varies by a quarter of a point between seeds, so the claims on it take many.

@@ -53,7 +53,7 @@ def c3_links() -> dict[str, int]:
     return {
         "links": len(read),
         **{f"maps that read {count}": readings[count] for count in (3, 4, 6)},
-        "least readers of a map": min(often),
+        "fewest readers of a map": min(often),
         "most readers of a map": max(often),
     }
 
@@ -74,7 +74,7 @@ def _rows(variant: str) -> dict[str, layer_table.Row]:
 
 def _shapes(variant: str) -> dict:
     network = _network(variant)
-    return layer_table.variables(network, (network.image_size, network.image_size, 1))["params"]
+    return layer_table.variable_shapes(network, (network.image_size, network.image_size, 1))["params"]
 
 
 def _count(tree: dict) -> int:
@@ -123,7 +123,7 @@ FACTS = [
         expected={
             "links": 60,
             **{"maps that read 3": 6, "maps that read 4": 9, "maps that read 6": 1},
-            **{"least readers of a map": 10, "most readers of a map": 10},
+            **{"fewest readers of a map": 10, "most readers of a map": 10},
         },
     ),
     Fact(

@@ -23,8 +23,8 @@ from lenet import curvature, losses
 from lenet.bitmaps import CENTRES
 from lenet.layers import RBF, WEIGHT_INITS, Convolution, Dense, Images, Subsampling
 
-# 1998, Table I: for each map of C3, the maps of S2 that it reads. They are three neighbours, four neighbours, four in
-# two pairs, or all six. No two maps see the same inputs, so they must learn different features.
+# 1998, Table I: for each map of C3, the maps of S2 that it reads. A map reads three neighbours, four neighbours, two
+# pairs of neighbours, or all six. No two maps see the same inputs, so they must learn different features.
 C3_TABLE = (
     *((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (4, 5, 0), (5, 0, 1)),
     *((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (3, 4, 5, 0), (4, 5, 0, 1), (5, 0, 1, 2)),

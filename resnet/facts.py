@@ -46,7 +46,7 @@ def weighted_layers(variant: str) -> int:
 
 
 def batch_norm_equation() -> dict[str, float]:
-    """The relative difference of our layer to the paper's algorithms: 1 in training, 2 in testing."""
+    """The relative difference between our layer and the paper's algorithms: 1 in training, 2 in testing."""
     x, gamma, beta = map(jnp.asarray, _drawn())
     exact = np.asarray(x, np.float64)
     layer = BatchNorm(epsilon=_EPSILON)
@@ -57,12 +57,12 @@ def batch_norm_equation() -> dict[str, float]:
         "in training": relative_difference(
             trained, _normalised(exact, exact.mean(_AXES), exact.var(_AXES), gamma, beta)
         ),
-        "in use": relative_difference(used, _normalised(exact, beta, gamma**2 + 1, gamma, beta)),
+        "in testing": relative_difference(used, _normalised(exact, beta, gamma**2 + 1, gamma, beta)),
     }
 
 
 def batch_norm_gradient() -> dict[str, float]:
-    """The relative difference of our layer's gradients to those of the equation, by automatic differentiation."""
+    """The relative difference between our layer's gradients and the equation's, by automatic differentiation."""
     x, gamma, beta = _drawn()
     weights = np.random.default_rng(1).normal(size=x.shape).astype(np.float32)
 
@@ -144,9 +144,9 @@ FACTS = [
     Fact(
         id="bn-equation",
         where="Ioffe & Szegedy 2015, Algorithms 1 and 2",
-        says="a channel is normalised by its mean and variance over batch and positions, in use by fixed ones",
+        says="a channel is normalised by its mean and variance over batch and positions, in testing by fixed ones",
         compute=batch_norm_equation,
-        expected={"in training": (0.0, _EXACT), "in use": (0.0, _EXACT)},
+        expected={"in training": (0.0, _EXACT), "in testing": (0.0, _EXACT)},
         unit="relative difference",
     ),
     Fact(

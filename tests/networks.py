@@ -24,7 +24,7 @@ def classifier(family, variant, classes=10, image=(32, 32, 3), **fields):
 @functools.cache
 def shapes(module, image=(32, 32, 3)):
     """The shapes of all variables of a network, traced once in a process. Not to be written to."""
-    return layer_table.variables(module, image)
+    return layer_table.variable_shapes(module, image)
 
 
 def drawn(shapes, seed=0, scale=0.1):

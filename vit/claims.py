@@ -28,7 +28,7 @@ _SMALL_SHORT = f"half the width, {_FEWER_SHORT}"
 _SETTING = "CIFAR-10, a small network and our own schedule"
 _SECOND_LOOK = f"{_SETTING}; five seeds, since three had left it undecided"
 _VIT = Experiment("configs/vit_cifar10.py")
-# The ViT's cosine: steps of a rate meant for 64,000 updates would all come after a short schedule has ended.
+# The ViT's cosine schedule: a short run would end before the rate of the ResNet's own schedule first drops.
 _RESNET = Experiment(
     "configs/resnet_cifar10.py:resnet20",
     {

@@ -206,7 +206,8 @@ def main() -> None:
     from absl import flags
 
     from common.data import datasets, pipeline
-    from common.errors import UserError, user_path
+    from common.errors import UserError
+    from common.files import user_path
 
     if not flags.FLAGS.workdir:
         raise UserError("--workdir is missing; for example --workdir=runs/vit_digits")

@@ -158,10 +158,10 @@ def _check_names(arrays: Arrays, wanted: Shapes) -> None:
     missing, extra = sorted(set(wanted) - set(arrays)), sorted(set(arrays) - set(wanted))
     if not missing and not extra:
         return
-    raise UserError(f"the checkpoint {missing_and_extra(missing, extra)}: {_mend(missing, extra)}")
+    raise UserError(f"the checkpoint {missing_and_extra(missing, extra)}: {_remedy(missing, extra)}")
 
 
-def _mend(missing: list[str], extra: list[str]) -> str:
+def _remedy(missing: list[str], extra: list[str]) -> str:
     """The advice for the first array that has one."""
     for names, advice in ((extra, _IF_EXTRA), (missing, _IF_MISSING)):
         for start, text in advice.items():

@@ -31,7 +31,7 @@ class Memory(NamedTuple):
 
 def memory(classifier: Classifier) -> Memory:
     """The memory that training the classifier takes."""
-    variables = layer_table.variables(classifier.module, classifier.input_shape)
+    variables = layer_table.variable_shapes(classifier.module, classifier.input_shape)
     params = variables.pop("params", {})
     small, large = (activation_bytes(classifier, params, variables, size) for size in _BATCHES)
     return Memory(_bytes(params), _bytes(variables), (large - small) // (_BATCHES[1] - _BATCHES[0]))

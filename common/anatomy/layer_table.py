@@ -54,7 +54,7 @@ def rows(module: nn.Module, input_shape: tuple[int, int, int], train: bool = Fal
     """Rows for one image of `input_shape` (height, width, channels): the whole network, then its modules in order."""
     marks = _Marks()
     with nn.intercept_methods(marks), compilation.portable():
-        shapes = variables(module, input_shape, train)
+        shapes = variable_shapes(module, input_shape, train)
         apply = functools.partial(_apply, module, train=train)
         program = jax.make_jaxpr(apply)(shapes, _images(1, input_shape))
     work = _with_ancestors(_count(program.jaxpr))
@@ -93,7 +93,7 @@ def multiply_adds_per_image(module: nn.Module, variables: PyTree, input_shape: t
     return sum(multiply_adds(module.apply, variables, _images(1, input_shape)).values())
 
 
-def variables(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
+def variable_shapes(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
     """The shapes of all variables of the network."""
     init = functools.partial(module.init, train=train)
     return jax.eval_shape(init, jax.random.key(0), _images(1, input_shape))

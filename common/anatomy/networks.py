@@ -30,7 +30,7 @@ def parameters(
 ) -> int:
     """The number of trained values."""
     module = _network(family, variant, classes, changes)
-    shapes = layer_table.variables(module, (side, side, channels))
+    shapes = layer_table.variable_shapes(module, (side, side, channels))
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
 
 
@@ -40,7 +40,7 @@ def multiply_adds(
 ) -> int:
     """The multiply-adds of matrix products and convolutions for one image, forwards."""
     module, shape = _network(family, variant, classes, changes), (side, side, channels)
-    return layer_table.multiply_adds_per_image(module, layer_table.variables(module, shape), shape)
+    return layer_table.multiply_adds_per_image(module, layer_table.variable_shapes(module, shape), shape)
 
 
 def _network(family: str, variant: str, classes: int, changes: dict[str, Any]) -> nn.Module:

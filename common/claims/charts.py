@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from common.claims.verdicts import LEVEL
-from common.errors import whole_file
+from common.files import whole_file
 
 if TYPE_CHECKING:
     import matplotlib.figure  # slow, and most commands draw nothing

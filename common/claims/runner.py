@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 
-from common.errors import UserError, writing
+from common.errors import UserError
+from common.files import writing
 from common.processes import supervise
 from common.run import checkpoints, lock, summary
 

@@ -31,11 +31,11 @@ def _hint(path: pathlib.Path) -> str:
     known = {
         file.stem for folder in (pathlib.Path(), ROOT) for file in (folder / _FOLDER).glob("[!_]*.py") if file.is_file()
     }
-    close = nearest(path.stem, known)
+    close = nearest_config(path.stem, known)
     return f"; did you mean '{_FOLDER}/{close}.py'?" if close else ""
 
 
-def nearest(name: str, known: set[str]) -> str | None:
+def nearest_config(name: str, known: set[str]) -> str | None:
     """The config whose name is most like `name`; None if none is like it.
 
     The first word, the network, counts as much as the whole name: 'resnet_folder' is more like 'resnet_digits' than

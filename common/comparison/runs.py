@@ -12,7 +12,8 @@ from common import config as config_lib
 from common import models
 from common.anatomy import layer_table
 from common.data.dataset_info import Info
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.run import metrics, summary, workdir
 
 
@@ -102,7 +103,7 @@ def _size(done: dict[str, Any], config: ConfigDict, info: Info) -> tuple[int | N
     if "model" not in config or None not in known:
         return known
     classifier = models.make_classifier(config.model, info)
-    counted = summary.size(classifier, layer_table.variables(classifier.module, classifier.input_shape))
+    counted = summary.size(classifier, layer_table.variable_shapes(classifier.module, classifier.input_shape))
     return counted["parameters"], counted["multiply_adds"]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from common.errors import UserError, listed
 
@@ -62,7 +62,8 @@ def mismatch(known: Info, now: Info, shape: bool = True) -> str | None:
             f"{moved} on {listed(now.class_names[moved:])} instead of {listed(known.class_names[moved:])}"
         )
     if shape and known.image_shape != now.image_shape:
-        return f"images of '{now.name}' are {_lengths(now)}; the run was trained on {_lengths(known)}"
+        expected = size_text(known.image_shape)
+        return f"images of '{now.name}' are {size_text(now.image_shape)}; the run was trained on {expected}"
     return None
 
 
@@ -91,5 +92,6 @@ def fingerprint(examples: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _lengths(info: Info) -> str:
-    return " x ".join(map(str, info.image_shape))
+def size_text(shape: Sequence[int]) -> str:
+    """The lengths of an image's axes as text: '28 x 28 x 1'."""
+    return " x ".join(map(str, shape))

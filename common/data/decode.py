@@ -60,7 +60,7 @@ def read(file: File, channels: int = 0, name: str = "") -> UInt8[np.ndarray, "he
 def read_shape(file: File, name: str = "") -> tuple[int, int, int]:
     """The height, width and channels (1 or 3) of what `read` returns.
 
-    They are read from the header, except for icons, and for a PNG without an orientation there: it may come last.
+    They are read from the header, except for icons and for a PNG without an orientation there, which may come last.
     """
     with naming_image(name or ("image" if isinstance(file, bytes) else file)), open_image(file) as image:
         channels = _channels(image)

@@ -8,7 +8,8 @@ import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 
 from common.data import decode
-from common.errors import UserError, listed, user_path
+from common.errors import UserError, listed
+from common.files import user_path
 
 COLUMNS = ("image", "label")  # of a CSV file
 _JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # that Windows and macOS leave in folders

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 import tqdm
 
-from common.errors import UserError, listed, writing
+from common.errors import UserError, listed
+from common.files import writing
 
 # The magic numbers of MNIST's idx files and of those named like them (Fashion-MNIST, KMNIST).
 _IDX_MAGIC = {"images-idx3": 2051, "labels-idx1": 2049}

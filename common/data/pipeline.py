@@ -2,7 +2,7 @@
 
 `train_feed` returns one of two feeds with the same methods: `take(step, count, room)` returns the batches of `count`
 updates from `step` on, and `select` picks one of them inside the compiled step. Arrays that fit on the device stay
-there, and only indices are sent; everything else Grain reads, decodes and batches ahead of time.
+there, and only indices are sent. Grain reads, decodes and batches everything else ahead of time.
 """
 
 import dataclasses

@@ -14,8 +14,10 @@ import numpy as np
 from jaxtyping import Float
 from ml_collections import ConfigDict
 
+from common.data import dataset_info
 from common.data.sources import ArraySource, Source, chunks, read_all
-from common.errors import UserError, user_path, whole_file
+from common.errors import UserError
+from common.files import user_path, whole_file
 
 FILE = "statistics.npz"
 _CHUNK = 32  # examples that a thread sums at once
@@ -72,7 +74,7 @@ def for_training(
     if not needs_statistics(config):
         return None
     kept, given, in_memory = folder / FILE, config.data.statistics, isinstance(train, ArraySource)
-    # A new run may find those of another one, which ended before its first checkpoint.
+    # A new run may find the statistics of an earlier run that ended before its first checkpoint.
     is_kept = kept.exists() and (resumed or not (given or in_memory))
     path = kept if is_kept or not given else user_path(given)
     if is_kept or given:
@@ -87,11 +89,10 @@ def for_training(
     first = train[0]["image"]
     if config.data.normalize == "range" and np.issubdtype(first.dtype, np.floating):
         raise UserError("config.augment.pca_colour needs integer images (0..255); these are float images")
-    shape = first.shape
-    if statistics.mean_image.shape != shape:
+    if statistics.mean_image.shape != first.shape:
+        theirs, ours = map(dataset_info.size_text, (statistics.mean_image.shape, first.shape))
         raise UserError(
-            f"'{path}' is for images of {_size(statistics.mean_image.shape)}, this run's are {_size(shape)}: measure "
-            "them with python -m common.statistics"
+            f"'{path}' is for images of {theirs}, this run's are {ours}: measure them with python -m common.statistics"
         )
     if write and not is_kept:
         save(statistics, kept)
@@ -130,7 +131,3 @@ def _sums(
         images = np.stack([example["image"] for example in read_all(source, chunk)]).astype(np.float64)
     pixels = images.reshape(-1, images.shape[-1])
     return images.sum(axis=0), pixels.T @ pixels
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

@@ -86,7 +86,7 @@ class Preparation:
         return self.crop or self.resize
 
     def shape(self, height: int, width: int, channels: int) -> tuple[int, int, int]:
-        """The shape of a prepared image, from that of the stored one, in which a length that it decides may be 0."""
+        """The shape of a prepared image, from the stored one's; a length that the preparation sets may be 0."""
         if self.side:
             height = width = self.side
         return height + 2 * self.pad, width + 2 * self.pad, self.channels or channels
@@ -102,7 +102,7 @@ def prepare_image(
 
     image: decoded, or a file's path or bytes, which errors call `name`. The `Preparation` has:
         channels: 1 or 3 converts between grey and RGB; 0 leaves the image unchanged.
-        invert: makes a pixel p 255 - p, for dark ink on white paper where bright on black is expected.
+        invert: replaces each pixel p by 255 - p, for dark ink on white paper where bright on black is expected.
         resize: the shorter side, or with `stretch` each side, becomes this many pixels; 0 keeps the size.
         interpolation: for resizing, 'bilinear' or 'bicubic'; both average where an image shrinks.
         crop: the side of the centre square that is kept; 0 keeps that of `resize`.

@@ -144,7 +144,8 @@ def _used_splits(
 def _split_of(shard: pathlib.PurePath, names: Sequence[str]) -> str | None:
     """The split among `names` that the shard's name has, or else the nearest folder's; None without one.
 
-    A part of the path that has several counts only if one of them has the others in it, as 'train_clean' has 'train'.
+    If a part of the path has several of them, it counts only if one contains the others, as 'train_clean' contains
+    'train'.
     """
     for part in reversed(shard.parts):
         found = {name.lower(): name for name in names if _has(part, name)}

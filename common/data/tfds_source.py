@@ -21,7 +21,8 @@ from common.data import builders
 from common.data.dataset_info import Info, NotPreparedError, fingerprint
 from common.data.sources import ImageSource, Record, Records, Subset
 from common.data.splits import Dataset, fixed_order, held_out_share, make_dataset, unused_note, with_input_shape
-from common.errors import UserError, first_line, unknown, user_path
+from common.errors import UserError, first_line, unknown
+from common.files import user_path
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
 

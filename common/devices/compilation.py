@@ -1,9 +1,9 @@
 """Compiler options, and the cache of compiled programs that a resumed run starts from.
 
 By default XLA's CPU backend gives matrix products, convolutions and sums to YNNPACK, whose kernel gradients take three
-to nine times as long as the convolution itself; these options leave it only the sums. XLA also drops
-jax.lax.optimization_barrier before it fuses the loops that a network keeps apart with it. With both corrected, a step
-of ResNet-20 takes less than half the time.
+to nine times as long as the convolution itself; these options leave it only the sums. XLA also removes
+jax.lax.optimization_barrier before fusion, so a barrier would not keep loops apart. With both corrected, a step of
+ResNet-20 takes less than half the time.
 
 oneDNN would be faster still for products, but programs that use it cannot be cached (jaxlib 0.10.2).
 """

@@ -108,5 +108,5 @@ def _points_of(images: Images) -> Float[Array, "36 tiles channels"]:
 
 
 def _transformed(matrix: np.ndarray, values: Float[Array, "places all"]) -> Float[Array, "points all"]:
-    """A transformation along both axes of the tiles, which `values` has as one. The barrier keeps copies out of it."""
+    """Tiles, of which `values` has the two axes as one, transformed along both. The barrier keeps copies out of it."""
     return np.kron(matrix, matrix) @ lax.optimization_barrier(values)

@@ -74,7 +74,7 @@ _GROUP = (1, 3, 4)  # the axes of Grouped that statistics are computed over
 def normalised(
     x: Grouped, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
 ) -> tuple[Grouped, Statistics, Statistics]:
-    """Each group normalised by its own mean and variance, and these two; no gradient flows through the two.
+    """Each group normalised by its own mean and variance, and these two, through which no gradient flows.
 
     shift: see `group_statistics`. Differentiable in reverse mode only.
     """
@@ -133,8 +133,8 @@ def group_statistics(x: Grouped, shift: Channels) -> tuple[Statistics, Statistic
 def centred_statistics(x: Grouped) -> tuple[Statistics, Statistics, Grouped]:
     """Mean and variance of each group's channels, and x without its mean, which is stored.
 
-    `group_statistics` would store x - s for XLA's CPU backend, which fuses no subtraction with a sum, and x - mean
-    besides, for the gradients. Here one array serves the variance, the result and the gradients.
+    With `group_statistics`, XLA's CPU backend would store x - s, because it fuses no subtraction with a sum, and also
+    x - mean, for the gradients. Here one array serves the variance, the result and the gradients.
     """
     mean = jnp.mean(x, _GROUP)
     centred = jax.lax.optimization_barrier(x - _spread(mean))

@@ -134,7 +134,7 @@ class Dropout(nn.Module):
 
 
 def kept_units(key: Array, rate: float, shape: tuple[int, ...]) -> Bool[Array, "*shape"]:
-    """A mask that is False with probability `rate`, at each place by itself."""
+    """A mask that is False with probability `rate`, independently at each place."""
     return jax.lax.optimization_barrier(jax.random.bernoulli(key, 1 - rate, shape))
 
 

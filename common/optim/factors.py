@@ -42,7 +42,7 @@ def scale_by_factors(chain: optax.GradientTransformation, factors: Mapping[str, 
 
     Frozen arrays have no optimizer state and no decay, and their gradients do not count in `clip_norm`.
 
-    `init` raises UserError for a pattern that decides for no array.
+    `init` raises UserError for a pattern that is not the first match of any array.
     """
 
     def scale(updates: PyTree, state: optax.EmptyState, params: PyTree = None) -> tuple[PyTree, optax.EmptyState]:

@@ -87,7 +87,7 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
                 f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there "
                 f"is a checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
             )
-        keep_every = times * steps["save_every"]  # only apart because each was rounded to whole updates
+        keep_every = times * steps["save_every"]  # they differ only because each was rounded to whole updates
     if config.profile.steps and config.profile.start >= steps["total"]:
         raise UserError(
             f"config.profile.start is {config.profile.start}, but the run has {steps['total']} updates; use less, or "

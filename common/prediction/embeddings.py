@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from common.errors import UserError, check_writable, user_path, whole_file
+from common.errors import UserError
+from common.files import check_writable, user_path, whole_file
 from common.prediction.images import Prepared
 
 SUFFIX = ".npz"

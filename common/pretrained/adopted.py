@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common import models
 from common.data import decode, pixel_statistics
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.pretrained import hugging_face, identify, weight_files
 from common.run import workdir
 

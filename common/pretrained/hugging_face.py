@@ -54,8 +54,8 @@ def processor(path: pathlib.Path) -> dict[str, Any]:
     return _read(path, PROCESSOR)
 
 
-def timm(path: pathlib.Path) -> dict[str, Any]:
-    """The preprocessing in the config.json of a folder of timm's, {} without one; older files have it at their top."""
+def timm_config(path: pathlib.Path) -> dict[str, Any]:
+    """The preprocessing in the config.json of a folder of timm's, {} without one. Older files have it at the top."""
     found = _read(path, CONFIG)
     told = found.get("pretrained_cfg", found if "architecture" in found else {})
     return told if isinstance(told, dict) else {}
@@ -70,7 +70,7 @@ def number(told: Mapping[str, Any], name: str, default: float) -> float:
 
 
 def _timms_classes(path: pathlib.Path) -> tuple[str, ...]:
-    told = timm(path)
+    told = timm_config(path)
     names = told.get("label_names") or told.get("labels") or _read(path, CONFIG).get("label_names") or ()
     return tuple(map(str, names)) if isinstance(names, list) else ()
 

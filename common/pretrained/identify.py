@@ -21,7 +21,7 @@ from common.data.dataset_info import Info
 from common.errors import UserError, listed
 from common.pretrained import hugging_face, initial, preprocessing, sources
 
-# ImageNet-21k as released in the fall of 2011 has so many classes; Google's networks have two more, at these places.
+# The number of classes of ImageNet-21k (fall 2011), and the places of the two more that Google's networks have.
 _FULL, _MISSING = 21_841, (9205, 15027)
 NO_CLASS = "no class"  # of a network whose file has no head
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -160,5 +160,5 @@ def _in_words(data: ConfigDict) -> str:
 
 
 def grid_side(tokens: int, patch: int) -> int:
-    """The side in pixels of square images with so many patches, with or without a class token."""
+    """The side in pixels of square images that have this many tokens, with or without a class token."""
     return math.isqrt(tokens) * patch

@@ -33,7 +33,8 @@ from ml_collections import ConfigDict
 from common import models
 from common.data import decode
 from common.devices import mesh
-from common.errors import UserError, listed, missing_and_extra, user_path
+from common.errors import UserError, listed, missing_and_extra
+from common.files import user_path
 from common.models import Classifier
 from common.pretrained import hugging_face, preprocessing, sources, weight_files
 from common.run import trained
@@ -43,10 +44,10 @@ Flat = dict[str, Any]  # arrays, or their shapes, by name: 'params/conv1/kernel'
 
 
 class Given(NamedTuple):
-    """Trained variables (arrays by collection) and their origin in words; of a run its network.
+    """Trained variables (arrays by collection) and their origin in words.
 
-    class_names: of a run, or those that the config.json of a folder gives; () where nothing tells. `notes` are
-    sentences to print.
+    classifier: the network of a run; None for a file. class_names: of a run, or those that the config.json of a folder
+    gives; () if they are unknown. notes: sentences to print.
     """
 
     variables: PyTree

@@ -21,7 +21,8 @@ from ml_collections import ConfigDict
 
 from common import models
 from common.data import pixel_statistics
-from common.errors import UserError, user_path
+from common.errors import UserError
+from common.files import user_path
 from common.pretrained import hugging_face
 
 Options = dict[str, Any]
@@ -44,7 +45,7 @@ SIGNED = scaled((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))  # from -1 to 1
 
 
 def cropped(side: int, share: float = 0.875) -> Options:
-    """The centre square of `side` pixels, from a shorter side of which it is this share."""
+    """The centre square of `side` pixels, after the shorter side was resized to `side / share`."""
     return {"resize": math.floor(side / share), "crop": side}
 
 
@@ -64,7 +65,7 @@ def find(
     if hasattr(weights, "preprocessing"):
         usual |= weights.preprocessing(publisher, side, arrays, path.name)
     processor = (hugging_face.PROCESSOR, hugging_face.processor, _of_processor)
-    for name, read, options in (processor, (hugging_face.CONFIG, hugging_face.timm, _of_timm)):
+    for name, read, options in (processor, (hugging_face.CONFIG, hugging_face.timm_config, _of_timm)):
         if told := read(path):
             try:
                 return usual | options(told, side), f"as {name} says"
@@ -110,7 +111,7 @@ def _said(wanted: Sequence[str], expected: str) -> str:
 
 def publisher(path: pathlib.Path, known: Sequence[str]) -> str:
     """The publisher of a file whose names are those of one or more."""
-    return "timm" if "timm" in known and hugging_face.timm(path) else known[0]
+    return "timm" if "timm" in known and hugging_face.timm_config(path) else known[0]
 
 
 def differences(data: ConfigDict, expected: Mapping[str, Any]) -> list[str]:

@@ -5,10 +5,10 @@ its publishers' choices and may have
 
     sources(arrays) -> names     the publishers whose names these arrays have
     mismatch(source, arrays, module, facts) -> sentence    the difference of that publisher's network from ours, and the
-                                                           variant or option that mends it; '' for none
+                                                           variant or option that fixes it; '' for none
 
-`facts` are what the config.json of a folder says of the network. `architecture`, timm's name for it, is else the name
-of the file, with which timm's files begin.
+`facts` are what the config.json of a folder says of the network. If it lacks `architecture`, timm's name for the
+network, the file's name takes its place, since the names of timm's files begin with it.
 """
 
 import pathlib

@@ -30,8 +30,8 @@ _CHUNK = 2**24  # bytes read at once
 def opened(path: pathlib.Path) -> Iterator[tuple[Any, Callable[[Tensor], np.ndarray]]]:
     """The object in a PyTorch file, with `Tensor`s in the place of arrays, and the function that reads one.
 
-    Arrays that share a storage share its memory. ValueError, or an error of `zipfile`, for a file that is damaged or
-    asks for more than arrays and plain data.
+    Arrays that share a storage share its memory. Raises ValueError, or an error of `zipfile`, for a file that is
+    damaged or asks for more than arrays and plain data.
     """
     with path.open("rb") as file:
         if file.read(2) == b"PK":

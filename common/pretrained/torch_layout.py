@@ -62,7 +62,7 @@ def to_ours(state: State, entries: Sequence[Entry], like: PyTree, unused: Iterab
     """Our variables with the arrays of a state dictionary.
 
     like: our variables or their shapes. unused: beginnings of names that may be left over; 'num_batches_tracked'
-    always may. UserError names the array that is missing, left over or of another shape.
+    always may. Raises UserError, which names the array that is missing, left over or of another shape.
     """
     shapes = traverse_util.flatten_dict(like, sep="/")
     theirs = {entry.theirs for entry in entries}

@@ -15,11 +15,12 @@ import safetensors
 import safetensors.numpy
 
 from common.data import decode
-from common.errors import UserError, listed, unknown, user_path, whole_file
+from common.errors import UserError, listed, unknown
+from common.files import user_path, whole_file
 from common.pretrained import shards, torch_files
 from common.pretrained.torch_pickles import Tensor
 
-# A file may hold arrays of so many times its size, or of so many bytes; those of trained weights hardly shrink.
+# Arrays may take this many times the size of their file, or this many bytes. Trained weights hardly compress.
 _LARGEST_RATIO, _ANY_RATIO_BYTES = 100, 2**26
 
 _EXPECTED = "expected .npz, .safetensors or PyTorch's .pth"

@@ -60,11 +60,11 @@ def start(
 ) -> None:
     """Joins the other processes, before anything else uses JAX; does nothing in a single process.
 
-    coordinator: 'host:port' of process 0. If it is 'auto', or if all three arguments are None and environment variables
+    coordinator: 'host:port' of process 0. If it is 'auto', or if it and `processes` are None and environment variables
     describe a cluster, JAX asks the cluster. Timeouts are in seconds. Raises Lost, which names the processes that did
     not arrive, and UserError if the three contradict each other or no cluster answers.
     """
-    if coordinator == "auto" or (coordinator is processes is None and cluster.in_cluster(os.environ)):
+    if coordinator == "auto" or (coordinator is None and processes is None and cluster.in_cluster(os.environ)):
         coordinator, processes, process_id = cluster.detect(start_timeout)
     if processes is None or processes == 1:
         cluster.check_alone(coordinator, process_id)

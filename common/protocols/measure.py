@@ -17,7 +17,8 @@ from common.data import datasets
 from common.data.sources import Source, read_ahead
 from common.devices import compilation
 from common.devices import mesh as mesh_lib
-from common.errors import UserError, writing
+from common.errors import UserError
+from common.files import writing
 from common.processes import distributed
 from common.protocols import batches, catalogue
 from common.protocols.batches import Indices, ViewsOfAnyShape
@@ -131,10 +132,10 @@ def errors(scores: Scores) -> dict[str, float]:
     }
 
 
-def _one_pass(run: Run, one: Pass, first: int) -> Scores:
-    """The mean probabilities over the views of each image in one pass; `first` as in `score`."""
+def _one_pass(run: Run, one: Pass, limit: int) -> Scores:
+    """The mean probabilities over the views of each image in one pass. limit: test images to read; 0 for all."""
     examples, (height, width) = test_set(run, one), run.classifier.input_shape[:2]
-    count = min(first or len(examples), len(examples))
+    count = min(limit or len(examples), len(examples))
     labels, views = np.zeros((2, count), np.int64)
     sums = np.full((count, run.classifier.num_classes), -np.inf, np.float32)
     read = functools.partial(_read, examples, one.cut, width)

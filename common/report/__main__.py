@@ -11,7 +11,8 @@ Lines on standard error say what is being made. `--pictures` also writes each pi
 from absl import flags
 
 from common import launch
-from common.errors import UserError, check_writable, user_path, whole_file
+from common.errors import UserError
+from common.files import check_writable, user_path, whole_file
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "folder of a trained run", allow_override=True)
 _CHECKPOINT = launch.define_checkpoint()

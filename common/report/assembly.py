@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from absl import flags
 from matplotlib.figure import Figure
 
-from common.errors import user_path, whole_file, writing
+from common.files import user_path, whole_file, writing
 from common.report import page
 from common.report.figures import finish_tiles, tile_image
 from common.report.page import Gallery, Picture, Section

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from common.data.preparation import Pixels, PreparedPixels
-from common.errors import user_path, whole_file, writing
+from common.files import user_path, whole_file, writing
 from common.prediction.images import Prepared
 from common.report.figures import INK, finish_tiles, name_row, shortened, show_image, tile, tile_image
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common.data.dataset_info import Info, tolerable_changes
-from common.errors import writing
+from common.files import writing
 from common.optim import optimizers
 from common.run import provenance, workdir
 from common.run.workdir import StoredRun

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from common.errors import UserError, writing
+from common.errors import UserError
+from common.files import writing
 
 FILE = "lock"
 

@@ -17,7 +17,8 @@ import jax
 from jaxtyping import PyTree
 from tqdm import tqdm
 
-from common.errors import UserError, whole_file, writing
+from common.errors import UserError
+from common.files import whole_file, writing
 from common.optim.plan import Plan
 from common.run.trackers import Tracker
 from common.training.totals import NEVER, Totals, diverged, means
@@ -243,7 +244,8 @@ class EarlyStopping:
         for record in records:
             if record["split"] == split:
                 self.add(record["error"])
-        # A run that stopped recorded both there. Another one, given less patience, goes on to its next evaluation.
+        # A run that stopped early has recorded both splits at this step. A run that was given less patience has not
+        # and goes on to its next evaluation.
         self._may_stop = {record["split"] for record in records if record["step"] == step} >= {split, "train"}
 
     def add(self, error: float) -> bool:

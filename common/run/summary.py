@@ -12,7 +12,8 @@ from ml_collections import ConfigDict
 
 from common.anatomy import layer_table
 from common.devices import host
-from common.errors import UserError, writing
+from common.errors import UserError
+from common.files import writing
 from common.models import Classifier
 from common.run import metrics, provenance, workdir
 from common.training.state import num_parameters
@@ -47,6 +48,17 @@ def read(folder: pathlib.Path, check: Callable[[dict[str, Any]], Any] = test_err
         said = f"{type(error).__name__}: {error}"
         raise UserError(f"{folder / workdir.SUMMARY} is damaged: it is not the summary of a run ({said})") from error
     return content
+
+
+def read_complete(folder: pathlib.Path, evaluate: ConfigDict) -> dict[str, Any] | None:
+    """The summary of a finished run; None without one, or if it lacks a result that the section `evaluate` asks for.
+
+    Raises UserError for a damaged summary.
+    """
+    if not exists(folder):
+        return None
+    content = read(folder, result_line)
+    return content if all(name in content for name in ("test", "train_set") if evaluate[name]) else None
 
 
 def class_errors(
@@ -85,9 +97,9 @@ def write(
 
     size, class_errors: from the functions of these names. train_set: loss and errors of the same network over the
     training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each training
-    image that could not be read since step `resumed_from`. best_step: the step of the checkpoint with the lowest error,
-    which validation, if there is any, has chosen. `core_seconds` counts the work of all cores, which other programs on
-    the machine hardly change; a run that an earlier version began has none.
+    image that could not be read since step `resumed_from`. best_step: the step of the checkpoint with the lowest
+    validation error or, without a validation set, the lowest test error. `core_seconds` counts the work of
+    all cores, which other programs on the machine hardly change; a run that an earlier version began has none.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
@@ -96,7 +108,7 @@ def write(
             f"{folder / metrics.FILE} has no numbers of the training, so the run has no summary; raise "
             "config.train.length to go on, or test it with --mode=evaluate"
         )
-    # Of equal errors not each has a checkpoint, and a checkpoint of the lowest may be damaged.
+    # Several evaluations may share the lowest error, but not all have a checkpoint, and that checkpoint may be damaged.
     chosen = [record for record in validation if record["step"] == best_step]
     best = min(
         chosen or validation or test,

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common.data.dataset_info import Info, mismatch
 from common.devices import host
-from common.errors import UserError, nearest, whole_file, writing
+from common.errors import UserError, nearest
+from common.files import whole_file, writing
 from common.processes import distributed
 
 SCHEDULE_NUMBERS = (
@@ -49,7 +50,7 @@ _TELLING = ("model.family", "model.variant", "data.source")
 def changes_no_result(path: str, config: ConfigDict) -> bool:
     """True for an option that the run does not read, or that leaves all updates and the choice of the checkpoint alone.
 
-    `evaluate.every` does not where evaluations set the learning rate, end the run or select the checkpoint.
+    `evaluate.every` is not one if evaluations set the learning rate, end the run or select the checkpoint.
     """
     if not _is_network(config):
         unread = [f"data.{name}" for name in config_lib.UNREAD_BY_PIPELINES]
@@ -155,7 +156,7 @@ def _read_json(workdir: pathlib.Path, name: str) -> dict[str, Any]:
 
 
 def check_distinct(folders: Sequence[pathlib.Path]) -> None:
-    """Raises UserError for a folder that is given twice, be it by another name."""
+    """Raises UserError for a folder that is given twice, even under another name."""
     for number, folder in enumerate(folders):
         if any(folder.resolve() == other.resolve() for other in folders[:number]):
             raise UserError(f"the run in {folder} is given twice")

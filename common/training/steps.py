@@ -56,8 +56,8 @@ def train_step(
     most (1 + t) / (10 + t), so that the average of a short run does not stay near the initial values. Errors are
     counted against each image's own label.
 
-    Batch normalisation uses the statistics of each part. So with `accumulate`, a network that has it is updated as by
-    the whole batch with as many `ghost_batches`, not as by the whole batch with one.
+    Batch normalisation uses the statistics of each part. With `accumulate=k`, a network that has it is
+    updated as by the whole batch with `ghost_batches=k`.
     """
     key = jax.random.fold_in(jax.random.wrap_key_data(state.key), state.step)
     transform_key, dropout_key, mix_key = jax.random.split(key, 3)
@@ -152,7 +152,7 @@ def _mixed(
     if not (smoothing or mixup_alpha or cutmix_alpha):
         return images, labels, weights
     targets = optax.smooth_labels(jax.nn.one_hot(labels, num_classes), smoothing)
-    # Weights as one more column are blended in the same shares as labels.
+    # As one more column, the weights are blended in the same shares as the labels.
     columns = targets if weights is None else jnp.concatenate([targets, weights[:, None]], axis=1)
     images, columns = mix(key, images, columns, mixup_alpha=mixup_alpha, cutmix_alpha=cutmix_alpha)
     return images, columns[:, :num_classes], None if weights is None else columns[:, -1]

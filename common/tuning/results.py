@@ -10,7 +10,8 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from common.claims.claim import Experiment
-from common.errors import UserError, whole_file
+from common.errors import UserError
+from common.files import whole_file
 from common.run import workdir
 from common.tuning import trials
 from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, StudySpec, finished, ranked

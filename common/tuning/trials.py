@@ -17,7 +17,8 @@ import optuna
 from optuna.trial import TrialState
 
 from common.claims.runner import FAILURES_TO_STOP
-from common.errors import UserError, writing
+from common.errors import UserError
+from common.files import writing
 from common.processes import signals, supervise
 from common.processes.preemption import EXIT_PREEMPTED
 from common.run import checkpoints, metrics, summary

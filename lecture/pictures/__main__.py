@@ -7,7 +7,8 @@ a few minutes; the runs stay in `runs/lecture`.
 from absl import flags
 
 from common import launch
-from common.errors import unknown, user_path
+from common.errors import unknown
+from common.files import user_path
 
 _OUT = flags.DEFINE_string("out", "docs/images", "folder of the pictures", allow_override=True)
 _RUNS = flags.DEFINE_string("runs", "runs/lecture", "folder of the runs that the pictures show", allow_override=True)

@@ -20,7 +20,7 @@ def _one_column(size, **changes):
 
 def _variables(module, size):
     rng = np.random.default_rng(0)
-    shapes = layer_table.variables(module, (size, size, 3))
+    shapes = layer_table.variable_shapes(module, (size, size, 3))
     return jax.tree.map(lambda leaf: rng.normal(0, 0.1, leaf.shape).astype(np.float32), shapes)
 
 
@@ -38,7 +38,7 @@ def test_published_shapes_fit_the_one_column_network():
     module = models.make_classifier(
         models.section("alexnet", "one_column"), types.SimpleNamespace(num_classes=1000, image_shape=(224, 224, 3))
     ).module
-    shapes = layer_table.variables(module, (224, 224, 3))["params"]
+    shapes = layer_table.variable_shapes(module, (224, 224, 3))["params"]
     assert shapes["conv1"]["kernel"].shape == (11, 11, 3, 64)
     assert shapes["fc6"]["kernel"].shape == (9216, 4096)
 

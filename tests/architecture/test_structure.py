@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 # From the lowest level to the highest. A part, a folder or file of `common`, imports from lower levels and its own.
 LEVELS = (
-    ("errors", "command_line"),
+    ("errors", "files", "command_line"),
     ("devices",),
     ("launch",),
     ("nn", "processes", "data"),

@@ -50,7 +50,7 @@ def test_both_sides_have_the_same_parameters_and_multiply_adds(name):
         images = torch.zeros(2, shape[2], *shape[:2])
         with FlopCounterMode(display=False) as counter:
             network.train()(images)
-    shapes = layer_table.variables(module, shape)
+    shapes = layer_table.variable_shapes(module, shape)
     assert num_parameters(shapes["params"]) == sum(parameter.numel() for parameter in network.parameters())
     assert _training_adds(module, shapes, shape) == counter.get_total_flops() // 2
 
@@ -71,7 +71,7 @@ def test_both_sides_have_the_same_logits(name):
     # Layer by layer in the order of the calls, the counterpart takes our arrays; so it is the same network.
     torch = pytest.importorskip("torch")
     module, shape, network = network_of(spec_of(name))
-    variables = drawn(layer_table.variables(module, shape))
+    variables = drawn(layer_table.variable_shapes(module, shape))
     images = np.random.default_rng(0).normal(size=(4, *shape)).astype(np.float32)
     with torch.no_grad():
         _load(torch, network, module, variables, shape)

@@ -53,7 +53,7 @@ def test_auxiliary_classifiers_are_dropped_where_the_network_has_none():
     without = _module(auxiliary=False)
     imported = weights.from_torchvision(state, without, variables)
     assert "aux1" not in imported["params"]
-    with pytest.raises(UserError, match="has .*'fc2.bias'.* besides"):
+    with pytest.raises(UserError, match="also has .*'fc2.bias'.*"):
         weights.from_torchvision({**state, "fc2.bias": np.zeros(3)}, without, variables)
 
 

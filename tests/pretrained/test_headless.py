@@ -16,7 +16,7 @@ from common import models, weights
 from common.devices import mesh
 from common.errors import UserError
 from common.prediction import layers
-from common.pretrained import identify, initial, started, weight_files
+from common.pretrained import from_file, identify, initial, weight_files
 from common.run import trained
 from common.training.state import create_state
 from tests import networks
@@ -89,7 +89,7 @@ def test_a_pooler_beside_a_classifier_is_refused(path):
     # Hugging Face's classifiers read the class token itself, whatever else is in their file.
     arrays, _, _ = headless(prefix="vit.")
     arrays |= {"classifier.weight": np.zeros((5, HIDDEN), np.float32), "classifier.bias": np.zeros(5, np.float32)}
-    with pytest.raises(UserError, match="has 'vit.pooler.dense.bias', 'vit.pooler.dense.weight' besides"):
+    with pytest.raises(UserError, match="also has 'vit.pooler.dense.bias', 'vit.pooler.dense.weight'"):
         identify.identify(path, arrays, "huggingface")
 
 
@@ -168,7 +168,7 @@ def test_an_import_with_an_untrained_head_starts_the_state_that_training_does(tm
     fresh = create_state(classifier, optimizer, config.seed, True)
     expected = initial.start(fresh, classifier, config)
     arrays = weight_files.read(path)
-    found = started.started(classifier, optimizer, config, mesh.available(config.mesh), arrays)
+    found = from_file.state_from_file(classifier, optimizer, config, mesh.available(config.mesh), arrays)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
     assert np.any(found.params["fc"]["kernel"])
     assert np.any(found.params["fc"]["kernel"] != other["params"]["fc"]["kernel"])

@@ -172,7 +172,7 @@ def test_arrays_of_no_published_network_are_refused(path):
     with pytest.raises(UserError, match="name the network with --config"):
         identify.identify(path, {"layer/weight": np.zeros((3, 3))})
     wrong = published("resnet", "resnet18_modern") | {"layer9.weight": np.zeros(3)}
-    with pytest.raises(UserError, match="name the network with --config.*nearest: .* has 'layer9.weight' besides"):
+    with pytest.raises(UserError, match="name the network with --config.*nearest: .* also has 'layer9.weight'"):
         identify.identify(path, wrong)
 
 

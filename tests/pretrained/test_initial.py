@@ -18,7 +18,7 @@ from common import config as config_lib
 from common import models, train, weights
 from common.devices import mesh
 from common.errors import UserError
-from common.pretrained import initial, started, weight_files
+from common.pretrained import from_file, initial, weight_files
 from common.run import trained, workdir
 from common.training.state import create_state
 from configs import vgg_digits, vit_digits
@@ -140,7 +140,7 @@ def test_an_import_starts_the_state_that_training_from_the_file_does(tmp_path):
     classifier, optimizer = models.make_classifier(made.model, facts), optax.sgd(0.1, momentum=0.9)
     expected = initial.start(create_state(classifier, optimizer, made.seed, True), classifier, made)
     arrays = weight_files.read(path)
-    found = started.started(classifier, optimizer, made, mesh.available(made.mesh), arrays)
+    found = from_file.state_from_file(classifier, optimizer, made, mesh.available(made.mesh), arrays)
     assert not arrays  # whose memory is free
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
@@ -271,7 +271,7 @@ def test_another_network_is_refused_by_its_arrays(monkeypatch, tmp_path):
     trained_run(monkeypatch, config("resnet", "resnet20", {"stage_sizes": (2, 1)}), info(10, (32, 32, 3)))
     made = config("resnet", "resnet20", SMALL, checkpoint=str(tmp_path))
     classifier, state = fresh(made, info(10, (32, 32, 3)))
-    with pytest.raises(UserError, match="is another network: it .*has 'batch_stats/.* besides; choose its") as error:
+    with pytest.raises(UserError, match="is another network: it .*also has 'batch_stats/.*; choose its") as error:
         initial.start(state, classifier, made)
     assert "\n" not in str(error.value)
     assert "old_grid" not in made.init  # which a family with position embeddings declares

@@ -72,7 +72,7 @@ ONE, TWO = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors
         ({"a": ".."}, "'..' is not in the index's folder"),
         ({"a": "model.safetensors.index.json"}, "is an index again"),
         ({"a": ONE, "b": TWO, "c": TWO}, f"'b' is in '{ONE}' and, by the index, in '{TWO}'"),
-        ({"a": ONE, "c": TWO}, f"its part '{ONE}' has 'b' besides"),
+        ({"a": ONE, "c": TWO}, f"its part '{ONE}' also has 'b'"),
         ({"a": ONE, "b": ONE, "c": TWO, "d": TWO}, f"its part '{TWO}' lacks 'd'"),
         ({"a": ONE, "b": ONE}, None),  # the other part is not asked for
         ({"a": 1}, "names 1 as a part; expected a file"),

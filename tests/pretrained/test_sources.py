@@ -71,7 +71,7 @@ def test_a_vision_transformer_goes_out_and_in_unchanged_under_each_librarys_name
         loaded(tmp_path / "net.safetensors", "vit", "nano4", **{**fields, "gelu": "tanh"})
     del arrays[names[1]]
     weight_files.write(tmp_path / "net.safetensors", {**arrays, "dist_token": np.zeros(3, np.float32)})
-    with pytest.raises(UserError, match=f"lacks '{names[1]}' and has 'dist_token' besides"):
+    with pytest.raises(UserError, match=f"lacks '{names[1]}' and also has 'dist_token'"):
         loaded(tmp_path / "net.safetensors", "vit", "nano4", **fields)
 
 

@@ -50,7 +50,7 @@ def test_arrays_that_do_not_fit_are_named():
     without = {name: array for name, array in theirs.items() if name != "features.0.weight"}
     with pytest.raises(UserError, match="lacks 'features.0.weight'; choose its variant"):
         torch_layout.to_ours(without, ENTRIES, ours)
-    with pytest.raises(UserError, match="has 'aux.bias' besides"):
+    with pytest.raises(UserError, match="also has 'aux.bias'"):
         torch_layout.to_ours({**theirs, "aux.bias": np.zeros(2)}, ENTRIES, ours)
     torch_layout.to_ours({**theirs, "aux.bias": np.zeros(2)}, ENTRIES, ours, unused=("aux",))
     with pytest.raises(UserError, match=r"'classifier.bias' has shape \(9,\), which does not fit 'params/fc/bias'"):

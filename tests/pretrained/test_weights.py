@@ -182,7 +182,7 @@ def test_a_misspelt_file_of_weights_names_its_neighbour(tmp_path):
 def test_a_file_of_another_network_is_refused_in_one_line_and_leaves_nothing(tmp_path):
     np.savez(tmp_path / "net.npz", **{"conv1.weight": np.zeros((4, 1, 3, 3), np.float32), "surplus": np.zeros(3)})
     config = resnet_digits.get_config()
-    with pytest.raises(UserError, match="lacks .* more and has 'surplus' besides; choose its variant") as error:
+    with pytest.raises(UserError, match="lacks .* more and also has 'surplus'; choose its variant") as error:
         weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
     assert len(str(error.value)) < 250
     assert not (tmp_path / "run").exists()

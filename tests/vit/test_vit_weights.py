@@ -198,10 +198,10 @@ SQUARE = (16, 16, 3)
             {"representation_size": 8},
             {},
             {},
-            "has 'pre_logits/bias', 'pre_logits/kernel' besides: set .*representation",
+            "also has 'pre_logits/bias', 'pre_logits/kernel': set .*representation",
         ),
         ({}, {"representation_size": 8}, {"new_head": True}, "lacks 'pre_logits/bias'.*representation_size=0"),
-        ({}, {"pooling": "average"}, {}, "has 'cls' besides: set config.model.pooling='token'"),
+        ({}, {"pooling": "average"}, {}, "also has 'cls': set config.model.pooling='token'"),
         ({"pooling": "average"}, {}, {}, "lacks 'cls': set config.model.pooling='average'"),
         ({"position": "none"}, {}, {}, "lacks .*pos_embedding': set config.model.position"),
         ({"mlp_dim": 32}, {}, {}, r"MlpBlock_0/Dense_0/bias' is \(32,\) and the network's \(24,\)"),
@@ -242,7 +242,7 @@ def test_missing_and_extra_arrays_are_named(tmp_path):
     arrays = stored(network, parameters(network))
     del arrays["Transformer/encoder_norm/bias"]
     np.savez(tmp_path / "vit.npz", **arrays, stranger=np.zeros(3))
-    with pytest.raises(UserError, match="lacks 'Transformer/encoder_norm/bias' and has 'stranger' besides"):
+    with pytest.raises(UserError, match="lacks 'Transformer/encoder_norm/bias' and also has 'stranger'"):
         weights.load(tmp_path / "vit.npz", shapes(network))
 
 

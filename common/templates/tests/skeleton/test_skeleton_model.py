@@ -24,7 +24,7 @@ def test_every_layer_and_the_total():
 
 def test_every_parameter_has_a_gradient_and_images_do_not_mix():
     of = classifier("skeleton", "small", image=(8, 8, 1))
-    variables = drawn(layer_table.variables(of.module, of.input_shape))
+    variables = drawn(layer_table.variable_shapes(of.module, of.input_shape))
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 8, 8, 1)), jnp.float32)
     labels = jnp.arange(4)
 

@@ -17,7 +17,7 @@ from common.pretrained import initial
 from common.training.state import TrainState, create_state, keys
 
 
-def started(
+def state_from_file(
     classifier: Classifier,
     optimizer: optax.GradientTransformation,
     config: ConfigDict,
@@ -28,7 +28,7 @@ def started(
     """The state that `initial.start` makes of a fresh one, whose parameters are drawn only if some start untrained.
 
     arrays: of the file that `config.init` names; they are taken out of the dictionary. class_names: the dataset's.
-    Errors as those of `initial.start`.
+    Raises the errors of `initial.start`.
     """
     averaged = config.optimizer.ema > 0
 

@@ -1,0 +1,55 @@
+"""Paths that a user gives, and files that are written whole or not at all."""
+
+import contextlib
+import os
+import pathlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+
+from common.errors import UserError
+
+
+def user_path(name: str | os.PathLike[str]) -> pathlib.Path:
+    """A path that a user has given, with ~ as their home; `~name` of a user who does not exist stays as it is."""
+    return pathlib.Path(os.path.expanduser(name))
+
+
+@contextlib.contextmanager
+def writing(path: object) -> Iterator[None]:
+    """Turns an OSError inside into a `UserError`: no permission, no room, a file in the place of a folder."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_writable(path: pathlib.Path) -> None:
+    """Raises UserError if no file can be written at `path`, before anything is computed for it. Leaves nothing."""
+    if path.is_dir():
+        raise UserError(f"cannot write {path}: it is a folder")
+    with writing(path):
+        existing = next(folder for folder in path.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+
+
+@contextlib.contextmanager
+def whole_file(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A path for a new file or folder, which takes the place of `path` when the block ends.
+
+    If the block fails, what it wrote is removed and `path` stays as it was. Raises UserError where writing fails,
+    and for a folder where `path` is a folder that is not empty.
+    """
+    # Beside the file, so that renaming it is atomic; with its suffix last, because NumPy appends one otherwise.
+    fresh = path.with_name(f"{path.name}.{os.getpid()}.tmp{path.suffix}")
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            yield fresh
+            fresh.replace(path)
+        finally:
+            if fresh.is_dir():
+                shutil.rmtree(fresh)
+            else:
+                fresh.unlink(missing_ok=True)
