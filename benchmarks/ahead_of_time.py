@@ -153,10 +153,10 @@ def describe(config: "ConfigDict", mesh: "Mesh", chip: Chip) -> dict[str, Any]:
     """
     import jax
 
-    from common import config as config_lib
+    from common import config_checks
     from common.devices import sharding
 
-    config_lib.validate(config)
+    config_checks.validate(config)
     started = time.perf_counter()
     lowered, state, multiply_adds = _lower(config, mesh)
     try:

@@ -14,6 +14,7 @@ from classic.decoders import DECODERS, selection
 from classic.descriptors import DESCRIBERS
 from classic.encoders import ENCODERS
 from common import config as common_config
+from common import config_checks
 from common.data import datasets, preparation
 from common.errors import UserError, unknown
 
@@ -169,7 +170,7 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
     """Raises UserError for an option of a validated config that is set and has no effect.
 
     given: the paths of the options that the command line gives, such as 'pool.weighted'; see
-    `common.config.check_effects`.
+    `common.config_checks.check_effects`.
     """
     data, by_validation = config.data, "C" in config.decode and selection.constant(config.decode.C) is None
     needs: dict[str, tuple[Sequence[str], bool]] = {
@@ -186,14 +187,14 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
             needs[f"{kind}.{option}"] = (f"{kind}.{switch}",), is_on(config[kind][switch])
     own = ConfigDict({kind: section(kind, config[kind].name) for kind in PARTS})
     defaults = {**common_config.flat(base()), **common_config.flat(own)}
-    common_config.check_effects(common_config.flat(config), defaults, given, needs)
+    config_checks.check_effects(common_config.flat(config), defaults, given, needs)
 
 
 def _check_shared(config: ConfigDict) -> None:
     """Raises UserError for options that no run can have, and for those that a classic pipeline does not read."""
     defaults = common_config.base(ConfigDict())
     whole = ConfigDict({**defaults.to_dict(), "seed": config.seed, "data": config.data.to_dict()})
-    common_config.check_options(whole, defaults)
+    config_checks.check_options(whole, defaults)
     read, unset = common_config.flat(config.data), common_config.flat(defaults.data)
     for name in common_config.UNREAD_BY_PIPELINES:
         if read[name] != unset[name]:

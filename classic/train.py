@@ -14,6 +14,7 @@ from classic import pipeline, saved, workdir
 from classic.pipeline import Pipeline
 from classic.stages import Cost, Stages
 from common import config as common_config
+from common import config_checks
 from common.data import datasets
 from common.data.dataset_info import Info, describe, fingerprint, tolerable_changes
 from common.data.sources import ImageSource, Record
@@ -35,7 +36,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     Raises UserError for what the user can fix; the stages that are finished by then are kept.
     """
     dataset = _dated(datasets.open_dataset(config.data, workdir.stored_info(folder)))
-    common_config.check_holdout(config.data, dataset)
+    config_checks.check_holdout(config.data, dataset)
     with lock.held(folder):
         before = workdir.stored_run(folder, config, dataset.info)
         is_finished = before is not None and _finished(folder, before, config, dataset.info)

@@ -31,10 +31,10 @@ def main() -> None:
     """Describes the network of the config that the flags name."""
     if _CONFIG.value is None:
         raise errors.UserError("--config is missing; for example --config=configs/lenet5_digits.py")
-    from common import config as config_lib  # slow imports, once the flags are known to be right
+    from common import config_checks  # slow imports, once the flags are known to be right
     from common.data import datasets
 
-    config_lib.validate(_CONFIG.value)
+    config_checks.validate(_CONFIG.value)
     classifier = models.make_classifier(_CONFIG.value.model, datasets.load_info(_CONFIG.value.data))
     width = min(shutil.get_terminal_size((layer_table.WIDTH, 0)).columns, layer_table.WIDTH)
     print(describe(classifier, _CONFIG.value.model, _DEPTH.value, width))

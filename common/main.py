@@ -50,9 +50,9 @@ def main() -> None:
         raise UserError("--workdir is empty; expected the folder of a run")
     folders = [user_path(name) for name in _WORKDIR.value or [f"runs/{launch.config_name()}"]]
     if _CONFIG.value is not None:
-        from common import config as config_lib  # slow imports, after the flags are known to be right
+        from common import config_checks  # slow imports, after the flags are known to be right
 
-        config_lib.validate(_CONFIG.value)
+        config_checks.validate(_CONFIG.value)
     if _MODE.value == "evaluate":
         if _COORDINATOR.present or _PROCESSES.present or _PROCESS_ID.present:
             raise UserError("--coordinator, --processes and --process_id go with training; one process evaluates")
@@ -61,7 +61,7 @@ def main() -> None:
     if len(folders) > 1 or PROTOCOL.present or _CHECKPOINT.present or _SCALES.present:
         raise UserError("several --workdir, --protocol, --checkpoint and --scales go with --mode=evaluate")
     config: Any = _CONFIG.value  # not None: training needs one
-    config_lib.check_given(config, launch.given_options())
+    config_checks.check_given(config, launch.given_options())
     mesh = config.mesh
     place = (_COORDINATOR.value, _PROCESSES.value, _PROCESS_ID.value)
     with distributed.process_group(*place, mesh.start_timeout, mesh.heartbeat_timeout):

@@ -20,11 +20,11 @@ def main() -> None:
     """Measures the statistics, writes them and prints the main ones."""
     if _CONFIG.value is None:
         raise UserError("--config is missing; for example --config=configs/resnet_imagenet.py")
-    from common import config as config_lib  # slow imports, once the flags are known to be right
+    from common import config_checks  # slow imports, once the flags are known to be right
     from common.data import datasets, pixel_statistics
     from common.run import workdir
 
-    config_lib.validate(_CONFIG.value)
+    config_checks.validate(_CONFIG.value)
     data = _CONFIG.value.data
     folder = user_path(_WORKDIR.value or f"runs/{launch.config_name()}")
     path = user_path(data.statistics) if data.statistics else folder / pixel_statistics.FILE

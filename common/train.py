@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from common import config as config_lib
+from common import config_checks
 from common.data import augment, datasets, order, pipeline, pixel_statistics, sources
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
@@ -41,7 +41,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     mesh = mesh_lib.make_mesh(config.mesh)
     mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
-    config_lib.check_holdout(config.data, dataset)
+    config_checks.check_holdout(config.data, dataset)
     workdir.check_agreement(config, dataset.info)
     classifier = make_classifier(config.model, dataset.info)
     check_support(config, classifier)

@@ -67,24 +67,25 @@ def main() -> None:
 def _study_spec() -> Any:
     """The study that the flags ask for. Raises UserError if it is impossible, before anything is written or run."""
     from common import config as config_lib
+    from common import config_checks
     from common.data import datasets
     from common.tuning import search
     from common.tuning.study import StudySpec
 
     config: Any = _CONFIG.value
-    config_lib.validate(config)
+    config_checks.validate(config)
     space, changes = search.parse(_SEARCH.value, config), launch.given_options()
-    config_lib.check_given(config, [*changes, *space])
+    config_checks.check_given(config, [*changes, *space])
     of_trials = search.trial_changes(config)
     config = search.with_point(config, of_trials)
     search.check(space, config)
     seeds = range(config.seed, config.seed + _SEEDS.value)
-    config_lib.validate(search.with_point(config, {"seed": seeds[-1]}))
+    config_checks.validate(search.with_point(config, {"seed": seeds[-1]}))
     trials = _TRIALS.value
     if _SAMPLER.value == "grid":
         size = len(search.grid(space, config.seed))
         trials = min(trials, size) if flags.FLAGS["trials"].present else size
-    config_lib.check_holdout(config.data, datasets.open_dataset(config.data))
+    config_checks.check_holdout(config.data, datasets.open_dataset(config.data))
     return StudySpec(
         config=launch.flag_text(sys.argv, "config") or "",
         changes=changes,

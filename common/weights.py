@@ -101,12 +101,12 @@ def import_file(path: pathlib.Path, config: ConfigDict, folder: pathlib.Path) ->
     Training with `config.init.checkpoint` set to the file starts from the same state. Raises UserError for a file that
     does not fit the network, and for a folder with checkpoints in it.
     """
-    from common import config as config_lib
+    from common import config_checks
     from common.data import datasets, pixel_statistics
     from common.pretrained import hugging_face, preprocessing, weight_files
 
     config.init.checkpoint = str(path)
-    config_lib.validate(config)
+    config_checks.validate(config)
     arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)  # before any dataset is opened
     dataset = datasets.open_dataset(config.data)
     if pixel_statistics.needs_statistics(config):

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from classic import config as classic_config
-from common import config as common_config
+from common import config_checks
 from common.claims import statement
 from common.errors import UserError
 from common.pretrained import adopted
@@ -76,7 +76,7 @@ def applied(module, options):
             continue
         typed = kind(value) if kind in (int, float) else value == "True" if kind is bool else value
         config.update_from_flattened_dict({name: typed if kind is not tuple else section})
-    (classic_config if module.startswith("classic") else common_config).validate(config)
+    (classic_config if module.startswith("classic") else config_checks).validate(config)
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -10,8 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from common import config as config_lib
-from common import train
+from common import config_checks, train
 from common.errors import UserError
 from common.launch import EXIT_INTERRUPTED, EXIT_UNREAD
 from common.run.checkpoints import Checkpoints
@@ -145,7 +144,7 @@ def test_an_option_that_cannot_work_is_refused_before_anything_is_written(recipe
 
 def checked_and_trained(config, folder):
     """Does in this process what `common.main` does; the test before shows what a user sees of an error."""
-    config_lib.validate(config)
+    config_checks.validate(config)
     train.fit(config, folder)
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from classic import config as classic_config
 from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.errors import UserError
 from tests.runs import ROOT, refused
 
@@ -30,7 +30,7 @@ SWITCHES = {  # option -> an option that switches it on, its value then, and wha
 def config_with(changes):
     config = config_lib.base(models.section("resnet", "resnet20"))
     config.update_from_flattened_dict({"data.normalize": "channels", **changes})
-    config_lib.validate(config)
+    config_checks.validate(config)
     return config
 
 
@@ -38,20 +38,20 @@ def config_with(changes):
 def test_an_option_without_effect_is_refused(option):
     switch, on, said = SWITCHES[option]
     with pytest.raises(UserError) as refusal:
-        config_lib.check_given(config_with({}), ["seed", option])
+        config_checks.check_given(config_with({}), ["seed", option])
     assert str(refusal.value).startswith(f"config.{option} has no effect, because ")
     assert said in str(refusal.value)
     crop = {"data.resize": 32} if on == "area" else {}
-    config_lib.check_given(config_with({switch: on, **crop}), [option])  # the config's file switches it on
-    config_lib.check_given(config_with({}), ["seed"])  # a file may set what a command has switched off
-    config_lib.check_given(config_with({}), [option, switch])  # as a trial of a search that includes 0
+    config_checks.check_given(config_with({switch: on, **crop}), [option])  # the config's file switches it on
+    config_checks.check_given(config_with({}), ["seed"])  # a file may set what a command has switched off
+    config_checks.check_given(config_with({}), [option, switch])  # as a trial of a search that includes 0
 
 
 def test_an_option_without_effect_in_a_config_file_is_refused():
     masked = config_with({"optimizer.decay_mask": "kernels"})
     with pytest.raises(UserError, match="config.optimizer.decay_mask has no effect, because config.optimizer.weight_d"):
-        config_lib.check_given(masked, ["seed"])
-    config_lib.check_given(masked, ["optimizer.weight_decay"])  # the command has switched it off
+        config_checks.check_given(masked, ["seed"])
+    config_checks.check_given(masked, ["optimizer.weight_decay"])  # the command has switched it off
 
 
 CONFIGS = [path.stem for path in (ROOT / "configs").glob("*.py") if path.stem not in ("__init__", "finetune")]
@@ -66,8 +66,8 @@ def test_no_config_of_ours_sets_such_an_option(name):
 
 def test_a_dataset_with_a_test_split_holds_nothing_out():
     with pytest.raises(UserError, match="holdout has no effect, because config.data.source is 'tfds:mnist'"):
-        config_lib.check_given(config_with({"data.source": "tfds:mnist", "data.holdout": 0.3}), [])
-    config_lib.check_given(config_with({"data.holdout": 0.3}), ["data.holdout"])
+        config_checks.check_given(config_with({"data.source": "tfds:mnist", "data.holdout": 0.3}), [])
+    config_checks.check_given(config_with({"data.holdout": 0.3}), ["data.holdout"])
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_a_folder_with_a_test_set_holds_nothing_out(module, config, tmp_path):
 def test_parameters_are_not_split_over_one_device():
     one = config_with({"mesh.fsdp": -1, "mesh.devices": 1})
     with pytest.raises(UserError, match=r"config.mesh.fsdp has no effect, because config.mesh.devices is 1$"):
-        config_lib.check_given(one, ["mesh.fsdp"])
-    config_lib.check_given(config_with({"mesh.fsdp": -1}), ["mesh.fsdp"])  # on as many as there are
+        config_checks.check_given(one, ["mesh.fsdp"])
+    config_checks.check_given(config_with({"mesh.fsdp": -1}), ["mesh.fsdp"])  # on as many as there are
 
 
 def test_adamw_insists_on_its_kind_of_decay():
-    config_lib.check_given(
+    config_checks.check_given(
         config_with({"optimizer.name": "adamw", "optimizer.decay": "decoupled"}), ["optimizer.decay"]
     )
 
@@ -109,8 +109,8 @@ def test_adamw_insists_on_its_kind_of_decay():
 def test_decay_is_decoupled_from_a_gradient_that_is_divided_only():
     decay = {"optimizer.weight_decay": 0.1, "optimizer.decay": "decoupled"}
     with pytest.raises(UserError, match=r"optimizer.decay 'decoupled' has no effect with .*'momentum'"):
-        config_lib.check_given(config_with(decay), [*decay, "optimizer.name"])
-    config_lib.check_given(config_with({**decay, "optimizer.name": "adam"}), ["optimizer.decay"])
+        config_checks.check_given(config_with(decay), [*decay, "optimizer.name"])
+    config_checks.check_given(config_with({**decay, "optimizer.name": "adam"}), ["optimizer.decay"])
 
 
 RESNET = "--config=configs/resnet_digits.py"

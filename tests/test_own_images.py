@@ -10,8 +10,7 @@ import pytest
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from common import config as config_lib
-from common import models, train
+from common import config_checks, models, train
 from common.errors import UserError
 from common.optim import factors
 from common.optim.optimizers import make_optimizer
@@ -39,7 +38,7 @@ def array_names(section):
 def test_every_family_trains_on_a_folder(configs, name):
     config = configs.get_config(f"{name}:photos")
     config.init.checkpoint = "weights.npz" if configs is finetune else ""
-    config_lib.validate(config)
+    config_checks.validate(config)
     side, channels = config.data.crop or config.data.resize, config.data.channels or 3
     info = types.SimpleNamespace(num_classes=3, class_names=(), image_shape=(side, side, channels))
     classifier = models.make_classifier(config.model, info)

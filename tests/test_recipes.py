@@ -6,8 +6,7 @@ import types
 
 import pytest
 
-from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.optim import plan, schedules
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -43,7 +42,7 @@ def rate(config, epoch):
 )
 def test_configs_are_valid(name, argument):
     config = config_of(name, *argument)
-    config_lib.validate(config)
+    config_checks.validate(config)
     side = config.data.crop or config.data.resize or 32  # CIFAR-10's
     classes, channels = (1000, 3) if "imagenet" in name else (10, 1 if "digits" in name else 3)
     info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=(side, side, channels))

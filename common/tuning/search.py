@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from common import config as config_lib
+from common import config_checks
 from common.command_line import option_names
 from common.errors import UserError
 
@@ -131,7 +132,7 @@ def check(space: Space, config: ConfigDict) -> None:
     for point in (first, *each, last):
         changed = with_point(config, point)
         try:
-            config_lib.validate(changed)
+            config_checks.validate(changed)
         except UserError as error:
             chosen = ", ".join(f"{path}={value}" for path, value in point.items())
             raise UserError(f"--search cannot have {chosen}: {error}") from error

@@ -23,7 +23,7 @@ LEVELS = (
     ("nn", "processes", "data"),
     ("models",),
     ("anatomy", "optim"),
-    ("config",),
+    ("config", "config_checks"),
     ("training",),
     ("run",),
     ("pretrained",),

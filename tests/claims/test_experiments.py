@@ -5,8 +5,7 @@ import types
 
 import pytest
 
-from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.claims.claim import all_claims
 
 CLAIMS = {
@@ -42,7 +41,7 @@ def test_the_runs_of_a_claim_are_valid_and_differ(claim):
         assert max(len(run.name()) for run in runs) <= 255, "no file system has folders of longer names"
         configs = [config_of(run) for run in runs]
         for config in configs:
-            config_lib.validate(config)
+            config_checks.validate(config)
             facts = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=image_shape(config.data))
             models.make_classifier(config.model, facts)
         assert len({config.to_json() for config in configs}) == len(configs)

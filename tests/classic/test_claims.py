@@ -6,7 +6,7 @@ import pytest
 
 from classic.claims import CLAIMS
 from classic.config import validate
-from common import config as network_config
+from common import config_checks
 from common.claims import verdicts
 from common.claims.claim import Experiment, all_claims
 
@@ -25,7 +25,7 @@ def test_runs_of_a_claim_are_valid_and_differ(claim):
     runs = [run.with_changes(changes) for run in claim.runs.values() for changes in scales]
     configs = [config_of(run) for run in runs]
     for run, config in zip(runs, configs, strict=True):
-        (validate if run.module == "classic.main" else network_config.validate)(config)
+        (validate if run.module == "classic.main" else config_checks.validate)(config)
     assert len({config.to_json() for config in configs}) == len(configs)
     assert set(claim.paper) <= set(claim.runs)
     assert any(run.module == "classic.main" for run in runs)

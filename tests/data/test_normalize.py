@@ -9,6 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import config as config_lib
+from common import config_checks
 from common.data import augment, normalize, pixel_statistics, transforms
 from common.data.sources import ArraySource
 from common.errors import UserError
@@ -254,7 +255,7 @@ def test_contradictions_are_refused(data, augmented, says):
     whole = config(**data)
     whole.augment.update(augmented)
     with pytest.raises(UserError, match=says):
-        config_lib.validate(whole)
+        config_checks.validate(whole)
 
 
 def test_a_number_of_means_other_than_that_of_channels_is_refused(images):

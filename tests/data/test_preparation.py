@@ -7,7 +7,7 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from common import config
+from common import config, config_checks
 from common.data import decode, preparation
 from common.data.preparation import Preparation, RandomView
 from common.errors import UserError
@@ -211,7 +211,7 @@ def test_contradictions_are_refused(changes, says):
     whole = config.base(ConfigDict({"family": "lenet"}))
     whole.data.update(changes)
     with pytest.raises(UserError, match=says):
-        config.validate(whole)
+        config_checks.validate(whole)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])

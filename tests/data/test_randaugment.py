@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageEnhance, ImageOps
 
 from common import config as config_lib
+from common import config_checks
 from common.data import augment, randaugment
 from common.data.randaugment import OPERATIONS, Choice
 from common.errors import UserError
@@ -184,4 +185,4 @@ def test_invalid_values_are_refused(changes, message):
     config = config_lib.base(ConfigDict())
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=message):
-        config_lib.validate(config)
+        config_checks.validate(config)

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common import (
+    config_checks,
     launch,
     main,  # noqa: F401  defines the flags
 )
@@ -103,7 +104,7 @@ def taken(arguments):
         except SystemExit:  # --help
             return
     if flags.FLAGS["config"].value is not None:
-        config_lib.validate(flags.FLAGS["config"].value)
+        config_checks.validate(flags.FLAGS["config"].value)
 
 
 @tried(50)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.data.dataset_info import Info
 from common.optim import optimizers
 from common.training.steps import check_support
@@ -73,7 +73,7 @@ def configs(draw):
 
 def taken(config):
     """Checks a config as a run does before it loads anything."""
-    config_lib.validate(config)
+    config_checks.validate(config)
     classifier = models.make_classifier(config.model, INFO)
     check_support(config, classifier)
     optimizers.make_optimizer(config, INFO.train_size)
@@ -87,4 +87,4 @@ def test_a_config_is_taken_or_refused_in_one_line(config):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_config_of_the_repository_is_valid(name):
-    config_lib.validate(loaded(name))
+    config_checks.validate(loaded(name))

@@ -6,7 +6,8 @@ import pytest
 from ml_collections import ConfigDict
 
 from common import models
-from common.config import base, validate
+from common.config import base
+from common.config_checks import validate
 from common.errors import UserError
 from common.optim import schedules
 

@@ -10,8 +10,7 @@ import optax
 import pytest
 from PIL import Image
 
-from common import config as config_lib
-from common import weights
+from common import config_checks, weights
 from common.data import augment
 from common.data.pixel_statistics import FILE
 from common.errors import UserError
@@ -111,26 +110,26 @@ def test_a_vit_has_its_publishers_pixels_and_conventions(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(told))
     (tmp_path / "config.json").write_text(json.dumps({"layer_norm_eps": 1e-5}))
     config = finetune.get_config(f"vit:ti16:{tmp_path}:photos")
-    config_lib.validate(config)
+    config_checks.validate(config)
     data, model = config.data, config.model
     assert (data.source, data.resize, data.crop, data.interpolation) == ("folder:photos", 256, 240, "bicubic")
     assert (data.normalize, data.mean, data.std) == ("channels", (102.0, 127.5, 153.0), (25.5, 51.0, 76.5))
     assert (model.gelu, model.ln_epsilon, model.scan) == ("exact", 1e-5, False)
     assert (data.train_crop, data.stretch) == ("area", False)
-    config_lib.check_given(config, [])
+    config_checks.check_given(config, [])
 
 
 def test_a_runs_pixels_are_taken_with_its_statistics(tmp_path):
     folder = digits_run()
     before = workdir.load_config(folder)
     config = finetune.get_config(f"{before.model.family}:{before.model.variant}:{folder}:photos")
-    config_lib.validate(config)
+    config_checks.validate(config)
     for name in ("invert", "pad", "normalize", "pixel_range"):
         assert config.data[name] == before.data[name]
     height, _, channels = workdir.load_info(folder).image_shape
     assert (config.data.channels, before.data.channels) == (channels, 0)  # whatever the new images are
     assert config.data.resize + 2 * config.data.pad == height
-    config_lib.check_given(config, [])
+    config_checks.check_given(config, [])
     assert config.data.statistics == ("" if before.data.normalize == "range" else str(folder / FILE))
 
 
@@ -154,4 +153,4 @@ def test_a_range_that_a_run_did_not_use_is_not_taken(tmp_path):
     shutil.copy(digits_run() / workdir.DATASET, tmp_path)
     config = finetune.get_config(f"lenet:lenet5:{tmp_path}:photos")
     assert (config.data.normalize, config.data.pixel_range) == ("channels", (0.0, 1.0))
-    config_lib.check_given(config, [])
+    config_checks.check_given(config, [])

@@ -12,7 +12,7 @@ from flax import traverse_util
 from PIL import Image
 
 from common import config as config_lib
-from common import models, weights
+from common import config_checks, models, weights
 from common.devices import mesh
 from common.errors import UserError
 from common.prediction import layers
@@ -66,7 +66,7 @@ def test_a_vit_without_a_classifier_is_recognised(pooler, prefix, path):
     assert (found.config.init.source, found.config.init.new_head) == ("huggingface", True)
     assert (found.info.num_classes, found.info.class_names) == (1, (identify.NO_CLASS,))
     assert found.notes[-1].startswith("classes: none, the file has NO HEAD")
-    config_lib.validate(found.config)
+    config_checks.validate(found.config)
 
 
 def test_a_vit_of_timm_without_a_classifier_is_recognised(path):

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from common import config as config_lib
-from common import models, train, weights
+from common import config_checks, models, train, weights
 from common.devices import mesh
 from common.errors import UserError
 from common.pretrained import from_file, initial, weight_files
@@ -280,7 +280,7 @@ def test_another_network_is_refused_by_its_arrays(monkeypatch, tmp_path):
 @pytest.mark.parametrize("init", [{"new_head": True}, {"match_classes": True}, {"old_grid": (2, 2)}])
 def test_a_new_head_on_nothing_is_a_contradiction(init):
     with pytest.raises(UserError, match="config.init.checkpoint is empty"):
-        config_lib.validate(config("vit", "nano4", **init))
+        config_checks.validate(config("vit", "nano4", **init))
 
 
 def test_safetensors_are_read(tmp_path):
@@ -367,4 +367,4 @@ def test_a_head_without_a_shared_class_or_without_names_is_refused(monkeypatch, 
         initial.start(state, classifier, made, ("cat", "zebu"))
     made.init.new_head = True
     with pytest.raises(UserError, match="match_classes keeps it; choose one"):
-        config_lib.validate(made)
+        config_checks.validate(made)

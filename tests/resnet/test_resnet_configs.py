@@ -4,8 +4,7 @@ import importlib
 
 import pytest
 
-from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.claims import verdicts
 from common.errors import UserError
 from resnet.claims import CLAIMS
@@ -20,7 +19,7 @@ def config_of(name, argument):
     [("resnet_imagenet", "plain34"), ("resnet_imagenet_goyal", "8192"), ("resnet_cifar10", "plain110")],
 )
 def test_configs_with_an_argument_are_valid(name, argument):
-    config_lib.validate(config_of(name, argument))
+    config_checks.validate(config_of(name, argument))
 
 
 def test_the_deepest_cifar_nets_warm_up_at_a_tenth_of_the_rate():

@@ -10,6 +10,7 @@ import types
 import pytest
 
 from common import config as config_lib
+from common import config_checks
 from common.errors import UserError
 from common.optim.plan import Plan
 from common.run import trackers
@@ -135,7 +136,7 @@ def test_a_library_that_is_missing_is_named_with_its_command(config, monkeypatch
     assert trackers.start(config, tmp_path) is None
     config.tracker = "wandbb"
     with pytest.raises(UserError, match="did you mean 'wandb'"):
-        config_lib.validate(config)
+        config_checks.validate(config)
 
 
 def test_wandb_itself_offline(config, monkeypatch, tmp_path):

@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import config as config_lib
-from common import train
+from common import config_checks, train
 from common.errors import UserError
 from common.run import trained
 from tests import small_run
@@ -29,7 +28,7 @@ def pictures(tmp_path_factory):
 def config(pictures, **changes):
     whole = {"data.source": f"folder:{pictures}", "data.limit": 0, "train.batch_size": 36, "train.length": "1 step"}
     made = small_run.get_config(**{**whole, **changes})
-    config_lib.validate(made)
+    config_checks.validate(made)
     return made
 
 

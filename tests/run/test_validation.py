@@ -4,8 +4,7 @@ import dataclasses
 
 import pytest
 
-from common import config as config_lib
-from common import train
+from common import config_checks, train
 from common.data import datasets
 from common.data.sources import ArraySource
 from common.errors import UserError
@@ -118,7 +117,7 @@ def test_the_test_set_may_be_left_unread(tmp_path, monkeypatch):
 
 def test_without_a_validation_set_the_test_set_cannot_be_left_unread():
     with pytest.raises(UserError, match=r"config\.evaluate\.test is False, but without config\.data\.validation"):
-        config_lib.validate(config(**{"evaluate.test": False, "data.validation": ""}))
+        config_checks.validate(config(**{"evaluate.test": False, "data.validation": ""}))
 
 
 def test_training_stops_when_the_error_no_longer_falls_and_goes_on_with_more_patience(tmp_path, capsys):

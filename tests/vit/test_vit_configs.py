@@ -4,8 +4,7 @@ import types
 
 import pytest
 
-from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.anatomy import layer_table
 from common.optim import schedules
 from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_imagenet_plain
@@ -24,7 +23,7 @@ from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_ima
     ],
 )
 def test_configs_are_valid(config, image, classes):
-    config_lib.validate(config)
+    config_checks.validate(config)
     info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=image)
     assert models.make_classifier(config.model, info).num_classes == classes
 
@@ -46,7 +45,7 @@ def test_the_options_for_larger_data_sets_make_a_run():
     config.schedule.update({"name": "linear", "final": 1e-5, "learning_rate": 4e-4})
     config.optimizer.weight_decay, config.model.dropout, config.train.length = 0.1, 0.0, "7 epochs"
     config.optimizer.clip_norm = 0.0  # Table 3: only on ImageNet itself
-    config_lib.validate(config)
+    config_checks.validate(config)
     rate = schedules.make_schedule(config.schedule, 20_000, 0, config.train.batch_size)
     assert [float(rate(step)) for step in (0, 5_000, 10_000, 20_000)] == pytest.approx([0, 2e-4, 4e-4, 1e-5])
 

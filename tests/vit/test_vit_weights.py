@@ -11,7 +11,7 @@ from scipy import ndimage
 from vit_networks import classifier, images, logits, module, parameters, shapes
 
 from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.errors import UserError
 from vit import blocks, transfer, weights
 from vit.embeddings import resize_positions
@@ -234,7 +234,7 @@ def test_an_invalid_grid_is_refused(old_grid):
     config.init.checkpoint, config.init.old_grid = "somewhere.npz", old_grid
     message = f"config.init.old_grid is {old_grid}; expected rows and columns of patches"
     with pytest.raises(UserError, match=re.escape(message)):
-        config_lib.validate(config)
+        config_checks.validate(config)
 
 
 def test_missing_and_extra_arrays_are_named(tmp_path):

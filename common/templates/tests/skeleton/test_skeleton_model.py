@@ -7,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import config as config_lib
-from common import models
+from common import config_checks, models
 from common.anatomy import layer_table, networks
 from common.errors import UserError
 from tests.networks import classifier, drawn
@@ -41,7 +40,7 @@ def test_every_parameter_has_a_gradient_and_images_do_not_mix():
 
 def test_the_config_is_valid_and_small_images_are_refused():
     config = importlib.import_module("configs.skeleton_digits").get_config()
-    config_lib.validate(config)
+    config_checks.validate(config)
     with pytest.raises(UserError, match="takes images of 4x4 pixels or more"):
         classifier("skeleton", config.model.variant, image=(3, 3, 1))
     with pytest.raises(UserError, match="takes images of 32x32 pixels or more"):
