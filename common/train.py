@@ -57,10 +57,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         Watchdog(config.mesh.hang_timeout) as watchdog,
         sharding.split_activations(mesh),
     ):
-        stored_config = workdir.open_workdir(folder, config, dataset.info, write=primary)
-        statistics = pixel_statistics.for_training(
-            config, folder, dataset.train, stored_config is not None, write=primary
-        )
+        stored_run = workdir.open_workdir(folder, config, dataset.info, write=primary)
+        statistics = pixel_statistics.for_training(config, folder, dataset.train, stored_run is not None, write=primary)
         transform = augment.make_input_transform(config.data, config.augment, statistics)
         fresh = functools.partial(create_state, classifier, optimizer, config.seed, config.optimizer.ema > 0)
         like = jax.eval_shape(fresh)  # shapes alone, which a checkpoint has to fit
@@ -77,7 +75,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         trained = step >= plan.total or stopped
         if trained and (complete := summary.read_complete(folder, config.evaluate)):
             return complete if primary else {}
-        history.start(folder, state, stored_config, config, dataset.info, write=primary)
+        history.start(folder, state, stored_run, config, dataset.info, write=primary)
         if primary and not trained:
             summary.remove(folder)
         tracker = trackers.start(config, folder) if primary else None
