@@ -10,6 +10,7 @@ the test data: `--config.data.source`, `--config.data.directory`, `--config.data
 """
 
 import pathlib
+import shlex
 
 from absl import flags
 
@@ -58,7 +59,7 @@ def _fit(folder: pathlib.Path) -> None:
     summary = train.fit(_CONFIG.value, folder)
     if skipped := len(summary["skipped_images"]):
         print(f"images that could not be read: {skipped:,}; summary.json lists them")
-    print(f"{train.result_line(summary)}; look at it: python -m classic.report --workdir={folder}")
+    print(f"{train.result_line(summary)}; look at it: python -m classic.report --workdir={shlex.quote(str(folder))}")
 
 
 def _evaluate(folder: pathlib.Path) -> None:

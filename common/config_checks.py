@@ -180,6 +180,7 @@ _CHOICES = {
     "optimizer.decay_mask": ("all", "kernels"),
 }
 _LOWEST = {
+    1e-30: ("optimizer.eps",),  # a smaller one vanishes in float32, and then a gradient of 0 becomes 0 / 0
     1: (
         *("train.batch_size", "train.accumulate", "evaluate.batch_size", "checkpoint.keep"),
         *("optimizer.curvature_examples", "schedule.patience", "mesh.start_timeout", "mesh.heartbeat_timeout"),
@@ -189,7 +190,7 @@ _LOWEST = {
         *("profile.start", "profile.steps"),
         *("data.limit", "data.resize", "data.crop", "data.pad", "data.resize_max", "data.workers"),
         *("augment.randaugment_layers", "augment.mixup"),
-        *("optimizer.eps", "optimizer.mu", "optimizer.weight_decay", "optimizer.clip_norm"),
+        *("optimizer.mu", "optimizer.weight_decay", "optimizer.clip_norm"),
         *("schedule.learning_rate", "schedule.warmup_from", "schedule.final", "schedule.power", "schedule.min_scale"),
     ),
 }
@@ -197,6 +198,7 @@ _HIGHEST = {
     "seed": 2**32 - 1,  # JAX's random keys take 32 bits of a seed
     "data.workers": 1000,  # more threads would never start
     "augment.randaugment_layers": 100,  # each is compiled
+    "schedule.patience": 2**31 - 1,  # counted in 32 bits
 }
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)
 _SHARES = ("data.holdout", "schedule.factor")  # (0, 1)

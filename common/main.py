@@ -9,6 +9,7 @@ that do not affect the network: `--config.evaluate.batch_size`, `--config.data.d
 """
 
 import pathlib
+import shlex
 import sys
 from typing import Any
 
@@ -84,7 +85,7 @@ def _train(folder: pathlib.Path) -> None:
         return
     if skipped := len(summary.get("skipped_images", ())):
         print(f"images that could not be read: {skipped:,}; summary.json lists them")
-    print(f"{result_line(summary)}; look at it: python -m common.report --workdir={folder}")
+    print(f"{result_line(summary)}; look at it: python -m common.report --workdir={shlex.quote(str(folder))}")
 
 
 def _evaluate(folders: list[pathlib.Path]) -> None:

@@ -107,7 +107,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
         evaluate_on = functools.partial(evaluate, eval_step, batch_size=config.evaluate.batch_size, mesh=mesh)
-        sums, class_counts = mesh_lib.replicate(no_totals(), mesh), None
+        sums, class_counts = mesh_lib.replicate(checkpoints.saved_totals(folder, step), mesh), None
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as checkpointer,
             Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker) as writer,
@@ -142,7 +142,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                         )
                 if plan.saves_after(step) or improved or early_stopping.should_stop or stopping:
                     stop_if_diverged(state, sums)
-                    checkpointer.save(step, state, error)
+                    checkpointer.save(step, state, error, sums)
                 if stopping:
                     checkpointer.wait()
                     raise Preempted(step)

@@ -15,7 +15,7 @@ from absl import flags
 
 from common import launch
 from common.errors import UserError
-from common.files import user_path
+from common.files import check_writable, user_path
 
 _CONFIG = launch.define_config()
 _SEARCH = flags.DEFINE_multi_string(
@@ -56,6 +56,7 @@ def main() -> None:
 
     if _RECORD.value:
         results.check_name(_RECORD.value)
+        check_writable(results.recorded(_RECORD.value, pathlib.Path(_RESULTS.value)))
     spec = _study_spec()
     folder = user_path(_STUDY.value or f"runs/tune_{launch.config_name()}")
     with lock.held(folder, kind="study"):
@@ -130,7 +131,7 @@ def _search(spec: Any, folder: pathlib.Path) -> dict[str, Any] | None:
     print(results.table(study, spec))
     print(results.draw_importance(folder, study))
     print(f"wrote {folder / results.BEST} and {folder / results.TABLE}; train with the best options:")
-    print(content["train"])
+    print(results.train_command(study, spec, here=True))
     return content
 
 

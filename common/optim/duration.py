@@ -4,6 +4,7 @@ import re
 
 from common.errors import UserError
 
+_MOST_STEPS = 2**31 - 1  # a run's counter of updates holds no more, so a longer duration has no other effect
 _FORM = re.compile(r"\s*(\d+(?:\.\d*)?)\s*(epoch|step)s?\s*")
 
 
@@ -16,7 +17,10 @@ def parse(text: str, name: str = "duration") -> tuple[float, str]:
 
 
 def to_steps(text: str, num_examples: int, batch_size: int) -> int:
-    """A duration in whole updates of `batch_size` examples, rounded to the nearest; a positive one is at least 1."""
+    """A duration in whole updates of `batch_size` examples, rounded to the nearest.
+
+    It is at most 2^31 - 1, and a positive one is at least 1.
+    """
     number, unit = parse(text)
     steps = number * num_examples / batch_size if unit == "epoch" else number
-    return max(round(steps), 1 if number > 0 else 0)
+    return max(round(min(steps, _MOST_STEPS)), 1 if number > 0 else 0)

@@ -12,6 +12,7 @@ import pathlib
 import re
 import shutil
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,11 +26,12 @@ from common.devices import sharding
 from common.errors import UserError, first_line
 from common.processes import distributed
 from common.training.state import TrainState
+from common.training.totals import Totals, no_totals
 
 FOLDER = "checkpoints"
 DAMAGED = "damaged"  # folder for checkpoints that cannot be read, so that training can write their steps again
 _ITEM, _METRICS, _METADATA = "default", "metrics/metrics", "_CHECKPOINT_METADATA"  # orbax's names in a checkpoint
-_CHECKSUMS = "checksums"
+_CHECKSUMS, _TOTALS = "checksums", "totals"
 _SPARE_BYTES = 2**20  # for the files beside a checkpoint's arrays
 _PATIENCE = 300.0  # seconds to wait for all processes to try to read a checkpoint
 
@@ -130,6 +132,16 @@ def restore_latest(workdir: pathlib.Path, like: TrainState, mesh: Mesh) -> Train
     return state
 
 
+def saved_totals(workdir: pathlib.Path, step: int) -> Totals:
+    """The totals, as of the checkpoint at `step`, of the updates since the last record of training.
+
+    They are those of no update for a step without a checkpoint, and for the checkpoint of an earlier version.
+    """
+    folder, fresh = workdir / FOLDER / str(step), no_totals()
+    saved = (_saved_metadata(folder).get(_TOTALS) if folder.exists() else None) or {}
+    return fresh.replace(**{name: jnp.asarray(value, getattr(fresh, name).dtype) for name, value in saved.items()})
+
+
 class Checkpoints:
     """Saves the checkpoints of a work directory and deletes those that are no longer needed."""
 
@@ -155,10 +167,11 @@ class Checkpoints:
         with _one_line_errors(self.folder):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, state: TrainState, error: float | None) -> None:
+    def save(self, step: int, state: TrainState, error: float | None, sums: Totals | None = None) -> None:
         """Starts to save `state`; `error` is the one measured at this step, None if there was none.
 
-        Raises UserError if there is no room for it, or if the previous save failed.
+        sums: the totals of the updates since the last record of training, see `saved_totals`. Raises UserError if there
+        is no room for it, or if the previous save failed.
         """
         self._check_room(state)
         metrics = None if error is None else {"error": error}
@@ -167,7 +180,7 @@ class Checkpoints:
                 step,
                 args=ocp.args.StandardSave(state),
                 metrics=metrics,
-                custom_metadata={_CHECKSUMS: _checksums(state)},
+                custom_metadata={_CHECKSUMS: _checksums(state), _TOTALS: _as_numbers(sums)},
             )
 
     def _check_room(self, state: PyTree) -> None:
@@ -219,8 +232,15 @@ def _bit_sum(array: Array) -> Array:
 
 def _saved_checksums(folder: pathlib.Path) -> dict[str, int]:
     """The checksums that a checkpoint was saved with; {} if an earlier version, which had none, saved it."""
-    metadata = json.loads((folder / _METADATA).read_text(encoding="utf-8"))
-    return (metadata.get("custom_metadata") or {}).get(_CHECKSUMS) or {}
+    return _saved_metadata(folder).get(_CHECKSUMS) or {}
+
+
+def _saved_metadata(folder: pathlib.Path) -> dict[str, Any]:
+    return json.loads((folder / _METADATA).read_text(encoding="utf-8")).get("custom_metadata") or {}
+
+
+def _as_numbers(sums: Totals | None) -> dict[str, float]:
+    return {} if sums is None else {name: value.item() for name, value in jax.device_get(vars(sums)).items()}
 
 
 def _set_aside(workdir: pathlib.Path, step: int) -> None:

@@ -22,12 +22,19 @@ FILE = "history.jsonl"
 def start(
     folder: pathlib.Path, state: TrainState, before: StoredRun | None, config: ConfigDict, info: Info, write: bool
 ) -> None:
-    """Prints what a run resumed from `state` changes, and appends this start to its history if `write` is set."""
+    """Prints what a run resumed from `state` changes.
+
+    If `write` is set, it appends this start to the run's history, and then writes the config and the dataset's facts.
+    """
     step = int(state.step)
     for note in notes(before, config, info, step, state.opt_state):
         print(note)
+    profile = config.profile
+    if profile.steps and step >= profile.start + profile.steps and not (folder / "profile").exists():
+        print(f"no step is traced: config.profile.start is {profile.start}, and the run goes on from step {step}")
     if write:
         record(folder, step, before, config)
+        workdir.write_facts(folder, config, info)
 
 
 def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int, opt_state: PyTree = None) -> list[str]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from absl import logging
 
+from common.data.listing import as_text
 from common.errors import UserError
 from common.files import writing
 
@@ -20,13 +21,17 @@ FILE = "lock"
 def held(workdir: pathlib.Path, primary: bool = True, kind: str = "workdir") -> Iterator[None]:
     """Creates a work directory and holds its lock; with several processes of a run only the primary holds it.
 
-    Raises a UserError that names the holder if another process holds it. However a process ends, the operating system
+    Raises UserError for a path that is not UTF-8, which Orbax cannot write to, and one that names the holder if another
+    process holds the lock. However a process ends, the operating system
     releases its lock. On a network file system the lock holds between machines if the server supports such locks, as
     NFS 4 does; otherwise a warning says so and the run goes on. kind: the flag that names the folder.
     """
     if not primary:
         yield
         return
+    shown = as_text(str(workdir.absolute()))
+    if shown != str(workdir.absolute()):
+        raise UserError(f"{kind} '{shown}' has a name that is not UTF-8; choose another --{kind}")
     with writing(f"{kind} {workdir}"):
         workdir.mkdir(parents=True, exist_ok=True)
         file = os.open(workdir / FILE, os.O_RDWR | os.O_CREAT, 0o644)

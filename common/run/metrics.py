@@ -7,6 +7,7 @@ fractions. Summaries, reports and claims are made from it.
 
 import contextlib
 import json
+import math
 import pathlib
 import sys
 import time
@@ -239,7 +240,7 @@ class EarlyStopping:
 
     def __init__(self, workdir: pathlib.Path, split: str, step: int, patience: int):
         """Continues from the records up to `step`; `patience` is `config.train.patience`."""
-        self._lowest, self._since, self._patience = 1.0, 0, patience
+        self._lowest, self._since, self._patience = math.inf, 0, patience
         records = [record for record in read(workdir) if record["step"] <= step]
         for record in records:
             if record["split"] == split:

@@ -80,12 +80,13 @@ def stored_info(workdir: pathlib.Path) -> Info | None:
 
 
 def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: bool = True) -> StoredRun | None:
-    """Creates the folder and writes the config and the dataset's facts, or checks that it holds this experiment.
+    """Creates the folder of a new run and writes its facts, or checks that the folder holds this experiment.
 
     Returns what the folder held, None for a new run. A folder without checkpoints, whose run was refused or stopped
     early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
-    Raises UserError, and writes nothing, for another experiment or kind of run, for a dataset of other classes or
-    another shape, and for checkpoints without a config, which could be any experiment's.
+    `history.start` writes the facts of a run that goes on. Raises UserError, and writes nothing, for another experiment
+    or kind of run, for a dataset of other classes or another shape, and for checkpoints without a config, which could
+    be any experiment's.
     """
     before = None
     with writing(f"workdir {workdir}"):
@@ -101,10 +102,15 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         elif (workdir / CONFIG).exists() and not _is_network(_read_json(workdir, CONFIG)):
             raise UserError(f"workdir {workdir} holds a run that is not a network's; choose another --workdir")
-        if write:
-            write_json(workdir / CONFIG, config.to_dict())
-            write_json(workdir / DATASET, dataclasses.asdict(info))
+        if write and before is None:
+            write_facts(workdir, config, info)
     return before
+
+
+def write_facts(workdir: pathlib.Path, config: ConfigDict, info: Info) -> None:
+    """Writes the config of a run and the facts of its dataset. Raises UserError where writing fails."""
+    write_json(workdir / CONFIG, config.to_dict())
+    write_json(workdir / DATASET, dataclasses.asdict(info))
 
 
 def check_agreement(config: ConfigDict, info: Info) -> None:

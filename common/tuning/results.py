@@ -86,9 +86,13 @@ def tune_command(spec: StudySpec) -> str:
     return shlex.join(["python", "-m", "common.tune", *flags, *(["--prune"] if spec.prune else [])])
 
 
-def train_command(study: optuna.Study, spec: StudySpec) -> str:
-    """The command that trains with the best options on all training images of the user's own config."""
-    changes = _portable({**spec.changes, **ranked(study)[0].params})
+def train_command(study: optuna.Study, spec: StudySpec, here: bool = False) -> str:
+    """The command that trains with the best options on all training images of the user's own config.
+
+    here: with this machine's folders.
+    """
+    changes = {**spec.changes, **ranked(study)[0].params}
+    changes = changes if here else _portable(changes)
     return shlex.join(["python", "-m", "common.main", *Experiment(spec.config, changes).flags()])
 
 
@@ -139,9 +143,14 @@ def draw_importance(folder: pathlib.Path, study: optuna.Study) -> str:
     return f"importance of the options: {told} ({folder / IMPORTANCE})"
 
 
+def recorded(name: str, folder: pathlib.Path) -> pathlib.Path:
+    """The file in a folder of results that keeps the content of `best.json` under a name."""
+    return folder / f"tune_{name}.json"
+
+
 def record(name: str, content: dict[str, Any], folder: pathlib.Path) -> pathlib.Path:
     """Writes the content of `best.json` to `tune_NAME.json` in the folder of results; returns the path."""
-    path = folder / f"tune_{name}.json"
+    path = recorded(name, folder)
     workdir.write_json(path, content, compact=("seeds", "errors"))
     return path
 

@@ -22,7 +22,7 @@ from common.errors import UserError, first_line
 from common.tuning import search
 from common.tuning.search import Space
 
-FILE = "study.db"
+FILE, TRIALS = "study.db", "trials"
 NUMBER, ERRORS, SECONDS, FAILURE = "number", "errors", "seconds", "failure"  # attributes of a trial
 _IDENTITY = "identity"  # attribute of a study
 # Options that change no update, and may differ when a study goes on.
@@ -66,6 +66,10 @@ def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
     path = folder / FILE
     if set("?{}") & set(str(path.absolute())):  # they mean something in the URL of an SQLite file
         raise UserError(f"study {folder.absolute()} has one of ?, {{ and }} in its path; choose another --study")
+    if (folder / TRIALS).exists() and not path.exists():
+        raise UserError(
+            f"{folder / TRIALS} holds the trials of a study whose {FILE} is gone; choose another --study, or remove it"
+        )
     try:
         storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
         study = optuna.create_study(

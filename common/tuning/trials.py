@@ -22,7 +22,7 @@ from common.files import writing
 from common.processes import signals, supervise
 from common.processes.preemption import EXIT_PREEMPTED
 from common.run import checkpoints, metrics, summary
-from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, StudySpec, finished, next_trial, ranked
+from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, TRIALS, StudySpec, finished, next_trial, ranked
 
 LOG = "log.txt"
 COMMAND = (sys.executable, "-m", "common.main")
@@ -176,7 +176,7 @@ class _Attempt:
 
 def trial_folder(folder: pathlib.Path, number: int) -> pathlib.Path:
     """The folder of a trial's runs inside its study's folder."""
-    return folder / "trials" / str(number)
+    return folder / TRIALS / str(number)
 
 
 def environment(study: optuna.Study) -> dict[str, str]:

@@ -54,6 +54,8 @@ def test_durations_in_epochs_round_to_the_nearest_update():
     assert duration.to_steps("64000 steps", 50000, 128) == 64000
     assert duration.to_steps("0.001 epochs", 10, 10) == 1
     assert duration.to_steps("0 steps", 10, 10) == 0
+    for endless in ("5000000000 steps", "1000000000 epochs", f"{'9' * 320} epochs"):
+        assert duration.to_steps(endless, 1000, 10) == 2**31 - 1
 
 
 def keeping(every, keep_every, batch_size=128):

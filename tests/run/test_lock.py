@@ -1,5 +1,6 @@
 """Tests that two processes never train in one folder at the same time."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -54,3 +55,10 @@ def test_a_folder_that_cannot_be_made_is_named_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write workdir"), lock.held(tmp_path / "file" / "run"):
         pass
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_written(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(UserError, match=r"workdir '.*caf\\xe9' has a name that is not UTF-8"), lock.held(folder):
+        pass
+    assert not list(tmp_path.iterdir())

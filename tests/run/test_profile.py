@@ -27,3 +27,9 @@ def test_the_steps_of_the_profile_are_traced(tmp_path, monkeypatch):
     train.fit(config, tmp_path)
     assert traced == [(5, str(tmp_path / "profile")), 8]
     assert sum(made) == 20
+
+
+def test_a_run_that_goes_on_behind_the_steps_to_be_traced_says_so(tmp_path, capsys):
+    train.fit(small_run.get_config(**{"train.length": "20 steps"}), tmp_path)
+    train.fit(small_run.get_config(**{"train.length": "30 steps", "profile.steps": 3}), tmp_path)
+    assert "no step is traced: config.profile.start is 10, and the run goes on from step 20" in capsys.readouterr().out

@@ -168,7 +168,10 @@ def test_without_a_validation_set_the_last_checkpoint_is_tested(tmp_path):
     assert train.fit(plain, tmp_path)["class_errors"] == result["class_errors"]
 
 
-@pytest.mark.parametrize(("patience", "errors", "exhausted"), [(0, [0.5] * 9, False), (2, [0.5, 0.4, 0.4, 0.4], True)])
+@pytest.mark.parametrize(
+    ("patience", "errors", "exhausted"),
+    [(0, [0.5] * 9, False), (2, [0.5, 0.4, 0.4, 0.4], True), (1, [1.0, 0.9, 0.9], True)],
+)
 def test_patience_counts_evaluations_without_an_improvement(tmp_path, patience, errors, exhausted):
     early_stopping = metrics.EarlyStopping(tmp_path, "test", 0, patience)
     assert [early_stopping.add(error) for error in errors[:2]] == [True, errors[1] < errors[0]]

@@ -250,3 +250,12 @@ def test_the_lowest_error_that_is_announced_was_saved(tmp_path):
     assert best.step in {record["step"] for record in metrics.read(tmp_path, "test")}
     errors = {record["step"]: record["error"] for record in metrics.read(tmp_path, "test")}
     assert errors[best.step] == result["best_test"]["error"] == min(errors.values())
+
+
+def test_a_finished_run_keeps_the_config_that_it_was_trained_with(folder):
+    config = workdir.load_config(folder)
+    files = {name: (folder / name).read_bytes() for name in ("config.json", "dataset.json", "history.jsonl")}
+    finished = summary.read(folder)
+    config.train.length, config.schedule.learning_rate = "1 epoch", 0.5
+    assert train.fit(config, folder) == finished
+    assert {name: (folder / name).read_bytes() for name in files} == files

@@ -156,6 +156,22 @@ def test_importance_is_drawn(tmp_path):
     assert (tmp_path / "importance.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_the_trials_of_a_study_whose_file_is_gone_belong_to_no_other(tmp_path):
+    make(tmp_path, plan(number=1))
+    (tmp_path / "study.db").unlink()
+    with pytest.raises(UserError, match=r"trials holds the trials of a study whose study\.db is gone"):
+        open_study(tmp_path, plan("train.batch_size=16|64"))
+    shutil.rmtree(tmp_path / "trials")
+    assert not finished(open_study(tmp_path, plan("train.batch_size=16|64")))
+
+
+def test_the_best_command_has_this_machines_folders_only_here(tmp_path):
+    wanted = plan("optimizer.momentum=0.4|0.5", number=1, changes={"train.length": "0 epochs", "data.directory": "/d"})
+    study, _ = make(tmp_path, wanted)
+    assert "--config.data.directory=/d" in results.train_command(study, wanted, here=True)
+    assert "directory" not in results.train_command(study, wanted)
+
+
 def test_another_search_and_a_damaged_file_are_refused(tmp_path):
     open_study(tmp_path, plan("optimizer.momentum=0..0.9"))
     open_study(tmp_path, plan("optimizer.momentum=0..0.9", number=50, jobs=2))

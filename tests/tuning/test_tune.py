@@ -79,6 +79,7 @@ def test_the_test_set_is_never_read(folder, tmp_path):
         ((), "--search is missing"),
         (("--search=optimizer.b1=0..0.9", "--sampler=grid"), "needs choices"),
         (("--search=optimizer.b1=0..0.9", "--record=a/b"), "--record is 'a/b'"),
+        (("--search=optimizer.b1=0..0.9", "--record=a", "--results=setup.py"), "cannot write setup.py/tune_a.json"),
         (("--search=optimizer.b1=0..0.9", "--config.data.source=folder:/nowhere"), "/nowhere"),
         (("--search=optimizer.b1=0..0.9", "--config.seed=4294967295", "--seeds=2"), "config.seed is 4294967296"),
     ],
