@@ -23,7 +23,7 @@ from common.devices import host
 from common.run import history, lock, metrics, provenance, summary
 from common.run import workdir as common_workdir
 from common.run.trained import Predictions
-from common.run.workdir import StoredRun
+from common.run.workdir import StoredRun, write_facts
 
 _SCORES = "scores_"  # before a split's name: the stage that computes scores from the split's features
 STEP = 1  # of every record: a pipeline is fitted once
@@ -42,14 +42,15 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         is_finished = before is not None and _finished(folder, before, config, dataset.info)
         if not is_finished:  # before the new config is written: a kill leaves no result beside another run's config
             summary.remove(folder)
-        workdir.write(folder, config, dataset.info)
         print(opening_lines(config, dataset, f"{folder}{': finished' if is_finished else ''}"))
         if is_finished:
+            write_facts(folder, config, dataset.info)
             saved.update_config(folder, config)
             return summary.read(folder, result_line)
         for note in _notes(before, config, dataset.info):
             print(note)
         history.record(folder, STEP, before, config)
+        write_facts(folder, config, dataset.info)
         dataset = datasets.decoded(dataset, config.data)
         done = Stages(folder)
         fitted, rows = pipeline.fit(config, dataset, done, _say)

@@ -1,6 +1,5 @@
 """The folder of a classic run: its config, its dataset's facts, and the refusal to mix two runs in one."""
 
-import dataclasses
 import pathlib
 
 from ml_collections import ConfigDict
@@ -34,12 +33,6 @@ def stored_run(folder: pathlib.Path, config: ConfigDict, info: Info) -> StoredRu
     if wrong := mismatch(before.info, info):
         raise UserError(f"workdir {folder} holds another run: {wrong}; choose another --workdir")
     return before
-
-
-def write(folder: pathlib.Path, config: ConfigDict, info: Info) -> None:
-    """Writes the config and the dataset's facts."""
-    workdir.write_json(folder / workdir.CONFIG, config.to_dict())
-    workdir.write_json(folder / workdir.DATASET, dataclasses.asdict(info))
 
 
 def _begun(folder: pathlib.Path) -> bool:
