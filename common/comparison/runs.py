@@ -12,6 +12,7 @@ from common import config as config_lib
 from common import models
 from common.anatomy import layer_table
 from common.data.dataset_info import Info
+from common.data.listing import as_text
 from common.errors import UserError
 from common.files import user_path
 from common.run import metrics, summary, workdir
@@ -70,9 +71,10 @@ def open_runs(names: Sequence[str]) -> list[Compared]:
         raise UserError("expected two or more folders of runs: python -m common.compare RUN RUN ...")
     folders = [user_path(name) for name in names]
     workdir.check_distinct(folders)
-    ends = [folder.resolve().name for folder in folders]
+    ends = [as_text(folder.resolve().name) for folder in folders]
     return [
-        _opened(folder, end if ends.count(end) == 1 else str(folder)) for folder, end in zip(folders, ends, strict=True)
+        _opened(folder, end if ends.count(end) == 1 else as_text(str(folder)))
+        for folder, end in zip(folders, ends, strict=True)
     ]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import re
 import shutil
 
@@ -204,6 +205,13 @@ def test_the_page_is_written_beside_the_runs(folder, monkeypatch):
     out = folder / "comparison.html"
     assert out.read_text() == "<html>"
     assert lines == ["relu: test error 25.00%", "words: test error 30.00%", str(out)]
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_shown_with_its_bytes(folder, tmp_path):
+    copy = tmp_path / os.fsdecode(b"caf\xe9")
+    shutil.copytree(folder / "relu", copy)
+    opened = runs.open_runs([str(copy), str(folder / "words")])
+    assert [run.name for run in opened] == [r"caf\xe9", "words"]
 
 
 def test_different_datasets_are_compared_with_a_note(folder, tmp_path):
