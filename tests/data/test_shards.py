@@ -217,6 +217,9 @@ def test_the_training_split_is_not_tested_on(write, load):
     write("train", range(8))
     with pytest.raises(UserError, match="config.data.test_split 'train' is trained on; choose another split"):
         load(test_split="train")
+    write("train", range(8)).unlink()
+    write("test", range(8))
+    assert len(load(train_split="test").test) == 2  # held out, as nothing else is called a test set
 
 
 def test_a_folder_without_shards_is_refused(kind, load, tmp_path):
