@@ -48,6 +48,12 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     trackers.check(config.tracker)
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
+    # Classes are counted before images are decoded: arrays have the labels of images that replace unreadable ones.
+    classes = class_weights = None
+    if config.data.sampling == "balanced":
+        classes = order.by_class(sources.stored_labels(dataset.train))
+    if config.train.class_weights == "balanced":
+        class_weights = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
     plan = plan.with_per_call(pipeline.is_resident(dataset.train))
 
@@ -78,13 +84,9 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         history.start(folder, state, stored_run, config, dataset.info, write=primary)
         if primary and not trained:
             summary.remove(folder)
+        skipped = summary.Skipped(folder, dataset.bad, stored_run is not None, write=primary)
         tracker = trackers.start(config, folder) if primary else None
 
-        classes = class_weights = None
-        if config.data.sampling == "balanced":
-            classes = order.by_class(sources.stored_labels(dataset.train))
-        if config.train.class_weights == "balanced":
-            class_weights = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
         feed = pipeline.train_feed(
             dataset.train,
             mesh,
@@ -142,6 +144,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                         )
                 if plan.saves_after(step) or improved or early_stopping.should_stop or stopping:
                     stop_if_diverged(state, sums)
+                    skipped.save()
                     checkpointer.save(step, state, error, sums)
                 if stopping:
                     checkpointer.wait()
@@ -164,4 +167,4 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
         size = summary.size(classifier, state.variables())
         best = checkpoints.best_first(folder)[0] if dataset.validation is None else step
-        return summary.write(folder, config, size, class_errors, on_train, first, sorted(dataset.bad), best)
+        return summary.write(folder, config, size, class_errors, on_train, first, skipped.save(), best)

@@ -31,6 +31,19 @@ from common.errors import UserError
 
 JITTERED = ("brightness", "contrast", "saturation")  # the three amounts of `jitter`
 
+# Far more than any recipe uses, and little enough for the arithmetic and the memory of a step.
+_HIGHEST = {
+    "translate": 10_000,
+    "shear": 100,
+    "crop_pad": 1000,
+    "pca_colour": 100,
+    "randaugment_layers": 100,
+    "mixup": 1000,
+    "cutmix": 1000,
+}
+_HIGHEST_JITTER = 100
+_LOWEST_ALPHA = 0.001  # of mixup and CutMix: shares drawn from Beta(alpha, alpha) are 0 or 1 long before
+
 Augment = Callable[[Key[Array, ""], Images], Images]
 
 
@@ -113,9 +126,19 @@ def check(config: ConfigDict) -> None:
     for name in ("scale", "squeeze"):
         if not 0.0 <= section[name] < 1.0:
             raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0 and less than 1")
-    for name in ("translate", "shear", "crop_pad", "pca_colour", "randaugment_layers", "mixup", "cutmix"):
+    for name, highest in _HIGHEST.items():
         if not 0.0 <= section[name] < math.inf:
             raise UserError(f"config.augment.{name} is {section[name]}; expected at least 0, and finite")
+        if section[name] > highest:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected at most {highest:,}")
+    for name in ("mixup", "cutmix"):
+        if 0.0 < section[name] < _LOWEST_ALPHA:
+            raise UserError(f"config.augment.{name} is {section[name]}; expected 0, or at least {_LOWEST_ALPHA}")
+        if section[name] and config.train.batch_size == 1:
+            raise UserError(
+                f"config.augment.{name} mixes the images of a batch, but config.train.batch_size is 1; expected at "
+                "least 2"
+            )
     if not 0 <= section.randaugment_magnitude <= MAX_MAGNITUDE:
         raise UserError(
             f"config.augment.randaugment_magnitude is {section.randaugment_magnitude}; expected 0 to {MAX_MAGNITUDE}"
@@ -124,6 +147,8 @@ def check(config: ConfigDict) -> None:
         raise UserError(
             f"config.augment.jitter is {tuple(jitter)}; expected three numbers of at least 0, for {', '.join(JITTERED)}"
         )
+    if max(jitter) > _HIGHEST_JITTER:
+        raise UserError(f"config.augment.jitter is {tuple(jitter)}; expected at most {_HIGHEST_JITTER} each")
     for name, used in (("randaugment_layers", section.randaugment_layers), ("jitter", any(jitter))):
         if used and config.data.normalize == "pixels":
             raise UserError(

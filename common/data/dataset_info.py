@@ -69,12 +69,14 @@ def mismatch(known: Info, now: Info, shape: bool = True) -> str | None:
 
 def tolerable_changes(known: Info, now: Info) -> str | None:
     """A sentence on changes to a run's dataset with which the run can still go on; None if there are none."""
+    if known.fingerprint and known.fingerprint == now.fingerprint:
+        return None  # the sizes may differ still: unreadable images are left out, and some runs read no test images
     said = []
     for field in ("train", "test", "validation"):
         before, after = (getattr(info, f"{field}_size") for info in (known, now))
         if before != after:
             said.append(f"{after:,} {'training' if field == 'train' else field} images, {before:,} before")
-    if not said and known.fingerprint and known.fingerprint != now.fingerprint:
+    if not said and known.fingerprint:
         said.append("as many images as before, but different ones, or in other classes")
     return f"'{now.name}' has changed since the run began: {'; '.join(said)}" if said else None
 

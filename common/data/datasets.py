@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from common.data import sources
 from common.data.dataset_info import Info, NotPreparedError, mismatch
 from common.data.sources import ImageSource, Source, Subset, to_arrays
-from common.data.splits import Dataset, held_out_share
+from common.data.splits import Dataset, held_out_share, refuse_empty
 from common.data.unreadable import without_unreadable
 from common.errors import UserError, unknown
 
@@ -137,7 +137,10 @@ def _parse(config: ConfigDict) -> tuple[str, str]:
 def _open(config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]:
     check(config)
     kind, name = _parse(config)
-    return importlib.import_module(_KINDS[kind]).open_dataset(name, config, known)
+    dataset = importlib.import_module(_KINDS[kind]).open_dataset(name, config, known)
+    splits = {"train_split": dataset.train, "test_split": dataset.test, "validation": dataset.validation}
+    refuse_empty(dataset.info.name, splits)
+    return dataset
 
 
 def _limited(dataset: Dataset[ImageSource], limit: int) -> Dataset[ImageSource]:

@@ -9,6 +9,7 @@ names are numbers. Examples have a fixed order that looks random.
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -30,6 +31,7 @@ from common.data.splits import (
     fixed_order,
     held_out_share,
     make_dataset,
+    overlap_note,
     unused_note,
 )
 from common.errors import UserError, listed
@@ -84,12 +86,12 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     found = listing.read(places.train, allow_missing=config.skip_bad)
     class_names = _class_names(found, root, config, known)
     train = _labelled(found, class_names)
-    notes = [*_notes(root, places), *_nested_note(found)]
     others = (
         None if place is None else _labelled(listing.read(place, allow_missing=config.skip_bad), class_names)
         for place in (places.test, places.validation)
     )
     test, validation = others
+    notes = [*_notes(root, places), *_nested_note(found), *_overlap_notes(train, test, validation, config)]
     return labelled.dataset_of_splits(listing.as_text(root.name), class_names, (train, test, validation), config, notes)
 
 
@@ -120,26 +122,51 @@ def _find_splits(root: pathlib.Path, config: ConfigDict, trains: bool = True) ->
         raise _no_split(root, config.train_split)
     validation, wanted = None, config.validation
     if wanted and held_out_share(config) is None:
-        validation = _first_split(root, wanted, VALIDATION_NAMES, but=listing.find(root, config.test_split))
+        taken = listing.find(root, config.test_split)
+        validation = _first_split(root, wanted, VALIDATION_NAMES, taken)
         if validation is None and trains:
             raise _no_split(root, wanted)
-    test = _first_split(root, config.test_split, TEST_NAMES, but=validation)
-    if test is None and config.test_split not in TEST_NAMES:
+    optional = config.test_split in TEST_NAMES
+    test = _first_split(root, config.test_split, TEST_NAMES, validation, train if optional else None)
+    if test is None and not optional:
         raise _no_split(root, config.test_split)
-    if train is None and test is not None and trains:
+    beside = test or validation
+    if train is None and beside is not None and trains:
         raise UserError(
-            f"'{root}' has {test.name}{'/' * test.is_dir()} but no train/; expected both, or one sub-folder for each "
-            f"class{listing.table_hint(root, config.train_split)}"
+            f"'{root}' has {beside.name}{'/' * beside.is_dir()} but no train/; expected both, or one sub-folder for "
+            f"each class{listing.table_hint(root, config.train_split)}"
         )
     return Places(train or root, test, validation)
 
 
 def _first_split(
-    root: pathlib.Path, name: str, alternatives: Sequence[str], but: pathlib.Path | None
+    root: pathlib.Path,
+    name: str,
+    alternatives: Sequence[str],
+    taken: pathlib.Path | None,
+    train: pathlib.Path | None = None,
 ) -> pathlib.Path | None:
-    """The split of that name or, if the name is one of `alternatives`, the first of these; never `but`."""
-    found = (listing.find(root, name) for name in accepted_names(name, alternatives))
-    return next((place for place in found if place not in (None, but)), None)
+    """The split of that name or, if the name is one of `alternatives`, the first of these.
+
+    Another name than the given one never stands for the split `taken`. train: the training images of a dataset that
+    may lack this split; a folder beside them whose labels are unknown is then passed over.
+    """
+    for candidate in accepted_names(name, alternatives):
+        place = listing.find(root, candidate)
+        if place is None or _is_unlabelled(place, train) or (candidate != name and _same(place, taken)):
+            continue
+        return place
+    return None
+
+
+def _same(first: pathlib.Path, second: pathlib.Path | None) -> bool:
+    """True if both are the same folder or file, perhaps through a link."""
+    return second is not None and os.path.realpath(first) == os.path.realpath(second)
+
+
+def _is_unlabelled(place: pathlib.Path, train: pathlib.Path | None) -> bool:
+    """True for a folder without classes beside training images that a CSV file labels, as in Kaggle's contests."""
+    return train is not None and train.is_file() and place.is_dir() and not listing.has_folders(place)
 
 
 def _no_split(root: pathlib.Path, name: str) -> UserError:
@@ -177,9 +204,13 @@ def _notes(root: pathlib.Path, places: Places) -> list[str]:
     notes = []
     if places.test is not None and places.test.stem in VALIDATION_NAMES:
         notes.append(f"tested on '{places.test}', as there is no test set")
-    for name in (*VALIDATION_NAMES, *OTHER_NAMES) if places.train != root else ():
+    for name in (*TEST_NAMES, *OTHER_NAMES) if places.train != root else ():
         place = listing.find(root, name)
-        if place is not None and place not in places:
+        if place is None or any(_same(place, used) for used in places):
+            continue
+        if _is_unlabelled(place, places.train):
+            notes.append(f"'{place}' is not used: it has no sub-folders of classes, and no CSV file labels its images")
+        elif name != "test":
             notes.append(unused_note(f"'{place}'", name))
     for name in TEST_NAMES:
         if hint := listing.table_hint(root, name):
@@ -193,3 +224,34 @@ def _nested_note(found: Listing) -> list[str]:
         return []
     nested = next((file for file in found.classes if file.count("/") > 1), None)
     return [f"images in sub-folders of a class, such as '{found.root / nested}', belong to it"] if nested else []
+
+
+def _overlap_notes(train: Files, test: Files | None, validation: Files | None, config: ConfigDict) -> list[str]:
+    """A sentence about test images that are trained on. Raises UserError for such validation images."""
+    if validation is not None:
+        for split, files in ((config.train_split, train), (config.test_split, test)):
+            if files is not None and (shared := _shared(validation, files)):
+                raise UserError(
+                    f"config.data.validation '{config.validation}' shares {shared:,} images with '{split}'; choose "
+                    "another folder, or a share of the training set, such as '10%'"
+                )
+    shared = 0 if test is None else _shared(test, train)
+    return [overlap_note(shared, len(test or ()))] if shared else []
+
+
+def _shared(first: Files, second: Files) -> int:
+    """The number of files that two splits have in common, however their folders are reached."""
+    folders = [_by_folder(files) for files in (first, second)]
+    return sum(len(folders[0][folder] & folders[1][folder]) for folder in folders[0].keys() & folders[1].keys())
+
+
+def _by_folder(files: Files) -> dict[str, set[str]]:
+    """The names of the files in each folder, whose own path has no links."""
+    found: dict[str, set[str]] = {}
+    for file in files.files:
+        folder, _, name = file.rpartition("/")
+        found.setdefault(folder, set()).add(name)
+    kept: dict[str, set[str]] = {}
+    for folder, names in found.items():  # several may be links to the same one
+        kept.setdefault(os.path.realpath(files.root / folder), set()).update(names)
+    return kept

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from common.data import decode
 from common.data.dataset_info import Info, fingerprint
 from common.data.sources import ImageSource, Record
-from common.data.splits import Dataset, held_out_note, held_out_share, hold_out, make_dataset
+from common.data.splits import Dataset, held_out_note, held_out_share, hold_out, make_dataset, refuse_empty
 from common.errors import UserError
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ def dataset_of_splits(
     with `resize` and `crop` 0 all images must have one size. Raises a UserError that names the image that differs.
     """
     train, test, validation = splits
+    refuse_empty(name, {"train_split": train, "test_split": test, "validation": validation})
     notes = [*notes]
     held_out_test = test is None
     if test is None:

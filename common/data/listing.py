@@ -82,6 +82,11 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
     return list(_files_below(os.fspath(folder), "", ()))
 
 
+def has_folders(folder: pathlib.Path) -> bool:
+    """True if a folder has a sub-folder that could be a class."""
+    return any(_is_folder(entry) for entry in _visible(folder))
+
+
 def as_text(name: str) -> str:
     """The name of a file or folder as text to show; bytes that are not UTF-8 become \\xNN."""
     return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

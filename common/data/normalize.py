@@ -11,6 +11,8 @@ from ml_collections import ConfigDict
 from common.data.pixel_statistics import PixelStatistics, needs_statistics
 from common.errors import UserError
 
+_LARGEST = 1e6  # of given numbers; of far larger ones not even differences fit into float32
+
 # One value for each channel, or one for all.
 Colour = float | Float[np.ndarray, "*channels"] | Float[Array, "*channels"]
 
@@ -51,8 +53,7 @@ def standardize(
 ) -> Float[Array, "*batch height width channels"]:
     """(images - mean) / std, per channel or for all; the mean image replaces `mean` if it has the images' size."""
     for name, values in (("mean", mean), ("std", std)):
-        if len(values) not in (1, images.shape[-1]):
-            raise UserError(f"config.data.{name} has {len(values)} values, images have {images.shape[-1]} channels")
+        _check_length(name, len(values), images.shape[-1])
     if mean_image is not None and images.shape[-3:] == mean_image.shape:
         mean = mean_image
     return (images.astype(jnp.float32) - mean) / std
@@ -92,8 +93,22 @@ def _moments(
     config: ConfigDict, statistics: PixelStatistics | None
 ) -> tuple[Float[np.ndarray, " means"], Float[np.ndarray, " deviations"]]:
     """Means and standard deviations in grey levels, one for each channel or one for all."""
+    if statistics is not None:
+        _check_lengths(config, len(statistics.mean))
     mean = np.array(config.mean, np.float32) if config.mean else _given(statistics).mean
     return mean, np.array(config.std, np.float32) if config.std else _given(statistics).std
+
+
+def _check_lengths(config: ConfigDict, channels: int) -> None:
+    """Raises UserError unless the means and deviations that a `data` section gives suit that many channels."""
+    for name in ("mean", "std"):
+        if config[name]:
+            _check_length(name, len(config[name]), channels)
+
+
+def _check_length(name: str, length: int, channels: int) -> None:
+    if length not in (1, channels):
+        raise UserError(f"config.data.{name} has {length} values, images have {channels} channels")
 
 
 def _given(statistics: PixelStatistics | None) -> PixelStatistics:
@@ -111,7 +126,22 @@ def check(config: ConfigDict) -> None:
             raise UserError(f"config.data.{name} is {tuple(data[name])}, but {normalize} does not use it")
     if any(std <= 0 for std in data.std):
         raise UserError(f"config.data.std is {tuple(data.std)}; expected numbers above 0")
-    if data.normalize == "range" and data.pixel_range[0] == data.pixel_range[1]:
+    if any(not 1 / _LARGEST <= std <= _LARGEST for std in data.std):
+        raise UserError(
+            f"config.data.std is {tuple(data.std)}; expected numbers from {1 / _LARGEST:g} to {_LARGEST:,.0f}"
+        )
+    for name in ("mean", "pixel_range"):
+        if any(abs(value) > _LARGEST for value in data[name]):
+            raise UserError(f"config.data.{name} is {tuple(data[name])}; expected numbers up to {_LARGEST:,.0f}")
+    if data.channels:
+        _check_lengths(data, data.channels)
+    lengths = {len(data.mean), len(data.std)} - {0, 1}
+    if len(lengths) > 1:
+        raise UserError(
+            f"config.data.mean has {len(data.mean)} values and config.data.std {len(data.std)}; expected one for each "
+            "channel, or one for all"
+        )
+    if data.normalize == "range" and np.ptp(np.array(data.pixel_range, np.float32)) == 0:
         raise UserError(f"config.data.pixel_range is {tuple(data.pixel_range)}; expected two different numbers")
     if data.normalize == "pixels" and config.augment.pixel_inversion:
         raise UserError(f"config.augment.pixel_inversion needs one black and one white; {normalize} leaves neither")

@@ -133,6 +133,8 @@ def _used_splits(
     test = _first_split(files.keys() - {train, validation}, config.test_split, TEST_NAMES)
     found = {"train_split": train in files, "validation": validation or not wanted}
     found["test_split"] = test or config.test_split in TEST_NAMES
+    if config.test_split == train and not found["test_split"]:
+        raise UserError(f"config.data.test_split '{train}' is trained on; choose another split")
     for option, is_there in found.items():
         if not is_there:
             raise UserError(

@@ -6,7 +6,7 @@
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -21,6 +21,8 @@ from common.errors import UserError
 VALIDATION_NAMES = ("val", "valid", "validation")  # names for the same split
 TEST_NAMES = ("test", *VALIDATION_NAMES)  # the first that exists
 OTHER_NAMES = ("testing", "dev", "eval", "evaluation")  # of splits that are used only if the config names them
+
+_PURPOSES = {"train_split": "training", "test_split": "test", "validation": "validation"}
 
 SourceT = TypeVar("SourceT", bound=Source, covariant=True)  # `ImageSource` for a dataset that is only opened
 
@@ -70,6 +72,18 @@ def make_dataset(
     return Dataset(training, ImageSource(test, in_testing), info, bad, validating, tuple(notes), held_out)
 
 
+def refuse_empty(name: str, splits: Mapping[str, Sized | None]) -> None:
+    """Raises UserError for a split of the dataset `name` without images; None is a split that is not used.
+
+    splits: by the option that chooses them, such as 'test_split'.
+    """
+    for option, images in splits.items():
+        if images is not None and not len(images):
+            raise UserError(
+                f"'{name}' has no {_PURPOSES[option]} images: its split is empty; config.data.{option} chooses another"
+            )
+
+
 def with_input_shape(facts: Info, config: ConfigDict) -> Info:
     """The facts of a dataset, with the shape of the network's input instead of the stored images'."""
     return dataclasses.replace(facts, image_shape=Preparation.from_config(config).shape(*facts.image_shape))
@@ -79,6 +93,11 @@ def unused_note(what: str, name: str) -> str:
     """A sentence about a split of this name that a run does not use, and the option that would use it."""
     use = f"test_split={name} tests" if name in OTHER_NAMES else f"validation={name} selects checkpoints"
     return f"{what} is not used; config.data.{use} on it"
+
+
+def overlap_note(shared: int, size: int) -> str:
+    """A sentence about the part of a test set of this size that is trained on."""
+    return f"{shared:,} of the {size:,} test images are also training images"
 
 
 def accepted_names(name: str, alternatives: Sequence[str]) -> tuple[str, ...]:

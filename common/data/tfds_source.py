@@ -20,7 +20,15 @@ from ml_collections import ConfigDict
 from common.data import builders
 from common.data.dataset_info import Info, NotPreparedError, fingerprint
 from common.data.sources import ImageSource, Record, Records, Subset
-from common.data.splits import Dataset, fixed_order, held_out_share, make_dataset, unused_note, with_input_shape
+from common.data.splits import (
+    Dataset,
+    fixed_order,
+    held_out_share,
+    make_dataset,
+    overlap_note,
+    unused_note,
+    with_input_shape,
+)
 from common.errors import UserError, first_line, unknown
 from common.files import user_path
 
@@ -91,7 +99,7 @@ def _with_validation(
     wanted, share = config.validation, held_out_share(config)
     notes = []
     if shared := overlap(train.files, test.files):
-        notes.append(f"{shared:,} of the {len(test):,} test images are also training images")
+        notes.append(overlap_note(shared, len(test)))
     if share:
         # The classes are unknown until every example is read, so the hash of an example's number decides.
         order = fixed_order(str(i) for i in range(len(train)))

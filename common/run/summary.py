@@ -3,7 +3,7 @@
 import datetime
 import pathlib
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,9 @@ from common.files import writing
 from common.models import Classifier
 from common.run import metrics, provenance, workdir
 from common.training.state import num_parameters
+
+SKIPPED = "skipped_images.json"
+_SKIPPED_KEY = "skipped_images"
 
 
 def exists(folder: pathlib.Path) -> bool:
@@ -61,6 +64,35 @@ def read_complete(folder: pathlib.Path, evaluate: ConfigDict) -> dict[str, Any] 
     return content if all(name in content for name in ("test", "train_set") if evaluate[name]) else None
 
 
+class Skipped:
+    """The messages about unreadable images of a run, from all its starts.
+
+    Training finds unreadable images as it draws them, so a start knows only those that it has drawn itself. The
+    messages are saved with each checkpoint: what is drawn after the last one is drawn again by the next start.
+    """
+
+    def __init__(self, folder: pathlib.Path, found: Collection[str], resumed: bool, write: bool):
+        """found: the messages of this start, which may grow. resumed: whether the run has an earlier start.
+
+        write: True in one of several processes.
+        """
+        self._path, self._found, self._write = folder / SKIPPED, found, write
+        self._earlier: list[str] = []
+        if resumed and self._path.exists():
+            self._earlier = workdir.read_json(self._path).get(_SKIPPED_KEY, [])
+        elif write:
+            with writing(self._path):
+                self._path.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
+
+    def save(self) -> list[str]:
+        """Keeps and returns the messages so far, sorted."""
+        messages = sorted({*self._earlier, *list(self._found)})
+        if self._write and messages != self._earlier:
+            workdir.write_json(self._path, {_SKIPPED_KEY: messages})
+        self._earlier = messages
+        return messages
+
+
 def class_errors(
     class_names: Sequence[str], counts: Int[np.ndarray, "2 classes"]
 ) -> dict[str, dict[str, int | float | None]]:
@@ -96,8 +128,8 @@ def write(
     lost all numbers of the training.
 
     size, class_errors: from the functions of these names. train_set: loss and errors of the same network over the
-    training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each training
-    image that could not be read since step `resumed_from`. best_step: the step of the checkpoint with the lowest
+    training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each image
+    that could not be read, from `Skipped`. best_step: the step of the checkpoint with the lowest
     validation error or, without a validation set, the lowest test error. `core_seconds` counts the work of
     all cores, which other programs on the machine hardly change; a run that an earlier version began has none.
     """

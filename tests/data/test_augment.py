@@ -238,6 +238,14 @@ def test_pixels_from_outside_the_image_are_background():
         ("translate", -1.0, "at least 0"),
         ("pca_colour", np.inf, "at least 0"),
         ("pca_colour", np.nan, "at least 0"),
+        ("crop_pad", 2000000000, "at most 1,000"),
+        ("translate", 1e12, "at most 10,000"),
+        ("shear", 1e12, "at most 100"),
+        ("pca_colour", 1e12, "at most 100"),
+        ("mixup", 1e-40, "0, or at least 0.001"),
+        ("mixup", 1e12, "at most 1,000"),
+        ("cutmix", 1e-40, "0, or at least 0.001"),
+        ("cutmix", 1e12, "at most 1,000"),
     ],
 )
 def test_invalid_amounts_of_distortion_are_refused_by_name(key, value, expected):
@@ -408,6 +416,9 @@ def test_jitter_and_erasing_depend_on_the_place_in_the_batch_only():
         ({"augment.jitter": (0.1, 0.2, 0.3), "data.normalize": "pixels"}, "jitter needs one black and one white"),
         ({"augment.erase": 1.1}, "erase is 1.1; expected a probability"),
         ({"augment.cutmix": -1.0}, "cutmix is -1.0; expected at least 0"),
+        ({"augment.jitter": (0.0, 1e300, 0.0)}, "jitter is .*; expected at most 100 each"),
+        ({"augment.cutmix": 1.0, "train.batch_size": 1}, "cutmix mixes the images of a batch, but .*batch_size is 1"),
+        ({"augment.mixup": 0.2, "train.batch_size": 1}, "mixup mixes the images of a batch, but .*batch_size is 1"),
     ],
 )
 def test_invalid_amounts_of_jitter_erasing_and_cutmix_are_refused(changes, says):
@@ -415,3 +426,20 @@ def test_invalid_amounts_of_jitter_erasing_and_cutmix_are_refused(changes, says)
     whole.update_from_flattened_dict(changes)
     with pytest.raises(UserError, match=says):
         augment.check(whole)
+
+
+EXTREMES = (
+    {"translate": 10_000.0},
+    {"shear": 100.0},
+    {"crop_pad": 1000},
+    {"jitter": (100.0, 100.0, 100.0)},
+)
+
+
+@pytest.mark.parametrize("changes", EXTREMES)
+def test_the_largest_amounts_leave_numbers(changes):
+    whole = config.base(ConfigDict())
+    whole.augment.update(changes)
+    augment.check(whole)
+    one = jax.jit(augment.make_augment(whole.augment, 0.0, 1.0))
+    assert np.isfinite(one(jax.random.key(0), random_images(2, 4, 4, 3))).all()

@@ -38,3 +38,8 @@ def test_other_numbers_of_images_are_tolerable():
     assert "but different ones" in tolerable_changes(INFO, dataclasses.replace(INFO, fingerprint="abd"))
     assert tolerable_changes(INFO, INFO) is None
     assert tolerable_changes(dataclasses.replace(INFO, fingerprint=""), INFO) is None  # a run of an earlier version
+
+
+def test_the_same_images_are_no_change_if_some_are_left_out_as_unreadable():
+    assert tolerable_changes(INFO, dataclasses.replace(INFO, test_size=2)) is None
+    assert "2 test images, 3 before" in tolerable_changes(INFO, dataclasses.replace(INFO, test_size=2, fingerprint="d"))

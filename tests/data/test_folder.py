@@ -407,6 +407,47 @@ def test_a_test_folder_without_a_train_folder_is_refused(data_config, split_anim
         load(data_config, split_animals)
 
 
+@pytest.mark.parametrize("validation", ["", "val"])
+def test_a_validation_folder_without_a_train_folder_is_refused(data_config, animals, validation):
+    for name in ("cat", "dog"):
+        write_images(animals / "val" / name, 2)
+    with pytest.raises(UserError, match="has val/ but no train/; expected both"):
+        load(data_config, animals, validation=validation)
+
+
+@pytest.mark.parametrize(
+    ("validation", "says"),
+    [
+        ("train/", "'train/' shares 12 images with 'train'"),
+        ("test/../train", "'test/../train' shares 12 images with 'train'"),
+        ("linked", "'linked' shares 12 images with 'train'"),
+        ("./test", "'./test' shares 6 images with 'test'"),
+        ("some", "'some' shares 6 images with 'train'"),
+    ],
+)
+def test_images_that_are_trained_or_tested_on_are_no_validation_set(data_config, split_animals, validation, says):
+    (split_animals / "linked").symlink_to("train")
+    write_images(split_animals / "some" / "dog", 2)
+    (split_animals / "some" / "cat").symlink_to(split_animals / "train" / "cat")
+    with pytest.raises(UserError, match=f"config.data.validation {says}; choose another"):
+        load(data_config, split_animals, validation=validation)
+
+
+def test_a_link_to_the_test_folder_does_not_stand_for_it(data_config, split_animals):
+    (split_animals / "val").symlink_to("test")
+    assert load(data_config, split_animals).notes == ()
+    with pytest.raises(UserError, match="'val' shares 6 images with 'test'"):
+        load(data_config, split_animals, validation="val")
+
+
+@pytest.mark.parametrize("test_split", ["train", "./train/", "linked"])
+def test_test_images_that_are_trained_on_are_counted(data_config, split_animals, test_split):
+    (split_animals / "linked").symlink_to("train")
+    dataset = load(data_config, split_animals, test_split=test_split)
+    assert "12 of the 12 test images are also training images" in dataset.notes
+    assert not [note for note in load(data_config, split_animals).notes if "also training images" in note]
+
+
 def test_an_empty_test_folder_is_refused(data_config, split_animals):
     for name in ("cat", "dog"):
         (split_animals / "test" / name).rename(split_animals / f"moved_{name}")

@@ -64,6 +64,32 @@ def test_a_test_set_without_labels_is_not_used_and_a_note_says_so(data_config, t
     assert "'test.csv' is not used ('test.csv' has the columns 'image'; expected 'image' and 'label')" in notes
 
 
+@pytest.mark.parametrize("table", [True, False])
+def test_test_images_without_labels_are_not_used_and_a_note_says_so(data_config, tmp_path, table):
+    write(tmp_path, "train", ROWS)
+    for folder in ("test", "val"):
+        write(tmp_path, folder, ROWS[:3])
+        (tmp_path / f"{folder}.csv").unlink()
+    if table:
+        (tmp_path / "test.csv").write_text("image\n00.png\n")
+    dataset = load(data_config, tmp_path)
+    assert (len(dataset.train), len(dataset.test)) == (9, 3)
+    assert "tested on 20% of each class, held out of the training images" in dataset.notes
+    for folder in ("test", "val"):
+        unused = f"'{tmp_path / folder}' is not used: it has no sub-folders of classes"
+        assert [note for note in dataset.notes if note.startswith(unused)]
+    with pytest.raises(UserError, match="val' should have one sub-folder for each class"):
+        load(data_config, tmp_path, validation="val")
+
+
+def test_images_that_two_lists_have_in_common_are_not_validated_on(data_config, tmp_path):
+    write(tmp_path, "train", ROWS, folder="")
+    write(tmp_path, "val", ROWS[:5], folder="")
+    with pytest.raises(UserError, match="config.data.validation 'val' shares 5 images with 'train'"):
+        load(data_config, tmp_path, validation="val")
+    assert "5 of the 5 test images are also training images" in load(data_config, tmp_path).notes
+
+
 def test_labels_that_are_numbers_are_in_their_order(data_config, tmp_path):
     write(tmp_path, "train", [(f"{i:02}.png", str(i % 12)) for i in range(24)])
     assert load(data_config, tmp_path).info.class_names == tuple(map(str, range(12)))

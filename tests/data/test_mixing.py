@@ -133,3 +133,10 @@ def test_with_one_of_them_off_the_other_works_as_alone(monkeypatch):
         for one, other in zip(ours, (IMAGES, LABELS), strict=True):
             np.testing.assert_array_equal(one, other * sign)
     assert called == [("mixup", key, 0.4), ("cutmix", key, 0.7)]
+
+
+@pytest.mark.parametrize("alpha", [0.001, 1000.0])
+def test_extreme_shares_leave_numbers(alpha):
+    for function in (mixing.mixup, mixing.cutmix):
+        for values in of_each(function, alpha=alpha)(KEYS[:200]):
+            assert np.isfinite(values).all()

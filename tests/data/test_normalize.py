@@ -249,6 +249,17 @@ def test_a_streamed_run_names_the_command_and_takes_what_it_writes(source, measu
         ({"normalize": "pixels"}, {"pixel_inversion": 0.1}, "pixel_inversion"),
         ({"statistics": "file.npz"}, {}, "nothing in this config needs any"),
         ({"normalize": "mean"}, {}, "normalize 'mean'"),
+        ({"normalize": "channels", "std": (1e-50,)}, {}, "std is .*expected numbers from 1e-06 to 1,000,000"),
+        ({"normalize": "pixels", "std": (1e300,)}, {}, "std is .*expected numbers from 1e-06 to 1,000,000"),
+        ({"normalize": "channels", "mean": (-1e300,)}, {}, "mean is .*expected numbers up to 1,000,000"),
+        ({"pixel_range": (0.0, 1e300)}, {}, "pixel_range is .*expected numbers up to 1,000,000"),
+        ({"pixel_range": (0.0, 1e-50)}, {}, "pixel_range is .*expected two different numbers"),
+        (
+            {"normalize": "channels", "mean": (1.0, 2.0, 3.0), "std": (1.0, 2.0)},
+            {},
+            "mean has 3 values and config.data.std 2; expected one for each channel",
+        ),
+        ({"normalize": "channels", "channels": 1, "mean": (1.0, 2.0, 3.0)}, {}, "mean has 3 values, images have 1"),
     ],
 )
 def test_contradictions_are_refused(data, augmented, says):
@@ -262,3 +273,10 @@ def test_a_number_of_means_other_than_that_of_channels_is_refused(images):
     data = config(normalize="channels", mean=(1.0, 2.0), std=(1.0,)).data
     with pytest.raises(UserError, match="mean has 2 values, images have 3 channels"):
         normalize.make_normalize(data)(jnp.asarray(images))
+
+
+@pytest.mark.parametrize("given", [{"mean": (1.0, 2.0)}, {"std": (1.0, 2.0)}])
+def test_given_numbers_have_to_suit_the_measured_ones(measured, given):
+    whole = config(normalize="channels", **given)
+    with pytest.raises(UserError, match="has 2 values, images have 3 channels"):
+        augment.make_input_transform(whole.data, whole.augment, measured)

@@ -194,6 +194,34 @@ def test_a_damaged_shard_is_named(write, load):
             load()
 
 
+@pytest.mark.parametrize(
+    ("sizes", "validation", "purpose"),
+    [
+        ({"train": 8, "test": 0}, "", "test"),
+        ({"train": 0, "test": 8}, "", "training"),
+        ({"train": 0}, "", "training"),
+        ({"train": 0}, "10%", "training"),
+        ({"train": 8, "test": 2, "val": 0}, "val", "validation"),
+    ],
+)
+def test_a_split_without_images_is_named(write, load, sizes, validation, purpose):
+    for split, size in sizes.items():
+        write(split, range(size))
+    option = {"test": "test_split", "training": "train_split", "validation": "validation"}[purpose]
+    for more in ({}, {"channels": 3, "resize": 4}):
+        with pytest.raises(UserError, match=f"^'animals' has no {purpose} images: .*config.data.{option} chooses"):
+            load(validation=validation, **more)
+
+
+def test_the_training_split_is_not_tested_on(write, load):
+    write("train", range(8))
+    with pytest.raises(UserError, match="config.data.test_split 'train' is trained on; choose another split"):
+        load(test_split="train")
+    write("train", range(8)).unlink()
+    write("test", range(8))
+    assert len(load(train_split="test").test) == 2  # held out, as nothing else is called a test set
+
+
 def test_a_folder_without_shards_is_refused(kind, load, tmp_path):
     with pytest.raises(UserError, match="no folder"):
         load()

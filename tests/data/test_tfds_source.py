@@ -161,6 +161,19 @@ def test_a_share_is_held_out_by_the_number_of_each_example(load):
         np.testing.assert_array_equal(streamed.validation[i]["image"], dataset.validation[i]["image"])
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"test_split": "test[:0%]"}, r"split 'test\[:0%\]' of 'pictures/1.0.0' has no examples"),
+        ({"validation": "test[:0%]"}, r"split 'test\[:0%\]' of 'pictures/1.0.0' has no examples"),
+        ({"train_split": "train[:1]", "validation": "10%"}, "'pictures' has no validation images"),
+    ],
+)
+def test_a_split_without_images_is_named(load, changes, says):
+    with pytest.raises(UserError, match=says):
+        load(**changes)
+
+
 def test_test_images_that_are_trained_on_are_counted(load):
     assert load(test_split="train[:3]+test").notes == ("3 of the 10 test images are also training images",)
     assert load(test_split="train[10:]", train_split="train[:10]").notes == ()

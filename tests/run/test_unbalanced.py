@@ -1,11 +1,14 @@
 """Training on classes of different sizes: class weights, balanced sampling, errors of each class."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from common import config_checks, train
+from common.data import datasets, sources
 from common.errors import UserError
 from common.run import trained
 from tests import small_run
@@ -57,3 +60,21 @@ def test_weights_and_sampling_both_make_the_update_of_equally_many_images(pictur
 def test_contradictions_are_refused(pictures, changes, message):
     with pytest.raises(UserError, match=message):
         config(pictures, **changes)
+
+
+@pytest.mark.parametrize("option", ["train.class_weights", "data.sampling"])
+def test_memory_changes_no_result_where_an_image_cannot_be_read(pictures, tmp_path, option):
+    root = tmp_path / "data"
+    shutil.copytree(pictures, root)
+    stored = datasets.open_dataset(config(root).data).train
+    labels = sources.stored_labels(stored)
+    # A picture of the other class takes the place of the unreadable one.
+    place = next(i for i in range(len(labels) - 1) if labels[i] == 1 and labels[i + 1] == 0)
+    stored.records[place].image.write_text("no image")
+    found = []
+    for memory in ("arrays", "stream"):
+        changes = {option: "balanced", "data.skip_bad": True, "data.memory": memory, "data.resize": 8}
+        changes["train.length"] = "2 steps"  # in which each dark picture is drawn
+        train.fit(config(root, **changes), tmp_path / memory)
+        found.append(trained.load(tmp_path / memory).variables["params"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), *found)
