@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from alexnet.model import AlexNet
 from common.errors import UserError
+from common.pretrained import sources as sources_lib
 from common.pretrained import torch_layout
 from common.pretrained.identify import Candidate
 from common.pretrained.torch_layout import Entry
@@ -51,9 +52,19 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, facts: Mapping[str, Any]) -> str:
     """The difference between the source's network and `module` that no array shows, or ''."""
-    if not getattr(module, "lrn", False):
+    if not isinstance(module, AlexNet):
         return ""
-    return f"{source}'s AlexNet has no local response normalisation: set config.model.lrn=False"
+    theirs: dict[str, tuple[Any, str]] = {
+        "lrn": (False, "no local response normalisation"),
+        "activation": ("relu", "ReLUs"),
+        "overlapping_pooling": (True, "overlapping pooling"),
+    }
+    if module.stem[0] == 11:  # the array shows another size
+        theirs["stem"] = ((11, 4), "a first convolution of stride 4")
+        theirs["stem_padding"] = ((2, 2), "its images padded by two pixels on both sides")
+    if module.dropout:
+        theirs["dropout_form"] = ("inverted", "dropout that scales units in training, not in testing")
+    return sources_lib.different(f"{source}'s AlexNet", module, theirs)
 
 
 def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:

@@ -50,6 +50,7 @@ _JOBS = flags.DEFINE_string(
 )
 _RUNS = flags.DEFINE_string("runs", "runs/reproduce", "folder of the runs")
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
+_PATHS = ("folder", "parquet", "webdataset")  # kinds of sources whose names are places on this machine
 
 
 def main() -> None:
@@ -295,7 +296,7 @@ def _record(claim: Claim) -> str:
     """Writes the claim's result and picture, and returns the result as a line of text."""
     folders = {name: [_folder(run, claim, seed) for seed in _seeds(claim)] for name, run in claim.runs.items()}
     result = results.of_runs(claim, folders, _SCALE.value)
-    result["commands"] = {name: _command(_scaled(run, claim)) for name, run in claim.runs.items()}
+    result["commands"] = {name: repeating_command(_scaled(run, claim)) for name, run in claim.runs.items()}
     name = claim.id + run_costs.SUFFIXES[_SCALE.value] + (run_costs.PRELIMINARY if result["preliminary"] else "")
     result["figure"] = f"{name}.png" if claim.figure or claim.against else None
     path = pathlib.Path(_RESULTS.value)
@@ -309,13 +310,13 @@ def _record(claim: Claim) -> str:
     return f"{claim.id}: {result['verdict']}{few}: {'; '.join(results.rule_lines(result))}"
 
 
-def _command(experiment: Experiment) -> str:
+def repeating_command(experiment: Experiment) -> str:
     """The commands that repeat a run elsewhere, without this machine's folders."""
     options = [shlex.quote(option) for option in experiment.flags()]
     if source := _source(experiment):
         kind, _, name = source.partition(":")
-        options.append(f"--config.data.source={kind}:{'PATH' if kind == 'folder' else name}")
-    before = f"{_command(experiment.start)} --workdir=START && " if experiment.start else ""
+        options.append(f"--config.data.source={kind}:{'PATH' if kind in _PATHS else name}")
+    before = f"{repeating_command(experiment.start)} --workdir=START && " if experiment.start else ""
     start = ["--config.init.checkpoint=START"] if experiment.start else []
     return before + " ".join([f"python -m {experiment.module}", *options, "--config.seed=SEED", *start])
 

@@ -4,11 +4,11 @@
                                     [--entry=NAME] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
     python -m common.weights export FILE --workdir=DIR [--source=torchvision|timm|huggingface|google]
 
-`import` writes a checkpoint at step 0 into DIR (default runs/NAME, after the file). Every tool with a --workdir takes
-it, and `common.main` trains on from it. FILE may be a folder of Hugging Face's transformers. The arrays of a published
-file identify the network, the pixels' scale and often the classes; no dataset is needed. For other files, or to test
-on a dataset, give a config of the network and the data. Then set `config.data.normalize` to what the weights expect,
-and --config.init.source if the names in the file do not show the publisher (docs/weights.md).
+`import` writes a checkpoint at step 0 into DIR (default runs/NAME, after the file or the folder). Every tool with a
+--workdir takes it, and `common.main` trains on from it. FILE may be a folder of Hugging Face's transformers. The arrays
+of a published file identify the network, the pixels' scale and often the classes; no dataset is needed. For other
+files, or to test on a dataset, give a config of the network and the data. Then set `config.data.normalize` to what the
+weights expect, and --config.init.source if the names in the file do not show the publisher (docs/weights.md).
 
 `export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
 have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). --source
@@ -16,6 +16,7 @@ chooses a library's names instead; a warning then says how the library's own net
 the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
 
+import os
 import pathlib
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,8 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     others = (_CHECKPOINT,) if action == "import" else (_CONFIG, _ENTRY)
     if unused := [f"--{flag.name}" for flag in others if flag.value]:
         raise UserError(f"{action} does not use {' and '.join(unused)}; leave that out")
-    path, folder = user_path(file), user_path(_WORKDIR.value or f"runs/{pathlib.Path(file).stem}")
+    path = user_path(file)
+    folder = user_path(_WORKDIR.value) if _WORKDIR.value else usual_folder(path)
     if action == "export":
         if not _WORKDIR.value:
             raise UserError("--workdir is missing: expected the folder of the run to export")
@@ -74,6 +76,15 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
     print(f"test it: python -m common.main --mode=evaluate --workdir={folder}")
+
+
+def usual_folder(path: pathlib.Path) -> pathlib.Path:
+    """The folder of the run that an import makes without --workdir: it has the file's name without its ending.
+
+    A folder gives its whole name, since what follows a dot there is no ending: timm's `resnet50.a1_in1k`.
+    """
+    whole = pathlib.Path(os.path.abspath(path))  # gives '.' a name; a link keeps its own
+    return pathlib.Path("runs") / (whole.name if whole.is_dir() else whole.stem)
 
 
 def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "auto", entry: str = "") -> list[str]:
@@ -169,7 +180,7 @@ def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", 
     weight_files.write(path, arrays)
     line = f"{path}: {len(arrays):,} arrays of {run.config.model.variant} at step {run.step:,}, under {names} names"
     return (
-        f"{line}\nwarning: {names}'s own network computes something else with these weights: {differs}"
+        f"{line}\nwarning: {names} own network computes something else with these weights: {differs}"
         if differs
         else line
     )

@@ -9,6 +9,7 @@ from jaxtyping import PyTree
 
 from common.errors import listed
 from common.models import Classifier
+from common.pretrained import sources as sources_lib
 from common.pretrained import torch_layout
 from common.pretrained.identify import Candidate
 from common.pretrained.preprocessing import SIGNED, Options
@@ -98,8 +99,16 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 
 def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: GoogLeNet, facts: Mapping[str, Any]) -> str:
-    """Always '': the shapes of the arrays show every difference between the source's network and `module`."""
-    return ""
+    """The difference between the source's network and `module` that no array shows, or ''."""
+    if module.stem == "small":  # whose arrays no other network has
+        return ""
+    theirs: dict[str, tuple[Any, str]] = {
+        "lrn": (False, "no local response normalisation"),
+        "last_pool": (2, "a last max pooling of 2x2 windows"),
+    }
+    if module.auxiliary and any(name.startswith("aux") for name in arrays):
+        theirs["auxiliary_pool"] = ("adaptive", "auxiliary classifiers on an average of 4x4 pixels")
+    return sources_lib.different(f"{source}'s GoogLeNet", module, theirs)
 
 
 def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> list[Candidate]:

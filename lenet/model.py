@@ -263,7 +263,7 @@ def network(section: ConfigDict, num_classes: int) -> nn.Module:
     if section.output == "rbf" and num_classes != len(CENTRES):
         raise UserError(
             f"output=rbf compares with bitmaps of the {len(CENTRES)} digits and the dataset has {num_classes} classes: "
-            "use output=softmax, loss.name=cross_entropy"
+            "use config.model.output=softmax and config.model.loss.name=cross_entropy"
         )
     _loss(section)
     return kind(num_classes=num_classes, **fields)
@@ -277,7 +277,7 @@ def _loss(section: ConfigDict) -> Callable[..., Array]:
     if options.name not in losses_of_output:
         raise UserError(
             f"loss.name={options.name} does not go with output={section.output}: "
-            f"use loss.name={' or '.join(losses_of_output)}"
+            f"use config.model.loss.name={' or '.join(losses_of_output)}"
         )
     function = losses_of_output[options.name]
     if "rubbish" in options:

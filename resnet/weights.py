@@ -23,6 +23,7 @@ from jaxtyping import PyTree
 
 from common.errors import listed
 from common.models import Classifier
+from common.pretrained import sources as sources_lib
 from common.pretrained import torch_layout
 from common.pretrained.identify import Candidate
 from common.pretrained.preprocessing import IMAGENET, Options, cropped, scaled
@@ -95,7 +96,8 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: ResNet, fact
         use = _twin(module, stride_in=stride_in)
         said = f"{source}'s bottlenecks have their stride in the {stride_in} convolution: use {use}"
     if not said:
-        return ""
+        epsilon = {"bn_epsilon": (1e-5, "batch normalisation of epsilon 1e-05")}
+        return sources_lib.different(f"{source}'s ResNet", module, epsilon)
     return f"{said}; of this repository's variants, {listed(_fitting(module))} fit by names and shapes"
 
 

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from common.errors import UserError, missing_and_extra
+from common.errors import UserError, listed, missing_and_extra
 from vit.blocks import Arrays, flatten, unstack_blocks
-from vit.transfer import POSITIONS
+from vit.transfer import AXES, POSITIONS
 
 _ATTENTION = "MultiHeadDotProductAttention_0"
 
@@ -97,6 +97,11 @@ _OTHERS = {
     ".attention.v_proj.": ".attention.attention.value.",
     ".attention.o_proj.": ".attention.output.dense.",
 }
+# The parts of our networks that no library's network has, by the beginnings of their arrays' names.
+_UNKNOWN = {
+    **dict.fromkeys(AXES, "tables of positions for rows and columns (config.model.position=learned_2d)"),
+    **dict.fromkeys(("conv_root", "gn_root", "block"), "ResNet below the Transformer under these names (a hybrid)"),
+}
 _HUGGING_FACE = "embeddings.patch_embeddings.projection.weight"  # ViTModel alone, whose names have no prefix
 _HUGGING_FACE_MLP = {".mlp.fc1.": ".intermediate.dense.", ".mlp.fc2.": ".output.dense."}  # timm has these names too
 
@@ -146,16 +151,21 @@ def to_ours(arrays: Mapping[str, np.ndarray], source: str, num_heads: int) -> Ar
 def to_theirs(params: PyTree, source: str) -> dict[str, np.ndarray]:
     """The inverse of `to_ours`, of parameters with separate or stacked blocks.
 
-    Raises UserError for a pre-logits layer, which Hugging Face's networks with a head do not have.
+    Raises UserError for arrays that the source's networks lack: a table of positions for each axis, a hybrid's ResNet,
+    and Hugging Face's pre-logits layer, since its networks with a head have none.
     """
     ours, names = flatten(unstack_blocks(params)), NAMES[source]
     if source == "huggingface" and "pre_logits/kernel" in ours:
         raise UserError("Hugging Face's ViT classifiers have no pre-logits layer, but this network has one")
     depth = len({name.split("/")[1] for name in ours if name.startswith("Transformer/encoderblock_")})
-    arrays = {}
+    arrays, used = {}, set[str]()
     for our_names, theirs, _, there in _entries(names, depth, 1, "pre_logits/kernel" in ours):
         if our_names[0] in ours:
+            used.update(our_names)
             arrays[theirs] = np.concatenate([there(ours[name]) for name in our_names])
+    if lost := sorted(ours.keys() - used):
+        reason = next((reason for start, reason in _UNKNOWN.items() if lost[0].startswith(start)), "these arrays")
+        raise UserError(f"{source}'s Vision Transformers have no {reason}: no name for {listed(lost)}")
     return arrays
 
 

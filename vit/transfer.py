@@ -13,7 +13,7 @@ from vit.blocks import Arrays, Shapes, block_of, block_shapes, flatten, stack_bl
 from vit.embeddings import Grid, interpolation, resize_positions
 
 POSITIONS = "Transformer/posembed_input/pos_embedding"
-_AXES = ("Transformer/posembed_input/x_embedding", "Transformer/posembed_input/y_embedding")
+AXES = ("Transformer/posembed_input/x_embedding", "Transformer/posembed_input/y_embedding")
 _HEAD, _PRE_LOGITS = "head/", "pre_logits/"
 
 
@@ -73,7 +73,7 @@ def adapt(
 def _fit_positions(arrays: Arrays, wanted: Shapes, old_grid: Grid | None, new_grid: Grid | None) -> list[str]:
     """Interpolates position embeddings in `arrays` to the wanted shapes; returns a sentence for each change."""
     changes = []
-    for name in _AXES:
+    for name in AXES:
         if name in wanted and len(arrays[name]) != wanted[name][0]:
             changes.append(f"'{name}' interpolated from {len(arrays[name])} to {wanted[name][0]}")
             arrays[name] = (interpolation(len(arrays[name]), wanted[name][0]) @ arrays[name]).astype(np.float32)
@@ -174,7 +174,7 @@ _IF_EXTRA = {
     "cls": "set config.model.pooling='token'",
     _PRE_LOGITS: "set config.model.representation_size to its units, or config.init.new_head=True for a new head",
     POSITIONS: "set config.model.position='learned'",
-    **dict.fromkeys(_AXES, "set config.model.position='learned_2d'"),
+    **dict.fromkeys(AXES, "set config.model.position='learned_2d'"),
     "conv_root": "choose the hybrid variant",
 }
 _IF_MISSING = {

@@ -46,6 +46,7 @@ HEAD_BIAS = (
     *("head/bias", "opt/target/head/bias", "params/head/bias"),
     *(f"{names.layers['head']}.bias" for names in torch_names.NAMES.values()),
 )
+_HEADS = {fields["hidden_size"]: fields["num_heads"] for name, fields in VARIANTS.items() if name != "nano4"}
 _PREFIXES = ("opt/target/", "optimizer/target/", "target/", "params/")
 # Module names inside a block: original -> linen.
 _ORIGINAL = {
@@ -131,7 +132,9 @@ def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
 
 def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, facts: Mapping[str, Any]) -> str:
     """The difference between the source's networks and `module` that no array shows, or ''."""
-    theirs = _conventions(source, facts)
+    theirs = _conventions(source, facts, module.hidden_size)
+    if source in torch_names.NAMES:
+        theirs |= {"pooling": "token", "position": "learned"}
     wrong = {field: value for field, value in theirs.items() if getattr(module, field) != value}
     if not wrong:
         return ""
@@ -139,26 +142,31 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, f
         "gelu": "approximate GELU by a tanh" if theirs["gelu"] == "tanh" else "compute the exact GELU",
         "ln_epsilon": f"have layer norms of epsilon {theirs['ln_epsilon']:g}",
         "num_heads": f"have {theirs.get('num_heads')} heads",
+        "pooling": "have a class token, which their head reads",
+        "position": "learn their positions",
     }
     differs = " and ".join(said[field] for field in wrong)
     use = " and ".join(f"config.model.{field}={value}" for field, value in wrong.items())
     return f"{source}'s Vision Transformers {differs}: set {use}"
 
 
-def _conventions(source: str, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of a source's networks that no array shows.
+def _conventions(source: str, facts: Mapping[str, Any], hidden_size: int) -> dict[str, Any]:
+    """The fields of a source's networks of this width that no array shows.
 
     The paper's code approximates GELU by a tanh; the three libraries compute it exactly, unless config.json says not.
     """
+    if source == "google":  # whose arrays have an axis of heads
+        return {"gelu": "tanh", "ln_epsilon": 1e-6}
+    usual = {"num_heads": _HEADS[hidden_size]} if hidden_size in _HEADS else {}
     if source != "huggingface":
-        return {"gelu": "tanh" if source == "google" else "exact", "ln_epsilon": 1e-6}
+        return {"gelu": "exact", "ln_epsilon": 1e-6, **usual}
     gelu = {"gelu": "exact", **dict.fromkeys(("gelu_new", "gelu_pytorch_tanh", "gelu_fast"), "tanh")}
     activation = str(facts.get("hidden_act", "gelu"))
     if activation not in gelu:
         raise UserError(f"config.json's hidden_act is '{activation}'; expected {listed(list(gelu))}")
     fields = {"gelu": gelu[activation], "ln_epsilon": hugging_face.number(facts, "layer_norm_eps", 1e-12)}
     heads = int(hugging_face.number(facts, "num_attention_heads", 0))
-    return fields | ({"num_heads": heads} if heads else {})
+    return fields | ({"num_heads": heads} if heads else usual)
 
 
 # torchvision's SWAG and ViT-L/16 weights, and DeiT's; see `common.pretrained.preprocessing`.
@@ -191,14 +199,17 @@ def candidates(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> li
         named = canonical(arrays)
     else:
         named = {name: np.asarray(array) for name, array in torch_names.to_ours(arrays, source, 1).items()}
-    if "embedding/kernel" not in named or POSITIONS not in named:
+    kernel, positions = named.get("embedding/kernel"), named.get(POSITIONS)
+    if kernel is None or positions is None or (kernel.ndim, positions.ndim) != (4, 3):
         return []
-    patch, hidden = named["embedding/kernel"].shape[0], named["embedding/kernel"].shape[-1]
+    patch, hidden = kernel.shape[0], kernel.shape[-1]
     depth = len({name.split("/")[1] for name in named if name.startswith("Transformer/encoderblock_")})
     stages = _stages(named)
-    side = grid_side(named[POSITIONS].shape[1], patch if stages is None else patch * hybrid.stride(stages))
+    side = grid_side(positions.shape[1], patch if stages is None else patch * hybrid.stride(stages))
     pre_logits = named.get("pre_logits/bias")
-    fields = _conventions(source, facts) | ({} if pre_logits is None else {"representation_size": pre_logits.size})
+    fields = _conventions(source, facts, hidden) | (
+        {} if pre_logits is None else {"representation_size": pre_logits.size}
+    )
     return [
         Candidate(name, fields, side)
         for name, has in VARIANTS.items()

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 from jax.extend import core
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -13,9 +14,7 @@ from common.devices import compilation
 from common.errors import UserError
 from common.models import Classifier
 
-# Two batch sizes, whose difference leaves out what does not grow with the batch. They are large, so that a network's
-# `batch_groups` divide them.
-_BATCHES = (256, 512)
+_BATCH = 256  # at least, so that what does not grow with the batch hardly counts
 
 
 class Memory(NamedTuple):
@@ -33,8 +32,16 @@ def memory(classifier: Classifier) -> Memory:
     """The memory that training the classifier takes."""
     variables = layer_table.variable_shapes(classifier.module, classifier.input_shape)
     params = variables.pop("params", {})
-    small, large = (activation_bytes(classifier, params, variables, size) for size in _BATCHES)
-    return Memory(_bytes(params), _bytes(variables), (large - small) // (_BATCHES[1] - _BATCHES[0]))
+    size = _batch_size(classifier.module)
+    # The difference of two batches leaves out what does not grow with the batch.
+    small, large = (activation_bytes(classifier, params, variables, count) for count in (size, 2 * size))
+    return Memory(_bytes(params), _bytes(variables), (large - small) // size)
+
+
+def _batch_size(module: nn.Module) -> int:
+    """A batch that splits into the groups of a network's batch normalisation, with two examples or more in each."""
+    groups = math.prod(getattr(module, name, 1) or 1 for name in ("batch_groups", "ghost_batches"))
+    return max(math.ceil(_BATCH / groups), 2) * groups
 
 
 def activation_bytes(classifier: Classifier, params: PyTree, model_state: PyTree, batch_size: int) -> int:

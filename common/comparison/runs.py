@@ -150,13 +150,18 @@ def _common_name(names: Sequence[str]) -> str:
     return shared.rstrip("_-. ").removesuffix("seed").rstrip("_-. ") or names[0]
 
 
+def _test_set(info: Info) -> str:
+    images = f"{info.test_size:,} test images" if info.test_size else "a file with no dataset"
+    return f"{info.name}, {images}, {info.num_classes} classes"
+
+
 def notes(compared: Sequence[Group]) -> list[str]:
     """Sentences that a reader must know before comparing the errors of these groups."""
     runs = [run for group in compared for run in group.runs]
     said = []
     tests = {(run.info.name, run.info.test_size, run.info.class_names): run.info for run in runs}
     if len(tests) > 1:
-        sets = "; ".join(f"{i.name}, {i.test_size:,} test images, {i.num_classes} classes" for i in tests.values())
+        sets = "; ".join(map(_test_set, tests.values()))
         said.append(f"The runs used different datasets ({sets}), so their errors do not compare directly.")
     if unfinished := [run.name for run in runs if run.summary is None]:
         said.append(f"Not finished, and shown as far as recorded: {', '.join(unfinished)}.")

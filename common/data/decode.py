@@ -27,6 +27,7 @@ File = bytes | str | os.PathLike
 # Rec. 601 luma, as in Pillow's conversion of 8-bit RGB to grey.
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 _GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
+_PORTABLE = "PPM"  # Pillow's name for PGM too; it scales the pixels of more than 8 bits to 16, in mode I
 _KINDS = {
     stat.S_IFDIR: "folder",
     stat.S_IFIFO: "FIFO",
@@ -77,7 +78,7 @@ def _channels(image: Image.Image) -> int:
     if image.format in _ICONS:
         with _reading():
             image.load()
-    return 1 if image.mode in _GREY_MODES else 3
+    return 1 if image.mode in _GREY_MODES or _is_deep_pgm(image) else 3
 
 
 @contextlib.contextmanager
@@ -207,7 +208,7 @@ def _decode(image: Image.Image) -> Image.Image:
     """The image as grey (mode L) or RGB, upright and opaque."""
     image.load()
     upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-    if upright.mode.startswith("I;16"):
+    if upright.mode.startswith("I;16") or _is_deep_pgm(image):
         pixels = (np.asarray(upright) >> 8).astype(np.uint8)
         return Image.fromarray(255 - pixels if _white_is_zero(image) else pixels)
     if upright.mode in ("I", "F"):
@@ -217,6 +218,10 @@ def _decode(image: Image.Image) -> Image.Image:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return upright if upright.mode == mode else upright.convert(mode)
+
+
+def _is_deep_pgm(image: Image.Image) -> bool:
+    return (image.format, image.mode) == (_PORTABLE, "I")
 
 
 def _white_is_zero(image: Image.Image) -> bool:

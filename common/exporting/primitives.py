@@ -85,17 +85,22 @@ def _stack(*operands: Array, axis: int) -> Array:
 
 
 def _pad(operand: Array, value: Any, padding_config: Any) -> Array:
-    """`lax.pad` as a concatenation: the added pixels are slices of the operand, whose numbers are replaced."""
+    """`lax.pad` as a concatenation: the added pixels are copies of the operand, whose numbers are replaced."""
     for axis, (before, after, between) in enumerate(padding_config):
-        if min(before, after) < 0 or between or max(before, after) > operand.shape[axis] and axis > 0:
+        countable = isinstance(operand.shape[axis], int)  # a batch of any size is not
+        if min(before, after) < 0 or between or max(before, after) and not countable:
             raise NotImplementedError(f"padding {padding_config} of {operand.shape}")
-        parts = [operand]
-        if before:
-            parts.insert(0, _filled(lax.slice_in_dim(operand, 0, before, axis=axis), value))
-        if after:
-            parts.append(_filled(lax.slice_in_dim(operand, 0, after, axis=axis), value))
-        operand = lax.concatenate(parts, axis)
+        if before or after:
+            fillers = (_filler(operand, int(length), axis, value) for length in (before, after))
+            operand = lax.concatenate([*next(fillers), operand, *next(fillers)], axis)
     return operand
+
+
+def _filler(operand: Array, length: int, axis: int, value: Any) -> list[Array]:
+    """Arrays like the operand, full of `value`, which are `length` long together."""
+    whole, rest = divmod(length, operand.shape[axis])
+    copies = [_filled(operand, value)] * whole
+    return [*copies, _filled(lax.slice_in_dim(operand, 0, rest, axis=axis), value)] if rest else copies
 
 
 def _filled(like: Array, value: Any) -> Array:

@@ -8,7 +8,7 @@ A family's `weights.py` may have
 
 import math
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -24,6 +24,8 @@ from common.pretrained import hugging_face, initial, preprocessing, sources
 # The number of classes of ImageNet-21k (fall 2011), and the places of the two more that Google's networks have.
 _FULL, _MISSING = 21_841, (9205, 15027)
 NO_CLASS = "no class"  # of a network whose file has no head
+_IMAGENET = "tfds:imagenet2012"
+_WORDNET = ("n01440764", "n15075141")  # the first and the last of ImageNet's 1,000 classes, as timm names them
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -71,10 +73,11 @@ def identify(path: pathlib.Path, arrays: Mapping[str, np.ndarray], source: str =
     config.data.channels = 3
     config.optimizer.name = "sgd"  # whose state takes no memory
     names, origin = class_names(path, classes, publisher)
-    config.data.source = {1000: "tfds:imagenet2012", 10: "tfds:cifar10"}.get(classes, "folder:FOLDER")
-    if classes == 1000:
+    config.data.source = _dataset(names)
+    if config.data.source == _IMAGENET:
         config.data.test_split = "validation"
-    info = Info(publisher, len(names), names, (config.data.crop, config.data.crop, 3), 1, 1)
+    # The sizes of a dataset that nobody knows: no test images, and one for training, so that an epoch has a length.
+    info = Info(publisher, len(names), names, (config.data.crop, config.data.crop, 3), train_size=1, test_size=0)
     others = (
         [name for name in weights.sources(arrays) if name != publisher] if told.endswith(preprocessing.USUAL) else []
     )
@@ -133,13 +136,7 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
     if count == 10 and publisher == "cifar":
         return _CIFAR10, "10, CIFAR-10's"
     if count == 1000:
-        from tensorflow_datasets.datasets.siscore import labels  # slow to import
-
-        full: list[str] = labels.IMAGENET_LABELS_LIST
-        short = [name.partition(",")[0] for name in full]
-        # Two kinds of crane and of maillot have the same first name.
-        names = tuple(one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True))
-        return names, "1,000, ImageNet's"
+        return _imagenet_names(), "1,000, ImageNet's"
     if count in (len(_MISSING) + _FULL, _FULL):
         lines = pathlib.Path(__file__).with_name("imagenet21k.txt").read_text(encoding="utf-8").splitlines()
         full = [line for line in lines if not line.startswith("#")]
@@ -148,6 +145,30 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
     digits = len(str(count - 1))
     names = tuple(f"class {number:0{digits}}" for number in range(count))
     return names, f"NO CLASS NAMES ARE KNOWN for {count:,} classes: they are numbers"
+
+
+def _imagenet_names() -> tuple[str, ...]:
+    from tensorflow_datasets.datasets.siscore import labels  # slow to import
+
+    full: list[str] = labels.IMAGENET_LABELS_LIST
+    short = [name.partition(",")[0] for name in full]
+    # Two kinds of crane and of maillot have the same first name.
+    return tuple(one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True))
+
+
+def _dataset(class_names: Sequence[str]) -> str:
+    """The `config.data.source` that has these classes, which as many others do not tell; a folder to name if none.
+
+    Publishers spell ImageNet's names in several ways, so those of the first and the last class decide.
+    """
+    if tuple(class_names) == _CIFAR10:
+        return "tfds:cifar10"
+    if len(class_names) == 1000:
+        ends = [name.partition(",")[0].lower() for name in (class_names[0], class_names[-1])]
+        known = _imagenet_names()
+        if tuple(ends) in (_WORDNET, (known[0], known[-1])):
+            return _IMAGENET
+    return "folder:FOLDER"
 
 
 def _in_words(data: ConfigDict) -> str:

@@ -135,9 +135,10 @@ def initial_arrays(
     """
     like = shapes(classifier.module, classifier)
     head = head_arrays(classifier)
+    _check_axes(given, like, head)
     places = match(given, class_names, head) if config.init.match_classes else None
     if places is not None:
-        given = given._replace(variables=_with_head(given, places, classifier))
+        given = given._replace(variables=_with_head(given, places, classifier, _flatten(like)))
     elif not config.init.new_head:
         _check_classes(given, like, head)
         _check_names(given, class_names)
@@ -147,7 +148,7 @@ def initial_arrays(
         flat |= {name: array for name, array in _flatten(like).items() if name in head}
         changes = [*changes, _new_head(given, like, head)]
     if places is not None:
-        for name in head.keys() & flat.keys():
+        for name in (name for name in head if name in flat and not _is_untrained(flat[name])):
             flat[name] = Matched(np.asarray(flat[name]), places >= 0, head[name])
         changes = [*changes, _matched(given, class_names, places)]
     _check(flat, _flatten(like), given.origin)
@@ -268,6 +269,14 @@ def _check_names(given: Given, class_names: Sequence[str]) -> None:
         )
 
 
+def _check_axes(given: Given, like: PyTree, head: Mapping[str, int]) -> None:
+    """Raises UserError for a head that is no head, such as a single number, of a damaged or a foreign file."""
+    theirs, ours = _flatten(given.variables), _flatten(like)
+    for name in head:
+        if name in theirs and len(theirs[name].shape) != len(ours[name].shape):
+            raise UserError(_wrong_shape(given.origin, name, theirs[name], ours[name]))
+
+
 def _check_classes(given: Given, like: PyTree, head: Mapping[str, int]) -> None:
     """Raises UserError when the head is for another number of classes."""
     theirs, ours = _flatten(given.variables), _flatten(like)
@@ -287,10 +296,16 @@ def _advice(given: Given) -> str:
     return f"set config.init.match_classes=True to keep the classes of the same name, or {new_head}"
 
 
-def _with_head(given: Given, places: Int[np.ndarray, " classes"], classifier: Classifier) -> PyTree:
-    """The given variables with the classes of `places` in every head, zeros for those that are not known."""
+def _with_head(given: Given, places: Int[np.ndarray, " classes"], classifier: Classifier, ours: Flat) -> PyTree:
+    """The given variables with the classes of `places` in every head, zeros for those that are not known.
+
+    ours: the network's own shapes, which heads that start untrained have.
+    """
     flat = _flatten(given.variables)
     for name, axis in head_arrays(given.classifier or classifier).items():
+        if _is_untrained(flat[name]):
+            flat[name] = ours[name]
+            continue
         taken = np.moveaxis(np.take(flat[name], np.maximum(places, 0), axis), axis, -1)
         flat[name] = np.moveaxis(np.where(places >= 0, taken, 0).astype(taken.dtype), -1, axis)
     return traverse_util.unflatten_dict(flat, sep="/")
@@ -326,7 +341,11 @@ def _check(flat: Flat, wanted: Flat, origin: str) -> None:
         )
     for name, array in wanted.items():
         if flat[name].shape != array.shape:
-            raise UserError(f"{origin} is another network: '{name}' is {flat[name].shape}, expected {array.shape}")
+            raise UserError(_wrong_shape(origin, name, flat[name], array))
+
+
+def _wrong_shape(origin: str, name: str, given: Any, wanted: Any) -> str:
+    return f"{origin} is another network: '{name}' is {given.shape}, expected {wanted.shape}"
 
 
 def replace(state: TrainState, flat: Flat) -> TrainState:
@@ -343,12 +362,17 @@ def replace(state: TrainState, flat: Flat) -> TrainState:
 
 def placed(array: Any, leaf: Any) -> jax.Array:
     """An array of `initial_arrays` with the type and the layout of `leaf`, which an untrained one leaves as it is."""
-    if isinstance(array, jax.ShapeDtypeStruct):
+    if _is_untrained(array):
         return leaf
     if isinstance(array, Matched):
         known = np.expand_dims(array.known, [axis for axis in range(leaf.ndim) if axis != array.axis])
         return jnp.where(known, mesh.place(np.array(array.values, leaf.dtype), leaf.sharding), leaf)
     return mesh.place(np.asarray(array, leaf.dtype), leaf.sharding)
+
+
+def _is_untrained(array: Any) -> bool:
+    """True for the shape that stands for an array without weights."""
+    return isinstance(array, jax.ShapeDtypeStruct)
 
 
 def _flatten(tree: PyTree) -> Flat:

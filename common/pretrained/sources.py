@@ -14,12 +14,26 @@ network, the file's name takes its place, since the names of timm's files begin 
 import pathlib
 from collections.abc import Mapping
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from flax import linen as nn
 
 from common.errors import UserError, listed
 from common.pretrained import hugging_face
+
+
+def different(network: str, module: nn.Module, theirs: Mapping[str, tuple[Any, str]]) -> str:
+    """A sentence for `mismatch`: the fields in which a publisher's `network` differs from the module, or ''.
+
+    theirs: for each field the publisher's value and what its network then has.
+    """
+    wrong = {field: (value, said) for field, (value, said) in theirs.items() if getattr(module, field) != value}
+    if not wrong:
+        return ""
+    said = " and ".join(said for _, said in wrong.values())
+    options = " and ".join(f"config.model.{field}={value}" for field, (value, _) in wrong.items())
+    return f"{network} has {said}: set {options}"
 
 
 def check(

@@ -14,7 +14,7 @@ import numpy as np
 from flax import traverse_util
 from jaxtyping import PyTree
 
-from common.errors import UserError, missing_and_extra
+from common.errors import UserError, listed, missing_and_extra
 
 State = Mapping[str, np.ndarray]
 
@@ -86,8 +86,10 @@ def to_ours(state: State, entries: Sequence[Entry], like: PyTree, unused: Iterab
 
 
 def to_theirs(variables: PyTree, entries: Sequence[Entry]) -> dict[str, np.ndarray]:
-    """The state dictionary of our variables."""
+    """The state dictionary of our variables. Raises UserError for arrays without an entry, which a file would lack."""
     arrays = traverse_util.flatten_dict(variables, sep="/")
+    if lost := sorted(arrays.keys() - {entry.ours for entry in entries}):
+        raise UserError(f"the published network has no place for {listed(lost)}, which this network has")
     return {entry.theirs: _to_theirs(np.asarray(arrays[entry.ours]), entry) for entry in entries}
 
 

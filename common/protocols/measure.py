@@ -1,11 +1,13 @@
 """The error of trained networks under a test protocol: `python -m common.main --mode=evaluate --workdir=DIR`."""
 
+import collections
 import dataclasses
 import functools
+import hashlib
 import math
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,9 +15,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 from ml_collections import ConfigDict
 
-from common.data import datasets
-from common.data.sources import Source, read_ahead
-from common.devices import compilation
+from common.data import datasets, decode
+from common.data.dataset_info import Info
+from common.data.sources import ImageSource, Records, Source, chunks, read_ahead, read_all
+from common.devices import compilation, host
 from common.devices import mesh as mesh_lib
 from common.errors import UserError
 from common.files import writing
@@ -28,6 +31,10 @@ from common.run import trained, workdir
 from common.run.trained import Run
 from common.training.evaluate import run_over
 from common.training.totals import means, totals
+
+# Options that choose the test images of a run's `data` section.
+_TEST_IMAGES = tuple(path.removeprefix("data.") for path in (*workdir.TEST_DATA, "data.directory"))
+_AT_ONCE = 16  # images that a thread reads to compare them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +66,9 @@ def measure(
     do, for a folder that is given twice, and for runs whose test sets differ.
     """
     workdir.check_distinct(folders)
-    _check_same_test_set(folders)
+    _check_same_facts(folders)
+    if config is None:  # one config is one test set
+        _check_same_images(folders)
     scores, members, used = [], [], set()
     for folder in folders:  # one network at a time on the device
         run = trained.load(folder, checkpoint, config)
@@ -192,13 +201,71 @@ def log_probabilities(run: Run, dense: bool, variables: PyTree, images: Array) -
     return jax.nn.log_softmax(logits)
 
 
-def _check_same_test_set(folders: Sequence[pathlib.Path]) -> None:
-    """Raises UserError for runs whose test sets differ, before anything is measured."""
-    first, *others = (workdir.load_info(folder) for folder in folders)
-    for folder, info in zip(folders[1:], others, strict=True):
+def _check_same_facts(folders: Sequence[pathlib.Path]) -> None:
+    """Raises UserError for runs whose stored facts show other test sets, before anything is measured."""
+    known = [(folder, info) for folder in folders if (info := workdir.load_info(folder)).test_size]  # not an import's
+    for folder, info in known[1:]:
+        other, first = known[0]
         if (info.class_names, info.test_size) != (first.class_names, first.test_size):
             raise UserError(
                 f"{folder} has {info.test_size:,} test images of {info.num_classes} classes of '{info.name}', "
-                f"{folders[0]} has {first.test_size:,} of {first.num_classes} of '{first.name}'; an ensemble needs "
+                f"{other} has {first.test_size:,} of {first.num_classes} of '{first.name}'; an ensemble needs "
                 "one test set"
             )
+
+
+def _check_same_images(folders: Sequence[pathlib.Path]) -> None:
+    """Raises UserError for runs that are tested on other images, whatever their names, sizes and preprocessing.
+
+    Runs that name the same place are not compared: they read the same images.
+    """
+    sections = [workdir.load_config(folder).data for folder in folders]
+    places = [{name: str(section[name]) for name in _TEST_IMAGES} for section in sections]
+    if all(place == places[0] for place in places):
+        return
+    first = None
+    for folder, section in zip(folders, sections, strict=True):
+        images = _test_images(section, workdir.load_info(folder))
+        if first is None:
+            first = images
+        elif len(images) != len(first):
+            raise UserError(
+                f"{folder} has {len(images):,} test images, {folders[0]} has {len(first):,}; an ensemble needs one "
+                "test set"
+            )
+        for number, (theirs, ours) in enumerate(zip(images, first, strict=True)):
+            if theirs.digest != ours.digest:
+                same = collections.Counter(i.digest for i in images) == collections.Counter(i.digest for i in first)
+                raise UserError(
+                    f"the test images of {folder} are {'' if same else 'not '}those of {folders[0]}"
+                    f"{' in another order' if same else ''}: image {number} is '{theirs.name}' in the one and "
+                    f"'{ours.name}' in the other; an ensemble needs one test set"
+                )
+
+
+class _Image(NamedTuple):
+    """The name of a test image, and a hash of its pixels as they are stored."""
+
+    name: str
+    digest: bytes
+
+
+def _test_images(section: ConfigDict, known: Info) -> list[_Image]:
+    """The test images of a `data` section, before they are resized or cropped for a network."""
+    source = datasets.load_test(section, resize=0, whole=True, known=known)
+    assert isinstance(source, ImageSource)  # `load_test` decodes nothing ahead
+    read = functools.partial(_identities, source.records)
+    threads = host.cores()
+    parts = read_ahead(read, chunks(source, _AT_ONCE), threads, ahead=2 * threads)
+    return [image for part in parts for image in part]
+
+
+def _identities(records: Records, indices: Sequence[int]) -> list[_Image]:
+    found = []
+    for record in read_all(records, indices):
+        stored = record.image
+        pixels = stored if isinstance(stored, np.ndarray) else decode.read(stored, name=record.name)
+        described = f"{pixels.dtype} {pixels.shape} ".encode()
+        digest = hashlib.blake2b(described + np.ascontiguousarray(pixels).tobytes(), digest_size=16).digest()
+        found.append(_Image(record.name, digest))
+    return found

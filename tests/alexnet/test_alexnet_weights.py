@@ -52,6 +52,26 @@ def test_a_checkpoint_of_other_classes_is_refused():
         weights.from_torchvision(state, module, variables)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("lrn", True, "no local response normalisation: set config.model.lrn=False"),
+        ("activation", "tanh", "ReLUs: set config.model.activation=relu"),
+        ("overlapping_pooling", False, "overlapping pooling: set config.model.overlapping_pooling=True"),
+        ("stem", (11, 3), r"a first convolution of stride 4: set config.model.stem=(11, 4)"),
+        ("stem_padding", (0, 3), "its images padded by two pixels on both sides: set config.model.stem_padding=(2, 2)"),
+        (
+            "dropout_form",
+            "2012",
+            "dropout that scales units in training, not in testing: set config.model.dropout_form=",
+        ),
+    ],
+)
+def test_what_torchvisions_network_computes_otherwise_is_named(field, value, said):
+    assert weights.mismatch("torchvision", {}, _one_column(80), {}) == ""
+    assert said in weights.mismatch("torchvision", {}, _one_column(80, **{field: value}), {})
+
+
 @pytest.mark.parametrize("size", [224, 150])
 def test_pytorch_computes_the_same(size):
     torch = pytest.importorskip("torch")

@@ -11,6 +11,7 @@ from common import models
 from common.anatomy.footprint import activation_bytes, memory
 from common.errors import UserError
 from common.models import Classifier
+from tests import networks
 
 
 def footprint(module, loss, batch_size=10, shape=(2, 2, 1)):
@@ -94,6 +95,18 @@ def test_inspect_and_the_opening_lines_of_a_run_agree():
     batch = activation_bytes(classifier, variables.pop("params"), variables, 256)
     # Apart from what one batch keeps whatever its size: the batch statistics of a few hundred channels.
     assert 0 <= batch - 256 * memory(classifier).activations < 0.001 * batch
+
+
+@pytest.mark.parametrize(
+    "fields", [{"batch_groups": 3}, {"ghost_batches": 6}, {"batch_groups": 2, "ghost_batches": 150}]
+)
+def test_groups_of_batch_normalisation_need_not_divide_a_power_of_two(fields):
+    def of(**fields):
+        return memory(networks.classifier("resnet", "resnet20", stage_sizes=(1, 1), width=4, **fields))
+
+    whole, grouped = of(), of(**fields)
+    assert grouped[:2] == whole[:2]
+    assert grouped.activations == pytest.approx(whole.activations, rel=0.02)  # some statistics for each group
 
 
 @pytest.mark.slow  # tests/claims/test_facts.py traces as large a network

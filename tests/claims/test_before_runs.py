@@ -114,6 +114,16 @@ def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsy
     assert result["numbers"]["C3"] == {"expected": 1516, "computed": 1516, "agrees": True}
 
 
+@pytest.mark.parametrize("kind", ["folder", "parquet", "webdataset", "tfds"])
+def test_a_results_command_names_no_place_on_this_machine(kind, monkeypatch):
+    experiment = next(iter(all_claims()["resnet-layer-response-std"].runs.values()))
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    monkeypatch.setattr(flags.FLAGS["source"], "value", [f"{kind}:/home/me/images"])
+    shown = "/home/me/images" if kind == "tfds" else "PATH"  # a name of TFDS is the same everywhere
+    assert f"--config.data.source={kind}:{shown} " in reproduce.repeating_command(experiment)
+
+
 @pytest.mark.parametrize(("platform", "jobs", "slots"), [("cpu", "auto", 0), ("gpu", "auto", 1), ("gpu", "3", 3)])
 def test_an_accelerator_has_one_run_at_a_time_unless_jobs_says_more(platform, jobs, slots, tmp_path, monkeypatch):
     claim = all_claims()["resnet-layer-response-std"]  # whose runs take one core each on a CPU

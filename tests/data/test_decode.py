@@ -64,6 +64,18 @@ def test_sixteen_bits_lose_the_lower_half(tmp_path):
         np.testing.assert_array_equal(pixels[:, :, 0], deep >> 8)
 
 
+@pytest.mark.parametrize("maximum", [1023, 65535])
+def test_a_portable_grey_map_of_more_than_8_bits_loses_the_lower_ones(tmp_path, maximum):
+    deep = RNG.integers(0, maximum + 1, (5, 7))
+    content = f"P5 7 5 {maximum}\n".encode() + deep.astype(">u2").tobytes()
+    scaled = np.round(deep / maximum * 65535).astype(int)
+    for channels in (1, 3):
+        np.testing.assert_array_equal(decode.read(content, channels)[..., 0], scaled >> 8)
+    assert decode.read_shape(content) == decode.read(content).shape == (5, 7, 1)
+    with pytest.raises(decode.BadImageError, match="has 32-bit pixels"):
+        decode.read(saved(tmp_path, Image.fromarray(deep.astype(np.int32)), "tiff"))
+
+
 @pytest.mark.parametrize("bits", [8, 16])
 def test_a_tiff_whose_0_is_white_is_inverted(tmp_path, bits):
     grey = RNG.integers(0, 2**bits, (5, 7)).astype(f"u{bits // 8}")

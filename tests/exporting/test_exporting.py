@@ -15,7 +15,7 @@ from common.config import base
 from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
-from common.exporting import onnx, program, savedmodel, stablehlo
+from common.exporting import onnx, primitives, program, savedmodel, stablehlo
 from common.pretrained import initial
 from common.run.trained import Run
 from tests import networks
@@ -82,6 +82,25 @@ def gives_what_the_run_gives(family, form, tmp_path, batch=None):
     form.write(made, path, {})
     images = np.random.default_rng(0).integers(0, 256, (3, *made.image_shape), np.uint8)
     assert program.check(made, form.read(path), images) < 1e-5
+
+
+@pytest.mark.parametrize("pads", [((0, 0), (12, 3), (0, 7)), ((0, 0), (0, 0), (5, 0))])
+def test_padding_by_more_than_the_axis_is_that_of_numpy(pads):
+    images = np.random.default_rng(0).normal(size=(2, 5, 3)).astype(np.float32)
+    pad = primitives.flattened(lambda x: jax.numpy.pad(x, pads), jax.ShapeDtypeStruct(images.shape, images.dtype))
+    np.testing.assert_array_equal(jax.jit(pad)(images), np.pad(images, pads))
+
+
+@pytest.mark.parity
+def test_shortcuts_that_add_more_maps_than_there_are_become_onnx(onnx_installed, tmp_path):
+    config = base(models.section("resnet", "resnet50", stage_sizes=(1, 1), width=4, shortcut="A"))
+    info = Info("random", 10, tuple("0123456789"), (32, 32, 3), 10, 10)
+    classifier = models.make_classifier(config.model, info)
+    variables = networks.drawn(initial.shapes(classifier.module, classifier))
+    made = program.make(Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh)))
+    onnx.write(made, tmp_path / "net", {})
+    images = np.random.default_rng(0).integers(0, 256, (3, *made.image_shape), np.uint8)
+    assert program.check(made, onnx.read(tmp_path / "net"), images) < 1e-5
 
 
 def test_stored_images_are_undone_and_made_again():

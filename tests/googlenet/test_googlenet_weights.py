@@ -57,6 +57,25 @@ def test_auxiliary_classifiers_are_dropped_where_the_network_has_none():
         weights.from_torchvision({**state, "fc2.bias": np.zeros(3)}, without, variables)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"last_pool": 3}, "a last max pooling of 2x2 windows: set config.model.last_pool=2"),
+        ({"lrn": True}, "no local response normalisation: set config.model.lrn=False"),
+        (
+            {"auxiliary_pool": "5x5"},
+            "classifiers on an average of 4x4 pixels: set config.model.auxiliary_pool=adaptive",
+        ),
+    ],
+)
+def test_what_torchvisions_network_computes_otherwise_is_named(changes, said):
+    module, heads = _module(**changes), {"aux1.fc1.bias": np.zeros(1)}
+    assert weights.mismatch("torchvision", heads, _module(), {}) == ""
+    assert said in weights.mismatch("torchvision", heads, module, {})
+    without = weights.mismatch("torchvision", {}, module, {})  # the heads then start untrained
+    assert bool(without) == ("auxiliary_pool" not in changes)
+
+
 @pytest.mark.parametrize("size", [224, 101])
 def test_pytorch_computes_the_same(size):
     torch = pytest.importorskip("torch")

@@ -181,17 +181,22 @@ def test_only_cross_entropy_takes_distributions_of_labels(variant, soft):
 @pytest.mark.parametrize(
     ("variant", "changes", "info", "message"),
     [
-        ("lenet5", {}, _info(32, num_classes=26), "26 classes: use output=softmax"),
+        (
+            "lenet5",
+            {},
+            _info(32, num_classes=26),
+            "26 classes: use config.model.output=softmax and config.model.loss.name=cross_",
+        ),
         ("lenet5", {}, _info(28), "32x32 pixels, got 28x28"),
         ("lenet1989", {}, _info(32), "16x16 pixels, got 32x32"),
-        ("lenet5", CROSS_ENTROPY, _info(32), "use loss.name=map or mse"),
+        ("lenet5", CROSS_ENTROPY, _info(32), "use config.model.loss.name=map or mse"),
         (
             "lenet5",
             {"output": "softmax"},
             _info(32),
-            "loss.name=map does not go with output=softmax: use loss.name=cross_entropy",
+            "loss.name=map does not go with output=softmax: use config.model.loss.name=cross_entropy",
         ),
-        ("lenet1989", {"loss": {"name": "map"}}, _info(16), "use loss.name=mse"),
+        ("lenet1989", {"loss": {"name": "map"}}, _info(16), "use config.model.loss.name=mse"),
         ("lenet1989", {"output": "rbf"}, _info(16), "unknown config.model.output 'rbf'"),
         ("lenet5", {"pooling": "maximum"}, _info(32), "did you mean 'max'"),
         ("lenet5", {"c3": "tabel"}, _info(32), "did you mean 'table'"),

@@ -168,6 +168,46 @@ def test_a_hugging_face_folder_names_its_classes(tmp_path):
         assert identify.class_names(tmp_path, 2, "timm") == (("a", "b"), "2, named in config.json")
 
 
+@pytest.mark.parametrize("shape", [(), (3,)])
+@pytest.mark.parametrize(
+    "name", ["head/kernel", "head/bias", "embedding/kernel", "Transformer/posembed_input/pos_embedding"]
+)
+def test_a_vit_with_an_array_of_a_senseless_shape_is_refused(path, name, shape):
+    arrays = {**published("vit", "nano4", side=32, classes=5), name: np.zeros(shape, np.float32)}
+    with pytest.raises(UserError, match="no published network of this repository has these arrays"):
+        identify.identify(path, arrays)
+
+
+CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+
+@pytest.mark.parametrize(
+    ("names", "source"),
+    [(None, "folder:FOLDER"), (CIFAR10, "tfds:cifar10"), (list("abcdefghij"), "folder:FOLDER")],
+)
+def test_only_cifar_10s_classes_are_tested_on_cifar_10(tmp_path, names, source):
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "label_names": names}))
+    found = identify.identify(tmp_path, published("resnet", "resnet18_modern", classes=10), "timm")
+    assert found.config.data.source == source
+    assert found.info.class_names == tuple(names or (f"class {number}" for number in range(10)))
+    assert found.info.test_size == 0
+
+
+def test_only_imagenets_classes_are_tested_on_imagenet(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    imagenet, _ = identify.class_names(tmp_path, 1000, "timm")
+    wordnet = [f"n{1440764 + number * 13688:08}" for number in range(999)] + ["n15075141"]
+    for names in (imagenet, [f"{name}, a kind" for name in imagenet], wordnet, imagenet[::-1], map(str, range(1000))):
+        names = list(names)
+        (tmp_path / "config.json").write_text(json.dumps({"architecture": "resnet18", "label_names": names}))
+        data = identify.identify(tmp_path, published("resnet", "resnet18_modern"), "timm").config.data
+        known = names[0] in ("tench", "tench, a kind", "n01440764")
+        assert (data.source, data.test_split) == (
+            ("tfds:imagenet2012", "validation") if known else ("folder:FOLDER", "test")
+        )
+
+
 def test_arrays_of_no_published_network_are_refused(path):
     with pytest.raises(UserError, match="name the network with --config"):
         identify.identify(path, {"layer/weight": np.zeros((3, 3))})

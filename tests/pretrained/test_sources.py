@@ -126,6 +126,8 @@ def test_options_that_no_array_shows_are_asked_for(tmp_path):
     with pytest.raises(UserError, match="stride in the 3x3 convolution: use config.model.stride_in=3x3"):
         loaded(path, "resnet", "resnet50", **RESNET)
     loaded(path, "resnet", "resnet50", "own", **RESNET)
+    with pytest.raises(UserError, match="of epsilon 1e-05: set config.model.bn_epsilon=1e-05"):
+        loaded(path, "resnet", "resnet50_modern", bn_epsilon=1e-3, **RESNET)
     with pytest.raises(UserError, match="names of config.init.source 'huggingface', but those of 'torchvision"):
         loaded(path, "resnet", "resnet50", "huggingface", **RESNET)
     published_resnet(path, "resnet20")
@@ -147,6 +149,25 @@ def test_a_googlenet_saved_without_auxiliary_classifiers_is_read(tmp_path):
     _, found, changes = loaded(tmp_path / "net.npz", "googlenet", "googlenet_small", **changes)
     assert "no auxiliary classifiers: 'aux1', 'aux2' start untrained" in " ".join(changes)
     np.testing.assert_array_equal(found["params"]["linear"]["kernel"], variables["params"]["linear"]["kernel"])
+
+
+def test_classes_are_matched_though_a_file_lacks_the_auxiliary_classifiers(tmp_path):
+    changes = {"width": 0.0625}
+    _, given = classifier("googlenet", "googlenet_small", **changes)
+    arrays, _ = initial.published("googlenet", random_variables(given), given.module)
+    kept = {name: array for name, array in arrays.items() if not name.startswith("aux")}
+    weight_files.write(tmp_path / "model.safetensors", kept)
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": dict(enumerate("abcde"))}))
+    section = models.section("googlenet", "googlenet_small", **changes)
+    config = config_lib.base(section)
+    config.init.checkpoint, config.init.match_classes = str(tmp_path), True
+    info = types.SimpleNamespace(num_classes=3, class_names=(), image_shape=(32, 32, 3))
+    network = models.make_classifier(section, info)
+    flat, said = initial.initial_arrays(initial.given_weights(config, network), network, config, ("d", "z", "a"))
+    np.testing.assert_array_equal(flat["params/linear/bias"].known, [True, False, True])
+    np.testing.assert_array_equal(flat["params/linear/bias"].values[[0, 2]], arrays["fc.bias"][[3, 0]])
+    assert flat["params/aux1/linear/kernel"].shape[-1] == 3
+    assert "no auxiliary classifiers" in " ".join(said)
 
 
 def test_a_vgg_whose_dense_layers_are_timms_convolutions_is_read(tmp_path):
@@ -188,6 +209,48 @@ def test_differences_to_a_library_are_stated_and_a_library_without_the_network_i
     _, network = classifier("lenet", "lenet5_modern", (32, 32, 1))
     with pytest.raises(UserError, match="cannot have"):
         libraries.for_library("lenet", random_variables(network), network.module, "timm")
+
+
+@pytest.mark.parametrize(
+    ("variant", "fields", "said"),
+    [
+        ("nano4", {"position": "learned_2d"}, "no tables of positions for rows and columns .*'Transformer/posembed_i"),
+        ("r_ti16", {"patch_size": 4}, "no ResNet below the Transformer under these names .a hybrid.: .*'conv_root/ker"),
+    ],
+)
+@pytest.mark.parametrize("library", ["timm", "huggingface", "torchvision"])
+def test_a_vit_with_arrays_that_a_library_has_no_names_for_is_not_exported(library, variant, fields, said):
+    _, network = classifier("vit", variant, **VIT | fields)
+    with pytest.raises(UserError, match=f"{library}'s Vision Transformers have {said}"):
+        libraries.for_library("vit", random_variables(network), network.module, library)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"pooling": "average"}, "have a class token, which their head reads"),
+        ({"position": "sincos2d"}, "learn their positions"),
+        ({"hidden_size": 192, "num_heads": 4}, "have 3 heads"),
+    ],
+)
+@pytest.mark.parametrize("library", ["timm", "huggingface", "torchvision"])
+def test_a_librarys_vit_that_computes_something_else_is_described(library, fields, said):
+    _, network = classifier("vit", "nano4", **VIT | EPSILON.get(library, {}) | fields)
+    _, differs = libraries.for_library("vit", random_variables(network), network.module, library)
+    assert differs == f"{library}'s Vision Transformers {said}"
+
+
+def test_no_family_drops_an_array_from_a_file():
+    for family, variant, fields in (
+        ("alexnet", "small", {"widths": (4, 4, 4, 4, 4), "fc_width": 8}),
+        ("vgg", "vgg11", {"width": 1, "fc_width": 4}),
+        ("googlenet", "googlenet_small", {"width": 0.0625}),
+    ):
+        _, network = classifier(family, variant, **fields)
+        variables = random_variables(network)
+        more = {**variables, "params": {**variables["params"], "extra": {"kernel": np.zeros(3)}}}
+        with pytest.raises(UserError, match="has no place for 'params/extra/kernel'"):
+            initial.published(family, more, network.module)
 
 
 def peer(name):

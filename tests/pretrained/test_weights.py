@@ -1,6 +1,7 @@
 """Weights from files and into files, as a user moves them: `python -m common.weights import|export`."""
 
 import json
+import pathlib
 import re
 import types
 
@@ -142,6 +143,22 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
     assert found.statistics is not None
     jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
     assert json.loads((tmp_path / "run/config.json").read_text())["init"]["checkpoint"].endswith("net.npz")
+
+
+@pytest.mark.parametrize(
+    ("given", "folder"),
+    [
+        ("resnet50.a1_in1k/", "runs/resnet50.a1_in1k"),
+        ("resnet50.a1_in1k/.", "runs/resnet50.a1_in1k"),
+        ("resnet50.a1_in1k/model.safetensors", "runs/model"),
+        ("resnet50.a1_in1k.safetensors", "runs/resnet50.a1_in1k"),
+    ],
+)
+def test_a_run_is_named_after_the_whole_folder_or_the_file_without_its_ending(tmp_path, monkeypatch, given, folder):
+    (tmp_path / "resnet50.a1_in1k").mkdir()
+    assert weights.usual_folder(tmp_path / given) == pathlib.Path(folder)
+    monkeypatch.chdir(tmp_path / "resnet50.a1_in1k")
+    assert weights.usual_folder(pathlib.Path(".")) == pathlib.Path("runs/resnet50.a1_in1k")
 
 
 @pytest.mark.parametrize(

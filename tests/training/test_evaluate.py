@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import pytest
 from absl import flags
+from PIL import Image
 
 from common import main, train
 from common.errors import UserError
@@ -82,6 +83,49 @@ def test_an_ensemble_of_networks_with_different_test_sets_is_refused(folder, tmp
     (tmp_path / "smaller" / "dataset.json").write_text(json.dumps({**facts, "test_size": 100}))
     with pytest.raises(UserError, match="has 100 test images of 10 classes of 'digits', .* has 359 .* one test set"):
         measure.measure([folder, tmp_path / "smaller"], "single")
+
+
+def run_on(photos, run, **data):
+    """A copy of the small run, in a folder `run`, that names a folder of photographs as its dataset."""
+    shutil.copytree(small_run(), run)
+    config, facts = (json.loads((run / f"{name}.json").read_text()) for name in ("config", "dataset"))
+    config["data"].update({"source": f"folder:{photos}", "channels": 1, "resize": 8, "crop": 8, **data})
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "dataset.json").write_text(json.dumps({**facts, "name": photos.name, "test_size": 20}))
+    return run
+
+
+def photographs(folder, seed=0, form="PNG"):
+    """A folder with a test set of two photographs for each digit."""
+    rng = np.random.default_rng(seed)
+    for name in "00112233445566778899":
+        place = folder / "test" / name
+        place.mkdir(parents=True, exist_ok=True)
+        number = len(list(place.iterdir()))
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(place / f"{number}.png", form)
+    return folder
+
+
+def test_members_of_an_ensemble_are_tested_on_the_same_images_however_these_are_stored_and_prepared(tmp_path):
+    one = run_on(photographs(tmp_path / "photos"), tmp_path / "one")
+    other = run_on(photographs(tmp_path / "copies", form="BMP"), tmp_path / "other", resize=12)
+    assert measure.measure([one, other], "single")["examples"] == 20
+    unrelated = run_on(photographs(tmp_path / "unrelated", seed=1), tmp_path / "third")
+    with pytest.raises(UserError, match="images of .*third are not those of .*one: image 0 is .*one test set"):
+        measure.measure([one, unrelated], "single")
+    copy = shutil.copytree(tmp_path / "photos", tmp_path / "renamed")
+    for place in (copy / "test").iterdir():
+        (place / "0.png").rename(place / "2.png")
+    with pytest.raises(UserError, match="are those of .*one in another order.*one test set"):
+        measure.measure([one, run_on(copy, tmp_path / "fourth")], "single")
+
+
+def test_an_imported_network_which_knows_no_dataset_may_be_a_member(folder, other, tmp_path):
+    imported = tmp_path / "imported"
+    shutil.copytree(other, imported)
+    facts = json.loads((other / "dataset.json").read_text())
+    (imported / "dataset.json").write_text(json.dumps({**facts, "name": "timm", "train_size": 1, "test_size": 0}))
+    assert measure.measure([imported, folder], "single")["examples"] == 359
 
 
 def test_an_ensemble_of_a_run_with_itself_is_refused(folder):
