@@ -10,13 +10,12 @@ the test data: `--config.data.source`, `--config.data.directory`, `--config.data
 """
 
 import pathlib
-import shlex
 
 from absl import flags
 
 from common import launch
 from common.errors import UserError
-from common.files import user_path
+from common.files import quoted, user_path
 from common.processes import supervise
 
 _CONFIG = launch.define_config()
@@ -59,7 +58,7 @@ def _fit(folder: pathlib.Path) -> None:
     summary = train.fit(_CONFIG.value, folder)
     if skipped := len(summary["skipped_images"]):
         print(f"images that could not be read: {skipped:,}; summary.json lists them")
-    print(f"{train.result_line(summary)}; look at it: python -m classic.report --workdir={shlex.quote(str(folder))}")
+    print(f"{train.result_line(summary)}; look at it: python -m classic.report --workdir={quoted(folder)}")
 
 
 def _evaluate(folder: pathlib.Path) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -13,6 +14,16 @@ from common.errors import UserError
 def user_path(name: str | os.PathLike[str]) -> pathlib.Path:
     """A path that a user has given, with ~ as their home; `~name` of a user who does not exist stays as it is."""
     return pathlib.Path(os.path.expanduser(name))
+
+
+def as_text(name: str) -> str:
+    """The name of a file or folder as text to show; bytes that are not UTF-8 become \\xNN."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def quoted(path: pathlib.Path) -> str:
+    """The path as a word of a shell command."""
+    return shlex.quote(str(path))
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ that do not affect the network: `--config.evaluate.batch_size`, `--config.data.d
 """
 
 import pathlib
-import shlex
 import sys
 from typing import Any
 
@@ -18,7 +17,7 @@ from absl import flags
 from common import launch
 from common.devices import large_pages
 from common.errors import UserError
-from common.files import user_path
+from common.files import quoted, user_path
 from common.processes import distributed, supervise
 
 _CONFIG = launch.define_config()
@@ -85,7 +84,7 @@ def _train(folder: pathlib.Path) -> None:
         return
     if skipped := len(summary.get("skipped_images", ())):
         print(f"images that could not be read: {skipped:,}; summary.json lists them")
-    print(f"{result_line(summary)}; look at it: python -m common.report --workdir={shlex.quote(str(folder))}")
+    print(f"{result_line(summary)}; look at it: python -m common.report --workdir={quoted(folder)}")
 
 
 def _evaluate(folders: list[pathlib.Path]) -> None:

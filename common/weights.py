@@ -25,7 +25,7 @@ from ml_collections import ConfigDict
 
 from common import launch
 from common.errors import UserError, unknown
-from common.files import check_writable, user_path
+from common.files import check_writable, quoted, user_path
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import numpy as np
@@ -75,7 +75,7 @@ def main(action: str = "", file: str = "", *more: str) -> None:
             _CONFIG.value.init[option] = given
     import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
-    print(f"test it: python -m common.main --mode=evaluate --workdir={folder}")
+    print(f"test it: python -m common.main --mode=evaluate --workdir={quoted(folder)}")
 
 
 def usual_folder(path: pathlib.Path) -> pathlib.Path:
@@ -102,7 +102,10 @@ def import_published(path: pathlib.Path, folder: pathlib.Path, source: str = "au
     found = identify.identify(path, arrays, source)
     found.config.init.entry = entry
     _write_run(found.config, folder, arrays, found.info)
-    use = f"python -m common.predict --workdir={folder} PHOTO" + " --embeddings=FILE.npz" * found.config.init.new_head
+    use = (
+        f"python -m common.predict --workdir={quoted(folder)} PHOTO"
+        + " --embeddings=FILE.npz" * found.config.init.new_head
+    )
     return [f"{folder}: {path.name} at step 0", *found.notes, f"use it: {use}"]
 
 

@@ -1,5 +1,8 @@
 """Files and folders that are written whole, and paths that users give."""
 
+import pathlib
+import shlex
+
 import pytest
 
 from common import files
@@ -71,3 +74,10 @@ def test_a_home_that_does_not_exist_is_a_name_like_any_other(monkeypatch):
     monkeypatch.setenv("HOME", "/home/ada")
     assert str(files.user_path("~/runs")) == "/home/ada/runs"
     assert str(files.user_path("~nobody-has-this-name/runs")) == "~nobody-has-this-name/runs"
+
+
+def test_a_path_with_a_space_is_one_word_of_a_command():
+    assert shlex.split(f"report --workdir={files.quoted(pathlib.Path('runs/my first'))}") == [
+        "report",
+        "--workdir=runs/my first",
+    ]

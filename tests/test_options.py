@@ -61,7 +61,7 @@ CONFIGS = [path.stem for path in (ROOT / "configs").glob("*.py") if path.stem no
 def test_no_config_of_ours_sets_such_an_option(name):
     arguments = {"folder": ["resnet:resnet18:FOLDER"], "classic_folder": ["fisher:FOLDER"]}.get(name, [])
     config = importlib.import_module(f"configs.{name}").get_config(*arguments)
-    (config_lib if "model" in config else classic_config).check_given(config, [])
+    (config_checks if "model" in config else classic_config).check_given(config, [])
 
 
 def test_a_dataset_with_a_test_split_holds_nothing_out():

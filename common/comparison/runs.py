@@ -12,9 +12,8 @@ from common import config as config_lib
 from common import models
 from common.anatomy import layer_table
 from common.data.dataset_info import Info
-from common.data.listing import as_text
 from common.errors import UserError
-from common.files import user_path
+from common.files import as_text, user_path
 from common.run import metrics, summary, workdir
 
 

@@ -35,6 +35,7 @@ from common.data.splits import (
     unused_note,
 )
 from common.errors import UserError, listed
+from common.files import as_text
 
 _LIKE_SPLITS = {*TEST_NAMES, *OTHER_NAMES, "train", "training"}
 
@@ -92,7 +93,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     )
     test, validation = others
     notes = [*_notes(root, places), *_nested_note(found), *_overlap_notes(train, test, validation, config)]
-    return labelled.dataset_of_splits(listing.as_text(root.name), class_names, (train, test, validation), config, notes)
+    return labelled.dataset_of_splits(as_text(root.name), class_names, (train, test, validation), config, notes)
 
 
 def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> Dataset[ImageSource]:
@@ -108,7 +109,7 @@ def open_test(name: str, config: ConfigDict, known: Info, everything: bool) -> D
     train = Files(test.root, (), ())
     height, width = (0, 0) if config.resize or config.crop else labelled.common_size(test, [], config.skip_bad)
     shape = (height, width, known.image_shape[2])
-    facts = dataclasses.replace(known, name=listing.as_text(root.name), image_shape=shape)
+    facts = dataclasses.replace(known, name=as_text(root.name), image_shape=shape)
     return make_dataset(train, test, facts, config)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from common.data import decode
 from common.errors import UserError, listed
-from common.files import user_path
+from common.files import as_text, user_path
 
 COLUMNS = ("image", "label")  # of a CSV file
 _JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # that Windows and macOS leave in folders
@@ -85,11 +85,6 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
 def has_folders(folder: pathlib.Path) -> bool:
     """True if a folder has a sub-folder that could be a class."""
     return any(_is_folder(entry) for entry in _visible(folder))
-
-
-def as_text(name: str) -> str:
-    """The name of a file or folder as text to show; bytes that are not UTF-8 become \\xNN."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from common.data import dataset_info
 from common.data.sources import ArraySource, Source, chunks, read_all
 from common.errors import UserError
-from common.files import user_path, whole_file
+from common.files import quoted, user_path, whole_file
 
 FILE = "statistics.npz"
 _CHUNK = 32  # examples that a thread sums at once
@@ -84,7 +84,7 @@ def for_training(
     else:
         raise UserError(
             "this run needs statistics of its training set, which is streamed: measure them first with "
-            f"`python -m common.statistics --workdir={folder}` with the --config and options of this run"
+            f"`python -m common.statistics --workdir={quoted(folder)}` with the --config and options of this run"
         )
     first = train[0]["image"]
     if config.data.normalize == "range" and np.issubdtype(first.dtype, np.floating):

@@ -31,6 +31,7 @@ from common.data.splits import (
     unused_note,
 )
 from common.errors import UserError, listed
+from common.files import as_text
 
 
 @runtime_checkable
@@ -104,7 +105,7 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
         if split in files.keys() - {train, test, validation}:
             notes.append(unused_note(f"the split '{split}'", split))
     splits = (_labelled(found, class_names, root), tested, validated)
-    return labelled.dataset_of_splits(listing.as_text(root.name), class_names, splits, config, notes)
+    return labelled.dataset_of_splits(as_text(root.name), class_names, splits, config, notes)
 
 
 def _files_by_split(root: pathlib.Path, suffix: str, config: ConfigDict) -> dict[str, list[pathlib.Path]]:

@@ -13,7 +13,7 @@ from jaxtyping import UInt8
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common.data.listing import as_text
+from common.files import as_text
 
 _PIXELS_PER_INCH = 96  # of CSS
 _SMALLEST_WIDTH = 560  # pixels; on narrower screens a picture is scrolled sideways, not shrunk further

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 from absl import logging
 
-from common.data.listing import as_text
 from common.errors import UserError
-from common.files import writing
+from common.files import as_text, writing
 
 FILE = "lock"
 
