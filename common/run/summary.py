@@ -129,9 +129,9 @@ def write(
 
     size, class_errors: from the functions of these names. train_set: loss and errors of the same network over the
     training set, {} if not asked for; `train` is what was measured as it learned. skipped: a message for each image
-    that could not be read, from `Skipped`. best_step: the step of the checkpoint with the lowest
-    validation error or, without a validation set, the lowest test error. `core_seconds` counts the work of
-    all cores, which other programs on the machine hardly change; a run that an earlier version began has none.
+    that could not be read, from `Skipped`. best_step: the step of the checkpoint with the lowest validation error or,
+    without a validation set, the lowest test error. `core_seconds` counts the work of all cores, which other programs
+    on the machine hardly change; a run that an earlier version began has none.
     """
     records = {split: metrics.read(folder, split) for split in ("train", "validation", "test")}
     validation, test, train = records["validation"], records["test"], records["train"]
