@@ -190,6 +190,13 @@ def check_given(config: ConfigDict, given: Collection[str]) -> None:
     config_checks.check_effects(common_config.flat(config), defaults, given, needs)
 
 
+def check_colour(config: ConfigDict, channels: int) -> None:
+    """Raises UserError if the pipeline is to describe the colours of grey images, which have one channel."""
+    colour = config.describe.get("colour", "grey")
+    if channels == 1 and colour != "grey":
+        raise UserError(f"config.describe.colour '{colour}' has no effect on grey images; leave it out")
+
+
 def _check_shared(config: ConfigDict) -> None:
     """Raises UserError for options that no run can have, and for those that a classic pipeline does not read."""
     defaults = common_config.base(ConfigDict())

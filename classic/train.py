@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from classic import pipeline, saved, workdir
+from classic.config import check_colour
 from classic.pipeline import Pipeline
 from classic.stages import Cost, Stages
 from common import config as common_config
@@ -37,6 +38,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     """
     dataset = _dated(datasets.open_dataset(config.data, workdir.stored_info(folder)))
     config_checks.check_holdout(config.data, dataset)
+    check_colour(config, dataset.info.image_shape[-1])
     with lock.held(folder):
         before = workdir.stored_run(folder, config, dataset.info)
         is_finished = before is not None and _finished(folder, before, config, dataset.info)

@@ -35,6 +35,15 @@ def test_an_option_without_effect_is_refused(pipeline, option):
     config_lib.check_given(config_with(pipeline, {}), [option, switch])
 
 
+def test_the_colours_of_grey_images_are_not_described():
+    config = config_with("fisher", {"describe.colour": "opponent"})
+    config_lib.check_colour(config, 3)
+    with pytest.raises(UserError, match="config.describe.colour 'opponent' has no effect on grey images"):
+        config_lib.check_colour(config, 1)
+    for pipeline in config_lib.PIPELINES:
+        config_lib.check_colour(config_lib.base(pipeline), 1)
+
+
 def test_an_option_that_a_config_file_sets_is_refused_as_well():
     with pytest.raises(UserError, match="config.describe.constant has no effect, because"):
         config_lib.check_given(config_with("kmeans", {"describe.normalise": "mean", "describe.constant": 3.0}), [])
