@@ -88,7 +88,7 @@ def test_a_module_that_is_not_a_command_ends_before_anything_is_imported():
 )
 def test_the_nearest_config_is_of_the_same_network(name, close):
     known = {path.stem for path in (ROOT / "configs").glob("[a-z]*.py")}
-    found = config_files.nearest(name, known - {name})
+    found = config_files.nearest_config(name, known - {name})
     assert found is None if close is None else found.startswith(close)
 
 
