@@ -197,7 +197,6 @@ _LOWEST = {
 _HIGHEST = {
     "seed": 2**32 - 1,  # JAX's random keys take 32 bits of a seed
     "data.workers": 1000,  # more threads would never start
-    "augment.randaugment_layers": 100,  # each is compiled
     "schedule.patience": 2**31 - 1,  # counted in 32 bits
 }
 _FRACTIONS = ("optimizer.momentum", "optimizer.b1", "optimizer.b2", "optimizer.ema", "train.label_smoothing")  # [0, 1)

@@ -37,7 +37,7 @@ _HIGHEST = {
     "shear": 100,
     "crop_pad": 1000,
     "pca_colour": 100,
-    "randaugment_layers": 100,
+    "randaugment_layers": 100,  # each is compiled
     "mixup": 1000,
     "cutmix": 1000,
 }

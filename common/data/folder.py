@@ -37,6 +37,7 @@ from common.data.splits import (
 from common.errors import UserError, listed
 from common.files import as_text
 
+_Folders = dict[str, set[str]]  # names of files by folder
 _LIKE_SPLITS = {*TEST_NAMES, *OTHER_NAMES, "train", "training"}
 
 
@@ -229,30 +230,29 @@ def _nested_note(found: Listing) -> list[str]:
 
 def _overlap_notes(train: Files, test: Files | None, validation: Files | None, config: ConfigDict) -> list[str]:
     """A sentence about test images that are trained on. Raises UserError for such validation images."""
-    if validation is not None:
-        for split, files in ((config.train_split, train), (config.test_split, test)):
-            if files is not None and (shared := _shared(validation, files)):
-                raise UserError(
-                    f"config.data.validation '{config.validation}' shares {shared:,} images with '{split}'; choose "
-                    "another folder, or a share of the training set, such as '10%'"
-                )
-    shared = 0 if test is None else _shared(test, train)
+    trained, tested, validated = (_by_folder(files) if files else {} for files in (train, test, validation))
+    for split, folders in ((config.train_split, trained), (config.test_split, tested)):
+        if shared := _shared(validated, folders):
+            raise UserError(
+                f"config.data.validation '{config.validation}' shares {shared:,} images with '{split}'; choose "
+                "another folder, or a share of the training set, such as '10%'"
+            )
+    shared = _shared(tested, trained)
     return [overlap_note(shared, len(test or ()))] if shared else []
 
 
-def _shared(first: Files, second: Files) -> int:
-    """The number of files that two splits have in common, however their folders are reached."""
-    folders = [_by_folder(files) for files in (first, second)]
-    return sum(len(folders[0][folder] & folders[1][folder]) for folder in folders[0].keys() & folders[1].keys())
+def _shared(first: _Folders, second: _Folders) -> int:
+    """The number of files that two splits have in common."""
+    return sum(len(first[folder] & second[folder]) for folder in first.keys() & second.keys())
 
 
-def _by_folder(files: Files) -> dict[str, set[str]]:
-    """The names of the files in each folder, whose own path has no links."""
-    found: dict[str, set[str]] = {}
+def _by_folder(files: Files) -> _Folders:
+    """The names of the files in each folder, however the folders are reached: their own paths have no links."""
+    found: _Folders = {}
     for file in files.files:
         folder, _, name = file.rpartition("/")
         found.setdefault(folder, set()).add(name)
-    kept: dict[str, set[str]] = {}
+    kept: _Folders = {}
     for folder, names in found.items():  # several may be links to the same one
         kept.setdefault(os.path.realpath(files.root / folder), set()).update(names)
     return kept

@@ -86,7 +86,8 @@ class Skipped:
 
     def save(self) -> list[str]:
         """Keeps and returns the messages so far, sorted."""
-        messages = sorted({*self._earlier, *list(self._found)})
+        found = list(self._found)  # at once: the threads that read images may add to it
+        messages = sorted({*self._earlier, *found})
         if self._write and messages != self._earlier:
             workdir.write_json(self._path, {_SKIPPED_KEY: messages})
         self._earlier = messages
