@@ -5,7 +5,8 @@ to nine times as long as the convolution itself; these options leave it only the
 jax.lax.optimization_barrier before fusion, so a barrier would not keep loops apart. With both corrected, a step of
 ResNet-20 takes less than half the time.
 
-oneDNN would be faster still for products, but programs that use it cannot be cached (jaxlib 0.10.2).
+oneDNN's products gained a Vision Transformer 5% on an Intel processor and cost it 9% on an AMD one, and programs that
+use them cannot be cached (jaxlib 0.10.2).
 """
 
 import contextlib
