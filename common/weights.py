@@ -12,8 +12,8 @@ weights expect, and --config.init.source if the names in the file do not show th
 
 `export` writes the checkpoint that --checkpoint names, with averaged parameters where the run keeps them. Arrays
 have the names of the family's published files or, where there are none, our own ('params/conv1/kernel'). --source
-chooses a library's names instead; a warning then says how the library's own network differs. The file's ending chooses
-the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
+chooses a library's names instead. If the network behind these names computes something else, a warning says so. The
+file's ending chooses the format: .npz, .safetensors, or .pth for PyTorch's `load_state_dict`.
 """
 
 import os
@@ -175,17 +175,20 @@ def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", 
     check_writable(path)
     run = trained.load(folder, checkpoint)
     variables = jax.tree.map(np.asarray, run.variables)
-    family, module, differs = run.config.model.family, run.classifier.module, ""
+    family, module = run.config.model.family, run.classifier.module
     if library:
-        (arrays, differs), names = libraries.for_library(family, variables, module, library), f"{library}'s"
+        arrays, differs = libraries.for_library(family, variables, module, library)
+        publisher, names = library, f"{library}'s"
     else:
         arrays, names = initial.published(family, variables, module)
+        publisher, differs = libraries.differences(family, arrays, module)
     weight_files.write(path, arrays)
     line = f"{path}: {len(arrays):,} arrays of {run.config.model.variant} at step {run.step:,}, under {names} names"
+    if not differs:
+        return line
     return (
-        f"{line}\nwarning: {names} own network computes something else with these weights: {differs}"
-        if differs
-        else line
+        f"{line}\nwarning: {publisher}'s own network computes something else with these weights: {differs}. To import "
+        "them as this network, give --source=own and its --config"
     )
 
 

@@ -1,4 +1,6 @@
-"""Variables under the names of another library's networks, for `python -m common.weights export --source`."""
+"""Variables under the names of another library's networks, for `python -m common.weights export`."""
+
+from collections.abc import Mapping
 
 import numpy as np
 from flax import linen as nn
@@ -25,3 +27,14 @@ def for_library(family: str, variables: PyTree, module: nn.Module, library: str)
             f"{listed(known) if known else 'none, which writes our own names'}"
         )
     return arrays, weights.mismatch(library, arrays, module, {}).partition(": ")[0]
+
+
+def differences(family: str, arrays: Mapping[str, np.ndarray], module: nn.Module) -> tuple[str, str]:
+    """The publisher whose names these arrays have, and the difference of its network from `module`.
+
+    Both are '' for names that are our own, and where one of the publishers has this very network.
+    """
+    weights = models.optional_module(family, "weights")
+    known = weights.sources(arrays) if weights is not None and hasattr(weights, "sources") else ()
+    reasons = [weights.mismatch(publisher, arrays, module, {}).partition(": ")[0] for publisher in known]
+    return (known[0], reasons[0]) if known and all(reasons) else ("", "")

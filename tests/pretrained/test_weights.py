@@ -13,7 +13,7 @@ from flax import traverse_util
 from common import config as config_lib
 from common import models, weights
 from common.errors import UserError
-from common.pretrained import adopted, initial, weight_files
+from common.pretrained import adopted, initial, libraries, weight_files
 from common.protocols import measure
 from common.run import trained, workdir
 from configs import resnet_digits
@@ -110,6 +110,35 @@ def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
         assert found[name] == expected[name]
     with pytest.raises(UserError, match="there is a run in"):
         weights.import_file(file, workdir.load_config(copy), copy)
+
+
+@pytest.mark.parametrize(
+    ("family", "variant", "publisher", "said"),
+    [
+        ("resnet", "resnet50", "torchvision", "bottlenecks have their stride in the 3x3 convolution"),
+        ("resnet", "resnet50_modern", "", ""),
+        ("resnet", "plain20", "cifar", "the CIFAR port's networks are residual"),
+        ("resnet", "resnet20", "", ""),
+        ("lenet", "lenet5", "", ""),
+    ],
+)
+def test_names_of_a_network_that_computes_something_else_are_warned_of(family, variant, publisher, said):
+    # An import without a config would take such a file for the publisher's network.
+    classifier = networks.classifier(family, variant, image=(32, 32, 1 if family == "lenet" else 3))
+    like = initial.shapes(classifier.module, classifier)
+    variables = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), like)
+    arrays, _ = initial.published(family, variables, classifier.module)
+    found = libraries.differences(family, arrays, classifier.module)
+    assert found[0] == publisher
+    assert said in found[1]
+    assert bool(found[1]) == bool(said)
+
+
+def test_an_export_under_the_names_of_another_network_says_so_and_how_to_import_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(libraries, "differences", lambda *_: ("timm", "timm's LeNets have wings"))
+    said = weights.export_file(tmp_path / "net.npz", digits_run()).splitlines()
+    assert said[1].startswith("warning: timm's own network computes something else with these weights: timm's LeNets")
+    assert said[1].endswith("have wings. To import them as this network, give --source=own and its --config")
 
 
 def test_one_of_several_networks_is_imported_without_a_config(tmp_path):
