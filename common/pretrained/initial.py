@@ -179,7 +179,8 @@ def head_arrays(classifier: Classifier) -> dict[str, int]:
 def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> Int[np.ndarray, " classes"]:
     """The place in the given head of each of the dataset's classes, by name; -1 for one that it does not know.
 
-    Raises UserError if the weights name no classes, the network has no head, or no name is shared.
+    It is -1 for a name that the head does not know, and for one that several of its classes have, as 'crane' in
+    ImageNet. Raises UserError if the weights name no classes, the network has no head, or no name is shared.
     """
     if not given.class_names:
         raise UserError(
@@ -188,7 +189,8 @@ def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> 
         )
     if not head:
         raise UserError("config.init.match_classes is True, but no array of this network depends on the classes")
-    theirs = {name: place for place, name in enumerate(given.class_names)}
+    counts = collections.Counter(given.class_names)
+    theirs = {name: place for place, name in enumerate(given.class_names) if counts[name] == 1}
     places = np.array([theirs.get(name, -1) for name in class_names], np.int64)
     if not (places >= 0).any():
         raise UserError(

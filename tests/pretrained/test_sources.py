@@ -98,6 +98,7 @@ def test_a_folder_whose_classes_the_dataset_has_in_another_order_is_refused_or_m
     matched = head("cat", "dog", "owl", "yak", "zebu")
     np.testing.assert_array_equal(matched.known, [True, True, False, True, False])
     np.testing.assert_array_equal(matched.values[[0, 1, 3]], arrays["classifier.bias"][[2, 4, 0]])
+    assert head("cat", "crane", "dog", "owl", "yak").known.tolist() == [True, False, True, False, True]  # of two cranes
 
 
 def test_an_import_with_a_dataset_compares_the_classes(tmp_path):
