@@ -11,6 +11,7 @@ names are numbers. Examples have a fixed order that looks random.
 import dataclasses
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -178,7 +179,7 @@ def _no_split(root: pathlib.Path, name: str) -> UserError:
 def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: Info | None) -> tuple[str, ...]:
     """The classes of the training images. Raises UserError unless there are at least two."""
     names = listing.class_order(set(found.classes.values()))
-    if found.source == root and names and all(name.lower() in _LIKE_SPLITS for name in names):
+    if found.source == root and names and all(_is_like_split(name) for name in names):
         raise UserError(
             f"'{root}' has the sub-folders {listed(names)}, which look like splits rather than classes; name them "
             "train and test, or set config.data.train_split and config.data.test_split"
@@ -188,6 +189,11 @@ def _class_names(found: Listing, root: pathlib.Path, config: ConfigDict, known: 
         kind = "one sub-folder for each class" if found.source == found.root else "labels of classes"
         raise UserError(f"'{found.source}' should have {kind}, at least two; it has {said}")
     return kept_order(names, known)
+
+
+def _is_like_split(name: str) -> bool:
+    """True for the name of a split, alone or before a number or another word: 'Train', 'val2017', 'test_images'."""
+    return re.split(r"[^a-z]", name.lower())[0] in _LIKE_SPLITS
 
 
 def _labelled(found: Listing, class_names: Sequence[str]) -> Files:

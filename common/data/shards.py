@@ -159,8 +159,9 @@ def _split_of(shard: pathlib.PurePath, names: Sequence[str]) -> str | None:
 
 
 def _has(text: str, name: str) -> bool:
-    """True if a text has the name as a word, or as several, in any case."""
-    return re.search(rf"(?<![a-z0-9]){re.escape(name.lower())}(?![a-z0-9])", text.lower()) is not None
+    """True if a text has the name as a word, or as several, in any case; a number may follow, as in val2017."""
+    number = r"\d*" if name[-1:].isalpha() else ""
+    return re.search(rf"(?<![a-z0-9]){re.escape(name.lower())}{number}(?![a-z0-9])", text.lower()) is not None
 
 
 def _first_split(splits: Set[str], name: str, alternatives: Sequence[str]) -> str | None:

@@ -387,12 +387,16 @@ def test_a_fifo_among_the_images_is_named(data_config, animals):
     assert [name for name in dataset.bad if "FIFO" in name] == list(dataset.bad)
 
 
-def test_folders_that_look_like_splits_are_not_classes(data_config, split_animals):
-    (split_animals / "train").rename(split_animals / "Training")
-    (split_animals / "test").rename(split_animals / "Testing")
-    with pytest.raises(UserError, match="'Testing', 'Training', which look like splits"):
+@pytest.mark.parametrize(
+    ("train", "test"), [("Training", "Testing"), ("train2017", "val2017"), ("train_images", "test_images")]
+)
+def test_folders_that_look_like_splits_are_not_classes(data_config, split_animals, train, test):
+    (split_animals / "train").rename(split_animals / train)
+    (split_animals / "test").rename(split_animals / test)
+    first, second = sorted((train, test))
+    with pytest.raises(UserError, match=f"'{first}', '{second}', which look like splits"):
         load(data_config, split_animals)
-    assert load(data_config, split_animals, train_split="Training", test_split="Testing").info.train_size == 12
+    assert load(data_config, split_animals, train_split=train, test_split=test).info.train_size == 12
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "~nobody-of-that-name/images", "a\0b"])

@@ -150,6 +150,23 @@ def test_a_separator_at_the_end_of_a_name_does_not_hide_a_split(write, load, sha
     assert values(load().test) == [20, 21]
 
 
+@pytest.mark.parametrize(
+    ("train", "test"), [("train0", "test0"), ("train2017/a", "val2017/a"), ("a_train-1", "Test1-a")]
+)
+def test_a_number_after_its_name_does_not_hide_a_split(write, load, train, test):
+    write(train, range(8))
+    write(test, range(20, 22))
+    dataset = load()
+    assert (values(dataset.train), values(dataset.test)) == (list(range(8)), [20, 21])
+
+
+def test_a_split_that_is_named_by_its_number_is_that_one_alone(write, load):
+    for number in (1, 2, 10):
+        write(f"fold{number}", range(10 * number, 10 * number + 4))
+    dataset = load(train_split="fold1", test_split="fold2")
+    assert (values(dataset.train), values(dataset.test)) == ([10, 11, 12, 13], [20, 21, 22, 23])
+
+
 def test_a_split_may_have_capitals_and_several_words(write, load):
     write("train_clean-0", range(8))
     write("Train-other", range(10, 14))
