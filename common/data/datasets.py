@@ -9,7 +9,7 @@ import importlib
 
 from ml_collections import ConfigDict
 
-from common.data import sources
+from common.data import imagenet_names, sources
 from common.data.dataset_info import Info, NotPreparedError, mismatch
 from common.data.sources import ImageSource, Source, Subset, to_arrays
 from common.data.splits import Dataset, held_out_share, refuse_empty
@@ -138,6 +138,8 @@ def _open(config: ConfigDict, known: Info | None = None) -> Dataset[ImageSource]
     check(config)
     kind, name = _parse(config)
     dataset = importlib.import_module(_KINDS[kind]).open_dataset(name, config, known)
+    if known is not None:
+        dataset = dataclasses.replace(dataset, info=imagenet_names.respelled(dataset.info, known))
     splits = {"train_split": dataset.train, "test_split": dataset.test, "validation": dataset.validation}
     refuse_empty(dataset.info.name, splits)
     return dataset

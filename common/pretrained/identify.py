@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common import models
+from common.data import imagenet_names
 from common.data.dataset_info import Info
 from common.errors import UserError, listed
 from common.pretrained import hugging_face, initial, preprocessing, sources
@@ -25,7 +26,6 @@ from common.pretrained import hugging_face, initial, preprocessing, sources
 _FULL, _MISSING = 21_841, (9205, 15027)
 NO_CLASS = "no class"  # of a network whose file has no head
 _IMAGENET = "tfds:imagenet2012"
-_WORDNET = ("n01440764", "n15075141")  # the first and the last of ImageNet's 1,000 classes, as timm names them
 _CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
@@ -136,7 +136,7 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
     if count == 10 and publisher == "cifar":
         return _CIFAR10, "10, CIFAR-10's"
     if count == 1000:
-        return _imagenet_names(), "1,000, ImageNet's"
+        return imagenet_names.words(), "1,000, ImageNet's"
     if count in (len(_MISSING) + _FULL, _FULL):
         lines = pathlib.Path(__file__).with_name("imagenet21k.txt").read_text(encoding="utf-8").splitlines()
         full = [line for line in lines if not line.startswith("#")]
@@ -147,28 +147,11 @@ def class_names(path: pathlib.Path, count: int, publisher: str) -> tuple[tuple[s
     return names, f"NO CLASS NAMES ARE KNOWN for {count:,} classes: they are numbers"
 
 
-def _imagenet_names() -> tuple[str, ...]:
-    from tensorflow_datasets.datasets.siscore import labels  # slow to import
-
-    full: list[str] = labels.IMAGENET_LABELS_LIST
-    short = [name.partition(",")[0] for name in full]
-    # Two kinds of crane and of maillot have the same first name.
-    return tuple(one if short.count(one) == 1 else name for one, name in zip(short, full, strict=True))
-
-
 def _dataset(class_names: Sequence[str]) -> str:
-    """The `config.data.source` that has these classes, which as many others do not tell; a folder to name if none.
-
-    Publishers spell ImageNet's names in several ways, so those of the first and the last class decide.
-    """
+    """The `config.data.source` that has these classes, which as many others do not tell; a folder to name if none."""
     if tuple(class_names) == _CIFAR10:
         return "tfds:cifar10"
-    if len(class_names) == 1000:
-        ends = [name.partition(",")[0].lower() for name in (class_names[0], class_names[-1])]
-        known = _imagenet_names()
-        if tuple(ends) in (_WORDNET, (known[0], known[-1])):
-            return _IMAGENET
-    return "folder:FOLDER"
+    return _IMAGENET if imagenet_names.spelling(class_names) else "folder:FOLDER"
 
 
 def _in_words(data: ConfigDict) -> str:

@@ -31,7 +31,7 @@ from jaxtyping import Bool, Int, PyTree
 from ml_collections import ConfigDict
 
 from common import models
-from common.data import decode
+from common.data import decode, imagenet_names
 from common.devices import mesh
 from common.errors import UserError, listed, missing_and_extra
 from common.files import user_path
@@ -135,6 +135,8 @@ def initial_arrays(
     """
     like = shapes(classifier.module, classifier)
     head = head_arrays(classifier)
+    if imagenet_names.same(given.class_names, class_names):
+        given = given._replace(class_names=tuple(class_names))
     _check_axes(given, like, head)
     places = match(given, class_names, head) if config.init.match_classes else None
     if places is not None:
@@ -177,7 +179,7 @@ def head_arrays(classifier: Classifier) -> dict[str, int]:
 
 
 def match(given: Given, class_names: Sequence[str], head: Mapping[str, int]) -> Int[np.ndarray, " classes"]:
-    """The place in the given head of each of the dataset's classes, by name; -1 for one that it does not know.
+    """The place in the given head of each of the dataset's classes, by name.
 
     It is -1 for a name that the head does not know, and for one that several of its classes have, as 'crane' in
     ImageNet. Raises UserError if the weights name no classes, the network has no head, or no name is shared.

@@ -1,5 +1,6 @@
 """Datasets of TFDS: splits, facts and examples."""
 
+import dataclasses
 import io
 import json
 import pathlib
@@ -13,7 +14,8 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from common.data import datasets, tfds_source
+from common.data import datasets, imagenet_names, tfds_source
+from common.data.dataset_info import Info
 from common.errors import UserError
 
 # Each image's first pixel is its number, so that an example can be recognised.
@@ -91,11 +93,49 @@ class TwoLabels(Pictures):
             yield i, {"image": encoded(i), "coarse": 0, "fine": 1}
 
 
+class Transparent(Pictures):
+    """Images of four channels."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(4, 5, 4)),
+            "label": tfds.features.ClassLabel(num_classes=2),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"image": encoded((i, i, i, 255), mode="RGBA"), "label": i % 2}
+
+
+# As many ids as WordNet gives ImageNet's classes; only the first and the last are those of the dataset.
+IDS = [f"n{1440764 + 13688 * number:08}" for number in range(999)] + ["n15075141"]
+
+
+class Imagenet2012(Pictures, skip_registration=True):  # the name belongs to TFDS
+    """Pictures in ImageNet's classes, as TFDS spells them."""
+
+    VERSION = tfds.core.Version("5.1.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(4, 5, 1)),
+            "label": tfds.features.ClassLabel(names=IDS),
+        }
+        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+    def _generate_examples(self, count):
+        for i in range(count):
+            yield i, {"image": encoded(i), "label": i}
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
     """A TFDS directory with these datasets."""
     directory = tmp_path_factory.mktemp("tfds")
-    for builder in (Pictures, Photographs, ThreeSplits, TwoLabels):
+    for builder in (Pictures, Photographs, ThreeSplits, TwoLabels, Transparent, Imagenet2012):
         builder(data_dir=directory, file_format="array_record").download_and_prepare()
     return directory
 
@@ -197,6 +237,24 @@ def test_sizes_that_differ_need_resize(load):
     with pytest.raises(UserError, match=r"'photographs/1.0.0' differ in size.*config\.data\.resize"):
         load("photographs")
     assert load("photographs", test_split="train", resize=4).info.image_shape == (4, 4, 1)
+
+
+def test_images_of_four_channels_need_channels(load):
+    with pytest.raises(UserError, match="'transparent/1.0.0' have 4 channels: set config.data.channels to 1 or 3"):
+        load("transparent")
+    assert load("transparent", channels=3).train[0]["image"].shape == (4, 5, 3)
+
+
+def test_imagenets_ids_are_the_classes_that_published_networks_know_by_words(data_config, prepared):
+    words = imagenet_names.words()
+    known = Info("torchvision", 1000, words, (4, 5, 1), train_size=1, test_size=0)
+    config = data_config(source="tfds:imagenet2012", directory=str(prepared))
+    assert datasets.open_dataset(config).info.class_names == tuple(IDS)
+    assert datasets.open_dataset(config, known).info.class_names == words
+    assert sorted(int(example["label"]) for example in datasets.load_test(config, known=known)) == list(range(7))
+    other = dataclasses.replace(known, class_names=words[::-1])
+    with pytest.raises(UserError, match="are not those that the run was trained on"):
+        datasets.load_test(config, known=other)
 
 
 def test_an_unlabelled_example_is_refused(load):

@@ -16,6 +16,7 @@ from PIL import Image
 
 from common import config as config_lib
 from common import config_checks, models, train, weights
+from common.data import imagenet_names
 from common.devices import mesh
 from common.errors import UserError
 from common.pretrained import from_file, initial, weight_files
@@ -321,6 +322,17 @@ def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp
         initial.start(state, classifier, made, ("cat", "wolf"))
     made.init.new_head = True
     initial.start(state, classifier, made, ("cat", "wolf"))
+
+
+def test_imagenets_classes_are_the_same_by_words_and_by_ids(monkeypatch, tmp_path):
+    words = imagenet_names.words()
+    ids = (tuple(f"n{number:08}" for number in range(1440764, 1441763))) + ("n15075141",)
+    trained_run(monkeypatch, config("lenet", "mlp"), info(1000, GREY, words))
+    made = config("lenet", "mlp", checkpoint=str(tmp_path))
+    classifier, state = fresh(made, info(1000, GREY, ids))
+    initial.start(state, classifier, made, ids)
+    with pytest.raises(UserError, match="trained on other classes: 'tench' is 'n15075141' in the dataset"):
+        initial.start(state, classifier, made, ids[::-1])
 
 
 GIVEN, OURS = ("cat", "dog", "owl", "fox"), ("wolf", "owl", "cat")
