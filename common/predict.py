@@ -19,6 +19,7 @@ import numpy as np
 from absl import flags
 
 from common import errors, launch
+from common.data import normalize
 from common.data.preparation import PreparedPixels
 from common.devices import compilation
 from common.errors import UserError
@@ -117,9 +118,10 @@ def show(
 
     start: number of files -> the size of batches, and the function from a batch to its results. keep: called with each
     batch. A file that cannot be read is reported on standard error. The exit code is then 1, or 2 if no file could be
-    read.
+    read. Raises UserError for a run whose images no file can hold.
     """
     unread, some_read = [], False
+    normalize.check_bytes(run.config.data, run.info)
 
     def report(error: UserError) -> None:
         unread.append(error)

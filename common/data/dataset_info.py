@@ -14,6 +14,7 @@ class Info:
     image_shape: (height, width, channels) of the network's input, after channels, resize, crop and pad.
     train_size, test_size, validation_size: numbers of examples, the first after `limit`.
     fingerprint: a hash of the names and labels of all examples (of their numbers, for a TFDS dataset).
+    float_images: whether stored pixels are floats, on the dataset's own scale.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Info:
     test_size: int
     validation_size: int = 0
     fingerprint: str = ""
+    float_images: bool = False
 
 
 class NotPreparedError(UserError):

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from ml_collections import ConfigDict
 
+from common.data.dataset_info import Info
 from common.data.pixel_statistics import PixelStatistics, needs_statistics
 from common.errors import UserError
 
@@ -115,6 +116,22 @@ def _given(statistics: PixelStatistics | None) -> PixelStatistics:
     if statistics is None:
         raise ValueError("this config needs the statistics of the training set, which are missing")
     return statistics
+
+
+def check_bytes(config: ConfigDict, info: Info) -> None:
+    """Raises UserError if no 8-bit image can stand for one of a run's dataset. config: the run's `data` section.
+
+    Such datasets have images of other channels than 1 or 3, or float images that are standardised on their own scale.
+    With `normalize` 'range' `pixel_range` says what black and white are.
+    """
+    channels = info.image_shape[2]
+    if channels not in (1, 3):
+        raise UserError(f"the run takes images of {channels} channels; image files have 1 or 3")
+    if info.float_images and config.get("normalize", "range") != "range":
+        raise UserError(
+            f"the run was trained on float images with config.data.normalize '{config.normalize}', so their scale is "
+            "unknown; only 'range' says which values black and white have"
+        )
 
 
 def check(config: ConfigDict) -> None:

@@ -228,13 +228,16 @@ def _is_image(feature: tfds.features.FeatureConnector) -> bool:
 def _stored_facts(info: tfds.core.DatasetInfo, config: ConfigDict) -> Info:
     """The facts of a dataset without its splits' sizes; the shape is that of stored images, 0 where they differ."""
     image_key, label_key = _feature_keys(info)
-    shape, label = info.features[image_key].shape, info.features[label_key]
+    image, label = info.features[image_key], info.features[label_key]
+    shape, is_encoded = image.shape, isinstance(image, tfds.features.Image)
     if None in shape[:2] and not config.resize and not config.crop:
         raise UserError(f"images of '{info.full_name}' differ in size: set config.data.resize to one side for all")
-    if shape[2] is None and not config.channels:
-        raise UserError(f"images of '{info.full_name}' differ in channels: set config.data.channels to 1 or 3")
+    if not config.channels and (shape[2] is None or (is_encoded and shape[2] not in (1, 3))):
+        said = f"have {shape[2]} channels" if shape[2] else "differ in channels"
+        raise UserError(f"images of '{info.full_name}' {said}: set config.data.channels to 1 or 3")
     height, width, channels = (length or 0 for length in shape)
-    return Info(info.name, label.num_classes, tuple(label.names), (height, width, channels), 0, 0)
+    facts = Info(info.name, label.num_classes, tuple(label.names), (height, width, channels), 0, 0)
+    return dataclasses.replace(facts, float_images=bool(np.issubdtype(image.np_dtype, np.floating)))
 
 
 def _open_split(found: tfds.core.DatasetBuilder, split: str) -> TfdsRecords:

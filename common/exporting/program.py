@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from ml_collections import ConfigDict
 
 from common import models
+from common.data import normalize
 from common.data.preparation import Preparation, prepare_image
 from common.data.sources import ArraySource, Source
 from common.errors import UserError
@@ -69,8 +70,14 @@ def make(run: Run, preprocess: bool = True, batch: int | None = None, dtype: str
     """The program of a run.
 
     dtype: the type that the network computes in, whatever it was trained in. Raises UserError for a type that the
-    network does not know, and for parameters that are too large for a file.
+    network does not know, for parameters that are too large for a file, and for preprocessing of a run whose images no
+    uint8 image can stand for.
     """
+    if preprocess:
+        try:
+            normalize.check_bytes(run.config.data, run.info)
+        except UserError as error:
+            raise UserError(f"{error}; --nopreprocess takes normalised images") from error
     # On one device, wherever they were trained.
     variables = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), run.variables)
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(variables))

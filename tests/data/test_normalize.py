@@ -11,10 +11,12 @@ from ml_collections import ConfigDict
 from common import config as config_lib
 from common import config_checks
 from common.data import augment, normalize, pixel_statistics, transforms
+from common.data.dataset_info import Info
 from common.data.sources import ArraySource
 from common.errors import UserError
 
 RNG = np.random.default_rng(3)
+SIZES = {"train_size": 1, "test_size": 1}
 # Correlated colours, so that the principal directions are not the axes.
 MIX = np.array([[40.0, 10.0, 0.0], [30.0, -8.0, 6.0], [35.0, 0.0, -9.0]])
 
@@ -267,6 +269,38 @@ def test_contradictions_are_refused(data, augmented, says):
     whole.augment.update(augmented)
     with pytest.raises(UserError, match=says):
         config_checks.validate(whole)
+
+
+@pytest.mark.parametrize("option", ["pixel_inversion", "randaugment_layers", "erase", "jitter"])
+def test_float_images_on_their_own_scale_have_no_white_for_augmentation(source, tmp_path, option):
+    # With means and deviations in those floats, the white of bytes would be hundreds of deviations away.
+    floats = ArraySource(source.images / np.float32(255), source.labels)
+    whole = config(normalize="channels", mean=(0.5,), std=(0.2,))
+    whole.augment[option] = {"jitter": (0.4, 0.0, 0.0), "randaugment_layers": 1}.get(option, 0.5)
+    with pytest.raises(UserError, match=f"config.augment.{option} needs the images' white"):
+        pixel_statistics.for_training(whole, tmp_path, floats)
+    assert pixel_statistics.for_training(whole, tmp_path, source) is None
+    whole = config(pixel_range=(0.0, 1.0))
+    assert pixel_statistics.for_training(whole, tmp_path, floats) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "data", "says"),
+    [
+        ({"float_images": True}, {"normalize": "channels"}, "trained on float images with .*normalize 'channels'"),
+        ({"float_images": True}, {"normalize": "pixels"}, "trained on float images with .*normalize 'pixels'"),
+        ({"image_shape": (8, 8, 13)}, {}, "takes images of 13 channels; image files have 1 or 3"),
+        ({"float_images": True}, {"pixel_range": (-1.0, 1.0)}, ""),
+        ({}, {"normalize": "channels"}, ""),
+    ],
+)
+def test_bytes_stand_for_no_image_of_an_unknown_scale_or_of_other_channels(facts, data, says):
+    info = Info(**{"name": "a", "num_classes": 2, "class_names": ("b", "c"), "image_shape": (8, 8, 1)} | facts, **SIZES)
+    if not says:
+        normalize.check_bytes(config(**data).data, info)
+        return
+    with pytest.raises(UserError, match=says):
+        normalize.check_bytes(config(**data).data, info)
 
 
 def test_a_number_of_means_other_than_that_of_channels_is_refused(images):

@@ -22,9 +22,9 @@ from common.errors import UserError
 COUNTS = {"train": 20, "test": 7}
 
 
-def encoded(number: int, size: tuple[int, int] = (5, 4)) -> io.BytesIO:
+def encoded(number: int | tuple[int, ...], size: tuple[int, int] = (5, 4), mode: str = "L") -> io.BytesIO:
     file = io.BytesIO()
-    Image.new("L", size, number).save(file, "png")
+    Image.new(mode, size, number).save(file, "png")
     file.seek(0)
     return file
 
