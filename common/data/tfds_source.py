@@ -136,6 +136,10 @@ def overlap(first: Sequence[Any], second: Sequence[Any]) -> int:
 
 def find_prepared(name: str, directory: str) -> tfds.core.DatasetBuilder | None:
     """The prepared dataset of this name in a TFDS directory ('' is TFDS's default), or None."""
+    given = name.partition(":")[0]
+    usual = given.lower().replace("-", "_")
+    if usual != given and is_ours(usual):  # TFDS would take 'MNIST' for its own builder, which needs TensorFlow
+        raise UserError(f"unknown TFDS dataset '{name}'; did you mean '{usual}'?")
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=_root(directory))
     except tfds.core.registered.DatasetNotFoundError:

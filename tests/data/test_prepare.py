@@ -164,6 +164,12 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
     for flags, says in (
         ([], "expected --dataset=NAME"),
         (["--dataset=usbs"], "unknown TFDS dataset 'usbs'; did you mean 'usps'?"),
+        (["--dataset=MNIST"], "unknown TFDS dataset 'MNIST'; did you mean 'mnist'?"),
+        (
+            ["--dataset=fashion-mnist:3.0.1"],
+            "unknown TFDS dataset 'fashion-mnist:3.0.1'; did you mean 'fashion_mnist'?",
+        ),
+        (["--dataset=USPS"], "unknown TFDS dataset 'USPS'; did you mean 'usps'?"),
         (["--dataset=usps", f"--manual_dir={tmp_path}/orignals"], f"did you mean '{tmp_path}/originals'?"),
     ):
         assert says in refused(*flags, f"--data_dir={tmp_path}", module="common.prepare")
