@@ -68,7 +68,7 @@ def main() -> None:
     wanted = [measurement for measurement in MEASUREMENTS if not given.only or measurement.name in given.only]
     places = Places(pathlib.Path(given.out), given.source, given.data_dir)
     if given.dry_run:
-        print(plan(wanted, places, given.minutes))
+        print(smoke_plan(wanted, given.minutes) if smoke else plan(wanted, places, given.minutes))
         return
     ends = time.monotonic() + 60 * given.minutes
     with tempfile.TemporaryDirectory() as folder:
@@ -80,14 +80,27 @@ def main() -> None:
 
 
 def new_smoke(out: pathlib.Path) -> pathlib.Path:
-    """The folder below `out` of a campaign at the smoke scale, cleared of the results of an earlier one."""
+    """The folder below `out` of a campaign at the smoke scale, cleared of the results of an earlier one.
+
+    Raises UserError for a folder with anything else in it.
+    """
     folder = out / "smoke"
     if (folder / STATE).exists():
         shutil.rmtree(folder)
     return folder
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder} holds something else than a campaign; choose another --out, or remove it")
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(folder, {})  # by which the next one knows it, even if this one is stopped during its first measurement
 
 
 def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
+def smoke_plan(wanted: Sequence[Measurement], minutes: float) -> str:
+    """The measurements of a campaign at the smoke scale, in their order; it needs no data and repeats everything."""
+    lines = [f"{one.name:30} to do  {one.worth}" for one in wanted]
+    return "\n".join([*lines, f"with tiny networks, on images of its own; {minutes:g} minutes are given"])
+
+
     """The measurements with their expected minutes, as a table in the order in which they will be made."""
     state, left, total, waiting = read(places.out), minutes, 0.0, []
     lines = [_planned(one, "done") for one in wanted if _status(state, one) == "done"]

@@ -11,6 +11,7 @@ from benchmarks.candidates import CANDIDATES
 from benchmarks.measurements import MEASUREMENTS, Measurement
 from common import models
 from common.claims.claim import all_claims
+from common.errors import UserError
 from common.run import workdir
 from tests.runs import refused, run
 
@@ -86,6 +87,27 @@ def test_a_smoke_campaign_begins_anew_beside_the_full_one(places):
     workdir.write_json(folder / campaign.STATE, {"quick": {"status": "done", "seconds": 1.0}})
     assert campaign.read(campaign.new_smoke(places.out)) == {}
     assert status(places) == {"quick": "done"}
+
+
+def test_a_smoke_campaign_that_was_stopped_early_leaves_nothing_to_the_next(places):
+    (campaign.new_smoke(places.out) / "benchmark_agreement_cpu.json").touch()  # before any measurement was done
+    folder = campaign.new_smoke(places.out)
+    assert [path.name for path in folder.iterdir()] == [campaign.STATE]
+    (folder / campaign.STATE).unlink()
+    (folder / "mine").touch()
+    with pytest.raises(UserError, match="smoke holds something else than a campaign"):
+        campaign.new_smoke(places.out)
+    assert (folder / "mine").exists()
+
+
+def test_the_plan_of_a_smoke_campaign_needs_no_data_and_repeats_what_is_done(tmp_path):
+    workdir.write_json(tmp_path / campaign.STATE, {"agreement": {"status": "done", "seconds": 1.0}})
+    code, output, errors = run("--scale=smoke", "--dry_run", f"--out={tmp_path}", module="benchmarks.campaign")
+    assert code == 0, errors
+    *lines, _ = output.splitlines()
+    assert [line.split()[0] for line in lines] == [measurement.name for measurement in MEASUREMENTS]
+    assert all("to do" in line and "needs" not in line for line in lines)
+    assert not (tmp_path / "smoke").exists()
 
 
 def test_the_plan_has_the_order_in_which_measurements_are_made(places):
