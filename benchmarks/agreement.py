@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import functools
 import io
-import json
 import math
 import pathlib
 import shutil
@@ -25,7 +24,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import measure
-from benchmarks.measure import file_name, record, spread
+from benchmarks.measure import define_place, file_name, record, spread
 from benchmarks.references import (
     NETWORKS,
     PRECISIONS,
@@ -71,7 +70,7 @@ TOKENS = (197, 196, 64, 50)  # of the attention check
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_list("families", [], "families of networks, 'attention' or 'resume' to check; default: all")
-    flags.DEFINE_string("out", "results", "folder of the result")
+    define_place("out", "results", "folder of the result")
     flags.DEFINE_bool("again", False, "measure again what the result already has")
 
 
@@ -217,11 +216,19 @@ def _result() -> tuple[pathlib.Path, str]:
 
 
 def _read(path: pathlib.Path) -> Lines:
-    """The lines of the result that an earlier command has written; none without one."""
+    """The lines of the result that an earlier command has written; none without one.
+
+    Raises UserError for a file that holds anything else.
+    """
+    from common.run import workdir
+
     if not path.exists():
         return {}
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return {name: Line(found["median"], result["limits"][name]) for name, found in result["measured"].items()}
+    result = workdir.read_json(path)
+    try:
+        return {name: Line(found["median"], result["limits"][name]) for name, found in result["measured"].items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is no result of this command; --again replaces it, or choose another --out") from error
 
 
 def _write(path: pathlib.Path, device: str, lines: Lines) -> None:

@@ -310,7 +310,7 @@ def _define_flags() -> None:
     launch.define_config()
     flags.DEFINE_string("topology", "v5e:2x4", "the kind of TPU and the layout of its chips, such as v5e:16x16")
     flags.DEFINE_string("candidate", "", "a formulation of benchmarks/candidates.py to use in place of ours")
-    flags.DEFINE_string("out", "", "folder for the record of the program; default: it is only printed")
+    measure.define_place("out", "", "folder for the record of the program; default: it is only printed")
 
 
 if __name__ == "__main__":

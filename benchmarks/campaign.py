@@ -26,6 +26,7 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
+from benchmarks.measure import define_place
 from benchmarks.measurements import MEASUREMENTS, Measurement
 from common import launch
 from common.errors import UserError, unknown
@@ -37,7 +38,7 @@ _GRACE = 20.0  # seconds that a measurement has to save its state and end
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: tests need none."""
     flags.DEFINE_float("minutes", 25.0, "time for all measurements", lower_bound=0.0)
-    flags.DEFINE_string("out", "results/campaign", "folder of results, logs and runs")
+    define_place("out", "results/campaign", "folder of results, logs and runs")
     flags.DEFINE_list("only", [], "names of measurements; default: all")
     flags.DEFINE_string("source", "", "CIFAR-10, as folder:PATH")
     flags.DEFINE_string("data_dir", "", "folder of prepared datasets, for MNIST and USPS")
@@ -87,20 +88,20 @@ def new_smoke(out: pathlib.Path) -> pathlib.Path:
     folder = out / "smoke"
     if (folder / STATE).exists():
         shutil.rmtree(folder)
-    return folder
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder} holds something else than a campaign; choose another --out, or remove it")
     folder.mkdir(parents=True, exist_ok=True)
     _write(folder, {})  # by which the next one knows it, even if this one is stopped during its first measurement
+    return folder
 
 
-def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
 def smoke_plan(wanted: Sequence[Measurement], minutes: float) -> str:
     """The measurements of a campaign at the smoke scale, in their order; it needs no data and repeats everything."""
     lines = [f"{one.name:30} to do  {one.worth}" for one in wanted]
     return "\n".join([*lines, f"with tiny networks, on images of its own; {minutes:g} minutes are given"])
 
 
+def plan(wanted: Sequence[Measurement], places: Places, minutes: float) -> str:
     """The measurements with their expected minutes, as a table in the order in which they will be made."""
     state, left, total, waiting = read(places.out), minutes, 0.0, []
     lines = [_planned(one, "done") for one in wanted if _status(state, one) == "done"]

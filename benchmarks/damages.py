@@ -32,7 +32,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from benchmarks import measure
-from benchmarks.measure import record, spread
+from benchmarks.measure import define_place, record, spread
 from common import launch
 from common.errors import UserError
 
@@ -258,8 +258,8 @@ def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("every", 1, "try every N-th damage only", lower_bound=1)
     flags.DEFINE_integer("seed", 0, "seed of the bits that flip")
-    flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on")
-    flags.DEFINE_string("out", "results/benchmark_damages.json", "file of the result")
+    define_place("folder", "", "folder for the runs, kept so that the campaign can go on")
+    define_place("out", "results/benchmark_damages.json", "file of the result")
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks import networks
-from benchmarks.measure import record, spread
+from benchmarks.measure import define_place, record, spread
 from common import launch
 
 # Family, deep variant, shallow variant, changed fields, side of the images.
@@ -31,7 +31,7 @@ FOOTPRINTS = [("resnet", "resnet152", 256, (False, True)), ("vit", "b16", 256, (
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("rounds", 3, "measurements of each network", lower_bound=1)
-    flags.DEFINE_string("out", "results/benchmark_depth.json", "file of the result")
+    define_place("out", "results/benchmark_depth.json", "file of the result")
 
 
 def main() -> None:

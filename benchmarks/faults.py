@@ -32,7 +32,7 @@ from absl import flags
 
 from benchmarks import groups
 from benchmarks.fault_counts import PHASES, Fault, Outcome, earlier, keep, missing, summarised
-from benchmarks.measure import record, whole_numbers
+from benchmarks.measure import define_place, record, whole_numbers
 from common import launch
 
 STEPS, FAULTS_PER_RUN, PATIENCE = 200, 10, 90.0
@@ -242,8 +242,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("each", 20, "least number of faults in each phase, with each number of processes")
     flags.DEFINE_list("processes", ["1", "2"], "numbers of processes in a group, taken in turn")
     flags.DEFINE_integer("seed", 0, "seed of the phases, moments and signals")
-    flags.DEFINE_string("folder", "", "folder for the runs, kept so that the campaign can go on; '' is a new one")
-    flags.DEFINE_string("out", "results/benchmark_faults.json", "file of the result")
+    define_place("folder", "", "folder for the runs, kept so that the campaign can go on; '' is a new one")
+    define_place("out", "results/benchmark_faults.json", "file of the result")
 
 
 def main() -> None:

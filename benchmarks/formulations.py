@@ -11,7 +11,7 @@ from absl import flags
 
 from benchmarks import candidates, race
 from benchmarks.contestants import Spec, module_of
-from benchmarks.measure import Measured, device_name, record, spread, whole_numbers
+from benchmarks.measure import Measured, define_place, device_name, record, spread, whole_numbers
 from benchmarks.race import Entry, Racer
 from common import launch
 from common.errors import UserError, unknown
@@ -27,7 +27,7 @@ def _define_flags() -> None:
     flags.DEFINE_list("per_call", ["1"], "updates in a compiled call; the candidates are timed with the first")
     flags.DEFINE_integer("rounds", 5, "measurements of each formulation", lower_bound=2)
     flags.DEFINE_float("seconds", 0.5, "least time that a measurement takes", lower_bound=0.0)
-    flags.DEFINE_string("out", "results", "folder of the results")
+    define_place("out", "results", "folder of the results")
 
 
 def main() -> None:

@@ -14,14 +14,14 @@ import tempfile
 from absl import flags
 
 from benchmarks.groups import ROOT
-from benchmarks.measure import record, spread
+from benchmarks.measure import define_place, record, spread
 from common import launch
 
 
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("times", 4, "inputs of each test, as a multiple of those in `make test`", lower_bound=1)
-    flags.DEFINE_string("out", "results/benchmark_fuzz.json", "file of the result")
+    define_place("out", "results/benchmark_fuzz.json", "file of the result")
 
 
 def main() -> None:

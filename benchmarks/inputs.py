@@ -23,9 +23,18 @@ from absl import flags
 from PIL import Image
 
 from benchmarks import peers, race, torch_inputs
-from benchmarks.measure import Measured, device_name, record, record_after_compilation, spread, whole_numbers
+from benchmarks.measure import (
+    Measured,
+    define_place,
+    device_name,
+    record,
+    record_after_compilation,
+    spread,
+    whole_numbers,
+)
 from common import launch
 from common.devices import host
+from common.errors import UserError
 
 if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
@@ -47,7 +56,7 @@ def _define_flags() -> None:
     flags.DEFINE_bool("train", False, "also time a run of ResNet-50 in bfloat16, and its update alone")
     flags.DEFINE_integer("updates", 100, "updates of the run that are timed, after as many", lower_bound=1)
     flags.DEFINE_float("minutes", 10.0, "time after which no further measurement begins", lower_bound=0.0)
-    flags.DEFINE_string("out", "results", "folder of the results")
+    define_place("out", "results", "folder of the results")
 
 
 def main() -> None:
@@ -59,6 +68,11 @@ def main() -> None:
     facts = workdir.environment()
     counts = thread_counts(facts["cpu_cores"], flags.FLAGS.workers)
     peers.check(flags.FLAGS.peers, LIBRARIES)
+    if flags.FLAGS.peers and flags.FLAGS.batch_size > flags.FLAGS.images:
+        raise UserError(
+            f"--batch_size={flags.FLAGS.batch_size} is more than --images={flags.FLAGS.images}; PyTorch's loader makes "
+            "no batch then, since it never joins two passes over the images"
+        )
     versions = peers.versions(("torch", "torchvision") if flags.FLAGS.peers else ())
     device = device_name()
     path = pathlib.Path(flags.FLAGS.out) / f"benchmark_inputs_{device}.json"

@@ -16,7 +16,7 @@ from typing import Any
 from absl import flags
 
 from benchmarks.contestants import CONTESTANTS, Spec, module_of
-from benchmarks.measure import device_name, record, spread
+from benchmarks.measure import define_place, device_name, record, spread
 from common import launch
 from common.errors import UserError
 
@@ -46,8 +46,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
     flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "precision of the computation")
     flags.DEFINE_integer("per_call", 1, "updates in a compiled call", lower_bound=1)
-    flags.DEFINE_string("out", "results", "folder of the results")
-    flags.DEFINE_string("traces", "", "folder that the trace is kept in; default: it is not kept")
+    define_place("out", "results", "folder of the results")
+    define_place("traces", "", "folder that the trace is kept in; default: it is not kept")
 
 
 def main() -> None:

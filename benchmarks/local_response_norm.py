@@ -16,7 +16,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import Array
 
-from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.measure import Measured, define_place, device_name, record, spread
 from common import launch
 from common.nn.layers import local_response_norm
 
@@ -100,7 +100,7 @@ def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("batch", 16, "images in a batch", lower_bound=1)
     flags.DEFINE_integer("rounds", 15, "measurements of each candidate", lower_bound=2)
-    flags.DEFINE_string("out", "results", "folder of the result")
+    define_place("out", "results", "folder of the result")
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from benchmarks.measure import device_name, record, record_after_compilation, spread
+from benchmarks.measure import define_place, device_name, record, record_after_compilation, spread
 from common import launch
 from common.errors import UserError
 
@@ -29,7 +29,7 @@ def _define_flags() -> None:
     launch.define_config()
     flags.DEFINE_integer("steps", 469, "updates in one measurement; default: a pass over MNIST", lower_bound=1)
     flags.DEFINE_integer("rounds", 5, "measurements of each side", lower_bound=2)
-    flags.DEFINE_string("out", "results", "folder of the result")
+    define_place("out", "results", "folder of the result")
 
 
 def main() -> None:

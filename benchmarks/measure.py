@@ -1,6 +1,7 @@
 """Parts that all benchmarks share: flags, runs, spreads of measurements, and the record of a result."""
 
 import datetime
+import os
 import pathlib
 import re
 import shlex
@@ -10,7 +11,10 @@ import tempfile
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from absl import flags
+
 from common.errors import UserError
+from common.files import check_writable
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -20,9 +24,46 @@ _NOT_RECORDED = ("folder", "minutes", "out", "traces")
 
 Measured = dict[str, dict[str, float]]  # name of a quantity -> its median, lowest and highest value
 
+flags.disclaim_key_flags()  # `define_place` defines a flag of its caller
+
+
+class _Place(flags.ArgumentParser):
+    """Reads a path, with ~ as the user's home."""
+
+    def parse(self, argument: str) -> str:
+        return os.path.expanduser(argument)
+
+
+def define_place(name: str, default: str, text: str, values: flags.FlagValues = flags.FLAGS) -> None:
+    """Defines a flag for a place to write to: a file if the default has an ending, else a folder.
+
+    A place that cannot be written to is refused with the command line, before anything is measured.
+    """
+    flags.DEFINE(_Place(), name, default, text, values, flags.ArgumentSerializer())
+
+    def check(place: str) -> bool:
+        path = pathlib.Path(place)
+        try:
+            check_writable(path if pathlib.PurePath(default).suffix else path / "result.json")
+        except UserError as error:
+            raise flags.ValidationError(str(error)) from error
+        return True
+
+    flags.register_validator(name, lambda place: not place or check(place), flag_values=values)
+
+
+def page_text(path: pathlib.Path, begin: str) -> str:
+    """The text of a page whose table is to be rewritten. Raises UserError unless it has the line `begin`."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
+    if begin not in text:
+        raise UserError(f"--out is '{path}', which has no line '{begin}'; expected the page with that table")
+    return text
+
 
 def whole_numbers(flag: str, texts: Sequence[str]) -> list[int]:
     """The numbers of a flag that lists whole numbers of at least 1. Raises UserError for anything else."""
+    if not texts:
+        raise UserError(f"--{flag} is empty; expected whole numbers of at least 1, such as --{flag}=1,2")
     for text in texts:
         if not text.isdecimal() or int(text) < 1:
             raise UserError(f"--{flag} has '{text}'; expected whole numbers of at least 1, such as --{flag}=1,2")

@@ -12,7 +12,7 @@ import tempfile
 from absl import flags
 
 from benchmarks import groups
-from benchmarks.measure import record, spread, whole_numbers
+from benchmarks.measure import define_place, record, spread, whole_numbers
 from common import launch
 from common.errors import UserError
 
@@ -45,7 +45,7 @@ NETWORKS = {
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_list("sizes", ["2", "4"], "processes in a group")
-    flags.DEFINE_string("out", "results/benchmark_processes.json", "file of the result")
+    define_place("out", "results/benchmark_processes.json", "file of the result")
 
 
 def main() -> None:

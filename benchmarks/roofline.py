@@ -12,6 +12,7 @@ import pathlib
 from absl import flags
 
 from benchmarks import networks
+from benchmarks.measure import page_text
 from common import launch
 from common.claims import pages
 
@@ -70,7 +71,8 @@ def _define_flags() -> None:
 
 def main() -> None:
     """Writes the table."""
-    device = Device()
+    page, device = pathlib.Path(flags.FLAGS.out), Device()
+    text = page_text(page, BEGIN)
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     for family, variant, side, changes in STUDIED:
         rate = measured(pathlib.Path(flags.FLAGS.results), family, variant, device)
@@ -79,8 +81,7 @@ def main() -> None:
     sheet = f"{device.peak / 1e12:.0f} TFLOP/s in bfloat16 and {device.bandwidth / 1e12:.1f} TB/s"
     written = f"`python -m benchmarks.roofline`, {datetime.date.today().isoformat()}"
     lines.append(f"\nWritten by {written}, for the data sheet of the {device.name.replace('_', ' ')}: {sheet}.")
-    page = pathlib.Path(flags.FLAGS.out)
-    page.write_text(pages.replace_between(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
+    page.write_text(pages.replace_between(text, BEGIN, END, "\n".join(lines) + "\n"))
     print("\n".join(lines))
 
 

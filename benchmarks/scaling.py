@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from benchmarks import networks
+from benchmarks.measure import page_text
 from common import launch
 from common.claims import pages
 
@@ -221,13 +222,13 @@ def main() -> None:
     if flags.FLAGS.check:
         _compare()
         return
-    machine = Machine()
+    page, machine = pathlib.Path(flags.FLAGS.out), Machine()
+    text = page_text(page, BEGIN)
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     for one in studied():
         lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
     lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.")
-    page = pathlib.Path(flags.FLAGS.out)
-    page.write_text(pages.replace_between(page.read_text(), BEGIN, END, "\n".join(lines) + "\n"))
+    page.write_text(pages.replace_between(text, BEGIN, END, "\n".join(lines) + "\n"))
     print("\n".join(lines))
 
 

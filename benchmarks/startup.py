@@ -17,7 +17,7 @@ from collections.abc import Callable
 from absl import flags
 
 from benchmarks.groups import newest_step
-from benchmarks.measure import device_name, record, spread
+from benchmarks.measure import define_place, device_name, record, spread
 from common import launch
 from common.errors import UserError
 
@@ -28,7 +28,7 @@ PATIENCE = 600.0  # seconds within which a run must progress
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_integer("rounds", 3, "measurements of each command", lower_bound=1)
-    flags.DEFINE_string("out", "results", "folder of the result")
+    define_place("out", "results", "folder of the result")
 
 
 def main() -> None:

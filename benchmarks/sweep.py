@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from benchmarks import networks
-from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.measure import Measured, define_place, device_name, record, spread
 from benchmarks.sweep_points import SCALES, Axes, Point, axes_of, coarse_to_fine
 from common import launch
 from common.errors import UserError, first_line
@@ -36,7 +36,7 @@ def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_enum("scale", None, SCALES, "size of the networks; default: cpu on a CPU, else full; smoke is a test")
     flags.DEFINE_float("minutes", 60.0, "time after which no further point begins", lower_bound=0.0)
-    flags.DEFINE_string("out", "results", "folder of the results")
+    define_place("out", "results", "folder of the results")
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ from absl import flags
 
 from benchmarks import networks, peers, race
 from benchmarks.contestants import TIMM, Spec, module_of
-from benchmarks.measure import Measured, device_name, record, spread
+from benchmarks.measure import Measured, define_place, device_name, record, spread
 from benchmarks.race import Entry, Racer
 from common import launch
 from common.claims import speeds
@@ -54,7 +54,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("seconds", 1.0, "time that a measurement takes at least", lower_bound=0.0)
     flags.DEFINE_enum("scale", "full", ["smoke", "full"], "smoke: two small images in an update, to test the command")
     flags.DEFINE_bool("again", False, "time networks again whose results are there")
-    flags.DEFINE_string("out", "results", "folder of the results")
+    define_place("out", "results", "folder of the results")
 
 
 def main() -> None:

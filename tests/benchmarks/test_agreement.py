@@ -79,6 +79,13 @@ def test_a_failing_check_does_not_stop_the_others(monkeypatch, compared):
     ]
 
 
+@pytest.mark.parametrize("content", ["[1]", '{"measured": {"a": 1}}', "{"])
+def test_a_file_that_is_no_result_is_refused_in_one_line(tmp_path, content):
+    (tmp_path / "benchmark_agreement_cpu.json").write_text(content)
+    said = refused("--families=attention", f"--out={tmp_path}", module="benchmarks.agreement")
+    assert f"{tmp_path}/benchmark_agreement_cpu.json is " in said
+
+
 def test_an_unknown_family_is_refused_with_the_nearest():
     assert "did you mean 'resnet'" in refused("--families=resnt", module="benchmarks.agreement")
 

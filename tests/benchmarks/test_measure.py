@@ -4,6 +4,7 @@ import json
 import sys
 
 import pytest
+from absl import flags
 
 from benchmarks import measure
 from common import train
@@ -55,11 +56,36 @@ def test_a_flag_that_lists_numbers_takes_nothing_else(wrong):
     [
         ("faults", "--processes=1,two", "--processes has 'two'"),
         ("processes", "--sizes=0", "--sizes has '0'"),
+        ("processes", "--sizes=", "--sizes is empty; expected whole numbers"),
         ("loop", "--steps=2", "--config is missing"),
+        ("depth", "--out=/dev/null/depth.json", "cannot write /dev/null/depth.json: Not a directory"),
+        ("depth", "--out=results", "cannot write results: it is a folder"),
+        ("startup", "--out=README.md", "cannot write README.md/result.json: Not a directory"),
+        ("faults", "--folder=/dev/null/runs", "cannot write /dev/null/runs/result.json: Not a directory"),
+        ("roofline", "--out=nowhere.md", "--out is 'nowhere.md', which has no line '<!-- roofline: -->'"),
+        ("scaling", "--out=README.md", "--out is 'README.md', which has no line '<!-- scaling: -->'"),
+        ("inputs", "--batch_size=300 --images=200 --peers=torch", "--batch_size=300 is more than --images=200"),
     ],
 )
 def test_a_mistake_is_refused_in_one_line_before_anything_runs(module, mistake, said):
-    assert said in refused(mistake, module=f"benchmarks.{module}")
+    if "--peers=torch" in mistake:
+        pytest.importorskip("torchvision")
+    assert said in refused(*mistake.split(), module=f"benchmarks.{module}")
+
+
+def test_a_place_for_results_may_begin_with_the_users_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    values = flags.FlagValues()
+    measure.define_place("out", "results", "folder of the results", values)
+    values(["benchmark", "--out=~/results"])
+    assert values.out == f"{tmp_path}/results"
+    with pytest.raises(flags.IllegalFlagValueError, match="cannot write"):
+        values(["benchmark", "--out=/dev/null/results"])
+
+
+def test_a_list_of_no_numbers_is_refused():
+    with pytest.raises(UserError, match="--sizes is empty; expected whole numbers"):
+        measure.whole_numbers("sizes", [])
 
 
 def test_a_request_to_stop_a_run_stops_the_benchmark(monkeypatch, tmp_path):
