@@ -1,6 +1,7 @@
 """Variables under the names of another library's networks, for `python -m common.weights export`."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from flax import linen as nn
@@ -34,7 +35,7 @@ def differences(family: str, arrays: Mapping[str, np.ndarray], module: nn.Module
 
     Both are '' for names that are our own, and where one of the publishers has this very network.
     """
-    weights = models.optional_module(family, "weights")
-    known = weights.sources(arrays) if weights is not None and hasattr(weights, "sources") else ()
+    weights: Any = models.optional_module(family, "weights")
+    known = weights.sources(arrays) if hasattr(weights, "sources") else ()
     reasons = [weights.mismatch(publisher, arrays, module, {}).partition(": ")[0] for publisher in known]
     return (known[0], reasons[0]) if known and all(reasons) else ("", "")
