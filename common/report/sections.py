@@ -79,7 +79,7 @@ def headline(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[s
     if summary.exists(folder):
         shown += _finished(summary.read(folder, summary.result_line), plan)
     else:
-        text += f" The run is not finished: its last checkpoint is before step {plan.total:,}."
+        text += " The run is not finished: it has no summary.json."
     return [page.paragraph(text), page.numbers(shown)]
 
 
@@ -101,8 +101,10 @@ def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """Names and values of the headline numbers of a finished run."""
     seconds, tested = sum(done["seconds"].values()), []
     if "test" in done:
-        epoch = page.three_digits(done["step"] / plan.epoch)
-        tested = [(f"test error at the end, epoch {epoch}", f"{done['test']['error']:.2%}")]
+        chosen = done.get("best_validation")
+        said = "with the lowest validation error" if chosen else "at the end"
+        epoch = page.three_digits((chosen or done)["step"] / plan.epoch)
+        tested = [(f"test error {said}, epoch {epoch}", f"{done['test']['error']:.2%}")]
     return [
         *tested,
         ("training error at the end, on images with their random distortions", f"{done['train']['error']:.2%}"),

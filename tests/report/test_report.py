@@ -350,6 +350,19 @@ def test_many_epochs_are_written_out(digits, results, tmp_path):
     assert "epoch 1,250<" in "".join(sections.headline(late, tmp_path, results))
 
 
+def test_the_test_error_of_a_run_with_a_validation_set_is_that_of_its_best_checkpoint(digits, results, tmp_path):
+    epoch = make_plan(digits.config, digits.info.train_size).epoch
+    done = json.loads((digits_run() / "summary.json").read_text())
+    done |= {"step": round(40 * epoch), "best_validation": {"step": round(10 * epoch), "error": 0.1}}
+    (tmp_path / "summary.json").write_text(json.dumps(done))
+    shown = "".join(sections.headline(digits, tmp_path, results))
+    assert "test error with the lowest validation error, epoch 10<" in shown
+    assert "epoch 40" not in shown
+    del done["best_validation"]
+    (tmp_path / "summary.json").write_text(json.dumps(done))
+    assert "test error at the end, epoch 40<" in "".join(sections.headline(digits, tmp_path, results))
+
+
 def test_a_family_adds_its_own_pictures(digits, examples, monkeypatch):
     assert inside.family_pictures(digits, examples) == []  # F6 draws nothing under a softmax
     seen = []
