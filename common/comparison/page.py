@@ -38,8 +38,13 @@ def _told(group: Group) -> str:
     errors, split = errors_of(group)
     if not errors:
         return "no error is recorded yet"
-    seeds = f", {len(group.runs)} seeds" if len(group.runs) > 1 else ""
+    seeds = f", {_seeds(group, errors)} seeds" if len(group.runs) > 1 else ""
     return f"{split} error {interval(errors)}{seeds}"
+
+
+def _seeds(group: Group, errors: Sequence[float]) -> str:
+    """The number of runs whose errors are shown and, if it is another, the number of all runs: '2 of 3'."""
+    return f"{len(errors)} of {len(group.runs)}" if 0 < len(errors) < len(group.runs) else f"{len(group.runs)}"
 
 
 def results(groups: Sequence[Group]) -> Section:
@@ -47,8 +52,9 @@ def results(groups: Sequence[Group]) -> Section:
     caption = (
         "The error of each run, from its summary.json: on the test set or, if that was not read, the lowest on the "
         "validation set. Runs whose configs differ only in the seed share a row, which has their mean and, in "
-        "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing about the spread. Multiply-adds are "
-        "for one image in the forward pass; the time is that of training."
+        "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing about the spread. Unfinished seeds "
+        "count only if none of the group is finished. Multiply-adds are for one image in the forward pass; the time is "
+        "that of training."
     )
     errors, splits = zip(*map(errors_of, groups), strict=True)
     names = [group.name for group in groups]
@@ -69,7 +75,7 @@ def _row(group: Group) -> list[str]:
     last = max((record["step"] for run in group.runs for record in run.records), default=0)
     return [
         group.name,
-        f"{len(group.runs)}",
+        _seeds(group, errors),
         interval(errors) if errors else _ABSENT,
         split,
         interval([one["train"]["error"] for one in done]) if done else _ABSENT,
@@ -84,14 +90,16 @@ def _row(group: Group) -> list[str]:
 def errors_of(group: Group) -> tuple[list[float], str]:
     """The errors of a group's runs, fractions, and their split; runs without a result are left out.
 
-    They are the test errors at the end. If one of the runs is not finished or has not read the test set, they are the
-    lowest validation errors or, without a validation set, the last test errors.
+    They are the test errors of the finished runs: an unfinished run's error is of another number of updates. If none is
+    finished, or one of them has not read the test set, they are the lowest validation errors so far or, without a
+    validation set, the last test errors.
     """
-    tested = [run.summary["test"]["error"] for run in group.runs if run.summary and "test" in run.summary]
-    if len(tested) == len(group.runs):
+    shown = [run for run in group.runs if run.summary] or group.runs
+    tested = [run.summary["test"]["error"] for run in shown if run.summary and "test" in run.summary]
+    if len(tested) == len(shown):
         return tested, "test"
     split = group.runs[0].watched
-    found = [[record["error"] for record in run.records if record["split"] == split] for run in group.runs]
+    found = [[record["error"] for record in run.records if record["split"] == split] for run in shown]
     if split == "validation":
         return [min(errors) for errors in found if errors], "validation"
     return [errors[-1] for errors in found if errors], "test"

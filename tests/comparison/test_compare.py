@@ -121,6 +121,20 @@ def test_the_interval_of_seeds_is_students(groups):
     assert page.interval([0.25]) == "25.00%"
 
 
+def test_unfinished_seeds_are_no_part_of_the_mean_of_finished_ones(tmp_path):
+    ends = {0: ((0.4, 0.1), True), 1: ((0.4, 0.2), True), 2: ((0.9,), False)}
+    for seed, (errors, finished) in ends.items():
+        make_run(tmp_path / f"run{seed}", changed(lenet5_digits.get_config(), seed=seed), errors, finished=finished)
+    [group] = runs.group_runs(runs.open_runs([str(tmp_path / f"run{seed}") for seed in ends]))
+    assert page.errors_of(group) == ([0.1, 0.2], "test")
+    assert page.summary_lines([group]) == [f"run: test error {page.interval([0.1, 0.2])}, 2 of 3 seeds"]
+    assert "<td>2 of 3</td>" in page.results([group]).parts[-1]
+    none_finished = dataclasses.replace(
+        group, runs=tuple(dataclasses.replace(run, summary=None) for run in group.runs[1:])
+    )
+    assert page.errors_of(none_finished) == ([0.2, 0.9], "test")
+
+
 def test_many_epochs_are_written_out(tmp_path):
     for seed in range(2):
         make_run(tmp_path / f"run{seed}", changed(lenet5_digits.get_config(), seed=seed), (0.5,) * 1250)
