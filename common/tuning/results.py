@@ -13,7 +13,7 @@ from common.claims.claim import Experiment
 from common.errors import UserError
 from common.files import whole_file
 from common.run import workdir
-from common.tuning import trials
+from common.tuning import search, trials
 from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, StudySpec, finished, ranked
 
 BEST, TABLE, IMPORTANCE = "best.json", "trials.csv", "importance.png"
@@ -67,7 +67,7 @@ def best(study: optuna.Study, spec: StudySpec) -> dict[str, Any]:
         "seeds": list(spec.seeds),
         "trial": winner.user_attrs[NUMBER],
         "trials": {state: states.count(state) for state in ("finished", "pruned", "failed")},
-        "search": {path: values.strip() for path, _, values in (text.partition("=") for text in spec.texts)},
+        "search": search.as_written(spec.texts),
         "sampler": spec.sampler,
         "pruning": spec.prune,
         "config": spec.config,

@@ -64,6 +64,12 @@ def parse(texts: Sequence[str], config: ConfigDict) -> dict[str, BaseDistributio
     return space
 
 
+def as_written(texts: Sequence[str]) -> dict[str, str]:
+    """An option's path -> its values as the user wrote them, of texts that `parse` has read."""
+    pairs = (text.partition("=") for text in texts)
+    return {path.strip(): values.strip() for path, _, values in pairs}
+
+
 def _values(path: str, text: str, default: Any) -> BaseDistribution:
     numeric = isinstance(default, int | float) and not isinstance(default, bool)
     found = _RANGE.fullmatch(text) if numeric else None

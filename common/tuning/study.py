@@ -96,10 +96,9 @@ def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
 
 def _identity(spec: StudySpec) -> dict[str, Any]:
     """The facts that all commands of a study must share, by their names in an error message."""
-    searched = dict(text.partition("=")[::2] for text in spec.texts)
     return {
         **{f"config.{path}": value for path, value in spec.options.items() if not path.startswith(_MAY_CHANGE)},
-        **{f"--search of {path}": searched.get(path) for path in spec.space},
+        **{f"--search of {path}": values for path, values in search.as_written(spec.texts).items()},
         "--seeds": len(spec.seeds),
     }
 

@@ -175,8 +175,10 @@ def test_the_best_command_has_this_machines_folders_only_here(tmp_path):
 def test_another_search_and_a_damaged_file_are_refused(tmp_path):
     open_study(tmp_path, plan("optimizer.momentum=0..0.9"))
     open_study(tmp_path, plan("optimizer.momentum=0..0.9", number=50, jobs=2))
+    open_study(tmp_path, plan(" optimizer.momentum = 0..0.9 "))
     for other, said in (
         (plan("optimizer.momentum=0..0.8"), "--search of optimizer.momentum is '0..0.9' there and '0..0.8' here"),
+        (plan("optimizer.momentum = 0..0.8"), "--search of optimizer.momentum is '0..0.9' there and '0..0.8' here"),
         (plan("optimizer.momentum=0..0.9", seeds=2), "--seeds is 1 there and 2 here"),
         (plan("optimizer.momentum=0..0.9", changes={"train.batch_size": 7}), "config.train."),
     ):
