@@ -79,7 +79,7 @@ def _study_spec() -> Any:
     config_checks.check_given(config, [*changes, *space])
     of_trials = search.trial_changes(config)
     config = search.with_point(config, of_trials)
-    search.check(space, config)
+    search.check(space, config, changes)
     seeds = range(config.seed, config.seed + _SEEDS.value)
     config_checks.validate(search.with_point(config, {"seed": seeds[-1]}))
     trials = _TRIALS.value

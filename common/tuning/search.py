@@ -12,7 +12,7 @@ import itertools
 import math
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -126,10 +126,11 @@ def _tuple(text: str, wrong: str) -> tuple:
     return value
 
 
-def check(space: Space, config: ConfigDict) -> None:
-    """Raises UserError for values that the config refuses because they are out of range or contradict other options.
+def check(space: Space, config: ConfigDict, given: Collection[str] = ()) -> None:
+    """Raises UserError for values that a run would refuse: out of range, in contradiction or without effect.
 
     It tries each end and each choice with the first values of the other options, then all last values together.
+    given: the paths of the options that the command line gives to every trial.
     """
     ends = {path: _ends(values) for path, values in space.items()}
     first = {path: found[0] for path, found in ends.items()}
@@ -139,6 +140,7 @@ def check(space: Space, config: ConfigDict) -> None:
         changed = with_point(config, point)
         try:
             config_checks.validate(changed)
+            config_checks.check_given(changed, [*given, *point])
         except UserError as error:
             chosen = ", ".join(f"{path}={value}" for path, value in point.items())
             raise UserError(f"--search cannot have {chosen}: {error}") from error

@@ -87,6 +87,13 @@ def test_values_that_the_config_refuses_are_found_before_any_run(config, text, s
     assert said in str(refused.value)
 
 
+def test_an_option_that_one_choice_leaves_without_effect_is_found_before_any_run(config):
+    space = search.parse(["optimizer.name=adamw|sgd"], config)
+    search.check(space, config)  # the config file sets the kind of decay, and that may stay
+    with pytest.raises(UserError, match=r"cannot have optimizer.name=sgd: config.optimizer.decay .* has no effect"):
+        search.check(space, config, ["optimizer.decay"])
+
+
 def test_a_grid_has_every_combination_once(config):
     space = search.parse(["train.batch_size=32|64", "augment.randaugment_layers=1..3"], config)
     points = search.grid(space, seed=1)
