@@ -128,7 +128,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 step += count
                 stopping = watch.stopping()
                 writer.progress(step)
-                error, improved = None, False
+                error, is_best = None, False
                 if plan.logs_after(step):
                     writer.train(step, sums, optimizers.learning_rate(schedule, state.opt_state, step))
                     sums = mesh_lib.replicate(no_totals(), mesh)
@@ -137,12 +137,13 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     values, class_counts = evaluate_on(state.variables(), watched)
                     writer.evaluated(step, split, values)
                     error = values["error"]
-                    improved = early_stopping.add(error)
+                    early_stopping.add(error)
+                    is_best = early_stopping.at_lowest  # of equal errors the last counts, so each of them is saved
                     if config.schedule.name == "plateau":
                         state = state.replace(
                             opt_state=optimizers.reduce_on_plateau(state.opt_state, config.schedule, error)
                         )
-                if plan.saves_after(step) or improved or early_stopping.should_stop or stopping:
+                if plan.saves_after(step) or is_best or early_stopping.should_stop or stopping:
                     stop_if_diverged(state, sums)
                     skipped.save()
                     checkpointer.save(step, state, error, sums)

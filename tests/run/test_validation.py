@@ -11,6 +11,7 @@ from common.errors import UserError
 from common.run import checkpoints, metrics, summary, trained, workdir
 from common.training import evaluate as evaluate_lib
 from tests import small_run
+from tests.slow import rest_slow
 
 
 def config(**changes):
@@ -88,6 +89,20 @@ def test_among_equal_errors_that_of_a_saved_checkpoint_is_named(split, best_step
     metrics.write(tmp_path, records)
     result = summary.write(tmp_path, config(), {}, {}, {}, 0, [], best_step)
     assert result[f"best_{split}"] == {"step": named, "error": errors[named]}
+
+
+@pytest.mark.parametrize("every", rest_slow(["20 steps", "10 steps", "50 steps"]))
+def test_the_checkpoint_that_is_chosen_does_not_depend_on_when_others_are_saved(every, tmp_path, monkeypatch):
+    errors, evaluate = iter([0.5, 0.2, 0.2, 0.3, 0.3]), evaluate_lib.evaluate
+
+    def told(*arguments, **more):
+        values, counts = evaluate(*arguments, **more)
+        return {**values, "error": next(errors, values["error"])}, counts
+
+    monkeypatch.setattr(train, "evaluate", told)
+    result = train.fit(config(**{"train.length": "50 steps", "checkpoint.every": every}), tmp_path)
+    assert result["best_validation"] == {"step": 30, "error": 0.2}
+    assert metrics.read(tmp_path, "test")[0]["step"] == 30
 
 
 def test_the_test_set_may_be_left_unread(tmp_path, monkeypatch):
