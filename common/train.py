@@ -85,7 +85,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         if primary and not trained:
             summary.remove(folder)
         skipped = summary.Skipped(folder, dataset.bad, stored_run is not None, write=primary)
-        tracker = trackers.start(config, folder) if primary else None
+        tracker = trackers.start(config, folder, resumed=stored_run is not None) if primary else None
 
         feed = pipeline.train_feed(
             dataset.train,

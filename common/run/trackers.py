@@ -91,11 +91,14 @@ _LIBRARIES: dict[str, Callable[[pathlib.Path, Options, str | None], TrackedRun]]
 class Tracker:
     """Writes a run's numbers into its tracked run. If the library fails, it prints that once and the run goes on."""
 
-    def __init__(self, name: str, folder: pathlib.Path, config: ConfigDict):
-        """Starts the tracked run, or continues the workdir's. Raises UserError if the library cannot."""
+    def __init__(self, name: str, folder: pathlib.Path, config: ConfigDict, resumed: bool):
+        """Starts a tracked run or, for a resumed run, continues the workdir's. Raises UserError if the library cannot.
+
+        A new run may find the tracked run of one that ended before its first checkpoint, perhaps with other options.
+        """
         self._name, self._failed = name, False
         path = folder / FILE
-        known = workdir.read_json(path) if path.exists() else {}
+        known = workdir.read_json(path) if resumed and path.exists() else {}
         try:
             self._library = _LIBRARIES[name](folder, config_lib.flat(config), known.get(name))
         except Exception as error:  # libraries have errors of many kinds: no key, no server, no such run
@@ -126,9 +129,9 @@ def check(name: str) -> None:
         raise UserError(f"config.tracker is '{name}', but its library is not installed: pip install {name}")
 
 
-def start(config: ConfigDict, folder: pathlib.Path) -> Tracker | None:
-    """The tracker of a config, started; None if it names none."""
-    return Tracker(config.tracker, folder, config) if config.tracker else None
+def start(config: ConfigDict, folder: pathlib.Path, resumed: bool = True) -> Tracker | None:
+    """The tracker of a config, started; None if it names none. resumed: whether the run has a checkpoint."""
+    return Tracker(config.tracker, folder, config, resumed) if config.tracker else None
 
 
 def _said(error: Exception) -> str:

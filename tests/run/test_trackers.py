@@ -101,6 +101,16 @@ def test_wandb_gets_the_options_and_the_numbers_and_goes_on_when_resumed(config,
     assert of(wandb.calls, "finish") == [(0,), (1,)]
 
 
+def test_a_new_run_in_the_folder_of_one_without_a_checkpoint_is_tracked_apart(config, mlflow, tmp_path):
+    config.tracker, config.train.batch_size = "mlflow", 1
+    trackers.start(config, tmp_path, resumed=False).close(failed=True)  # as of a run that diverged at once
+    config.train.batch_size = 2
+    trackers.start(config, tmp_path, resumed=False)
+    assert [call[0] for call in of(mlflow.calls, "start")] == [None, None]
+    sizes = [params["train.batch_size"] for (params,) in of(mlflow.calls, "params") if "train.batch_size" in params]
+    assert sizes == [1, 2]
+
+
 def test_mlflow_gets_the_options_once_and_the_numbers_with_their_steps(config, mlflow, tmp_path):
     config.tracker = "mlflow"
     record(tmp_path, config, 100)
