@@ -226,6 +226,7 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
         raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
     if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
         raise UserError(f"{path}: get_config() does not return a ConfigDict; start from common.config.base()")
+    option_names.check_changeable(given_options() if config is not None else ())
     if len(rest) > 1 and not takes_names:
         raise UserError(f"unexpected argument '{rest[1]}'; options are given as --name=value")
     return rest

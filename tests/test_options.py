@@ -116,6 +116,20 @@ def test_decay_is_decoupled_from_a_gradient_that_is_divided_only():
 RESNET = "--config=configs/resnet_digits.py"
 
 
+@pytest.mark.parametrize(
+    ("module", "given"),
+    [
+        ("common.inspect", ["--config.model.variant=resnet56"]),
+        ("common.main", ["--config.model.family=vgg"]),
+        ("common.tune", ["--search=model.variant=resnet20|resnet56"]),
+    ],
+)
+def test_the_name_of_a_network_is_not_changed_without_its_layers(module, given):
+    said = refused(RESNET, *given, module=module)
+    option = given[0].partition("model.")[2].partition("=")[0]
+    assert f"config.model.{option} only names the network that the config file has made" in said
+
+
 def test_commands_refuse_options_without_effect(tmp_path):
     classic = ("--config=configs/classic_digits.py:rbf_svm", "--config.decode.holdout=0.2", "--workdir=/nowhere/run")
     assert "config.decode.holdout has no effect" in refused(*classic, module="classic.main")

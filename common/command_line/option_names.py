@@ -2,7 +2,19 @@
 
 from collections.abc import Iterable
 
-from common.errors import nearest
+from common.errors import UserError, nearest
+
+# Options that only name a network; `models.section` has written its hyper-parameters beside them.
+_NAMES = ("model.family", "model.variant")
+
+
+def check_changeable(paths: Iterable[str]) -> None:
+    """Raises UserError for an option that names the network, since its hyper-parameters would stay as they are."""
+    if named := [path for path in paths if path in _NAMES]:
+        raise UserError(
+            f"config.{named[0]} only names the network that the config file has made; choose another by the file's "
+            "argument, as --config=configs/resnet_cifar10.py:resnet56, or change the options of config.model"
+        )
 
 
 def instead(path: str, known: Iterable[str], prefix: str = "") -> str:

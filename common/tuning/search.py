@@ -55,6 +55,7 @@ def parse(texts: Sequence[str], config: ConfigDict) -> dict[str, BaseDistributio
             raise UserError(
                 f"--search: unknown option '{path}'; {option_names.instead(path.removeprefix('config.'), known)}"
             )
+        option_names.check_changeable([path])
         if path in space:
             raise UserError(f"--search gives {path} twice; expected each option once")
         if path in _JUDGING or path.partition(".")[0] in _JUDGING:
