@@ -85,8 +85,8 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
     Returns what the folder held, None for a new run. A folder without checkpoints, whose run was refused or stopped
     early, may become another run's. With `write` False, as in all but one of several processes, it only checks.
     `history.start` writes the facts of a run that goes on. Raises UserError, and writes nothing, for another experiment
-    or kind of run, for a dataset of other classes or another shape, and for checkpoints without a config, which could
-    be any experiment's.
+    or kind of run, for a dataset of other classes or another shape, for checkpoints without a config, which could be
+    any experiment's, and for a finished run without checkpoints, whose results would be overwritten.
     """
     before = None
     with writing(f"workdir {workdir}"):
@@ -102,6 +102,11 @@ def open_workdir(workdir: pathlib.Path, config: ConfigDict, info: Info, write: b
                 raise UserError(f"workdir {workdir} holds another run: {wrong}; choose another --workdir")
         elif (workdir / CONFIG).exists() and not _is_network(_read_json(workdir, CONFIG)):
             raise UserError(f"workdir {workdir} holds a run that is not a network's; choose another --workdir")
+        elif (workdir / SUMMARY).exists():
+            raise UserError(
+                f"workdir {workdir} holds the results of a finished run whose checkpoints are gone; choose another "
+                "--workdir, or remove that one"
+            )
         if write and before is None:
             write_facts(workdir, config, info)
     return before

@@ -90,10 +90,22 @@ def test_a_run_that_was_killed_in_its_first_save_gives_its_folder_to_another(fol
     for step in checkpoints.steps(folder):
         shutil.rmtree(folder / checkpoints.FOLDER / str(step))
     (folder / checkpoints.FOLDER / "30.orbax-checkpoint-tmp").mkdir()
+    summary.remove(folder)
     config, info = workdir.load_config(folder), workdir.load_info(folder)
     config.optimizer.weight_decay = 0.5
     assert workdir.open_workdir(folder, config, info) is None
     assert workdir.load_config(folder) == config
+
+
+@pytest.mark.parametrize("changes", [{}, {"optimizer.weight_decay": 0.5}])
+def test_the_results_of_a_finished_run_without_checkpoints_are_not_overwritten(folder, changes):
+    shutil.rmtree(folder / checkpoints.FOLDER)  # as a study and a claim's campaign do, to save room
+    before = {path: path.read_bytes() for path in folder.glob("*.json*")}
+    config = workdir.load_config(folder)
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match="holds the results of a finished run whose checkpoints are gone; choose"):
+        train.fit(config, folder)
+    assert {path: path.read_bytes() for path in folder.glob("*.json*")} == before
 
 
 def test_lines_that_are_not_records_are_ignored(folder):
