@@ -110,9 +110,12 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
         evaluate_on = functools.partial(evaluate, eval_step, batch_size=config.evaluate.batch_size, mesh=mesh)
         sums, class_counts = mesh_lib.replicate(checkpoints.saved_totals(folder, step), mesh), None
+        times = checkpoints.saved_times(folder, step)
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as checkpointer,
-            Writer(folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker) as writer,
+            Writer(
+                folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker, times
+            ) as writer,
             Profiler(config.profile, folder) as profiler,
             distributed.exit_on_lost_process(),
         ):
@@ -146,7 +149,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if plan.saves_after(step) or is_best or early_stopping.should_stop or stopping:
                     stop_if_diverged(state, sums)
                     skipped.save()
-                    checkpointer.save(step, state, error, sums)
+                    checkpointer.save(step, state, error, sums, writer.unrecorded())
                 if stopping:
                     checkpointer.wait()
                     raise Preempted(step)

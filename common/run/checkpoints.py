@@ -11,7 +11,7 @@ import math
 import pathlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -31,7 +31,7 @@ from common.training.totals import Totals, no_totals
 FOLDER = "checkpoints"
 DAMAGED = "damaged"  # folder for checkpoints that cannot be read, so that training can write their steps again
 _ITEM, _METRICS, _METADATA = "default", "metrics/metrics", "_CHECKPOINT_METADATA"  # orbax's names in a checkpoint
-_CHECKSUMS, _TOTALS = "checksums", "totals"
+_CHECKSUMS, _TOTALS, _TIMES = "checksums", "totals", "times"
 _SPARE_BYTES = 2**20  # for the files beside a checkpoint's arrays
 _PATIENCE = 300.0  # seconds to wait for all processes to try to read a checkpoint
 
@@ -137,9 +137,13 @@ def saved_totals(workdir: pathlib.Path, step: int) -> Totals:
 
     They are those of no update for a step without a checkpoint, and for the checkpoint of an earlier version.
     """
-    folder, fresh = workdir / FOLDER / str(step), no_totals()
-    saved = (_saved_metadata(folder).get(_TOTALS) if folder.exists() else None) or {}
+    fresh, saved = no_totals(), _saved(workdir, step, _TOTALS)
     return fresh.replace(**{name: jnp.asarray(value, getattr(fresh, name).dtype) for name, value in saved.items()})
+
+
+def saved_times(workdir: pathlib.Path, step: int) -> dict[str, float]:
+    """The times that the checkpoint at `step` was saved with; {} without one, and for that of an earlier version."""
+    return _saved(workdir, step, _TIMES)
 
 
 class Checkpoints:
@@ -167,11 +171,18 @@ class Checkpoints:
         with _one_line_errors(self.folder):
             self._manager = ocp.CheckpointManager(self.folder, options=options)
 
-    def save(self, step: int, state: TrainState, error: float | None, sums: Totals | None = None) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        error: float | None,
+        sums: Totals | None = None,
+        times: Mapping[str, float] | None = None,
+    ) -> None:
         """Starts to save `state`; `error` is the one measured at this step, None if there was none.
 
-        sums: the totals of the updates since the last record of training, see `saved_totals`. Raises UserError if there
-        is no room for it, or if the previous save failed.
+        sums, times: of the updates since the last record of training, see `saved_totals` and `metrics.Writer`. Raises
+        UserError if there is no room for it, or if the previous save failed.
         """
         self._check_room(state)
         metrics = None if error is None else {"error": error}
@@ -180,7 +191,11 @@ class Checkpoints:
                 step,
                 args=ocp.args.StandardSave(state),
                 metrics=metrics,
-                custom_metadata={_CHECKSUMS: _checksums(state), _TOTALS: _as_numbers(sums)},
+                custom_metadata={
+                    _CHECKSUMS: _checksums(state),
+                    _TOTALS: _as_numbers(sums),
+                    _TIMES: dict(times or {}),
+                },
             )
 
     def _check_room(self, state: PyTree) -> None:
@@ -237,6 +252,11 @@ def _saved_checksums(folder: pathlib.Path) -> dict[str, int]:
 
 def _saved_metadata(folder: pathlib.Path) -> dict[str, Any]:
     return json.loads((folder / _METADATA).read_text(encoding="utf-8")).get("custom_metadata") or {}
+
+
+def _saved(workdir: pathlib.Path, step: int, name: str) -> dict[str, Any]:
+    folder = workdir / FOLDER / str(step)
+    return (_saved_metadata(folder).get(name) if folder.exists() else None) or {}
 
 
 def _as_numbers(sums: Totals | None) -> dict[str, float]:

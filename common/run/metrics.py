@@ -42,7 +42,10 @@ class Writer:
         num_classes: int,
         primary: bool = True,
         tracker: Tracker | None = None,
+        earlier: Mapping[str, float] | None = None,
     ):
+        """earlier: the times of `unrecorded`, as of the checkpoint that the run goes on from."""
+        earlier = earlier or {}
         self._records = _Records(workdir, first_step) if primary else None
         self._tracker = tracker if primary else None
         self._batch_size, self._epoch_steps = batch_size, plan.epoch
@@ -51,9 +54,11 @@ class Writer:
         self._bar = tqdm(total=plan.total, initial=first_step, **fields)
         self._step = self._logged_step = first_step
         self._since, self._worked = time.perf_counter(), time.process_time()
-        self._began = self._since - (self._records.elapsed if self._records else 0.0)
+        elapsed = max(self._records.elapsed if self._records else 0.0, earlier.get("elapsed", 0.0))
+        self._began = self._since - elapsed
         self._waited = 0.0
         self._trained = {"seconds": 0.0, "core_seconds": 0.0}  # since the last record of training, before an evaluation
+        self._earlier = {clock: earlier.get(clock, 0.0) for clock in self._trained}  # the same, in earlier starts
 
     def __enter__(self) -> "Writer":
         return self
@@ -92,7 +97,7 @@ class Writer:
         if int(sums.bad_step) != NEVER:
             raise diverged(int(sums.bad_step))
         self._write(step, "train", {**values, "learning_rate": learning_rate, **self._speed(step)})
-        self._trained = dict.fromkeys(self._trained, 0.0)
+        self._trained, self._earlier = dict.fromkeys(self._trained, 0.0), dict.fromkeys(self._earlier, 0.0)
         self._waited, self._logged_step = 0.0, step
         self._restart_clock()
 
@@ -107,14 +112,23 @@ class Writer:
         self._write(step, split, {**values, **self._spent()})
         self._restart_clock()
 
+    def unrecorded(self) -> dict[str, float]:
+        """The time of training since its last record, over all starts, and the time since the run began."""
+        return {**self._over_all_starts(self._in_training()), "elapsed": time.perf_counter() - self._began}
+
     def _speed(self, step: int) -> dict[str, float]:
         """Images per second, the share of time spent waiting for data, and seconds, since the last record of training.
 
-        Evaluations in between are left out.
+        Evaluations in between are left out. The first two are those of this start.
         """
         spent = self._in_training()
         seconds, images = spent["seconds"], (step - self._logged_step) * self._batch_size
-        return {"images_per_second": images / seconds, "data_wait": self._waited / seconds, **spent}
+        speed = {"images_per_second": images / seconds, "data_wait": self._waited / seconds}
+        return {**speed, **self._over_all_starts(spent)}
+
+    def _over_all_starts(self, spent: Mapping[str, float]) -> dict[str, float]:
+        """The time of training since its last record, of which this start has spent `spent`."""
+        return {clock: self._earlier[clock] + seconds for clock, seconds in spent.items()}
 
     def _spent(self) -> dict[str, float]:
         """Seconds by the clock and core-seconds of this process, since a record was written or an evaluation began."""

@@ -101,6 +101,31 @@ def test_the_time_of_training_before_an_evaluation_is_that_of_training(tmp_path,
     assert (test["seconds"], train["seconds"], train["images_per_second"]) == (4.0, 5.0, 200.0)
 
 
+def test_the_time_between_a_record_and_a_stop_is_not_lost(tmp_path, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(metrics.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(metrics.time, "process_time", lambda: 2 * now[0])
+    with Writer(tmp_path, 0, DUE, batch_size=10, num_classes=10) as writer:
+        now[0] = 5.0
+        writer.train(100, no_totals(), 0.1)
+        now[0] = 8.0
+        saved = writer.unrecorded()  # with the checkpoint at step 130
+    assert saved == {"seconds": 3.0, "core_seconds": 6.0, "elapsed": 8.0}
+    now[0] = 100.0
+    with Writer(tmp_path, 130, DUE, batch_size=10, num_classes=10, earlier=saved) as writer:
+        now[0] = 107.0
+        assert writer.unrecorded() == {"seconds": 10.0, "core_seconds": 20.0, "elapsed": 15.0}
+        writer.train(200, no_totals(), 0.1)
+        now[0] = 109.0
+        writer.train(300, no_totals(), 0.1)
+    times = ("seconds", "core_seconds", "elapsed", "images_per_second")
+    assert [[record[name] for name in times] for record in metrics.read(tmp_path)] == [
+        [5.0, 10.0, 5.0, 200.0],
+        [10.0, 20.0, 15.0, 100.0],  # 70 updates of 10 images in the 7 seconds of this start
+        [2.0, 4.0, 17.0, 500.0],
+    ]
+
+
 class Terminal(io.StringIO):
     def isatty(self):
         return True

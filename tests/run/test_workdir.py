@@ -188,6 +188,8 @@ def test_a_run_that_was_stopped_between_evaluations_may_end_there(tmp_path, monk
         patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == 29)
         with pytest.raises(preemption.Preempted):
             train.fit(config, tmp_path)
+    assert checkpoints.saved_times(tmp_path, 30)["seconds"] > 0
+    assert checkpoints.saved_times(tmp_path, 30)["elapsed"] > metrics.read(tmp_path)[-1]["elapsed"]
     evaluated = {record["step"] for record in metrics.read(tmp_path, "test")}
     config.train.length = "30 steps"
     result = train.fit(config, tmp_path)
