@@ -1,6 +1,7 @@
 """The steps at which a run logs, evaluates, saves and ends, in whole updates."""
 
 import dataclasses
+import math
 from operator import attrgetter
 
 from ml_collections import ConfigDict
@@ -56,13 +57,25 @@ class Plan:
 
     def updates_from(self, step: int) -> int:
         """The number of updates in the call after `step`; it ends no later than the next record, test, save or end."""
-        cycles = (self.log_every, self.evaluate_every, self.save_every, max(round(self.epoch), 1))
-        ends = (end - step for end in self.ends if end > step)
+        cycles = (self.log_every, self.evaluate_every, self.save_every)
+        ends = (end - step for end in (*self.ends, self._next_epoch(step)) if end > step)
         return min(self.per_call, self.total - step, *(every - step % every for every in cycles), *ends)
 
     def starts_epoch(self, step: int) -> bool:
         """True if the update after `step` is the first of a pass, to the nearest update."""
-        return step % max(round(self.epoch), 1) == 0
+        return step == self._start_of_epoch(round(step / self.epoch))
+
+    def _next_epoch(self, step: int) -> int:
+        """The first step after `step` at which a pass starts."""
+        if self.epoch < 1:
+            return step + 1
+        number = math.floor(step / self.epoch)
+        starts = (self._start_of_epoch(number + later) for later in range(4))
+        return next(start for start in starts if start > step)
+
+    def _start_of_epoch(self, number: int) -> int:
+        """The updates in `number` passes, to the nearest: passes of 10.4 begin after 0, 10, 21, 31, 42."""
+        return round(number * self.epoch)
 
 
 def make_plan(config: ConfigDict, num_examples: int) -> Plan:

@@ -39,6 +39,13 @@ def test_calls_cover_the_run_and_stop_at_whatever_is_due(total, epoch, cycles, p
     assert plan.saves_after(total)
 
 
+@pytest.mark.parametrize("epoch", [0.3, 1.0, 1.5, 10.4, 10.5, 468.75])
+def test_each_pass_starts_at_the_update_that_is_nearest_to_it(epoch):
+    plan = Plan(1000, epoch, 100, 100, 100, per_call=0)
+    nearest = {round(number * epoch) for number in range(round(1000 / epoch) + 1)}
+    assert {step for step in range(1000) if plan.starts_epoch(step)} == nearest - {1000}
+
+
 @pytest.mark.parametrize(("on_cpu", "resident", "many"), [(True, True, 0), (False, False, 0), (False, True, 1)])
 def test_a_call_makes_many_updates_where_that_is_faster(monkeypatch, on_cpu, resident, many):
     monkeypatch.setattr(compilation, "on_cpu", lambda: on_cpu)
