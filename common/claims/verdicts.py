@@ -180,17 +180,25 @@ def judge(
 
 
 def p_value(rules: Sequence[Rule], values: Values, bounds: Bounds, random: bool = True) -> float:
-    """The smallest error rate, 1 - level, at which the rules still decide the claim, to within 2%; at least 1e-9.
+    """The smallest error rate, 1 - level, at which the claim has the verdict that it has at `LEVEL`.
 
-    It is 1 if no level decides the claim.
+    For an undecided claim it is the smallest rate at which the rules decide it, and 1 if none does. It is found to
+    within 2%, and is at least 1e-9.
     """
 
-    def decided(rate: float) -> bool:
-        found = judge(rules, values, bounds, random, level=1 - rate)
-        return combine([one.verdict for one in found]) != "undecided"
+    def verdict(rate: float) -> str:
+        return combine([found.verdict for found in judge(rules, values, bounds, random, level=1 - rate)])
 
-    place = bisect.bisect_left(_ERROR_RATES, True, key=decided)  # wider intervals never decide more
-    return float(_ERROR_RATES[min(place, len(_ERROR_RATES) - 1)])
+    usual = 1 - LEVEL
+    recorded = verdict(usual)
+    if recorded == "undecided":
+        rates = _ERROR_RATES
+        place = bisect.bisect_left(rates, True, key=lambda rate: verdict(rate) != recorded)
+    else:
+        # In a wider interval a number that agrees without being equal may be better or worse, which is another verdict.
+        rates = np.append(_ERROR_RATES[usual > _ERROR_RATES], usual)
+        place = bisect.bisect_left(rates, True, key=lambda rate: verdict(rate) == recorded)
+    return float(rates[min(place, len(rates) - 1)])
 
 
 def combine(verdicts: Sequence[str]) -> str:

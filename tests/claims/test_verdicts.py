@@ -153,3 +153,19 @@ def test_the_p_value_of_several_rules_is_that_of_the_weakest_as_often_as_there_a
 def test_a_claim_that_no_level_decides_has_a_p_value_of_one_and_one_without_spread_the_smallest():
     assert p_value([Agrees("a", 0.01, margin=0.002)], {"a": [0.01]}, {}) == 1
     assert p_value([Less("a", "b")], {"a": [0.1], "b": [0.2]}, {}, random=False) == pytest.approx(1e-9)
+
+
+@pytest.mark.parametrize(
+    ("off", "expected"),
+    [
+        (0.0015, lambda t, off: stats.t.sf(t(0.002 - off), 4)),  # agrees: how rare such numbers are outside the margin
+        (0.0045, lambda t, off: stats.t.sf(t(off), 4)),  # worse: how rare they are at the paper's number
+    ],
+)
+def test_the_p_value_is_that_of_the_verdict_and_not_of_another_one(off, expected):
+    values = [0.01 + off + step for step in (-2e-4, -1e-4, 0, 1e-4, 2e-4)]
+    error = np.std(values, ddof=1) / np.sqrt(5)
+    [found] = judge([rule := Agrees("a", 0.01, margin=0.002)], {"a": values}, {})
+    assert found.verdict == ("agrees" if off < 0.002 else "worse")
+    p = 2 * expected(lambda distance: distance / error, off)
+    assert p_value([rule], {"a": values}, {}) == pytest.approx(p, rel=0.02)
