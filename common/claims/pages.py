@@ -30,6 +30,7 @@ _BLOCK = re.compile(
 )
 _STRONGEST = 7  # verdicts in a summary
 _DOUBT = "Counted together with all other verdicts, this one does not stand.\n"
+_DOUBT_IN_BRIEF = "does not stand if all verdicts are counted together"
 
 
 def fill(document: str, evidence: Evidence, place: pathlib.PurePath, folder: pathlib.PurePath) -> str:
@@ -102,7 +103,7 @@ def _verdicts(evidence: Evidence, name: str) -> str:
     measured = [result for result in evidence.measured if result["claim"] == name]
     facts = [fact for fact in evidence.facts if fact["fact"] == name]
     lines = [
-        *map(_line, measured),
+        *(_line(result, evidence) for result in measured),
         *(f"- **{fact['verdict']}**{_in_brackets(fact['note'])}: {fact['says']} (`{name}`)\n" for fact in facts),
     ]
     return "".join(lines) or f"- no runs are recorded yet: `{name}`\n"
@@ -113,19 +114,22 @@ def _chart(selection: Sequence[str], folder: str) -> str:
     return f"![The paper's numbers and ours: {', '.join(claims)}]({folder}/{name}.png)\n"
 
 
-def _line(result: Result) -> str:
+def _line(result: Result, evidence: Evidence) -> str:
     """The verdict of a measured claim in a line."""
-    return (
-        f"- **{result['verdict']}**{_in_brackets(_notes(result))}: {result['says']} (`{result['claim']}`: "
-        f"{_intervals(result)})\n"
-    )
+    return f"- {_verdict(result, evidence)}: {result['says']} (`{result['claim']}`: {_intervals(result)})\n"
+
+
+def _verdict(result: Result, evidence: Evidence) -> str:
+    """A verdict with its notes, the first of which says if it does not stand."""
+    doubt = _DOUBT_IN_BRIEF if evidence_lib.key(result) in evidence.doubtful else ""
+    return f"**{result['verdict']}**{_in_brackets('; '.join(filter(None, [doubt, _notes(result)])))}"
 
 
 def _summary(evidence: Evidence) -> str:
     """Counts and a list of verdicts; at most ten lines."""
     counted = evidence_lib.count_verdicts(evidence)
     said = ", ".join(f"{words}: {number}" for words, number in counted.items())
-    lines = map(_line, evidence_lib.best_supported(evidence, _STRONGEST))
+    lines = [_line(result, evidence) for result in evidence_lib.best_supported(evidence, _STRONGEST)]
     decided = len(evidence_lib.decided_results(evidence))
     standing = decided - len(evidence.doubtful)
     return (
@@ -152,14 +156,16 @@ def _all_costs(evidence: Evidence) -> str:
 
 
 def _intervals(result: Result) -> str:
-    [first, *others] = result["rules"]
-    more = f" and {len(others)} more" if others else ""
-    return f"{interval(first, result['unit'])}{more}, n = {first['n']}"
+    """The interval of the rule that the verdict rests on: one that does not hold, else one that is open, else any."""
+    against, open_ = ("does not hold", "worse"), ("undecided",)
+    rules = sorted(result["rules"], key=lambda rule: (rule["verdict"] not in against, rule["verdict"] not in open_))
+    more = f" and {len(rules) - 1} more" if len(rules) > 1 else ""
+    return f"{interval(rules[0], result['unit'])}{more}, n = {rules[0]['n']}"
 
 
 def _table(shown: Evidence, page: str) -> str:
     """A row for each run of each claim, and a line on the facts."""
-    rows = [line for result in shown.measured for line in _rows(result)]
+    rows = [line for result in shown.measured for line in _rows(result, shown)]
     header = "| claim, data | what | paper | ours (mean ± sd over seeds) | verdict |\n|---|---|---|---|---|\n"
     table = f"{header}{''.join(rows)}\n" if rows else ""
     wrong = ", ".join(f"`{fact['fact']}`" for fact in _wrong(shown.facts))
@@ -177,10 +183,9 @@ def _wrong(facts: Sequence[Result]) -> list[Result]:
     return [fact for fact in facts if fact["verdict"].startswith("does not")]
 
 
-def _rows(result: Result) -> list[str]:
+def _rows(result: Result, evidence: Evidence) -> list[str]:
     """One table row for each run of a claim; the first has the verdict."""
-    verdict = f"**{result['verdict']}**{_in_brackets(_notes(result))}"
-    lines = []
+    verdict, lines = _verdict(result, evidence), []
     for number, name in enumerate(result["ours"]):
         claim = f"`{result['claim']}`, {result['dataset']}" if number == 0 else ""
         lines.append(f"| {claim} | {name} | {_values(result, name)} | {verdict if number == 0 else ''} |\n")

@@ -219,6 +219,32 @@ def test_a_doubtful_verdict_says_so_and_is_not_among_the_strongest():
     assert evidence.best_supported(found, 7) == [RESULT]
 
 
+def test_a_doubtful_verdict_says_so_wherever_it_stands_without_its_rules():
+    found = Evidence([RESULT, ZIP], [], PACKAGES, SHOWS, doubtful={("zip89-test-error", "paper")})
+    for kind, selection in (("results", "lenet"), ("verdicts", "lenet5-mnist-error zip89-test-error")):
+        document = f"<!-- {kind}: {selection} -->\n<!-- /{kind} -->\n"
+        text = pages.fill(document, found, pathlib.PurePath("lenet/README.md"), FOLDER)
+        assert text.count("**worse** (does not stand if all verdicts are counted together)") == 1
+        assert text.count("does not stand") == 1
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "shown"),
+    [
+        (("holds", "does not hold", "undecided"), "-0.20 [-0.30, -0.10] points and 2 more"),
+        (("holds", "holds", "undecided"), "-0.30 [-0.40, -0.20] points and 2 more"),
+        (("holds", "holds", "holds"), "-0.10 [-0.20, +0.00] points and 2 more"),
+    ],
+)
+def test_a_line_shows_the_rule_that_its_verdict_rests_on(verdicts, shown):
+    rules = [
+        {**RULE, "difference": -0.001 * n, "low": -0.001 * (n + 1), "high": -0.001 * (n - 1), "n": 3, "verdict": one}
+        for n, one in enumerate(verdicts, 1)
+    ]
+    text = filled("<!-- verdicts: resnet-depth -->", [{**SHORT, "rules": rules}])
+    assert f"(`resnet-depth`: {shown}, n = 3)" in text.replace("-0.00]", "+0.00]")
+
+
 def test_a_full_result_counts_before_a_short_or_preliminary_one():
     early = {**ZIP, "claim": "lenet5-mnist-error", "preliminary": True}
     quick = {**SHORT, "claim": "lenet5-mnist-error"}
