@@ -26,7 +26,7 @@ from common.claims.claim import Claim, Experiment, all_claims
 from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
 from common.errors import UserError, unknown
-from common.files import check_writable, whole_file
+from common.files import check_writable, user_path, whole_file
 from common.run import workdir
 
 _CLAIMS = flags.DEFINE_list("claims", [], "ids of claims, measured or exact; default: all")
@@ -77,7 +77,7 @@ def main() -> None:
     runs, slots = _jobs(measured), _slots()
     _check_data(measured, runs)
     _check_runs(measured)
-    check_writable(pathlib.Path(_RESULTS.value, "claim.json"))
+    check_writable(user_path(_RESULTS.value) / "claim.json")
     for one in exact:
         print(_record_fact(one), flush=True)
     if measured:
@@ -178,7 +178,7 @@ def _cost(claims: list[Claim], jobs: list[Job]) -> str:
     needed: dict[str, set[pathlib.Path]] = {}
     for claim in claims:
         needed[claim.id] = _folders(claim) & left
-        cost = run_costs.mean_run_seconds(pathlib.Path(_RESULTS.value), claim, _SCALE.value)
+        cost = run_costs.mean_run_seconds(user_path(_RESULTS.value), claim, _SCALE.value)
         if cost is not None:
             seconds |= dict.fromkeys(needed[claim.id] - seconds.keys(), cost)
     unknown_costs = sum(bool(folders - seconds.keys()) for folders in needed.values())
@@ -208,7 +208,7 @@ def _seeds(claim: Claim) -> range:
 
 def _listed(claim: Claim) -> str:
     """A claim in the list: its seeds and data, what it says, and the recorded verdicts with their costs."""
-    folder = pathlib.Path(_RESULTS.value)
+    folder = user_path(_RESULTS.value)
     found = [result for scale in run_costs.SUFFIXES if (result := run_costs.recorded_result(folder, claim, scale))]
     said = "; ".join(map(_verdict, found)) or "not recorded"
     seeds = f"{claim.seeds} seeds" if claim.random else "not random"
@@ -217,7 +217,7 @@ def _listed(claim: Claim) -> str:
 
 
 def _listed_fact(one: Fact) -> str:
-    path = fact.result_path(pathlib.Path(_RESULTS.value), one.id)
+    path = fact.result_path(user_path(_RESULTS.value), one.id)
     said = workdir.read_json(path)["verdict"] if path.exists() else "not recorded"
     return _entry(one.id, "exact", "", f"{one.where}: {one.says} [{said}]")
 
@@ -246,7 +246,7 @@ def _folder(experiment: Experiment, claim: Claim, seed: int) -> pathlib.Path:
 
 def _path(experiment: Experiment, seed: int) -> pathlib.Path:
     """The folder of a run of an experiment at its scale."""
-    return pathlib.Path(_RUNS.value) / experiment.name() / f"seed{seed}"
+    return user_path(_RUNS.value) / experiment.name() / f"seed{seed}"
 
 
 def _dataset(experiment: Experiment) -> str:
@@ -282,7 +282,7 @@ def flags_of_run(experiment: Experiment, seed: int) -> list[str]:
 def _record_fact(one: Fact) -> str:
     """Computes a fact, writes its result, and returns it as a line of text."""
     result = fact.evaluate(one)
-    path = fact.result_path(pathlib.Path(_RESULTS.value), one.id)
+    path = fact.result_path(user_path(_RESULTS.value), one.id)
     workdir.write_json(path, result)
     missed = [
         f"{name} {number['computed']} for {number['expected']}"
@@ -299,7 +299,7 @@ def _record(claim: Claim) -> str:
     result["commands"] = {name: repeating_command(_scaled(run, claim)) for name, run in claim.runs.items()}
     name = claim.id + run_costs.SUFFIXES[_SCALE.value] + (run_costs.PRELIMINARY if result["preliminary"] else "")
     result["figure"] = f"{name}.png" if claim.figure or claim.against else None
-    path = pathlib.Path(_RESULTS.value)
+    path = user_path(_RESULTS.value)
     if claim.figure:
         with whole_file(path / result["figure"]) as file:
             claim.figure(folders).savefig(file, format="png", dpi=110)

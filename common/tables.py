@@ -6,6 +6,7 @@ and `<!-- /speeds -->` the tables of training speeds on CPUs.
 """
 
 import collections
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ from common import launch
 from common.claims import charts, evidence, pages, speeds
 from common.claims.claim import all_claims
 from common.errors import UserError
-from common.files import whole_file
+from common.files import user_path, whole_file
 
 _RESULTS = flags.DEFINE_string("results", "results", "folder of the results", allow_override=True)
 
@@ -27,9 +28,11 @@ _SPEEDS = re.compile(r"(<!-- speeds -->\n).*?(<!-- /speeds -->)", re.DOTALL)
 
 def main() -> None:
     """Rewrites RESULTS.md, the lecture, the page on speed and every README, and draws their charts."""
-    folder = pathlib.Path(_RESULTS.value)
+    folder = pathlib.Path(os.path.relpath(user_path(_RESULTS.value)))  # documents name pictures from where they are
     if not any(folder.glob("*.json")):  # without results, every table would become empty
         raise UserError(f"no results in '{folder}' (--results); python -m common.reproduce records some")
+    if missing := [path for path in _documents(pathlib.Path()) if not path.exists()]:
+        raise UserError(f"no {missing[0]} in this folder; run the command in the folder of the repository")
     for path, text in render_documents(pathlib.Path(), folder).items():
         if text != path.read_text():
             with whole_file(path) as file:

@@ -14,7 +14,8 @@ from common.claims import pages
 from common.files import whole_file
 
 BEGIN, END = "<!-- training times -->", "<!-- /training times -->"
-PAGE, RESULTS = pathlib.Path("docs/lecture.md"), pathlib.Path("results")
+_ROOT = pathlib.Path(__file__).parents[1]
+PAGE, RESULTS = _ROOT / "docs" / "lecture.md", _ROOT / "results"
 IMAGENET = 1_281_167  # training images
 _DAY = 86_400.0
 _HEADINGS = ("network", "then", "operations in all", "rate of a device then", "today, one H200")

@@ -73,7 +73,7 @@ def paper_and_ours(results: Sequence[Result]) -> "matplotlib.figure.Figure":
     """A picture of claims with one number each: the paper's number, ours, and the interval of the difference.
 
     The interval is that of the claim's rule. It covers the spread of our seeds and, if the rule says so, the test
-    set's.
+    set's. A number of one seed has none.
     """
     from matplotlib import ticker
 
@@ -81,9 +81,9 @@ def paper_and_ours(results: Sequence[Result]) -> "matplotlib.figure.Figure":
     for place, result in enumerate(results):
         [(name, number)] = result["paper"].items()
         [rule] = result["rules"]
-        low, high = (100 * (number + rule[end]) for end in ("low", "high"))
+        ends = [100 * (number + rule[end]) for end in ("low", "high") if rule[end] is not None]
         bar = "" if place else f"{LEVEL:.0%} interval of the difference"
-        axes.plot([low, high], [place, place], color=_OURS, lw=2.5, alpha=0.5, solid_capstyle="butt", label=bar)
+        axes.plot(ends, [place] * len(ends), color=_OURS, lw=2.5, alpha=0.5, solid_capstyle="butt", label=bar)
         axes.plot(100 * result["ours"][name]["mean"], place, "o", color=_OURS, label="" if place else "ours")
         axes.plot(100 * number, place, "D", color=_PAPER, mfc="none", label="" if place else "paper")
     axes.set_yticks(range(len(results)), [f"{result['claim']}: {result['verdict']}" for result in results])

@@ -114,6 +114,21 @@ def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsy
     assert result["numbers"]["C3"] == {"expected": 1516, "computed": 1516, "agrees": True}
 
 
+def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    given = {"results": "~/found", "runs": "~/made", "scale": "paper", "claims": ["lenet5-c3-table"]}
+    for name, value in given.items():
+        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    reproduce.main()
+    assert (tmp_path / "found" / "facts" / "lenet5-c3-table.json").exists()
+    started = next(run for claim in all_claims().values() for run in claim.runs.values() if run.start)
+    [start] = [flag for flag in reproduce.flags_of_run(started, 0) if "init.checkpoint" in flag]
+    assert start.startswith(f"--config.init.checkpoint={tmp_path}/made/")
+
+
 @pytest.mark.parametrize("kind", ["folder", "parquet", "webdataset", "tfds"])
 def test_a_results_command_names_no_place_on_this_machine(kind, monkeypatch):
     experiment = next(iter(all_claims()["resnet-layer-response-std"].runs.values()))

@@ -2,10 +2,12 @@
 
 import json
 import pathlib
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from absl import flags
 
 from common import tables
 from common.claims import charts, curves, pages
@@ -134,6 +136,31 @@ def test_a_chart_of_a_claim_without_a_result_is_refused(tmp_path):
         (tmp_path / "docs" / name).touch()
     with pytest.raises(UserError, match="the chart 'figure-9' is of lenet5-mnist-error, which has no result"):
         tables.all_charts(tmp_path, pathlib.Path("results"))
+
+
+def test_a_number_of_one_seed_has_no_interval():
+    single = {**LENET, "rules": [{"low": None, "high": None}]}
+    [axes] = charts.paper_and_ours([LINEAR, single]).axes
+    assert {(0.95, 1), (0.9, 1)} <= points(axes)
+    assert sorted(len(line.get_xdata()) for line in axes.lines) == [0, 1, 1, 1, 1, 2]
+
+
+def test_a_folder_without_the_documents_is_refused_and_results_elsewhere_are_named_from_here(tmp_path, monkeypatch):
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()
+    shutil.copytree(ROOT / "results", tmp_path / "results")
+    monkeypatch.setattr(flags.FLAGS["results"], "value", str(tmp_path / "results"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="no docs/lecture.md in this folder; run the command in the folder of the"):
+        tables.main()
+    (tmp_path / "docs").mkdir()
+    for name in ("lecture.md", "performance.md"):
+        (tmp_path / "docs" / name).touch()
+    (tmp_path / "RESULTS.md").write_text("<!-- claims: lenet -->\n<!-- /claims -->\n")
+    tables.main()
+    text = (tmp_path / "RESULTS.md").read_text()
+    assert "](results/lenet5-mnist-error.png)" in text
+    assert str(tmp_path) not in text
 
 
 def test_layers_are_drawn_in_their_order(monkeypatch):
