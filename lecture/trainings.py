@@ -5,6 +5,7 @@ import pathlib
 from ml_collections import ConfigDict
 
 from common import models, train
+from common.claims import preflight
 from common.run import metrics, summary
 from configs import resnet_digits, vit_digits
 from resnet.model import weighted_layers
@@ -44,7 +45,11 @@ def transformer() -> ConfigDict:
 
 
 def trained(config: ConfigDict, folder: pathlib.Path) -> pathlib.Path:
-    """The folder with the finished run of a config, trained unless it is there already."""
+    """The folder with the finished run of a config, trained unless it is there already.
+
+    Raises UserError if the folder holds a run of another config, whose picture would look like the one asked for.
+    """
+    preflight.check_run(folder, config)
     if not summary.exists(folder):
         train.fit(config, folder)
     return folder

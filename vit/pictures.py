@@ -195,8 +195,7 @@ def _components_figure(components: Float[np.ndarray, "components height width ch
     for axes in grid.flat:
         axes.set_axis_off()
     for number, (axes, component) in enumerate(zip(grid.flat, components, strict=False), 1):
-        low, high = component.min(), component.max()
-        show_image(axes, (255 * (component - low) / (high - low)).astype(np.uint8))
+        show_image(axes, component)
         axes.set_title(number, fontsize=8)
     return figure
 
@@ -207,7 +206,7 @@ def main() -> None:
 
     from common.data import datasets, pipeline
     from common.errors import UserError
-    from common.files import user_path
+    from common.files import user_path, whole_file, writing
 
     if not flags.FLAGS.workdir:
         raise UserError("--workdir is missing; for example --workdir=runs/vit_digits")
@@ -215,12 +214,14 @@ def main() -> None:
     run = trained.load(folder)
     if not isinstance(run.classifier.module, VisionTransformer):
         raise UserError(f"{folder} holds a '{run.config.model.family}' network; these pictures are of 'vit' networks")
-    test = datasets.load_test(run.config.data, known=run.info)
     out = user_path(flags.FLAGS.out or folder / "pictures")
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
+    test = datasets.load_test(run.config.data, known=run.info)
     for title, _, figure in pictures(run, *pipeline.gather(test, np.arange(min(MEASURED, len(test))))):
         path = out / f"{title.lower().replace(' ', '_')}.png"
-        figure.savefig(path, dpi=150)
+        with whole_file(path) as file:
+            figure.savefig(file, format="png", dpi=150)
         print(path)
 
 

@@ -8,7 +8,7 @@ from absl import flags
 
 from common import launch
 from common.errors import unknown
-from common.files import user_path
+from common.files import user_path, whole_file, writing
 
 _OUT = flags.DEFINE_string("out", "docs/images", "folder of the pictures", allow_override=True)
 _RUNS = flags.DEFINE_string("runs", "runs/lecture", "folder of the runs that the pictures show", allow_override=True)
@@ -22,10 +22,12 @@ def main(*names: str) -> None:
         if name not in catalogue.PICTURES:
             raise unknown("picture", name, catalogue.PICTURES)
     out, folder = user_path(_OUT.value), user_path(_RUNS.value)
-    out.mkdir(parents=True, exist_ok=True)
+    with writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     for name in names or catalogue.PICTURES:
         path = out / f"lecture_{name}.png"
-        style.save(catalogue.draw(name, folder), path)
+        with whole_file(path) as file:
+            style.save(catalogue.draw(name, folder), file)
         print(path)
 
 

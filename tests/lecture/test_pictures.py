@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from common.errors import UserError
+from common.run import workdir
+from lecture import trainings
 from lecture.pictures import catalogue, layers, style
-from tests.runs import ROOT
+from tests.runs import ROOT, refused
 
 
 @pytest.mark.slow  # the fact vgg-stack-fields says how far they reach
@@ -29,3 +32,19 @@ def test_a_stored_picture_is_what_the_code_draws(name, tmp_path):
     assert drawn.shape == stored.shape
     # Other releases of matplotlib place text a little differently, so the pictures may differ by two grey levels.
     assert np.abs(drawn - stored).mean() < 2
+
+
+def test_a_file_in_the_place_of_the_folder_of_pictures_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    line = refused(f"--out={tmp_path / 'file'}", "rbf", module="lecture.pictures")
+    assert line == f"error: cannot write {tmp_path}/file: File exists"
+
+
+def test_a_finished_run_of_another_config_is_not_taken_for_the_one_that_is_asked_for(tmp_path):
+    config = trainings.twin("plain", 2)
+    workdir.write_json(tmp_path / "config.json", config.to_dict())
+    (tmp_path / "summary.json").write_text("{}")
+    assert trainings.trained(config, tmp_path) == tmp_path
+    config.schedule.learning_rate = 0.01
+    with pytest.raises(UserError, match=f"{tmp_path} holds another run: config.schedule.learning_rate is .* 0.01 now"):
+        trainings.trained(config, tmp_path)

@@ -16,6 +16,7 @@ from vit_networks import classifier, images, logits, module, parameters
 from common.config import base
 from common.data.dataset_info import Info
 from common.devices import mesh
+from common.errors import UserError
 from common.run import trained
 from tests.slow import rest_slow
 from vit import analysis, pictures
@@ -203,6 +204,24 @@ def test_the_command_writes_every_picture_and_needs_test_images_only(monkeypatch
     written = [pathlib.Path(line) for line in capsys.readouterr().out.splitlines()]
     assert written == [tmp_path / "pictures" / f"{title.lower().replace(' ', '_')}.png" for title in titles]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
+
+
+def test_a_patch_of_one_grey_pixel_has_a_component_that_can_be_drawn():
+    run = a_run((2, 3, 1), patch_size=1, position="none")
+    stored = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)
+    with np.errstate(all="raise"):
+        *_, (title, _, figure) = pictures.pictures(run, stored, np.arange(2))
+    assert title == "Patch embedding"
+    assert [image.get_array().tolist() for axes in figure.axes for image in axes.images] == [[[0]]]
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(monkeypatch, tmp_path):
+    run = a_run()
+    monkeypatch.setattr(trained, "load", lambda folder: run)
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(flags, "FLAGS", types.SimpleNamespace(workdir=str(tmp_path), out=str(tmp_path / "file")))
+    with pytest.raises(UserError, match=f"cannot write {tmp_path}/file: File exists"):
+        pictures.main()
 
 
 def test_images_of_different_classes_are_shown_first():
