@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
 
 from classic import pipeline
-from classic.descriptors import Descriptors, sift
+from classic.descriptors import Descriptors, dense_sift, sift
 from classic.encoders import ENCODERS, fisher
 from classic.pipeline import Pipeline
 from common.data.preparation import Pixels
@@ -115,7 +115,7 @@ def _sides(fitted: Pipeline, image: Pixels, count: int) -> Int[np.ndarray, " cou
     elif "cell" in options:
         sides[:] = options.cell * options.block
     elif "sizes" in options:
-        sides[:] = min(options.sizes)
+        sides[:] = dense_sift.sides(*image.shape[:2], options)
     else:
         sides[:] = options.size
     return np.clip(np.round(sides / options.scale), 1, min(image.shape[:2])).astype(int)

@@ -1,12 +1,13 @@
 """Upright SIFT descriptors on a regular grid, by OpenCV."""
 
 import functools
+import math
 from concurrent import futures
 from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from ml_collections import ConfigDict
 
 from classic.descriptors.enlarge import enlarged, grey, opponent
@@ -23,6 +24,8 @@ DEFAULTS: dict[str, Any] = {
 }
 CHOICES = {"colour": ("grey", "rgb", "opponent")}
 RANGES = {"scale": COUNT, "sizes": COUNT, "step": COUNT}
+
+_SIZES = "config.describe.sizes"
 
 
 def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descriptors:
@@ -50,6 +53,15 @@ def describe(images: UInt8[np.ndarray, "n h w c"], options: ConfigDict) -> Descr
     )
 
 
+def sides(height: int, width: int, options: ConfigDict) -> Int[np.ndarray, " t"]:
+    """The side of the square that each descriptor of an image of these pixels describes, in the enlarged image."""
+    counts = [
+        math.prod(len(grid_starts(length * options.scale, size, options.step, _SIZES)) for length in (height, width))
+        for size in options.sizes
+    ]
+    return np.repeat(options.sizes, counts)
+
+
 def _channels(images: UInt8[np.ndarray, "n h w c"], colour: str) -> UInt8[np.ndarray, "n h w k"]:
     if colour == "grey" or images.shape[-1] == 1:
         return grey(images)[..., None]
@@ -62,7 +74,7 @@ def _grid(height: int, width: int, sizes: tuple[int, ...], step: int) -> tuple[t
     points, places = [], []
     for size in sizes:
         # Centres are whole pixels: OpenCV would round half pixels to even numbers.
-        rows, columns = (grid_starts(length, size, step, "config.describe.sizes") for length in (height, width))
+        rows, columns = (grid_starts(length, size, step, _SIZES) for length in (height, width))
         for y in (rows + size // 2).tolist():
             for x in (columns + size // 2).tolist():
                 points.append(upright(y, x, size))

@@ -147,6 +147,16 @@ def test_patches_of_keypoints_have_the_keypoints_sizes():
     assert sizes[1] > 2 * sizes[0]
 
 
+def test_patches_of_grids_have_the_sizes_of_their_squares():
+    config = base("bow")
+    config.describe.scale, config.describe.sizes, config.describe.step = 1, (4, 8), 4
+    image = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 1), np.uint8)
+    info = Info("noise", 2, ("a", "b"), (8, 8, 1), 1, 1)
+    words = {"words": pipeline.describe(config, image).vectors[0]}  # each is the word of one square
+    patches = evidence.words(pipeline.Pipeline(config, info, {"encode": words}), image, count=5, most=1)
+    assert sorted(patch.shape for [patch] in patches) == [*4 * [(4, 4, 1)], (8, 8, 1)]
+
+
 def test_fishers_posteriors_are_probabilities(tmp_path, test_set):
     fitted = saved.load(
         fitted_in(tmp_path, "fisher", {"encode.components": 4, "encode.pca": 6, "encode.positions": True})
