@@ -26,7 +26,7 @@ from common.files import whole_file, writing
 from common.run import workdir
 
 FOLDER = "stages"
-_VERSION = 1  # of the stages: raise it when they compute something else, so that stored ones are not read
+_VERSION = 2  # of the stages: raise it when they compute something else, so that stored ones are not read
 _UNFINISHED = ".part"
 _AGAIN = "remove it, and the run makes it again"
 # What NumPy and zipfile raise for damaged files; RuntimeError is for an unknown compression or an encryption.

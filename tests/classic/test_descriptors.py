@@ -85,6 +85,10 @@ def test_flat_squares_have_descriptors_of_zeros(textured):
     found = describe("dense_sift", textured)
     assert np.all(found.vectors[-1] == 0)
     assert found.present.all()
+    levels = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None, None, None], (256, 31, 31, 1))
+    assert not describe("dense_sift", levels, scale=2, sizes=(16, 24)).vectors.any()
+    noisy = np.random.default_rng(0).integers(99, 101, (1, 64, 64, 1), np.uint8)  # the least contrast that there is
+    assert describe("dense_sift", noisy, scale=1).vectors.any(axis=-1).all()
 
 
 def test_dense_sift_is_upright_and_spans_its_square():
