@@ -115,7 +115,7 @@ def _sides(fitted: Pipeline, image: Pixels, count: int) -> Int[np.ndarray, " cou
     elif "cell" in options:
         sides[:] = options.cell * options.block
     elif "sizes" in options:
-        sides[:] = dense_sift.sides(*image.shape[:2], options)
+        sides[:] = dense_sift.sides(image.shape[0], image.shape[1], options)
     else:
         sides[:] = options.size
     return np.clip(np.round(sides / options.scale), 1, min(image.shape[:2])).astype(int)
