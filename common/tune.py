@@ -56,13 +56,13 @@ def main() -> None:
 
     if _RECORD.value:
         results.check_name(_RECORD.value)
-        check_writable(results.recorded(_RECORD.value, pathlib.Path(_RESULTS.value)))
+        check_writable(results.recorded(_RECORD.value, user_path(_RESULTS.value)))
     spec = _study_spec()
     folder = user_path(_STUDY.value or f"runs/tune_{launch.config_name()}")
     with lock.held(folder, kind="study"):
         content = _search(spec, folder)
     if _RECORD.value and content:
-        print(f"wrote {results.record(_RECORD.value, content, pathlib.Path(_RESULTS.value))}")
+        print(f"wrote {results.record(_RECORD.value, content, user_path(_RESULTS.value))}")
 
 
 def _study_spec() -> Any:

@@ -72,11 +72,13 @@ def _recipe(program: Program) -> str:
 
 
 def _error(folder: pathlib.Path) -> str:
-    """The test error at the end of the run, or 'not measured'."""
-    path = folder / workdir.SUMMARY
+    """The test error in the run's summary and the step of the checkpoint that it belongs to, or 'not measured'.
+
+    With a validation set that is the checkpoint with the lowest validation error.
+    """
     try:
-        return (
-            f"{json.loads(path.read_text(encoding='utf-8'))['test']['error']:.2%} of the run's test images, at its end"
-        )
-    except (OSError, ValueError, KeyError, TypeError):
+        done = json.loads((folder / workdir.SUMMARY).read_text(encoding="utf-8"))
+        step = done.get("best_validation", done)["step"]
+        return f"{done['test']['error']:.2%} of the run's test images, at step {step:,}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "not measured"

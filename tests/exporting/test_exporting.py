@@ -15,7 +15,7 @@ from common.config import base
 from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
-from common.exporting import onnx, primitives, program, savedmodel, stablehlo
+from common.exporting import card, onnx, primitives, program, savedmodel, stablehlo
 from common.pretrained import initial
 from common.run.trained import Run
 from tests import networks
@@ -123,6 +123,14 @@ def test_a_program_that_differs_from_its_run_is_no_export(tmp_path):
     images = np.zeros((2, *made.image_shape), np.uint8)
     with pytest.raises(UserError, match=r"differs from the run by .* on 2 test images, more than 1e-04"):
         program.check(made, lambda images: program.expected(made, images) + 2e-4, images)
+
+
+@pytest.mark.parametrize(("best", "step"), [({}, "1,200"), ({"best_validation": {"step": 1100}}, "1,100")])
+def test_the_card_names_the_checkpoint_of_the_test_error(best, step, tmp_path):
+    # With a validation set, the summary's test error is that of the checkpoint with the lowest validation error.
+    (tmp_path / "summary.json").write_text(json.dumps({"step": 1200, "test": {"error": 0.0123}, **best}))
+    shown = card.text(program.make(run_of("lenet")), tmp_path / "a.stablehlo", tmp_path, "nothing")
+    assert f"| error | 1.23% of the run's test images, at step {step} |" in shown
 
 
 def exported(name, folder, *options):

@@ -36,7 +36,8 @@ def folder(tmp_path_factory):
 SHORT = {"data.limit": 0, "train.length": "4 steps", "train.batch_size": 4, "evaluate.every": "2 steps"}
 
 
-def test_the_test_set_is_never_read(folder, tmp_path):
+def test_the_test_set_is_never_read(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     # The same folder stops a run that reads its test images.
     # Without a size to resize to, the sizes of all images are looked at.
     changes = {**SHORT, "data.source": f"folder:{folder}", "data.resize": 8}
@@ -52,7 +53,7 @@ def test_the_test_set_is_never_read(folder, tmp_path):
         "--trials=1",
         f"--study={tmp_path / 'study'}",
         "--record=images",
-        f"--results={tmp_path}",
+        "--results=~",
         module="common.tune",
     )
     assert code == 0, errors
