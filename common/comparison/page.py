@@ -53,8 +53,8 @@ def results(groups: Sequence[Group]) -> Section:
         "The error of each run, from its summary.json: on the test set or, if that was not read, the lowest on the "
         "validation set. Runs whose configs differ only in the seed share a row, which has their mean and, in "
         "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing about the spread. Unfinished seeds "
-        "count only in a group without a finished one. Multiply-adds are for one image in the forward pass; the time is "
-        "that of training."
+        "count only in a group without a finished one. Multiply-adds are for one image in the forward pass; the time "
+        "is that of training."
     )
     errors, splits = zip(*map(errors_of, groups), strict=True)
     names = [group.name for group in groups]
