@@ -1,7 +1,6 @@
 """Parts that all benchmarks share: flags, runs, spreads of measurements, and the record of a result."""
 
 import datetime
-import os
 import pathlib
 import re
 import shlex
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from common.errors import UserError
-from common.files import check_writable
+from common.files import check_writable, user_path
 
 if TYPE_CHECKING:
     from ml_collections import ConfigDict
@@ -31,7 +30,7 @@ class _Place(flags.ArgumentParser):
     """Reads a path, with ~ as the user's home."""
 
     def parse(self, argument: str) -> str:
-        return os.path.expanduser(argument)
+        return str(user_path(argument)) if argument else argument
 
 
 def define_place(name: str, default: str, text: str, values: flags.FlagValues = flags.FLAGS) -> None:

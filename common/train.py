@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from common import config_checks
-from common.data import augment, datasets, order, pipeline, pixel_statistics, sources
+from common.data import augment, datasets, normalize, order, pipeline, pixel_statistics, sources
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
 from common.devices.profiling import Profiler
@@ -42,6 +42,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
     config_checks.check_holdout(config.data, dataset)
+    normalize.check_white(config, dataset.info)
     workdir.check_agreement(config, dataset.info)
     classifier = make_classifier(config.model, dataset.info)
     check_support(config, classifier)
@@ -141,7 +142,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                     writer.evaluated(step, split, values)
                     error = values["error"]
                     early_stopping.add(error)
-                    is_best = early_stopping.at_lowest  # of equal errors the last counts, so each of them is saved
+                    is_best = error == early_stopping.lowest  # of equal errors the last counts, so each is saved
                     if config.schedule.name == "plateau":
                         state = state.replace(
                             opt_state=optimizers.reduce_on_plateau(state.opt_state, config.schedule, error)

@@ -134,6 +134,19 @@ def check_bytes(config: ConfigDict, info: Info) -> None:
         )
 
 
+def check_white(config: ConfigDict, info: Info) -> None:
+    """Raises UserError for augmentation that needs the images' white, if that is unknown."""
+    augment = config.augment
+    options = {name: augment[name] for name in ("pixel_inversion", "randaugment_layers", "erase")}
+    options["jitter"] = any(augment.jitter)
+    used = [name for name, value in options.items() if value]
+    if used and info.float_images and config.data.normalize == "channels":
+        raise UserError(
+            f"config.augment.{used[0]} needs the images' white, which float images have only with "
+            "config.data.normalize 'range': config.data.pixel_range says it"
+        )
+
+
 def check(config: ConfigDict) -> None:
     """Raises UserError for options that contradict the config's normalisation of pixels."""
     data, normalize = config.data, f"config.data.normalize '{config.data.normalize}'"

@@ -71,7 +71,6 @@ def for_training(
     False for a first start. write: True in one of several processes. Raises UserError for a streamed training set,
     naming the command that measures it, and for statistics of images that are not like the run's.
     """
-    _check_white(config, train)
     if not needs_statistics(config):
         return None
     kept, given, in_memory = folder / FILE, config.data.statistics, isinstance(train, ArraySource)
@@ -98,19 +97,6 @@ def for_training(
     if write and not is_kept:
         save(statistics, kept)
     return statistics
-
-
-def _check_white(config: ConfigDict, train: Source) -> None:
-    """Raises UserError for augmentation that needs the images' white, if that is unknown."""
-    augment = config.augment
-    options = {name: augment[name] for name in ("pixel_inversion", "randaugment_layers", "erase")}
-    options["jitter"] = any(augment.jitter)
-    used = [name for name, value in options.items() if value]
-    if used and config.data.normalize == "channels" and np.issubdtype(train[0]["image"].dtype, np.floating):
-        raise UserError(
-            f"config.augment.{used[0]} needs the images' white, which float images have only with "
-            "config.data.normalize 'range': config.data.pixel_range says it"
-        )
 
 
 def of_trained_run(config: ConfigDict, folder: pathlib.Path) -> PixelStatistics | None:

@@ -250,15 +250,11 @@ def is_recorded(workdir: pathlib.Path, split: str, step: int) -> bool:
 
 
 class EarlyStopping:
-    """The lowest error of a run on the split that it watches, and the number of evaluations since.
-
-    at_lowest: whether no evaluation before the last one had a lower error.
-    """
+    """The `lowest` error of a run on the split that it watches, and the number of evaluations since."""
 
     def __init__(self, workdir: pathlib.Path, split: str, step: int, patience: int):
         """Continues from the records up to `step`; `patience` is `config.train.patience`."""
-        self._lowest, self._since, self._patience = math.inf, 0, patience
-        self.at_lowest = False
+        self.lowest, self._since, self._patience = math.inf, 0, patience
         records = [record for record in read(workdir) if record["step"] <= step]
         for record in records:
             if record["split"] == split:
@@ -269,8 +265,8 @@ class EarlyStopping:
 
     def add(self, error: float) -> bool:
         """Adds an error, a fraction; True if it is below all earlier ones."""
-        improved, self.at_lowest = error < self._lowest, error <= self._lowest
-        self._lowest, self._since = min(error, self._lowest), 0 if improved else self._since + 1
+        improved = error < self.lowest
+        self.lowest, self._since = min(error, self.lowest), 0 if improved else self._since + 1
         self._may_stop = True
         return improved
 

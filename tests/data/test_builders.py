@@ -145,6 +145,7 @@ def test_idx_files_are_downloaded_and_prepared(publish, load, name, first):
     publish(name, idx_files())
     info, pixels = load(name, "")
     assert (info.name, info.num_classes, info.class_names[0], info.image_shape) == (name, 10, first, (28, 28, 1))
+    assert not info.float_images
     for split in COUNTS:
         np.testing.assert_array_equal(pixels[split][..., 0], images(split, 28, 28))
 
@@ -163,7 +164,7 @@ def test_either_archive_gives_the_same_images(publish, load, name, files, classe
 
 def test_both_forms_of_usps_give_the_same_digits(publish, load):
     (info, first), (_, second) = (load("usps", publish("usps", files())) for files in (libsvm_files, zip_files))
-    assert info.image_shape == (16, 16, 1)
+    assert (info.image_shape, info.float_images) == ((16, 16, 1), True)
     for split in COUNTS:
         np.testing.assert_array_equal(first[split], second[split])
         np.testing.assert_allclose(first[split].reshape(-1, 256), images(split, 256) / 255 * 2 - 1, atol=6e-4)

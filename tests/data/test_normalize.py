@@ -272,16 +272,15 @@ def test_contradictions_are_refused(data, augmented, says):
 
 
 @pytest.mark.parametrize("option", ["pixel_inversion", "randaugment_layers", "erase", "jitter"])
-def test_float_images_on_their_own_scale_have_no_white_for_augmentation(source, tmp_path, option):
+def test_float_images_on_their_own_scale_have_no_white_for_augmentation(option):
     # With means and deviations in those floats, the white of bytes would be hundreds of deviations away.
-    floats = ArraySource(source.images / np.float32(255), source.labels)
+    bytes_, floats = (Info("a", 2, ("b", "c"), (8, 8, 1), **SIZES, float_images=given) for given in (False, True))
     whole = config(normalize="channels", mean=(0.5,), std=(0.2,))
     whole.augment[option] = {"jitter": (0.4, 0.0, 0.0), "randaugment_layers": 1}.get(option, 0.5)
     with pytest.raises(UserError, match=f"config.augment.{option} needs the images' white"):
-        pixel_statistics.for_training(whole, tmp_path, floats)
-    assert pixel_statistics.for_training(whole, tmp_path, source) is None
-    whole = config(pixel_range=(0.0, 1.0))
-    assert pixel_statistics.for_training(whole, tmp_path, floats) is None
+        normalize.check_white(whole, floats)
+    normalize.check_white(whole, bytes_)
+    normalize.check_white(config(pixel_range=(0.0, 1.0)), floats)
 
 
 @pytest.mark.parametrize(
