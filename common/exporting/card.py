@@ -6,7 +6,7 @@ import pathlib
 from common.exporting import program as programs
 from common.exporting.program import Program
 from common.optim import schedules
-from common.run import workdir
+from common.run import summary, workdir
 
 _ONNX = """\
 import numpy as np, onnxruntime
@@ -72,13 +72,9 @@ def _recipe(program: Program) -> str:
 
 
 def _error(folder: pathlib.Path) -> str:
-    """The test error in the run's summary and the step of the checkpoint that it belongs to, or 'not measured'.
-
-    With a validation set that is the checkpoint with the lowest validation error.
-    """
+    """The test error in the run's summary and the step of the checkpoint that it belongs to, or 'not measured'."""
     try:
         done = json.loads((folder / workdir.SUMMARY).read_text(encoding="utf-8"))
-        step = done.get("best_validation", done)["step"]
-        return f"{done['test']['error']:.2%} of the run's test images, at step {step:,}"
+        return f"{done['test']['error']:.2%} of the run's test images, at step {summary.tested_step(done):,}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "not measured"

@@ -101,9 +101,8 @@ def _finished(done: dict[str, Any], plan: Plan) -> list[tuple[str, str]]:
     """Names and values of the headline numbers of a finished run."""
     seconds, tested = sum(done["seconds"].values()), []
     if "test" in done:
-        chosen = done.get("best_validation")
-        said = "with the lowest validation error" if chosen else "at the end"
-        epoch = page.three_digits((chosen or done)["step"] / plan.epoch)
+        said = "with the lowest validation error" if "best_validation" in done else "at the end"
+        epoch = page.three_digits(summary.tested_step(done) / plan.epoch)
         tested = [(f"test error {said}, epoch {epoch}", f"{done['test']['error']:.2%}")]
     return [
         *tested,

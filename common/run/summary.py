@@ -40,6 +40,11 @@ def test_error_text(content: dict[str, Any]) -> str:
     return f"test error {content['test']['error']:.2%}"
 
 
+def tested_step(content: dict[str, Any]) -> int:
+    """The step of the checkpoint with the test error: the last one or, with a validation set, the one it chose."""
+    return content.get("best_validation", content)["step"]
+
+
 def read(folder: pathlib.Path, check: Callable[[dict[str, Any]], Any] = test_error_text) -> dict[str, Any]:
     """The summary of a finished run. Raises UserError if there is none, or if `check` fails on it."""
     if not exists(folder):
