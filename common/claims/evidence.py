@@ -22,6 +22,8 @@ _SUMMARY = {
     "does not hold": "do not hold",
     "worse": "do not hold",
     "same direction at a short schedule": "same direction at a short schedule",
+    "holds at a short schedule": "hold at a short schedule",
+    "does not hold at a short schedule": "do not hold at a short schedule",
     "opposite direction at a short schedule": "opposite direction at a short schedule",
     "opposite direction in part at a short schedule": "opposite direction in part at a short schedule",
     "undecided": "undecided",

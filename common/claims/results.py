@@ -13,12 +13,7 @@ from common.claims.claim import Claim, Folders
 from common.claims.verdicts import Judgement
 from common.run import summary, workdir
 
-_SHORT = {
-    "holds": "same direction at a short schedule",
-    "does not hold": "opposite direction at a short schedule",
-    "undecided": "undecided at a short schedule",
-}
-_SHORT_IN_PART = "opposite direction in part at a short schedule"
+_SHORT = "at a short schedule"
 UNDECIDABLE = "not decidable on this data"
 
 
@@ -102,17 +97,36 @@ def of_values(
             {"rule": rule.text(claim.unit), **_as_json(found)} for rule, found in zip(claim.rules, judged, strict=True)
         ],
         "p_value": verdicts.p_value(claim.rules, values, bounds, claim.random),
-        "verdict": plain if scale == "paper" or not decidable else _at_short_schedule(plain, judged),
+        "verdict": (
+            plain if scale == "paper" or not decidable else _at_short_schedule(plain, claim, values, bounds, judged)
+        ),
         "short": "" if scale == "paper" else claim.short,
         "seeds": list(range(seeds)),
         "preliminary": seeds < claim.seeds,
     }
 
 
-def _at_short_schedule(plain: str, judged: Sequence[Judgement]) -> str:
-    """The words for a short schedule; of a claim's several rules, some may point the other way and some not."""
-    in_part = plain == "does not hold" and any(found.verdict != plain for found in judged)
-    return _SHORT_IN_PART if in_part else _SHORT[plain]
+def _at_short_schedule(
+    plain: str,
+    claim: Claim,
+    values: Mapping[str, Sequence[float]],
+    bounds: Mapping[str, bool],
+    judged: Sequence[Judgement],
+) -> str:
+    """The words for a short schedule.
+
+    Only a rule on which number is lower has a direction; a bound, a factor or a margin may be missed without one.
+    """
+    directions = [verdicts.direction(rule) for rule in claim.rules]
+    if plain == "holds" and any(directions):
+        return f"same direction {_SHORT}"
+    opposite = [
+        rule is not None and rule.judge(values, bounds, found.level, claim.random).verdict == "does not hold"
+        for rule, found in zip(directions, judged, strict=True)
+    ]
+    if plain != "does not hold" or not any(opposite):
+        return f"{plain} {_SHORT}"
+    return f"opposite direction {_SHORT}" if all(opposite) else f"opposite direction in part {_SHORT}"
 
 
 def rule_lines(result: Mapping[str, Any]) -> list[str]:

@@ -166,6 +166,14 @@ class Close:
         return f"{self.first} and {self.second} within {_margin(self.margin, unit)}"
 
 
+def direction(rule: Rule) -> Less | None:
+    """The rule that only asks which number is lower, of two runs or a run and 0; None for other bounds and margins."""
+    if not isinstance(rule, Less):
+        return None
+    compares = {type(rule.less), type(rule.more)} == {str} or 0 in (rule.less, rule.more)
+    return dataclasses.replace(rule, factor=1.0) if compares else None
+
+
 def decreasing(*runs: str) -> tuple[Less, ...]:
     """The rules that each run's number lies below that of the run before it."""
     return tuple(Less(after, before) for before, after in zip(runs, runs[1:], strict=False))

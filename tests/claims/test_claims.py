@@ -12,7 +12,7 @@ from PIL import Image
 from common import reproduce
 from common.claims import claim as claims
 from common.claims import curves, evidence, results
-from common.claims.verdicts import Less, decreasing
+from common.claims.verdicts import Close, Less, decreasing
 from common.errors import UserError
 from tests.runs import ROOT, refused
 
@@ -175,8 +175,8 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
         ("paper", [0.9, 0.89, 0.91], "holds"),
         ("paper", [0.1, 0.11, 0.12], "does not hold"),
         ("paper", [0.5, 0.6, 0.7], "undecided"),
-        ("quick", [0.9, 0.89, 0.91], "same direction at a short schedule"),
-        ("quick", [0.1, 0.11, 0.12], "opposite direction at a short schedule"),
+        ("quick", [0.9, 0.89, 0.91], "holds at a short schedule"),
+        ("quick", [0.1, 0.11, 0.12], "does not hold at a short schedule"),
         ("quick", [0.9], "undecided at a short schedule"),
     ],
 )
@@ -203,6 +203,32 @@ def test_a_claim_of_several_rules_may_point_the_other_way_in_part(last, expected
     numbers = {"a": last, "b": [0.5, 0.51, 0.52], "c": [0.3, 0.31, 0.32]}
     assert results.of_values(claim, numbers, {}, "cifar10", "quick")["verdict"] == expected
     assert results.of_values(claim, numbers, {}, "cifar10", "paper")["verdict"] == "does not hold"
+
+
+@pytest.mark.parametrize(
+    ("rules", "second", "expected"),
+    [
+        ([Less("a", "b")], [0.3, 0.31, 0.32], "same direction"),
+        ([Less("a", "b")], [0.1, 0.11, 0.12], "opposite direction"),
+        ([Less("a", "b", factor=3)], [0.9, 0.91, 0.92], "same direction"),
+        ([Less("a", "b", factor=3)], [0.3, 0.31, 0.32], "does not hold"),  # b is higher, but not three times as high
+        ([Less("a", "b", factor=3)], [0.1, 0.11, 0.12], "opposite direction"),
+        ([Less(0.0, "b")], [0.1, 0.11, 0.12], "same direction"),  # of a gain
+        ([Less(0.0, "b")], [-0.1, -0.11, -0.12], "opposite direction"),
+        ([Less("b", 0.75)], [0.8, 0.81, 0.82], "does not hold"),
+        ([Less("b", 0.75)], [0.7, 0.71, 0.72], "holds"),
+        ([Close("a", "b", 0.01)], [0.1, 0.11, 0.12], "does not hold"),
+        ([Close("a", "b", 0.01)], [0.2, 0.21, 0.221], "holds"),
+        ([Less("a", "b"), Close("a", "b", 0.01)], [0.3, 0.31, 0.32], "does not hold"),
+        ([Less("a", "b"), Less("b", 0.05)], [0.1, 0.11, 0.12], "opposite direction in part"),
+    ],
+)
+def test_only_a_rule_on_which_number_is_lower_has_a_direction(rules, second, expected):
+    short = {"rules": tuple(rules), "quick": {}, "short": "a tenth"}
+    claim = dataclasses.replace(claims.all_claims()["resnet-plain110-fails"], **short)
+    result = results.of_values(claim, {"a": [0.2, 0.21, 0.22], "b": second}, {}, "cifar10", "quick")
+    assert result["verdict"] == f"{expected} at a short schedule"
+    assert evidence.count_verdicts(evidence.Evidence([result], [], {}, {claim.id: ""})).keys() != {evidence.WAITING}
 
 
 def test_the_papers_number_needs_the_papers_schedule():
