@@ -45,3 +45,12 @@ def test_the_runs_of_a_claim_are_valid_and_differ(claim):
             facts = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=image_shape(config.data))
             models.make_classifier(config.model, facts)
         assert len({config.to_json() for config in configs}) == len(configs)
+
+
+def test_vggs_note_on_glorots_weights_is_measured_from_such_weights_at_every_scale():
+    claim = all_claims()["vgg-pretraining-from-a"]
+    for changes in ({}, claim.quick):
+        for run in claim.runs.values():
+            scaled = run.with_changes(changes)
+            for one in filter(None, (scaled, scaled.start)):
+                assert config_of(one).model.weight_init == "glorot"
