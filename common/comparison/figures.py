@@ -50,7 +50,7 @@ def _draw(axes: Axes, group: Group, key: str, scale: float, colour: str, line: s
             axes.axhline(scale * means[-1], color=colour, lw=1.6, ls=":", label=f"{label}, fitted once")
         return [scale * float(value) for value in means] if key == "error" else []
     if np.isfinite(halves).any():
-        low, high = np.maximum(means - halves, 0), means + halves
+        low, high = np.maximum(means - halves, 0), np.minimum(means + halves, 1 if key == "error" else np.inf)
         axes.fill_between(epochs, scale * low, scale * high, color=colour, alpha=0.18, lw=0)
     marker = "o" if len(epochs) <= 40 else ""
     axes.plot(epochs, scale * means, color=colour, lw=2.0, ls=line, marker=marker, ms=3.5, label=label)
@@ -86,8 +86,8 @@ def results(names: Sequence[str], errors: Sequence[Sequence[float]]) -> Figure:
         values, colour = errors[number], _COLOURS[number % len(_COLOURS)]
         mean, half = mean_and_half_width(values, LEVEL, random=True)
         if np.isfinite(half):
-            below = [[100 * min(half, mean)], [100 * half]]  # an error is not below 0
-            axes.errorbar(100 * mean, place, xerr=below, fmt="|", ms=14, color=INK, lw=1.4, capsize=4)
+            ends = [[100 * min(half, mean)], [100 * min(half, 1 - mean)]]  # an error is not below 0 or above 1
+            axes.errorbar(100 * mean, place, xerr=ends, fmt="|", ms=14, color=INK, lw=1.4, capsize=4)
         axes.plot([100 * value for value in values], [place] * len(values), "o", color=colour, ms=6, alpha=0.75)
     axes.set_yticks(range(len(shown)), [shortened(names[number]) for number in shown])
     axes.set(xlabel="error (% of images)", ylim=(len(shown) - 0.5, -0.5))

@@ -52,9 +52,9 @@ def results(groups: Sequence[Group]) -> Section:
     caption = (
         "The error of each run, from its summary.json: on the test set or, if that was not read, the lowest on the "
         "validation set. Runs whose configs differ only in the seed share a row, which has their mean and, in "
-        "brackets, its 95% interval (Student's t, cut at 0). One seed says nothing about the spread. Unfinished seeds "
-        "count only in a group without a finished one. Multiply-adds are for one image in the forward pass; the time "
-        "is that of training."
+        "brackets, its 95% interval (Student's t, cut at 0 and 100%). One seed says nothing about the spread. "
+        "Unfinished seeds count only in a group without a finished one. Multiply-adds are for one image in the forward "
+        "pass; the time is that of training."
     )
     errors, splits = zip(*map(errors_of, groups), strict=True)
     names = [group.name for group in groups]
@@ -106,11 +106,11 @@ def errors_of(group: Group) -> tuple[list[float], str]:
 
 
 def interval(errors: Sequence[float]) -> str:
-    """The mean of errors, fractions, and for several the ends of its 95% interval, cut at 0."""
+    """The mean of errors, fractions, and for several the ends of its 95% interval, cut at 0 and 100%."""
     mean, half = mean_and_half_width(errors, LEVEL, random=True)
     if len(errors) < 2:
         return f"{mean:.2%}"
-    return f"{mean:.2%} [{max(mean - half, 0):.2%}, {mean + half:.2%}]"
+    return f"{mean:.2%} [{max(mean - half, 0):.2%}, {min(mean + half, 1):.2%}]"
 
 
 def _count(number: int | None) -> str:

@@ -121,6 +121,13 @@ def test_the_interval_of_seeds_is_students(groups):
     assert page.interval([0.25]) == "25.00%"
 
 
+def test_the_interval_of_two_seeds_ends_where_errors_end():
+    assert page.interval([0.4, 0.5]) == "45.00% [0.00%, 100.00%]"
+    [bar] = figures.results(["two seeds"], [[0.4, 0.5]]).axes[0].containers
+    [line] = bar.lines[2][0].get_segments()
+    np.testing.assert_allclose(line[:, 0], [0, 100])
+
+
 def test_unfinished_seeds_are_no_part_of_the_mean_of_finished_ones(tmp_path):
     ends = {0: ((0.4, 0.1), True), 1: ((0.4, 0.2), True), 2: ((0.9,), False)}
     for seed, (errors, finished) in ends.items():
