@@ -233,11 +233,17 @@ def mean_and_half_width(values: Sequence[float], level: float, random: bool) -> 
 
 
 def _sampling_half_width(errors: Sequence[tuple[float, float]], examples: int, level: float) -> float:
-    """Half of the binomial interval of a weighted sum of errors over `examples` each; 0 if `examples` is 0."""
+    """Half of the binomial interval of a weighted sum of errors over `examples` each; 0 if `examples` is 0.
+
+    No errors among 100 examples do not prove an error of 0. So half of the interval is at least z^2 / examples, much as
+    Wilson's interval for no errors, which ends at z^2 / (examples + z^2).
+    """
     if not examples:
         return 0.0
-    variance = sum(weight**2 * error * (1 - error) for weight, error in errors) / examples
-    return float(special.ndtri((1 + level) / 2)) * math.sqrt(variance)
+    z = float(special.ndtri((1 + level) / 2))
+    least = z**2 / examples
+    variance = sum(weight**2 * max(error * (1 - error), least) for weight, error in errors) / examples
+    return z * math.sqrt(variance)
 
 
 def _number(value: float, unit: str) -> str:

@@ -71,6 +71,16 @@ def test_test_examples_alone_give_an_interval_where_nothing_is_random(more, spre
     assert doubtful.verdict == "undecided"
 
 
+@pytest.mark.parametrize("error", [0.0, 1.0])
+def test_a_test_set_without_errors_or_with_nothing_else_is_no_certainty(error):
+    (found,) = judge([Less("a", 0.5, examples=100)], {"a": [error]}, {}, random=False)
+    z = stats.norm.ppf(0.975)
+    assert (found.low, found.high) == pytest.approx((0.5 - error - z**2 / 100, 0.5 - error + z**2 / 100))
+    (open_,) = judge([Less("a", 0.01, examples=100)], {"a": [0.0]}, {}, random=False)
+    assert open_.verdict == "undecided"  # with an error of 1%, one test set of 100 in three has no errors
+    assert p_value([Less("a", 0.01, examples=100)], {"a": [0.0]}, {}, random=False) > 0.1
+
+
 def test_a_lower_bound_is_evidence_on_its_own_side_only():
     values = {"ReLU": [6.0, 6.1, 6.2], "tanh": [40.0, 40.0, 40.0]}
     assert judge([Less("ReLU", "tanh", factor=3)], values, {"tanh": True})[0].verdict == "holds"
