@@ -180,9 +180,14 @@ def end_with_pipe() -> None:
 
 
 def config_name() -> str:
-    """The config file's name without folder and suffix, then its argument, if any (only the last part of a path)."""
-    path, _, argument = (flag_text(sys.argv, "config") or "").partition(":")
-    return "_".join(filter(None, (pathlib.Path(path).stem, pathlib.Path(argument).name)))
+    """The config file's name without folder and suffix, then its argument, if any.
+
+    Of each path between the argument's colons only the last part counts: 'folder_resnet:resnet18:pets' for
+    configs/folder.py:resnet:resnet18:/photos/pets.
+    """
+    path, *arguments = (flag_text(sys.argv, "config") or "").split(":")
+    named = ":".join(filter(None, (pathlib.Path(argument).name for argument in arguments)))
+    return "_".join(filter(None, (pathlib.Path(path).stem, named)))
 
 
 def flag_text(arguments: Sequence[str], name: str) -> str | None:

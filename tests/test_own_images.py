@@ -10,7 +10,7 @@ import pytest
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from common import config_checks, models, train
+from common import config_checks, launch, models, train
 from common.errors import UserError
 from common.optim import factors
 from common.optim.optimizers import make_optimizer
@@ -133,3 +133,22 @@ def test_a_run_with_frozen_layers_goes_on_from_its_checkpoint(tmp_path):
     jax.tree.map(np.testing.assert_array_equal, continued, undisturbed)
     np.testing.assert_array_equal(start["H1"]["kernel"], continued["H1"]["kernel"])
     assert not np.array_equal(start["Output"]["kernel"], continued["Output"]["kernel"])
+
+
+@pytest.mark.parametrize(
+    ("config", "name"),
+    [
+        ("configs/folder.py:resnet:resnet18:pets", "folder_resnet:resnet18:pets"),
+        ("configs/folder.py:resnet:resnet18:/photos/pets", "folder_resnet:resnet18:pets"),
+        ("configs/folder.py:vgg:vgg11_bn:/photos/pets/", "folder_vgg:vgg11_bn:pets"),
+        ("configs/finetune.py:vit:b16:weights/ViT-B_16.npz:/photos/pets", "finetune_vit:b16:ViT-B_16.npz:pets"),
+        ("configs/classic_folder.py:fisher:../pets", "classic_folder_fisher:pets"),
+        ("configs/lenet5_folder.py:/photos/pets", "lenet5_folder_pets"),
+        ("configs/mlp_mnist.py:300-100", "mlp_mnist_300-100"),
+        ("configs/lenet5_digits.py", "lenet5_digits"),
+        ("configs/folder.py:resnet:resnet18:.", "folder_resnet:resnet18"),
+    ],
+)
+def test_each_network_on_a_folder_has_a_folder_of_its_own_for_its_run(config, name, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["main", f"--config={config}"])
+    assert launch.config_name() == name
