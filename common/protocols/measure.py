@@ -147,7 +147,7 @@ def _one_pass(run: Run, one: Pass, limit: int) -> Scores:
     count = min(limit or len(examples), len(examples))
     labels, views = np.zeros((2, count), np.int64)
     sums = np.full((count, run.classifier.num_classes), -np.inf, np.float32)
-    read = functools.partial(_read, examples, one.cut, width)
+    read = functools.partial(_read, examples, one.cut, width, run.config.data.interpolation)
     threads = max(run.config.data.workers, 1)
     ahead = read_ahead(read, range(count), threads, ahead=2 * threads)
     pixels = run.config.evaluate.batch_size * height * width
@@ -174,9 +174,9 @@ def test_set(run: Run, one: Pass) -> Source:
     )
 
 
-def _read(examples: Source, cut: Cut, side: int, index: int) -> tuple[Views, int]:
+def _read(examples: Source, cut: Cut, side: int, interpolation: str, index: int) -> tuple[Views, int]:
     example = examples[index]
-    return cut(example["image"], side), int(example["label"])
+    return cut(example["image"], side, interpolation), int(example["label"])
 
 
 def _apply(

@@ -94,6 +94,20 @@ def test_googlenets_sixth_view_is_the_square_made_small():
     np.testing.assert_array_equal(views.three_square_crops(image, 224)[5], np.asarray(square))
 
 
+def test_a_square_is_made_small_with_the_interpolation_of_the_run(monkeypatch):
+    seen = []
+
+    def noted(image, side, interpolation="bilinear"):
+        seen.append(views.three_square_crops(image, side, interpolation))
+        return seen[-1]
+
+    run = a_run("googlenet", init=True, interpolation="bicubic")
+    measure.score(run, [catalogue.Pass(36, noted)], examples=1)
+    (image,) = (measure.test_set(run, catalogue.Pass(36, noted))[0]["image"],)
+    square = Image.fromarray(image[..., 0]).resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(seen[0][5][..., 0], np.asarray(square))
+
+
 def test_vggs_grid_covers_the_whole_image():
     seen = views.grid_crops(coordinates(256, 344), 224)
     assert len(seen) == 50
