@@ -20,6 +20,7 @@ from jaxtyping import PyTree
 
 from common.errors import UserError, listed, unknown
 from common.pretrained import hugging_face, weight_files
+from common.pretrained import sources as sources_lib
 from common.pretrained.identify import Candidate, grid_side
 from common.pretrained.preprocessing import IMAGENET, SIGNED, Options, cropped, stretched
 from vit import hybrid, torch_names
@@ -135,19 +136,15 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, f
     theirs = _conventions(source, facts, module.hidden_size)
     if source in torch_names.NAMES:
         theirs |= {"pooling": "token", "position": "learned"}
-    wrong = {field: value for field, value in theirs.items() if getattr(module, field) != value}
-    if not wrong:
-        return ""
     said = {
-        "gelu": "approximate GELU by a tanh" if theirs["gelu"] == "tanh" else "compute the exact GELU",
-        "ln_epsilon": f"have layer norms of epsilon {theirs['ln_epsilon']:g}",
-        "num_heads": f"have {theirs.get('num_heads')} heads",
-        "pooling": "have a class token, which their head reads",
-        "position": "learn their positions",
+        "gelu": "GELU approximated by a tanh" if theirs["gelu"] == "tanh" else "the exact GELU",
+        "ln_epsilon": f"layer norms of epsilon {theirs['ln_epsilon']:g}",
+        "num_heads": f"{theirs.get('num_heads')} heads",
+        "pooling": "a class token, which its head reads",
+        "position": "learnt positions",
     }
-    differs = " and ".join(said[field] for field in wrong)
-    use = " and ".join(f"config.model.{field}={value}" for field, value in wrong.items())
-    return f"{source}'s Vision Transformers {differs}: set {use}"
+    fields = {field: (value, said[field]) for field, value in theirs.items()}
+    return sources_lib.different(f"{source}'s Vision Transformer", module, fields)
 
 
 def _conventions(source: str, facts: Mapping[str, Any], hidden_size: int) -> dict[str, Any]:

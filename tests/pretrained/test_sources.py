@@ -203,7 +203,7 @@ def test_differences_to_a_library_are_stated_and_a_library_without_the_network_i
     _, network = classifier("vit", "ti16", **VIT | {"gelu": "tanh"})
     variables = random_variables(network)
     _, differs = libraries.for_library("vit", variables, network.module, "timm")
-    assert differs == "timm's Vision Transformers compute the exact GELU"
+    assert differs == "timm's Vision Transformer has the exact GELU"
     _, network = classifier("resnet", "resnet50_modern", (64, 64, 3), **RESNET)
     with pytest.raises(UserError, match="expected 'torchvision', 'timm'"):
         libraries.for_library("resnet", random_variables(network), network.module, "google")
@@ -229,16 +229,16 @@ def test_a_vit_with_arrays_that_a_library_has_no_names_for_is_not_exported(libra
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"pooling": "average"}, "have a class token, which their head reads"),
-        ({"position": "sincos2d"}, "learn their positions"),
-        ({"hidden_size": 192, "num_heads": 4}, "have 3 heads"),
+        ({"pooling": "average"}, "a class token, which its head reads"),
+        ({"position": "sincos2d"}, "learnt positions"),
+        ({"hidden_size": 192, "num_heads": 4}, "3 heads"),
     ],
 )
 @pytest.mark.parametrize("library", ["timm", "huggingface", "torchvision"])
 def test_a_librarys_vit_that_computes_something_else_is_described(library, fields, said):
     _, network = classifier("vit", "nano4", **VIT | EPSILON.get(library, {}) | fields)
     _, differs = libraries.for_library("vit", random_variables(network), network.module, library)
-    assert differs == f"{library}'s Vision Transformers {said}"
+    assert differs == f"{library}'s Vision Transformer has {said}"
 
 
 def test_no_family_drops_an_array_from_a_file():
