@@ -33,7 +33,7 @@ def _cifar(pipeline: str, changes: Mapping[str, Any] | None = None) -> Experimen
     return Experiment(f"configs/classic_cifar10.py:{pipeline}", changes or {}, "classic.main")
 
 
-def _mnist(name: str, pipeline: str, says: str, paper: float, margin: float) -> Claim:
+def _mnist(name: str, pipeline: str, says: str, paper: float, margin: float, **fields: Any) -> Claim:
     return Claim(
         id=f"mnist-{name}",
         where="LeCun 1998, section III-C and Figure 9",
@@ -45,6 +45,7 @@ def _mnist(name: str, pipeline: str, says: str, paper: float, margin: float) -> 
         rules=(Agrees(pipeline, paper, margin=margin, examples=10_000),),
         seeds=1,
         random=False,
+        **fields,
     )
 
 
@@ -61,7 +62,15 @@ CLAIMS = [
         0.033,
         0.005,
     ),
-    _mnist("svm", "rbf_svm", "a support vector machine with a Gaussian kernel has 1.4% test error", 0.014, 0.004),
+    _mnist(
+        "svm",
+        "rbf_svm",
+        "a regular support vector machine has 1.4% test error",
+        0.014,
+        0.004,
+        setting="a Gaussian kernel, since the paper does not name its kernel; its width and images of unit length were "
+        "chosen on a validation part, after two looks at the test set",
+    ),
     Claim(
         id="mnist-sift-beats-pixels",
         where="Lowe 2004, section 6.1; LeCun 1998, section III-C",

@@ -5,8 +5,8 @@ Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.dat
 Command: python -m common.main --config=configs/lenet1_mnist.py --config.data.directory=DIR
 Recipe: 20 passes, one digit at a time in one fixed random order, as for LeNet-5. The paper gives no learning rates for
 the loss of this network. Ours is the best of 0.001, 0.003, 0.01 and 0.03 on a validation set (four passes over 10,200
-digits), tried with mu 0.02 and 0.1. It falls along a cosine. MNIST's images are reduced from 28x28 to 22x22 pixels, and
-so their digits from 20x20 to 16x16.
+digits), tried with mu 0.02 and 0.1. It falls along a cosine. Initial weights are U(+-2.4/sqrt(F)), as in
+`lenet5_mnist`. MNIST's images are reduced from 28x28 to 22x22 pixels, and so their digits from 20x20 to 16x16.
 """
 
 from common import models

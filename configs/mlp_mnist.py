@@ -5,7 +5,8 @@ Paper: LeCun, Bottou, Bengio, Haffner 1998, section III-C: 4.7% test error with 
 Data: python -m common.prepare --dataset=mnist --data_dir=DIR, then --config.data.directory=DIR
 Command: python -m common.main --config=configs/mlp_mnist.py[:300] --config.data.directory=DIR
 Recipe: ours, since the paper gives none: place-coded targets and mean squared error, batch 50, momentum, a cosine
-schedule, 20 epochs. To add the distortions of `lenet5_mnist_distortions`, set the options of `augment`.
+schedule, 20 epochs, initial weights from U(+-2.4/sqrt(F)). To add the distortions of `lenet5_mnist_distortions`, set
+the options of `augment`.
 """
 
 from common import models

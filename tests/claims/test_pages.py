@@ -186,7 +186,7 @@ def test_undecided_claims_are_not_among_the_strongest(change):
     assert evidence.best_supported(found, 7) == []
 
 
-def test_every_recorded_verdict_follows_from_its_numbers_and_the_rules_of_its_claim():
+def test_every_recorded_verdict_follows_from_its_numbers_and_the_rules_and_words_of_its_claim():
     for result in evidence.read_evidence(ROOT / "results").measured:
         bounds = {name: ours["at_least"] for name, ours in result["ours"].items()}
         again = results.of_values(
@@ -194,6 +194,8 @@ def test_every_recorded_verdict_follows_from_its_numbers_and_the_rules_of_its_cl
         )
         assert (again["verdict"], again["p_value"]) == (result["verdict"], pytest.approx(result["p_value"], rel=0.03))
         assert [rule["rule"] for rule in again["rules"]] == [rule["rule"] for rule in result["rules"]]
+        for name in ("where", "says", "setting", "unit", "paper"):
+            assert again[name] == result[name], (result["claim"], name)
 
 
 def test_one_weak_verdict_among_many_undecided_ones_does_not_stand():
