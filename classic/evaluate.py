@@ -17,7 +17,8 @@ def measure(folder: pathlib.Path, config: ConfigDict | None = None) -> dict[str,
     """Tests the pipeline in a folder on whole test images, once each, and writes the result to `evaluate_single.json`.
 
     config: the same experiment with other test data. Returns top1_error, top5_error if there are more than five
-    classes (fractions), cross_entropy (nats) of the softmax of the scores, examples and environment.
+    classes (fractions), cross_entropy (nats) of the softmax of the scores, examples, test_data (the options that chose
+    the images) and environment.
     """
     fitted = saved.load(folder)
     known, elsewhere = fitted.config.data.source, False
@@ -31,6 +32,7 @@ def measure(folder: pathlib.Path, config: ConfigDict | None = None) -> dict[str,
         "protocol": "single",
         **{names.get(name, name): value for name, value in found.items()},
         "members": [{"workdir": str(folder), "pipeline": pipeline.chain(fitted.config)}],
+        "test_data": common_workdir.test_data(fitted.config.data),
         "environment": common_workdir.environment(),
     }
     common_workdir.write_json(folder / FILE, result)

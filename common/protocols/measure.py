@@ -32,8 +32,6 @@ from common.run.trained import Run
 from common.training.evaluate import run_over
 from common.training.totals import means, totals
 
-# Options that choose the test images of a run's `data` section.
-_TEST_IMAGES = tuple(path.removeprefix("data.") for path in (*workdir.TEST_DATA, "data.directory"))
 _AT_ONCE = 16  # images that a thread reads to compare them
 
 
@@ -62,17 +60,20 @@ def measure(
 
     Returns the content of `result_file`: protocol, scales (shorter sides in pixels, empty for the run's own), views
     (of each image by each network), the `errors` of the mean probabilities, members (folder, network and step of each
-    run) and environment. config, checkpoint: see `trained.load`. Raises UserError for a protocol that a network cannot
-    do, for a folder that is given twice, and for runs whose test sets differ.
+    run), test_data (the options by which the first run chose the images) and environment. config, checkpoint: see
+    `trained.load`. Raises UserError for a protocol that a network cannot do, for a folder that is given twice, and for
+    runs whose test sets differ.
     """
     workdir.check_distinct(folders)
     _check_same_facts(folders)
     if config is None:  # one config is one test set
         _check_same_images(folders)
     scores, members, used = [], [], set()
+    tested: dict[str, str] = {}
     for folder in folders:  # one network at a time on the device
         run = trained.load(folder, checkpoint, config)
         todo = catalogue.passes(run, protocol, scales)
+        tested = tested or workdir.test_data(run.config.data)
         scores.append(score(run, todo))
         members.append({"workdir": str(folder), "network": run.config.model.variant, "step": run.step})
         used |= {one.scale for one in todo if one.scale}
@@ -82,6 +83,7 @@ def measure(
         "views": max(one.views for one in scores),
         **errors(ensemble(scores)),
         "members": members,
+        "test_data": tested,
         "environment": workdir.environment(),
     }
     if not distributed.is_primary():
@@ -220,7 +222,7 @@ def _check_same_images(folders: Sequence[pathlib.Path]) -> None:
     Runs that name the same place are not compared: they read the same images.
     """
     sections = [workdir.load_config(folder).data for folder in folders]
-    places = [{name: str(section[name]) for name in _TEST_IMAGES} for section in sections]
+    places = [workdir.test_data(section) for section in sections]
     if all(place == places[0] for place in places):
         return
     first = None

@@ -93,6 +93,7 @@ def test_a_test_of_the_run_finds_its_error(output, folder, tmp_path):
     assert f"top-1 error {expected:.2%}" in line
     result = json.loads((tmp_path / "run" / "evaluate_single.json").read_text())
     assert (result["top1_error"], result["examples"]) == (pytest.approx(expected), 359)
+    assert result["test_data"]["source"] == "digits"
 
 
 def test_images_from_files_are_classified_as_in_the_test_set(output, folder, tmp_path):

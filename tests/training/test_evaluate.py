@@ -120,6 +120,17 @@ def test_members_of_an_ensemble_are_tested_on_the_same_images_however_these_are_
         measure.measure([one, run_on(copy, tmp_path / "fourth")], "single")
 
 
+def test_a_result_names_the_images_that_it_was_measured_on(folder, tmp_path):
+    assert measure.measure([folder], "single")["test_data"]["source"] == "digits"
+    run_folder = run_on(photographs(tmp_path / "photos"), tmp_path / "run")
+    config = workdir.load_config(run_folder)
+    config.data.source = f"folder:{photographs(tmp_path / 'others', seed=1)}"
+    measure.measure([run_folder], "single", config=config)
+    assert read(run_folder, "single")["test_data"]["source"] == f"folder:{tmp_path / 'others'}"
+    measure.measure([run_folder], "single")
+    assert read(run_folder, "single")["test_data"]["source"] == f"folder:{tmp_path / 'photos'}"
+
+
 def test_an_imported_network_which_knows_no_dataset_may_be_a_member(folder, other, tmp_path):
     imported = tmp_path / "imported"
     shutil.copytree(other, imported)
