@@ -2,7 +2,8 @@
 
 Command: python -m common.main --config=configs/finetune.py:FAMILY:VARIANT:FILE:FOLDER
 for example configs/finetune.py:resnet:resnet50_modern:resnet50.pth:pets with torchvision's resnet50.pth
-The head is new, with the folder's classes. FILE may also be a folder of Hugging Face's, or the workdir of a run.
+The head is new, with the folder's classes; only LeNet-5 has none, so it takes folders of ten digits. FILE may also be a
+folder of Hugging Face's, or the workdir of a run.
 
 Images are prepared as FILE expects: their size, crop, interpolation and scale, which the run prints and records.
 --config.data.OPTION=VALUE overrides one of these. A ViT's activation and layer norms are those of FILE, too. With
@@ -35,7 +36,8 @@ def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
     fields = {"scan": False} if family == "vit" else {}  # gives each block a name of its own
     config = folder.prepared(family, variant, images, **fields)
     config.init.checkpoint = file or "FILE"
-    config.init.new_head = True
+    has_head = config.model.get("output") != "rbf"  # LeNet-5 compares with bitmaps, which do not learn
+    config.init.new_head = has_head
     if family in ("vit", "googlenet"):
         config.data.normalize = "range"
         config.data.pixel_range = (-1.0, 1.0)
@@ -64,7 +66,7 @@ def get_config(argument: str = "resnet:resnet50_modern:FOLDER"):
         config.optimizer.weight_decay = 1e-4
         config.schedule.learning_rate = 0.01 if family == "resnet" else 1e-3
         head = "fc10*" if "cifar10" in variant else HEADS[family]
-        config.optimizer.factors = (f"{head}=10",)
+        config.optimizer.factors = (f"{head}=10",) if has_head else ()
     return config
 
 

@@ -135,6 +135,17 @@ def test_a_run_with_frozen_layers_goes_on_from_its_checkpoint(tmp_path):
     assert not np.array_equal(start["Output"]["kernel"], continued["Output"]["kernel"])
 
 
+def test_lenet5_which_has_no_head_to_train_starts_from_all_given_weights():
+    config = finetune.get_config("lenet:lenet5:photos")
+    config.init.checkpoint = "weights.npz"
+    config_checks.validate(config)
+    assert not config.init.new_head
+    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1))
+    classifier = models.make_classifier(config.model, info)
+    optimizer, _ = make_optimizer(config, 1000)
+    networks.state(classifier, optimizer, config.seed)  # no factor names an array that the network lacks
+
+
 @pytest.mark.parametrize(
     ("config", "name"),
     [
