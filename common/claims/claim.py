@@ -48,7 +48,11 @@ class Experiment:
         return [f"--config={self.config}", *(f"--config.{path}={value}" for path, value in self.changes.items())]
 
     def name(self) -> str:
-        """A folder name, different for each experiment and not too long for a file system."""
+        """A folder name, not too long for a file system, with the last part of each option's path and its value.
+
+        It differs from other experiments' unless two options end alike, such as train.batch_size and
+        evaluate.batch_size; a claim refuses such a pair, and `preflight.check_run` a run of the other experiment.
+        """
         path, _, argument = self.config.partition(":")
         changes = [f"{key.rpartition('.')[2]}={value}" for key, value in sorted(self.changes.items())]
         start = [f"start={zlib.crc32(self.start.name().encode()):08x}"] if self.start else []  # its name is too long
@@ -106,6 +110,8 @@ class Claim(Statement):
             raise ValueError(f"{self.id}: quick_measure without quick")
         if self.quick is not None and any(isinstance(rule, Agrees) for rule in self.rules):
             raise ValueError(f"{self.id}: a short schedule cannot show that our number is the paper's")
+        if len({run.name() for run in self.runs.values()}) < len(self.runs):
+            raise ValueError(f"{self.id}: two of its runs would be one folder; give one of them another option as well")
         if self.figure and self.against:
             raise ValueError(f"{self.id}: figure and against would be two pictures")
         if any(isinstance(rule, Agrees) for rule in self.rules) and not self.data:

@@ -42,6 +42,20 @@ def test_experiments_that_differ_have_folders_of_their_own():
     ]
 
 
+def test_a_claim_does_not_compare_a_run_with_itself():
+    base = claims.Experiment("configs/lenet5_mnist.py")
+    pair = {part: base.with_changes({f"{part}.batch_size": 64}) for part in ("train", "evaluate")}
+    with pytest.raises(ValueError, match="sizes: two of its runs would be one folder"):
+        claims.Claim(
+            id="sizes",
+            where="here",
+            says="sizes",
+            runs=pair,
+            measure=claims.final_test_error,
+            rules=(Less(0.0, "train"),),
+        )
+
+
 def test_unknown_claims_get_the_nearest():
     line = refused("--claims=lenet5-mnist-eror", module="common.reproduce")
     assert "did you mean 'lenet5-mnist-error'" in line
