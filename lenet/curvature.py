@@ -20,7 +20,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree
 
+from common.devices import compilation
+
 Operation = Callable[..., Array]
+
+# A CPU estimates the curvature with so many examples at a time. Their values stay in its cache: with all of the paper's
+# 500 at once, LeNet-5 takes 1.8 times as long (one EPYC core).
+_EXAMPLES = 50
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -125,6 +131,20 @@ def diagonal(
     """
     # Squares of small derivatives lose too much in bfloat16, and for the paper's 500 examples float32 is fast enough.
     twin = module.clone(second_order=True, dtype="float32")
-    outputs, back_propagate = jax.vjp(lambda params: twin.apply({"params": params}, images), params)
-    (curvature,) = back_propagate(seed(outputs, labels) / len(images))
-    return curvature
+
+    def share(images: Array, part: Array) -> PyTree:
+        """The part of the mean that these examples contribute."""
+        outputs, back_propagate = jax.vjp(lambda params: twin.apply({"params": params}, images), params)
+        (curvature,) = back_propagate(seed(outputs, part) / len(labels))
+        return curvature
+
+    def add(total: PyTree, part: tuple[Array, Array]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, share(*part)), None
+
+    count = len(labels) // _EXAMPLES if compilation.on_cpu() else 0
+    if not count:
+        return share(images, labels)
+    end = count * _EXAMPLES
+    parts = [array[:end].reshape(count, _EXAMPLES, *array.shape[1:]) for array in (images, labels)]
+    total, _ = jax.lax.scan(add, jax.tree.map(jnp.zeros_like, params), tuple(parts))
+    return total if end == len(labels) else add(total, (images[end:], labels[end:]))[0]
