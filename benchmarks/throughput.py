@@ -74,6 +74,8 @@ def main() -> None:
     specs = [_spec(name) for name in given.models or networks.RACED]
     for spec in specs:
         module_of(spec)  # refuses what does not exist before anything is timed
+    if "timm" in given.peers and (missing := missing_in_timm(specs)):
+        print(f"timm has none of these, which are timed without it: {', '.join(missing)}")
     left = [spec for spec in specs if given.again or not _is_there(spec)]
     print(f"{len(specs) - len(left)} of {len(specs)} networks are there; left: {_names(left) or 'none'}", flush=True)
     failures: list[str] = []
@@ -102,6 +104,11 @@ def check_device(libraries: Sequence[str]) -> None:
             )
 
 
+def missing_in_timm(specs: Sequence[Spec]) -> list[str]:
+    """The networks that timm does not have, as FAMILY:VARIANT."""
+    return [_name(spec) for spec in specs if spec.variant not in TIMM]
+
+
 def _check_compiler(libraries: Sequence[str]) -> None:
     """Raises UserError if PyTorch should compile a network, but there is no compiler."""
     compilers = filter(None, (os.environ.get("CXX"), "g++", "clang++"))
@@ -127,7 +134,11 @@ def _spec(name: str) -> Spec:
 
 
 def _names(specs: Sequence[Spec]) -> str:
-    return ", ".join(f"{spec.family}:{spec.variant}" for spec in specs)
+    return ", ".join(map(_name, specs))
+
+
+def _name(spec: Spec) -> str:
+    return f"{spec.family}:{spec.variant}"
 
 
 def _races(specs: list[Spec]) -> list[str]:
@@ -140,7 +151,7 @@ def _races(specs: list[Spec]) -> list[str]:
             try:
                 found = measured(spec, {name: racers[f"{spec.name}: {name}"] for name in _contestants(spec)})
             except UserError as error:
-                failures.append(f"{spec.family}:{spec.variant} ({error})")
+                failures.append(f"{_name(spec)} ({error})")
                 print(f"{spec.name}: {error}", flush=True)
             else:
                 record(_path(spec), f"throughput, {spec.name}", found, _command(spec), **_facts(spec))
@@ -148,7 +159,7 @@ def _races(specs: list[Spec]) -> list[str]:
 
 
 def _contestants(spec: Spec) -> list[str]:
-    able = [peer for peer in flags.FLAGS.peers if peer != "timm" or spec.variant in TIMM]
+    able = [peer for peer in flags.FLAGS.peers if peer != "timm" or not missing_in_timm([spec])]
     return ["ours", *able, "products"]
 
 
@@ -179,7 +190,7 @@ def _path(spec: Spec) -> pathlib.Path:
 
 
 def _command(spec: Spec) -> str:
-    options = [f"--models={spec.family}:{spec.variant}", f"--peers={','.join(flags.FLAGS.peers)}"]
+    options = [f"--models={_name(spec)}", f"--peers={','.join(flags.FLAGS.peers)}"]
     options += [f"--batch_size={spec.batch_size}", f"--image_size={spec.image_size}", f"--classes={spec.classes}"]
     options += [f"--dtype={spec.dtype}", *([f"--per_call={spec.per_call}"] if spec.per_call > 1 else [])]
     return " ".join(["python -m benchmarks.throughput", *options])

@@ -39,6 +39,12 @@ def network_of(spec):
     return module, shape, torch_networks.torch_network(module, spec.image_size)
 
 
+def test_networks_that_timm_lacks_are_named():
+    assert throughput.missing_in_timm([spec_of(name) for name in ("vit:s16", "lenet:lenet5_modern", "vgg:vgg16")]) == [
+        "lenet:lenet5_modern"
+    ]
+
+
 @pytest.mark.parity
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_sides_have_the_same_parameters_and_multiply_adds(name):
