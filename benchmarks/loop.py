@@ -65,14 +65,15 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     from common.nn.losses import balanced_weights
     from common.optim.optimizers import make_optimizer
     from common.optim.plan import make_plan
+    from common.run import threads
     from common.training.state import create_state
     from common.training.steps import compile_update, step_options
     from common.training.totals import no_totals
 
     dataset = datasets.load(config.data)
     classifier = models.make_classifier(config.model, dataset.info)
+    mesh = threads.make_mesh(config, classifier)
     optimizer, _ = make_optimizer(config, len(dataset.train))
-    mesh = mesh_lib.make_mesh(config.mesh)
     with tempfile.TemporaryDirectory() as folder:
         statistics = pixel_statistics.for_training(config, pathlib.Path(folder), dataset.train)
     many = make_plan(config, len(dataset.train)).with_per_call(pipeline.is_resident(dataset.train)).per_call

@@ -20,7 +20,7 @@ from common.pretrained import initial
 from common.processes import distributed
 from common.processes.preemption import Preempted, Watch
 from common.processes.watchdog import Watchdog
-from common.run import checkpoints, history, lock, metrics, summary, trackers, workdir
+from common.run import checkpoints, history, lock, metrics, summary, threads, trackers, workdir
 from common.run.checkpoints import Checkpoints
 from common.run.metrics import Writer
 from common.run.opening import opening_lines
@@ -37,14 +37,14 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     With several processes only the primary returns the summary, the others {}. Raises UserError for mistakes that the
     user can fix and Preempted when a signal stops the run; every saved checkpoint is then complete.
     """
-    primary = distributed.is_primary()
-    mesh = mesh_lib.make_mesh(config.mesh)
-    mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
     dataset = datasets.open_dataset(config.data, workdir.stored_info(folder))
     config_checks.check_holdout(config.data, dataset)
     normalize.check_white(config, dataset.info)
-    workdir.check_agreement(config, dataset.info)
     classifier = make_classifier(config.model, dataset.info)
+    mesh = threads.make_mesh(config, classifier)  # the first use of a device
+    workdir.check_agreement(config, dataset.info)
+    mesh_lib.check_batch(config.train.batch_size, config.train.accumulate, mesh)
+    primary = distributed.is_primary()
     check_support(config, classifier)
     trackers.check(config.tracker)
     plan = make_plan(config, len(dataset.train))

@@ -96,7 +96,8 @@ def multiply_adds_per_image(module: nn.Module, variables: PyTree, input_shape: t
 def variable_shapes(module: nn.Module, input_shape: tuple[int, int, int], train: bool = False) -> PyTree:
     """The shapes of all variables of the network."""
     init = functools.partial(module.init, train=train)
-    return jax.eval_shape(init, jax.random.key(0), _images(1, input_shape))
+    key = jax.eval_shape(lambda: jax.random.key(0))  # a real one would start a device
+    return jax.eval_shape(init, key, _images(1, input_shape))
 
 
 def _images(batch: int, input_shape: tuple[int, int, int]) -> jax.ShapeDtypeStruct:
