@@ -15,7 +15,7 @@ import safetensors
 import safetensors.numpy
 
 from common.data import decode
-from common.errors import UserError, listed, unknown
+from common.errors import UserError, first_line, listed, unknown
 from common.files import user_path, whole_file
 from common.pretrained import shards, torch_files
 from common.pretrained.torch_pickles import Tensor
@@ -61,15 +61,10 @@ def read(path: str | pathlib.Path, entry: str = "") -> dict[str, np.ndarray]:
     except UserError:
         raise
     except Exception as error:  # readers promise no class for a file that was cut short, changed, or is of another kind
-        said = f"{_reason(error)}{kind and f' (read as {kind})'}"
+        said = f"{first_line(error)}{kind and f' (read as {kind})'}"
         raise UserError(f"'{path}' is not a checkpoint of arrays: {said}") from error
     _check_values(path, arrays)
     return _without_prefixes(arrays)
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error's message."""
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
 
 
 def _format(path: pathlib.Path) -> tuple[str, Callable[[pathlib.Path, str], dict[str, np.ndarray]]]:
@@ -103,7 +98,7 @@ def _read_parts(path: pathlib.Path, entry: str) -> dict[str, np.ndarray]:
         except UserError:
             raise
         except Exception as error:
-            raise ValueError(f"its part '{file.name}' is not read: {_reason(error)}") from error
+            raise ValueError(f"its part '{file.name}' is not read: {first_line(error)}") from error
 
     return shards.read(path, part)
 
