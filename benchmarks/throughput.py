@@ -201,7 +201,7 @@ def _facts(spec: Spec) -> dict[str, Any]:
     code = sorted([*_SHARED_CODE, *_modules(spec.family)])
     return {
         "race": {**dataclasses.asdict(spec), "scale": flags.FLAGS.scale, "rounds": flags.FLAGS.rounds},
-        "machine": {"memory_gb": _memory_gb(), "threads": host.cores()},
+        "machine": {"memory_gb": round(host.memory() / 1e9, 1), "threads": host.cores()},
         "peers": peers.versions(sorted({LIBRARIES[peer][0] for peer in flags.FLAGS.peers})),
         "code": {"paths": code, "digest": speeds.code_digest(_ROOT, code)},
     }
@@ -211,14 +211,6 @@ def _modules(family: str) -> list[str]:
     """The files of a family's modules that its network is made of, from the root of the repository."""
     files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == family]
     return [str(pathlib.Path(file).relative_to(_ROOT)) for file in files if file]
-
-
-def _memory_gb() -> float | None:
-    """The machine's memory; None where the system does not say."""
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1)
-    except (ValueError, OSError):
-        return None
 
 
 def _is_there(spec: Spec) -> bool:
