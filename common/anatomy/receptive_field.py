@@ -232,15 +232,8 @@ def _reduce(eqn: core.JaxprEqn, inputs: list[Rows]) -> np.ndarray:
 
 
 _CALLS = {"jit", "pjit", "closed_call", "core_call", "custom_jvp_call", "custom_vjp_call", "remat2", "checkpoint"}
-_MIXING = {
-    "sort",
-    "cumsum",
-    "cumprod",
-    "cummax",
-    "cummin",
-    "cumlogsumexp",
-    "fft",
-}  # mix numbers along an axis and keep the shape
+# Operations that mix numbers along an axis and keep the shape.
+_MIXING = {"sort", "cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp", "fft"}
 _PARTS = {"split": _split, "unstack": _unstack}
 _RULES = {
     "conv_general_dilated": _convolution,

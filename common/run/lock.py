@@ -21,9 +21,9 @@ def held(workdir: pathlib.Path, primary: bool = True, kind: str = "workdir") -> 
     """Creates a work directory and holds its lock; with several processes of a run only the primary holds it.
 
     Raises UserError for a path that is not UTF-8, which Orbax cannot write to, and one that names the holder if another
-    process holds the lock. However a process ends, the operating system
-    releases its lock. On a network file system the lock holds between machines if the server supports such locks, as
-    NFS 4 does; otherwise a warning says so and the run goes on. kind: the flag that names the folder.
+    process holds the lock. However a process ends, the operating system releases its lock. On a network file system the
+    lock holds between machines if the server supports such locks, as NFS 4 does; otherwise a warning says so and the
+    run goes on. kind: the flag that names the folder.
     """
     if not primary:
         yield
