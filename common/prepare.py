@@ -26,12 +26,20 @@ from common.errors import UserError
 from common.files import user_path
 from common.processes import signals
 
-_DATASET = flags.DEFINE_string("dataset", None, "TFDS's name, NAME or NAME/CONFIG, or usps.")
-_DATA_DIR = flags.DEFINE_string("data_dir", "", "Where prepared datasets are kept; empty is TFDS's default.")
-_MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "Folder with source files that are here already.")
+_DATASET = flags.DEFINE_string("dataset", None, "name of the dataset in TFDS, NAME or NAME/CONFIG, or usps")
+_DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets; default: TFDS's own")
+_MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "folder with source files that are here already")
 
 _INCOMPLETE = "incomplete."  # the prefix of TFDS's unfinished folders, and of ours
 _NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it does not): pip install -e .[prepare]"
+
+
+def main() -> None:
+    """Prepares the dataset that the flags name."""
+    logging.set_verbosity(logging.ERROR)  # TFDS logs every file and every retry
+    if not _DATASET.value:
+        raise UserError("expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]")
+    print(prepare_dataset(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))
 
 
 def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
@@ -159,14 +167,6 @@ def _remove_incomplete(folder: pathlib.Path) -> None:
 def _terminate(signum: int, frame: object) -> None:
     """Ends the process through every `finally`, with the exit code that a shell gives for the signal."""
     sys.exit(128 + signum)
-
-
-def main() -> None:
-    """Prepares the dataset that the flags name."""
-    logging.set_verbosity(logging.ERROR)  # TFDS logs every file and every retry
-    if not _DATASET.value:
-        raise UserError("expected --dataset=NAME --data_dir=DIR [--manual_dir=DIR]")
-    print(prepare_dataset(_DATASET.value, _DATA_DIR.value, _MANUAL_DIR.value))
 
 
 if __name__ == "__main__":

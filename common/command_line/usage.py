@@ -47,7 +47,7 @@ def _paragraph(words: str) -> str:
 
 def _option(flag: Flag) -> str:
     """An option, the values it takes and its meaning."""
-    name, meaning = f"--{flag.name}", " ".join((flag.help or "").split()).rstrip(".")
+    name, meaning = f"--{flag.name}", " ".join((flag.help or "").split())
     if isinstance(flag, BooleanFlag):
         name = f"--[no]{flag.name}"
     elif isinstance(flag, EnumFlag):
