@@ -9,13 +9,16 @@ import importlib.util
 import os
 import pathlib
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from common import launch
 from common.errors import UserError
 from common.files import check_writable, user_path
+
+if TYPE_CHECKING:
+    from common.tuning.study import StudySpec
 
 _CONFIG = launch.define_config()
 _SEARCH = flags.DEFINE_multi_string(
@@ -65,7 +68,7 @@ def main() -> None:
         print(f"wrote {results.record(_RECORD.value, content, user_path(_RESULTS.value))}")
 
 
-def _study_spec() -> Any:
+def _study_spec() -> "StudySpec":
     """The study that the flags ask for. Raises UserError if it is impossible, before anything is written or run."""
     from common import config as config_lib
     from common import config_checks
@@ -102,7 +105,7 @@ def _study_spec() -> Any:
     )
 
 
-def _search(spec: Any, folder: pathlib.Path) -> dict[str, Any] | None:
+def _search(spec: "StudySpec", folder: pathlib.Path) -> dict[str, Any] | None:
     """Runs the trials and prints the results; returns the content of `best.json`, or None if no trial has an error."""
     from common.devices import compilation
     from common.processes.preemption import EXIT_PREEMPTED
