@@ -4,7 +4,7 @@
 
 Writes DIR/NAME/VERSION as ArrayRecord, from the files in --manual_dir or from downloads. MNIST, Fashion-MNIST,
 CIFAR-10, CIFAR-100 and USPS are read from their original files here (`common/data/builders`); TFDS prepares its other
-datasets, which needs TensorFlow (`pip install -e .[prepare]`). Training never does.
+datasets, which needs TensorFlow (`pip install -e '.[prepare]'`). Training never does.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", "", "folder of prepared datasets; de
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", "", "folder with source files that are here already")
 
 _INCOMPLETE = "incomplete."  # the prefix of TFDS's unfinished folders, and of ours
-_NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it does not): pip install -e .[prepare]"
+_NEEDS_TENSORFLOW = "preparing this dataset needs TensorFlow (training on it does not): pip install -e '.[prepare]'"
 
 
 def main() -> None:

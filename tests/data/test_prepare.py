@@ -65,7 +65,7 @@ def test_the_published_usps_digits(tmp_path, shared_data, data_config):
 
 @pytest.mark.skipif(importlib.util.find_spec("tensorflow") is not None, reason="TensorFlow is installed")
 def test_without_tensorflow_the_extra_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"needs TensorFlow.*pip install -e \.\[prepare\]"):
+    with pytest.raises(UserError, match=r"needs TensorFlow.*pip install -e '\.\[prepare\]'"):
         prepare.prepare_dataset("kmnist", str(tmp_path), "")
 
 
