@@ -73,26 +73,19 @@ class Matched(NamedTuple):
         return self.values.shape
 
 
-def start(
-    state: TrainState,
-    classifier: Classifier,
-    config: ConfigDict,
-    class_names: Sequence[str] = (),
-    arrays: Mapping[str, np.ndarray] | None = None,
-) -> TrainState:
+def start(state: TrainState, classifier: Classifier, config: ConfigDict, class_names: Sequence[str] = ()) -> TrainState:
     """A fresh state with the weights that `config.init` names, or as it is where it names none.
 
     Parameters, batch statistics and their averages are replaced; the optimizer starts fresh. It prints the origin of
     the weights, every change, and whether images are prepared as the weights expect. Raises UserError for arrays that
     are missing, left over or of another shape, and for a head that was trained on other classes than `class_names`, the
-    dataset's, even if they are as many, unless `config.init` asks for a new head or for its classes by name. arrays:
-    those of the file, if it has been read already.
+    dataset's, even if they are as many, unless `config.init` asks for a new head or for its classes by name.
     """
     if not config.init.checkpoint:
         return state
     path = user_path(config.init.checkpoint)
-    if arrays is None and (path.is_file() or hugging_face.is_folder(path)):
-        arrays = weight_files.read(hugging_face.file_of(path), config.init.entry)
+    is_file = path.is_file() or hugging_face.is_folder(path)
+    arrays = weight_files.read(hugging_face.file_of(path), config.init.entry) if is_file else None
     given = given_weights(config, classifier, arrays)
     flat, changes = initial_arrays(given, classifier, config, class_names)
     pixels = preprocessing.compared(config, arrays, classifier.input_shape[0]) if arrays is not None else ""
@@ -356,8 +349,8 @@ def replace(state: TrainState, flat: Flat) -> TrainState:
     """The state with these arrays, laid out as its own; arrays that start untrained stay."""
 
     def put(tree: PyTree) -> PyTree:
-        mine = traverse_util.flatten_dict(tree, sep="/")
-        return traverse_util.unflatten_dict({name: placed(flat[name], leaf) for name, leaf in mine.items()}, sep="/")
+        arrays = {name: placed(flat[name], leaf) for name, leaf in _flatten(tree).items()}
+        return traverse_util.unflatten_dict(arrays, sep="/")
 
     variables = put({"params": state.params, **state.model_state})
     params = variables.pop("params")
