@@ -46,9 +46,10 @@ def points(
         grid[1, column].imshow(_eigenvalue_colours(brightness))
         for point in found:
             _draw_keypoint(grid[2, column], point)
-    for row, text in enumerate(("Harris corners", "eigenvalues", "SIFT keypoints")):
-        grid[row, 0].text(-0.06, 0.5, text, transform=grid[row, 0].transAxes, rotation=90, va="center", ha="right",
-                          fontsize=10, color=GREY)  # fmt: skip
+    for axes, text in zip(grid[:, 0], ("Harris corners", "eigenvalues", "SIFT keypoints"), strict=True):
+        axes.text(
+            -0.06, 0.5, text, transform=axes.transAxes, rotation=90, va="center", ha="right", fontsize=10, color=GREY
+        )
     return figure
 
 
@@ -98,8 +99,8 @@ def evidence(
         below.imshow(
             values, cmap="RdBu_r", vmin=-largest, vmax=largest, extent=extent, alpha=0.75, interpolation="bilinear"
         )
-        below.text(0.5, -0.04, f"{values.min():.2g} to {values.max():.2g}", transform=below.transAxes, ha="center",
-                   va="top", fontsize=8.5, color=GREY)  # fmt: skip
+        ends = f"{values.min():.2g} to {values.max():.2g}"
+        below.text(0.5, -0.04, ends, transform=below.transAxes, ha="center", va="top", fontsize=8.5, color=GREY)
     return figure
 
 

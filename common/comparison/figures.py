@@ -30,8 +30,8 @@ def curves(groups: Sequence[Group]) -> Figure:
     for axes, key, label, scale in ((left, "loss", "mean loss", 1.0), (right, "error", "error (% of images)", 100.0)):
         values = []
         for number, group in enumerate(groups):
-            values += _draw(axes, group, key, scale, _COLOURS[number % len(_COLOURS)],
-                            _LINES[number // len(_COLOURS) % len(_LINES)])  # fmt: skip
+            colour, line = _COLOURS[number % len(_COLOURS)], _LINES[number // len(_COLOURS) % len(_LINES)]
+            values += _draw(axes, group, key, scale, colour, line)
         scale_values(axes, values)
         over_epochs(axes, label)
     # Matplotlib's own search for labels ignores those that begin with an underscore, as a run's name may do.
