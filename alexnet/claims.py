@@ -14,7 +14,6 @@ _RELU = Experiment("configs/alexnet_fig1_cifar10.py:relu")
 _TANH = Experiment("configs/alexnet_fig1_cifar10.py:tanh")
 _TARGET = 0.25  # training error that Figure 1's dashed line crosses
 
-
 # 23 of 32 pixels (the author cut 24): the poolings then leave 11, 5 and 2 of them, with 2x2 as with 3x3 windows.
 _CROP = {"data.crop": 23, "augment.crop_pad": 0, "data.train_crop": "centre"}
 # A quarter of the width and a tenth of the images, which the network can learn by heart.
@@ -29,15 +28,9 @@ _QUICK = {
 }
 _SHORT = "a quarter of the width, a tenth of the images, 30 epochs"
 
-
-def _small(**changes: object) -> Experiment:
-    """The small network, trained on the centres of images and their mirror images, which fit in memory."""
-    options = {name.replace("__", "."): value for name, value in changes.items()}
-    return Experiment("configs/alexnet_cifar10.py", {**_CROP, **options}, one_core=True)
-
-
-_BASE = _small()
-_CROPS = _small(data__train_crop="random").with_changes(COLOURS)
+# The small network, trained on the centres of images and their mirror images, which fit in memory.
+_BASE = Experiment("configs/alexnet_cifar10.py", _CROP, one_core=True)
+_CROPS = _BASE.with_changes({"data.train_crop": "random", **COLOURS})
 _AUTHORS = Experiment("configs/alexnet_author_cifar10.py", one_core=True)
 
 _trick = functools.partial(
@@ -54,14 +47,14 @@ CLAIMS = [
         id="alexnet-dropout",
         where="Krizhevsky 2012, section 4.2",
         says="dropout lowers the test error",
-        runs={"without": _small(model__dropout=0.0), "with": _BASE},
+        runs={"without": _BASE.with_changes({"model.dropout": 0.0}), "with": _BASE},
         rules=(Less("with", "without"),),
     ),
     _trick(
         id="alexnet-crops",
         where="Krizhevsky 2012, section 4.1",
         says="random crops and mirror images lower the test error",
-        runs={"without": _small(augment__mirror=False).with_changes(COLOURS), "with": _CROPS},
+        runs={"without": _BASE.with_changes({"augment.mirror": False, **COLOURS}), "with": _CROPS},
         rules=(Less("with", "without"),),
     ),
     _trick(
@@ -77,14 +70,14 @@ CLAIMS = [
         id="alexnet-overlap-pool",
         where="Krizhevsky 2012, section 3.4 (0.4 points)",
         says="overlapping pooling has a lower test error",
-        runs={"2x2 windows": _small(model__overlapping_pooling=False), "3x3 windows": _BASE},
+        runs={"2x2 windows": _BASE.with_changes({"model.overlapping_pooling": False}), "3x3 windows": _BASE},
         rules=(Less("3x3 windows", "2x2 windows"),),
     ),
     _trick(
         id="alexnet-pca-colour",
         where="Krizhevsky 2012, section 4.1 (over 1 point)",
         says="shifts of the colour lower the test error",
-        runs={"without": _BASE, "with": _small(augment__pca_colour=0.1)},
+        runs={"without": _BASE, "with": _BASE.with_changes({"augment.pca_colour": 0.1})},
         rules=(Less("with", "without"),),
     ),
     Claim(

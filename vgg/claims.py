@@ -33,9 +33,8 @@ _EQUAL = 0.015  # errors that differ by less count as equal: twice the variation
 _TARGET = 0.6  # training error that the plain network reaches in the short schedule
 
 
-def _vgg(variant: str, **changes: object) -> Experiment:
-    options = {name.replace("__", "."): value for name, value in changes.items()}
-    return Experiment(f"configs/vgg_cifar10.py:{variant}", options, one_core=True)
+def _vgg(variant: str) -> Experiment:
+    return Experiment(f"configs/vgg_cifar10.py:{variant}", one_core=True)
 
 
 def _glorot(variant: str) -> Experiment:
@@ -45,14 +44,14 @@ def _glorot(variant: str) -> Experiment:
 
 def _constant(variant: str, rate: float, scale: float = 1.0) -> Experiment:
     """A network at a learning rate that never falls, from initial weights `scale` times the usual ones."""
-    options = {"schedule__name": "constant", "schedule__warmup": "0 steps", "train__log_every": "0.25 epochs"}
-    return _vgg(variant, schedule__learning_rate=rate, model__init_scale=scale, **options)
+    changes = {"schedule.learning_rate": rate, "model.init_scale": scale, "schedule.name": "constant"}
+    return _vgg(variant).with_changes({**changes, "schedule.warmup": "0 steps", "train.log_every": "0.25 epochs"})
 
 
 def _scales(smallest: int, largest: int = 0) -> Experiment:
     """D on crops of 32 pixels from images whose shorter side is drawn from `smallest` to `largest` (0: fixed)."""
-    sizes = {"data__resize": smallest, "data__resize_max": largest, "data__crop": 32, "augment__crop_pad": 0}
-    return _vgg("vgg16_bn", data__train_crop="random", **sizes).with_changes(COLOURS)
+    sizes = {"data.resize": smallest, "data.resize_max": largest, "data.crop": 32, "augment.crop_pad": 0}
+    return _vgg("vgg16_bn").with_changes({"data.train_crop": "random", **sizes, **COLOURS})
 
 
 # In the paper's proportions to the network's input of 224 pixels: 256, 384, and 256 to 512 pixels.
@@ -162,7 +161,7 @@ CLAIMS = [
         says="local response normalisation makes no difference",
         # The input is grey levels minus their mean; with variance 1 the normalisation would be a constant factor.
         runs={
-            name: _vgg(variant, data__std=(1.0,), schedule__learning_rate=3e-3)
+            name: _vgg(variant).with_changes({"data.std": (1.0,), "schedule.learning_rate": 3e-3})
             for name, variant in (("A", "vgg11"), ("A-LRN", "vgg11_lrn"))
         },
         paper={"A": 0.296, "A-LRN": 0.297},

@@ -41,11 +41,6 @@ _RESNET = Experiment(
 # Errors that differ by less count as equal: twice the variation of small networks between seeds.
 _EQUAL = 0.01
 
-
-def _vit(**changes: object) -> Experiment:
-    return _VIT.with_changes({name.replace("__", "."): value for name, value in changes.items()})
-
-
 # A claim about final test errors, with the curves beside it.
 _comparison = functools.partial(
     Claim, measure=final_test_error, quick=_SMALL, short=_SMALL_SHORT, figure=curves.error_curves, setting=_SETTING
@@ -67,7 +62,9 @@ CLAIMS = [
         id="vit-posemb-ablation",
         where="Dosovitskiy 2021, appendix D.4, Table 8",
         says="without position embeddings the error is higher; their kind makes no difference",
-        runs={kind: _vit(model__position=kind) for kind in ("none", "learned", "learned_2d", "sincos2d")},
+        runs={
+            kind: _VIT.with_changes({"model.position": kind}) for kind in ("none", "learned", "learned_2d", "sincos2d")
+        },
         rules=(
             *(Less(kind, "none") for kind in ("learned", "learned_2d", "sincos2d")),
             Close("learned", "learned_2d", _EQUAL),
@@ -80,7 +77,7 @@ CLAIMS = [
         id="vit-gap-vs-cls",
         where="Dosovitskiy 2021, appendix D.3, Figure 9",
         says="averaging all patches is as good as a class token",
-        runs={"class token": _vit(model__pooling="token"), "average": _VIT},
+        runs={"class token": _VIT.with_changes({"model.pooling": "token"}), "average": _VIT},
         rules=(Close("class token", "average", _EQUAL),),
         seeds=5,
         setting=_SECOND_LOOK,
@@ -89,7 +86,11 @@ CLAIMS = [
         id="vit-shape",
         where="Dosovitskiy 2021, appendix D.2, Figure 8",
         says="more depth and smaller patches lower the error",
-        runs={"depth 2": _vit(model__depth=2), "depth 5": _VIT, "patches of 8x8": _vit(model__patch_size=8)},
+        runs={
+            "depth 2": _VIT.with_changes({"model.depth": 2}),
+            "depth 5": _VIT,
+            "patches of 8x8": _VIT.with_changes({"model.patch_size": 8}),
+        },
         rules=(Less("depth 5", "depth 2"), Less("depth 5", "patches of 8x8")),
         seeds=5,
         setting=_SECOND_LOOK,
@@ -100,7 +101,7 @@ CLAIMS = [
         says="RandAugment and mixup lower the error",
         runs={
             "without": _VIT,
-            "with": _vit(augment__randaugment_layers=2, augment__mixup=0.2),
+            "with": _VIT.with_changes({"augment.randaugment_layers": 2, "augment.mixup": 0.2}),
         },
         rules=(Less("with", "without"),),
     ),
