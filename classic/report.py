@@ -159,7 +159,7 @@ def vocabulary(fitted: Pipeline, test: Source) -> list[Section]:
     """The most used words as patches of test images; empty without a vocabulary, or if no image has a word of it."""
     if not evidence.has_vocabulary(fitted):
         return []
-    chosen = np.unique(np.linspace(0, len(test) - 1, min(_SEARCHED, len(test))).round().astype(np.int64))
+    chosen = samples.evenly_spaced(len(test), _SEARCHED)
     patches = evidence.words(fitted, reading.gather(test, chosen)[0], _WORDS, _PATCHES)
     if not patches:
         return []

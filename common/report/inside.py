@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from flax import traverse_util
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Float, PyTree
 
 from common import models
 from common.anatomy.layer_table import Row
@@ -28,7 +28,7 @@ from common.data import pipeline
 from common.data.preparation import Pixels
 from common.data.sources import Source
 from common.nn.batch_norm import BatchNorm
-from common.report import figures
+from common.report import figures, samples
 from common.report.page import Picture, Section
 from common.run import trained
 from common.run.trained import Predictions, Run
@@ -94,7 +94,7 @@ def feature_maps(run: Run, image: Pixels, layers: Sequence[Row]) -> list[figures
             found.append(figures.Maps(row.name, np.asarray(values[0], np.float32)))
     outermost = min((maps.layer.count("/") for maps in found), default=0)
     found = [maps for maps in found if maps.layer.count("/") == outermost]
-    return [found[i] for i in _spread(len(found), _LAYERS_SHOWN)]
+    return [found[i] for i in samples.evenly_spaced(len(found), _LAYERS_SHOWN)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -104,11 +104,6 @@ def _intermediates(module: nn.Module, variables: PyTree, images: Array) -> PyTre
     return state["intermediates"]
 
 
-def _spread(size: int, count: int) -> Int[np.ndarray, " chosen"]:
-    """At most `count` of `size` positions, evenly spaced from the first to the last."""
-    return np.unique(np.linspace(0, size - 1, min(size, count)).round().astype(np.int64))
-
-
 def family_pictures(run: Run, test: Source) -> list[Section]:
     """Sections with the pictures of the family's `pictures.py`."""
     draw = _of_family(run, "pictures")
@@ -116,7 +111,7 @@ def family_pictures(run: Run, test: Source) -> list[Section]:
         return []
     return [
         Section(_anchor(f"{run.config.model.family} {title}"), title, caption, [Picture(figure, title)])
-        for title, caption, figure in draw(run, *pipeline.gather(test, _spread(len(test), _SAMPLE)))
+        for title, caption, figure in draw(run, *pipeline.gather(test, samples.evenly_spaced(len(test), _SAMPLE)))
     ]
 
 

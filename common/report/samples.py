@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from common.data.sources import Source
 from common.devices import compilation
@@ -129,5 +129,9 @@ def _first_of_classes(predictions: Predictions, eligible: np.ndarray, count: int
     """Indices of the first eligible images of `count` classes, evenly spaced over the classes that have one."""
     classes, first = np.unique(np.where(eligible, predictions.labels, -1), return_index=True)
     first = first[classes >= 0]
-    places = np.unique(np.linspace(0, len(first) - 1, min(count, len(first))).round().astype(int))
-    return [int(index) for index in first[places]]
+    return [int(index) for index in first[evenly_spaced(len(first), count)]]
+
+
+def evenly_spaced(size: int, count: int) -> Int[np.ndarray, " chosen"]:
+    """At most `count` of `size` positions, evenly spaced from the first to the last."""
+    return np.unique(np.linspace(0, size - 1, min(size, count)).round().astype(np.int64))
