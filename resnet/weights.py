@@ -28,10 +28,7 @@ from common.pretrained import torch_layout
 from common.pretrained.identify import Candidate
 from common.pretrained.preprocessing import IMAGENET, Options, cropped, scaled
 from common.pretrained.torch_layout import Entry
-from common.pretrained.weight_files import read
 from resnet.model import VARIANTS, ResNet, stacked
-
-__all__ = ["entries", "export_torch", "from_published", "import_torch", "read", "stack", "to_published", "unstack"]
 
 HEAD_BIAS = ("fc.bias", "linear.bias", "classifier.1.bias")  # see `common.pretrained.initial`
 _BLOCK = re.compile(r"conv(\d+)_(\d+)")
@@ -44,7 +41,7 @@ _BLURRED = re.compile(r"resnet(aa|blur)\d+")  # timm's ResNets that average pixe
 FILES: dict[str, Options] = {digits: {"resize": 232} for digits in ("11ad3fa6", "cd907fc2", "f82ba261")}
 
 
-def import_torch(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree | None = None) -> PyTree:
+def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree | None = None) -> PyTree:
     """Variables (`params` and `batch_stats`) for `module` from a state dictionary with any of these names.
 
     torchvision's ImageNet weights are for the `_modern` variants and expect RGB from 0 to 1, minus (0.485, 0.456,
@@ -62,9 +59,12 @@ def import_torch(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree |
     return stack(torch_layout.to_ours(state, entries(like), like), module)
 
 
-def from_published(state: Mapping[str, np.ndarray], module: ResNet, like: PyTree) -> PyTree:
-    """`import_torch`, for `common.pretrained.initial`."""
-    return import_torch(state, module, like)
+def to_published(variables: PyTree, module: ResNet) -> dict[str, np.ndarray]:
+    """The state dictionary of these variables, stacked or not, with every array that `load_state_dict` expects."""
+    variables = unstack(variables)
+    state = torch_layout.to_theirs(variables, entries(variables))
+    is_cifar = variables["params"]["conv1"]["kernel"].shape[0] == 3
+    return {_renamed(name, _CIFAR_NAMES) if is_cifar else name: array for name, array in state.items()}
 
 
 def sources(arrays: Mapping[str, np.ndarray]) -> tuple[str, ...]:
@@ -184,11 +184,6 @@ def _from_hugging_face(name: str) -> str:
     return name
 
 
-def to_published(variables: PyTree, module: ResNet) -> dict[str, np.ndarray]:
-    """`export_torch`, for `common.pretrained.initial`."""
-    return export_torch(variables)
-
-
 def fitted(
     given: PyTree, like: PyTree, *, new_head: bool, network: Classifier, given_network: Classifier | None
 ) -> tuple[PyTree, list[str]]:
@@ -196,14 +191,6 @@ def fitted(
     if given_network is None or given_network.module.stage_sizes != network.module.stage_sizes:
         return given, []
     return stack(unstack(given), cast(ResNet, network.module)), []
-
-
-def export_torch(variables: PyTree) -> dict[str, np.ndarray]:
-    """The state dictionary of these variables, stacked or not, with every array that `load_state_dict` expects."""
-    variables = unstack(variables)
-    state = torch_layout.to_theirs(variables, entries(variables))
-    is_cifar = variables["params"]["conv1"]["kernel"].shape[0] == 3
-    return {_renamed(name, _CIFAR_NAMES) if is_cifar else name: array for name, array in state.items()}
 
 
 def entries(like: PyTree) -> list[Entry]:

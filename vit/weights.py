@@ -30,14 +30,18 @@ from vit.model import VARIANTS
 from vit.transfer import POSITIONS, adapt, fitted
 
 __all__ = [
+    "FILES",
     "HEAD_BIAS",
+    "candidates",
     "canonical",
     "fitted",
     "from_published",
     "load",
     "mismatch",
+    "preprocessing",
     "read",
     "sources",
+    "to_library",
     "to_published",
     "write",
 ]

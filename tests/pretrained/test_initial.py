@@ -238,7 +238,7 @@ def test_batch_statistics_and_published_names_come_along(monkeypatch, tmp_path):
         np.testing.assert_array_equal(ours[name], array)
     np.testing.assert_array_equal(started.params["fc"]["kernel"], state.params["fc"]["kernel"])
 
-    np.savez(tmp_path / "published.npz", **resnet_weights.export_torch(given))
+    np.savez(tmp_path / "published.npz", **resnet_weights.to_published(given, classifier.module))
     made.init.checkpoint = str(tmp_path / "published.npz")
     again = initial.start(state, classifier, made)
     for name, array in flat(started.params).items():

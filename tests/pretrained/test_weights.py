@@ -143,7 +143,8 @@ def test_an_export_under_the_names_of_another_network_says_so_and_how_to_import_
 
 def test_one_of_several_networks_is_imported_without_a_config(tmp_path):
     classifier = networks.classifier("resnet", "resnet20")
-    arrays = resnet_weights.export_torch(networks.drawn(initial.shapes(classifier.module, classifier)))
+    variables = networks.drawn(initial.shapes(classifier.module, classifier))
+    arrays = resnet_weights.to_published(variables, classifier.module)
     both = {
         name: {key: torch_saved.tensor(np.asarray(array) + add) for key, array in arrays.items()}
         for name, add in (("student", 0), ("teacher", 1))
@@ -165,7 +166,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
     config.data.normalize, config.data.pixel_range = "pixels", (0.0, 1.0)  # the mean image is the training set's
     classifier = models.make_classifier(config.model, types.SimpleNamespace(num_classes=10, image_shape=(32, 32, 1)))
     variables = random_variables(classifier.module, classifier)
-    weight_files.write(tmp_path / "net.npz", resnet_weights.export_torch(variables))
+    weight_files.write(tmp_path / "net.npz", resnet_weights.to_published(variables, classifier.module))
     weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
     assert "as cifar tests most of its networks: config.data.normalize=channels" in capsys.readouterr().out
     found = trained.load(tmp_path / "run")

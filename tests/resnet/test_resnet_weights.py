@@ -12,6 +12,7 @@ from PIL import Image
 
 from common import models
 from common.errors import UserError
+from common.pretrained import weight_files
 from resnet import weights
 from resnet.model import ResNet, network
 from tests import networks
@@ -41,20 +42,20 @@ def random_variables(module):
 def test_export_and_import_are_inverse(name, scan):
     module = NETS[name].clone(scan=scan)
     variables = random_variables(module)
-    again = weights.import_torch(weights.export_torch(variables), module)
+    again = weights.from_published(weights.to_published(variables, module), module)
     jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
 def test_names_are_those_of_each_port():
-    torchvision = set(weights.export_torch(random_variables(NETS["basic"])))
+    torchvision = set(weights.to_published(random_variables(NETS["basic"]), NETS["basic"]))
     assert {"layer2.0.downsample.0.weight", "layer2.0.downsample.1.running_var", "fc.weight"} <= torchvision
     cifar = NETS["cifar"].clone(shortcut="B")
-    assert {"layer2.0.shortcut.0.weight", "linear.bias"} <= set(weights.export_torch(random_variables(cifar)))
+    assert {"layer2.0.shortcut.0.weight", "linear.bias"} <= set(weights.to_published(random_variables(cifar), cifar))
 
 
 @pytest.mark.parametrize("change", ["missing", "extra", "shape"])
 def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(change):
-    state = weights.export_torch(random_variables(NETS["basic"]))
+    state = weights.to_published(random_variables(NETS["basic"]), NETS["basic"])
     if change == "missing":
         del state["layer2.0.bn1.bias"]
     elif change == "extra":
@@ -62,24 +63,25 @@ def test_a_checkpoint_that_does_not_fit_is_refused_in_one_line(change):
     else:
         state["layer2.0.bn1.bias"] = np.zeros(3)
     with pytest.raises(UserError, match=r"layer\d.0.bn1.bias") as error:
-        weights.import_torch(state, NETS["basic"])
+        weights.from_published(state, NETS["basic"])
     assert "\n" not in str(error.value)
 
 
 def test_npz_files_and_counters_are_read(tmp_path):
     variables = random_variables(NETS["cifar"])
-    state = {f"module.{name}": array for name, array in weights.export_torch(variables).items()}
-    np.savez(tmp_path / "net.npz", **state, **{"module.bn1.num_batches_tracked": np.array(7)})
-    again = weights.import_torch(weights.read(tmp_path / "net.npz"), NETS["cifar"])
+    state = weights.to_published(variables, NETS["cifar"])
+    prefixed = {f"module.{name}": array for name, array in state.items()}
+    np.savez(tmp_path / "net.npz", **prefixed, **{"module.bn1.num_batches_tracked": np.array(7)})
+    again = weights.from_published(weight_files.read(tmp_path / "net.npz"), NETS["cifar"])
     jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
 def test_files_that_are_not_checkpoints_are_refused_in_one_line(tmp_path):
     with pytest.raises(UserError, match="no file"):
-        weights.read(tmp_path / "absent.npz")
+        weight_files.read(tmp_path / "absent.npz")
     (tmp_path / "text.npz").write_text("not an archive")
     with pytest.raises(UserError, match="not a checkpoint"):
-        weights.read(tmp_path / "text.npz")
+        weight_files.read(tmp_path / "text.npz")
 
 
 def torch_forward(module, state, images):
@@ -126,7 +128,7 @@ def test_outputs_are_those_of_pytorch(name):
     variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     variables = {**variables, "batch_stats": random_variables(module)["batch_stats"]}
     images = jax.random.normal(jax.random.key(1), (3, 45, 45, 3))
-    expected = torch_forward(module, weights.export_torch(variables), images)
+    expected = torch_forward(module, weights.to_published(variables, module), images)
     with jax.default_matmul_precision("highest"):
         found = jax.jit(module.apply)(variables, images)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
@@ -152,7 +154,7 @@ def test_the_published_resnet20_classifies_cifar10():
     if not CHECKPOINT.exists():
         pytest.skip(f"{CHECKPOINT} is not there")
     module = network(models.section("resnet", "resnet20"), 10)
-    variables = weights.import_torch(weights.read(CHECKPOINT), module)
+    variables = weights.from_published(weight_files.read(CHECKPOINT), module)
     images, labels = cifar_test_images(each=100)
     assert len(labels) == 1000
     normalised = (images / np.float32(255) - np.float32([0.485, 0.456, 0.406])) / np.float32([0.229, 0.224, 0.225])
