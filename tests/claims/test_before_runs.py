@@ -5,7 +5,6 @@ import signal
 from contextlib import nullcontext
 
 import pytest
-from absl import flags
 
 from common import reproduce
 from common.claims import preflight, run_costs
@@ -16,7 +15,7 @@ from tests.runs import run, start
 
 
 @pytest.fixture
-def results(tmp_path, monkeypatch):
+def results(tmp_path, given_flags):
     """A folder of results with a full one at the short schedule, a preliminary one at the paper's, and a fact."""
     values = {"plain-20": [0.1, 0.2, 0.3], "plain-56": [0.1, 0.2, 0.3]}
     for name, seeds, verdict in (
@@ -28,18 +27,13 @@ def results(tmp_path, monkeypatch):
         (tmp_path / f"{name}.json").write_text(json.dumps(result))
     (tmp_path / "facts").mkdir()
     (tmp_path / "facts" / "zip89-parameters.json").write_text(json.dumps({"verdict": "agrees"}))
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    monkeypatch.setattr(flags.FLAGS["results"], "value", str(tmp_path))
+    given_flags(results=str(tmp_path))
     return tmp_path
 
 
-def test_the_list_shows_seeds_data_costs_and_what_is_preliminary(results, monkeypatch, capsys):
+def test_the_list_shows_seeds_data_costs_and_what_is_preliminary(results, monkeypatch, capsys, given_flags):
     monkeypatch.setattr(signal, "signal", lambda number, handler: None)  # this process keeps its own way
-    monkeypatch.setattr(flags.FLAGS["list"], "value", True)
-    monkeypatch.setattr(
-        flags.FLAGS["claims"], "value", ["resnet-plain56-worse-than-plain20", "zip89-parameters", "mnist-svm"]
-    )
+    given_flags(list=True, claims=["resnet-plain56-worse-than-plain20", "zip89-parameters", "mnist-svm"])
     reproduce.main()
     fact, measured, svm = capsys.readouterr().out.splitlines()
     assert fact.split()[:2] == ["zip89-parameters", "exact"]
@@ -96,14 +90,11 @@ def test_a_dataset_that_is_not_prepared_is_noticed_before_anything_runs(tmp_path
     assert not list(tmp_path.iterdir())
 
 
-def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsys):
+def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsys, given_flags):
     made = {name: all_facts()[name] for name in ("lenet5-parameters", "macs-per-digit")}
     monkeypatch.setattr(reproduce, "all_facts", lambda: made)
     monkeypatch.setattr(reproduce, "all_claims", dict)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    for name, value in (("results", str(tmp_path)), ("scale", "quick"), ("claims", [])):
-        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    given_flags(results=str(tmp_path), scale="quick", claims=[])
     reproduce.main()
     printed = capsys.readouterr().out.splitlines()
     assert printed == [
@@ -114,14 +105,10 @@ def test_facts_are_computed_with_the_claims_command(tmp_path, monkeypatch, capsy
     assert result["numbers"]["C3"] == {"expected": 1516, "computed": 1516, "agrees": True}
 
 
-def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
+def test_a_tilde_is_the_users_home(tmp_path, monkeypatch, given_flags):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    given = {"results": "~/found", "runs": "~/made", "scale": "paper", "claims": ["lenet5-c3-table"]}
-    for name, value in given.items():
-        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    given_flags(results="~/found", runs="~/made", scale="paper", claims=["lenet5-c3-table"])
     reproduce.main()
     assert (tmp_path / "found" / "facts" / "lenet5-c3-table.json").exists()
     started = next(run for claim in all_claims().values() for run in claim.runs.values() if run.start)
@@ -130,17 +117,17 @@ def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["folder", "parquet", "webdataset", "tfds"])
-def test_a_results_command_names_no_place_on_this_machine(kind, monkeypatch):
+def test_a_results_command_names_no_place_on_this_machine(kind, given_flags):
     experiment = next(iter(all_claims()["resnet-layer-response-std"].runs.values()))
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    monkeypatch.setattr(flags.FLAGS["source"], "value", [f"{kind}:/home/me/images"])
+    given_flags(source=[f"{kind}:/home/me/images"])
     shown = "/home/me/images" if kind == "tfds" else "PATH"  # a name of TFDS is the same everywhere
     assert f"--config.data.source={kind}:{shown} " in reproduce.repeating_command(experiment)
 
 
 @pytest.mark.parametrize(("platform", "jobs", "slots"), [("cpu", "auto", 0), ("gpu", "auto", 1), ("gpu", "3", 3)])
-def test_an_accelerator_has_one_run_at_a_time_unless_jobs_says_more(platform, jobs, slots, tmp_path, monkeypatch):
+def test_an_accelerator_has_one_run_at_a_time_unless_jobs_says_more(
+    platform, jobs, slots, tmp_path, monkeypatch, given_flags
+):
     claim = all_claims()["resnet-layer-response-std"]  # whose runs take one core each on a CPU
     monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
     monkeypatch.setattr(reproduce, "all_facts", dict)
@@ -148,10 +135,7 @@ def test_an_accelerator_has_one_run_at_a_time_unless_jobs_says_more(platform, jo
     monkeypatch.setattr(reproduce.runner, "platform_of_runs", lambda: platform)
     asked = []
     monkeypatch.setattr(reproduce.runner, "run_all", lambda jobs, slots, done: asked.append(slots))
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    for name, value in (("results", str(tmp_path)), ("runs", str(tmp_path)), ("scale", "quick"), ("jobs", jobs)):
-        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    given_flags(results=str(tmp_path), runs=str(tmp_path), scale="quick", jobs=jobs)
     reproduce.main()
     assert asked == [slots]
 

@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from absl import flags
 
 from common import tables
 from common.claims import charts, curves, pages
@@ -145,11 +144,11 @@ def test_a_number_of_one_seed_has_no_interval():
     assert sorted(len(line.get_xdata()) for line in axes.lines) == [0, 1, 1, 1, 1, 2]
 
 
-def test_a_folder_without_the_documents_is_refused_and_results_elsewhere_are_named_from_here(tmp_path, monkeypatch):
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
+def test_a_folder_without_the_documents_is_refused_and_results_elsewhere_are_named_from_here(
+    tmp_path, monkeypatch, given_flags
+):
     shutil.copytree(ROOT / "results", tmp_path / "results")
-    monkeypatch.setattr(flags.FLAGS["results"], "value", str(tmp_path / "results"))
+    given_flags(results=str(tmp_path / "results"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="no docs/lecture.md in this folder; run the command in the folder of the"):
         tables.main()

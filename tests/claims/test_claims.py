@@ -6,7 +6,6 @@ import pathlib
 import types
 
 import pytest
-from absl import flags
 from PIL import Image
 
 from common import reproduce
@@ -96,19 +95,16 @@ def test_a_dataset_has_one_source():
     assert "--source=cifar10=folder:b and --source=cifar10=folder:a are for the same images" in line
 
 
-def test_a_source_is_given_to_the_runs_of_its_dataset_only(monkeypatch):
-    monkeypatch.setattr(flags.FLAGS["source"], "value", ["cifar10=folder:a=b"])
-    monkeypatch.setattr(flags.FLAGS["data_dir"], "value", "DIR")
+def test_a_source_is_given_to_the_runs_of_its_dataset_only(monkeypatch, given_flags):
+    given_flags(source=["cifar10=folder:a=b"], data_dir="DIR")
     monkeypatch.chdir(ROOT)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
     known = claims.all_claims()
     coloured, grey = (next(iter(known[name].runs.values())) for name in ("alexnet-dropout", "lenet5-pooling-max"))
     assert "--config.data.source=folder:a=b" in reproduce.flags_of_run(coloured, 0)
     assert not any(flag.startswith("--config.data.source") for flag in reproduce.flags_of_run(grey, 0))
 
 
-def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, capsys):
+def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, capsys, given_flags):
     experiment = claims.Experiment("tests/small_run.py", {"train.length": "20 steps"})
     claim = claims.Claim(
         figure=curves.error_curves,
@@ -123,11 +119,8 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     )
     monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
     monkeypatch.setattr(reproduce, "all_facts", dict)
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    given = {"runs": str(tmp_path / "runs"), "results": str(tmp_path / "results"), "jobs": "1"}
-    for name, value in given.items():  # one run after the other: the second finds what the first has compiled
-        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    # One run after the other: the second finds what the first has compiled.
+    given_flags(runs=str(tmp_path / "runs"), results=str(tmp_path / "results"), jobs="1")
     monkeypatch.chdir(ROOT)
     reproduce.main()
     result = json.loads((tmp_path / "results" / "digits-are-learnt.json").read_text())
@@ -153,7 +146,7 @@ def test_a_claim_is_measured_recorded_and_not_run_twice(tmp_path, monkeypatch, c
     (folder,) = pathlib.Path(tmp_path / "runs").glob("*/seed0")
     assert not (folder / "checkpoints").exists()  # no measure reads them
     before = (folder / "summary.json").stat().st_mtime_ns
-    monkeypatch.setattr(flags.FLAGS["seeds"], "value", 1)
+    given_flags(seeds=1)
     assert "2 runs, 0 finished; no recorded result tells how long the 2 runs left" in capsys.readouterr().out
     reproduce.main()
     assert capsys.readouterr().out.startswith("1 run, 1 finished\n")
@@ -285,7 +278,7 @@ def test_a_papers_number_is_not_compared_with_errors_on_other_data():
     )
 
 
-def test_runs_that_do_not_depend_on_their_seed_are_made_once(tmp_path, monkeypatch):
+def test_runs_that_do_not_depend_on_their_seed_are_made_once(tmp_path, monkeypatch, given_flags):
     """--seeds counts no run twice that would give the same number again."""
     fitted = claims.Claim(
         id="fitted",
@@ -300,18 +293,14 @@ def test_runs_that_do_not_depend_on_their_seed_are_made_once(tmp_path, monkeypat
     made: list[int] = []
     monkeypatch.setattr(reproduce, "all_facts", dict)
     monkeypatch.setattr(reproduce.runner, "run_all", lambda jobs, *_: made.append(len(jobs)) or [])
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    given = {"runs": str(tmp_path), "results": str(tmp_path), "seeds": 3, "scale": "paper", "source": [], "claims": []}
-    for name, value in given.items():
-        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    given_flags(runs=str(tmp_path), results=str(tmp_path), seeds=3, scale="paper", source=[], claims=[])
     for claim in (fitted, again):
         monkeypatch.setattr(reproduce, "all_claims", lambda claim=claim: {claim.id: claim})
         reproduce.main()
     assert made == [3, 1]
 
 
-def test_the_runs_that_others_start_from_are_in_the_time_left(tmp_path, monkeypatch, capsys):
+def test_the_runs_that_others_start_from_are_in_the_time_left(tmp_path, monkeypatch, capsys, given_flags):
     first = claims.Experiment("configs/lenet5_digits.py", {"model.pooling": "max"})
     claim = claims.Claim(
         id="started",
@@ -326,11 +315,7 @@ def test_the_runs_that_others_start_from_are_in_the_time_left(tmp_path, monkeypa
     monkeypatch.setattr(reproduce, "all_claims", lambda: {claim.id: claim})
     monkeypatch.setattr(reproduce, "all_facts", dict)
     monkeypatch.setattr(reproduce.runner, "run_all", lambda *_: [])
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()
-    given = {"runs": str(tmp_path), "results": str(tmp_path), "jobs": "1", "scale": "paper", "source": [], "claims": []}
-    for name, value in given.items():
-        monkeypatch.setattr(flags.FLAGS[name], "value", value)
+    given_flags(runs=str(tmp_path), results=str(tmp_path), jobs="1", scale="paper", source=[], claims=[])
     monkeypatch.chdir(ROOT)
     reproduce.main()
     assert "4 runs, 0 finished; one after the other, those left take about 8 minutes" in capsys.readouterr().out
