@@ -2,7 +2,6 @@
 
 import fnmatch
 import shutil
-import types
 
 import jax
 import numpy as np
@@ -40,8 +39,7 @@ def test_every_family_trains_on_a_folder(configs, name):
     config.init.checkpoint = "weights.npz" if configs is finetune else ""
     config_checks.validate(config)
     side, channels = config.data.crop or config.data.resize, config.data.channels or 3
-    info = types.SimpleNamespace(num_classes=3, class_names=(), image_shape=(side, side, channels))
-    classifier = models.make_classifier(config.model, info)
+    classifier = models.make_classifier(config.model, networks.facts(3, (side, side, channels)))
     check_support(config, classifier)
     optimizer, _ = make_optimizer(config, 500)
     params = networks.shapes(classifier.module, classifier.input_shape)["params"]

@@ -2,12 +2,12 @@
 
 import importlib
 import pathlib
-import types
 
 import pytest
 
 from common import config_checks, models
 from common.optim import plan, schedules
+from tests import networks
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 IMAGENET = 1_281_167
@@ -45,8 +45,8 @@ def test_configs_are_valid(name, argument):
     config_checks.validate(config)
     side = config.data.crop or config.data.resize or 32  # CIFAR-10's
     classes, channels = (1000, 3) if "imagenet" in name else (10, 1 if "digits" in name else 3)
-    info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=(side, side, channels))
-    assert models.make_classifier(config.model, info).input_shape == (side, side, channels)
+    facts = networks.facts(classes, (side, side, channels))
+    assert models.make_classifier(config.model, facts).input_shape == (side, side, channels)
 
 
 def test_alexnets_recipe():

@@ -2,7 +2,6 @@
 
 import functools
 import json
-import types
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +25,8 @@ NARROW = {"widths": (8, 24, 36, 36, 24), "fc_width": 32}
 KEY = jax.random.key(0, impl="rbg")  # compiles several times faster than the default
 
 
-def _info(size, channels=3, classes=1000):
-    return types.SimpleNamespace(num_classes=classes, image_shape=(size, size, channels))
-
-
 def _module(variant, size=224, classes=1000, **changes):
-    return models.make_classifier(models.section("alexnet", variant, **changes), _info(size, classes=classes)).module
+    return networks.classifier("alexnet", variant, classes, (size, size, 3), **changes).module
 
 
 def _rows(module, size):

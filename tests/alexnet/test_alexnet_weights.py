@@ -1,21 +1,19 @@
 """AlexNet under torchvision's names: the round trip, and the same outputs as PyTorch's layers."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from alexnet import weights
-from common import models
 from common.anatomy import layer_table
 from common.errors import UserError
+from tests import networks
 
 
 def _one_column(size, **changes):
-    section = models.section("alexnet", "one_column", widths=(4, 6, 8, 6, 5), fc_width=16, **changes)
-    return models.make_classifier(section, types.SimpleNamespace(num_classes=7, image_shape=(size, size, 3))).module
+    fields = {"widths": (4, 6, 8, 6, 5), "fc_width": 16, **changes}
+    return networks.classifier("alexnet", "one_column", 7, (size, size, 3), **fields).module
 
 
 def _variables(module, size):
@@ -35,9 +33,7 @@ def test_round_trip_and_published_names():
 
 
 def test_published_shapes_fit_the_one_column_network():
-    module = models.make_classifier(
-        models.section("alexnet", "one_column"), types.SimpleNamespace(num_classes=1000, image_shape=(224, 224, 3))
-    ).module
+    module = networks.classifier("alexnet", "one_column", 1000, (224, 224, 3)).module
     shapes = layer_table.variable_shapes(module, (224, 224, 3))["params"]
     assert shapes["conv1"]["kernel"].shape == (11, 11, 3, 64)
     assert shapes["fc6"]["kernel"].shape == (9216, 4096)

@@ -1,13 +1,10 @@
 """The memory of activations, counted by hand on small networks and compared on large ones."""
 
-import types
-
 import jax
 import jax.numpy as jnp
 import pytest
 from flax import linen as nn
 
-from common import models
 from common.anatomy.footprint import activation_bytes, memory
 from common.errors import UserError
 from common.models import Classifier
@@ -89,8 +86,7 @@ def test_memory_counts_parameters_statistics_and_what_each_image_keeps():
 
 
 def test_inspect_and_the_opening_lines_of_a_run_agree():
-    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 3))
-    classifier = models.make_classifier(models.section("resnet", "resnet20", stage_sizes=(1, 1)), info)
+    classifier = networks.classifier("resnet", "resnet20", stage_sizes=(1, 1))
     variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     batch = activation_bytes(classifier, variables.pop("params"), variables, 256)
     # Apart from what one batch keeps whatever its size: the batch statistics of a few hundred channels.
@@ -112,8 +108,7 @@ def test_groups_of_batch_normalisation_need_not_divide_a_power_of_two(fields):
 @pytest.mark.slow  # tests/claims/test_facts.py traces as large a network
 def test_resnet_152_at_batch_256_fits_a_gpu_of_40_gb_only_when_rematerialised():
     def gigabytes(**changes):
-        info = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(224, 224, 3))
-        classifier = models.make_classifier(models.section("resnet", "resnet152", **changes), info)
+        classifier = networks.classifier("resnet", "resnet152", 1000, (224, 224, 3), **changes)
         variables = jax.eval_shape(classifier.module.init, jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
         return activation_bytes(classifier, variables.pop("params"), variables, 256) / 1e9
 

@@ -1,12 +1,12 @@
 """Tests that the experiments of every claim on networks are runs that can be made."""
 
 import importlib
-import types
 
 import pytest
 
 from common import config_checks, models
 from common.claims.claim import all_claims
+from tests import networks
 
 CLAIMS = {
     name: claim
@@ -42,7 +42,7 @@ def test_the_runs_of_a_claim_are_valid_and_differ(claim):
         configs = [config_of(run) for run in runs]
         for config in configs:
             config_checks.validate(config)
-            facts = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=image_shape(config.data))
+            facts = networks.facts(10, image_shape(config.data))
             models.make_classifier(config.model, facts)
         assert len({config.to_json() for config in configs}) == len(configs)
 

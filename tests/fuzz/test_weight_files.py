@@ -7,7 +7,6 @@ import pathlib
 import pickle
 import pickletools
 import tempfile
-import types
 import zipfile
 
 import jax
@@ -20,6 +19,7 @@ from hypothesis import strategies as st
 from common import config as config_lib
 from common import models
 from common.pretrained import initial, weight_files
+from tests import networks
 from tests.fuzz.bytes_of_files import damaged
 from tests.fuzz.endings import ends_well, tried
 
@@ -185,9 +185,7 @@ def test_no_file_of_weights_runs_code(suffix, tmp_path):
 def network(family, variant, changes):
     section = models.section(family, variant, **dict(changes))
     channels = 1 if family == "lenet" else 3
-    classifier = models.make_classifier(
-        section, types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, channels))
-    )
+    classifier = models.make_classifier(section, networks.facts(10, (32, 32, channels)))
     like = initial.shapes(classifier.module, classifier)
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), like)
     arrays, _ = initial.published(family, variables, classifier.module)

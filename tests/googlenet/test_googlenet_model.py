@@ -2,7 +2,6 @@
 
 import functools
 import math
-import types
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +22,7 @@ WIDTH = 1 / 16  # the same in all tests, since JAX traces an initialisation once
 
 
 def _classifier(variant, size=224, classes=1000, **changes):
-    info = types.SimpleNamespace(num_classes=classes, image_shape=(size, size, 3))
-    return models.make_classifier(models.section("googlenet", variant, **changes), info)
+    return networks.classifier("googlenet", variant, classes, (size, size, 3), **changes)
 
 
 def _count(tree):

@@ -1,12 +1,9 @@
 """GoogLeNet under torchvision's names: the round trip, and the same outputs as PyTorch's layers."""
 
-import types
-
 import jax
 import numpy as np
 import pytest
 
-from common import models
 from common.errors import UserError
 from googlenet import weights
 from googlenet.model import MODULES
@@ -16,8 +13,7 @@ WIDTH = 1 / 16
 
 
 def _module(variant="googlenet_torchvision", size=224, **changes):
-    section = models.section("googlenet", variant, width=WIDTH, **changes)
-    return models.make_classifier(section, types.SimpleNamespace(num_classes=6, image_shape=(size, size, 3))).module
+    return networks.classifier("googlenet", variant, 6, (size, size, 3), width=WIDTH, **changes).module
 
 
 def _variables(module, size=224):

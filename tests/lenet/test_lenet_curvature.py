@@ -1,7 +1,6 @@
 """LeCun's diagonal second derivatives, against the recursion written out connection by connection in float64."""
 
 import functools
-import types
 
 import jax
 import jax.flatten_util
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from common import models
 from lenet import curvature, layers, model
 from lenet.bitmaps import CENTRES
 from tests import networks
@@ -125,10 +123,9 @@ def _reference(stages, params, image, seed):
     [("lenet5", 32, _lenet5, 2, "F6"), ("lenet1989", 16, _zip89, 2 / 10, "Output")],
 )
 def test_curvature_is_the_papers_recursion_over_every_connection(variant, size, stages, seed, layer):
-    info = types.SimpleNamespace(num_classes=10, image_shape=(size, size, 1))
     # Wide initial weights: with the paper's, units are nearly linear and a wrong f' would hardly show.
-    config = models.section("lenet", variant, weight_init="uniform_sqrt", bias_init="same")
-    classifier = models.make_classifier(config, info)
+    initial = {"weight_init": "uniform_sqrt", "bias_init": "same"}
+    classifier = networks.classifier("lenet", variant, image=(size, size, 1), **initial)
     images = jax.random.normal(jax.random.key(0), (2, size, size, 1))
     params = jax.jit(classifier.module.init)(KEY, images)["params"]
     network = stages()
@@ -213,9 +210,8 @@ def test_second_order_network_computes_the_same_outputs(variant):
 
 
 def test_curvature_of_a_batch_is_the_mean_over_its_examples():
-    info = types.SimpleNamespace(num_classes=10, image_shape=(16, 16, 1))
     # Dense layers show it; the recursion above is a mean over two images, in networks with convolutions.
-    classifier = models.make_classifier(models.section("lenet", "mlp1989"), info)
+    classifier = networks.classifier("lenet", "mlp1989", image=(16, 16, 1))
     images, labels = jax.random.normal(jax.random.key(0), (3, 16, 16, 1)), jnp.array([4, 0, 9])
     params = networks.drawn(networks.shapes(classifier.module, (16, 16, 1)))["params"]
     estimate = jax.jit(classifier.curvature)

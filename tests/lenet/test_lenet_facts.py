@@ -2,7 +2,6 @@
 
 import itertools
 import math
-import types
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +16,7 @@ from tests import networks
 def _parameter_shapes(variant, **changes):
     config = models.section("lenet", variant, **changes)
     size = config.get("image_size", model.NETWORKS[variant].image_size)
-    info = types.SimpleNamespace(num_classes=10, image_shape=(size, size, 1))
-    module = models.make_classifier(config, info).module
+    module = models.make_classifier(config, networks.facts(10, (size, size, 1))).module
     return config, networks.shapes(module, (size, size, 1))["params"]
 
 

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import types
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +21,7 @@ CROSS_ENTROPY = {"loss": {"name": "cross_entropy"}}
 
 def _info(size, num_classes=10, channels=1):
     names = tuple(map(str, range(num_classes)))
-    return types.SimpleNamespace(num_classes=num_classes, class_names=names, image_shape=(size, size, channels))
+    return networks.facts(num_classes, (size, size, channels), names)
 
 
 def _classifier(variant, num_classes=10, **changes):

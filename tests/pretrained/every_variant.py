@@ -5,8 +5,6 @@ to 1e-5 of the largest. The original ViT files and the CIFAR-10 ports come in no
 compare them with implementations of their own.
 """
 
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +13,7 @@ from flax import traverse_util
 
 from common import models
 from common.pretrained import identify, initial, weight_files
+from tests import networks
 
 pytestmark = pytest.mark.parity
 
@@ -92,8 +91,7 @@ def test_logits_are_the_librarys(library, name, tmp_path):
     found = identify.identify(path, arrays, library)
     assert (found.config.model.family, found.config.model.variant) == (family, variant)
     side = found.config.data.crop
-    facts = types.SimpleNamespace(num_classes=1000, class_names=(), image_shape=(side, side, 3))
-    ours = models.make_classifier(found.config.model, facts)
+    ours = models.make_classifier(found.config.model, networks.facts(1000, (side, side, 3)))
     flat, _ = initial.initial_arrays(initial.given_weights(found.config, ours, arrays), ours, found.config)
     variables = traverse_util.unflatten_dict(jax.tree.map(jnp.asarray, flat), sep="/")
     images = np.random.default_rng(0).normal(size=(1, side, side, 3)).astype(np.float32)

@@ -4,17 +4,17 @@ import functools
 import json
 import pathlib
 import tarfile
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import models, weights
+from common import weights
 from common.data.normalize import make_normalize
 from common.errors import UserError
 from common.pretrained import identify, initial
+from tests import networks
 from tests.runs import run
 from vit import torch_names
 
@@ -26,8 +26,7 @@ IMAGES = SHARED / "data" / "cifar10-jpeg" / "cifar10-jpeg.tar.gz"
 
 def ones(family, variant, side=224, classes=1000, **fields):
     """A variant's module, and variables that take no memory."""
-    info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=(side, side, 3))
-    network = models.make_classifier(models.section(family, variant, **fields), info)
+    network = networks.classifier(family, variant, classes, (side, side, 3), **fields)
     like = initial.shapes(network.module, network)
     return network.module, jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), like)
 

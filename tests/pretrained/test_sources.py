@@ -1,7 +1,6 @@
 """Files of other libraries: their names are read, their logits are ours, and the wrong network is refused."""
 
 import json
-import types
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +12,7 @@ from common import models, weights
 from common.data import datasets
 from common.errors import UserError
 from common.pretrained import initial, libraries, weight_files
+from tests import networks
 from vit import torch_names
 
 VIT = {"hidden_size": 16, "mlp_dim": 24, "num_heads": 2, "depth": 2, "patch_size": 4, "gelu": "exact"}
@@ -22,8 +22,7 @@ RESNET = {"stage_sizes": (1, 2), "width": 8}
 
 def classifier(family, variant, image=(32, 32, 3), **changes):
     section = models.section(family, variant, **changes)
-    info = types.SimpleNamespace(num_classes=5, class_names=(), image_shape=image)
-    return section, models.make_classifier(section, info)
+    return section, models.make_classifier(section, networks.facts(5, image))
 
 
 def loaded(path, family, variant, source="auto", image=(32, 32, 3), **changes):
@@ -162,8 +161,7 @@ def test_classes_are_matched_though_a_file_lacks_the_auxiliary_classifiers(tmp_p
     section = models.section("googlenet", "googlenet_small", **changes)
     config = config_lib.base(section)
     config.init.checkpoint, config.init.match_classes = str(tmp_path), True
-    info = types.SimpleNamespace(num_classes=3, class_names=(), image_shape=(32, 32, 3))
-    network = models.make_classifier(section, info)
+    network = models.make_classifier(section, networks.facts(3, (32, 32, 3)))
     flat, said = initial.initial_arrays(initial.given_weights(config, network), network, config, ("d", "z", "a"))
     np.testing.assert_array_equal(flat["params/linear/bias"].known, [True, False, True])
     np.testing.assert_array_equal(flat["params/linear/bias"].values[[0, 2]], arrays["fc.bias"][[3, 0]])

@@ -3,7 +3,6 @@
 import json
 import pathlib
 import re
-import types
 
 import jax
 import numpy as np
@@ -45,9 +44,9 @@ def random_variables(module, classifier):
 @pytest.mark.parametrize("name", rest_slow(NETWORKS, quick=2))
 def test_every_family_reads_what_it_writes(name, tmp_path):
     (variant, changes, array), family = NETWORKS[name], name.partition("'")[0]
-    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1 if family == "lenet" else 3))
     section = models.section(family, variant, **changes)
-    classifier = models.make_classifier(section, info)
+    facts = networks.facts(10, (32, 32, 1 if family == "lenet" else 3))
+    classifier = models.make_classifier(section, facts)
     variables = random_variables(classifier.module, classifier)
     arrays, names = initial.published(family, variables, classifier.module)
     assert array in arrays
@@ -164,7 +163,7 @@ def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, cap
     config = resnet_digits.get_config()
     config.model.update({"stage_sizes": (1, 1, 1), "width": 4})
     config.data.normalize, config.data.pixel_range = "pixels", (0.0, 1.0)  # the mean image is the training set's
-    classifier = models.make_classifier(config.model, types.SimpleNamespace(num_classes=10, image_shape=(32, 32, 1)))
+    classifier = models.make_classifier(config.model, networks.facts(10, (32, 32, 1)))
     variables = random_variables(classifier.module, classifier)
     weight_files.write(tmp_path / "net.npz", resnet_weights.to_published(variables, classifier.module))
     weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
@@ -218,8 +217,7 @@ def test_a_misspelt_file_of_weights_names_its_neighbour(tmp_path):
         weight_files.read(tmp_path / "resnet2.npz")
     config = resnet_digits.get_config()
     config.init.checkpoint = str(tmp_path / "resnet2.npz")
-    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1))
-    classifier = models.make_classifier(config.model, info)
+    classifier = models.make_classifier(config.model, networks.facts(10, (32, 32, 1)))
     for use in (lambda: adopted.adopt(config), lambda: initial.given_weights(config, classifier)):
         with pytest.raises(UserError, match="which does not exist; .*" + re.escape(meant)):
             use()

@@ -2,14 +2,12 @@
 
 import functools
 import math
-import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common import models
 from common.anatomy import layer_table
 from common.errors import UserError
 from tests import networks
@@ -22,8 +20,7 @@ NARROW = {"width": 4, "fc_width": 16}
 
 
 def _module(variant, size=224, classes=1000, **changes):
-    info = types.SimpleNamespace(num_classes=classes, image_shape=(size, size, 3))
-    return models.make_classifier(models.section("vgg", variant, **changes), info).module
+    return networks.classifier("vgg", variant, classes, (size, size, 3), **changes).module
 
 
 def _rows(module, size=224):

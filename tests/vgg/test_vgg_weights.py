@@ -1,20 +1,16 @@
 """VGG under torchvision's names: round trip, and the same outputs as PyTorch's layers."""
 
-import types
-
 import jax
 import numpy as np
 import pytest
 
-from common import models
 from tests import networks
 from vgg import weights
 from vgg.model import CONFIGURATIONS, STAGE_WIDTHS
 
 
 def _module(variant, size):
-    section = models.section("vgg", variant, width=4, fc_width=16, adaptive_pool=7)
-    return models.make_classifier(section, types.SimpleNamespace(num_classes=6, image_shape=(size, size, 3))).module
+    return networks.classifier("vgg", variant, 6, (size, size, 3), width=4, fc_width=16, adaptive_pool=7).module
 
 
 def _variables(module, size):

@@ -1,13 +1,12 @@
 """This family's configs are valid and have the papers' settings."""
 
-import types
-
 import pytest
 
 from common import config_checks, models
 from common.anatomy import layer_table
 from common.optim import schedules
 from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_imagenet_plain
+from tests import networks
 
 
 @pytest.mark.parametrize(
@@ -24,13 +23,11 @@ from configs import vit_cifar10, vit_digits, vit_finetune, vit_imagenet, vit_ima
 )
 def test_configs_are_valid(config, image, classes):
     config_checks.validate(config)
-    info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=image)
-    assert models.make_classifier(config.model, info).num_classes == classes
+    assert models.make_classifier(config.model, networks.facts(classes, image)).num_classes == classes
 
 
 def test_the_network_for_cifar_costs_as_much_as_a_resnet_20():
-    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 3))
-    network = models.make_classifier(vit_cifar10.get_config().model, info).module
+    network = models.make_classifier(vit_cifar10.get_config().model, networks.facts(10, (32, 32, 3))).module
     work = layer_table.rows(network, (32, 32, 3))[0].multiply_adds
     assert round(work / 1e6, 1) == 39.6
     assert work == pytest.approx(40_551_040, rel=0.03)

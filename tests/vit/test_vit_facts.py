@@ -1,13 +1,11 @@
 """The paper's counts, by tracing."""
 
 import math
-import types
 
 import jax
 import jax.numpy as jnp
 import pytest
 
-from common import models
 from common.anatomy import layer_table
 from tests import networks
 from tests.slow import rest_slow
@@ -15,8 +13,7 @@ from vit import paper
 
 
 def network(variant, size=224, classes=1000, **changes):
-    info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=(size, size, 3))
-    return models.make_classifier(models.section("vit", variant, **changes), info).module
+    return networks.classifier("vit", variant, classes, (size, size, 3), **changes).module
 
 
 def parameters(variant, size=224, **changes):

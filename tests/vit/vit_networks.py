@@ -1,7 +1,6 @@
 """Small networks for the tests, with every parameter random."""
 
 import functools
-import types
 import zlib
 
 import jax
@@ -20,8 +19,7 @@ def section(variant="nano4", **changes):
 
 
 def classifier(image=IMAGE, classes=5, **changes):
-    info = types.SimpleNamespace(num_classes=classes, class_names=(), image_shape=image)
-    return models.make_classifier(section(**changes), info)
+    return models.make_classifier(section(**changes), networks.facts(classes, image))
 
 
 def module(**changes):
