@@ -4,13 +4,12 @@ import atexit
 import gc
 import inspect
 import os
-import pathlib
 import shutil
 import signal
 import tempfile
 import threading
 
-from tests.runs import COMPILE_FAST  # imports no JAX
+from tests.runs import COMPILE_FAST, ROOT  # imports no JAX
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: without optimization the whole suite takes half of the time.
@@ -25,7 +24,6 @@ from jaxtyping import install_import_hook
 
 import tests.checker  # noqa: F401  the hook looks it up in `tests`
 
-ROOT = pathlib.Path(__file__).parent.parent
 # `models.families` finds them too, but it cannot be imported before the hook is installed.
 FAMILIES = [path.parent.name for path in ROOT.glob("*/__init__.py") if "IS_FAMILY = True" in path.read_text()]
 install_import_hook(["common", "classic", *FAMILIES], "tests.checker.check")

@@ -4,7 +4,6 @@ import ast
 import collections
 import functools
 import graphlib
-import pathlib
 import re
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -12,8 +11,7 @@ from collections.abc import Iterator, Mapping
 import pytest
 
 from common import models
-
-ROOT = pathlib.Path(__file__).parents[2]
+from tests.runs import ROOT
 
 # From the lowest level to the highest. A part, a folder or file of `common`, imports from lower levels and its own.
 LEVELS = (

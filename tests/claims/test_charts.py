@@ -12,8 +12,8 @@ from common import tables
 from common.claims import charts, curves, pages
 from common.errors import UserError
 from common.run import metrics
+from tests.runs import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 LENET = {
     "claim": "lenet5-mnist-error",
     "paper": {"LeNet-5": 0.0095},

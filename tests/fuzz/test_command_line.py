@@ -1,6 +1,5 @@
 """Random command lines, through the parser of the tools."""
 
-import pathlib
 import sys
 
 import pytest
@@ -16,8 +15,8 @@ from common import (
     main,  # noqa: F401  defines the flags
 )
 from tests.fuzz.endings import ends_well, tried
+from tests.runs import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").glob("[a-z]*.py"))
 OPTIONS = sorted(config_lib.flat(config_lib.base(ConfigDict())))
 MORE_OPTIONS = ["model.activation", "model.variant", "model", "data", "train", "", ".", "modle.width", "init.new_haed"]
