@@ -172,3 +172,9 @@ def test_an_option_that_the_optimizer_ignores_is_an_error():
     config.optimizer.momentum = 0.5
     with pytest.raises(UserError, match=r"optimizer.momentum is set, but optimizer 'sgd' does not read it"):
         registry.check(config, base(ConfigDict()), "optimizer", optimizers.OPTIMIZERS, optimizers.SHARED_KEYS)
+
+
+def test_adams_first_moment_can_be_kept_in_bfloat16():
+    chain = optimizers.make_chain(section(name="adam", moment_dtype="bfloat16"), lambda step: 0.1, plateau=False)
+    adam = next(part for part in chain.init(PARAMS) if hasattr(part, "mu"))
+    assert (adam.mu["kernel"].dtype, adam.nu["kernel"].dtype) == (jnp.bfloat16, jnp.float32)

@@ -1,17 +1,13 @@
 """Starting from trained weights: runs, published files, new heads, and what does not fit."""
 
-import json
 import shutil
 import types
 
 import jax
-import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 import optax
 import pytest
 from flax import traverse_util
-from ml_collections import ConfigDict
 from PIL import Image
 
 from common import config as config_lib
@@ -282,34 +278,6 @@ def test_another_network_is_refused_by_its_arrays(monkeypatch, tmp_path):
 def test_a_new_head_on_nothing_is_a_contradiction(init):
     with pytest.raises(UserError, match="config.init.checkpoint is empty"):
         config_checks.validate(config("vit", "nano4", **init))
-
-
-def test_safetensors_are_read(tmp_path):
-    arrays = {"a": np.float32([[1.5, -2.0, 3.0]]), "b.c": np.array([1.0, 2.5], ml_dtypes.bfloat16)}
-    header, content, names = {"__metadata__": {"format": "pt"}}, b"", {"a": "F32", "b.c": "BF16"}
-    for name, array in arrays.items():
-        offsets = [len(content), len(content) + array.nbytes]
-        header[name] = {"dtype": names[name], "shape": list(array.shape), "data_offsets": offsets}
-        content += array.tobytes()
-    text = json.dumps(header).encode()
-    (tmp_path / "net.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + content)
-    read = weight_files.read(tmp_path / "net.safetensors")
-    for name, array in arrays.items():
-        np.testing.assert_array_equal(read[name], array)
-    (tmp_path / "net.safetensors").write_bytes(b"text")
-    with pytest.raises(UserError, match="is not a checkpoint of arrays"):
-        weight_files.read(tmp_path / "net.safetensors")
-
-
-def test_adams_first_moment_can_be_kept_in_bfloat16():
-    from common.optim import optimizers
-
-    section = config_lib.base(ConfigDict()).optimizer
-    section.name, section.moment_dtype = "adam", "bfloat16"
-    params = {"kernel": jnp.ones((3, 2))}
-    state = optimizers.make_chain(section, lambda step: 0.1, plateau=False).init(params)
-    adam = next(part for part in state if hasattr(part, "mu"))
-    assert (adam.mu["kernel"].dtype, adam.nu["kernel"].dtype) == (jnp.bfloat16, jnp.float32)
 
 
 def test_other_classes_need_a_new_head_even_if_they_are_as_many(monkeypatch, tmp_path):
