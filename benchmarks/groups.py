@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from typing import IO
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -81,12 +80,3 @@ def send(process: Process, number: int = signal.SIGKILL) -> None:
 def newest_step(folder: pathlib.Path) -> int:
     """The step of the newest complete checkpoint; 0 if there is none."""
     return max((int(path.name) for path in (folder / "checkpoints").glob("[0-9]*") if path.name.isdigit()), default=0)
-
-
-def wait_for_checkpoint(folder: pathlib.Path, group: list[Process], after: int = 0, timeout: float = 200) -> None:
-    """Waits for a checkpoint of a later step than `after`."""
-    deadline = time.monotonic() + timeout
-    while newest_step(folder) <= after:
-        assert all(process.poll() is None for process in group), finish_group(group)
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -6,12 +6,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
 import pytest
 
-from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group, wait_for_checkpoint
+from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group
 from common import launch, train
 from common.errors import UserError
 from common.processes import cluster, distributed, rendezvous
@@ -52,6 +53,15 @@ def parameters(folder):
     """Every parameter of the last checkpoint, as one vector."""
     last = trained.load(folder, str(STEPS))
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(last.variables)])
+
+
+def wait_for_checkpoint(folder, group, after=0):
+    """Waits for a checkpoint of a later step than `after`."""
+    deadline = time.monotonic() + 200
+    while newest_step(folder) <= after:
+        assert all(process.poll() is None for process in group), finish_group(group)
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")
