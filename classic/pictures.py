@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Circle
@@ -60,7 +61,7 @@ def _eigenvalue_colours(image: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h
     return np.stack([small, small * 0.25, large], axis=-1)
 
 
-def _draw_keypoint(axes, point: Keypoint) -> None:
+def _draw_keypoint(axes: Axes, point: Keypoint) -> None:
     axes.add_patch(Circle((point.x, point.y), point.size / 2, fill=False, ec=TRAIN, lw=1.2))
     turn = np.deg2rad(point.angle)
     end = point.x + point.size / 2 * np.cos(turn), point.y + point.size / 2 * np.sin(turn)

@@ -7,18 +7,20 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
 from common import models
 from common.anatomy import layer_table, networks
 from common.claims.fact import Fact
+from common.training.state import num_parameters
 from lenet import layers, model, paper
 
 
 def parameters(variant: str) -> dict[str, int]:
     """The trained values of each layer, and their total."""
     shapes = _shapes(variant)
-    counts = {layer: _count(shapes.get(layer, {})) for layer in paper.LAYERS[variant]}
-    return {**counts, "total": _count(shapes)}
+    counts = {layer: num_parameters(shapes.get(layer, {})) for layer in paper.LAYERS[variant]}
+    return {**counts, "total": num_parameters(shapes)}
 
 
 def connections(variant: str) -> dict[str, int]:
@@ -72,13 +74,9 @@ def _rows(variant: str) -> dict[str, layer_table.Row]:
     return networks.rows("lenet", variant, _network(variant).image_size, 10, 1)
 
 
-def _shapes(variant: str) -> dict:
+def _shapes(variant: str) -> PyTree:
     network = _network(variant)
     return layer_table.variable_shapes(network, (network.image_size, network.image_size, 1))["params"]
-
-
-def _count(tree: dict) -> int:
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def _printed(variant: str, column: str) -> dict[str, int]:

@@ -14,6 +14,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int, PyTree, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from common.report.figures import shortened, show_image
@@ -89,6 +90,6 @@ def drawings(
     return figure
 
 
-def _bitmap(axes: Axes, values: Float[np.ndarray, " 84"]):
+def _bitmap(axes: Axes, values: Float[np.ndarray, " 84"]) -> AxesImage:
     """Draws 84 outputs as ink on paper."""
     return axes.imshow(values.reshape(HEIGHT, WIDTH), cmap="Greys", vmin=-1.0, vmax=1.0)

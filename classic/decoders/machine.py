@@ -1,6 +1,6 @@
 """Kernel support vector machines as arrays, fitted by scikit-learn to each pair of classes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -120,7 +120,7 @@ def fit(
         judged = validation or (features[~kept], labels[~kept])
         part = np.asarray(features[kept], np.float32)
 
-        def errors():
+        def errors() -> Iterator[tuple[float, float]]:
             for number in sorted(options.constants):
                 fitted = train(part, labels[kept], number)
                 yield number, linear.error(outputs(fitted, judged[0]), judged[1])
