@@ -169,15 +169,14 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
     """The update of a variant by SGD with momentum, and the shapes of its state."""
     import jax
 
-    from common import models
     from common.config import base
     from common.data import augment
     from common.optim.optimizers import make_optimizer
     from common.training.state import create_state
     from common.training.steps import step_options, train_step
 
-    config = base(models.section(family, variant, **changes))
-    _, classifier = networks.build(family, variant, side, **changes)
+    section, classifier = networks.build(family, variant, side, **changes)
+    config = base(section)
     optimizer, _ = make_optimizer(config, 1000)
     shapes = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed))
     transform = augment.make_input_transform(config.data, config.augment)
