@@ -293,10 +293,9 @@ def table(folder: pathlib.Path) -> str:
     if not found:
         return "No program is recorded yet.\n"
     found.sort(key=lambda one: (one["program"].split("_")[0], one["program"], one["chips"], one["mesh"]["fsdp"]))
-    rows = [HEADINGS, ["---"] * len(HEADINGS), *map(row, found)]
-    lines = "".join(f"| {' | '.join(cells)} |\n" for cells in rows)
     versions, dates = (", ".join(sorted({one[key] for one in found})) for key in ("libtpu", "date"))
-    return f"{lines}\nWritten by `python -m benchmarks.ahead_of_time --out={RESULTS}`, libtpu {versions}, {dates}.\n"
+    written = f"Written by `python -m benchmarks.ahead_of_time --out={RESULTS}`, libtpu {versions}, {dates}.\n"
+    return f"{pages.markdown_table(HEADINGS, map(row, found))}\n{written}"
 
 
 def _version() -> str:

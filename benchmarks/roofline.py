@@ -73,16 +73,16 @@ def main() -> None:
     """Writes the table."""
     page, device = pathlib.Path(flags.FLAGS.out), Device()
     text = page_text(page, BEGIN)
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    rows = []
     for family, variant, side, changes in STUDIED:
         rate = measured(pathlib.Path(flags.FLAGS.results), family, variant, device)
-        cells = row(f"{family} {variant}", side, cost(family, variant, side, **changes), rate, device)
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(row(f"{family} {variant}", side, cost(family, variant, side, **changes), rate, device))
     sheet = f"{device.peak / 1e12:.0f} TFLOP/s in bfloat16 and {device.bandwidth / 1e12:.1f} TB/s"
-    written = f"`python -m benchmarks.roofline`, {datetime.date.today().isoformat()}"
-    lines.append(f"\nWritten by {written}, for the data sheet of the {device.name.replace('_', ' ')}: {sheet}.")
-    page.write_text(pages.replace_between(text, BEGIN, END, "\n".join(lines) + "\n"))
-    print("\n".join(lines))
+    command = f"`python -m benchmarks.roofline`, {datetime.date.today().isoformat()}"
+    written = f"Written by {command}, for the data sheet of the {device.name.replace('_', ' ')}: {sheet}.\n"
+    table = f"{pages.markdown_table(HEADINGS, rows)}\n{written}"
+    page.write_text(pages.replace_between(text, BEGIN, END, table))
+    print(table, end="")
 
 
 def cost(family: str, variant: str, side: int, **changes: object) -> Cost:

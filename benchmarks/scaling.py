@@ -223,12 +223,11 @@ def main() -> None:
         return
     page, machine = pathlib.Path(flags.FLAGS.out), Machine()
     text = page_text(page, BEGIN)
-    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
-    for one in studied():
-        lines += ["| " + " | ".join(row(one, devices, machine)) + " |" for devices in DEVICES]
-    lines.append(f"\nWritten by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.")
-    page.write_text(pages.replace_between(text, BEGIN, END, "\n".join(lines) + "\n"))
-    print("\n".join(lines))
+    rows = [row(one, devices, machine) for one in studied() for devices in DEVICES]
+    written = f"Written by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.\n"
+    table = f"{pages.markdown_table(HEADINGS, rows)}\n{written}"
+    page.write_text(pages.replace_between(text, BEGIN, END, table))
+    print(table, end="")
 
 
 def _compare() -> None:

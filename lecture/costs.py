@@ -68,11 +68,10 @@ def table(results: pathlib.Path) -> str:
     measured = rates(results)
     slow, fast = next(iter(measured)), next(reversed(measured))
     rows = [_row(training, training.operations(results), measured[slow], measured[fast]) for training in TRAININGS]
-    lines = ["| " + " | ".join(cells) + " |" for cells in (_HEADINGS, ("---",) * len(_HEADINGS), *rows)]
     ends = " and ".join(f"{measured[name] / 1e12:.0f} TFLOP/s ({name})" for name in (slow, fast))
     return (
-        "\n".join(lines)
-        + "\n\nTime = 6 × multiply-adds × images × epochs / (devices × rate of one). For today's times we take the "
+        pages.markdown_table(_HEADINGS, rows)
+        + "\nTime = 6 × multiply-adds × images × epochs / (devices × rate of one). For today's times we take the "
         "rates of the slowest and the fastest network that `benchmarks.throughput` has timed in bfloat16: "
         f"{ends}. The three networks of the table were not timed. The times do not include reading the images or "
         "testing. The rates of the papers' devices follow from the papers' times by the same formula.\n"

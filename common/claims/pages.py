@@ -14,7 +14,7 @@ file selects them by the beginning of their ids.
 
 import pathlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.claims import evidence as evidence_lib
@@ -67,6 +67,12 @@ def replace_between(document: str, begin: str, end: str, text: str) -> str:
     """The document with `text` (whole lines) in place of what is between the first line `begin` and the next `end`."""
     before, _, rest = document.partition(begin)
     return f"{before}{begin}\n{text}{end}{rest.partition(end)[2]}"
+
+
+def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, whose cells are text."""
+    lines = [headings, ["---"] * len(headings), *rows]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
 
 
 def describe_machine(environment: Mapping[str, Any]) -> str:

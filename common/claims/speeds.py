@@ -76,9 +76,7 @@ def _table(results: Sequence[Result], root: pathlib.Path) -> str:
     results = sorted(results, key=lambda result: list(result["race"].values())[:2])
     peers = list(dict.fromkeys(peer for result in results for peer in _peers(result)))
     headings = [*_HEADINGS, *(f"over {peer}" for peer in peers), *_ENDINGS]
-    rows = [_row(result, peers, _marks(result, root)) for result in results]
-    lines = [headings, ["---"] * len(headings), *rows]
-    text = "".join(f"| {' | '.join(cells)} |\n" for cells in lines)
+    text = pages.markdown_table(headings, [_row(result, peers, _marks(result, root)) for result in results])
     return f"**{results[0]['environment']['cpu']}**\n\n{text}\n{_below(results, peers)}"
 
 
