@@ -13,9 +13,9 @@ import tempfile
 
 from absl import flags
 
-from benchmarks.groups import ROOT
 from benchmarks.measure import define_place, record, spread
 from common import launch
+from common.files import ROOT
 
 
 def _define_flags() -> None:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from typing import IO
 
-ROOT = pathlib.Path(__file__).parent.parent
+from common.files import ROOT
 
 Process = subprocess.Popen
 

@@ -30,6 +30,7 @@ from common import launch
 from common.claims import speeds
 from common.devices import host
 from common.errors import UserError
+from common.files import ROOT
 
 # Each library's package, and the extra of setup.py that installs it.
 _TORCH = ("torch", "parity")
@@ -37,7 +38,6 @@ LIBRARIES = {"torch": _TORCH, "torch.compile": _TORCH, "torch.graphs": _TORCH, "
 # The code that a network's speed depends on, besides its own.
 _SHARED_CODE = ("benchmarks/contestants.py", "benchmarks/torch_networks.py")
 _SHARED_CODE += ("common/devices", "common/nn", "common/training")
-_ROOT = pathlib.Path(__file__).parents[1]
 
 
 def _define_flags() -> None:
@@ -203,14 +203,14 @@ def _facts(spec: Spec) -> dict[str, Any]:
         "race": {**dataclasses.asdict(spec), "scale": flags.FLAGS.scale, "rounds": flags.FLAGS.rounds},
         "machine": {"memory_gb": round(host.memory() / 1e9, 1), "threads": host.cores()},
         "peers": peers.versions(sorted({LIBRARIES[peer][0] for peer in flags.FLAGS.peers})),
-        "code": {"paths": code, "digest": speeds.code_digest(_ROOT, code)},
+        "code": {"paths": code, "digest": speeds.code_digest(ROOT, code)},
     }
 
 
 def _modules(family: str) -> list[str]:
     """The files of a family's modules that its network is made of, from the root of the repository."""
     files = [module.__file__ for name, module in sys.modules.items() if name.partition(".")[0] == family]
-    return [str(pathlib.Path(file).relative_to(_ROOT)) for file in files if file]
+    return [str(pathlib.Path(file).relative_to(ROOT)) for file in files if file]
 
 
 def _is_there(spec: Spec) -> bool:
@@ -222,7 +222,7 @@ def _is_there(spec: Spec) -> bool:
         return False
     old, facts = workdir.read_json(path), _facts(spec)
     same = old.get("command") == _command(spec) and old.get("environment") == workdir.environment()
-    return same and old.get("peers") == facts["peers"] and not speeds.is_outdated(old, _ROOT)
+    return same and old.get("peers") == facts["peers"] and not speeds.is_outdated(old, ROOT)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from common.errors import UserError
 
+ROOT = pathlib.Path(__file__).parents[1]  # the folder of the code, a checkout or where it is installed
+
 
 def user_path(name: str | os.PathLike[str]) -> pathlib.Path:
     """A path that a user has given, with ~ as their home; `~name` of a user who does not exist stays as it is."""

@@ -17,7 +17,6 @@ import importlib
 import importlib.util
 import math
 import operator
-import pathlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
@@ -27,8 +26,8 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common.errors import UserError, unknown
+from common.files import ROOT
 
-_ROOT = pathlib.Path(__file__).parent.parent
 _MARKER = "IS_FAMILY = True"
 
 
@@ -74,7 +73,7 @@ class Classifier:
 
 def families() -> list[str]:
     """Names of the packages beside `common` that say they are families."""
-    found = (path for path in _ROOT.glob("*/__init__.py") if _MARKER in path.read_text(encoding="utf-8").splitlines())
+    found = (path for path in ROOT.glob("*/__init__.py") if _MARKER in path.read_text(encoding="utf-8").splitlines())
     return sorted(path.parent.name for path in found)
 
 

@@ -17,9 +17,8 @@ import tokenize
 
 from common import launch
 from common.errors import UserError
-from common.files import writing
+from common.files import ROOT, writing
 
-_ROOT = pathlib.Path(__file__).parents[1]
 _TEMPLATES = pathlib.Path(__file__).parent / "templates"  # laid out as the files of a checkout
 _WORD = "skeleton"  # stands for the family's name in the templates, and `Skeleton` for its class
 
@@ -28,7 +27,7 @@ def main(family: str = "", *more: str) -> None:
     """Writes the files of the family that the command line names."""
     if not family or more:
         raise UserError("expected one name in lower case, as in: python -m common.new mynet")
-    for path in begin(family, _ROOT):
+    for path in begin(family, ROOT):
         print(f"wrote {path}")
     print(f"test it:  python -m pytest tests/{family}")
     print(f"train it: python -m common.main --config=configs/{family}_digits.py")

@@ -11,11 +11,10 @@ import pathlib
 
 from common import launch
 from common.claims import pages
-from common.files import whole_file
+from common.files import ROOT, whole_file
 
 BEGIN, END = "<!-- training times -->", "<!-- /training times -->"
-_ROOT = pathlib.Path(__file__).parents[1]
-PAGE, RESULTS = _ROOT / "docs" / "lecture.md", _ROOT / "results"
+PAGE, RESULTS = ROOT / "docs" / "lecture.md", ROOT / "results"
 IMAGENET = 1_281_167  # training images
 _DAY = 86_400.0
 _HEADINGS = ("network", "then", "operations in all", "rate of a device then", "today, one H200")

@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import functools
 import importlib
-import pathlib
 
 from common.errors import UserError
+from common.files import ROOT
 
-_ROOT = pathlib.Path(__file__).parents[2]
 _KINDS = ("claims", "facts")
 
 
@@ -36,7 +35,7 @@ def declared() -> dict[str, dict[str, list[Statement]]]:
     found: dict[str, dict[str, list[Statement]]] = {kind: {} for kind in _KINDS}
     ids: set[str] = set()
     for kind, packages in found.items():
-        for path in sorted(_ROOT.glob(f"*/{kind}.py")):
+        for path in sorted(ROOT.glob(f"*/{kind}.py")):
             with contextlib.suppress(UserError):
                 module = importlib.import_module(f"{path.parent.name}.{kind}")
                 packages[path.parent.name] = getattr(module, kind.upper())

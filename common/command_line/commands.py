@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from common.errors import UserError, nearest
+from common.files import ROOT
 
-_ROOT = pathlib.Path(__file__).parents[2]
 _STARTS = 'if __name__ == "__main__":'
 _TRAIN = "main --config=FILE"
 _EVALUATE = "main --mode=evaluate --workdir=DIR"
@@ -27,7 +27,7 @@ def requested_module(arguments: Sequence[str]) -> str:
 def check(module: str) -> None:
     """Raises a UserError with the command to type if one of our modules is not a command."""
     package, _, name = module.partition(".")
-    if name and _is_command(_ROOT / package, name):
+    if name and _is_command(ROOT / package, name):
         return
     known = names(package)
     if not name:
@@ -52,7 +52,7 @@ def check_start(package: str) -> None:
 
 def names(package: str) -> list[str]:
     """The names of a package's commands."""
-    folder = _ROOT / package
+    folder = ROOT / package
     found = [path.stem for path in folder.glob("*.py")] + [path.parent.name for path in folder.glob("*/__main__.py")]
     return sorted(name for name in found if _is_command(folder, name))
 

@@ -5,8 +5,8 @@ import os
 import pathlib
 
 from common.errors import UserError
+from common.files import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 _FOLDER = "configs"
 
 

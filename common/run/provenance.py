@@ -7,7 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
-_CODE = pathlib.Path(__file__).parents[2]
+from common.files import ROOT
+
 _PATIENCE = 10  # seconds for git
 # Results and documents are not code. Otherwise a campaign's first result would mark its second as made by changed code.
 _NOT_CODE = (":(exclude)results", ":(exclude)*.md")
@@ -28,7 +29,7 @@ def command() -> str:
 
 
 @functools.cache
-def checkout(folder: pathlib.Path = _CODE) -> tuple[str | None, bool | None]:
+def checkout(folder: pathlib.Path = ROOT) -> tuple[str | None, bool | None]:
     """The commit of a folder when it was first asked for, and whether tracked files of code differed from it.
 
     None and None for a folder that is not a git checkout.
