@@ -12,7 +12,7 @@ from common.errors import UserError, listed
 from common.pretrained import shards
 
 _WHOLE = ("model.safetensors", "pytorch_model.bin")
-# One of which holds the weights, or says which files beside it do.
+# One of these files holds the weights, or says which files beside it do.
 FOLDER_FILES = tuple(name + ending for name in _WHOLE for ending in ("", shards.ENDING))
 CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 

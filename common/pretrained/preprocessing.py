@@ -79,7 +79,7 @@ def find(
 
 
 def compared(config: ConfigDict, arrays: Mapping[str, np.ndarray], side: int) -> str:
-    """A sentence on the preprocessing in `config.data` and that which the file of `config.init` expects.
+    """A sentence on the preprocessing in `config.data` and the one that the file of `config.init` expects.
 
     It is '' where nothing tells what the file expects. arrays: the file's. side: of the images that the network is fed.
     """

@@ -37,7 +37,7 @@ def test_finished_measurements_are_not_repeated_and_interrupted_ones_are(places,
     said = capsys.readouterr().out
     assert "ZeroDivisionError" in said
     assert "needy: left out, needs --source, no_such_package" in said
-    assert said.index("quick: done") < said.index("long: an hour")  # that which the time is enough for comes first
+    assert said.index("quick: done") < said.index("long: an hour")  # what there is time for comes first
     campaign.run([QUICK, WRONG], places, time.monotonic() + 4, smoke=False)
     assert "quick: done" not in (again := capsys.readouterr().out)
     assert "wrong: failed" in again
