@@ -5,15 +5,12 @@ import errno
 import functools
 import inspect
 import io
-import itertools
 import os
 import pathlib
-import re
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from logging import ERROR, LogRecord
 from typing import Any
@@ -21,22 +18,15 @@ from typing import Any
 from absl import app, flags, logging
 
 from common import errors
-from common.command_line import config_files, option_names, usage
+from common.command_line import config_files, mistakes, option_names, unparsed, usage
 from common.devices import large_pages
-from common.errors import UserError, nearest, unknown
+from common.errors import UserError
 
 EXIT_INTERRUPTED = 130  # a shell's code for Ctrl-C
 EXIT_UNREAD = 141  # a shell's code for a program whose output nobody reads any more
 _LEAVING_SECONDS = 5.0  # time for the threads of a failed tool to finish
 
 _TOO_BIG = ("array is too big", "Maximum allowed")  # NumPy's words for an array that no memory could hold
-
-# Python's words for a value of the wrong type, and ours.
-_WORDS = {
-    r"invalid literal for int\(\).*": "expected a whole number",
-    r"could not convert string to float.*": "expected a number",
-    r"\('Non-boolean argument.*": "expected true or false",
-}
 
 
 def define_config() -> flags.Flag:
@@ -185,24 +175,9 @@ def config_name() -> str:
     Of each path between the argument's colons only the last part counts: 'folder_resnet:resnet18:pets' for
     configs/folder.py:resnet:resnet18:/photos/pets.
     """
-    path, *arguments = (flag_text(sys.argv, "config") or "").split(":")
+    path, *arguments = (unparsed.flag_text(sys.argv, "config") or "").split(":")
     named = ":".join(filter(None, (pathlib.Path(argument).name for argument in arguments)))
     return "_".join(filter(None, (pathlib.Path(path).stem, named)))
-
-
-def flag_text(arguments: Sequence[str], name: str) -> str | None:
-    """The text of `--NAME=TEXT` or `--NAME TEXT` on a command line that is not parsed yet; None without it."""
-    for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
-        flag, equals, value = argument.partition("=")
-        if flag in (f"--{name}", f"-{name}"):
-            return value if equals else following
-    return None
-
-
-def flag_number(arguments: Sequence[str], name: str) -> int | None:
-    """The whole number N of `--NAME=N` on a command line that is not parsed yet; None without one."""
-    text = flag_text(arguments, name) or ""
-    return int(text) if re.fullmatch(r"\d{1,18}", text) else None
 
 
 def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
@@ -216,7 +191,7 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
         end_with_pipe()
         print(usage.text(sys.modules["__main__"]))
         sys.exit(0)
-    config = flag_text(argv, "config")
+    config = unparsed.flag_text(argv, "config")
     if sum(argument.partition("=")[0] in ("--config", "-config") for argument in argv) > 1:
         raise UserError("--config is given more than once; an experiment has one config")
     path = config_files.find(config) if config is not None else pathlib.Path()
@@ -228,7 +203,7 @@ def parse(argv: Sequence[str], takes_names: bool = False) -> list[str]:
     except SystemExit:  # --helpfull, which is no mistake
         sys.exit(0)
     except Exception as error:
-        raise UserError(_in_config_file(path, error) or _on_command_line(argv, error)) from error
+        raise UserError(mistakes.in_config_file(path, error) or mistakes.on_command_line(argv, error)) from error
     if config is not None and not isinstance(flags.FLAGS["config"].value, ConfigDict):
         raise UserError(f"{path}: get_config() does not return a ConfigDict; start from common.config.base()")
     option_names.check_changeable(given_options() if config is not None else ())
@@ -245,69 +220,3 @@ def _with_config(argv: Sequence[str], config: str, path: pathlib.Path) -> list[s
     found = f"{path}{colon}{rest}"
     others = {f"--config={config}": f"--config={found}", f"-config={config}": f"--config={found}", config: found}
     return [argv[0], *(others.get(argument, argument) for argument in argv[1:])]
-
-
-def _in_config_file(path: pathlib.Path, error: BaseException) -> str | None:
-    """The mistake and its line, if the config file raised this error or its cause; else None."""
-    if "get_config() takes 0 positional arguments" in str(error):
-        return f"{path} takes no argument, got '{(flag_text(sys.argv, 'config') or '').partition(':')[2]}'"
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: {error.msg}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if pathlib.Path(frame.filename).absolute() == path.absolute()]
-    if lines:
-        return f"{path}, line {lines[-1]}: {_unknown_option(error) or f'{type(error).__name__}: {error}'}"
-    cause = error.__cause__ or error.__context__
-    return _in_config_file(path, cause) if cause else None
-
-
-def _on_command_line(argv: Sequence[str], error: Exception) -> str:
-    """The mistake in a flag, or in an option that is given as a flag."""
-    text = str(error)
-    if isinstance(error, flags.UnrecognizedFlagError):
-        return _unknown_flag(error.flagname)
-    if not isinstance(error, AttributeError | KeyError):
-        return _plain(text)
-    if "get_config" in text:
-        return "the config file has no function get_config()"
-    found = re.search(r"lookup: ([\w.]+)", text) or re.search(r"(\w+)", text)
-    name = found[1] if found else text
-    flag = next((a.partition("=")[0] for a in argv if f".{name}" in a.partition("=")[0]), name)
-    return _unknown_option(error, flag) or f"unknown option '{flag}'; {_known_instead(argv, flag)}"
-
-
-def _known_instead(argv: Sequence[str], flag: str) -> str:
-    """The options of the config that may be meant by an unknown one."""
-    from flax import traverse_util
-
-    config: Any = flags.FLAGS["config"].parser.parse(flag_text(argv, "config") or "")  # a flag of it needs a config
-    known = traverse_util.flatten_dict(config.to_dict(), sep=".")
-    return option_names.instead(flag.removeprefix("--config."), known, "--config.")
-
-
-def _unknown_flag(name: str) -> str:
-    """The message about a flag that the command does not have, with the nearest that it has."""
-    known = [flag.name for flag in usage.options("__main__")]
-    first, dot, rest = name.partition(".")
-    if first == "config" and dot:
-        return f"unknown option '--{name}'" + ("; give --config=FILE before it" if "config" in known else "")
-    close = nearest(first, known, least=0.6)
-    hint = f"did you mean '--{close}{dot}{rest}'?" if close else "--help lists the options"
-    return f"unknown option '--{name}'; {hint}"
-
-
-def _unknown_option(error: BaseException, name: str = "") -> str | None:
-    """ml_collections' remark on a misspelt option, in our words; None for any other error."""
-    names = re.search(r'Did you mean "(\w+)" instead of "(\w+)"', str(error))
-    return names and f"unknown option '{name or names[2]}'; did you mean '{names[1]}'?"
-
-
-def _plain(message: str) -> str:
-    """The part of absl's message that names the mistake, in words for people who do not write Python."""
-    lines = [line.strip() for line in message.strip().splitlines() if line.strip()]
-    text = f"{lines[0]} {lines[-1]}" if "Traceback" in message else lines[0]
-    if choice := re.fullmatch(r"flag (--\w+)=(.*): value should be one of <(.*)>", text):
-        return str(unknown(choice[1], choice[2], choice[3].split("|")))
-    for python, words in _WORDS.items():
-        text = re.sub(python, words, text)
-    return text

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from common import launch
+from common.command_line import unparsed
 from common.errors import UserError
 from common.files import check_writable, user_path
 
@@ -91,7 +92,7 @@ def _study_spec() -> "StudySpec":
         trials = min(trials, size) if flags.FLAGS["trials"].present else size
     config_checks.check_holdout(config.data, datasets.open_dataset(config.data))
     return StudySpec(
-        config=launch.flag_text(sys.argv, "config") or "",
+        config=unparsed.flag_text(sys.argv, "config") or "",
         changes=changes,
         of_trials=of_trials,
         options=config_lib.flat(config),

@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from common import errors, launch
+from common import errors
+from common.command_line import unparsed
 from common.errors import EXIT_USER_ERROR
 from common.processes import signals
 from common.processes.cluster import in_cluster
@@ -28,10 +29,10 @@ def main(module: str, arguments: Sequence[str]) -> None:
     """Supervises `python -m MODULE ARGUMENTS` if needed, and exits as it does; returns in the supervised process."""
     if follow():
         return
-    restarts, processes = (launch.flag_number(arguments, name) for name in ("restarts", "processes"))
+    restarts, processes = (unparsed.flag_number(arguments, name) for name in ("restarts", "processes"))
     with errors.reporting_user_errors():
         told = in_cluster(os.environ) if processes is None else processes > 1
-    several = told or launch.flag_text(arguments, "coordinator") == "auto"
+    several = told or unparsed.flag_text(arguments, "coordinator") == "auto"
     if restarts is not None or several:
         sys.exit(_Supervisor(module, arguments, several).run(restarts or 0))
 

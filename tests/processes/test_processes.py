@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group
-from common import launch, train
+from common import train
+from common.command_line import unparsed
 from common.errors import UserError
 from common.processes import cluster, distributed, rendezvous
 from common.processes.preemption import EXIT_PREEMPTED
@@ -351,9 +352,9 @@ def test_a_supervisor_does_not_load_jax():
 
 
 def test_numbers_are_read_before_flags_are_parsed():
-    assert launch.flag_number(["--restarts", "4"], "restarts") == 4
-    assert launch.flag_number(["-processes=2"], "processes") == 2
-    assert launch.flag_number(["--restarts=many"], "restarts") is None
-    assert launch.flag_number(["--restarts=²"], "restarts") is None
-    assert launch.flag_number(["--restarts=" + "9" * 5000], "restarts") is None
-    assert launch.flag_number([], "restarts") is None
+    assert unparsed.flag_number(["--restarts", "4"], "restarts") == 4
+    assert unparsed.flag_number(["-processes=2"], "processes") == 2
+    assert unparsed.flag_number(["--restarts=many"], "restarts") is None
+    assert unparsed.flag_number(["--restarts=²"], "restarts") is None
+    assert unparsed.flag_number(["--restarts=" + "9" * 5000], "restarts") is None
+    assert unparsed.flag_number([], "restarts") is None
