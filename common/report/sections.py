@@ -65,15 +65,12 @@ def headline(run: Run, folder: pathlib.Path, predictions: Predictions) -> list[s
     info, model = run.info, run.config.model
     plan = make_plan(run.config, info.train_size)
     shape = "×".join(map(str, info.image_shape))
-    text = (
-        f"{model.variant}, of the family {model.family}: {num_parameters(run.variables['params']):,} parameters. "
-        + (
-            f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}, in "
-            if info.test_size
-            else f"A file of {info.name}, made for images of {shape}, in "
-        )
-        + f"{info.num_classes} classes."
-    )
+    parameters = num_parameters(run.variables["params"])
+    network = f"{model.variant}, of the family {model.family}: {parameters:,} parameters."
+    data = f"{info.name}: {info.train_size:,} training and {info.test_size:,} test images of {shape}"
+    if not info.test_size:
+        data = f"A file of {info.name}, made for images of {shape}"
+    text = f"{network} {data}, in {info.num_classes} classes."
     epoch = page.three_digits(run.step / plan.epoch)
     shown = [(f"test error of this checkpoint, epoch {epoch}", f"{predictions.error:.2%}")]
     if summary.exists(folder):
