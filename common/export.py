@@ -51,13 +51,13 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
 
     from common.data import datasets
     from common.exporting import card, program
-    from common.pretrained import initial
+    from common.pretrained import heads
     from common.run import trained, workdir
 
     form = importlib.import_module(f"common.exporting.{kind}")
     form.check_installed()
     run = trained.load(folder, _CHECKPOINT.value)
-    initial.check_head(run.config, run.step, folder)
+    heads.check_trained(run.config, run.step, folder)
     made = program.make(run, _PREPROCESS.value, batch, _DTYPE.value)
     images, where = None, "test images"
     try:

@@ -29,7 +29,7 @@ from common.prediction.embeddings import Embeddings
 from common.prediction.images import Prepared
 from common.prediction.network import BatchOutputs
 from common.prediction.output import Prediction
-from common.pretrained import initial
+from common.pretrained import heads
 from common.run import trained
 from common.run.trained import Trained
 
@@ -70,7 +70,7 @@ def main(*paths: str) -> None:
     compilation.keep_in(folder)
     run = trained.load(folder, _CHECKPOINT.value)
     if not _EMBEDDINGS.value:
-        initial.check_head(run.config, run.step, folder)
+        heads.check_trained(run.config, run.step, folder)
     tap, method, keep = None, None, []
     if _EMBEDDINGS.value:
         shapes = layers.output_shapes(run.classifier.module, run.variables, run.classifier.input_shape)

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import traverse_util
 from jax.sharding import Mesh
 from jaxtyping import Array
 from ml_collections import ConfigDict
@@ -14,6 +13,7 @@ from ml_collections import ConfigDict
 from common.devices import sharding
 from common.models import Classifier
 from common.pretrained import initial
+from common.pretrained.named import flatten, unflatten
 from common.training.state import TrainState, create_state, keys
 
 
@@ -41,17 +41,17 @@ def state_from_file(
     del given
     arrays.clear()
     like = sharding.sharded_structs(jax.eval_shape(fresh), mesh)
-    leaves = traverse_util.flatten_dict({"params": like.params, **like.model_state}, sep="/")
+    leaves = flatten({"params": like.params, **like.model_state})
     untrained = [name for name, array in flat.items() if not isinstance(array, np.ndarray)]
 
     def drawn() -> dict[str, Array]:  # the compiler leaves out what these do not need
         state = fresh()
-        values = traverse_util.flatten_dict({"params": state.params, **state.model_state}, sep="/")
+        values = flatten({"params": state.params, **state.model_state})
         return {name: values[name] for name in untrained}
 
     leaves |= sharding.make_sharded(drawn, mesh) if untrained else {}
     variables = {name: initial.placed(flat.pop(name), leaf) for name, leaf in leaves.items()}
-    tree = traverse_util.unflatten_dict(variables, sep="/")
+    tree = unflatten(variables)
     params = tree.pop("params")
     layout = sharding.shardings(like, mesh)
     _, run_key = keys(config.seed)

@@ -16,7 +16,7 @@ from common.data.dataset_info import Info
 from common.devices import mesh
 from common.errors import UserError
 from common.exporting import card, onnx, primitives, program, savedmodel, stablehlo
-from common.pretrained import initial
+from common.pretrained import named
 from common.run.trained import Run
 from tests import networks
 from tests.digits_run import digits_run
@@ -40,7 +40,7 @@ def run_of(family):
     config.data.update({"pad": 2, "invert": True})
     info = Info("random", 10, tuple("0123456789"), shape, 10, 10)
     classifier = models.make_classifier(config.model, info)
-    variables = networks.drawn(initial.shapes(classifier.module, classifier))
+    variables = networks.drawn(named.shapes(classifier.module, classifier))
     return Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
@@ -96,7 +96,7 @@ def test_shortcuts_that_add_more_maps_than_there_are_become_onnx(onnx_installed,
     config = base(models.section("resnet", "resnet50", stage_sizes=(1, 1), width=4, shortcut="A"))
     info = Info("random", 10, tuple("0123456789"), (32, 32, 3), 10, 10)
     classifier = models.make_classifier(config.model, info)
-    variables = networks.drawn(initial.shapes(classifier.module, classifier))
+    variables = networks.drawn(named.shapes(classifier.module, classifier))
     made = program.make(Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh)))
     onnx.write(made, tmp_path / "net", {})
     images = np.random.default_rng(0).integers(0, 256, (3, *made.image_shape), np.uint8)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from common import config as config_lib
 from common import models
-from common.pretrained import initial, weight_files
+from common.pretrained import initial, named, weight_files
 from tests import networks
 from tests.fuzz.bytes_of_files import damaged
 from tests.fuzz.endings import ends_well, tried
@@ -186,7 +186,7 @@ def network(family, variant, changes):
     section = models.section(family, variant, **dict(changes))
     channels = 1 if family == "lenet" else 3
     classifier = models.make_classifier(section, networks.facts(10, (32, 32, channels)))
-    like = initial.shapes(classifier.module, classifier)
+    like = named.shapes(classifier.module, classifier)
     variables = jax.tree.map(lambda leaf: np.ones(leaf.shape, leaf.dtype), like)
     arrays, _ = initial.published(family, variables, classifier.module)
     return classifier, config_lib.base(section), traverse_util.flatten_dict(arrays, sep="/")

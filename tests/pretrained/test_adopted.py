@@ -14,7 +14,7 @@ from common import config_checks, weights
 from common.data import augment
 from common.data.pixel_statistics import FILE
 from common.errors import UserError
-from common.pretrained import initial, weight_files
+from common.pretrained import initial, named, weight_files
 from common.run import trained, workdir
 from configs import finetune, lenet5_digits
 from tests import networks
@@ -29,7 +29,7 @@ CIFAR = [125.307, 122.961, 113.8575]  # the means that CIFAR-10's networks with 
 def projections(tmp_path_factory):
     """A file as github.com/chenyaofo/pytorch-cifar-models names a ResNet-20's arrays."""
     classifier = networks.classifier("resnet", "resnet20", shortcut="B")
-    variables = networks.drawn(initial.shapes(classifier.module, classifier))
+    variables = networks.drawn(named.shapes(classifier.module, classifier))
     arrays = initial.published("resnet", variables, classifier.module)[0]
     path = tmp_path_factory.mktemp("file") / "cifar10_resnet20.npz"
     names = {"linear": "fc", "shortcut": "downsample"}
@@ -102,7 +102,7 @@ def test_options_override_those_of_the_file_and_a_line_names_the_difference(proj
 
 def test_a_vit_has_its_publishers_pixels_and_conventions(tmp_path):
     classifier = networks.classifier("vit", "ti16", 7, (240, 240, 3), gelu="exact", ln_epsilon=1e-12)
-    like = initial.shapes(classifier.module, classifier)["params"]
+    like = named.shapes(classifier.module, classifier)["params"]
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), like)
     weight_files.write(tmp_path / "model.safetensors", torch_names.to_theirs(params, "huggingface"))
     told = {"size": {"shortest_edge": 256}, "do_center_crop": True, "crop_size": 240, "resample": 3}

@@ -16,7 +16,7 @@ from common import config_checks, models, weights
 from common.devices import mesh
 from common.errors import UserError
 from common.prediction import layers
-from common.pretrained import from_file, identify, initial, weight_files
+from common.pretrained import from_file, identify, initial, named, weight_files
 from common.run import trained
 from common.training.state import create_state
 from tests import networks
@@ -32,7 +32,7 @@ def tiny():
     """A Vision Transformer of the size of ViT-Ti/16: its parameters and the network."""
     fields = {"gelu": "exact", "ln_epsilon": 1e-12, "num_heads": 3}
     network = networks.classifier("vit", "ti16", 1, (SIDE, SIDE, 3), **fields)
-    shapes = initial.shapes(network.module, network)["params"]
+    shapes = named.shapes(network.module, network)["params"]
     return jax.tree.map(np.asarray, networks.drawn(shapes, scale=0.05)), network
 
 
@@ -40,8 +40,8 @@ def headless(pooler=True, prefix=""):
     """The arrays of a ViTModel as transformers saves it, of the size of ViT-Ti/16; our parameters and network."""
     params, network = tiny()
     rng = np.random.default_rng(0)
-    named = torch_names.to_theirs(params, "huggingface")
-    arrays = {name.replace("vit.", prefix, 1): array for name, array in named.items() if "classifier" not in name}
+    theirs = torch_names.to_theirs(params, "huggingface")
+    arrays = {name.replace("vit.", prefix, 1): array for name, array in theirs.items() if "classifier" not in name}
     if pooler:
         shapes = ((HIDDEN, HIDDEN), (HIDDEN,))
         arrays |= {
@@ -133,7 +133,7 @@ def test_a_network_whose_head_is_untrained_is_neither_used_nor_exported(tmp_path
     config = config_lib.base(models.section("lenet", "mlp"))  # small, and so restored at once
     config.data.source, config.data.resize, config.init.new_head = "digits", 28, True
     network = networks.classifier("lenet", "mlp", 10, (28, 28, 1))
-    variables = networks.drawn(initial.shapes(network.module, network))
+    variables = networks.drawn(named.shapes(network.module, network))
     weight_files.write(tmp_path / "net.npz", jax.tree.map(np.asarray, traverse_util.flatten_dict(variables, sep="/")))
     weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
     line = refused(f"--workdir={tmp_path}/run", tmp_path / "photo.png", module="common.predict")

@@ -13,7 +13,7 @@ import pytest
 from common import weights
 from common.data.normalize import make_normalize
 from common.errors import UserError
-from common.pretrained import identify, initial
+from common.pretrained import identify, initial, named
 from tests import networks
 from tests.runs import run
 from vit import torch_names
@@ -27,7 +27,7 @@ IMAGES = SHARED / "data" / "cifar10-jpeg" / "cifar10-jpeg.tar.gz"
 def ones(family, variant, side=224, classes=1000, **fields):
     """A variant's module, and variables that take no memory."""
     network = networks.classifier(family, variant, classes, (side, side, 3), **fields)
-    like = initial.shapes(network.module, network)
+    like = named.shapes(network.module, network)
     return network.module, jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), like)
 
 

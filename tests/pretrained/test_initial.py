@@ -15,7 +15,7 @@ from common import config_checks, models, train, weights
 from common.data import imagenet_names
 from common.devices import mesh
 from common.errors import UserError
-from common.pretrained import from_file, initial, weight_files
+from common.pretrained import from_file, heads, initial, named, weight_files
 from common.run import trained, workdir
 from common.training.state import create_state
 from configs import vgg_digits, vit_digits
@@ -173,7 +173,7 @@ def trained_run(monkeypatch, made, facts):
 def abstract_state(made, facts):
     """As `fresh`, without drawing a large network's parameters."""
     classifier = models.make_classifier(made.model, facts)
-    return classifier, initial.shapes(classifier.module, classifier)
+    return classifier, named.shapes(classifier.module, classifier)
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def abstract_state(made, facts):
 def test_a_deep_vgg_starts_from_a_trained_net_a(shallow, deep, new_head, norms):
     a, ours = (abstract_state(config("vgg", variant), info(10, (32, 32, 3))) for variant in (shallow, deep))
     given = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), a[1])
-    from_run = initial.Given(given, "somewhere", a[0])
+    from_run = named.Given(given, "somewhere", a[0])
     made = config("vgg", deep, checkpoint="a", new_head=new_head)
     arrays, (said, *_) = initial.initial_arrays(from_run, ours[0], made)
     copied = {name for name, array in arrays.items() if isinstance(array, np.ndarray)}
@@ -243,10 +243,10 @@ def test_batch_statistics_and_published_names_come_along(monkeypatch, tmp_path):
 
 def test_the_head_is_what_depends_on_the_number_of_classes():
     classifier = networks.classifier("resnet", "resnet20", **SMALL)
-    assert sorted(initial.head_arrays(classifier)) == ["params/fc/bias", "params/fc/kernel"]
+    assert sorted(heads.arrays(classifier)) == ["params/fc/bias", "params/fc/kernel"]
     google = networks.classifier("googlenet", "googlenet_small", width=0.05, batch_norm=False)
-    assert {name.split("/")[-2] for name in initial.head_arrays(google)} == {"linear"}
-    assert len(initial.head_arrays(google)) == 6  # the main head's and the two auxiliary ones' kernels and biases
+    assert {name.split("/")[-2] for name in heads.arrays(google)} == {"linear"}
+    assert len(heads.arrays(google)) == 6  # the main head's and the two auxiliary ones' kernels and biases
 
 
 @pytest.mark.parametrize(
@@ -325,10 +325,10 @@ def test_classes_of_the_same_name_keep_their_weights(monkeypatch, tmp_path, caps
     said = "HEAD BY NAME: 2 of 3 classes have come with their weights; untrained: 'wolf'; 2 of the given classes are"
     assert said in capsys.readouterr().out
     theirs, before, after = (flat(tree["params"]) for tree in (given, state.variables(), started.variables()))
-    heads = {name.removeprefix("params/") for name in initial.head_arrays(classifier)}
-    assert len(heads) == (6 if family == "googlenet" else 2)
+    head = {name.removeprefix("params/") for name in heads.arrays(classifier)}
+    assert len(head) == (6 if family == "googlenet" else 2)
     for name in after:
-        if name in heads:
+        if name in head:
             np.testing.assert_array_equal(after[name][..., 1:], theirs[name][..., [2, 0]])
             np.testing.assert_array_equal(after[name][..., 0], before[name][..., 0])
         else:

@@ -11,7 +11,7 @@ from common import config as config_lib
 from common import models, weights
 from common.data import datasets
 from common.errors import UserError
-from common.pretrained import initial, libraries, weight_files
+from common.pretrained import initial, libraries, named, weight_files
 from tests import networks
 from vit import torch_names
 
@@ -44,7 +44,7 @@ def loaded(path, family, variant, source="auto", image=(32, 32, 3), **changes):
 
 def random_variables(network):
     rng = np.random.default_rng(0)
-    like = initial.shapes(network.module, network)
+    like = named.shapes(network.module, network)
     return jax.tree.map(lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype), like)
 
 
@@ -79,8 +79,8 @@ def test_a_folder_whose_classes_the_dataset_has_in_another_order_is_refused_or_m
     section, network = classifier("vit", "nano4", **fields)
     arrays = torch_names.to_theirs(random_variables(network)["params"], "huggingface")
     weight_files.write(tmp_path / "model.safetensors", arrays)
-    named = dict(enumerate(("yak", "crane", "cat", "crane", "dog")))
-    (tmp_path / "config.json").write_text(json.dumps({"id2label": named}))
+    labels = dict(enumerate(("yak", "crane", "cat", "crane", "dog")))
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
     config = config_lib.base(section)
     config.init.checkpoint = str(tmp_path)
 

@@ -12,7 +12,7 @@ from flax import traverse_util
 from common import config as config_lib
 from common import models, weights
 from common.errors import UserError
-from common.pretrained import adopted, initial, libraries, weight_files
+from common.pretrained import adopted, initial, libraries, named, weight_files
 from common.protocols import measure
 from common.run import trained, workdir
 from configs import resnet_digits
@@ -37,7 +37,7 @@ NETWORKS = {
 def random_variables(module, classifier):
     rng = np.random.default_rng(0)
     return jax.tree.map(
-        lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype), initial.shapes(module, classifier)
+        lambda leaf: rng.uniform(0.5, 1.5, leaf.shape).astype(leaf.dtype), named.shapes(module, classifier)
     )
 
 
@@ -124,7 +124,7 @@ def test_a_user_moves_a_trained_run_through_a_file(tmp_path):
 def test_names_of_a_network_that_computes_something_else_are_warned_of(family, variant, publisher, said):
     # An import without a config would take such a file for the publisher's network.
     classifier = networks.classifier(family, variant, image=(32, 32, 1 if family == "lenet" else 3))
-    like = initial.shapes(classifier.module, classifier)
+    like = named.shapes(classifier.module, classifier)
     variables = jax.tree.map(lambda leaf: np.broadcast_to(np.float32(1), leaf.shape), like)
     arrays, _ = initial.published(family, variables, classifier.module)
     found = libraries.differences(family, arrays, classifier.module)
@@ -142,7 +142,7 @@ def test_an_export_under_the_names_of_another_network_says_so_and_how_to_import_
 
 def test_one_of_several_networks_is_imported_without_a_config(tmp_path):
     classifier = networks.classifier("resnet", "resnet20")
-    variables = networks.drawn(initial.shapes(classifier.module, classifier))
+    variables = networks.drawn(named.shapes(classifier.module, classifier))
     arrays = resnet_weights.to_published(variables, classifier.module)
     both = {
         name: {key: torch_saved.tensor(np.asarray(array) + add) for key, array in arrays.items()}
