@@ -14,12 +14,8 @@ def _module(variant, size):
 
 
 def _variables(module, size):
-    rng = np.random.default_rng(0)
-    shapes = networks.shapes(module, (size, size, 3))
-    variables = jax.tree.map(lambda leaf: rng.normal(0.05, 0.2, leaf.shape).astype(np.float32), shapes)
-    if "batch_stats" in variables:
-        variables["batch_stats"] = jax.tree.map(lambda a: np.abs(a) + 0.1, variables["batch_stats"])
-    return variables
+    drawn = networks.drawn(networks.shapes(module, (size, size, 3)), scale=0.2)
+    return jax.tree.map(np.array, drawn)  # PyTorch asks for arrays that can be written to
 
 
 @pytest.mark.parametrize("variant", ["vgg11", "vgg16_bn", "vgg16_c"])
