@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from matplotlib.figure import Figure
 
-from common.data.preparation import Pixels
+from common.data.preparation import Stored
 from common.report.figures import GREY, INK, draw_filters, filter_grid
 from common.run.trained import Run
 
@@ -17,11 +17,7 @@ _CAPTION = (
 )
 
 
-def pictures(
-    run: Run,
-    images: list[Pixels] | np.ndarray,
-    labels: Int[np.ndarray, " batch"],
-) -> list[tuple[str, str, Figure]]:
+def pictures(run: Run, images: Stored, labels: Int[np.ndarray, " batch"]) -> list[tuple[str, str, Figure]]:
     """(title, caption, figure) for a report; none for networks with one column or grey images."""
     if getattr(run.classifier.module, "columns", 1) == 1 or run.classifier.input_shape[-1] != 3:
         return []

@@ -11,18 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from jaxtyping import Array, Float, Int, PyTree, UInt8
+from jaxtyping import Array, Float, Int, PyTree
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from common.data.preparation import Stored
 from common.report.figures import shortened, show_image
 from common.run import trained
 from common.run.trained import Run
 from lenet.bitmaps import CENTRES, HEIGHT, WIDTH
 
-Stored = UInt8[np.ndarray, "batch height width channels"] | Float[np.ndarray, "batch height width channels"]
 Features = Float[np.ndarray, "batch 84"]
 
 _TITLE = "What F6 draws"

@@ -17,6 +17,7 @@ from common.data import decode
 from common.errors import UserError
 
 Pixels = UInt8[np.ndarray, "height width channels"] | Float[np.ndarray, "height width channels"]
+Stored = UInt8[np.ndarray, "batch height width channels"] | Float[np.ndarray, "batch height width channels"]
 PreparedPixels = (
     UInt8[np.ndarray, "height_fed width_fed channels_fed"] | Float[np.ndarray, "height_fed width_fed channels_fed"]
 )
