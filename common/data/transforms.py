@@ -93,9 +93,9 @@ def _neighbours(
     return index, jnp.minimum(index + 1, size + 1), positions - first
 
 
-def mirror(key: Key[Array, ""], images: Images, probability: float = 0.5) -> Images:
-    """Each image flipped left to right with `probability`."""
-    return _where(jax.random.uniform(key, (len(images),)) < probability, images[:, :, ::-1], images)
+def mirror(key: Key[Array, ""], images: Images) -> Images:
+    """Each image flipped left to right with probability 1/2."""
+    return _where(jax.random.uniform(key, (len(images),)) < 0.5, images[:, :, ::-1], images)
 
 
 def pad_and_crop(key: Key[Array, ""], images: Images, pad: int, background: Colour) -> Images:

@@ -23,11 +23,11 @@ _SOBEL = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], np.float32)  # bright on
 _WINDOW = 6  # pixels on each side of the middle, for the gradients around a point
 
 
-def digit(index: int = 0) -> Float[np.ndarray, "8 8"]:
-    """One of scikit-learn's digits, with ink from 0 to 16."""
+def digit() -> Float[np.ndarray, "8 8"]:
+    """The first of scikit-learn's digits, with ink from 0 to 16."""
     from sklearn import datasets
 
-    return datasets.load_digits().images[index].astype(np.float32)
+    return datasets.load_digits().images[0].astype(np.float32)
 
 
 def corners() -> Figure:
