@@ -53,7 +53,7 @@ def has_cudnn(dtype: str, head_size: int) -> bool:
 
 
 def _even(query: Heads, key: Heads, value: Heads, fused: Callable[..., Heads]) -> Heads:
-    """fused(query, key, value), with a masked token appended where their number is odd.
+    """Attention by `fused`, with a masked token appended where the number of tokens is odd.
 
     JAX refuses the gradient of cuDNN's attention for odd numbers, such as a ViT's 196 patches and class token.
     """
