@@ -20,6 +20,7 @@ from benchmarks.groups import newest_step
 from benchmarks.measure import define_place, device_name, record, spread
 from common import launch
 from common.errors import UserError
+from common.processes import supervise
 
 KILLED = "configs/vit_digits.py"  # of the networks for digits, the one that compiles longest
 PATIENCE = 600.0  # seconds within which a run must progress
@@ -59,7 +60,7 @@ def _seconds(module: str, *arguments: str) -> float:
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", module, *arguments], capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"python -m {module} has failed: {done.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"python -m {module} has failed: {supervise.last_line(done.stderr)}")
     return time.perf_counter() - started
 
 

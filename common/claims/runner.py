@@ -50,7 +50,7 @@ def platform_of_runs() -> str:
     command = [sys.executable, "-c", "import jax; print(jax.default_backend())"]
     asked = subprocess.run(command, capture_output=True, text=True)
     if asked.returncode:
-        raise UserError(f"JAX does not start: {asked.stderr.strip().splitlines()[-1]}")
+        raise UserError(f"JAX does not start: {supervise.last_line(asked.stderr)}")
     return asked.stdout.split()[-1]
 
 
@@ -132,7 +132,7 @@ def _make(job: Job, core: int | None, side_by_side: int, campaign: "_Campaign") 
 
 def _attempt(job: Job, core: int | None, side_by_side: int, campaign: "_Campaign") -> str:
     """Starts a run, with its output at the end of `log.txt`, and waits for it; returns why it failed, '' if not."""
-    log = job.folder / "log.txt"
+    log = job.folder / supervise.LOG
     with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         output = log.open("ab")
@@ -149,8 +149,8 @@ def _attempt(job: Job, core: int | None, side_by_side: int, campaign: "_Campaign
             os.close(pipe)
     if not code:
         return ""
-    lines = log.read_bytes()[before:].decode(errors="replace").strip().splitlines() or ["it printed nothing"]
-    return f"a run ended with code {code}: {lines[-1].removeprefix('error: ')} (see {log})"
+    said = supervise.last_line(log.read_bytes()[before:].decode(errors="replace"))
+    return f"a run ended with code {code}: {said} (see {log})"
 
 
 def _holder(folder: pathlib.Path) -> str:

@@ -20,6 +20,7 @@ from common.processes import signals
 from common.processes.cluster import in_cluster
 from common.processes.distributed import EXIT_LOST
 
+LOG = "log.txt"  # the file, in a run's folder, with the output of a run that another process has started
 _PIPE = "LINEAGE_SUPERVISOR"  # the file descriptor that closes when the supervisor is gone
 _PAUSE_SECONDS = 8.0  # time for the other processes to notice a loss, too
 _POLL_SECONDS = 0.1
@@ -57,6 +58,12 @@ def start(command: Sequence[str], side_by_side: int = 1, **options: Any) -> tupl
     process = subprocess.Popen(command, env=environment, pass_fds=[reading], process_group=0, **options)
     os.close(reading)
     return process, writing
+
+
+def last_line(output: str) -> str:
+    """The last line of a run's output, without the `error: ` of a mistake; 'no output' if there is none."""
+    lines = output.strip().splitlines() or ["no output"]
+    return lines[-1].removeprefix("error: ")[:500]
 
 
 def memory_shares(processes: int) -> dict[str, str]:

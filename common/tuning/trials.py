@@ -24,7 +24,6 @@ from common.processes.preemption import EXIT_PREEMPTED
 from common.run import checkpoints, metrics, summary
 from common.tuning.study import ERRORS, FAILURE, NUMBER, SECONDS, TRIALS, StudySpec, finished, next_trial, ranked
 
-LOG = "log.txt"
 COMMAND = (sys.executable, "-m", "common.main")
 _POLL_SECONDS = 0.1
 _ENVIRONMENT = "environment"  # attribute of a study
@@ -113,7 +112,7 @@ class _Attempt:
         flags = self._spec.flags(self._trial.params, self._spec.seeds[len(self._errors)])
         with writing(run):
             run.mkdir(parents=True, exist_ok=True)
-            with (run / LOG).open("a") as log:
+            with (run / supervise.LOG).open("a") as log:
                 self._process, self._pipe = supervise.start(
                     [*self._command, f"--workdir={run}", *flags],
                     self._spec.jobs,
@@ -137,9 +136,9 @@ class _Attempt:
                 return
 
     def _last_words(self, code: int) -> str:
-        log = self._folders[len(self._errors)] / LOG
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
-        return f"exit code {code}: {lines[-1].removeprefix('error: ')[:500]} (see {log})"
+        log = self._folders[len(self._errors)] / supervise.LOG
+        said = supervise.last_line(log.read_text(encoding="utf-8", errors="replace"))
+        return f"exit code {code}: {said} (see {log})"
 
     def tell(self, study: optuna.Study) -> None:
         """Records the end of the trial.
