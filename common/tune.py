@@ -28,13 +28,15 @@ _SEARCH = flags.DEFINE_multi_string(
     "an option and its values: 'optimizer.momentum=0..0.99', 'schedule.learning_rate=1e-4..1e-1 log' or "
     "'train.batch_size=32|64|128'; once for each option",
 )
-_TRIALS = flags.DEFINE_integer("trials", 20, "total number of trials; of a grid, at most its size", lower_bound=1)
+_TRIALS = flags.DEFINE_integer(
+    "trials", 20, "total number of trials; default: 20 or, for a grid, all its combinations", lower_bound=1
+)
 _STUDY = flags.DEFINE_string("study", "", "folder of the study; default runs/tune_<config name>")
 _SAMPLER = flags.DEFINE_enum(
     "sampler",
     "tpe",
     ["tpe", "random", "grid"],
-    "tree-structured Parzen estimator (Bergstra 2011), random values, or every combination of the choices",
+    "tree-structured Parzen estimator (Bergstra 2011), random values, or all combinations of choices and whole numbers",
 )
 _PRUNE = flags.DEFINE_boolean(
     "prune", False, "end a trial whose validation error is above the median of other trials at the same step"
