@@ -34,7 +34,7 @@ parity-all: $(VENV)/installed-parity
 	$(RUN) -m pip install --quiet --constraint constraints.txt --editable '.[peers]'
 	$(RUN) -m pytest -v tests/pretrained/every_variant.py
 
-# The same tests with the newest release of everything, in an environment that is made anew each time.
+# The tests of `make test` with the newest release of every library, in an environment that is made anew each time.
 test-newest:
 	$(PYTHON) -m venv --clear $(NEWEST)
 	$(NEWEST)/bin/python -m pip install --quiet --editable '.[test]'

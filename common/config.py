@@ -28,7 +28,7 @@ def base(model: ConfigDict) -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # of the initial weights, the order of examples, augmentation and dropout
     config.tracker = ""  # also send the numbers to 'wandb' or 'mlflow'; see common/run/trackers.py
-    config.model = model  # family, variant and every hyper-parameter of the network
+    config.model = model  # family, variant and every hyper-parameter: the fields of the network in FAMILY/model.py
 
     config.data = data = ConfigDict()
     data.source = "digits"  # 'digits' (bundled), 'tfds:NAME[/CONFIG]', 'folder:PATH', 'parquet:PATH', 'webdataset:PATH'

@@ -4,9 +4,9 @@ Command: python -m common.main --config=configs/folder.py:FAMILY:VARIANT:FOLDER
 for example configs/folder.py:resnet:resnet18:pets
 The sub-folders are the classes. Without test/ a fifth of each class is held out. Networks for ImageNet see 224x224
 pixels, those for CIFAR-10 and digits 32x32. LeNet's family sees grey images of each network's own size.
-Recipe: ours, for a few thousand images: random areas and mirror images, batch 32, 60 epochs, a cosine schedule with a
-warm-up; momentum and weight decay for convolutional networks, AdamW and clipped gradients for ViTs. With fewer images,
-start from published weights: configs/finetune.py.
+Recipe: ours, for a few thousand images: random areas (for the small networks random shifts), mirror images (not for
+LeNet's family), batch 32, 60 epochs, a cosine schedule with a warm-up; momentum and weight decay for convolutional
+networks, AdamW and clipped gradients for ViTs. With fewer images, start from published weights: configs/finetune.py.
 """
 
 from collections.abc import Sequence

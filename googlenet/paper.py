@@ -1,6 +1,6 @@
 """The numbers of the paper's Table 1: map sizes, 'params' and 'ops' (multiply-adds).
 
-Its 'params' are weights in units of 1024 for the stem, 3a, 3b, 4b and the linear layer; for the other modules no way of
+Its 'params' are weights in units of 1024 for conv2, 3a, 3b, 4b and the linear layer; for the other modules no way of
 counting gives them. Its 'ops' agree with ours to a million, except for conv1 and 5a. For conv1 it prints 2.7K
 and 34M, which fit a separable convolution and not the 7x7 one that it describes. It gives conv2 and its reduction
 together (112K, 360M), so they are left out here.
