@@ -18,7 +18,7 @@ from common.errors import UserError
 from common.files import quoted, user_path
 from common.processes import supervise
 
-_CONFIG = launch.define_config()
+_CONFIG = launch.define_config("configs/classic_digits.py:fisher", "classic/config.py")
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "folder of the run; default runs/<config name>_<pipeline>", allow_override=True
 )

@@ -29,13 +29,16 @@ _LEAVING_SECONDS = 5.0  # time for the threads of a failed tool to finish
 _TOO_BIG = ("array is too big", "Maximum allowed")  # NumPy's words for an array that no memory could hold
 
 
-def define_config() -> flags.Flag:
-    """The flag `--config=FILE[:ARGUMENT]` and, for each option in it, `--config.SECTION.OPTION=VALUE`."""
+def define_config(example: str = "configs/lenet5_digits.py", lists: str = "common/config.py") -> flags.Flag:
+    """The flag `--config=FILE[:ARGUMENT]` and, for each option in it, `--config.SECTION.OPTION=VALUE`.
+
+    example: a config that the tool takes. lists: the file that lists its options.
+    """
     from ml_collections import config_flags
 
     if "config" not in flags.FLAGS:  # another tool's module may have been imported in the same process
-        text = "config file, such as configs/lenet5_digits.py; --config.SECTION.OPTION=VALUE changes one of its options"
-        config_flags.DEFINE_config_file("config", None, f"{text}, which common/config.py lists")
+        text = f"config file, such as {example}; --config.SECTION.OPTION=VALUE changes one of its options"
+        config_flags.DEFINE_config_file("config", None, f"{text}, which {lists} lists")
     return _key_flag("config")
 
 

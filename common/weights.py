@@ -1,8 +1,10 @@
 """Turns a published file of weights into a run, and a run into a file of weights.
 
-    python -m common.weights import FILE [--workdir=DIR] [--source=torchvision|timm|huggingface|google|cifar|own]
-                                    [--entry=NAME] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
-    python -m common.weights export FILE --workdir=DIR [--source=torchvision|timm|huggingface|google]
+    python -m common.weights import FILE [--workdir=DIR] [--source=PUBLISHER]
+        [--entry=NAME] [--config=CONFIG] [--config.SECTION.OPTION=VALUE ...]
+    python -m common.weights export FILE --workdir=DIR [--source=PUBLISHER]
+
+PUBLISHER is torchvision, timm, huggingface or google; for an import it may also be cifar or own.
 
 `import` writes a checkpoint at step 0 into DIR (default runs/NAME, after the file or the folder). Every tool with a
 --workdir takes it, and `common.main` trains on from it. FILE may be a folder of Hugging Face's transformers. The arrays

@@ -45,6 +45,25 @@ def test_help_shows_the_options_of_a_command_and_exits_with_0():
     assert "  --config: config file, such as configs/lenet5_digits.py;" in output
 
 
+def test_help_names_a_config_that_the_command_takes_and_the_file_of_its_options():
+    code, output, errors = run("--help", module="classic.main")
+    assert (code, errors) == (0, "")
+    text = " ".join(output.split())
+    assert "such as configs/classic_digits.py:fisher; --config.SECTION.OPTION=VALUE" in text
+    assert "which classic/config.py lists" in text
+    assert "lenet5" not in text
+
+
+def test_help_says_of_an_option_only_what_is_true_of_it():
+    _, tune, _ = run("--help", module="common.tune")
+    assert "once for each option" in " ".join(tune.split())
+    assert "repeat this option" not in tune  # for a list of values, which here is written with |
+    _, new, _ = run("--help", module="common.new")
+    assert "Options:" not in new  # it has none
+    _, weights, _ = run("--help", module="common.weights")
+    assert "    python -m common.weights export FILE --workdir=DIR [--source=PUBLISHER]\n\n" in weights
+
+
 @pytest.mark.parametrize(
     ("module", "said"),
     [

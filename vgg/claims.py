@@ -39,7 +39,7 @@ def _vgg(variant: str) -> Experiment:
 
 def _glorot(variant: str) -> Experiment:
     """A network from Glorot's initial weights, which the short schedule has anyway, instead of the config's."""
-    return _vgg(variant, model__weight_init="glorot")
+    return _vgg(variant).with_changes({"model.weight_init": "glorot"})
 
 
 def _constant(variant: str, rate: float, scale: float = 1.0) -> Experiment:

@@ -11,6 +11,8 @@ from absl.flags import BooleanFlag, EnumFlag, Flag
 
 HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "-helpshort", "-?")
 _COLUMNS = 80
+# absl's words for an option that may be given several times; our own text says when.
+_REPEATED = "; repeat this option to specify a list of values"
 
 
 def asks_for_help(argv: Sequence[str]) -> bool:
@@ -34,8 +36,9 @@ def text(module: ModuleType) -> str:
     """The help of a command: its module's docstring and its options."""
     paragraphs = inspect.cleandoc(module.__doc__ or "").split("\n\n")
     described = [_paragraph(paragraph) for paragraph in paragraphs]
-    listed = "\n".join(["Options:", *map(_option, options(module.__name__))])
-    return "\n\n".join([*described, listed, "--helpfull lists the options of libraries as well."])
+    own = options(module.__name__)
+    listed = ["\n".join(["Options:", *map(_option, own)])] if own else []
+    return "\n\n".join([*described, *listed, "--helpfull lists the options of libraries as well."])
 
 
 def _paragraph(words: str) -> str:
@@ -47,7 +50,7 @@ def _paragraph(words: str) -> str:
 
 def _option(flag: Flag) -> str:
     """An option, the values it takes and its meaning."""
-    name, meaning = f"--{flag.name}", " ".join((flag.help or "").split())
+    name, meaning = f"--{flag.name}", " ".join((flag.help or "").split()).removesuffix(_REPEATED)
     if isinstance(flag, BooleanFlag):
         name = f"--[no]{flag.name}"
     elif isinstance(flag, EnumFlag):
