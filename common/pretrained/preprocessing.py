@@ -120,7 +120,8 @@ def differences(data: ConfigDict, expected: Mapping[str, Any]) -> list[str]:
     resized = data.resize and expected["resize"]
     names = ("normalize", *scale, *(("resize", "crop", "stretch", "interpolation") if resized else ()))
     fed = {**data, "crop": data.crop or data.resize}, {**expected, "crop": expected["crop"] or expected["resize"]}
-    return [f"config.data.{name}={expected[name]}" for name in names if not _same(*(one[name] for one in fed))]
+    differ = [name for name in names if not _same(*(one[name] for one in fed))]
+    return [f"config.data.{name}={expected[name]}" for name in differ if data[name] != expected[name]]
 
 
 def _same(ours: Any, theirs: Any) -> bool:

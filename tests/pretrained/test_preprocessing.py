@@ -50,6 +50,24 @@ def test_a_description_beside_the_file_says_it(tmp_path, name, told, expected):
         assert tuple(options[key] for key in ("resize", "crop", "stretch", "interpolation", "normalize")) == expected
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs", "to_set"),
+    [
+        ((16, 0), (8, 0), ["config.data.resize=8"]),  # the crop is that of the resized image in both
+        ((16, 8), (8, 0), ["config.data.resize=8"]),
+        ((256, 224), (224, 0), ["config.data.resize=224"]),
+        ((256, 192), (224, 0), ["config.data.resize=224", "config.data.crop=0"]),
+        ((16, 0), (32, 28), ["config.data.resize=32", "config.data.crop=28"]),
+        ((32, 0), (32, 32), []),
+    ],
+)
+def test_only_options_that_have_other_values_are_to_be_set(ours, theirs, to_set):
+    data, expected = (base(ConfigDict()).data for _ in range(2))
+    data.resize, data.crop = ours
+    expected.resize, expected.crop = theirs
+    assert preprocessing.differences(data, expected.to_dict()) == to_set
+
+
 def test_a_processor_that_does_not_normalise_gives_a_config_that_runs(tmp_path):
     (tmp_path / "model.safetensors").touch()
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(RESNET | {"do_normalize": False}))
