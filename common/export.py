@@ -69,10 +69,13 @@ def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | Non
         images, where = program.photographs(made.run, _CHECKED), "parts of scikit-learn's photographs"
     inputs = program.inputs(made, images)
     facts = program.facts(made, folder.name)
+    if _QUANTIZE.value:
+        facts["computed_in"] += ", with products of 8-bit integers"
     with whole_file(path) as fresh:
         form.write(made, fresh, facts)
         difference = program.check(made, form.read(fresh), inputs)
-        line = f"largest difference from the run: {difference:.1e}, on {len(images)} {where}"
+        when = " before quantisation" if _QUANTIZE.value else ""
+        line = f"largest difference from the run{when}: {difference:.1e}, on {len(images)} {where}"
         if _QUANTIZE.value:
             more, labels = program.examples(test, _TESTED)
             more = program.inputs(made, more)

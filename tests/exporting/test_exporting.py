@@ -47,7 +47,7 @@ def run_of(family):
 @pytest.fixture(scope="module")
 def onnx_installed():
     pytest.importorskip("jax2onnx")
-    pytest.importorskip("onnxruntime")
+    return pytest.importorskip("onnxruntime")
 
 
 @pytest.mark.parametrize("family", rest_slow(sorted(NETWORKS, key=lambda name: name != "lenet")))
@@ -157,6 +157,9 @@ def test_an_export_to_8_bits_prints_the_errors_before_and_after(onnx_installed, 
     output, files = exported("a.onnx", tmp_path, "--quantize=int8")
     assert files == ["a.onnx", "a.onnx.md"]
     assert re.search(r"8 bits: error \d+\.\d+% before and \d+\.\d+% after, on 17\d test images", output)
+    assert "largest difference from the run before quantisation: " in output  # of another program than the file's
+    metadata = onnx_installed.InferenceSession(tmp_path / "a.onnx").get_modelmeta().custom_metadata_map
+    assert metadata["computed_in"] == "float32, with products of 8-bit integers"
     check_example(tmp_path / "a.onnx.md", monkeypatch, capsys)
 
 
