@@ -144,7 +144,7 @@ def mismatch(source: str, arrays: Mapping[str, np.ndarray], module: nn.Module, f
         "gelu": "GELU approximated by a tanh" if theirs["gelu"] == "tanh" else "the exact GELU",
         "ln_epsilon": f"layer norms of epsilon {theirs['ln_epsilon']:g}",
         "num_heads": f"{theirs.get('num_heads')} heads",
-        "pooling": "a class token, which its head reads",
+        "pooling": "a class token",
         "position": "learnt positions",
     }
     fields = {field: (value, said[field]) for field, value in theirs.items()}

@@ -31,7 +31,8 @@ def different(network: str, module: nn.Module, theirs: Mapping[str, tuple[Any, s
     wrong = {field: (value, said) for field, (value, said) in theirs.items() if getattr(module, field) != value}
     if not wrong:
         return ""
-    said = " and ".join(said for _, said in wrong.values())
+    *others, last = (said for _, said in wrong.values())
+    said = " and ".join(filter(None, [", ".join(others), last]))
     options = " and ".join(f"config.model.{field}={value}" for field, (value, _) in wrong.items())
     return f"{network} has {said}: set {options}"
 

@@ -227,8 +227,13 @@ def test_a_vit_with_arrays_that_a_library_has_no_names_for_is_not_exported(libra
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"pooling": "average"}, "a class token, which its head reads"),
+        ({"pooling": "average"}, "a class token"),
         ({"position": "sincos2d"}, "learnt positions"),
+        ({"pooling": "average", "position": "sincos2d"}, "a class token and learnt positions"),
+        (
+            {"gelu": "tanh", "pooling": "average", "position": "none"},
+            "the exact GELU, a class token and learnt positions",
+        ),
         ({"hidden_size": 192, "num_heads": 4}, "3 heads"),
     ],
 )
