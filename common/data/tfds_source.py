@@ -190,11 +190,11 @@ def _root(directory: str) -> pathlib.Path:
 
 
 def _nearby_names(name: str, directory: str) -> list[str]:
-    """Names of all prepared datasets, and similar names that TFDS or we can prepare."""
+    """Names of all prepared datasets, of those that we can prepare, and similar ones that TFDS can."""
     root = _root(directory)
     prepared = {path.relative_to(root).parts[0] for path in root.glob("*/**/features.json")}
-    close = difflib.get_close_matches(name, [*tfds.list_builders(with_community_datasets=False), *builders.names()])
-    return sorted({*prepared, *close})
+    close = difflib.get_close_matches(name, tfds.list_builders(with_community_datasets=False))
+    return sorted({*prepared, *close, *builders.names()})
 
 
 def _not_prepared(name: str, config: ConfigDict) -> UserError:

@@ -170,6 +170,7 @@ def test_the_command_line_says_what_is_wrong_in_one_line(tmp_path):
             "unknown TFDS dataset 'fashion-mnist:3.0.1'; did you mean 'fashion_mnist'?",
         ),
         (["--dataset=USPS"], "unknown TFDS dataset 'USPS'; did you mean 'usps'?"),
+        (["--dataset=qwertz"], "unknown TFDS dataset 'qwertz' (known: cifar10, cifar100, fashion_mnist, mnist, usps)"),
         (["--dataset=usps", f"--manual_dir={tmp_path}/orignals"], f"did you mean '{tmp_path}/originals'?"),
     ):
         assert says in refused(*flags, f"--data_dir={tmp_path}", module="common.prepare")
