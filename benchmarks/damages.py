@@ -35,6 +35,7 @@ from benchmarks import measure
 from benchmarks.measure import define_place, record, spread
 from common import launch
 from common.errors import UserError
+from common.files import append_line, json_lines
 
 Damage = Callable[[pathlib.Path, np.random.Generator], None]
 STEPS, LONGER = (2, 4), 6  # updates after which the run is saved; training on from a copy ends after LONGER
@@ -128,8 +129,7 @@ def prepare(root: pathlib.Path) -> Undamaged:
 def campaign(root: pathlib.Path, every: int = 1, seed: int = 0) -> list[Outcome]:
     """The outcomes of evaluation and training after each damage to a run below `root`, including earlier ones."""
     log = root / "outcomes.jsonl"
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    outcomes = [Outcome(**json.loads(line)) for line in lines]
+    outcomes = [Outcome(**content) for content in json_lines(log)]
     known = {(outcome.damage, outcome.use) for outcome in outcomes}
     original = prepare(root)
     files = sorted(path.relative_to(original.folder) for path in original.folder.rglob("*") if path.is_file())
@@ -142,8 +142,7 @@ def campaign(root: pathlib.Path, every: int = 1, seed: int = 0) -> list[Outcome]
             with _copied(original.folder, root / "copy") as copy:
                 damage(copy / file, np.random.default_rng([seed, *name.encode()]))
                 outcomes.append(Outcome(name, use, *_outcome(act, copy, original)))
-            with log.open("a", encoding="utf-8") as lines_so_far:
-                lines_so_far.write(json.dumps(dataclasses.asdict(outcomes[-1])) + "\n")
+            append_line(log, json.dumps(dataclasses.asdict(outcomes[-1])))
     return outcomes
 
 

@@ -7,6 +7,7 @@ import pathlib
 from collections.abc import Sequence
 
 from benchmarks.measure import Measured, spread
+from common.files import append_line, json_lines
 
 PHASES = ("start", "restore", "train", "evaluate", "save")
 
@@ -69,11 +70,11 @@ def summarised(outcomes: Sequence[Outcome]) -> Measured:
 
 def earlier(path: pathlib.Path) -> list[Outcome]:
     """The runs of a campaign that goes on."""
-    entries = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-    return [Outcome(**entry | {"faults": tuple(Fault(**fault) for fault in entry["faults"])}) for entry in entries]
+    return [
+        Outcome(**entry | {"faults": tuple(Fault(**fault) for fault in entry["faults"])}) for entry in json_lines(path)
+    ]
 
 
 def keep(path: pathlib.Path, run: Outcome) -> None:
     """Appends a run to the file of a campaign."""
-    with path.open("a") as file:
-        file.write(json.dumps(dataclasses.asdict(run)) + "\n")
+    append_line(path, json.dumps(dataclasses.asdict(run)))

@@ -18,7 +18,6 @@ each run.
 
 import collections
 import contextlib
-import json
 import pathlib
 import random
 import shutil
@@ -34,6 +33,7 @@ from benchmarks import groups
 from benchmarks.fault_counts import PHASES, Fault, Outcome, earlier, keep, missing, summarised
 from benchmarks.measure import define_place, record, whole_numbers
 from common import launch
+from common.files import json_lines
 
 STEPS, FAULTS_PER_RUN, PATIENCE = 200, 10, 90.0
 POLL_SECONDS = 0.002
@@ -151,9 +151,7 @@ def disturbed(
 
 def _starts(folder: pathlib.Path) -> list[int]:
     """The step of each start that reached its first update."""
-    path = folder / "history.jsonl"
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line)["step"] for line in lines if line.endswith("\n")]
+    return [start["step"] for start in json_lines(folder / "history.jsonl")]
 
 
 def _shows(aim: str, group: Group, folder: pathlib.Path, rng: random.Random) -> bool:

@@ -1,12 +1,14 @@
 """Paths that a user gives, and files that are written whole or not at all."""
 
 import contextlib
+import json
 import os
 import pathlib
 import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 from common.errors import UserError
 
@@ -45,6 +47,44 @@ def check_writable(path: pathlib.Path) -> None:
         existing = next(folder for folder in path.absolute().parents if folder.exists())
         with tempfile.TemporaryFile(dir=existing):
             pass
+
+
+def check_new(path: pathlib.Path, name: str) -> None:
+    """Raises UserError if there is something at `path` already. name: of the argument that chose the path."""
+    if path.exists():
+        raise UserError(f"'{path}' exists; choose another {name}, or remove it")
+
+
+def append_line(path: pathlib.Path, line: str) -> None:
+    """Appends a line to a file. If a kill cut the last line short, the new one begins after it."""
+    with writing(path), path.open("ab+") as file:
+        if file.tell() > 0:
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.write(b"\n")
+        file.write(line.encode() + b"\n")
+
+
+def json_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The JSON objects in a file that has one in each line; none without the file.
+
+    Lines that hold anything else, such as one that a kill cut short, are left out. Raises UserError for a file that
+    cannot be read.
+    """
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    return [content for line in lines if isinstance(content := _parsed(line), dict)]
+
+
+def _parsed(line: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager

@@ -81,3 +81,13 @@ def test_a_path_with_a_space_is_one_word_of_a_command():
         "report",
         "--workdir=runs/my first",
     ]
+
+
+def test_lines_that_a_kill_cut_short_do_not_hide_the_others(tmp_path):
+    path = tmp_path / "lines.jsonl"
+    assert files.json_lines(path) == []
+    files.append_line(path, '{"a": 1}')
+    path.write_bytes(path.read_bytes() + b'7\n\xff\n{"a": 2, "b')
+    files.append_line(path, '{"a": 3}')
+    assert files.json_lines(path) == [{"a": 1}, {"a": 3}]
+    assert path.read_bytes().splitlines()[-2:] == [b'{"a": 2, "b', b'{"a": 3}']

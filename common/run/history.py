@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import os
 import pathlib
 
 from jaxtyping import PyTree
@@ -10,7 +9,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common.data.dataset_info import Info, tolerable_changes
-from common.files import writing
+from common.files import append_line
 from common.optim import optimizers
 from common.run import provenance, workdir
 from common.run.workdir import StoredRun
@@ -80,9 +79,4 @@ def record(folder: pathlib.Path, step: int, before: StoredRun | None, config: Co
         **provenance.facts(),
         "environment": workdir.environment(),
     }
-    with writing(folder / FILE), (folder / FILE).open("ab+") as file:
-        if file.tell() > 0:
-            file.seek(-1, os.SEEK_END)
-            if file.read() != b"\n":  # the last start was killed while it wrote its line
-                file.write(b"\n")
-        file.write(json.dumps(entry, default=str).encode() + b"\n")
+    append_line(folder / FILE, json.dumps(entry, default=str))

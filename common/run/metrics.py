@@ -19,7 +19,7 @@ from jaxtyping import PyTree
 from tqdm import tqdm
 
 from common.errors import UserError
-from common.files import whole_file, writing
+from common.files import json_lines, whole_file, writing
 from common.optim.plan import Plan
 from common.run.trackers import Tracker
 from common.training.totals import NEVER, Totals, diverged, means
@@ -233,14 +233,7 @@ def _line(step: int, epoch: float, split: str, values: dict[str, float]) -> str:
 
 def read(workdir: pathlib.Path, split: str | None = None) -> list[dict[str, Any]]:
     """The records of a run, oldest first. Lines that are not records, such as one cut short by a kill, are ignored."""
-    path = workdir / FILE
-    if not path.exists():
-        return []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from error
-    records = filter(None, map(_record, lines))
+    records = filter(_is_record, json_lines(workdir / FILE))
     return [record for record in records if split in (None, record["split"])]
 
 
@@ -276,16 +269,10 @@ class EarlyStopping:
         return self._may_stop and 0 < self._patience <= self._since
 
 
-def _record(line: str) -> dict[str, Any] | None:
-    """The record in a line, None if it holds anything else."""
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    if not isinstance(record, dict) or not record.keys() >= _NAMES:
-        return None
-    numbers = all(isinstance(value, int | float) for name, value in record.items() if name != "split")
-    return record if numbers and isinstance(record["step"], int) else None
+def _is_record(content: dict[str, Any]) -> bool:
+    """False for the object in a line that is no record."""
+    numbers = all(isinstance(value, int | float) for name, value in content.items() if name != "split")
+    return content.keys() >= _NAMES and numbers and isinstance(content["step"], int)
 
 
 def _reopened(path: pathlib.Path, first_step: int) -> tuple[Any, list[dict[str, Any]]]:
