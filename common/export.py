@@ -12,7 +12,7 @@ from absl import flags
 
 from common import launch
 from common.errors import UserError, unknown
-from common.files import check_writable, user_path, whole_file
+from common.files import check_new, check_writable, user_path, whole_file
 
 ENDINGS = {"stablehlo": ".stablehlo", "onnx": ".onnx", "savedmodel": ".savedmodel"}
 _CHECKED, _TESTED = 8, 1000  # test images to compare outputs on, and to measure the loss of 8 bits on
@@ -39,8 +39,7 @@ def main() -> None:
         raise UserError(f"--dtype={_DTYPE.value}: ONNX programs compute in float32; use --format=stablehlo")
     batch = batch_size(_BATCH.value)
     for new in (path, beside(path, ".md"), *([beside(path, ".json")] if kind == "stablehlo" else [])):
-        if new.exists():
-            raise UserError(f"'{new}' exists; choose another --out, or remove it")
+        check_new(new, "--out")
     check_writable(path)
     export(path, kind, user_path(_WORKDIR.value), batch)
 

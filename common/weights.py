@@ -27,7 +27,7 @@ from ml_collections import ConfigDict
 
 from common import launch
 from common.errors import UserError, unknown
-from common.files import check_writable, quoted, user_path
+from common.files import check_new, check_writable, quoted, user_path
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import numpy as np
@@ -166,7 +166,10 @@ def _write_run(
 
 
 def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", library: str = "") -> str:
-    """Writes the weights of the run in `folder` to a file, under a library's names if one is given; returns lines."""
+    """Writes the weights of the run in `folder` to a new file, under a library's names if one is given; returns lines.
+
+    Raises UserError for a file that exists, and for names that the network cannot have.
+    """
     import jax
     import numpy as np
 
@@ -174,6 +177,7 @@ def export_file(path: pathlib.Path, folder: pathlib.Path, checkpoint: str = "", 
     from common.run import trained
 
     weight_files.check_format(path)
+    check_new(path, "FILE")
     check_writable(path)
     run = trained.load(folder, checkpoint)
     variables = jax.tree.map(np.asarray, run.variables)

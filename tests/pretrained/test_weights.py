@@ -231,3 +231,10 @@ def test_a_file_of_another_network_is_refused_in_one_line_and_leaves_nothing(tmp
         weights.import_file(tmp_path / "net.npz", config, tmp_path / "run")
     assert len(str(error.value)) < 250
     assert not (tmp_path / "run").exists()
+
+
+def test_an_export_takes_the_place_of_no_file(tmp_path):
+    (tmp_path / "net.npz").write_text("mine")
+    with pytest.raises(UserError, match=r"net\.npz' exists; choose another FILE, or remove it"):
+        weights.export_file(tmp_path / "net.npz", digits_run())
+    assert (tmp_path / "net.npz").read_text() == "mine"
