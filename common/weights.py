@@ -72,9 +72,11 @@ def main(action: str = "", file: str = "", *more: str) -> None:
     if _CONFIG.value is None:
         print("\n".join(import_published(path, folder, _SOURCE.value or "auto", _ENTRY.value)))
         return
-    for option, given in (("source", _SOURCE.value), ("entry", _ENTRY.value)):
-        if given:
-            _CONFIG.value.init[option] = given
+    for flag in (_SOURCE, _ENTRY):
+        if flag.value and f"init.{flag.name}" in launch.given_options():
+            raise UserError(f"--{flag.name} and --config.init.{flag.name} are the same option; leave one out")
+        if flag.value:
+            _CONFIG.value.init[flag.name] = flag.value
     import_file(path, _CONFIG.value, folder)
     print(f"{folder}: {_CONFIG.value.model.variant} at step 0")
     print(f"test it: python -m common.main --mode=evaluate --workdir={quoted(folder)}")

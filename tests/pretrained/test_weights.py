@@ -238,3 +238,12 @@ def test_an_export_takes_the_place_of_no_file(tmp_path):
     with pytest.raises(UserError, match=r"net\.npz' exists; choose another FILE, or remove it"):
         weights.export_file(tmp_path / "net.npz", digits_run())
     assert (tmp_path / "net.npz").read_text() == "mine"
+
+
+def test_an_option_that_is_given_under_both_its_names_is_refused(tmp_path):
+    np.savez(tmp_path / "net.npz", a=np.zeros(1))
+    command = ("import", tmp_path / "net.npz", "--config=configs/resnet_digits.py")
+    for name, value in (("source", "own"), ("entry", "ema")):
+        twice = (*command, f"--{name}={value}", f"--config.init.{name}=other")
+        said = refused(*twice, module="common.weights")
+        assert f"--{name} and --config.init.{name} are the same option; leave one out" in said
