@@ -253,12 +253,17 @@ def _shared(first: _Folders, second: _Folders) -> int:
 
 
 def _by_folder(files: Files) -> _Folders:
-    """The names of the files in each folder, however the folders are reached: their own paths have no links."""
+    """The names of the files in each folder, however they are reached: neither folders nor files are links."""
     found: _Folders = {}
     for file in files.files:
         folder, _, name = file.rpartition("/")
         found.setdefault(folder, set()).add(name)
     kept: _Folders = {}
     for folder, names in found.items():  # several may be links to the same one
-        kept.setdefault(os.path.realpath(files.root / folder), set()).update(names)
+        place = files.root / folder
+        linked = names & listing.links(place)
+        kept.setdefault(os.path.realpath(place), set()).update(names - linked)
+        for name in linked:
+            own_folder, own_name = os.path.split(os.path.realpath(place / name))
+            kept.setdefault(own_folder, set()).add(own_name)
     return kept

@@ -87,6 +87,11 @@ def has_folders(folder: pathlib.Path) -> bool:
     return any(_is_folder(entry) for entry in _visible(folder))
 
 
+def links(folder: pathlib.Path) -> set[str]:
+    """The names in a folder that are links; none without the folder."""
+    return {entry.name for entry in _visible(folder) if entry.is_symlink()} if folder.is_dir() else set()
+
+
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
     """Class names in alphabetical order, or in the order of their numbers if all are numbers."""
     names = sorted(names)

@@ -469,3 +469,27 @@ def test_photographs_of_any_size_and_encoding(data_config, shared_data, tmp_path
     assert dataset.info.num_classes == dataset.info.train_size == 40
     assert dataset.train.images.shape == (40, 96, 96, 3)
     assert (dataset.train.images.std(axis=(1, 2, 3)) > 5).all()  # no picture came out blank
+
+
+def test_links_to_single_images_are_compared(data_config, split_animals, tmp_path):
+    for name, count in (("cat", 3), ("dog", 2)):
+        (split_animals / "mixed" / name).mkdir(parents=True)
+        for i in range(count):
+            (split_animals / "mixed" / name / f"link{i}.png").symlink_to(split_animals / "train" / name / f"00{i}.png")
+    write_images(split_animals / "mixed" / "dog", 2)
+    with pytest.raises(UserError, match="config.data.validation 'mixed' shares 5 images with 'train'"):
+        load(data_config, split_animals, validation="mixed")
+    assert (
+        "5 of the 7 test images are also training images" in load(data_config, split_animals, test_split="mixed").notes
+    )
+    (split_animals / "train").rename(tmp_path / "stored")  # links on both sides
+    for name in ("cat", "dog"):
+        (split_animals / "train" / name).mkdir(parents=True)
+        for i in range(6):
+            (split_animals / "train" / name / f"{i}.png").symlink_to(tmp_path / "stored" / name / f"00{i}.png")
+    for link in (split_animals / "mixed").rglob("link*"):
+        name = os.path.basename(link.readlink())
+        link.unlink()
+        link.symlink_to(tmp_path / "stored" / link.parent.name / name)
+    with pytest.raises(UserError, match="config.data.validation 'mixed' shares 5 images with 'train'"):
+        load(data_config, split_animals, validation="mixed")
