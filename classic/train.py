@@ -51,6 +51,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             return summary.read(folder, result_line)
         for note in _notes(before, config, dataset.info):
             print(note)
+        history.forget(folder, before)
         history.record(folder, STEP, before, config)
         write_facts(folder, config, dataset.info)
         dataset = datasets.decoded(dataset, config.data)

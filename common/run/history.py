@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from common import config as config_lib
 from common.data.dataset_info import Info, tolerable_changes
-from common.files import append_line
+from common.files import append_line, writing
 from common.optim import optimizers
 from common.run import provenance, workdir
 from common.run.workdir import StoredRun
@@ -32,6 +32,7 @@ def start(
     if profile.steps and step >= profile.start + profile.steps and not (folder / "profile").exists():
         print(f"no step is traced: config.profile.start is {profile.start}, and the run goes on from step {step}")
     if write:
+        forget(folder, before)
         record(folder, step, before, config)
         workdir.write_facts(folder, config, info)
 
@@ -66,6 +67,13 @@ def changed_options(before: ConfigDict, config: ConfigDict, paths: tuple[str, ..
         for path, (old, new) in config_lib.differences(before, config).items()
         if path.startswith(paths)
     ]
+
+
+def forget(folder: pathlib.Path, before: StoredRun | None) -> None:
+    """Removes the starts of a run that ended before it saved anything, for the new run that begins in its folder."""
+    if before is None:
+        with writing(folder / FILE):
+            (folder / FILE).unlink(missing_ok=True)
 
 
 def record(folder: pathlib.Path, step: int, before: StoredRun | None, config: ConfigDict) -> None:

@@ -273,3 +273,18 @@ def test_a_finished_run_keeps_the_config_that_it_was_trained_with(folder):
     config.train.length, config.schedule.learning_rate = "1 epoch", 0.5
     assert train.fit(config, folder) == finished
     assert {name: (folder / name).read_bytes() for name in files} == files
+
+
+def test_a_new_run_has_no_starts_of_another_that_saved_nothing(tmp_path, monkeypatch):
+    config = workdir.load_config(small_run())
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics.Writer, "waiting", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.fit(config, tmp_path)
+    assert len((tmp_path / history.FILE).read_text().splitlines()) == 1
+    config.optimizer.weight_decay, config.train.length = 0.5, "1 step"
+    train.fit(config, tmp_path)
+    assert [json.loads(line)["step"] for line in (tmp_path / history.FILE).read_text().splitlines()] == [0]
+    config.train.length = "2 steps"
+    train.fit(config, tmp_path)
+    assert [json.loads(line)["step"] for line in (tmp_path / history.FILE).read_text().splitlines()] == [0, 1]
