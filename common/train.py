@@ -82,6 +82,8 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         trained = step >= plan.total or stopped
         if trained and (complete := summary.read_complete(folder, config.evaluate)):
             return complete if primary else {}
+        if trained:
+            config = history.config_of_ended(config, stored_run, step, plan.total, summary.exists(folder))
         history.start(folder, state, stored_run, config, dataset.info, write=primary)
         if primary and not trained:
             summary.remove(folder)

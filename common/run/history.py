@@ -37,6 +37,24 @@ def start(
         workdir.write_facts(folder, config, info)
 
 
+def config_of_ended(config: ConfigDict, before: StoredRun | None, step: int, total: int, finished: bool) -> ConfigDict:
+    """The config of a run that this command finds at its end: it makes no update, so it changes none of their options.
+
+    step: updates so far. total: the updates that `config` asks for; if there are more, the length says how many.
+    finished: whether the run had ended before; the options of updates are then those of `before`.
+    """
+    kept = config.copy_and_resolve_references()
+    if finished and before is not None:
+        changes = config_lib.differences(before.config, config)
+        kept = before.config.copy_and_resolve_references()
+        kept.update_from_flattened_dict(
+            {path: now for path, (_, now) in changes.items() if workdir.changes_no_result(path, config)}
+        )
+    elif total < step:
+        kept.train.length = f"{step} steps"
+    return kept
+
+
 def notes(before: StoredRun | None, config: ConfigDict, info: Info, step: int, opt_state: PyTree = None) -> list[str]:
     """Lines on what a resumed run changes: dataset, length, patience, schedule, evaluations that decide something.
 
