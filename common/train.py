@@ -56,6 +56,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     if config.train.class_weights == "balanced":
         class_weights = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
+    workdir.check_readable(config, dataset.bad)
     plan = plan.with_per_call(pipeline.is_resident(dataset.train))
 
     with (
@@ -169,9 +170,10 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 if dataset.validation is not None:
                     writer.evaluated(step, "test", values)
             on_train = evaluate_on(state.variables(), dataset.train)[0] if config.evaluate.train_set else {}
+        messages = skipped.save()
         if not primary:
             return {}
         class_errors = {} if class_counts is None else summary.class_errors(dataset.info.class_names, class_counts)
         size = summary.size(classifier, state.variables())
         best = checkpoints.best_first(folder)[0] if dataset.validation is None else step
-        return summary.write(folder, config, size, class_errors, on_train, first, skipped.save(), best)
+        return summary.write(folder, config, size, class_errors, on_train, first, messages, best)

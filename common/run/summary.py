@@ -1,6 +1,7 @@
 """`summary.json`, which a run writes when it is done, and the line that it prints then."""
 
 import datetime
+import json
 import pathlib
 import statistics
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -15,11 +16,13 @@ from common.devices import host
 from common.errors import UserError
 from common.files import writing
 from common.models import Classifier
+from common.processes import distributed
 from common.run import metrics, provenance, workdir
 from common.training.state import num_parameters
 
 SKIPPED = "skipped_images.json"
 _SKIPPED_KEY = "skipped_images"
+_PATIENCE = 300.0  # seconds to wait for the messages of all processes
 
 
 def exists(folder: pathlib.Path) -> bool:
@@ -72,8 +75,9 @@ def read_complete(folder: pathlib.Path, evaluate: ConfigDict) -> dict[str, Any] 
 class Skipped:
     """The messages about unreadable images of a run, from all its starts.
 
-    Training finds unreadable images as it draws them, so a start knows only those that it has drawn itself. The
-    messages are saved with each checkpoint: what is drawn after the last one is drawn again by the next start.
+    Training finds unreadable images as it draws them, so a process knows only those that it has drawn itself, in this
+    start. The messages are saved with each checkpoint: what is drawn after the last one is drawn again by the next
+    start.
     """
 
     def __init__(self, folder: pathlib.Path, found: Collection[str], resumed: bool, write: bool):
@@ -83,6 +87,7 @@ class Skipped:
         """
         self._path, self._found, self._write = folder / SKIPPED, found, write
         self._earlier: list[str] = []
+        self._told: set[str] = set()  # to the other processes
         if resumed and self._path.exists():
             self._earlier = workdir.read_json(self._path).get(_SKIPPED_KEY, [])
         elif write:
@@ -90,9 +95,11 @@ class Skipped:
                 self._path.unlink(missing_ok=True)  # of a run that ended before its first checkpoint
 
     def save(self) -> list[str]:
-        """Keeps and returns the messages so far, sorted."""
-        found = list(self._found)  # at once: the threads that read images may add to it
-        messages = sorted({*self._earlier, *found})
+        """Keeps and returns the messages of all processes so far, sorted; all have to call it."""
+        found = set(self._found)  # at once: the threads that read images may add to it
+        texts = distributed.gathered("skipped images", json.dumps(sorted(found - self._told)), _PATIENCE)
+        self._told |= found
+        messages = sorted({*self._earlier, *(message for text in texts for message in json.loads(text))})
         if self._write and messages != self._earlier:
             workdir.write_json(self._path, {_SKIPPED_KEY: messages})
         self._earlier = messages

@@ -15,7 +15,7 @@ from common import config as config_lib
 from common.data.dataset_info import Info, mismatch
 from common.devices import host
 from common.errors import UserError, nearest
-from common.files import whole_file, writing
+from common.files import user_path, whole_file, writing
 from common.processes import distributed
 
 SCHEDULE_NUMBERS = (
@@ -136,6 +136,24 @@ def check_agreement(config: ConfigDict, info: Info) -> None:
                     f"process {number} has {name} {other.get(name)!r}, process 0 has {first.get(name)!r}; give all "
                     "processes the same command and the same data"
                 )
+
+
+def check_readable(config: ConfigDict, bad: Collection[str]) -> None:
+    """Raises UserError if one process of a run cannot read an image that another can: they would see different sets.
+
+    bad: the messages about the unreadable images of this process, each of which begins with the image's name in quotes.
+    """
+    root = str(user_path(config.data.source.partition(":")[2]).absolute())  # it may differ between processes
+    ours = sorted({message.partition("' ")[0].replace(root, "").strip("'") for message in bad})
+    texts = distributed.gathered("unreadable images", json.dumps(ours), config.mesh.start_timeout)
+    first, *others = (set(json.loads(text)) for text in texts)
+    for number, other in enumerate(others, start=1):
+        for name in sorted(first ^ other):
+            cannot, can = (number, 0) if name in other else (0, number)
+            raise UserError(
+                f"process {cannot} cannot read '{name}', process {can} can; with config.data.skip_bad, too, all "
+                "processes need the same images"
+            )
 
 
 def _is_network(stored: Mapping[str, Any] | ConfigDict) -> bool:

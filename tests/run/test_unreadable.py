@@ -1,5 +1,6 @@
 """Runs that go on after images that cannot be read: what their summaries list, and what a change of the data is."""
 
+import json
 import shutil
 
 import numpy as np
@@ -68,3 +69,19 @@ def test_a_run_that_is_tested_later_says_nothing_of_changed_data(pictures, tmp_p
     assert "1 of 12 test images cannot be read and are left out" in output
     assert "has changed since the run began" not in output
     assert sum(part["examples"] for part in result["class_errors"].values()) == 11
+
+
+def test_every_process_tells_what_it_has_skipped(tmp_path, monkeypatch):
+    told = []
+
+    def gathered(name, text, timeout):
+        told.append(json.loads(text))
+        return [text, json.dumps(["'c' cannot be read"] if len(told) == 1 else [])]
+
+    monkeypatch.setattr(summary.distributed, "gathered", gathered)
+    found = {"'a' cannot be read": None}
+    skipped = summary.Skipped(tmp_path, found, resumed=False, write=True)
+    assert skipped.save() == ["'a' cannot be read", "'c' cannot be read"]
+    found["'b' cannot be read"] = None
+    assert skipped.save() == [f"'{name}' cannot be read" for name in "abc"]
+    assert told == [["'a' cannot be read"], ["'b' cannot be read"]]  # each once

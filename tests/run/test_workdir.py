@@ -288,3 +288,23 @@ def test_a_new_run_has_no_starts_of_another_that_saved_nothing(tmp_path, monkeyp
     config.train.length = "2 steps"
     train.fit(config, tmp_path)
     assert [json.loads(line)["step"] for line in (tmp_path / history.FILE).read_text().splitlines()] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("theirs", "said"),
+    [
+        (["/train/cat/0.png", "/test/dog/1.png"], None),
+        (["/test/dog/1.png"], "process 0 cannot read '/train/cat/0.png', process 1 can; with config.data.skip_bad"),
+        (["/train/cat/0.png", "/test/dog/1.png", "/a.png"], "process 1 cannot read '/a.png', process 0 can"),
+    ],
+)
+def test_processes_that_cannot_read_the_same_images_are_refused(theirs, said, monkeypatch):
+    monkeypatch.setattr(distributed, "gathered", lambda name, text, timeout: [text, json.dumps(theirs)])
+    config = workdir.load_config(small_run())
+    config.data.source = "folder:/data"
+    bad = [
+        "'/data/train/cat/0.png' is not an image that Pillow can read",
+        "'/data/test/dog/1.png' does not exist; left out of the test set",
+    ]
+    with pytest.raises(UserError, match=said) if said else contextlib.nullcontext():
+        workdir.check_readable(config, dict.fromkeys(bad))
