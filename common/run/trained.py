@@ -24,6 +24,7 @@ from common.devices import mesh as mesh_lib
 from common.errors import UserError, unknown
 from common.models import Classifier
 from common.optim.optimizers import make_optimizer
+from common.processes import distributed
 from common.run import checkpoints, workdir
 from common.training.evaluate import run_over
 from common.training.state import create_state
@@ -80,7 +81,8 @@ def load(folder: pathlib.Path, checkpoint: str = "", config: ConfigDict | None =
     optimizer, _ = make_optimizer(config, info.train_size)
     averaged = config.optimizer.ema > 0
     like = jax.eval_shape(functools.partial(create_state, classifier, optimizer, config.seed, averaged))
-    mesh = mesh_lib.available(config.mesh)
+    # A run may start from one of another number of devices, and all devices of several processes have to take part.
+    mesh = mesh_lib.available(config.mesh if distributed.count() == 1 else ConfigDict({"devices": 0}))
     default = "best" if info.validation_size else "last"
     step, state, _ = checkpoints.restore_first(folder, _candidates(folder, checkpoint or default), like, mesh)
     other_source = config.data.source != stored.data.source

@@ -7,10 +7,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from common.devices import mesh
-from common.run import metrics
+from common.run import checkpoints, metrics, trained
 from tests import small_run
 from tests.runs import run
 
+ONE = ConfigDict({"devices": 1})
 BATCHES = (small_run.CONFIG, "--config.train.batch_size=32", "--config.mesh.devices=0")
 SHORT = (
     "--config.train.length=30steps",
@@ -28,6 +29,17 @@ def test_a_run_is_opened_on_its_own_number_of_devices_if_there_are_as_many(devic
     monkeypatch.setattr(jax, "devices", lambda: four)
     found = mesh.available(ConfigDict({"devices": devices, "fsdp": fsdp}))
     assert dict(found.shape) == {"data": used, "fsdp": 1}
+
+
+def test_several_processes_open_a_run_of_one_device_on_all_of_theirs(monkeypatch):
+    # A run may start from one that was trained on one device, and every device of several processes has to take part.
+    asked, available = [], mesh.available
+    monkeypatch.setattr(trained.mesh_lib, "available", lambda section: asked.append(section.devices) or available(ONE))
+    for processes in (1, 2):
+        monkeypatch.setattr(trained.distributed, "count", lambda processes=processes: processes)
+        monkeypatch.setattr(checkpoints.distributed, "any_of", lambda name, flag, timeout: flag)
+        trained.load(small_run.small_run())
+    assert asked == [1, 0]
 
 
 @pytest.mark.slow  # tests/devices/test_sharding.py has the updates on eight devices, and the next test evaluation
