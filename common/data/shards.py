@@ -10,7 +10,7 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -93,12 +93,13 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None, suffix: str,
     root = listing.existing_folder(name)
     files = _files_by_split(root, suffix, config)
     train, test, validation = _used_splits(root, files, config)
+    shared = _shared_shards(files, (train, test, validation), config)
     found = read(root, files[train])
     class_names = _class_names(found, root, known)
     tested, validated = (
         _labelled(read(root, files[split]), class_names, root) if split else None for split in (test, validation)
     )
-    notes = []
+    notes = [f"{shared} of the {len(files[test])} test shards are also training shards"] if test and shared else []
     if test in VALIDATION_NAMES and test != config.test_split:
         notes.append(f"tested on the split '{test}', as there is no test set")
     for split in (*VALIDATION_NAMES, *OTHER_NAMES):
@@ -142,6 +143,20 @@ def _used_splits(
                 f"'{root}' has no shards of config.data.{option} '{config[option]}'; it has {listed(sorted(files))}"
             )
     return train, test, validation
+
+
+def _shared_shards(
+    files: Mapping[str, Sequence[pathlib.Path]], splits: tuple[str, str | None, str | None], config: ConfigDict
+) -> int:
+    """The number of test shards that are trained on, through links. Raises UserError for such validation shards."""
+    train, test, validation = ({os.path.realpath(file) for file in files.get(split or "", ())} for split in splits)
+    for split, used in ((config.train_split, train), (config.test_split, test)):
+        if both := len(validation & used):
+            raise UserError(
+                f"config.data.validation '{config.validation}' has {both} of the shards of '{split}'; choose another "
+                "split, or a share of the training set, such as '10%'"
+            )
+    return len(test & train)
 
 
 def _split_of(shard: pathlib.PurePath, names: Sequence[str]) -> str | None:

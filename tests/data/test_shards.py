@@ -345,3 +345,13 @@ def test_incomplete_webdataset_examples_are_refused(data_config, tmp_path, membe
     write_members(tmp_path / "train.tar", members)
     with pytest.raises(UserError, match=says):
         datasets.load_info(data_config(source=f"webdataset:{tmp_path}"))
+
+
+def test_linked_shards_are_compared_between_splits(write, load):
+    shard = write("train-0", range(10))
+    write("test-0", range(20, 23))
+    (shard.parent / f"val-0{shard.suffix}").symlink_to(shard.name)
+    with pytest.raises(UserError, match="config.data.validation 'val' has 1 of the shards of 'train'; choose another"):
+        load(validation="val")
+    assert "1 of the 1 test shards are also training shards" in load(test_split="val").notes
+    assert not [note for note in load().notes if "also training shards" in note]
