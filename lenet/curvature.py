@@ -132,14 +132,14 @@ def diagonal(
     # Squares of small derivatives lose too much in bfloat16, and for the paper's 500 examples float32 is fast enough.
     twin = module.clone(second_order=True, dtype="float32")
 
-    def share(images: Array, part: Array) -> PyTree:
+    def share(some_images: Array, their_labels: Array) -> PyTree:
         """The part of the mean that these examples contribute."""
-        outputs, back_propagate = jax.vjp(lambda params: twin.apply({"params": params}, images), params)
-        (curvature,) = back_propagate(seed(outputs, part) / len(labels))
+        outputs, back_propagate = jax.vjp(lambda params: twin.apply({"params": params}, some_images), params)
+        (curvature,) = back_propagate(seed(outputs, their_labels) / len(labels))
         return curvature
 
-    def add(total: PyTree, part: tuple[Array, Array]) -> tuple[PyTree, None]:
-        return jax.tree.map(jnp.add, total, share(*part)), None
+    def add(total: PyTree, examples: tuple[Array, ...]) -> tuple[PyTree, None]:
+        return jax.tree.map(jnp.add, total, share(*examples)), None
 
     count = len(labels) // _EXAMPLES if compilation.on_cpu() else 0
     if not count:

@@ -138,8 +138,7 @@ def test_lenet5_which_has_no_head_to_train_starts_from_all_given_weights():
     config.init.checkpoint = "weights.npz"
     config_checks.validate(config)
     assert not config.init.new_head
-    info = types.SimpleNamespace(num_classes=10, class_names=(), image_shape=(32, 32, 1))
-    classifier = models.make_classifier(config.model, info)
+    classifier = models.make_classifier(config.model, networks.facts(image=(32, 32, 1)))
     optimizer, _ = make_optimizer(config, 1000)
     networks.state(classifier, optimizer, config.seed)  # no factor names an array that the network lacks
 

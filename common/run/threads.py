@@ -53,7 +53,7 @@ def _may_choose() -> bool:
 
 def _has_accelerator_plugin() -> bool:
     """True if JAX may find an accelerator, which uses the pool for other work."""
-    if jax.config.jax_platforms == "cpu":
+    if os.environ.get("JAX_PLATFORMS") == "cpu":
         return False
     installed = importlib.metadata.entry_points(group="jax_plugins")
     return bool(installed) or any(importlib.util.find_spec(name) for name in ("jax_plugins", "libtpu"))
