@@ -4,8 +4,11 @@ import functools
 import pathlib
 import tempfile
 
+import pytest
+
 from common import models, train
 from common.config import base
+from common.processes import preemption
 
 CONFIG = "--config=tests/small_run.py"
 _FOLDER = tempfile.TemporaryDirectory(prefix="small-run-")
@@ -29,3 +32,12 @@ def small_run() -> pathlib.Path:
     folder = pathlib.Path(_FOLDER.name)
     train.fit(get_config(**{"evaluate.train_set": True}), folder)
     return folder
+
+
+def train_and_stop(config, folder, updates, monkeypatch):
+    """Trains in a folder and stops the run, as a signal does, after this number of calls of one update each."""
+    calls = iter(range(updates))
+    with monkeypatch.context() as patched:
+        patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == updates - 1)
+        with pytest.raises(preemption.Preempted):
+            train.fit(config, folder)

@@ -7,9 +7,8 @@ import pytest
 
 from common import train
 from common.data import datasets
-from common.processes import preemption
 from common.run import history, summary, trained, workdir
-from tests.small_run import small_run
+from tests.small_run import small_run, train_and_stop
 
 
 def test_the_summary_has_the_final_networks_error_on_the_training_set():
@@ -61,11 +60,7 @@ def test_a_finished_run_that_is_asked_for_more_results_keeps_the_options_of_its_
 
 def test_a_stopped_run_that_is_given_a_shorter_length_than_it_has_says_how_long_it_is(tmp_path, monkeypatch, capsys):
     config = workdir.load_config(small_run())
-    calls = iter(range(30))
-    with monkeypatch.context() as patched:
-        patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == 29)
-        with pytest.raises(preemption.Preempted):
-            train.fit(config, tmp_path)
+    train_and_stop(config, tmp_path, 30, monkeypatch)
     config.train.length = "12 steps"
     assert train.fit(config, tmp_path)["step"] == 30
     assert workdir.load_config(tmp_path).train.length == "30 steps"

@@ -12,10 +12,10 @@ from common import config as config_lib
 from common import train
 from common.errors import UserError
 from common.optim import optimizers
-from common.processes import distributed, preemption
+from common.processes import distributed
 from common.run import checkpoints, history, metrics, summary, trained, workdir
 from configs import lenet5_digits
-from tests.small_run import small_run
+from tests.small_run import small_run, train_and_stop
 
 
 @pytest.fixture
@@ -183,11 +183,7 @@ def killed(*arguments):
 
 def test_a_run_that_was_stopped_between_evaluations_may_end_there(tmp_path, monkeypatch):
     config = workdir.load_config(small_run())
-    calls = iter(range(30))
-    with monkeypatch.context() as patched:
-        patched.setattr(preemption.Watch, "stopping", lambda watch: next(calls) == 29)
-        with pytest.raises(preemption.Preempted):
-            train.fit(config, tmp_path)
+    train_and_stop(config, tmp_path, 30, monkeypatch)
     assert checkpoints.saved_times(tmp_path, 30)["seconds"] > 0
     assert checkpoints.saved_times(tmp_path, 30)["elapsed"] > metrics.read(tmp_path)[-1]["elapsed"]
     evaluated = {record["step"] for record in metrics.read(tmp_path, "test")}
