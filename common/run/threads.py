@@ -1,7 +1,7 @@
 """The threads that XLA computes with on a CPU: one for each core, but only one for updates that are too small to share.
 
 XLA gives the operations of a program to a pool of threads. For operations as small as those of LeNet-5 with one image,
-that takes longer than to compute them: docs/performance.md has the measured speeds. JAX starts the pool together with
+that takes longer than computing them: docs/performance.md has the measured speeds. JAX starts the pool together with
 its first device, so a run chooses before.
 """
 
