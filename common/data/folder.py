@@ -236,6 +236,8 @@ def _nested_note(found: Listing) -> list[str]:
 
 def _overlap_notes(train: Files, test: Files | None, validation: Files | None, config: ConfigDict) -> list[str]:
     """A sentence about test images that are trained on. Raises UserError for such validation images."""
+    if not (test or validation):
+        return []  # links are read from the disk once more, only to compare
     trained, tested, validated = (_by_folder(files) if files else {} for files in (train, test, validation))
     for split, folders in ((config.train_split, trained), (config.test_split, tested)):
         if shared := _shared(validated, folders):

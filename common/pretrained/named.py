@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from flax import traverse_util
 from jaxtyping import PyTree
 
+from common.anatomy import layer_table
 from common.models import Classifier
 
 Flat = dict[str, Any]  # arrays, or their shapes, by name: 'params/conv1/kernel'
@@ -31,13 +31,10 @@ class Given(NamedTuple):
 
 def shapes(module: nn.Module, classifier: Classifier) -> PyTree:
     """The shapes of a module's variables on the classifier's images."""
-    return jax.tree.map(lambda shape: shape, _shapes(module, tuple(classifier.input_shape)))  # a tree of its own
+    return jax.tree.map(lambda shape: shape, _shapes(module, classifier.input_shape))  # a tree of its own
 
 
-@functools.lru_cache(8)  # tracing a deep network takes a second
-def _shapes(module: nn.Module, image_shape: tuple[int, ...]) -> PyTree:
-    images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    return jax.eval_shape(lambda key, images: module.init(key, images, train=False), jax.random.key(0), images)
+_shapes = functools.lru_cache(8)(layer_table.variable_shapes)  # tracing a deep network takes a second
 
 
 def flatten(tree: PyTree) -> Flat:

@@ -43,14 +43,14 @@ _MAY_CHANGE = ("train.length", "train.patience", *(f"schedule.{name}" for name i
 _OF_ONE_PROCESS = ("data.source", "data.directory", "data.workers")
 # Options that choose other test data.
 TEST_DATA = ("data.source", "data.train_split", "data.test_split", "data.validation", "data.skip_bad", "data.holdout")
-_TEST_IMAGES = (*TEST_DATA, "data.directory")
+_TEST_IMAGES = tuple(path.removeprefix("data.") for path in (*TEST_DATA, "data.directory"))
 # The most telling differences between two experiments; they are named first.
 _TELLING = ("model.family", "model.variant", "data.source")
 
 
 def test_data(section: ConfigDict) -> dict[str, str]:
     """The options of a `data` section that choose the test images, and the folder of prepared datasets, as text."""
-    return {path.removeprefix("data."): str(section[path.removeprefix("data.")]) for path in _TEST_IMAGES}
+    return {name: str(section[name]) for name in _TEST_IMAGES}
 
 
 def changes_no_result(path: str, config: ConfigDict) -> bool:
