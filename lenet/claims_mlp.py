@@ -7,7 +7,9 @@ from configs import lenet5_mnist_distortions
 _DISTORTIONS = {f"augment.{option}": value for option, value in lenet5_mnist_distortions.RANGES.items()}
 _RECIPE = "our own recipe, as the paper gives none; five seeds, since three had left some of these claims undecided"
 _SEEDS = 5
-_PAPER = {"300": (0.047, 0.036), "1000": (0.045, 0.038), "300-100": (0.0305, 0.025)}  # without and with distortions
+# Without and with distortions. For 2.95% and 2.45% the figure names 500-150 units, and the text 1000-150.
+_PAPER = {"300": (0.047, 0.036), "1000": (0.045, 0.038), "300-100": (0.0305, 0.025), "500-150": (0.0295, 0.0245)}
+_COMPARED = ("300", "1000", "300-100")  # with and without distortions, before 500-150 was added
 
 
 def _experiment(hidden: str, distorted: bool) -> Experiment:
@@ -39,16 +41,16 @@ CLAIMS = [
         says="distorted copies lower the test error of fully connected networks, too",
         runs={
             f"{hidden}{', distortions' if distorted else ''}": _experiment(hidden, distorted)
-            for hidden in _PAPER
+            for hidden in _COMPARED
             for distorted in (False, True)
         },
         measure=final_test_error,
         paper={
-            f"{hidden}{', distortions' if distorted else ''}": numbers[distorted]
-            for hidden, numbers in _PAPER.items()
+            f"{hidden}{', distortions' if distorted else ''}": _PAPER[hidden][distorted]
+            for hidden in _COMPARED
             for distorted in (False, True)
         },
-        rules=tuple(Less(f"{hidden}, distortions", hidden) for hidden in _PAPER),
+        rules=tuple(Less(f"{hidden}, distortions", hidden) for hidden in _COMPARED),
         seeds=_SEEDS,
         setting=_RECIPE,
     ),

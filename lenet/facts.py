@@ -36,6 +36,12 @@ def multiply_adds(variant: str) -> int:
     return connections(variant)["total"] - sum(math.prod(rows[layer].output_shape) for layer in biased)
 
 
+def units(variant: str) -> int:
+    """The units of all layers, pixels of the image included."""
+    size = _network(variant).image_size
+    return size**2 + sum(math.prod(_rows(variant)[layer].output_shape) for layer in paper.LAYERS[variant])
+
+
 def squashing() -> dict[str, float]:
     """The squashing function's values at its targets, and the point in [0, 3] with the largest second derivative."""
     bend = jax.vmap(jax.grad(jax.grad(layers.scaled_tanh)))
@@ -100,15 +106,42 @@ def _counts(variant: str, prefix: str, name: str, where: str) -> list[Fact]:
     ]
 
 
+_OF_1998 = {"LeNet-1": "lenet1", "LeNet-5": "lenet5"}
+
 FACTS = [
     *_counts("lenet1989", "zip89", "the zip-code network", "LeCun 1989, section 3"),
     *_counts("lenet1", "lenet1", "LeNet-1", "LeCun 1990, section 3"),
     *_counts("lenet5", "lenet5", "LeNet-5", "LeCun 1998, section II-B"),
     Fact(
+        id="zip89-units",
+        where="LeCun 1989, section 3",
+        says="the zip-code network has 1,256 units",
+        compute=lambda: {"units": units("lenet1989")},
+        expected={"units": 1256},
+        unit="units",
+    ),
+    Fact(
+        id="lenet1-units",
+        where="LeCun 1990, section 3",
+        says="LeNet-1 has 4,635 units",
+        compute=lambda: {"units": units("lenet1") + 1},
+        expected={"units": 4635},
+        unit="units",
+        note="the paper counts the constant input of the biases as a unit",
+    ),
+    Fact(
+        id="memory",
+        where="LeCun 1998, Figure 12",
+        says="LeNet-1 stores 3 and LeNet-5 60 thousand variables",
+        compute=lambda: {name: parameters(variant)["total"] for name, variant in _OF_1998.items()},
+        expected={"LeNet-1": "3K", "LeNet-5": "60K"},
+        unit="variables",
+    ),
+    Fact(
         id="macs-per-digit",
         where="LeCun 1998, Figure 11",
         says="a digit takes LeNet-1 100 and LeNet-5 401 thousand multiply-adds",
-        compute=lambda: {"LeNet-1": multiply_adds("lenet1"), "LeNet-5": multiply_adds("lenet5")},
+        compute=lambda: {name: multiply_adds(variant) for name, variant in _OF_1998.items()},
         expected={"LeNet-1": "100K", "LeNet-5": "401K"},
         unit="multiply-adds",
         note="ours are the connections of section II-B without the biases; the figure does not say what it counts",
