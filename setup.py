@@ -12,7 +12,7 @@ TENSORFLOW = ["tensorflow-cpu"]
 
 setup(
     name="lineage",
-    version="0.1.0",
+    version="0.2.0",
     description="LeNet to ViT: faithful networks and recipes that run, change, measure and check against their papers",
     license="Apache-2.0",
     python_requires=">=3.11",
