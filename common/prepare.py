@@ -3,8 +3,8 @@
     python -m common.prepare --dataset=mnist --data_dir=DIR [--manual_dir=DIR]
 
 Writes DIR/NAME/VERSION as ArrayRecord, from the files in --manual_dir or from downloads. MNIST, Fashion-MNIST,
-CIFAR-10, CIFAR-100 and USPS are read from their original files here (`common/data/builders`); TFDS prepares its other
-datasets, which needs TensorFlow (`pip install -e '.[prepare]'`). Training never does.
+CIFAR-10, CIFAR-100 and USPS are read from their original files here (`common/data/formats/builders`); TFDS prepares
+its other datasets, which needs TensorFlow (`pip install -e '.[prepare]'`). Training never does.
 """
 
 import contextlib
@@ -21,7 +21,7 @@ from typing import Any
 from absl import flags, logging
 
 from common import launch
-from common.data import originals
+from common.data.formats import originals
 from common.errors import UserError
 from common.files import user_path
 from common.processes import signals
@@ -48,7 +48,8 @@ def prepare_dataset(name: str, data_dir: str, manual_dir: str) -> str:
     An attempt that fails or is killed leaves nothing in the way of the next one. Raises UserError for an unknown name,
     for missing or damaged source files, and for a dataset that is prepared in another format.
     """
-    from common.data import decode, tfds_source
+    from common.data import decode
+    from common.data.formats import tfds_source
 
     found = tfds_source.find_prepared(name, data_dir)
     if found is not None:

@@ -18,11 +18,11 @@ from common.errors import UserError, unknown
 
 # Kinds of sources, each with the module of its `open_dataset(name, config, known) -> Dataset`, which decodes nothing.
 _KINDS = {
-    "digits": "common.data.digits",
-    "tfds": "common.data.tfds_source",
-    "folder": "common.data.folder",
-    "parquet": "common.data.parquet",
-    "webdataset": "common.data.webdataset",
+    "digits": "common.data.formats.digits",
+    "tfds": "common.data.formats.tfds_source",
+    "folder": "common.data.formats.folder",
+    "parquet": "common.data.formats.parquet",
+    "webdataset": "common.data.formats.webdataset",
 }
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
-from common.data import decode, listing, preparation
+from common.data import decode, preparation
+from common.data.formats import listing
 from common.data.preparation import Preparation
 from common.data.sources import read_ahead
 from common.devices import host

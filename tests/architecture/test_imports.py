@@ -34,8 +34,8 @@ HEAVY = {
     # pages and pictures are drawn with it, and nothing else is in these modules
     "matplotlib": ("common.report.", "common.comparison.", "lecture.pictures.", "classic.pictures", "classic.report"),
     "optuna": ("common.tuning.",),  # tune imports them when its options are known
-    "pyarrow": ("common.data.parquet",),  # sources are imported by their name
-    "tensorflow_datasets": ("common.data.tfds_source", "common.data.builders."),
+    "pyarrow": ("common.data.formats.parquet",),  # sources are imported by their name
+    "tensorflow_datasets": ("common.data.formats.tfds_source", "common.data.formats.builders."),
     "scipy.stats": (),
     "sklearn": (),
 }

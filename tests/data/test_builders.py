@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from common import prepare
-from common.data import builders, datasets, originals
-from common.data.builders import cifar, mnist, usps
+from common.data import datasets
+from common.data.formats import builders, originals
+from common.data.formats.builders import cifar, mnist, usps
 from common.errors import UserError
 
 COUNTS = {"train": 6, "test": 3}

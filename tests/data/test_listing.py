@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common.data import datasets, listing
+from common.data import datasets
+from common.data.formats import listing
 from common.errors import UserError
 
 

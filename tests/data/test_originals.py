@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from common.data import originals
+from common.data.formats import originals
 from common.errors import UserError
 
 CONTENT = bytes(range(256)) * 40

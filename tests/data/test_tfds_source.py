@@ -14,8 +14,9 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from common.data import datasets, imagenet_names, tfds_source
+from common.data import datasets, imagenet_names
 from common.data.dataset_info import Info
+from common.data.formats import tfds_source
 from common.errors import UserError
 
 # Each image's first pixel is its number, so that an example can be recognised.

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 
-from common.data.builders import usps
+from common.data.formats.builders import usps
 from common.errors import UserError
 
 RNG = np.random.default_rng(0)

@@ -19,9 +19,10 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from common.data import decode, labelled, listing
+from common.data import decode
 from common.data.dataset_info import Info, kept_order
-from common.data.listing import Listing
+from common.data.formats import labelled, listing
+from common.data.formats.listing import Listing
 from common.data.sources import ImageSource, Record
 from common.data.splits import (
     OTHER_NAMES,

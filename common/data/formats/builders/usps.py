@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float32, Int32
 
-from common.data import originals
+from common.data.formats import originals
 from common.errors import UserError
 
 SIDE = 16

@@ -21,7 +21,7 @@ def names() -> tuple[str, ...]:
 def builder_class(name: str) -> Any:
     """The `tfds.core.GeneratorBasedBuilder` of a dataset.
 
-    Its `ORIGINALS` are the sets of files (`common.data.originals`) that it can read; the first can be downloaded.
+    Its `ORIGINALS` are the sets of files (`formats.originals`) that it can read; the first can be downloaded.
     """
     module, kind = _CLASSES[name]
     return getattr(importlib.import_module(f"{__name__}.{module}"), kind)

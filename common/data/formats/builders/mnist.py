@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from PIL import Image
 
-from common.data import originals
+from common.data.formats import originals
 
 _PARTS = {"train": "train", "test": "t10k"}  # the first word of a file's name, by split
 _FILES = [f"{part}-{content}-ubyte.gz" for part in _PARTS.values() for content in ("images-idx3", "labels-idx1")]

@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import UInt8
 from PIL import Image
 
-from common.data import originals
+from common.data.formats import originals
 from common.errors import UserError
 
 _SHAPE = (3, 32, 32)

@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ml_collections import ConfigDict
 
-from common.data import shards
 from common.data.dataset_info import Info
-from common.data.shards import Shards
+from common.data.formats import shards
+from common.data.formats.shards import Shards
 from common.data.sources import ARRAYS_BYTES, ImageSource
 from common.data.splits import Dataset
 from common.errors import UserError, listed

@@ -17,8 +17,8 @@ from array_record.python import array_record_module
 from google.protobuf import json_format
 from ml_collections import ConfigDict
 
-from common.data import builders
 from common.data.dataset_info import Info, NotPreparedError, fingerprint
+from common.data.formats import builders
 from common.data.sources import ImageSource, Record, Records, Subset
 from common.data.splits import (
     Dataset,
@@ -180,7 +180,7 @@ def prepare_command(name: str, directory: str) -> str:
 
 
 def is_ours(name: str) -> bool:
-    """True if the builder of NAME or NAME:VERSION is one of `common.data.builders`."""
+    """True if the builder of NAME or NAME:VERSION is one of `common.data.formats.builders`."""
     return name.partition(":")[0] in builders.names()
 
 

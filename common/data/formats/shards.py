@@ -17,8 +17,8 @@ import numpy as np
 from jaxtyping import Int
 from ml_collections import ConfigDict
 
-from common.data import labelled, listing
 from common.data.dataset_info import Info, kept_order
+from common.data.formats import labelled, listing
 from common.data.sources import ImageSource, Record
 from common.data.splits import (
     OTHER_NAMES,

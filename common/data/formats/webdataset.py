@@ -15,9 +15,9 @@ from typing import IO, NamedTuple
 from ml_collections import ConfigDict
 from PIL import Image
 
-from common.data import shards
 from common.data.dataset_info import Info
-from common.data.shards import Shards
+from common.data.formats import shards
+from common.data.formats.shards import Shards
 from common.data.sources import ImageSource
 from common.data.splits import Dataset
 from common.errors import UserError, listed
