@@ -259,6 +259,7 @@ def test_ctrl_c_during_the_start_is_answered_in_one_line(tmp_path):
     assert run(f"--config={tmp_path / 'config.py'}") == (EXIT_INTERRUPTED, "", "stopped by Ctrl-C\n")
 
 
+@pytest.mark.slow
 def test_a_run_whose_reader_leaves_ends_quietly_and_resumes(tmp_path):
     saved = ("--config.checkpoint.every=5steps", "--config.train.log_every=5steps", f"--workdir={tmp_path}")
     process = start(small_run.CONFIG, *saved, "--config.train.length=2000epochs")

@@ -85,6 +85,7 @@ def test_a_vit_without_a_class_token_or_learned_positions_has_rates_by_layer(cha
         assert fnmatch.filter(names, pattern), pattern
 
 
+@pytest.mark.slow
 def test_the_resnet_of_a_hybrid_learns_as_slowly_as_its_embedding():
     section = models.section("vit", "r26_s32")
     found = factors.parse(finetune.layerwise(section))
@@ -118,6 +119,7 @@ def test_an_argument_that_lacks_a_part_is_refused(config, form, argument):
         config.get_config(argument)
 
 
+@pytest.mark.slow
 def test_a_run_with_frozen_layers_goes_on_from_its_checkpoint(tmp_path):
     lengths = {"train.length": "4 steps", "checkpoint.every": "2 steps", "evaluate.every": "4 steps"}
     config = small_run.get_config(**lengths, **{"optimizer.factors": ("H1*=0", "Output*=10")})

@@ -270,6 +270,7 @@ def test_a_folder_with_a_bad_file(files, tmp_path):
     assert sorted(path.name for path in pictures.iterdir()) == [f"digit_{number}.heat.png" for number in (0, 2, 3)]
 
 
+@pytest.mark.slow
 def test_only_the_table_is_printed(files, tmp_path):
     workdir = f"--workdir={digits_run()}"
     code, printed, errors = run(workdir, "--csv", "--top=20", *files[:2], module="common.predict")

@@ -129,6 +129,7 @@ def test_initialisation_is_the_papers():
         np.testing.assert_array_equal(layer["bias"], expected)
 
 
+@pytest.mark.slow
 def test_hes_initialisation_starts_near_the_loss_of_chance():
     module = _module("small", 32, 10, widths=(16, 48, 64, 64, 48), fc_width=256, dropout=0.0)
     images = jax.random.normal(jax.random.key(1), (8, 32, 32, 3))

@@ -114,6 +114,7 @@ def test_a_cpu_is_measured_in_float32_and_an_accelerator_in_bfloat16():
     assert list(sweep_points.axes_of("cpu", 1)) == ["batch", "image size", "depth"]
 
 
+@pytest.mark.slow
 def test_a_point_in_float32_is_measured():
     found = sweep.images_per_second(Point("vit", "nano4", 2, 16, dtype="float32"), group_seconds=0.0)
     assert 0 < found["low"] <= found["median"] <= found["high"]

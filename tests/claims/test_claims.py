@@ -278,6 +278,7 @@ def test_a_papers_number_is_not_compared_with_errors_on_other_data():
     )
 
 
+@pytest.mark.slow
 def test_runs_that_do_not_depend_on_their_seed_are_made_once(tmp_path, monkeypatch, given_flags):
     """--seeds counts no run twice that would give the same number again."""
     fitted = claims.Claim(

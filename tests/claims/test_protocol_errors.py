@@ -29,6 +29,7 @@ def run():
     return trained.Run(config, info, classifier, variables, 0, mesh.make_mesh(config.mesh))
 
 
+@pytest.mark.slow
 def test_the_gain_is_the_error_of_the_centre_less_that_of_all_views(run, monkeypatch, tmp_path):
     monkeypatch.setattr(trained, "load", lambda folder: run)
     single = trained.predictions(run, datasets.load_test(run.config.data)).error
@@ -48,6 +49,7 @@ def test_some_of_the_test_images_are_the_first_ones(run, monkeypatch, tmp_path):
     assert protocol_errors.error(tmp_path, "ten_crop", examples=100) == pytest.approx(wrong.mean(), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gain_of_an_ensemble_is_the_mean_error_less_that_of_the_mean_probabilities(run, monkeypatch):
     other = networks.state(run.classifier, optax.sgd(0.1), seed=1).variables()
     runs = {pathlib.Path("first"): run, pathlib.Path("second"): dataclasses.replace(run, variables=other)}

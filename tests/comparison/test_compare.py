@@ -276,6 +276,7 @@ def test_a_damaged_run_is_refused_in_one_line(folder, tmp_path, name):
         runs.open_runs([str(folder / "words"), str(tmp_path / "run")])
 
 
+@pytest.mark.slow
 def test_a_run_of_today_and_one_of_an_earlier_version(tmp_path):
     # Whose config lacks options, whose records lack epochs and whose summary lacks the numbers of today's.
     today, earlier = small_run(), tmp_path / "earlier"

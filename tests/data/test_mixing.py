@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from common.data import mixing
+from tests.slow import rest_slow
 
 HEIGHT, WIDTH = 20, 30
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(3, HEIGHT, WIDTH, 1)), jnp.float32)
@@ -63,6 +64,7 @@ def boxes():
     return (images[:, 0] == np.asarray(IMAGES[-1])).all(-1), labels[:, 0, -1]
 
 
+@pytest.mark.slow
 def test_a_box_comes_from_the_image_before_and_labels_follow_its_area():
     for images, labels in zip(*(array[:20] for array in drawn("cutmix")), strict=True):
         pasted = (images == np.asarray(IMAGES)[BEFORE]).all(-1)
@@ -135,7 +137,7 @@ def test_with_one_of_them_off_the_other_works_as_alone(monkeypatch):
     assert called == [("mixup", key, 0.4), ("cutmix", key, 0.7)]
 
 
-@pytest.mark.parametrize("alpha", [0.001, 1000.0])
+@pytest.mark.parametrize("alpha", rest_slow([0.001, 1000.0]))
 def test_extreme_shares_leave_numbers(alpha):
     for function in (mixing.mixup, mixing.cutmix):
         for values in of_each(function, alpha=alpha)(KEYS[:200]):

@@ -15,7 +15,6 @@ from common import prepare
 from common.data import datasets
 from common.errors import UserError
 from tests.runs import ROOT, refused
-from tests.slow import rest_slow
 
 VALUES = " ".join(f"{value:.3f}" for value in np.linspace(-1, 1, 256))
 
@@ -98,7 +97,8 @@ def test_a_folder_that_is_not_a_dataset_is_refused(tmp_path):
         prepare.prepare_dataset("usps", str(tmp_path), str(usps_files(tmp_path / "manual")))
 
 
-@pytest.mark.parametrize("end", rest_slow([signal.SIGKILL, signal.SIGTERM, signal.SIGHUP]))
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM, signal.SIGHUP])
 def test_a_preparation_that_is_ended_can_be_started_again(tmp_path, end):
     manual = usps_files(tmp_path / "manual", train=12_000)  # long enough to be ended
     flags = ("--dataset=usps", f"--data_dir={tmp_path}/tfds", f"--manual_dir={manual}")

@@ -139,6 +139,7 @@ def fed():
     return LOW + photos() * ((HIGH - LOW) / 255)
 
 
+@pytest.mark.slow
 def test_layers_follow_one_another_on_the_networks_scale():
     key, pixels = jax.random.key(5), photos()
     inner = jax.random.fold_in(key, 5)

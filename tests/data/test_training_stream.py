@@ -247,6 +247,7 @@ def test_a_set_without_a_readable_image_is_refused(photos):
 COMMAND = ("--config=configs/resnet_cifar10.py:resnet20", "--config.data.train_crop=area", "--config.data.crop=16")
 
 
+@pytest.mark.slow
 def test_the_command_measures_what_a_streamed_run_asks_for(photos, tmp_path):
     source, workdir = f"--config.data.source=folder:{photos}", f"--workdir={tmp_path / 'run'}"
     assert "python -m common.statistics --workdir=" in refused(*COMMAND, source, workdir)

@@ -141,6 +141,7 @@ def exported(name, folder, *options):
     return output, sorted(path.name for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_the_example_on_the_card_runs(tmp_path, monkeypatch, capsys):
     _, files = exported("a.stablehlo", tmp_path, "--batch=1")
     assert files == ["a.stablehlo", "a.stablehlo.json", "a.stablehlo.md"]

@@ -8,6 +8,7 @@ from common.errors import UserError
 from googlenet import weights
 from googlenet.model import MODULES
 from tests import networks
+from tests.slow import rest_slow
 
 WIDTH = 1 / 16
 
@@ -21,7 +22,7 @@ def _variables(module, size=224):
     return jax.tree.map(np.array, drawn)  # PyTorch asks for arrays that can be written to
 
 
-@pytest.mark.parametrize("variant", ["googlenet", "googlenet_torchvision", "googlenet_small"])
+@pytest.mark.parametrize("variant", rest_slow(["googlenet_small", "googlenet", "googlenet_torchvision"]))
 def test_export_and_import_are_inverse(variant):
     module = _module(variant)
     variables = _variables(module)

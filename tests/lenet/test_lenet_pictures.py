@@ -55,6 +55,7 @@ def test_a_class_is_drawn_from_its_first_image_and_its_mean(network, images):
     assert [bool(axes.images) for axes in cells[:, 9]] == [False, False, True, False]
 
 
+@pytest.mark.slow
 def test_only_networks_with_bitmaps_have_pictures(network, images):
     labels = np.arange(12, dtype=np.int32) % 10
     [(title, caption, figure)] = pictures.pictures(network, images, labels)

@@ -141,6 +141,7 @@ def test_a_run_that_goes_on_with_less_patience_than_it_has_waited_lowers_its_rat
         assert float(optimizers.plateau_state(state).scale) == pytest.approx(scale)
 
 
+@pytest.mark.slow
 def test_a_run_whose_error_stalls_lowers_its_rate_three_times(tmp_path, capsys):
     lengths = {"train.length": "6 steps", "train.log_every": "1 step", "evaluate.every": "1 step"}
     config = small_run.get_config(**lengths, **{"data.limit": 4, "checkpoint.every": "6 steps"})

@@ -19,6 +19,7 @@ from common.report import explained
 from common.run import trained
 from resnet import weights
 from tests import networks
+from tests.slow import rest_slow
 from tests.vit import vit_networks
 from vit import analysis
 
@@ -135,6 +136,7 @@ def test_named_layers_are_what_the_network_computes(unrolled, kept, last):
         np.testing.assert_allclose(found.features, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
 
 
+@pytest.mark.slow
 def test_layers_in_a_scan_are_seen_as_those_that_stand_alone(resnet, last):
     # The scan's layers come with their number behind the images' axis; Grad-CAM takes the last of them.
     scanned = shapes_of(resnet)
@@ -165,7 +167,7 @@ def test_a_network_without_maps_has_no_heat_map():
         heat_maps.method(run_of(models.make_classifier(section, facts), section))
 
 
-@pytest.mark.parametrize("pooling", ["token", "average"])
+@pytest.mark.parametrize("pooling", rest_slow(["token", "average"]))
 def test_a_transformer_is_explained_by_rollout(pooling):
     run = run_of(vit_networks.classifier(image=(8, 8, 3), pooling=pooling), vit_networks.section(pooling=pooling))
     method = heat_maps.method(run)

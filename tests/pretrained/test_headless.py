@@ -158,6 +158,7 @@ def test_a_vit_without_a_classifier_can_be_trained_with_a_new_head(published):
     assert isinstance(flat["params/head/kernel"], jax.ShapeDtypeStruct)
 
 
+@pytest.mark.slow
 def test_an_import_with_an_untrained_head_starts_the_state_that_training_does(tmp_path):
     facts, path = networks.facts(7, (32, 32, 3)), tmp_path / "net.npz"
     config = config_lib.base(models.section("resnet", "resnet20", stage_sizes=(1,), width=4))

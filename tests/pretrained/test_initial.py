@@ -73,6 +73,7 @@ def shapes_folder(tmp_path_factory):
     return root
 
 
+@pytest.mark.slow
 def test_a_user_fine_tunes_at_a_higher_resolution_on_other_classes(pretrained, shapes_folder, tmp_path, capsys):
     start = shutil.copytree(pretrained, tmp_path / "start")
     work, data = tmp_path / "work", f"--config.data.source=folder:{shapes_folder}"
@@ -129,6 +130,7 @@ def test_without_a_checkpoint_nothing_changes():
     assert initial.start(state, classifier, made) is state
 
 
+@pytest.mark.slow
 def test_an_import_starts_the_state_that_training_from_the_file_does(tmp_path):
     facts, path = info(10, GREY), tmp_path / "mlp.npz"
     weight_files.write(path, flat(fresh(config("lenet", "mlp"), facts)[1].variables()))

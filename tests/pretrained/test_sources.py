@@ -138,6 +138,7 @@ def test_options_that_no_array_shows_are_asked_for(tmp_path):
     loaded(path, "resnet", "resnet20", "own", shortcut_pad="end")
 
 
+@pytest.mark.slow
 def test_a_googlenet_saved_without_auxiliary_classifiers_is_read(tmp_path):
     changes = {"width": 0.0625, "auxiliary": True}
     _, network = classifier("googlenet", "googlenet_small", **changes)
@@ -151,6 +152,7 @@ def test_a_googlenet_saved_without_auxiliary_classifiers_is_read(tmp_path):
     np.testing.assert_array_equal(found["params"]["linear"]["kernel"], variables["params"]["linear"]["kernel"])
 
 
+@pytest.mark.slow
 def test_classes_are_matched_though_a_file_lacks_the_auxiliary_classifiers(tmp_path):
     changes = {"width": 0.0625}
     _, given = classifier("googlenet", "googlenet_small", **changes)

@@ -140,6 +140,7 @@ def test_an_export_under_the_names_of_another_network_says_so_and_how_to_import_
     assert said[1].endswith("have wings. To import them as this network, give --source=own and its --config")
 
 
+@pytest.mark.slow
 def test_one_of_several_networks_is_imported_without_a_config(tmp_path):
     classifier = networks.classifier("resnet", "resnet20")
     variables = networks.drawn(named.shapes(classifier.module, classifier))
@@ -159,6 +160,7 @@ def test_one_of_several_networks_is_imported_without_a_config(tmp_path):
     assert found.config.init.entry == "teacher"
 
 
+@pytest.mark.slow
 def test_an_imported_run_is_tested_with_its_files_batch_statistics(tmp_path, capsys):
     config = resnet_digits.get_config()
     config.model.update({"stage_sizes": (1, 1, 1), "width": 4})

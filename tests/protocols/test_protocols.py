@@ -94,6 +94,7 @@ def test_googlenets_sixth_view_is_the_square_made_small():
     np.testing.assert_array_equal(views.three_square_crops(image, 224)[5], np.asarray(square))
 
 
+@pytest.mark.slow
 def test_a_square_is_made_small_with_the_interpolation_of_the_run(monkeypatch):
     seen = []
 

@@ -80,6 +80,7 @@ def test_confusion_matrices_name_every_class_and_write_counts_where_there_is_roo
     assert len(axes.texts) == (np.count_nonzero(counts) if classes <= 30 else 0)
 
 
+@pytest.mark.slow
 def test_names_with_dollars_are_not_formulas(tmp_path):
     """Matplotlib takes text between two dollars for mathematics, and fails where it is none."""
     names, image, one = ["US$5 to US$10", r"a$\b$", "c$"], np.zeros((4, 4, 1), np.uint8), np.eye(3, dtype=np.float32)

@@ -146,11 +146,14 @@ def test_every_layer_with_weights_has_one_kernel(variant):
 
 @pytest.mark.parametrize(
     ("variant", "sides", "channels"),
-    [
-        ("resnet50", (112, 56, 28, 14, 7), (64, 256, 512, 1024, 2048)),
-        ("resnet34", (112, 56, 28, 14, 7), (64, 64, 128, 256, 512)),
-        ("resnet20", (32, 32, 16, 8), (16, 16, 32, 64)),
-    ],
+    rest_slow(
+        [
+            ("resnet20", (32, 32, 16, 8), (16, 16, 32, 64)),
+            ("resnet50", (112, 56, 28, 14, 7), (64, 256, 512, 1024, 2048)),
+            ("resnet34", (112, 56, 28, 14, 7), (64, 64, 128, 256, 512)),
+        ],
+        quick=2,
+    ),
 )
 def test_map_sizes(variant, sides, channels):
     outputs = output_shapes(module_of(variant))

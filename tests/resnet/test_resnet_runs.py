@@ -42,6 +42,7 @@ def test_a_run_goes_on_with_other_devices_as_if_nothing_had_happened(tmp_path):
     assert moved["test"]["examples"] == unbroken["test"]["examples"] == 359
 
 
+@pytest.mark.slow
 def test_the_terminal_names_the_cifar_variant_and_why_groups_cannot_be(tmp_path):
     options = ("--config=configs/resnet_imagenet.py:resnet18", "--config.data.source=digits", "--config.data.resize=32")
     options += ("--config.data.crop=0", "--config.data.resize_max=0", "--config.data.train_crop=centre")

@@ -1,6 +1,7 @@
 """Tests that a run traces the updates that it is asked for, however many it makes in a call."""
 
 import jax
+import pytest
 
 from common import train
 from tests import small_run
@@ -29,6 +30,7 @@ def test_the_steps_of_the_profile_are_traced(tmp_path, monkeypatch):
     assert sum(made) == 20
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_behind_the_steps_to_be_traced_says_so(tmp_path, capsys):
     train.fit(small_run.get_config(**{"train.length": "20 steps"}), tmp_path)
     train.fit(small_run.get_config(**{"train.length": "30 steps", "profile.steps": 3}), tmp_path)

@@ -11,6 +11,7 @@ import pytest
 from common import models
 from common.devices import host
 from common.run import threads
+from tests.slow import rest_slow
 
 _RUN = """
 import os, pathlib, sys
@@ -33,11 +34,13 @@ def _threads_and_variable(tmp_path, batch_size, **environment):
 @pytest.mark.skipif(not pathlib.Path("/proc/self/task").exists(), reason="only Linux lists a process's threads")
 @pytest.mark.parametrize(
     ("batch_size", "environment", "expected"),
-    [
-        (1, {}, ["1", "None"]),
-        (32, {}, [str(host.cores()), "None"]),
-        (1, {"PJRT_NPROC": "3"}, ["3", "3"]),
-    ],
+    rest_slow(
+        [
+            (1, {}, ["1", "None"]),
+            (32, {}, [str(host.cores()), "None"]),
+            (1, {"PJRT_NPROC": "3"}, ["3", "3"]),
+        ]
+    ),
 )
 def test_small_updates_are_computed_with_one_thread_unless_the_user_says_otherwise(
     tmp_path, batch_size, environment, expected

@@ -40,6 +40,7 @@ def test_a_finished_run_measures_the_training_set_if_asked_later(tmp_path):
     assert (after["step"], after["test"], after["train"]) == (before["step"], before["test"], before["train"])
 
 
+@pytest.mark.slow
 def test_a_finished_run_that_is_asked_for_more_results_keeps_the_options_of_its_updates(tmp_path):
     folder = tmp_path / "run"
     shutil.copytree(small_run(), folder)
@@ -58,6 +59,7 @@ def test_a_finished_run_that_is_asked_for_more_results_keeps_the_options_of_its_
     assert last["changed"] == {"evaluate.batch_size": [1000, 100]}
 
 
+@pytest.mark.slow
 def test_a_stopped_run_that_is_given_a_shorter_length_than_it_has_says_how_long_it_is(tmp_path, monkeypatch, capsys):
     config = workdir.load_config(small_run())
     train_and_stop(config, tmp_path, 30, monkeypatch)

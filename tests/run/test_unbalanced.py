@@ -12,6 +12,7 @@ from common.data import datasets, sources
 from common.errors import UserError
 from common.run import trained
 from tests import small_run
+from tests.slow import rest_slow
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def test_contradictions_are_refused(pictures, changes, message):
         config(pictures, **changes)
 
 
-@pytest.mark.parametrize("option", ["train.class_weights", "data.sampling"])
+@pytest.mark.parametrize("option", rest_slow(["data.sampling", "train.class_weights"]))
 def test_memory_changes_no_result_where_an_image_cannot_be_read(pictures, tmp_path, option):
     root = tmp_path / "data"
     shutil.copytree(pictures, root)

@@ -32,6 +32,7 @@ def config(pictures, **changes):
     return small_run.get_config(**{**unreadable, **short, **changes})
 
 
+@pytest.mark.slow
 def test_the_summary_of_a_run_that_goes_on_lists_what_its_first_start_skipped(pictures, tmp_path):
     folder, broken = tmp_path / "run", pictures / "train" / "cat" / "0.png"
     first = train.fit(config(pictures), folder)
@@ -59,6 +60,7 @@ def test_a_stopped_run_remembers_what_it_skipped_before_its_checkpoint(tmp_path)
     assert summary.Skipped(tmp_path, {}, resumed=True, write=True).save() == []
 
 
+@pytest.mark.slow
 def test_a_run_that_is_tested_later_says_nothing_of_changed_data(pictures, tmp_path, capsys):
     (pictures / "test" / "cat" / "0.png").write_text("no image")
     validated = {"data.validation": "40%", "evaluate.test": False}

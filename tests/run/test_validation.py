@@ -152,6 +152,7 @@ def test_training_stops_when_the_error_no_longer_falls_and_goes_on_with_more_pat
     assert "config.train.patience was 2, and is 3 from here on" in output
 
 
+@pytest.mark.slow
 def test_with_less_patience_a_run_goes_on_to_its_next_evaluation(tmp_path):
     plain = config(**{"train.log_every": "500 steps", "schedule.learning_rate": 1e-9, "train.length": "500 steps"})
     with pytest.MonkeyPatch.context() as patched:

@@ -39,6 +39,7 @@ def test_a_config_of_an_earlier_version_has_its_options_in_todays_places():
     assert config_lib.flat(upgraded) == config_lib.flat(now)
 
 
+@pytest.mark.slow
 def test_a_workdir_of_an_earlier_version_is_evaluated_and_goes_on(folder):
     stored = json.loads((folder / "config.json").read_text())
     stored["model"].update(loss=stored["model"]["loss"]["name"])
@@ -181,6 +182,7 @@ def killed(*arguments):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_between_evaluations_may_end_there(tmp_path, monkeypatch):
     config = workdir.load_config(small_run())
     train_and_stop(config, tmp_path, 30, monkeypatch)
@@ -195,6 +197,7 @@ def test_a_run_that_was_stopped_between_evaluations_may_end_there(tmp_path, monk
     assert wrong / result["test"]["examples"] == pytest.approx(result["test"]["error"])
 
 
+@pytest.mark.slow
 def test_a_last_test_whose_record_is_lost_is_made_again(folder):
     before, config = json.loads((folder / "summary.json").read_text()), workdir.load_config(folder)
     (folder / "summary.json").unlink()
@@ -271,6 +274,7 @@ def test_a_finished_run_keeps_the_config_that_it_was_trained_with(folder):
     assert {name: (folder / name).read_bytes() for name in files} == files
 
 
+@pytest.mark.slow
 def test_a_new_run_has_no_starts_of_another_that_saved_nothing(tmp_path, monkeypatch):
     config = workdir.load_config(small_run())
     with monkeypatch.context() as patched:

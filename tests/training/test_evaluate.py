@@ -106,6 +106,7 @@ def photographs(folder, seed=0, form="PNG"):
     return folder
 
 
+@pytest.mark.slow
 def test_members_of_an_ensemble_are_tested_on_the_same_images_however_these_are_stored_and_prepared(tmp_path):
     one = run_on(photographs(tmp_path / "photos"), tmp_path / "one")
     other = run_on(photographs(tmp_path / "copies", form="BMP"), tmp_path / "other", resize=12)

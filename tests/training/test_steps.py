@@ -24,6 +24,7 @@ from common.nn.losses import balanced_weights, cross_entropy
 from common.training.state import create_state
 from common.training.steps import check_support, compile_update, eval_step, train_step
 from common.training.totals import NEVER, class_counts, no_totals, stop_if_diverged, totals
+from tests.slow import rest_slow
 
 
 class Net(nn.Module):
@@ -196,6 +197,7 @@ def test_label_smoothing_is_the_papers_mixture():
     assert float(sums.loss) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_cutmix_changes_the_loss_and_not_what_errors_are_counted_against():
     _, plain = updated()
     _, mixed = updated(cutmix_alpha=1.0)
@@ -235,7 +237,7 @@ def test_class_weights_of_one_do_not_change_a_bit():
     jax.tree.map(np.testing.assert_array_equal, plain, weighted)
 
 
-@pytest.mark.parametrize("blend", [{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}])
+@pytest.mark.parametrize("blend", rest_slow([{"mixup_alpha": 1.0}, {"cutmix_alpha": 1.0}]))
 def test_blended_images_have_the_weights_of_their_labels_in_the_labels_shares(blend):
     def inverse(outputs, targets):
         return 1 / (targets @ WEIGHTS) + 0 * outputs.sum(-1)

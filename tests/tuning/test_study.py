@@ -67,6 +67,7 @@ def test_an_interrupted_study_ends_as_one_that_was_not(tmp_path):
     assert points(more)[:3] == points(whole)
 
 
+@pytest.mark.slow
 def test_interrupted_trials_are_finished_with_their_options(tmp_path):
     slow = plan(changes={"train.length": "0.5 epochs"}, jobs=3)
     with pytest.raises(KeyboardInterrupt):
@@ -98,6 +99,7 @@ def test_a_trial_above_the_median_is_pruned(tmp_path):
     assert rows[5]["validation_error"] == ""
 
 
+@pytest.mark.slow
 def test_a_run_that_ended_before_it_was_stopped_says_nothing_about_later_ones(tmp_path):
     momenta = (0.5, 0.51, 0.52, 0.53, 0.54, 0.0)
     wanted = plan("optimizer.momentum=0..0.9", number=6, seeds=2, prune=True)
@@ -115,6 +117,7 @@ def test_a_run_that_ended_before_it_was_stopped_says_nothing_about_later_ones(tm
         make(tmp_path / "preempted", wanted, more=("--later=75",))
 
 
+@pytest.mark.slow
 def test_failed_trials_do_not_end_a_study_unless_all_fail(tmp_path):
     mixed = plan("optimizer.momentum=0.1|0.95|0.5", number=3, sampler="grid")
     study, lines = make(tmp_path / "mixed", mixed)
@@ -149,6 +152,7 @@ def test_a_trial_is_the_mean_over_its_seeds_and_a_grid_has_each_point_once(tmp_p
     assert "needs 4 finished trials, there are 3" in results.draw_importance(tmp_path, study)
 
 
+@pytest.mark.slow
 def test_importance_is_drawn(tmp_path):
     study, _ = make(tmp_path, plan("optimizer.momentum=0..0.9", "train.batch_size=32|64", number=4, sampler="random"))
     said = results.draw_importance(tmp_path, study)
@@ -156,6 +160,7 @@ def test_importance_is_drawn(tmp_path):
     assert (tmp_path / "importance.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_trials_of_a_study_whose_file_is_gone_belong_to_no_other(tmp_path):
     make(tmp_path, plan(number=1))
     (tmp_path / "study.db").unlink()

@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
 SHORT = {"data.limit": 0, "train.length": "4 steps", "train.batch_size": 4, "evaluate.every": "2 steps"}
 
 
+@pytest.mark.slow
 def test_the_test_set_is_never_read(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
     # The same folder stops a run that reads its test images.

@@ -51,6 +51,7 @@ def test_layers_have_the_published_names_and_shapes():
     assert found["embedding"]["kernel"].shape == (1, 1, 2048, 16)
 
 
+@pytest.mark.slow
 def test_a_hybrid_does_not_see_the_scale_of_its_kernels():
     image = (32, 64, 3)
     network = module(variant="r_ti16", image=image)

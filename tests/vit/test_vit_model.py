@@ -208,6 +208,7 @@ def test_rematerialisation_keeps_less_for_the_backward_pass():
     assert blocks < 0.5 * none
 
 
+@pytest.mark.slow
 def test_cheap_rematerialisation_computes_no_product_with_weights_again():
     def products(remat):
         network = module(depth=3, remat=remat)
@@ -216,6 +217,7 @@ def test_cheap_rematerialisation_computes_no_product_with_weights_again():
     assert products("cheap") == products("none") < products("blocks")
 
 
+@pytest.mark.slow
 def test_blocks_outside_a_loop_are_recomputed_in_the_backward_pass_only():
     def temporary_bytes(remat):
         network = module(depth=3, mlp_dim=256, remat=remat)

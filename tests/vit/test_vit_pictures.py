@@ -189,6 +189,7 @@ def test_all_pictures_of_a_run_are_drawn(changes, titles):
     assert [name for name, _ in maps] == ["embedding", *(f"block {n + 1}" for n in range(run.classifier.module.depth))]
 
 
+@pytest.mark.slow
 def test_the_command_writes_every_picture_and_needs_test_images_only(monkeypatch, tmp_path, capsys):
     run = a_run()
     data = base(ConfigDict()).data
@@ -206,6 +207,7 @@ def test_the_command_writes_every_picture_and_needs_test_images_only(monkeypatch
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
 
 
+@pytest.mark.slow
 def test_a_patch_of_one_grey_pixel_has_a_component_that_can_be_drawn():
     run = a_run((2, 3, 1), patch_size=1, position="none")
     stored = np.arange(12, dtype=np.uint8).reshape(2, 2, 3, 1)

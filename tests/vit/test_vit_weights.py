@@ -105,6 +105,7 @@ def test_bfloat16_arrays_are_read():
     np.testing.assert_array_equal(read["head/kernel"], np.float32([[1.5, -2.0]]))
 
 
+@pytest.mark.slow
 def test_group_norm_arrays_of_old_hybrids_are_squeezed(tmp_path):
     image = (32, 32, 3)
     network = module(variant="r26_s32", image=image, depth=1)
