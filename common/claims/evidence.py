@@ -115,16 +115,23 @@ def _change(result: Result, claim: Claim) -> str:
 def read_results(folder: pathlib.Path, kind: str) -> list[Result]:
     """The recorded results of a kind, 'claim', 'fact' or 'benchmark', in the order of their file names.
 
-    A preliminary result, with fewer seeds than its claim asks for, is left out if there is a full one.
-    Raises UserError for a damaged file.
+    A preliminary result, with fewer seeds than its claim asks for, is left out if there is one with all of them, and a
+    result at a short schedule if there is one at the full schedule. Raises UserError for a damaged file.
     """
     paths = sorted(folder.glob("*.json"))
-    full = [path for path in paths if not path.stem.endswith(".preliminary")]
-    shown = [
-        path for path in paths if path in full or path.with_stem(path.stem.removesuffix(".preliminary")) not in full
-    ]
-    found = [workdir.read_json(path) for path in shown]
+    names = {path.stem for path in paths}
+    found = [workdir.read_json(path) for path in paths if not names & _replacements(path.stem)]
     return [result for result in found if kind in result]
+
+
+def _replacements(name: str) -> set[str]:
+    """The names of the results that a result of this name gives way to."""
+    found = set()
+    for suffix in (".preliminary", ".quick"):
+        if name.endswith(suffix):
+            name = name.removesuffix(suffix)
+            found.add(name)
+    return found
 
 
 def count_verdicts(evidence: Evidence) -> dict[str, int]:

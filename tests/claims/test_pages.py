@@ -254,6 +254,21 @@ def test_a_full_result_counts_before_a_short_or_preliminary_one():
     assert evidence.count_verdicts(Evidence([early], [], PACKAGES, SHOWS)) == {evidence.WAITING: len(SHOWS)}
 
 
+@pytest.mark.parametrize(
+    ("names", "kept"),
+    [
+        (("one", "one.quick", "one.preliminary", "one.quick.preliminary"), {"one"}),
+        (("one.quick", "one.quick.preliminary", "two.quick"), {"one.quick", "two.quick"}),
+        (("one.preliminary", "one.quick"), {"one.preliminary", "one.quick"}),
+        (("lenet1-reject-0.5pct", "lenet1-reject-0.5pct.quick"), {"lenet1-reject-0.5pct"}),
+    ],
+)
+def test_a_full_result_replaces_a_short_or_preliminary_one_on_the_pages(tmp_path, names, kept):
+    for name in names:
+        (tmp_path / f"{name}.json").write_text(json.dumps({"claim": name}))
+    assert {result["claim"] for result in evidence.read_results(tmp_path, "claim")} == kept
+
+
 def test_a_number_that_was_not_reached_is_called_a_bound_and_fractions_are_percentages():
     result = {**RESULT, "ours": {"LeNet-5": {"mean": 1.0, "std": None, "at_least": True}}}
     assert "| at least 100.00% (3 seeds) |" in filled("<!-- claims: lenet -->", [result])
