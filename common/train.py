@@ -167,7 +167,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 class_counts = None
             if class_counts is None and config.evaluate.test:  # also if a run was stopped just before its summary
                 values, class_counts = evaluate_on(state.variables(), dataset.test)
-                if dataset.validation is not None:
+                if not metrics.is_recorded(folder, "test", step):
                     writer.evaluated(step, "test", values)
             on_train = evaluate_on(state.variables(), dataset.train)[0] if config.evaluate.train_set else {}
         messages = skipped.save()

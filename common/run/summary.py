@@ -160,7 +160,9 @@ def write(
         key=lambda record: (record["error"], record["step"] != best_step, -record["step"]),
     )
     selected = {"validation": _values(validation[-1])} if validation else {}
-    tested = {"test": _values(test[-1])} if class_errors else {}
+    # A run that went on after its end may have tested other checkpoints before.
+    of_chosen = [record for record in test if validation and record["step"] == best_step]
+    tested = {"test": _values((of_chosen or test)[-1])} if class_errors else {}
     content = {
         "step": max(record["step"] for record in (*train, *validation, *test)),
         **tested,

@@ -48,6 +48,29 @@ def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch,
     assert wrong / info.test_size == pytest.approx(test[0]["error"])
 
 
+def test_a_run_whose_end_is_repeated_records_its_test_once(tmp_path):
+    result = train.fit(config(), tmp_path)
+    before = metrics.read(tmp_path)
+    (tmp_path / workdir.SUMMARY).unlink()  # as a kill between the last record and the summary leaves it
+    assert train.fit(config(), tmp_path)["test"] == result["test"]
+    assert train.fit(config(**{"evaluate.train_set": True}), tmp_path)["train_set"]
+    assert metrics.read(tmp_path) == before
+
+
+def test_the_test_in_the_summary_is_that_of_the_chosen_checkpoint_whatever_earlier_ends_have_tested(tmp_path):
+    errors = {"validation": {10: 0.2, 20: 0.4}, "test": {10: 0.25, 20: 0.5}, "train": {20: 0.3}}
+    rest = {"loss": 1.0, "seconds": 1.0, "images_per_second": 1.0}
+    records = [
+        {"step": step, "split": split, "error": error, **rest}
+        for split, at in errors.items()
+        for step, error in at.items()
+    ]
+    metrics.write(tmp_path, records)
+    for step, error in errors["test"].items():
+        result = summary.write(tmp_path, config(), {}, {"0": {}}, {}, 0, [], step)
+        assert result["test"]["error"] == error
+
+
 class Unreadable:
     """Test images that must not be looked at."""
 
