@@ -166,6 +166,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
                 class_counts = None
             if class_counts is None and config.evaluate.test:  # also if a run was stopped just before its summary
+                checkpoints.save_error(folder, step, values["error"])  # so that it takes part in the choice of the best
                 values, class_counts = evaluate_on(state.variables(), dataset.test)
                 if not metrics.is_recorded(folder, "test", step):
                     writer.evaluated(step, "test", values)

@@ -24,6 +24,7 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, E
 
 from common.devices import sharding
 from common.errors import UserError, first_line
+from common.files import whole_file
 from common.processes import distributed
 from common.training.state import TrainState
 from common.training.totals import Totals, no_totals
@@ -55,6 +56,17 @@ def saved_error(workdir: pathlib.Path, step: int) -> float | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return float(error) if isinstance(error, int | float) and math.isfinite(error) else None
+
+
+def save_error(workdir: pathlib.Path, step: int, error: float) -> None:
+    """Keeps the error of a checkpoint that was saved without one; all processes have to call it.
+
+    Raises UserError where it cannot be written.
+    """
+    if distributed.is_primary():
+        with whole_file(workdir / FOLDER / str(step) / _METRICS) as fresh:
+            fresh.write_text(json.dumps({"error": error}), encoding="utf-8")
+    distributed.barrier("the error of a checkpoint is saved", _PATIENCE)
 
 
 def best_first(workdir: pathlib.Path) -> list[int]:

@@ -71,6 +71,32 @@ def test_the_test_in_the_summary_is_that_of_the_chosen_checkpoint_whatever_earli
         assert result["test"]["error"] == error
 
 
+@pytest.mark.parametrize("validation", ["10%", ""])
+def test_the_last_checkpoint_of_a_run_that_is_shortened_is_evaluated_and_may_be_the_best(
+    validation, tmp_path, monkeypatch
+):
+    split = "validation" if validation else "test"
+    options = {"data.validation": validation, "checkpoint.every": "5 steps", "train.log_every": "5 steps"}
+    small_run.train_and_stop(config(**options), tmp_path, 15, monkeypatch)
+    assert [record["step"] for record in metrics.read(tmp_path, split)] == [10]
+    evaluate = evaluate_lib.evaluate
+
+    def perfect(*arguments, **more):
+        values, counts = evaluate(*arguments, **more)
+        return {**values, "error": 0.0}, counts
+
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "evaluate", perfect)
+        result = train.fit(config(**{**options, "train.length": "12 steps"}), tmp_path)
+    assert result[f"best_{split}"] == {"step": 15, "error": 0.0}
+    assert [record["step"] for record in metrics.read(tmp_path, split)] == [10, 15]
+    assert metrics.read(tmp_path, "test")[-1]["step"] == 15
+    assert trained.load(tmp_path, "best").step == 15
+    longer = train.fit(config(**{**options, "train.length": "20 steps"}), tmp_path)  # keeps it, as the best so far
+    assert longer["step"] == 20
+    assert 15 in checkpoints.steps(tmp_path)
+
+
 class Unreadable:
     """Test images that must not be looked at."""
 
