@@ -89,7 +89,6 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         if primary and not trained:
             summary.remove(folder)
         skipped = summary.Skipped(folder, dataset.bad, stored_run is not None, write=primary)
-        tracker = trackers.start(config, folder, resumed=stored_run is not None) if primary else None
 
         feed = pipeline.train_feed(
             dataset.train,
@@ -118,7 +117,14 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         with (
             Checkpoints(folder, config.checkpoint.keep, plan.keep_every) as checkpointer,
             Writer(
-                folder, step, plan, config.train.batch_size, dataset.info.num_classes, primary, tracker, times
+                folder,
+                step,
+                plan,
+                config.train.batch_size,
+                dataset.info.num_classes,
+                primary,
+                trackers.start(config, folder, resumed=stored_run is not None) if primary else None,
+                times,
             ) as writer,
             Profiler(config.profile, folder) as profiler,
             distributed.exit_on_lost_process(),
@@ -160,13 +166,13 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             # A run that was shortened has no record at its last checkpoint; a damaged file may have lost it.
             if trained and not metrics.is_recorded(folder, split, step):
                 values, class_counts = evaluate_on(state.variables(), watched)
+                checkpoints.save_error(folder, step, values["error"])  # so that it takes part in the choice of the best
                 writer.evaluated(step, split, values)
             if dataset.validation is not None:  # only the network that validation has chosen reads the test set
                 checkpointer.wait()
                 step, state, _ = checkpoints.restore_first(folder, checkpoints.best_first(folder), like, mesh)
                 class_counts = None
             if class_counts is None and config.evaluate.test:  # also if a run was stopped just before its summary
-                checkpoints.save_error(folder, step, values["error"])  # so that it takes part in the choice of the best
                 values, class_counts = evaluate_on(state.variables(), dataset.test)
                 if not metrics.is_recorded(folder, "test", step):
                     writer.evaluated(step, "test", values)

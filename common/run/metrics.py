@@ -21,6 +21,7 @@ from tqdm import tqdm
 from common.errors import UserError
 from common.files import json_lines, whole_file, writing
 from common.optim.plan import Plan
+from common.processes.preemption import Preempted
 from common.run.trackers import Tracker
 from common.training.totals import NEVER, Totals, diverged, means
 
@@ -70,7 +71,8 @@ class Writer:
             if self._records:
                 self._records.close()
         if self._tracker:
-            self._tracker.close(failed=kind is not None)
+            stopped = kind is not None and issubclass(kind, Preempted)
+            self._tracker.close("finished" if kind is None else "stopped" if stopped else "failed")
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:

@@ -9,7 +9,7 @@ import os
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from ml_collections import ConfigDict
 
@@ -22,6 +22,7 @@ _PROJECT = "lineage"
 _PARAMETERS_AT_ONCE = 100  # the most that an MLflow server takes
 
 Options = dict[str, Any]
+Ending = Literal["finished", "stopped", "failed"]  # 'stopped': as asked, and the same command goes on
 
 
 class TrackedRun(Protocol):
@@ -34,7 +35,7 @@ class TrackedRun(Protocol):
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes values by name."""
 
-    def close(self, failed: bool) -> None:
+    def close(self, ending: Ending) -> None:
         """Ends the tracked run."""
 
 
@@ -60,8 +61,10 @@ class _WandB:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log({"step": step, **values})
 
-    def close(self, failed: bool) -> None:
-        self._run.finish(exit_code=int(failed))
+    def close(self, ending: Ending) -> None:
+        if ending == "stopped":
+            self._run.mark_preempting()  # together with an exit code that is not 0, it is shown as preempted
+        self._run.finish(exit_code=int(ending != "finished"))
 
 
 class _MLflow:
@@ -80,8 +83,8 @@ class _MLflow:
     def write(self, step: int, values: Mapping[str, float]) -> None:
         self._mlflow.log_metrics(dict(values), step=step)
 
-    def close(self, failed: bool) -> None:
-        self._mlflow.end_run("FAILED" if failed else "FINISHED")
+    def close(self, ending: Ending) -> None:
+        self._mlflow.end_run({"finished": "FINISHED", "stopped": "KILLED", "failed": "FAILED"}[ending])
 
 
 # By the name of the library's module, which is that of its package.
@@ -109,9 +112,9 @@ class Tracker:
         """Writes named values of a split."""
         self._try(lambda: self._library.write(step, {f"{split}/{name}": value for name, value in values.items()}))
 
-    def close(self, failed: bool) -> None:
-        """Ends the tracked run. failed: whether the run ended early."""
-        self._try(lambda: self._library.close(failed))
+    def close(self, ending: Ending) -> None:
+        """Ends the tracked run."""
+        self._try(lambda: self._library.close(ending))
 
     def _try(self, call: Callable[[], None]) -> None:
         if self._failed:

@@ -4,6 +4,8 @@ Stand-ins for the libraries record the calls that they get. Where the libraries 
 offline, and MLflow writes into a folder.
 """
 
+import contextlib
+import json
 import sys
 import types
 
@@ -13,6 +15,7 @@ from common import config as config_lib
 from common import config_checks
 from common.errors import UserError
 from common.optim.plan import Plan
+from common.processes import preemption
 from common.run import trackers
 from common.run.metrics import Writer
 from configs import lenet5_digits
@@ -40,6 +43,9 @@ def wandb(monkeypatch):
 
         def log(self, values):
             library.calls.append(("log", values))
+
+        def mark_preempting(self):
+            library.calls.append(("preempting",))
 
         def finish(self, exit_code):
             library.calls.append(("finish", exit_code))
@@ -103,7 +109,7 @@ def test_wandb_gets_the_options_and_the_numbers_and_goes_on_when_resumed(config,
 
 def test_a_new_run_in_the_folder_of_one_without_a_checkpoint_is_tracked_apart(config, mlflow, tmp_path):
     config.tracker, config.train.batch_size = "mlflow", 1
-    trackers.start(config, tmp_path, resumed=False).close(failed=True)  # as of a run that diverged at once
+    trackers.start(config, tmp_path, resumed=False).close("failed")  # as of a run that diverged at once
     config.train.batch_size = 2
     trackers.start(config, tmp_path, resumed=False)
     assert [call[0] for call in of(mlflow.calls, "start")] == [None, None]
@@ -122,6 +128,26 @@ def test_mlflow_gets_the_options_once_and_the_numbers_with_their_steps(config, m
     assert of(mlflow.calls, "end") == [("FINISHED",), ("FINISHED",)]
 
 
+ENDS = (None, preemption.Preempted(200), KeyError("failed"))
+
+
+def test_wandb_shows_a_stopped_run_as_preempted(config, wandb, tmp_path):
+    config.tracker = "wandb"
+    for error in ENDS:
+        with pytest.raises(type(error)) if error else contextlib.nullcontext():
+            record(tmp_path, config, 100, error)
+    ends = [call for call in wandb.calls if call[0] in ("preempting", "finish")]
+    assert ends == [("finish", 0), ("preempting",), ("finish", 1), ("finish", 1)]
+
+
+def test_mlflow_shows_a_stopped_run_as_killed(config, mlflow, tmp_path):
+    config.tracker = "mlflow"
+    for error in ENDS:
+        with pytest.raises(type(error)) if error else contextlib.nullcontext():
+            record(tmp_path, config, 100, error)
+    assert of(mlflow.calls, "end") == [("FINISHED",), ("KILLED",), ("FAILED",)]
+
+
 def test_a_failing_tracker_is_reported_once_and_the_run_goes_on(config, wandb, tmp_path, capsys):
     config.tracker = "wandb"
     tracker = trackers.start(config, tmp_path)
@@ -131,7 +157,7 @@ def test_a_failing_tracker_is_reported_once_and_the_run_goes_on(config, wandb, t
 
     wandb.calls = types.SimpleNamespace(append=fail)
     tracker.write(1, "train", {"loss": 1.0})
-    tracker.close(failed=False)
+    tracker.close("finished")
     assert capsys.readouterr().err == "warning: wandb gets no more numbers: no server\n"
     with pytest.raises(UserError, match="wandb cannot start a run: no server"):
         trackers.start(config, tmp_path)
@@ -153,7 +179,8 @@ def test_wandb_itself_offline(config, monkeypatch, tmp_path):
     library = pytest.importorskip("wandb", reason="needs W&B: pip install wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     config.tracker = "wandb"
-    record(tmp_path, config, 100)
+    with pytest.raises(preemption.Preempted):
+        record(tmp_path, config, 100, preemption.Preempted(100))
     assert list(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
     assert library.run is None
 
@@ -163,9 +190,15 @@ def test_mlflow_itself_in_a_folder(config, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", (tmp_path / "mlruns").as_uri())
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     config.tracker = "mlflow"
-    record(tmp_path, config, 100)
+    with pytest.raises(preemption.Preempted):
+        record(tmp_path, config, 100, preemption.Preempted(100))
+    client, known = library.MlflowClient(), json.loads((tmp_path / trackers.FILE).read_text())["mlflow"]
+    assert client.get_run(known).info.status == "KILLED"
+    tracker = trackers.start(config, tmp_path)
+    assert client.get_run(known).info.status == "RUNNING"
+    tracker.close("failed")
     record(tmp_path, config, 200)
-    client = library.MlflowClient()
+    assert client.get_run(known).info.status == "FINISHED"
     [run] = client.search_runs([client.get_experiment_by_name("lineage").experiment_id])
     assert [m.step for m in client.get_metric_history(run.info.run_id, "test/error")] == [100, 200]
     assert run.data.params["train.length"] == config.train.length
