@@ -21,7 +21,7 @@ from benchmarks import networks
 from benchmarks.measure import Measured, define_place, device_name, record, spread
 from benchmarks.sweep_points import SCALES, Axes, Point, axes_of, coarse_to_fine
 from common import launch
-from common.errors import UserError, first_line
+from common.errors import UserError, count_of, first_line
 
 if TYPE_CHECKING:  # slow imports come after the flags
     import jax
@@ -78,12 +78,13 @@ def sweep(
     points = coarse_to_fine(axes)
     dtype = points[0].dtype
     left = [point for point in points if point.name not in {*result["measured"], *result["does_not_fit"]}]
-    print(f"{len(points) - len(left)} of {len(points)} points are there; {jax.local_device_count()} local devices")
+    devices = count_of(jax.local_device_count(), "local device")
+    print(f"{len(points) - len(left)} of {len(points)} points are there; {devices}")
     slowest = 0.0
     for number, point in enumerate(left):
         started = time.monotonic()
         if started + slowest >= ends:
-            print(f"time is up; the same command measures the other {len(left) - number} points")
+            print(f"time is up; the same command measures the {count_of(len(left) - number, 'point')} left")
             break
         said = _add(result, point, measure)
         gc.collect()  # arrays that an error's traceback has kept

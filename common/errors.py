@@ -58,6 +58,11 @@ def listed(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(f"'{name}'" for name in names[:most]) + more
 
 
+def count_of(count: int, name: str, plural: str = "") -> str:
+    """A count of things in words: '1 run', '2,000 runs'. plural: of the name, if that is more than an s at its end."""
+    return f"{count:,} {name if count == 1 else plural or f'{name}s'}"
+
+
 def missing_and_extra(missing: Sequence[str], extra: Sequence[str]) -> str:
     """A phrase for missing and extra names: "lacks 'a' and also has 'b'"."""
     faults = [f"lacks {listed(missing)}"] * bool(missing) + [f"also has {listed(extra)}"] * bool(extra)

@@ -25,7 +25,7 @@ from common.claims import charts, fact, preflight, results, run_costs, runner
 from common.claims.claim import Claim, Experiment, all_claims
 from common.claims.fact import Fact, all_facts
 from common.claims.runner import Job
-from common.errors import UserError, unknown
+from common.errors import UserError, count_of, unknown
 from common.files import check_writable, user_path, whole_file
 from common.run import workdir
 
@@ -101,9 +101,10 @@ def main() -> None:
     failures = runner.run_all(list(runs.values()), slots, record_measured)
     if waiting and failures:
         ids = ", ".join(claim.id for claim in waiting)
-        raise UserError(f"{len(failures)} of {len(runs)} runs failed, so there is no result for {ids}: {failures[0]}")
+        failed = f"{len(failures)} of {count_of(len(runs), 'run')} failed"
+        raise UserError(f"{failed}, so there is no result for {ids}: {failures[0]}")
     if unmeasured:
-        raise UserError(f"{run_costs.count_of(len(unmeasured), 'claim')} could not be measured: {unmeasured[0]}")
+        raise UserError(f"{count_of(len(unmeasured), 'claim')} could not be measured: {unmeasured[0]}")
 
 
 def _jobs(claims: list[Claim]) -> dict[pathlib.Path, Job]:
@@ -211,7 +212,7 @@ def _listed(claim: Claim) -> str:
     folder = user_path(_RESULTS.value)
     found = [result for scale in run_costs.SUFFIXES if (result := run_costs.recorded_result(folder, claim, scale))]
     said = "; ".join(map(_verdict, found)) or "not recorded"
-    seeds = f"{claim.seeds} seeds" if claim.random else "not random"
+    seeds = count_of(claim.seeds, "seed") if claim.random else "not random"
     data = {_source(experiment) or _dataset(experiment) for experiment in claim.runs.values()}
     return _entry(claim.id, seeds, ",".join(sorted(data)), f"{claim.where}: {claim.says} [{said}]")
 
@@ -232,7 +233,7 @@ def _entry(name: str, kind: str, data: str, text: str) -> str:
 
 
 def _verdict(result: dict[str, Any]) -> str:
-    few = f"preliminary ({run_costs.count_of(len(result['seeds']), 'seed')}): " if result["preliminary"] else ""
+    few = f"preliminary ({count_of(len(result['seeds']), 'seed')}): " if result["preliminary"] else ""
     return f"{few}{result['verdict']}, {run_costs.describe_cost(result) or 'cost not recorded'}"
 
 

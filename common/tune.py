@@ -15,7 +15,7 @@ from absl import flags
 
 from common import launch
 from common.command_line import unparsed
-from common.errors import UserError
+from common.errors import UserError, count_of
 from common.files import check_writable, user_path
 
 if TYPE_CHECKING:
@@ -117,8 +117,8 @@ def _search(spec: "StudySpec", folder: pathlib.Path) -> dict[str, Any] | None:
 
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder.absolute() / compilation.FOLDER))  # all runs share it
     study = open_study(folder, spec)
-    before = len(finished(study))
-    print(f"study {folder}" + (f": {before} of {spec.trials} trials are finished" if before else ""), flush=True)
+    before, trials_in_all = len(finished(study)), count_of(spec.trials, "trial")
+    print(f"study {folder}" + (f": {before} of {trials_in_all} finished" if before else ""), flush=True)
 
     def done(line: str) -> None:
         results.write(folder, study, spec)
@@ -128,7 +128,7 @@ def _search(spec: "StudySpec", folder: pathlib.Path) -> dict[str, Any] | None:
         trials.optimise(study, spec, folder, done)
     except trials.Stopped:
         number = len(finished(study))
-        print(f"stopped as asked; {number} of {spec.trials} trials are finished; the same command goes on")
+        print(f"stopped as asked; {number} of {trials_in_all} finished; the same command goes on")
         sys.exit(EXIT_PREEMPTED)
     content = results.write(folder, study, spec)
     if content is None:

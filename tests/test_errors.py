@@ -26,6 +26,12 @@ def test_an_empty_name_is_shown_in_quotes():
     assert said == "unknown value of config.tracker 'tensorboard' (known: '', mlflow, wandb)"
 
 
+def test_one_thing_is_counted_in_the_singular():
+    said = [errors.count_of(count, "update") for count in (0, 1, 2, 2000)]
+    assert said == ["0 updates", "1 update", "2 updates", "2,000 updates"]
+    assert [errors.count_of(count, "class", "classes") for count in (1, 3)] == ["1 class", "3 classes"]
+
+
 @pytest.mark.parametrize(
     ("error", "expected"),
     [

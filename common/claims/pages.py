@@ -21,7 +21,7 @@ from common.claims import evidence as evidence_lib
 from common.claims import run_costs
 from common.claims.evidence import Evidence, Result
 from common.claims.results import interval, rule_lines
-from common.errors import unknown
+from common.errors import count_of, unknown
 
 _BLOCK = re.compile(
     r"(<!-- (?P<kind>claims|results|verdicts|chart|summary|costs)(: (?P<selection>[^>]*?))? -->\n)"
@@ -77,7 +77,7 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
 
 def describe_machine(environment: Mapping[str, Any]) -> str:
     """The machine and the versions of a result."""
-    cores = run_costs.count_of(environment["cpu_cores"], "core")
+    cores = count_of(environment["cpu_cores"], "core")
     if "cpu" in environment:  # results from before 26 November 2026 do not name it
         cores = f"{environment['cpu']}, {cores}"
     return f"{environment['devices']} ({cores}), jax {environment['jax']}, flax {environment['flax']}"
@@ -153,9 +153,9 @@ def _all_costs(evidence: Evidence) -> str:
         seconds = [run_costs.run_seconds(result) for result in evidence.measured if result["scale"] == scale]
         known = [cost for cost in seconds if cost is not None]
         took = run_costs.format_duration(sum(known))
-        said = f"- {words}: {run_costs.count_of(len(seconds), 'claim')} recorded, {took} of runs"
+        said = f"- {words}: {count_of(len(seconds), 'claim')} recorded, {took} of runs"
         unknown = len(seconds) - len(known)
-        left_out = f", without {run_costs.count_of(unknown, 'claim')} whose cost was not recorded"
+        left_out = f", without {count_of(unknown, 'claim')} whose cost was not recorded"
         lines.append(said + (f"{left_out}.\n" if unknown else ".\n"))
     shared = "A run that several claims share is counted for each of them, although one command makes it only once."
     return "".join(lines) + f"\n{shared} Times are those of one core if counted, otherwise those of the clock.\n"
@@ -289,7 +289,7 @@ def _values(result: Result, name: str) -> str:
     ours, unit = result["ours"][name], result["unit"]
     paper = result["paper"].get(name)
     spread = "" if ours["std"] is None else f" ± {_measured(ours['std'], unit)}"
-    seeds = run_costs.count_of(len(result["seeds"]), "seed")
+    seeds = count_of(len(result["seeds"]), "seed")
     bound = "at least " if ours.get("at_least") else ""
     theirs = "-" if paper is None else _measured(paper, unit)
     return f"{theirs} | {bound}{_measured(ours['mean'], unit)}{spread} ({seeds})"

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from common.claims.claim import Claim
+from common.errors import count_of
 from common.run import workdir
 
 SUFFIXES = {"paper": "", "quick": ".quick"}  # of a result's file, by scale
@@ -62,8 +63,3 @@ def format_duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} seconds"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def count_of(count: int, name: str) -> str:
-    """A count of things, '1 run' or '2 runs'."""
-    return f"{count} {name}{'' if count == 1 else 's'}"

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from common.claims import pages
+from common.errors import count_of
 
 Result = Mapping[str, Any]
 
@@ -128,7 +129,7 @@ def _below(results: Sequence[Result], peers: Sequence[str]) -> str:
     machines: dict[str, list[Result]] = {}
     for result in results:
         versions = "".join(f", {name} {version}" for name, version in result["peers"].items())
-        memory = f"{result['machine']['memory_gb']} GB of memory, {result['machine']['threads']} threads"
+        memory = f"{result['machine']['memory_gb']} GB of memory, {count_of(result['machine']['threads'], 'thread')}"
         machines.setdefault(f"{pages.describe_machine(result['environment'])}{versions}; {memory}", []).append(result)
     for machine, found in machines.items():
         rates = [1e3 * one["measured"]["matrix products, TFLOP/s"]["median"] for one in found]

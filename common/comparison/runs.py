@@ -12,7 +12,7 @@ from common import config as config_lib
 from common import models
 from common.anatomy import layer_table
 from common.data.dataset_info import Info
-from common.errors import UserError
+from common.errors import UserError, count_of
 from common.files import as_text, user_path
 from common.run import metrics, summary, workdir
 
@@ -150,7 +150,7 @@ def _common_name(names: Sequence[str]) -> str:
 
 
 def _test_set(info: Info) -> str:
-    images = f"{info.test_size:,} test images" if info.test_size else "a file with no dataset"
+    images = count_of(info.test_size, "test image") if info.test_size else "a file with no dataset"
     return f"{info.name}, {images}, {info.num_classes} classes"
 
 

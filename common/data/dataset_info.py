@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from common.errors import UserError, listed
+from common.errors import UserError, count_of, listed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ def describe(info: Info) -> str:
     validation = f", {info.validation_size:,} validation" if info.validation_size else ""
     shape = "x".join(str(length) for length in info.image_shape)
     return (
-        f"{info.name}: {info.train_size:,} training{validation} and {info.test_size:,} test images of {shape}, "
-        f"{info.num_classes} classes"
+        f"{info.name}: {info.train_size:,} training{validation} and {count_of(info.test_size, 'test image')} "
+        f"of {shape}, {info.num_classes} classes"
     )
 
 
@@ -77,7 +77,8 @@ def tolerable_changes(known: Info, now: Info) -> str | None:
     for field in ("train", "test", "validation"):
         before, after = (getattr(info, f"{field}_size") for info in (known, now))
         if before != after:
-            said.append(f"{after:,} {'training' if field == 'train' else field} images, {before:,} before")
+            kind = "training" if field == "train" else field
+            said.append(f"{count_of(after, f'{kind} image')}, {before:,} before")
     if not said and known.fingerprint:
         said.append("as many images as before, but different ones, or in other classes")
     return f"'{now.name}' has changed since the run began: {'; '.join(said)}" if said else None

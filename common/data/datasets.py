@@ -14,7 +14,7 @@ from common.data.dataset_info import Info, NotPreparedError, mismatch
 from common.data.sources import ImageSource, Source, Subset, to_arrays
 from common.data.splits import Dataset, held_out_share, refuse_empty
 from common.data.unreadable import without_unreadable
-from common.errors import UserError, unknown
+from common.errors import UserError, count_of, unknown
 
 # Kinds of sources, each with the module of its `open_dataset(name, config, known) -> Dataset`, which decodes nothing.
 _KINDS = {
@@ -151,7 +151,8 @@ def _limited(dataset: Dataset[ImageSource], limit: int) -> Dataset[ImageSource]:
         return dataset
     size = len(dataset.train)
     if limit > size:
-        raise UserError(f"config.data.limit is {limit}, but '{dataset.info.name}' has {size} training examples")
+        there = count_of(size, "training example")
+        raise UserError(f"config.data.limit is {limit}, but '{dataset.info.name}' has {there}")
     train = dataclasses.replace(dataset.train, records=Subset(dataset.train.records, range(limit)))
     return dataclasses.replace(dataset, train=train, info=dataclasses.replace(dataset.info, train_size=limit))
 

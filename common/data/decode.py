@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
-from common.errors import UserError, nearest
+from common.errors import UserError, count_of, nearest
 
 File = bytes | str | os.PathLike
 
@@ -151,7 +151,7 @@ def change_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if image.shape[-1] == 1:
         return np.repeat(image, channels, axis=-1)
     if image.shape[-1] != 3 or channels != 1:
-        raise UserError(f"has {image.shape[-1]} channels, which cannot become {channels}; expected 1 or 3")
+        raise UserError(f"has {count_of(image.shape[-1], 'channel')}, which cannot become {channels}; expected 1 or 3")
     if image.dtype == np.uint8:
         return np.array(Image.fromarray(image).convert("L"))[:, :, None]
     return (image @ _LUMA)[:, :, None].astype(image.dtype)

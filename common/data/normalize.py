@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from common.data.dataset_info import Info
 from common.data.pixel_statistics import PixelStatistics, needs_statistics
-from common.errors import UserError
+from common.errors import UserError, count_of
 
 _LARGEST = 1e6  # of given numbers; of far larger ones not even differences fit into float32
 
@@ -109,7 +109,8 @@ def _check_lengths(config: ConfigDict, channels: int) -> None:
 
 def _check_length(name: str, length: int, channels: int) -> None:
     if length not in (1, channels):
-        raise UserError(f"config.data.{name} has {length} values, images have {channels} channels")
+        values, needed = count_of(length, "value"), count_of(channels, "channel")
+        raise UserError(f"config.data.{name} has {values}, images have {needed}")
 
 
 def _given(statistics: PixelStatistics | None) -> PixelStatistics:
@@ -126,7 +127,7 @@ def check_bytes(config: ConfigDict, info: Info) -> None:
     """
     channels = info.image_shape[2]
     if channels not in (1, 3):
-        raise UserError(f"the run takes images of {channels} channels; image files have 1 or 3")
+        raise UserError(f"the run takes images of {count_of(channels, 'channel')}; image files have 1 or 3")
     if info.float_images and config.get("normalize", "range") != "range":
         raise UserError(
             f"the run was trained on float images with config.data.normalize '{config.normalize}', so their scale is "

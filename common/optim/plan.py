@@ -7,7 +7,7 @@ from operator import attrgetter
 from ml_collections import ConfigDict
 
 from common.devices import compilation
-from common.errors import UserError
+from common.errors import UserError, count_of
 from common.optim import duration
 
 _UPDATES_IN_A_CALL = 50
@@ -97,14 +97,14 @@ def make_plan(config: ConfigDict, num_examples: int) -> Plan:
         times = _checkpoints_to_keep_one(config)
         if not times:
             raise UserError(
-                f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({keep_every} updates), but there "
-                f"is a checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
+                f"config.checkpoint.keep_every is '{config.checkpoint.keep_every}' ({count_of(keep_every, 'update')}), "
+                f"but there is a checkpoint every {steps['save_every']}; use a multiple of config.checkpoint.every"
             )
         keep_every = times * steps["save_every"]  # they differ only because each was rounded to whole updates
     if config.profile.steps and config.profile.start >= steps["total"]:
         raise UserError(
-            f"config.profile.start is {config.profile.start}, but the run has {steps['total']} updates; use less, or "
-            "config.profile.steps=0 for no trace"
+            f"config.profile.start is {config.profile.start}, but the run has {count_of(steps['total'], 'update')}; "
+            "use less, or config.profile.steps=0 for no trace"
         )
     return Plan(
         **steps,

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from common.errors import UserError
+from common.errors import UserError, count_of
 from common.optim import duration
 from common.optim.registry import Entry
 
@@ -27,8 +27,8 @@ def check(section: ConfigDict) -> None:
         duration.parse(text, f"config.schedule.{name}")
     if section.name == "piecewise" and len(section.rates) != len(section.boundaries) + 1:
         raise UserError(
-            f"config.schedule has {len(section.rates)} rates and {len(section.boundaries)} boundaries; "
-            "expected one more rate than boundaries"
+            f"config.schedule has {count_of(len(section.rates), 'rate')} and "
+            f"{count_of(len(section.boundaries), 'boundary', 'boundaries')}; expected one more rate than boundaries"
         )
     if section.min_scale > 1:
         raise UserError(f"config.schedule.min_scale is {section.min_scale}; expected at most 1")

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from common.errors import UserError, listed, missing_and_extra
+from common.errors import UserError, count_of, listed, missing_and_extra
 
 ENDING = ".index.json"
 _PART = re.compile(r"-(\d{5})-of-(\d{5})\.[a-z]+$")
@@ -33,7 +33,7 @@ def read(index: pathlib.Path, read_part: Callable[[pathlib.Path], dict[str, np.n
     named = _map(index)
     parts = _parts(named)
     if absent := [name for name in parts if not (index.parent / name).is_file()]:
-        raise UserError(f"'{index}' names {len(parts)} parts, of which {listed(absent)} is missing")
+        raise UserError(f"'{index}' names {count_of(len(parts), 'part')}, of which {listed(absent)} is missing")
     arrays: dict[str, np.ndarray] = {}
     for name, expected in parts.items():
         found = read_part(index.parent / name)

@@ -20,7 +20,7 @@ from common.data.dataset_info import Info
 from common.data.sources import ImageSource, Records, Source, chunks, read_ahead, read_all
 from common.devices import compilation, host
 from common.devices import mesh as mesh_lib
-from common.errors import UserError
+from common.errors import UserError, count_of
 from common.files import writing
 from common.processes import distributed
 from common.protocols import batches, catalogue
@@ -105,8 +105,8 @@ def as_line(result: dict[str, Any]) -> str:
     scales = f" at {', '.join(map(str, result['scales']))} pixels" if result["scales"] else ""
     top5 = f", top-5 error {result['top5_error']:.2%}" if "top5_error" in result else ""
     return (
-        f"{result['protocol']}{scales}, {views} {'view' if views == 1 else 'views'} of an image, {steps}: "
-        f"top-1 error {result['top1_error']:.2%}{top5} of {result['examples']:,} images"
+        f"{result['protocol']}{scales}, {count_of(views, 'view')} of an image, {steps}: "
+        f"top-1 error {result['top1_error']:.2%}{top5} of {count_of(result['examples'], 'image')}"
     )
 
 
@@ -210,9 +210,9 @@ def _check_same_facts(folders: Sequence[pathlib.Path]) -> None:
         other, first = known[0]
         if (info.class_names, info.test_size) != (first.class_names, first.test_size):
             raise UserError(
-                f"{folder} has {info.test_size:,} test images of {info.num_classes} classes of '{info.name}', "
-                f"{other} has {first.test_size:,} of {first.num_classes} of '{first.name}'; an ensemble needs "
-                "one test set"
+                f"{folder} has {count_of(info.test_size, 'test image')} of {info.num_classes} classes of "
+                f"'{info.name}', {other} has {first.test_size:,} of {first.num_classes} of '{first.name}'; an "
+                "ensemble needs one test set"
             )
 
 

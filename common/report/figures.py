@@ -13,6 +13,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.image import AxesImage
 
 from common.data.preparation import Pixels
+from common.errors import count_of
 from common.report import fonts
 
 INK, GREY = "#1a1a1a", "#6b6b6b"
@@ -104,8 +105,7 @@ def through_the_network(
     _row_label(above, 0.5 * ratio, "image", f"{image.shape[0]}×{image.shape[1]}")
     for row, (layer, values, own_scales) in enumerate(layers, start=1):
         height, width, count = values.shape
-        maps = "map" if count == 1 else "maps"
-        details = f"{height}×{width}, {count} {maps}\n{values.min():.3g} to {values.max():.3g}"
+        details = f"{height}×{width}, {count_of(count, 'map')}\n{values.min():.3g} to {values.max():.3g}"
         _row_label(above, (row + 0.5) * ratio, layer, details)
         for column, index in enumerate(most_varying(values)):
             shown = values[..., index]

@@ -10,6 +10,7 @@ from common import config as config_lib
 from common.anatomy import layer_table
 from common.data import datasets
 from common.data.sources import Source
+from common.errors import count_of
 from common.optim.plan import Plan, make_plan
 from common.optim.schedules import SCHEDULES
 from common.report import assembly, calibration, error_figures, figures, inside, learning, mistakes, page, samples
@@ -161,7 +162,7 @@ def class_errors(run: Trained, predictions: Predictions) -> Section:
     if len(order) > len(drawn):
         caption += f" The {len(drawn)} classes with the highest errors are drawn; the table lists all {len(order)}."
     if len(order) < len(examples):
-        caption += f" The test set has no images of {len(examples) - len(order)} classes."
+        caption += f" The test set has no images of {count_of(len(examples) - len(order), 'class', 'classes')}."
     figure = error_figures.class_errors([names[index] for index in drawn], examples[drawn], errors[drawn])
     rows = [(names[index], f"{errors[index]:.1%} of {examples[index]:,}") for index in order]
     every = page.folded("all classes", page.table(rows))

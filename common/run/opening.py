@@ -9,6 +9,7 @@ from common.anatomy.footprint import activation_bytes
 from common.data.dataset_info import describe
 from common.data.splits import Dataset
 from common.devices import sharding
+from common.errors import count_of
 from common.models import Classifier
 from common.optim import duration, factors, schedules
 from common.optim.plan import Plan
@@ -37,7 +38,7 @@ def opening_lines(
         describe(info),
         *dataset.notes,
         f"batch {size:,} over {mesh.size} x {kind} ({size // mesh.size:,} each); "
-        f"{plan.total:,} updates, {plan.epoch:,.6g} to an epoch",
+        f"{count_of(plan.total, 'update')}, {plan.epoch:,.6g} to an epoch",
         f"activations that the backward pass needs: {kept / mesh.size / 1e6:,.1f} MB on each device",
         *_accumulation(config.train.accumulate, state),
         *_short(config, plan, info.train_size),
@@ -76,7 +77,7 @@ def _short(config: ConfigDict, plan: Plan, train_size: int) -> list[str]:
     if warmup < duration.to_steps(config.schedule.warmup, train_size, size):
         lines.append(
             f"the warm-up of '{config.schedule.warmup}' would take the whole run, so it is shortened to a tenth, "
-            f"{warmup:,} updates"
+            f"{count_of(warmup, 'update')}"
         )
     return lines
 

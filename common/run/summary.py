@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from common.anatomy import layer_table
 from common.devices import host
-from common.errors import UserError
+from common.errors import UserError, count_of
 from common.files import writing
 from common.models import Classifier
 from common.processes import distributed
@@ -189,7 +189,7 @@ def write(
 
 def result_line(content: dict[str, Any]) -> str:
     """The result of a finished run, from its summary."""
-    error, steps = test_error_text(content), f"after {content['step']:,} steps"
+    error, steps = test_error_text(content), f"after {count_of(content['step'], 'step')}"
     if "best_validation" in content:
         best = content["best_validation"]
         if "test" not in content:

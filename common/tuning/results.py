@@ -10,7 +10,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from common.claims.claim import Experiment
-from common.errors import UserError
+from common.errors import UserError, count_of
 from common.files import whole_file
 from common.run import workdir
 from common.tuning import search, trials
@@ -135,7 +135,7 @@ def draw_importance(folder: pathlib.Path, study: optuna.Study) -> str:
     bars = axes.barh(names, [shares[name] for name in names], color="#4477aa")
     axes.bar_label(bars, fmt=lambda share: f"{share:.0%}", padding=3)
     axes.set_xlim(0, 1.1)
-    axes.set_xlabel(f"share of the variance of the validation error, {len(complete)} trials")
+    axes.set_xlabel(f"share of the variance of the validation error, {count_of(len(complete), 'trial')}")
     axes.spines[["top", "right"]].set_visible(False)
     with whole_file(folder / IMPORTANCE) as file:
         figure.savefig(file, format="png", dpi=110)

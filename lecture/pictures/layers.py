@@ -12,6 +12,7 @@ from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 
 from common.anatomy import networks
+from common.errors import count_of
 from common.nn import batch_norm
 from common.report.figures import GREY, TEST
 from googlenet import model as googlenet
@@ -126,7 +127,7 @@ def receptive_fields() -> Figure:
         field, stack, one = facts.field(*sizes), facts.weights(*sizes), facts.weights(facts.field(*sizes))
         outline(axes, 4 - field // 2, 4 - field // 2, field, field)
         below = f"{stack:.0f} C² weights" + (f"; one {field}×{field} layer has {one:.0f} C²" if depth > 1 else "")
-        titled(axes, f"{depth} layer{'s' if depth > 1 else ''} of 3×3: {field}×{field} pixels", below)
+        titled(axes, f"{count_of(depth, 'layer')} of 3×3: {field}×{field} pixels", below)
     return figure
 
 

@@ -85,7 +85,7 @@ def test_the_rates_in_words_are_those_that_the_schedule_reads(name):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"name": "piecewise", "boundaries": ("1 epoch",), "rates": (0.1,)}, "1 rates and 1 boundaries"),
+        ({"name": "piecewise", "boundaries": ("1 epoch",), "rates": (0.1,)}, "1 rate and 1 boundary"),
         ({"name": "table"}, "rates is empty"),
         ({"name": "plateau", "min_scale": 2.0}, "config.schedule.min_scale is 2.0; expected at most 1"),
         ({"warmup": "soon"}, "config.schedule.warmup is 'soon'; expected a duration"),

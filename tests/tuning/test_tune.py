@@ -125,7 +125,7 @@ def test_a_study_goes_on_after_a_kill_and_after_a_signal(tmp_path):
     process.terminate()
     output, _ = process.communicate()
     assert process.returncode == 75
-    assert output.strip().splitlines()[-1].endswith("trials are finished; the same command goes on")
+    assert output.strip().splitlines()[-1].endswith("trials finished; the same command goes on")
     code, output, errors = run(*flags, module="common.tune")
     assert code == 0, errors
     assert "importance of the options: optimizer.mu 100%" in output

@@ -36,7 +36,7 @@ from common.data.splits import (
     overlap_note,
     unused_note,
 )
-from common.errors import UserError, listed
+from common.errors import UserError, count_of, listed
 from common.files import as_text
 
 _Folders = dict[str, set[str]]  # names of files by folder
@@ -243,8 +243,8 @@ def _overlap_notes(train: Files, test: Files | None, validation: Files | None, c
     for split, folders in ((config.train_split, trained), (config.test_split, tested)):
         if shared := _shared(validated, folders):
             raise UserError(
-                f"config.data.validation '{config.validation}' shares {shared:,} images with '{split}'; choose "
-                "another folder, or a share of the training set, such as '10%'"
+                f"config.data.validation '{config.validation}' shares {count_of(shared, 'image')} with '{split}'; "
+                "choose another folder, or a share of the training set, such as '10%'"
             )
     shared = _shared(tested, trained)
     return [overlap_note(shared, len(test or ()))] if shared else []

@@ -29,7 +29,7 @@ from common.data.splits import (
     unused_note,
     with_input_shape,
 )
-from common.errors import UserError, first_line, unknown
+from common.errors import UserError, count_of, first_line, unknown
 from common.files import user_path
 
 FILE_FORMAT = "array_record"  # the only format of TFDS with random access
@@ -112,8 +112,8 @@ def _with_validation(
         for split, records in ((config.train_split, train), (config.test_split, test)):
             if shared := overlap(validation.files, records.files):
                 raise UserError(
-                    f"config.data.validation '{wanted}' shares {shared:,} images with '{split}'; make them slices that "
-                    f"do not overlap, such as 'train[:90%]' and 'train[90%:]'"
+                    f"config.data.validation '{wanted}' shares {count_of(shared, 'image')} with '{split}'; make "
+                    f"them slices that do not overlap, such as 'train[:90%]' and 'train[90%:]'"
                 )
         return train, validation, notes
     for name in {"validation", "val"} & found.info.splits.keys():
@@ -237,7 +237,7 @@ def _stored_facts(info: tfds.core.DatasetInfo, config: ConfigDict) -> Info:
     if None in shape[:2] and not config.resize and not config.crop:
         raise UserError(f"images of '{info.full_name}' differ in size: set config.data.resize to one side for all")
     if not config.channels and (shape[2] is None or (is_encoded and shape[2] not in (1, 3))):
-        said = f"have {shape[2]} channels" if shape[2] else "differ in channels"
+        said = f"have {count_of(shape[2], 'channel')}" if shape[2] else "differ in channels"
         raise UserError(f"images of '{info.full_name}' {said}: set config.data.channels to 1 or 3")
     height, width, channels = (length or 0 for length in shape)
     facts = Info(info.name, label.num_classes, tuple(label.names), (height, width, channels), 0, 0)
@@ -273,7 +273,8 @@ def _check_file(file: Any) -> None:
     except RuntimeError as error:
         raise UserError(_damaged(file.filename, error)) from error
     if size != file.examples_in_shard:
-        raise UserError(_damaged(file.filename, f"it has {size} examples, expected {file.examples_in_shard}"))
+        there = count_of(size, "example")
+        raise UserError(_damaged(file.filename, f"it has {there}, expected {file.examples_in_shard}"))
 
 
 def _damaged(path: Any, why: object) -> str:

@@ -17,7 +17,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Float32, Int32
 
 from common.data.formats import originals
-from common.errors import UserError
+from common.errors import UserError, count_of
 
 SIDE = 16
 _COLUMNS = 1 + SIDE * SIDE
@@ -69,7 +69,8 @@ def _parse_line(line: str, where: str) -> Float32[np.ndarray, " columns"]:
     """Label and pixels of one line as float32."""
     fields = line.split()
     if len(fields) != _COLUMNS:
-        raise UserError(f"{where}: got {len(fields)} columns, expected {_COLUMNS} (a label and {_COLUMNS - 1} values)")
+        expected = f"{_COLUMNS} (a label and {_COLUMNS - 1} values)"
+        raise UserError(f"{where}: got {count_of(len(fields), 'column')}, expected {expected}")
     try:
         values = np.array(fields, np.float32)
     except ValueError as error:
