@@ -18,6 +18,7 @@ from common.devices import host
 from common.errors import UserError
 from common.run.trained import Trained
 
+HEAT_MAP = ".heat.png"  # the end of the names that `--explain` gives to its pictures: they never overwrite images
 WHITE = 255
 
 Report = Callable[[UserError], None]
@@ -41,8 +42,8 @@ class Prepared(NamedTuple):
 def find(paths: Iterable[str | os.PathLike], report: Report) -> list[File]:
     """The files that the paths name and, for a folder, all files in it and in its sub-folders, by name.
 
-    Hidden files and file managers' leftovers are ignored. A folder without files, or one that cannot be read, is
-    reported.
+    Hidden files, file managers' leftovers and the heat maps of an earlier `--explain` are ignored. A folder without
+    files, or one that cannot be read, is reported.
     """
     files = []
     for path in [os.fspath(given) for given in paths]:
@@ -50,9 +51,10 @@ def find(paths: Iterable[str | os.PathLike], report: Report) -> list[File]:
             files.append(File(path, os.path.basename(path)))
             continue
         try:
-            names = listing.files_below(path)
+            found = listing.files_below(path)
+            names = [name for name in found if not name.endswith(HEAT_MAP)]
             if not names:
-                raise UserError(f"'{path}' is a folder without files")
+                raise UserError(f"'{path}' is a folder without files" + f" but heat maps (*{HEAT_MAP})" * bool(found))
             files += [File(os.path.join(path, name), name) for name in names]
         except UserError as error:
             report(error)

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 
 from common.data.preparation import Pixels, PreparedPixels
 from common.files import user_path, whole_file, writing
-from common.prediction.images import Prepared
+from common.prediction.images import HEAT_MAP, Prepared
 from common.report.figures import INK, finish_tiles, name_row, shortened, show_image, tile, tile_image
 
 # A heat map over an image, enlarged bilinearly.
 _OVER: dict[str, Any] = {"alpha": 0.55, "interpolation": "bilinear"}
-SUFFIX = ".heat.png"  # so that pictures never overwrite images
 
 
 class Pictures:
@@ -45,10 +44,10 @@ class Pictures:
 
     def _free(self, name: str) -> str:
         stem, _ = os.path.splitext(name)
-        number, free = 1, stem + SUFFIX
+        number, free = 1, stem + HEAT_MAP
         while free in self._taken:
             number += 1
-            free = f"{stem}_{number}{SUFFIX}"
+            free = f"{stem}_{number}{HEAT_MAP}"
         self._taken.add(free)
         return free
 

@@ -192,6 +192,13 @@ def test_heat_maps_do_not_replace_images(tmp_path):
     explained.Pictures(str(tmp_path), "Grad-CAM").add(batch, heat, [("a $dollar", 0.5), ("b", 0.25)])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.heat.png", "a.png", "a_2.heat.png"]
     assert (tmp_path / "a.png").read_bytes() == before
+    unread = []
+    assert [file.name for file in images.find([tmp_path], unread.append)] == ["a.png"]  # a second call explains no map
+    (tmp_path / "a.png").unlink()
+    assert images.find([tmp_path], unread.append) == []
+    assert "is a folder without files but heat maps" in str(unread[0])
+    [named] = images.find([tmp_path / "a.heat.png"], unread.append)
+    assert named.name == "a.heat.png"
 
 
 def test_a_picture_says_that_its_map_is_empty():
