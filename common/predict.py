@@ -1,9 +1,10 @@
 """Classifies images with a trained run: `python -m common.predict --workdir=DIR PATH [PATH ...]`.
 
-A path is an image file or a folder, with all files in it and in its sub-folders but earlier heat maps. Each image is prepared as test images
-are (channels, inversion, size, centre, padding: the run's `config.data`). One line gives its likeliest class, the
-probability of that class, and the next classes; `--json` and `--csv` print the same for programs. Probabilities are the
-softmax of the logits; the logits of a network with penalties are the negative penalties.
+A path is an image file or a folder, with all files in it and in its sub-folders, but without earlier heat maps. Each
+image is prepared as test images are (channels, inversion, size, centre, padding: the run's `config.data`). One line
+gives its likeliest class, the probability of that class, and the next classes; `--json` and `--csv` print the same for
+programs. Probabilities are the softmax of the logits; the logits of a network with penalties are the negative
+penalties.
 
 `--embeddings=FILE.npz` saves the output of a layer (`--layer`) for each image, with the names of the files.
 `--explain=FOLDER` draws which parts of each image speak for its likeliest class.

@@ -22,6 +22,7 @@ from common.optim import factors, plan, schedules
 from common.optim.levenberg_marquardt import scale_by_diagonal_levenberg_marquardt
 from common.optim.registry import Entry
 
+_TOLERANCE = float(jnp.finfo(jnp.float32).tiny)  # lost in rounding beside any error but 0
 SHARED_KEYS = ("weight_decay", "decay", "decay_mask", "clip_norm", "ema", "factors")
 
 
@@ -122,9 +123,12 @@ def _scale_by_plateau() -> optax.GradientTransformation:
 def reduce_on_plateau(opt_state: PyTree, config: ConfigDict, error: float) -> PyTree:
     """The state after an evaluation with this error: the factor falls after `patience` of them without improvement.
 
-    Raises ValueError for a state that holds no such factor.
+    An improvement may be as small as one image. Raises ValueError for a state that holds no such factor.
     """
-    rule = optax.contrib.reduce_on_plateau(config.factor, config.patience, min_scale=config.min_scale)
+    # By default optax ignores improvements by less than a ten-thousandth; it does not take a tolerance of 0.
+    rule = optax.contrib.reduce_on_plateau(
+        config.factor, config.patience, rtol=0.0, atol=_TOLERANCE, min_scale=config.min_scale
+    )
     before = plateau_state(opt_state)
     if before is None:
         raise ValueError("this optimizer has no plateau factor")

@@ -132,6 +132,15 @@ def test_plateau_drops_after_patience_and_scales_what_enters_the_velocity():
         np.testing.assert_allclose(v, 0.9 * -0.1 * gradients(0)[name] - 0.01 * gradients(1)[name], rtol=1e-5)
 
 
+def test_one_image_fewer_is_an_improvement_and_none_fewer_is_not():
+    schedule = base(ConfigDict()).schedule
+    schedule.patience = 1
+    _, state = run(section(name="sgd"), [0.1], plateau=True)
+    for wrong, scale in ((20_001, 1.0), (20_000, 1.0), (19_999, 1.0), (19_999, 0.1), (0, 0.1), (0, 0.01)):
+        state = optimizers.reduce_on_plateau(state, schedule, wrong / 50_000)
+        assert float(optimizers.plateau_state(state).scale) == pytest.approx(scale)
+
+
 def test_a_run_that_goes_on_with_less_patience_than_it_has_waited_lowers_its_rate_at_the_next_evaluation():
     schedule = base(ConfigDict()).schedule
     _, state = run(section(name="sgd"), [0.1], plateau=True)
