@@ -1,5 +1,6 @@
 """Datasets in folders of images: splits, classes, and the mistakes that are named."""
 
+import collections
 import dataclasses
 import os
 import pathlib
@@ -469,6 +470,19 @@ def test_photographs_of_any_size_and_encoding(data_config, shared_data, tmp_path
     assert dataset.info.num_classes == dataset.info.train_size == 40
     assert dataset.train.images.shape == (40, 96, 96, 3)
     assert (dataset.train.images.std(axis=(1, 2, 3)) > 5).all()  # no picture came out blank
+
+
+def test_each_folder_is_listed_once(data_config, split_animals, monkeypatch):
+    listed, scandir = collections.Counter(), os.scandir
+
+    def counted(folder):
+        listed[os.fspath(folder)] += 1
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", counted)
+    datasets.open_dataset(data_config(source=f"folder:{split_animals}"))
+    classes = [str(split_animals / split / name) for split in ("train", "test") for name in ("cat", "dog")]
+    assert [listed[folder] for folder in classes] == [1, 1, 1, 1]
 
 
 def test_links_to_single_images_are_compared(data_config, split_animals, tmp_path):

@@ -9,6 +9,7 @@ names are numbers. Examples have a fixed order that looks random.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import re
@@ -89,13 +90,13 @@ def open_dataset(name: str, config: ConfigDict, known: Info | None = None) -> Da
     assert places.train is not None  # `_find_splits` refuses a folder without training images
     found = listing.read(places.train, allow_missing=config.skip_bad)
     class_names = _class_names(found, root, config, known)
-    train = _labelled(found, class_names)
-    others = (
-        None if place is None else _labelled(listing.read(place, allow_missing=config.skip_bad), class_names)
+    tested, validated = (
+        None if place is None else listing.read(place, allow_missing=config.skip_bad)
         for place in (places.test, places.validation)
     )
-    test, validation = others
-    notes = [*_notes(root, places), *_nested_note(found), *_overlap_notes(train, test, validation, config)]
+    train = _labelled(found, class_names)
+    test, validation = (None if one is None else _labelled(one, class_names) for one in (tested, validated))
+    notes = [*_notes(root, places), *_nested_note(found), *_overlap_notes(found, tested, validated, config)]
     return labelled.dataset_of_splits(as_text(root.name), class_names, (train, test, validation), config, notes)
 
 
@@ -235,11 +236,11 @@ def _nested_note(found: Listing) -> list[str]:
     return [f"images in sub-folders of a class, such as '{found.root / nested}', belong to it"] if nested else []
 
 
-def _overlap_notes(train: Files, test: Files | None, validation: Files | None, config: ConfigDict) -> list[str]:
+def _overlap_notes(train: Listing, test: Listing | None, validation: Listing | None, config: ConfigDict) -> list[str]:
     """A sentence about test images that are trained on. Raises UserError for such validation images."""
-    if not (test or validation):
-        return []  # links are read from the disk once more, only to compare
-    trained, tested, validated = (_by_folder(files) if files else {} for files in (train, test, validation))
+    if test is None and validation is None:
+        return []
+    trained, tested, validated = (_by_folder(found) if found else {} for found in (train, test, validation))
     for split, folders in ((config.train_split, trained), (config.test_split, tested)):
         if shared := _shared(validated, folders):
             raise UserError(
@@ -247,7 +248,7 @@ def _overlap_notes(train: Files, test: Files | None, validation: Files | None, c
                 "choose another folder, or a share of the training set, such as '10%'"
             )
     shared = _shared(tested, trained)
-    return [overlap_note(shared, len(test or ()))] if shared else []
+    return [overlap_note(shared, len(test.classes))] if test and shared else []
 
 
 def _shared(first: _Folders, second: _Folders) -> int:
@@ -255,18 +256,15 @@ def _shared(first: _Folders, second: _Folders) -> int:
     return sum(len(first[folder] & second[folder]) for folder in first.keys() & second.keys())
 
 
-def _by_folder(files: Files) -> _Folders:
+def _by_folder(found: Listing) -> _Folders:
     """The names of the files in each folder, however they are reached: neither folders nor files are links."""
-    found: _Folders = {}
-    for file in files.files:
-        folder, _, name = file.rpartition("/")
-        found.setdefault(folder, set()).add(name)
+    real_folder = functools.cache(lambda folder: os.path.realpath(found.root / folder))
     kept: _Folders = {}
-    for folder, names in found.items():  # several may be links to the same one
-        place = files.root / folder
-        linked = names & listing.links(place)
-        kept.setdefault(os.path.realpath(place), set()).update(names - linked)
-        for name in linked:
-            own_folder, own_name = os.path.split(os.path.realpath(place / name))
-            kept.setdefault(own_folder, set()).add(own_name)
+    for file in found.classes:
+        if file in found.links:
+            folder, name = os.path.split(os.path.realpath(found.root / file))
+        else:
+            above, _, name = file.rpartition("/")
+            folder = real_folder(above)
+        kept.setdefault(folder, set()).add(name)
     return kept

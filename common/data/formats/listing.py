@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from common.data import decode
 from common.errors import UserError, listed
@@ -19,12 +19,14 @@ _JUNK = ("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx")  # that Windows 
 class Listing:
     """Image files and the names of their classes.
 
-    source: the folder of the classes, or the CSV file. root: the folder that the files are relative to.
+    source: the folder of the classes, or the CSV file. root: the folder that the files are relative to. links: the
+    files that are links themselves; a folder of files may be a link as well.
     """
 
     source: pathlib.Path
     root: pathlib.Path
     classes: dict[str, str]  # class name by file
+    links: frozenset[str]
 
     def called(self, class_name: str) -> str:
         """The words for a class in an error message."""
@@ -79,17 +81,12 @@ def files_below(folder: str | os.PathLike[str]) -> list[str]:
 
     Raises UserError for a folder that cannot be read, and for a link to a folder that contains it.
     """
-    return list(_files_below(os.fspath(folder), "", ()))
+    return [file for file, _ in _files_below(os.fspath(folder), "", ())]
 
 
 def has_folders(folder: pathlib.Path) -> bool:
     """True if a folder has a sub-folder that could be a class."""
     return any(_is_folder(entry) for entry in _visible(folder))
-
-
-def links(folder: pathlib.Path) -> set[str]:
-    """The names in a folder that are links; none without the folder."""
-    return {entry.name for entry in _visible(folder) if entry.is_symlink()} if folder.is_dir() else set()
 
 
 def class_order(names: Iterable[str]) -> tuple[str, ...]:
@@ -102,14 +99,16 @@ def class_order(names: Iterable[str]) -> tuple[str, ...]:
 
 def _from_folders(root: pathlib.Path) -> Listing:
     classes: dict[str, str] = {}
+    links: set[str] = set()
     for entry in _visible(root):
         if not _is_folder(entry):
             continue
-        files = list(_files_below(entry.path, f"{entry.name}/", (_identity(entry),)))
+        files = dict(_files_below(entry.path, f"{entry.name}/", (_identity(entry),)))
         if not files:
             raise UserError(f"class '{root / entry.name}' has no images")
         classes |= dict.fromkeys(files, as_text(entry.name))
-    return Listing(root, root, classes)
+        links |= _links(files)
+    return Listing(root, root, classes, frozenset(links))
 
 
 def _from_table(table: pathlib.Path, allow_missing: bool) -> Listing:
@@ -119,7 +118,7 @@ def _from_table(table: pathlib.Path, allow_missing: bool) -> Listing:
     for line, image, label in rows:
         if not (image and label):
             raise UserError(f"'{table}', line {line}: expected an image and its label")
-    root, known = _image_folder(table, rows)
+    root, known, links = _image_folder(table, rows)
     classes = {}
     for line, image, label in rows:
         file, *others = known.get(image, [image])
@@ -130,7 +129,7 @@ def _from_table(table: pathlib.Path, allow_missing: bool) -> Listing:
         if image not in known and not allow_missing:
             raise UserError(f"'{table}', line {line}: there is no image '{image}' in '{root}'")
         classes[file] = label
-    return Listing(table, root, classes)
+    return Listing(table, root, classes, links)
 
 
 def _rows(table: pathlib.Path) -> list[tuple[int, str, str]]:
@@ -146,8 +145,8 @@ def _rows(table: pathlib.Path) -> list[tuple[int, str, str]]:
 
 def _image_folder(
     table: pathlib.Path, rows: Sequence[tuple[int, str, str]]
-) -> tuple[pathlib.Path, dict[str, list[str]]]:
-    """The folder with the images of a CSV file, and its files by name with and without suffix.
+) -> tuple[pathlib.Path, dict[str, list[str]], frozenset[str]]:
+    """The folder with the images of a CSV file, its files by name with and without suffix, and those that are links.
 
     It is the first of SPLIT/, SPLIT_images/ and the CSV file's own folder that has the first listed image which any of
     them has. Raises UserError if none has any.
@@ -157,26 +156,37 @@ def _image_folder(
     files_of = functools.cache(_files_by_name)  # the first folder usually has the first image: the others are not read
     for _, image, _ in rows:
         for folder in folders:
-            if image in files_of(folder):
-                return folder, files_of(folder)
+            if image in files_of(folder)[0]:
+                return folder, *files_of(folder)
     line, image, _ = rows[0]
     raise UserError(f"'{table}', line {line}: there is no image '{image}' in {listed([str(one) for one in folders])}")
 
 
-def _files_by_name(folder: pathlib.Path) -> dict[str, list[str]]:
-    """The files in a folder and its sub-folders by name; several may have the same name without suffix."""
-    files = files_below(folder)
+def _files_by_name(folder: pathlib.Path) -> tuple[dict[str, list[str]], frozenset[str]]:
+    """The files in a folder and its sub-folders by name, and those that are links.
+
+    Several may have the same name without suffix.
+    """
+    files = dict(_files_below(os.fspath(folder), "", ()))
     found: dict[str, list[str]] = {}
     for file in files:
         found.setdefault(os.path.splitext(file)[0], []).append(file)
-    return found | {file: [file] for file in files}  # a whole name means that file
+    return found | {file: [file] for file in files}, _links(files)  # a whole name means that file
 
 
-def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    """The files in a folder and its sub-folders, after `prefix`; `above` identifies the folders that contain it."""
+def _links(files: Mapping[str, bool]) -> frozenset[str]:
+    """The files, from `_files_below`, that are links."""
+    return frozenset(file for file, is_link in files.items() if is_link)
+
+
+def _files_below(folder: str, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[tuple[str, bool]]:
+    """The files in a folder and its sub-folders, after `prefix`, and whether each is a link.
+
+    above: identifies the folders that contain this one.
+    """
     for entry in _visible(folder):
         if not _is_folder(entry):
-            yield prefix + entry.name
+            yield prefix + entry.name, entry.is_symlink()
             continue
         if _identity(entry) in above:
             raise UserError(f"'{entry.path}' is a link to a folder that contains it")
