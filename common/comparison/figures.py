@@ -17,6 +17,7 @@ from common.report.figures import INK, shortened
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#1a1a1a")
 _LINES = ("-", "-.", ":")
 
+Values = Float[np.ndarray, "*values"] | float
 Curve = tuple[Float[np.ndarray, " records"], Float[np.ndarray, " records"], Float[np.ndarray, " records"]]
 
 
@@ -50,7 +51,7 @@ def _draw(axes: Axes, group: Group, key: str, scale: float, colour: str, line: s
             axes.axhline(scale * means[-1], color=colour, lw=1.6, ls=":", label=f"{label}, fitted once")
         return [scale * float(value) for value in means] if key == "error" else []
     if np.isfinite(halves).any():
-        low, high = np.maximum(means - halves, 0), np.minimum(means + halves, 1 if key == "error" else np.inf)
+        low, high = ends(means, halves, 1.0 if key == "error" else np.inf)
         axes.fill_between(epochs, scale * low, scale * high, color=colour, alpha=0.18, lw=0)
     marker = "o" if len(epochs) <= 40 else ""
     axes.plot(epochs, scale * means, color=colour, lw=2.0, ls=line, marker=marker, ms=3.5, label=label)
@@ -73,6 +74,11 @@ def mean_curve(runs: Sequence[Compared], split: str, key: str) -> Curve:
     return np.array(epochs, float), np.array(means, float), np.array(halves, float)
 
 
+def ends(means: Values, halves: Values, largest: float = 1.0) -> tuple[Values, Values]:
+    """The ends of the intervals of errors, fractions, or of losses: from 0 to the largest possible value."""
+    return np.clip(means - halves, 0.0, largest), np.clip(means + halves, 0.0, largest)
+
+
 def results(names: Sequence[str], errors: Sequence[Sequence[float]]) -> Figure:
     """The groups from top to bottom: each seed's error as a point and, for several, the mean with its 95% interval.
 
@@ -86,8 +92,9 @@ def results(names: Sequence[str], errors: Sequence[Sequence[float]]) -> Figure:
         values, colour = errors[number], _COLOURS[number % len(_COLOURS)]
         mean, half = mean_and_half_width(values, LEVEL, random=True)
         if np.isfinite(half):
-            ends = [[100 * min(half, mean)], [100 * min(half, 1 - mean)]]  # an error is not below 0 or above 1
-            axes.errorbar(100 * mean, place, xerr=ends, fmt="|", ms=14, color=INK, lw=1.4, capsize=4)
+            low, high = ends(mean, half)
+            lengths = [[100 * (mean - low)], [100 * (high - mean)]]
+            axes.errorbar(100 * mean, place, xerr=lengths, fmt="|", ms=14, color=INK, lw=1.4, capsize=4)
         axes.plot([100 * value for value in values], [place] * len(values), "o", color=colour, ms=6, alpha=0.75)
     axes.set_yticks(range(len(shown)), [shortened(names[number]) for number in shown])
     axes.set(xlabel="error (% of images)", ylim=(len(shown) - 0.5, -0.5))

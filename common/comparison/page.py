@@ -110,7 +110,8 @@ def interval(errors: Sequence[float]) -> str:
     mean, half = mean_and_half_width(errors, LEVEL, random=True)
     if len(errors) < 2:
         return f"{mean:.2%}"
-    return f"{mean:.2%} [{max(mean - half, 0):.2%}, {min(mean + half, 1):.2%}]"
+    low, high = figures.ends(mean, half)
+    return f"{mean:.2%} [{low:.2%}, {high:.2%}]"
 
 
 def _count(number: int | None) -> str:

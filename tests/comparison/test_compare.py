@@ -126,6 +126,9 @@ def test_the_interval_of_two_seeds_ends_where_errors_end():
     [bar] = figures.results(["two seeds"], [[0.4, 0.5]]).axes[0].containers
     [line] = bar.lines[2][0].get_segments()
     np.testing.assert_allclose(line[:, 0], [0, 100])
+    means, halves = np.array([0.1, 0.9, 0.5]), np.array([0.4, 0.4, np.inf])
+    np.testing.assert_allclose(figures.ends(means, halves), [[0, 0.5, 0], [0.5, 1, 1]])
+    np.testing.assert_allclose(figures.ends(means, halves, np.inf), [[0, 0.5, 0], [0.5, 1.3, np.inf]])  # of losses
 
 
 def test_unfinished_seeds_are_no_part_of_the_mean_of_finished_ones(tmp_path):
