@@ -37,6 +37,15 @@ def test_a_family_is_written_under_its_name(tmp_path):
     assert "TinyNet" in names
 
 
+def test_the_template_takes_the_functions_that_contributing_md_recommends(tmp_path):
+    new.begin("tiny_net", tmp_path)
+    tree = ast.parse((tmp_path / "tiny_net" / "model.py").read_text())
+    layers = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("nn.")]
+    given = {(ast.unparse(one.func), key.arg): ast.unparse(key.value) for one in layers for key in one.keywords}
+    assert given["nn.Conv", "conv_general_dilated"] == "kernels.convolution"
+    assert given["nn.Dense", "dot_general"] == "kernels.product"
+
+
 def test_a_long_name_leaves_the_code_as_the_linter_wants_it(tmp_path):
     written = [tmp_path / path for path in new.begin("n" * 40, tmp_path) if path.suffix == ".py"]
     assert [line for path in written for line in path.read_text().splitlines() if len(line) > 120] == []

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import models
+from common.devices import kernels
 from common.models import Classifier
 from common.nn.layers import check_image_size, identity, max_pool
 from common.nn.losses import cross_entropy
@@ -32,10 +33,18 @@ class Skeleton(nn.Module):
         activation = {"relu": nn.relu, "tanh": jnp.tanh}[self.activation]
         x = images.astype(self.dtype)
         for number, width in enumerate(self.widths, start=1):
-            x = nn.Conv(width, (3, 3), padding=((1, 1), (1, 1)), dtype=self.dtype, name=f"conv{number}")(x)
+            x = nn.Conv(
+                width,
+                (3, 3),
+                padding=((1, 1), (1, 1)),
+                dtype=self.dtype,
+                conv_general_dilated=kernels.convolution,  # faster on a CPU, as is `kernels.product`
+                name=f"conv{number}",
+            )(x)
             x = max_pool(activation(x), window=2, stride=2)  # 8x8x16, 4x4x32
         x = x.reshape(x.shape[0], -1)
-        return nn.Dense(self.num_classes, dtype=self.dtype, name="fc")(x).astype(jnp.float32)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, dot_general=kernels.product, name="fc")(x)
+        return logits.astype(jnp.float32)
 
 
 VARIANTS = models.variants(Skeleton, {"small": {}, "wide": {"widths": (64, 128)}})
