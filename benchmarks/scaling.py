@@ -184,11 +184,6 @@ def _training(family: str, variant: str, side: int, **changes: Any) -> "tuple[Ca
     return functools.partial(train_step, **fixed), shapes
 
 
-def state_shapes(family: str, variant: str) -> "PyTree":
-    """The shapes of a variant's state for SGD with momentum."""
-    return _training(family, variant, 224)[1]
-
-
 def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: int, **changes: Any) -> str:
     """The text of an update compiled for a mesh of simulated devices; no arrays are allocated."""
     import jax

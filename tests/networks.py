@@ -41,6 +41,11 @@ def drawn(shapes, seed=0, scale=0.1):
     return jax.tree_util.tree_map_with_path(draw, shapes)
 
 
+def state_shapes(of, optimizer, seed=0, averaged=False):
+    """The shapes of what `create_state` returns."""
+    return jax.eval_shape(functools.partial(create_state, of, optimizer, seed, averaged))
+
+
 def state(of, optimizer, seed=0, averaged=False):
     """As `create_state`, with values that no initialisation has drawn."""
-    return drawn(jax.eval_shape(functools.partial(create_state, of, optimizer, seed, averaged)), seed)
+    return drawn(state_shapes(of, optimizer, seed, averaged), seed)
