@@ -1,18 +1,23 @@
 """The training loop: a run from its config to its last checkpoint, top to bottom in the order things happen."""
 
+import dataclasses
 import functools
 import pathlib
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Float
 from ml_collections import ConfigDict
 
 from common import config_checks
 from common.data import augment, datasets, normalize, order, pipeline, pixel_statistics, sources
+from common.data.sources import ImageSource, Source
+from common.data.splits import Dataset
 from common.devices import mesh as mesh_lib
 from common.devices import sharding
 from common.devices.profiling import Profiler
-from common.models import make_classifier
+from common.models import Classifier, make_classifier
 from common.nn.losses import balanced_weights
 from common.optim import optimizers
 from common.optim.plan import make_plan
@@ -26,8 +31,8 @@ from common.run.metrics import Writer
 from common.run.opening import opening_lines
 from common.training import curvature
 from common.training.evaluate import compile_eval_step, evaluate
-from common.training.state import create_state
-from common.training.steps import check_support, compile_update, step_options
+from common.training.state import TrainState, create_state
+from common.training.steps import Transform, check_support, compile_update, step_options
 from common.training.totals import no_totals, stop_if_diverged
 
 
@@ -50,11 +55,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
     plan = make_plan(config, len(dataset.train))
     optimizer, schedule = optimizers.make_optimizer(config, len(dataset.train))
     # Classes are counted before images are decoded: arrays have the labels of images that replace unreadable ones.
-    classes = class_weights = None
-    if config.data.sampling == "balanced":
-        classes = order.by_class(sources.stored_labels(dataset.train))
-    if config.train.class_weights == "balanced":
-        class_weights = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
+    classes, class_weights = _balanced(config, dataset)
     dataset = datasets.decoded(dataset, config.data, test=config.evaluate.test)
     workdir.check_readable(config, dataset.bad)
     plan = plan.with_per_call(pipeline.is_resident(dataset.train))
@@ -109,7 +110,7 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
             class_weights=class_weights,
             **step_options(config),
         )
-        refresh = curvature.make_refresh(config.optimizer, classifier, dataset.train, transform, config.seed)
+        refresh = _curvature_refresh(config, classifier, dataset, transform)
         eval_step = watchdog.beats(compile_eval_step(classifier, config.data, statistics))
         evaluate_on = functools.partial(evaluate, eval_step, batch_size=config.evaluate.batch_size, mesh=mesh)
         sums, class_counts = mesh_lib.replicate(checkpoints.saved_totals(folder, step), mesh), None
@@ -184,3 +185,43 @@ def fit(config: ConfigDict, folder: pathlib.Path) -> dict[str, Any]:
         size = summary.size(classifier, state.variables())
         best = checkpoints.best_first(folder)[0] if dataset.validation is None else step
         return summary.write(folder, config, size, class_errors, on_train, first, messages, best)
+
+
+def _balanced(
+    config: ConfigDict, dataset: Dataset[ImageSource]
+) -> tuple[order.Classes | None, Float[np.ndarray, " classes"] | None]:
+    """The training examples of each class, to be drawn equally often, and the weights of the classes' losses.
+
+    Each is None if the config does not ask for it.
+    """
+    by_class = class_weights = None
+    if config.data.sampling == "balanced":
+        by_class = order.by_class(sources.stored_labels(dataset.train))
+    if config.train.class_weights == "balanced":
+        class_weights = balanced_weights(sources.stored_labels(dataset.train), dataset.info.num_classes)
+    return by_class, class_weights
+
+
+def _curvature_refresh(
+    config: ConfigDict, classifier: Classifier, dataset: Dataset[Source], transform: Transform
+) -> curvature.Refresh:
+    """The function (state, step) -> the state with a new estimate of its curvature, if the optimizer uses one.
+
+    All processes read the same examples for it. The function raises UserError for an image that not all of them can
+    read: another image would take its place in some, and their parameters would differ from then on.
+    """
+    source = dataset.train
+    bad: dict[str, object] = {}
+    if isinstance(source, ImageSource) and source.bad is not None:
+        source = dataclasses.replace(source, bad=bad)  # apart from what each process finds in its own rows of a batch
+    estimate = curvature.make_refresh(config.optimizer, classifier, source, transform, config.seed)
+    if source is dataset.train or not optimizers.uses_curvature(config.optimizer):
+        return estimate
+
+    def refresh(state: TrainState, step: int) -> TrainState:
+        state = estimate(state, step)
+        workdir.check_readable(config, bad)
+        dataset.bad.update(bad)
+        return state
+
+    return refresh

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from common import train
-from common.run import summary
+from common.errors import UserError
+from common.run import summary, workdir
 from tests import small_run
 
 
@@ -71,6 +72,21 @@ def test_a_run_that_is_tested_later_says_nothing_of_changed_data(pictures, tmp_p
     assert "1 of 12 test images cannot be read and are left out" in output
     assert "has changed since the run began" not in output
     assert sum(part["examples"] for part in result["class_errors"].values()) == 11
+
+
+def test_an_image_that_only_one_process_cannot_read_is_no_example_of_its_curvature(pictures, tmp_path, monkeypatch):
+    # The other process, which this test stands in for, can read it.
+    curved = config(pictures, **{"optimizer.name": "diagonal_levenberg_marquardt", "optimizer.curvature_examples": 12})
+
+    def beside_another(name, text, timeout):
+        return [text, "[]"] if name == "unreadable images" else [text]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(workdir.distributed, "gathered", beside_another)
+        with pytest.raises(UserError, match="process 0 cannot read '/train/cat/0.png', process 1 can"):
+            train.fit(curved, tmp_path / "two")
+    result = train.fit(curved, tmp_path / "one")
+    assert len(result["skipped_images"]) == 1
 
 
 def test_every_process_tells_what_it_has_skipped(tmp_path, monkeypatch):
