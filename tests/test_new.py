@@ -40,7 +40,9 @@ def test_a_family_is_written_under_its_name(tmp_path):
 def test_the_template_takes_the_functions_that_contributing_md_recommends(tmp_path):
     new.begin("tiny_net", tmp_path)
     tree = ast.parse((tmp_path / "tiny_net" / "model.py").read_text())
-    layers = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("nn.")]
+    layers = [
+        node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("nn.")
+    ]
     given = {(ast.unparse(one.func), key.arg): ast.unparse(key.value) for one in layers for key in one.keywords}
     assert given["nn.Conv", "conv_general_dilated"] == "kernels.convolution"
     assert given["nn.Dense", "dot_general"] == "kernels.product"
