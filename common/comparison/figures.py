@@ -93,7 +93,7 @@ def results(names: Sequence[str], errors: Sequence[Sequence[float]]) -> Figure:
         mean, half = mean_and_half_width(values, LEVEL, random=True)
         if np.isfinite(half):
             low, high = ends(mean, half)
-            lengths = [[100 * (mean - low)], [100 * (high - mean)]]
+            lengths = 100 * np.array([[mean - low], [high - mean]])
             axes.errorbar(100 * mean, place, xerr=lengths, fmt="|", ms=14, color=INK, lw=1.4, capsize=4)
         axes.plot([100 * value for value in values], [place] * len(values), "o", color=colour, ms=6, alpha=0.75)
     axes.set_yticks(range(len(shown)), [shortened(names[number]) for number in shown])
