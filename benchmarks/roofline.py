@@ -12,9 +12,10 @@ import pathlib
 from absl import flags
 
 from benchmarks import networks
-from benchmarks.measure import page_text
+from benchmarks.measure import define_place, page_text
 from common import launch
 from common.claims import pages
+from common.files import user_path, whole_file
 
 BEGIN, END = "<!-- roofline: -->", "<!-- /roofline -->"
 # A layer's output is written and read forwards. Backwards, its gradient is written and read, and it is read again.
@@ -65,7 +66,7 @@ class Cost:
 
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
-    flags.DEFINE_string("out", "docs/performance.md", "page whose table is rewritten")
+    define_place("out", "docs/performance.md", "page whose table is rewritten")
     flags.DEFINE_string("results", "results", "folder of the measurements")
 
 
@@ -75,13 +76,14 @@ def main() -> None:
     text = page_text(page, BEGIN)
     rows = []
     for family, variant, side, changes in STUDIED:
-        rate = measured(pathlib.Path(flags.FLAGS.results), family, variant, device)
+        rate = measured(user_path(flags.FLAGS.results), family, variant, device)
         rows.append(row(f"{family} {variant}", side, cost(family, variant, side, **changes), rate, device))
     sheet = f"{device.peak / 1e12:.0f} TFLOP/s in bfloat16 and {device.bandwidth / 1e12:.1f} TB/s"
     command = f"`python -m benchmarks.roofline`, {datetime.date.today().isoformat()}"
     written = f"Written by {command}, for the data sheet of the {device.name.replace('_', ' ')}: {sheet}.\n"
     table = f"{pages.markdown_table(HEADINGS, rows)}\n{written}"
-    page.write_text(pages.replace_between(text, BEGIN, END, table))
+    with whole_file(page) as file:
+        file.write_text(pages.replace_between(text, BEGIN, END, table), encoding="utf-8")
     print(table, end="")
 
 

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from benchmarks import networks
-from benchmarks.measure import page_text
+from benchmarks.measure import define_place, page_text
 from common import launch
 from common.claims import pages
+from common.files import whole_file
 
 if TYPE_CHECKING:  # slow imports come after the flags
     from jax.sharding import Mesh
@@ -208,7 +209,7 @@ def compiled_update(family: str, variant: str, mesh: "Mesh", side: int, batch: i
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_bool("check", False, "compare with what compiled updates send, instead of writing the tables")
-    flags.DEFINE_string("out", "docs/scaling.md", "page whose tables are rewritten")
+    define_place("out", "docs/scaling.md", "page whose tables are rewritten")
 
 
 def main() -> None:
@@ -221,7 +222,8 @@ def main() -> None:
     rows = [row(one, devices, machine) for one in studied() for devices in DEVICES]
     written = f"Written by `python -m benchmarks.scaling`, {datetime.date.today().isoformat()}. {machine}.\n"
     table = f"{pages.markdown_table(HEADINGS, rows)}\n{written}"
-    page.write_text(pages.replace_between(text, BEGIN, END, table))
+    with whole_file(page) as file:
+        file.write_text(pages.replace_between(text, BEGIN, END, table), encoding="utf-8")
     print(table, end="")
 
 

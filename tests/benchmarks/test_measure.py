@@ -63,6 +63,8 @@ def test_a_flag_that_lists_numbers_takes_nothing_else(wrong):
         ("startup", "--out=README.md", "cannot write README.md/result.json: Not a directory"),
         ("faults", "--folder=/dev/null/runs", "cannot write /dev/null/runs/result.json: Not a directory"),
         ("roofline", "--out=nowhere.md", "--out is 'nowhere.md', which has no line '<!-- roofline: -->'"),
+        ("roofline", "--out=/dev/null/page.md", "cannot write /dev/null/page.md: Not a directory"),
+        ("scaling", "--out=docs", "cannot write docs: it is a folder"),
         ("scaling", "--out=README.md", "--out is 'README.md', which has no line '<!-- scaling: -->'"),
         ("inputs", "--batch_size=300 --images=200 --peers=torch", "--batch_size=300 is more than --images=200"),
     ],
