@@ -78,11 +78,13 @@ HEADINGS = (
 
 def main() -> None:
     """Compiles the config's update for a topology, prints what it takes and, if asked, records it."""
-    from common.run import provenance  # slow imports
+    from common import config_checks  # slow imports
+    from common.run import provenance
 
     given = flags.FLAGS
     if given.config is None:
         raise UserError("--config is missing; for example --config=configs/resnet_imagenet_modern.py")
+    config_checks.validate(given.config)
     chip = _chip(given.topology)
     if given.candidate:
         _take(given.candidate)

@@ -37,6 +37,9 @@ def main() -> None:
     config = flags.FLAGS.config
     if config is None:
         raise UserError("--config is missing; for example --config=configs/lenet5_digits.py")
+    from common import config_checks  # slow imports, once the flags are known to be right
+
+    config_checks.validate(config)
     bare_speeds, loop_speeds = [], []
     bare = bare_step(config, flags.FLAGS.steps)
     for _ in range(flags.FLAGS.rounds):

@@ -58,6 +58,8 @@ def test_a_flag_that_lists_numbers_takes_nothing_else(wrong):
         ("processes", "--sizes=0", "--sizes has '0'"),
         ("processes", "--sizes=", "--sizes is empty; expected whole numbers"),
         ("loop", "--steps=2", "--config is missing"),
+        ("loop", "--config=configs/lenet5_digits.py --config.optimizer.name=adm", "unknown optimizer 'adm'"),
+        ("ahead_of_time", "--config=configs/vgg_digits.py --config.schedule.name=cos", "unknown schedule 'cos'"),
         ("depth", "--out=/dev/null/depth.json", "cannot write /dev/null/depth.json: Not a directory"),
         ("depth", "--out=results", "cannot write results: it is a folder"),
         ("startup", "--out=README.md", "cannot write README.md/result.json: Not a directory"),
