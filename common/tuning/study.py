@@ -19,6 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from common.claims.claim import Experiment
 from common.errors import UserError, first_line
+from common.run import workdir
 from common.tuning import search
 from common.tuning.search import Space
 
@@ -66,6 +67,8 @@ def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
     path = folder / FILE
     if set("?{}") & set(str(path.absolute())):  # they mean something in the URL of an SQLite file
         raise UserError(f"study {folder.absolute()} has one of ?, {{ and }} in its path; choose another --study")
+    if (folder / workdir.CONFIG).exists() and not path.exists():
+        raise UserError(f"study {folder} holds a run; choose another --study")
     if (folder / TRIALS).exists() and not path.exists():
         raise UserError(
             f"{folder / TRIALS} holds the trials of a study whose {FILE} is gone; choose another --study, or remove it"

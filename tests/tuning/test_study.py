@@ -170,6 +170,13 @@ def test_the_trials_of_a_study_whose_file_is_gone_belong_to_no_other(tmp_path):
     assert not finished(open_study(tmp_path, plan("train.batch_size=16|64")))
 
 
+def test_the_folder_of_a_run_is_no_study(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="holds a run; choose another --study"):
+        open_study(tmp_path, plan())
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 def test_the_best_command_has_this_machines_folders_only_here(tmp_path):
     wanted = plan("optimizer.momentum=0.4|0.5", number=1, changes={"train.length": "0 epochs", "data.directory": "/d"})
     study, _ = make(tmp_path, wanted)
