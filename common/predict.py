@@ -106,6 +106,9 @@ def check_options(paths: Sequence[str], tool: str) -> None:
     """Raises UserError for a command line without paths, or with options that contradict each other."""
     if not paths:
         raise UserError(f"no image given; expected python -m {tool} --workdir=DIR PATH [PATH ...]")
+    for flag, expected in ((_EMBEDDINGS, "a file, as in --embeddings=FILE.npz"), (_EXPLAIN, "a folder")):
+        if flag.value == "":  # as from a variable that is not set
+            raise UserError(f"--{flag.name} is empty; expected {expected}")
     if _JSON.value and _CSV.value:
         raise UserError("--json and --csv are both given; choose one")
     if _LAYER.value and not _EMBEDDINGS.value:

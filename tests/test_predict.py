@@ -295,6 +295,8 @@ def test_only_the_table_is_printed(files, tmp_path):
         (["--workdir=/tmp/no-such-run"], "no image given"),
         (["--workdir=/tmp/no-such-run", "--json", "--csv", "a.png"], "choose one"),
         (["--workdir=/tmp/no-such-run", "--layer=F6", "a.png"], "add --embeddings=FILE.npz"),
+        (["--workdir=/tmp/no-such-run", "--embeddings=", "a.png"], "--embeddings is empty; expected a file"),
+        (["--workdir=/tmp/no-such-run", "--explain=", "a.png"], "--explain is empty; expected a folder"),
     ],
 )
 def test_a_mistake_is_answered_in_one_line(arguments, expected):

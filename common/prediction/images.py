@@ -47,6 +47,9 @@ def find(paths: Iterable[str | os.PathLike], report: Report) -> list[File]:
     """
     files = []
     for path in [os.fspath(given) for given in paths]:
+        if not path:  # as from a variable that is not set
+            report(UserError("a path is empty; expected an image file or a folder"))
+            continue
         if not os.path.isdir(path):
             files.append(File(path, os.path.basename(path)))
             continue

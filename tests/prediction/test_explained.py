@@ -197,6 +197,8 @@ def test_heat_maps_do_not_replace_images(tmp_path):
     (tmp_path / "a.png").unlink()
     assert images.find([tmp_path], unread.append) == []
     assert "is a folder without files but heat maps" in str(unread[0])
+    assert images.find([""], unread.append) == []
+    assert "a path is empty" in str(unread[1])
     [named] = images.find([tmp_path / "a.heat.png"], unread.append)
     assert named.name == "a.heat.png"
 
