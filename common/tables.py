@@ -30,7 +30,7 @@ def main() -> None:
     """Rewrites RESULTS.md, the lecture, the page on speed and every README, and draws their charts."""
     folder = pathlib.Path(os.path.relpath(user_path(_RESULTS.value)))  # documents name pictures from where they are
     if not any(folder.glob("*.json")):  # without results, every table would become empty
-        raise UserError(f"no results in '{folder}' (--results); python -m common.reproduce records some")
+        raise UserError(f"no results in '{_RESULTS.value}' (--results); python -m common.reproduce records some")
     if missing := [path for path in _documents(pathlib.Path()) if not path.exists()]:
         raise UserError(f"no {missing[0]} in this folder; run the command in the folder of the repository")
     for path, text in render_documents(pathlib.Path(), folder).items():

@@ -67,7 +67,7 @@ def test_limit_takes_the_first_examples_of_the_same_order(data_config):
 
 
 def test_limit_beyond_the_data_is_refused(data_config):
-    with pytest.raises(UserError, match="limit is 5000, but 'digits' has 1438"):
+    with pytest.raises(UserError, match="limit is 5000, but 'digits' has 1,438 training examples"):
         datasets.load(data_config(limit=5000))
 
 
