@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+import sqlalchemy
 from optuna.pruners import MedianPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
@@ -65,8 +66,6 @@ def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path = folder / FILE
-    if set("?{}") & set(str(path.absolute())):  # they mean something in the URL of an SQLite file
-        raise UserError(f"study {folder.absolute()} has one of ?, {{ and }} in its path; choose another --study")
     if (folder / workdir.CONFIG).exists() and not path.exists():
         raise UserError(f"study {folder} holds a run; choose another --study")
     if (folder / TRIALS).exists() and not path.exists():
@@ -74,7 +73,9 @@ def open_study(folder: pathlib.Path, spec: StudySpec) -> optuna.Study:
             f"{folder / TRIALS} holds the trials of a study whose {FILE} is gone; choose another --study, or remove it"
         )
     try:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{path.absolute()}")
+        # The URL of a path that may have any characters; Optuna fills in braces, and SQLAlchemy reads %20 as a space.
+        url = sqlalchemy.URL.create("sqlite", database=str(path.absolute())).render_as_string(hide_password=False)
+        storage = optuna.storages.RDBStorage(url)
         study = optuna.create_study(
             storage=storage,
             study_name="study",
