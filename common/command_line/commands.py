@@ -32,7 +32,7 @@ def check(module: str) -> None:
     known = names(package)
     if not name:
         raise UserError(f"expected a command, python -m {package}.NAME, where NAME is one of {', '.join(known)}")
-    if name in _MEANT:
+    if name in _MEANT and "main" in known:
         raise UserError(f"{module} is not a command; type python -m {package}.{_MEANT[name]}")
     close = nearest(name, known)
     hint = f"; did you mean python -m {package}.{close}?" if close else ""
