@@ -3,7 +3,7 @@
 The file's ending, or --format, chooses StableHLO (.stablehlo), ONNX (.onnx) or TensorFlow's SavedModel (.savedmodel, a
 folder). The program takes decoded, resized and cropped uint8 images and gives the probabilities of `common.predict`.
 Before the file is kept, it is read back and compared with the run on test images, or on photographs if the dataset of
-an imported network is not here. See docs/export.md.
+an imported network is not here. It computes on the CPU, also where JAX finds an accelerator. See docs/export.md.
 """
 
 import pathlib
@@ -41,7 +41,18 @@ def main() -> None:
     for new in (path, beside(path, ".md"), *([beside(path, ".json")] if kind == "stablehlo" else [])):
         check_new(new, "--out")
     check_writable(path)
+    _compute_on_cpu()
     export(path, kind, user_path(_WORKDIR.value), batch)
+
+
+def _compute_on_cpu() -> None:
+    """Makes JAX compute on the CPU: a program is then the same wherever it is made, and runs on every platform.
+
+    An accelerator rounds the factors of float32 products, by more than the check of the program allows.
+    """
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
 
 
 def export(path: pathlib.Path, kind: str, folder: pathlib.Path, batch: int | None) -> None:

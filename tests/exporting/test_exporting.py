@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import subprocess
 import sys
 
 import jax
@@ -20,7 +21,7 @@ from common.pretrained import named
 from common.run.trained import Run
 from tests import networks
 from tests.digits_run import digits_run
-from tests.runs import refused, run
+from tests.runs import ROOT, environment, refused, run
 from tests.slow import rest_slow
 
 NETWORKS = {
@@ -151,6 +152,16 @@ def test_the_example_on_the_card_runs(tmp_path, monkeypatch, capsys):
     assert f"| recipe | {recipe} |" in (tmp_path / "a.stablehlo.md").read_text()
     again = refused(f"--workdir={digits_run()}", f"--out={tmp_path}/a.stablehlo", module="common.export")
     assert "a.stablehlo' exists; choose another --out" in again
+
+
+def test_a_machine_with_an_accelerator_writes_the_program_of_any_other(tmp_path):
+    # Its own program would run on that accelerator alone, and differ from ONNX Runtime's by its rounding of products.
+    command = [sys.executable, "-m", "common.export", f"--workdir={digits_run()}", f"--out={tmp_path}/a.stablehlo"]
+    told = {**environment(), "JAX_PLATFORMS": "cuda"}
+    ended = subprocess.run(command, cwd=ROOT, env=told, capture_output=True, text=True, timeout=240)
+    assert ended.returncode == 0, ended.stderr
+    exported = jax.export.deserialize(bytearray((tmp_path / "a.stablehlo").read_bytes()))
+    assert exported.platforms == ("cpu", "cuda", "rocm", "tpu")
 
 
 @pytest.mark.parity
