@@ -35,7 +35,6 @@ BEGIN, END = "<!-- programs: -->", "<!-- /programs -->"
 PAGE, RESULTS = pathlib.Path("docs/scaling.md"), pathlib.Path("results/programs")
 # libtpu needs these on a machine that has no TPU, or on one where another process uses it.
 _WITHOUT_TPU = {
-    "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
@@ -74,6 +73,14 @@ HEADINGS = (
     *("config", "chips", "batch", "mesh", "memory of a chip, GB", "GFLOP a chip", "a chip sends, MB"),
     *("the compiler expects, ms", "of the peak"),
 )
+
+
+def leave_devices_alone() -> None:
+    """Makes JAX use no accelerator of this machine; it must be called before JAX starts a device."""
+    import jax
+
+    os.environ.update(_WITHOUT_TPU)
+    jax.config.update("jax_platforms", "cpu")  # a variable would come too late: jaxtyping has imported JAX
 
 
 def main() -> None:
@@ -315,6 +322,6 @@ def _define_flags() -> None:
 
 
 if __name__ == "__main__":
-    os.environ.update(_WITHOUT_TPU)  # before JAX is imported
+    leave_devices_alone()
     _define_flags()
     launch.run(main)

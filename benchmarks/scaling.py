@@ -212,6 +212,14 @@ def _define_flags() -> None:
     define_place("out", "docs/scaling.md", "page whose tables are rewritten")
 
 
+def simulate_devices() -> None:
+    """Makes JAX see `CHECKED_ON` simulated CPUs and no accelerator; it must be called before JAX starts a device."""
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # a variable would come too late: jaxtyping has imported JAX
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={CHECKED_ON}"
+
+
 def main() -> None:
     """Writes the tables, or compares with compiled programs."""
     if flags.FLAGS.check:
@@ -249,6 +257,6 @@ def passes(family: str, variant: str, side: int, fsdp: int, **changes: Any) -> d
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("XLA_FLAGS", f"--xla_force_host_platform_device_count={CHECKED_ON}")
+    simulate_devices()
     _define_flags()
     launch.run(main)

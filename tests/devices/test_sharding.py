@@ -1,6 +1,8 @@
 """The layout of arrays: it changes no loss, and devices exchange what the model of docs/scaling.md predicts."""
 
 import json
+import subprocess
+import sys
 
 import jax
 import optax
@@ -11,7 +13,7 @@ from benchmarks import ahead_of_time, collectives, scaling
 from common.devices import sharding
 from tests import networks
 from tests.modes import MODES, NETWORKS
-from tests.runs import run
+from tests.runs import ROOT, environment, run
 from tests.slow import rest_slow
 
 
@@ -180,3 +182,15 @@ def test_the_cost_model_has_its_limits():
     assert node == pytest.approx(7 / 8 * 4 * resnet.parameters / machine.near + 3 * machine.latency)
     assert pod < node + 4 * resnet.parameters / 8 / machine.far + 12 * machine.latency
     assert scaling.compute_seconds(resnet, machine) == pytest.approx(6 * 4.089e9 * 128 / (0.4 * 989e12), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("call", "devices"), [("scaling.simulate_devices", scaling.CHECKED_ON), ("ahead_of_time.leave_devices_alone", 1)]
+)
+def test_programs_are_compiled_for_other_devices_without_those_of_this_machine(call, devices):
+    # On a machine with a GPU the 8 devices would be missing, and a Vision Transformer for a TPU would ask for cuDNN.
+    code = f"from benchmarks import ahead_of_time, scaling; {call}(); import jax; "
+    code += "print(jax.default_backend(), jax.device_count())"
+    told = {**environment(), "JAX_PLATFORMS": "cuda"}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=told, capture_output=True, text=True)
+    assert ended.stdout.split() == ["cpu", str(devices)], ended.stderr
