@@ -79,20 +79,32 @@ def main() -> None:
 
 
 def device_events(events: Iterable[Event]) -> list[Event]:
-    """The events of a trace that are an accelerator's work; without one, the operations of compiled programs on CPU."""
+    """The events of a trace that are an accelerator's work; without one, the operations of compiled programs on CPU.
+
+    If there are several accelerators, which all do the same, the work is that of the first.
+    """
     events = list(events)
-    processes = {
-        event["pid"]: event["args"]["name"]
-        for event in events
-        if event.get("ph") == "M" and event.get("name") == "process_name"
-    }
-    devices = {number for number, name in processes.items() if "GPU" in name.upper() or "TPU" in name.upper()}
+    processes, threads = _names(events, "process_name"), _names(events, "thread_name")
     timed = [event for event in events if event.get("ph") == "X" and event.get("dur")]
+    devices = sorted((name, pid) for (pid, _), name in processes.items() if name.startswith(_DEVICES))
     if devices:
-        return [event for event in timed if event["pid"] in devices]
-    # On CPU a loop is an event, too, beside those of the operations that it repeats.
+        first = devices[0][1]
+        here = [event for event in timed if event["pid"] == first]
+        # A TPU's other threads have the same time again, as that of whole programs and steps.
+        operations = [event for event in here if threads.get((first, event.get("tid"))) == "XLA Ops"]
+        return [event for event in operations if not event["name"].startswith(_LOOPS)] or here
     operations = [event for event in timed if "hlo_op" in event.get("args", {})]
-    return [event for event in operations if not event["args"]["hlo_op"].startswith(("while", "call", "conditional"))]
+    return [event for event in operations if not event["args"]["hlo_op"].startswith(_LOOPS)]
+
+
+_DEVICES = ("/device:GPU:", "/device:TPU:")
+_LOOPS = ("while", "call", "conditional")  # on CPUs and TPUs a loop is an event beside those of what it repeats
+
+
+def _names(events: Iterable[Event], kind: str) -> dict[tuple[int, int | None], str]:
+    """The names of a trace's processes or threads by the numbers of both."""
+    named = [event for event in events if event.get("ph") == "M" and event.get("name") == kind]
+    return {(event["pid"], event.get("tid")): event["args"]["name"] for event in named}
 
 
 def kind_of(event: Event) -> str:

@@ -22,6 +22,27 @@ def test_an_accelerators_work_is_counted_and_not_the_hosts():
     assert kernels.device_events([*NAMES, *rest, *ours]) == ours
 
 
+def test_of_several_devices_the_first_is_counted():
+    # An update's time is that of one device: they work side by side.
+    other = {"ph": "M", "name": "process_name", "pid": 7, "args": {"name": "/device:GPU:1"}}
+    ours = event("gemm", 5, "dot.1", GPU)
+    assert kernels.device_events([other, *NAMES, event("gemm", 5, "dot.1", 7), ours]) == [ours]
+
+
+def test_a_tpus_programs_and_loops_are_not_counted_beside_their_operations():
+    threads = {1: "Steps", 2: "XLA Modules", 3: "XLA Ops"}
+    names = [
+        {"ph": "M", "name": "process_name", "pid": GPU, "args": {"name": "/device:TPU:0"}},
+        {"ph": "M", "name": "process_name", "pid": 9, "args": {"name": "#Chip0 TPU Non-Core HBM"}},
+        *({"ph": "M", "name": "thread_name", "pid": GPU, "tid": n, "args": {"name": threads[n]}} for n in threads),
+    ]
+    step, program, loop, fusion = (
+        event(name, 9, process=GPU) | {"tid": tid}
+        for name, tid in (("1", 1), ("jit_updates(1)", 2), ("while.3", 3), ("fusion.4", 3))
+    )
+    assert kernels.device_events([*names, step, program, loop, fusion, event("memory", 9, process=9)]) == [fusion]
+
+
 def test_on_a_cpu_a_loop_is_not_counted_beside_what_it_repeats():
     repeated = event("dot.2", 5, "dot.2")
     others = [event("while.1", 50, "while.1"), event("call", 50, "call"), event("python", 100)]
