@@ -82,7 +82,9 @@ def bare_step(config: "ConfigDict", updates: int) -> Callable[[], float]:
     many = make_plan(config, len(dataset.train)).with_per_call(pipeline.is_resident(dataset.train)).per_call
     size = config.train.batch_size
     images, labels = pipeline.gather(dataset.train, np.arange(size) % len(dataset.train))
-    batches = mesh_lib.replicate((images, labels, np.tile(np.arange(size, dtype=np.int32), (many, 1))), mesh)
+    # As in a run: every device has the images, and each picks its own part of a batch.
+    rows = mesh_lib.place(np.tile(np.arange(size, dtype=np.int32), (many, 1)), mesh_lib.batched(mesh, axis=1))
+    batches = (*mesh_lib.replicate((images, labels), mesh), rows)
     fixed = {
         "classifier": classifier,
         "optimizer": optimizer,

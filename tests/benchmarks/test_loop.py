@@ -4,9 +4,12 @@ import importlib
 
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec
 from PIL import Image
 
 from benchmarks import loop, measure
+from common.devices.mesh import AXES
+from common.training import steps
 from tests.slow import rest_slow
 
 # Small networks by config: one for each part of a step that a config adds. Families differ in their losses alone.
@@ -39,3 +42,20 @@ def test_the_loop_and_its_bare_step_are_timed(name, photographs):
     config.train.batch_size = 8
     assert loop.bare_step(config, updates=2)() > 0
     assert measure.record_after_compilation(config, updates=2)["images_per_second"] > 0
+
+
+def test_the_batch_of_the_bare_step_is_split_over_the_devices_as_in_a_run(monkeypatch):
+    # If each device computed all of it, the loop would seem faster than its update alone.
+    given = []
+
+    def compile_update(*_, **__):
+        return lambda state, sums, batches, count: given.append(batches) or (state, sums)
+
+    monkeypatch.setattr(steps, "compile_update", compile_update)
+    config = importlib.import_module("configs.lenet5_digits").get_config()
+    config.train.update({"batch_size": 8, "steps_per_call": 2})
+    loop.bare_step(config, updates=2)()
+    images, labels, rows = given[0]
+    assert images.sharding.spec == labels.sharding.spec == PartitionSpec()
+    assert rows.sharding.spec == PartitionSpec(None, AXES)
+    np.testing.assert_array_equal(rows, [range(8)] * 2)
