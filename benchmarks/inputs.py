@@ -39,6 +39,8 @@ from common.errors import UserError
 if TYPE_CHECKING:  # slow imports come after the flags
     from ml_collections import ConfigDict
 
+    from benchmarks.sweep_points import Point
+
 WIDTH, HEIGHT = 500, 375  # pixels, of a typical image of ImageNet
 QUALITY = 93  # of the JPEGs; they then have 110 kB, as ImageNet's
 CLASSES = 10
@@ -204,15 +206,23 @@ def _fed(root: pathlib.Path, batch_size: int, workers: int, cores: int) -> Measu
 def _trained(config: "ConfigDict", workers: int) -> Measured:
     """The speed of a run that reads the images, and that of the same network's update alone."""
     from benchmarks import sweep
-    from benchmarks.sweep_points import Point
 
     loop = whole_loop(config, workers, flags.FLAGS.updates)
-    point = Point("resnet", VARIANT, config.train.batch_size, config.data.crop)
     return {
         f"whole loop of {VARIANT}, {workers} threads, images/s": spread([loop["images_per_second"]]),
         f"whole loop of {VARIANT}, share of the time spent waiting for data": spread([loop["data_wait"]]),
-        f"update of {VARIANT} alone, images/s": sweep.images_per_second(point),
+        f"update of {VARIANT} alone, images/s": sweep.images_per_second(update_of(config)),
     }
+
+
+def update_of(config: "ConfigDict") -> "Point":
+    """The update of a run as a point of the sweep: on as many devices as the run, each with its part of the batch."""
+    import jax
+
+    from benchmarks.sweep_points import Point
+
+    devices = config.mesh.devices or jax.device_count()
+    return Point("resnet", VARIANT, config.train.batch_size, config.data.crop, devices)
 
 
 def whole_loop(config: "ConfigDict", workers: int, updates: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The input benchmark: its JPEGs are as large as ImageNet's, and its feed is a run's."""
 
+import jax
 import pytest
 from PIL import Image
 
@@ -61,6 +62,15 @@ def test_another_library_is_refused():
 
 def test_an_invalid_number_of_threads_is_refused():
     assert "'two'" in refused("--workers=1,two", module="benchmarks.inputs")
+
+
+def test_the_update_alone_is_that_of_the_run_on_all_its_devices(root, monkeypatch):
+    config = inputs.config_of(root, batch_size=32)
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    point = inputs.update_of(config)
+    assert (point.batch, point.side, point.devices, point.dtype) == (32, config.data.crop, 8, config.model.dtype)
+    config.mesh.devices = 2
+    assert inputs.update_of(config).devices == 2
 
 
 @pytest.mark.slow  # trains
