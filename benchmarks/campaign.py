@@ -1,11 +1,12 @@
-"""All measurements of an accelerator in one command: `python -m benchmarks.campaign --minutes=25`.
+"""All measurements of a GPU in one command: `python -m benchmarks.campaign --minutes=25`.
 
 Makes the measurements of `benchmarks/measurements.py`, the most valuable first, each with its own command, until the
 time is up. A measurement that takes longer than the time left waits until the others are made. If it is then cut off,
-or if Ctrl-C or SIGTERM stops the campaign, it has 20 seconds to save its state, and the same command continues it. A
-failed measurement is tried again after the others. Results, logs and runs are written to --out, where `campaign.json`
-says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement with tiny networks on a CPU, as
-a test that none is broken; each time it starts from nothing, in the sub-folder `smoke` of --out.
+or if Ctrl-C, SIGTERM or the end of the connection (SIGHUP) stops the campaign, it has 20 seconds to save its state, and
+the same command continues it. A failed measurement is tried again after the others. Results, logs and runs are written
+to --out, where `campaign.json` says what is done. `--dry_run` prints the plan. `--scale=smoke` makes every measurement
+with tiny networks on a CPU, as a test that none is broken; each time it starts from nothing, in the sub-folder `smoke`
+of --out. Most measurements have several processes, so they are for GPUs: a TPU takes one process.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ from benchmarks.measure import define_place
 from benchmarks.measurements import MEASUREMENTS, Measurement
 from common import launch
 from common.errors import UserError, unknown
+from common.processes import signals
 
 STATE = "campaign.json"
 _GRACE = 20.0  # seconds that a measurement has to save its state and end
@@ -57,9 +59,7 @@ class Places:
 
 def main() -> None:
     """Prints the plan, or makes the measurements that it has time for."""
-    # Both also end the current measurement. It does not inherit our handler, but would inherit an ignored Ctrl-C.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.default_int_handler)
+    stop_as_by_ctrl_c()
     given = flags.FLAGS
     smoke = given.scale == "smoke"
     names = [measurement.name for measurement in MEASUREMENTS]
@@ -78,6 +78,17 @@ def main() -> None:
             places = dataclasses.replace(places, out=new_smoke(places.out), source=f"folder:{folder}")
         run(wanted, places, ends, smoke)
     print(table(wanted, read(places.out)))
+
+
+def stop_as_by_ctrl_c() -> None:
+    """Makes requests to stop, such as the end of a terminal's connection, end the current measurement as well.
+
+    It has a session of its own, so nothing else would end it, and the next campaign would share the device with it.
+    """
+    for number in signals.REQUESTS:
+        # The measurement does not inherit our handler, but would inherit an ignored Ctrl-C. nohup's wish is kept.
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
 
 
 def new_smoke(out: pathlib.Path) -> pathlib.Path:

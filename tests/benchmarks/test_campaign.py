@@ -1,6 +1,11 @@
 """Tests that the campaign makes what is worth most first, survives interruptions, and knows what it lacks."""
 
+import contextlib
+import os
 import pathlib
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,7 +18,7 @@ from common import models
 from common.claims.claim import all_claims
 from common.errors import UserError
 from common.run import workdir
-from tests.runs import refused, run
+from tests.runs import ROOT, refused, run
 
 NETWORKS = {f"{family}:{variant}" for family in models.families() for variant in models.family_module(family).VARIANTS}
 QUICK = Measurement("quick", "ends at once", 0.02, ("timeit", "-n1", "-r1", "pass"), ())
@@ -61,6 +66,36 @@ def test_a_measurement_that_is_cut_off_is_stopped_as_by_ctrl_c_and_leaves_no_pro
     assert (tmp_path / "saved").exists()
     process = pathlib.Path("/proc", (tmp_path / "id").read_text(), "stat")
     assert not process.exists() or process.read_text().split()[2] == "Z"  # ended, and nobody may have asked how
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_campaign_whose_connection_ends_ends_its_measurement(number, tmp_path):
+    # Otherwise it would go on alone, and the next campaign would share the device with it.
+    code = f"""
+import os, pathlib, time
+from benchmarks import campaign
+from benchmarks.measurements import Measurement
+campaign.stop_as_by_ctrl_c()
+waiting = "import os, pathlib as p, time; p.Path('{tmp_path}/id').write_text(str(os.getpid())); time.sleep(3600)"
+slow = Measurement("slow", "", 60.0, ("timeit", "-n1", "-r1", waiting), ())
+campaign.run([slow], campaign.Places(pathlib.Path("{tmp_path}"), "", ""), time.monotonic() + 3600, smoke=False)
+"""
+    started = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
+    found, ends = tmp_path / "id", time.monotonic() + 60
+    while not (found.exists() and found.read_text()):
+        assert started.poll() is None, started.stderr.read()
+        assert time.monotonic() < ends
+        time.sleep(0.05)
+    started.send_signal(number)
+    assert b"KeyboardInterrupt" in started.communicate(timeout=60)[1]
+    process = pathlib.Path("/proc", found.read_text(), "stat")
+    try:
+        assert not process.exists() or process.read_text().split()[2] == "Z"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(found.read_text()), signal.SIGKILL)
 
 
 def test_a_log_that_is_not_text_does_not_stop_the_campaign(places, capsys):
