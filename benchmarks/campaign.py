@@ -30,6 +30,7 @@ from PIL import Image
 from benchmarks.measure import define_place
 from benchmarks.measurements import MEASUREMENTS, Measurement
 from common import launch
+from common.claims import runner
 from common.errors import UserError, unknown
 from common.processes import signals
 
@@ -72,12 +73,28 @@ def main() -> None:
         print(smoke_plan(wanted, given.minutes) if smoke else plan(wanted, places, given.minutes))
         return
     ends = time.monotonic() + 60 * given.minutes
+    if not smoke:
+        check_platform(runner.platform_of_runs())
     with tempfile.TemporaryDirectory() as folder:
         if smoke:
             write_images(pathlib.Path(folder))
             places = dataclasses.replace(places, out=new_smoke(places.out), source=f"folder:{folder}")
         run(wanted, places, ends, smoke)
     print(table(wanted, read(places.out)))
+
+
+def check_platform(platform: str) -> None:
+    """Raises UserError unless it is that of a GPU. If JAX cannot use one, it warns and computes on the CPU."""
+    if platform == "cpu":
+        raise UserError(
+            "JAX computes on the CPU here, and a campaign measures a GPU; python -c 'import jax; jax.devices()' may "
+            "say why it uses none, and --scale=smoke tests the commands on a CPU"
+        )
+    if platform == "tpu":
+        raise UserError(
+            "a campaign needs several processes, and a TPU takes one; docs/performance.md names the commands that work "
+            "there"
+        )
 
 
 def stop_as_by_ctrl_c() -> None:

@@ -172,6 +172,18 @@ def test_an_unknown_measurement_is_refused_with_the_nearest():
     assert "did you mean 'scaling'" in refused("--only=scalin", module="benchmarks.campaign")
 
 
+def test_a_campaign_does_not_spend_its_time_on_a_cpu(tmp_path):
+    # JAX falls back to it with a warning, as when two copies of NVIDIA's libraries do not fit together.
+    assert "JAX computes on the CPU here" in refused("--minutes=1", f"--out={tmp_path}", module="benchmarks.campaign")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_campaign_is_for_gpus():
+    campaign.check_platform("gpu")
+    with pytest.raises(UserError, match="a TPU takes one"):
+        campaign.check_platform("tpu")
+
+
 @pytest.mark.slow  # every command of the campaign, with tiny networks
 @pytest.mark.timeout(1200)
 def test_every_measurement_runs_at_the_smoke_scale(tmp_path):
