@@ -31,6 +31,8 @@ def main() -> None:
     if _CONFIG.value is None and (_MODE.value == "train" or not _WORKDIR.value):
         or_workdir = " (or --workdir=DIR, to evaluate the run in it)" if _MODE.value == "evaluate" else ""
         raise UserError(f"--config is missing; for example --config=configs/classic_digits.py:fisher{or_workdir}")
+    if _WORKDIR.value == "":
+        raise UserError("--workdir is empty; expected the folder of a run")
     folder = user_path(_WORKDIR.value or f"runs/{launch.config_name()}")
     if _CONFIG.value is not None:
         from classic import config as config_lib  # slow imports, after the flags are known to be right

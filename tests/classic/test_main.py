@@ -133,6 +133,7 @@ def test_a_folder_of_images_is_fitted_and_a_damaged_one_is_named(tmp_path):
         ([], "--config is missing; for example --config=configs/classic_digits.py:fisher"),
         (["--config=configs/classic_digits.py:fischer"], "unknown pipeline 'fischer'; did you mean 'fisher'?"),
         ([DIGITS[0], "--config.decode.name=knn"], "--config=FILE:PIPELINE+knn"),
+        ([DIGITS[0], "--workdir="], "--workdir is empty; expected the folder of a run"),
         (
             ["--config=configs/lenet5_digits.py"],
             "the config is a network's: it has a section 'model'; python -m common.main",
