@@ -34,7 +34,8 @@ def _cifar(pipeline: str, changes: Mapping[str, Any] | None = None) -> Experimen
     return Experiment(f"configs/classic_cifar10.py:{pipeline}", changes or {}, "classic.main")
 
 
-def _mnist(name: str, pipeline: str, says: str, paper: float, margin: float, **fields: Any) -> Claim:
+def _mnist(name: str, pipeline: str, says: str, paper: float, margin: float, seeds: int = 1, **fields: Any) -> Claim:
+    """The claim of a pipeline's error. seeds: 1 for a pipeline in which nothing is random."""
     return Claim(
         id=f"mnist-{name}",
         where="LeCun 1998, section III-C and Figure 9",
@@ -44,8 +45,8 @@ def _mnist(name: str, pipeline: str, says: str, paper: float, margin: float, **f
         paper={pipeline: paper},
         data="mnist",
         rules=(Agrees(pipeline, paper, margin=margin, examples=10_000),),
-        seeds=1,
-        random=False,
+        seeds=seeds,
+        random=seeds > 1,
         **fields,
     )
 
@@ -92,6 +93,7 @@ CLAIMS = [
         "1,000 Gaussian units and a linear output layer have 3.6% test error",
         0.036,
         0.0055,
+        seeds=3,
         setting=f"the width of the units and the penalty on the weights, which the paper does not give, {_CHOSEN}",
     ),
     _mnist(
