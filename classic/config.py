@@ -30,8 +30,13 @@ PIPELINES: dict[str, dict[str, Any]] = {
     "raw_linear": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
     "raw_logistic": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "logistic"},
     "knn": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "knn"},
+    "pairwise": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "pairwise_linear"},
     "pca_quadratic": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "quadratic"},
+    "rbf_network": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "rbf_network"},
+    "tangent": {"describe": "tangents", "encode": "flat", "pool": "whole", "decode": "tangent_distance"},
     "rbf_svm": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "rbf_svm"},
+    "poly_svm": {"describe": "pixels", "encode": "flat", "pool": "whole", "decode": "polynomial_svm"},
+    "virtual_svm": {"describe": "shifts", "encode": "flat", "pool": "whole", "decode": "virtual_svm"},
     # Histograms of oriented gradients (Dalal & Triggs 2005).
     "hog_svm": {"describe": "hog", "encode": "flat", "pool": "whole", "decode": "linear_svm"},
     # SIFT descriptors in the place of these histograms.
@@ -82,6 +87,9 @@ PIPELINES: dict[str, dict[str, Any]] = {
         "decode.standardise": True,
     },
 }
+
+# Decoder -> the describer whose features it reads: an image and, after it, its tangent vectors or its copies.
+_READS = {"tangent_distance": "tangents", "virtual_svm": "shifts"}
 
 # Part -> its options that have an effect only for some values of another option: that option, and a test of its value.
 _SWITCHES: dict[str, dict[str, tuple[str, Callable[[Any], bool]]]] = {
@@ -164,6 +172,7 @@ def validate(config: ConfigDict) -> None:
         options.check(name, config[name], defaults[name].to_dict(), choices, ranges)
     if config.encode.sample < 1:
         raise UserError(f"config.encode.sample is {config.encode.sample}; expected at least 1")
+    _check_parts_that_belong_together(config)
 
 
 def check_given(config: ConfigDict, given: Collection[str]) -> None:
@@ -229,6 +238,21 @@ def _check_part(section: ConfigDict, kind: str) -> None:
     options.check(kind, ConfigDict(given), defaults, choices, ranges)
     if "C" in given:
         selection.constant(given["C"])
+
+
+def _check_parts_that_belong_together(config: ConfigDict) -> None:
+    """Raises UserError if a decoder that reads an image in several parts would get other features."""
+    describer = _READS.get(config.decode.name)
+    if describer is None:
+        return
+    needed = {"describe.name": describer, "encode.name": "flat", "encode.pca": 0, "pool.layout": "whole"}
+    for path, value in needed.items():
+        section, option = path.split(".")
+        if config[section].get(option, value) != value:
+            raise UserError(
+                f"config.{path} is '{config[section][option]}', but config.decode '{config.decode.name}' reads the "
+                f"features of describer '{describer}' as they are; expected '{value}'"
+            )
 
 
 def _known(kind: str) -> Collection[str]:

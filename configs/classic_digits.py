@@ -23,6 +23,6 @@ CHANGES = {
 
 def get_config(pipeline: str = "fisher"):
     config = base(pipeline)
-    if config.describe.name != "pixels":
+    if config.describe.name not in ("pixels", "deslanted", "shifts", "tangents"):
         config.data.resize = 32
     return adapt(config, CHANGES)

@@ -12,7 +12,8 @@ def get_config(argument: str = "fisher"):
     pipeline, _, folder = argument.partition(":")
     config = base(pipeline)
     config.data.source = f"folder:{folder}"
-    config.data.resize = 32 if config.describe.name in ("pixels", "patches") else 96
+    small = ("pixels", "deslanted", "shifts", "tangents", "patches")
+    config.data.resize = 32 if config.describe.name in small else 96
     if "scale" in config.describe:
         config.describe.scale = 1
     return config

@@ -11,14 +11,32 @@ scores(arrays, features, options) -> [n classes]        the highest is the predi
 
 from types import ModuleType
 
-from classic.decoders import chi2_svm, intersection_svm, knn, linear_svm, logistic, quadratic, rbf_svm
+from classic.decoders import (
+    chi2_svm,
+    intersection_svm,
+    knn,
+    linear_svm,
+    logistic,
+    pairwise_linear,
+    polynomial_svm,
+    quadratic,
+    rbf_network,
+    rbf_svm,
+    tangent_distance,
+    virtual_svm,
+)
 
 DECODERS: dict[str, ModuleType] = {
     "linear_svm": linear_svm,
     "intersection_svm": intersection_svm,
     "chi2_svm": chi2_svm,
     "rbf_svm": rbf_svm,
+    "polynomial_svm": polynomial_svm,
+    "virtual_svm": virtual_svm,
     "knn": knn,
+    "tangent_distance": tangent_distance,
     "logistic": logistic,
+    "pairwise_linear": pairwise_linear,
     "quadratic": quadratic,
+    "rbf_network": rbf_network,
 }

@@ -34,11 +34,7 @@ def fit(
     Raises UserError for fewer training images than neighbours.
     """
     num_classes = checked(features, labels, num_classes)
-    if len(labels) < options.neighbours:
-        raise UserError(
-            f"config.decode.neighbours is {options.neighbours}, but there are {len(labels)} training images; "
-            "expected at most as many"
-        )
+    check_neighbours(options.neighbours, len(labels))
     return {
         "features": np.array(features, np.float32),
         "labels": labels.astype(np.int32),
@@ -49,16 +45,32 @@ def fit(
 def scores(
     arrays: dict[str, np.ndarray], features: Float[np.ndarray, "n f"], options: ConfigDict
 ) -> Float32[np.ndarray, "n k"]:
-    """The number of neighbours of each class. Nearer ones count a little more, to decide between equal numbers."""
+    """The number of neighbours of each class, see `votes`."""
     from sklearn.neighbors import NearestNeighbors
 
-    count = options.neighbours
     metric = _METRICS[options.metric]
-    search = NearestNeighbors(n_neighbors=count, algorithm="brute", metric=metric).fit(arrays["features"])
+    search = NearestNeighbors(n_neighbors=options.neighbours, algorithm="brute", metric=metric).fit(arrays["features"])
+    found = [search.kneighbors(block, return_distance=False) for _, block in Rows(features).blocks()]
+    return votes(arrays["labels"][np.concatenate(found)], int(arrays["num_classes"]))
+
+
+def check_neighbours(neighbours: int, images: int) -> None:
+    """Raises UserError for fewer training images than neighbours."""
+    if images < neighbours:
+        raise UserError(
+            f"config.decode.neighbours is {neighbours}, but there are {images} training images; expected at most as "
+            "many"
+        )
+
+
+def votes(nearest: Int[np.ndarray, "n count"], num_classes: int) -> Float32[np.ndarray, "n k"]:
+    """The number of neighbours of each class. Nearer ones count a little more, to decide between equal numbers.
+
+    nearest: the classes of each image's neighbours, the nearest first.
+    """
+    rows, count = nearest.shape
     weight = 1 + 0.5 ** np.arange(1, count + 1) / (2 * count)
-    result = np.zeros((len(features), int(arrays["num_classes"])), np.float32)
-    for place, block in Rows(features).blocks():
-        nearest = arrays["labels"][search.kneighbors(block, return_distance=False)]
-        for rank in range(count):
-            result[np.arange(place.start, place.stop), nearest[:, rank]] += weight[rank]
+    result = np.zeros((rows, num_classes), np.float32)
+    for rank in range(count):
+        result[np.arange(rows), nearest[:, rank]] += weight[rank]
     return result

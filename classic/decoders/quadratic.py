@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Int
 from ml_collections import ConfigDict
 
+from classic.decoders import least_squares
 from classic.decoders.rows import Rows, checked
 from classic.decoders.selection import Examples
 from classic.encoders import components
@@ -46,13 +47,8 @@ def fit(
     found = components.principal_components(np.asarray(features, np.float32), options.components, whiten=True)
     arrays = {"projection": found["projection"]}
     rows = Rows(features, lambda block: inputs(arrays, block))
-    products, targets = np.zeros((rows.width, rows.width)), np.zeros((rows.width, num_classes))
-    for place, block in rows.blocks():
-        wanted = np.where(labels[place, None] == np.arange(num_classes), np.float32(1), np.float32(-1))
-        products += block.T @ block
-        targets += block.T @ wanted
-    products += options.ridge * len(labels) * np.eye(rows.width)
-    return {**arrays, "weights": np.linalg.solve(products, targets).astype(np.float32)}
+    weights = least_squares.fit(rows, labels, num_classes, options.ridge)
+    return {**arrays, "weights": weights}
 
 
 def scores(
@@ -67,5 +63,4 @@ def inputs(arrays: dict[str, np.ndarray], features: Float32[np.ndarray, "m f"]) 
     """The products of all pairs of components, squares included, and 1."""
     parts = features @ arrays["projection"]
     first, second = np.triu_indices(parts.shape[1])
-    ones = np.ones((len(parts), 1), np.float32)
-    return np.concatenate([parts[:, first] * parts[:, second], ones], axis=1)
+    return least_squares.with_one(parts[:, first] * parts[:, second])

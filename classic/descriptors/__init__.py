@@ -6,7 +6,7 @@ describe(images, options) -> Descriptors                the descriptors of a bat
 
 from types import ModuleType
 
-from classic.descriptors import dense_sift, hog, patches, pixels, sift
+from classic.descriptors import dense_sift, deslanted, hog, patches, pixels, shifts, sift, tangents
 from classic.descriptors.record import Descriptors
 
 __all__ = ["DESCRIBERS", "Descriptors"]
@@ -17,4 +17,7 @@ DESCRIBERS: dict[str, ModuleType] = {
     "hog": hog,
     "patches": patches,
     "pixels": pixels,
+    "deslanted": deslanted,
+    "shifts": shifts,
+    "tangents": tangents,
 }

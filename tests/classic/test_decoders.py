@@ -1,5 +1,6 @@
 """Decoders: scikit-learn as the second implementation, and what every decoder promises."""
 
+import cv2
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -8,13 +9,27 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC, LinearSVC
 
-from classic.decoders import DECODERS, additive, kernels, linear, machine, preconditioner, quadratic, rows, selection
+from classic.decoders import (
+    DECODERS,
+    additive,
+    kernels,
+    linear,
+    machine,
+    polynomial_svm,
+    preconditioner,
+    quadratic,
+    rbf_network,
+    rows,
+    selection,
+    tangent_distance,
+)
 from classic.decoders.rows import Rows
+from classic.descriptors import DESCRIBERS
 from classic.options import check
 from common.errors import UserError
 
 NAMES = sorted(DECODERS)
-QUICK = {"components": 12, "constants": (0.1, 1.0, 10.0)}
+QUICK = {"components": 12, "constants": (0.1, 1.0, 10.0), "units": 10, "tangents": 0, "copies": 0}
 
 
 def options(name, **changes):
@@ -341,3 +356,184 @@ def test_forty_components_make_821_inputs(digits):
     assert sorted(values[0].tolist()) == [1, 4, 6, 9]
     with pytest.raises(UserError, match=r"config\.decode\.components is 65, but there are 400 .* 64 features"):
         DECODERS["quadratic"].fit(features, labels, options("quadratic", components=65), 0)
+
+
+@pytest.mark.parametrize("squash", [0.0, 2.0])
+def test_a_unit_for_each_pair_learns_from_its_two_classes_and_votes_for_both(digits, squash):
+    features, labels, unseen, _ = digits
+    kept = labels < 3
+    section = options("pairwise_linear", ridge=1e-3, squash=squash)
+    found = DECODERS["pairwise_linear"].fit(features[kept], labels[kept], section, 0, 5)
+    outputs = {}
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        chosen = (labels == first) | (labels == second)
+        x = np.concatenate([features[chosen].astype(np.float64), np.ones((chosen.sum(), 1))], axis=1)
+        y = np.where(labels[chosen] == first, 1.0, -1.0)
+        weights = np.linalg.solve(x.T @ x + 1e-3 * len(x) * np.eye(65), x.T @ y)
+        output = unseen @ weights[:-1] + weights[-1]
+        outputs[first, second] = np.tanh(squash * output) if squash else output
+    expected = np.stack(
+        [outputs[0, 1] + outputs[0, 2], outputs[1, 2] - outputs[0, 1], -outputs[0, 2] - outputs[1, 2]], axis=1
+    )
+    scores = DECODERS["pairwise_linear"].scores(found, unseen, section)
+    np.testing.assert_allclose(scores[:, :3], expected, atol=1e-4)
+    np.testing.assert_allclose(scores[:, 3:], np.repeat(expected.min(axis=1)[:, None] - 1, 2, axis=1), atol=1e-4)
+    everything = DECODERS["pairwise_linear"].fit(features, labels, options("pairwise_linear"), 0)
+    assert everything["weights"].shape == (65, 45)  # LeCun et al. 1998, section III-C
+
+
+def test_gaussian_units_are_placed_in_each_class_and_their_outputs_fit_the_targets(digits):
+    features, labels, *_ = digits
+    kept = (labels < 3) | (np.arange(400) == np.flatnonzero(labels == 4)[0])
+    x, y = features[kept], labels[kept]
+    found = DECODERS["rbf_network"].fit(x, y, options("rbf_network", units=7, ridge=1e-3), 0)
+    assert found["units"].shape == (3 * 7 + 1, 64)
+    for place, unit in enumerate(found["units"]):
+        nearest = y[np.argsort(np.linalg.norm(x - unit, axis=1))[:3]]
+        assert np.bincount(nearest, minlength=5).argmax() == place // 7 or place == 21
+    np.testing.assert_allclose(found["units"][21], x[y == 4][0], atol=1e-6)
+    values = rbf_network.activities(found, found["units"])
+    np.testing.assert_allclose(np.diag(values), 1, atol=1e-4)
+    np.testing.assert_array_equal(values[:, -1], 1)
+    distance = np.sum((found["units"][0] - found["units"][9]) ** 2)
+    assert values[0, 9] == pytest.approx(np.exp(-found["gamma"] * distance), rel=1e-3)
+    # At the least sum of squares its derivative is 0.
+    inputs = rbf_network.activities(found, x).astype(np.float64)
+    wanted = np.where(y[:, None] == np.arange(5), 1, -1)
+    slope = inputs.T @ (inputs @ found["weights"] - wanted) + 1e-3 * len(x) * found["weights"]
+    assert np.abs(slope).max() < 1e-2 * np.abs(inputs.T @ wanted).max()
+
+
+def test_a_wider_gaussian_falls_more_slowly(digits):
+    features, labels, *_ = digits
+    near, far = (
+        DECODERS["rbf_network"].fit(features, labels, options("rbf_network", width=width), 0)["gamma"]
+        for width in (1.0, 2.0)
+    )
+    assert near == pytest.approx(4 * far, rel=1e-5)
+
+
+def test_the_polynomial_kernel_is_its_equation_and_its_machine_scikit_learns(digits):
+    features, labels, unseen, _ = digits
+    section = options("polynomial_svm", degree=3, gamma=0.5, offset=2.0, C="3")
+    values = polynomial_svm.kernel(section)(0.5)(features[:5], unseen[:4])
+    expected = [[(0.5 * float(x @ y) + 2) ** 3 for y in unseen[:4]] for x in features[:5]]
+    np.testing.assert_allclose(values, expected, rtol=1e-4)
+    kept = labels < 4
+    found = DECODERS["polynomial_svm"].fit(features[kept], labels[kept], section, 0)
+    theirs = SVC(C=3, kernel="poly", degree=3, gamma=0.5, coef0=2.0).fit(features[kept], labels[kept])
+    scores = DECODERS["polynomial_svm"].scores(found, unseen, section)
+    np.testing.assert_allclose(scores, theirs.decision_function(unseen), atol=1e-3)
+
+
+def described(name, features):
+    """The features of digits, given as pixels in [0, 1], by a describer with its default options."""
+    images = np.round(255 * features).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return DESCRIBERS[name].describe(images, ConfigDict(DESCRIBERS[name].DEFAULTS)).vectors[:, 0]
+
+
+def test_virtual_support_vectors_teach_shifts(digits):
+    features, labels, unseen, answers = digits
+    parts = described("shifts", features)
+    section = options("virtual_svm", degree=3, copies=4)
+    virtual = DECODERS["virtual_svm"].fit(parts, labels, section, 0)
+    plain = DECODERS["polynomial_svm"].fit(parts[:, :64], labels, options("polynomial_svm", degree=3), 0)
+    assert virtual["gamma"] == plain["gamma"]
+    every = {image.tobytes() for image in parts.reshape(-1, 64)}
+    assert {image.tobytes() for image in virtual["support"]} <= every
+    assert len(virtual["support"]) > len(plain["support"])
+    aside = described("shifts", unseen)[:, 3 * 64 : 4 * 64]
+    machines = ("virtual_svm", section, virtual), ("polynomial_svm", options("polynomial_svm", degree=3), plain)
+    taught, untaught = (
+        linear.error(DECODERS[name].scores(arrays, aside, chosen), answers) for name, chosen, arrays in machines
+    )
+    assert taught < untaught / 2
+
+
+def test_a_virtual_machine_without_copies_decides_as_the_first(digits):
+    features, labels, unseen, _ = digits
+    section = options("virtual_svm", degree=3, gamma=0.05)
+    arrays = DECODERS["virtual_svm"].fit(features, labels, section, 0)
+    plain = DECODERS["polynomial_svm"].fit(features, labels, options("polynomial_svm", degree=3, gamma=0.05), 0)
+    both = [
+        DECODERS[name].scores(found, unseen, section).argmax(axis=1)
+        for name, found in (("virtual_svm", arrays), ("polynomial_svm", plain))
+    ]
+    assert np.mean(both[0] != both[1]) < 0.01
+
+
+def planes_of(features):
+    return tangent_distance.planes(described("tangents", features), 7)
+
+
+def test_tangent_distance_is_symmetric_and_at_most_the_euclidean_one(digits):
+    images, tangents = planes_of(digits[0][:30])
+    found = np.stack([tangent_distance.squared_distances(images[i], tangents[i], images, tangents) for i in range(30)])
+    euclidean = ((images[:, None] - images[None]) ** 2).sum(axis=-1)
+    np.testing.assert_allclose(found, found.T, atol=1e-3)
+    assert np.all(found <= euclidean + 1e-4)
+    assert np.all(np.diag(found) < 1e-5)
+    # The least value over steps along both images' tangent vectors, by least squares with one row for each unknown.
+    for i, j in ((0, 1), (3, 20)):
+        both = np.concatenate([tangents[i], -tangents[j]]).T.astype(np.float64)
+        system = np.concatenate([both, np.sqrt(1e-3) * np.eye(14)])
+        goal = np.concatenate([images[j] - images[i], np.zeros(14)])
+        _, [least], *_ = np.linalg.lstsq(system, goal)
+        assert found[i, j] == pytest.approx(least, rel=1e-3)
+
+
+def test_a_digit_that_is_moved_a_little_stays_near_by_tangent_distance(digits):
+    image = np.kron(digits[0][1].reshape(8, 8), np.ones((3, 3))).astype(np.float32)
+    smooth = cv2.GaussianBlur(np.pad(image, 4), (0, 0), 1.5)
+    changes = {
+        "shift": np.float32([[1, 0, 0.7], [0, 1, -0.5]]),
+        "turn": cv2.getRotationMatrix2D((15.5, 15.5), 5, 1.0),
+        "size": cv2.getRotationMatrix2D((15.5, 15.5), 0, 1.06),
+    }
+    moved = [cv2.warpAffine(smooth, change, (32, 32), flags=cv2.INTER_CUBIC) for change in changes.values()]
+    pictures = (255 * np.clip([smooth, *moved], 0, 1)).astype(np.uint8)[..., None]
+    vectors = DESCRIBERS["tangents"].describe(pictures, ConfigDict(DESCRIBERS["tangents"].DEFAULTS)).vectors[:, 0]
+    images, tangents = tangent_distance.planes(vectors, 7)
+    found = tangent_distance.squared_distances(images[0], tangents[0], images, tangents)
+    euclidean = ((images - images[0]) ** 2).sum(axis=-1)
+    assert np.all(found[1:] < euclidean[1:] / 10)
+
+
+def test_blank_images_have_no_tangents(digits):
+    images, tangents = planes_of(np.concatenate([np.zeros((1, 64)), digits[0][:3]]))
+    assert np.all(tangents[0] == 0)
+    np.testing.assert_allclose(tangents[1] @ tangents[1].T, np.eye(7), atol=1e-3)
+    found = tangent_distance.squared_distances(images[0], tangents[0], images, tangents)
+    assert np.isfinite(found).all()
+    assert found[0] == 0
+
+
+def test_the_nearest_by_tangent_distance_decides(digits):
+    features, labels, unseen, answers = digits
+    train, test = described("tangents", features), described("tangents", unseen)
+    section = options("tangent_distance", tangents=7, candidates=30)
+    arrays = DECODERS["tangent_distance"].fit(train, labels, section, 0)
+    found = DECODERS["tangent_distance"].scores(arrays, test[:20], section).argmax(axis=1)
+    images, tangents = tangent_distance.planes(test[:20], 7)
+    for row in range(20):
+        nearest = np.argsort(((arrays["images"] - images[row]) ** 2).sum(axis=1))[:30]
+        values = tangent_distance.squared_distances(
+            images[row], tangents[row], arrays["images"][nearest], arrays["tangents"][nearest]
+        )
+        assert found[row] == labels[nearest[values.argmin()]]
+    assert np.mean(found != answers[:20]) < 0.25
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "words"),
+    [
+        ("tangent_distance", {"tangents": 6}, r"tangents is 6, but an image has 64 features, .* not 7 equal parts"),
+        ("tangent_distance", {"neighbours": 9, "candidates": 5}, r"candidates is 5; expected at least .*, 9"),
+        ("tangent_distance", {"neighbours": 401, "candidates": 500}, r"neighbours is 401, but there are 400 training"),
+        ("virtual_svm", {"copies": 4}, r"copies is 4, but an image has 64 features, which are not 5 equal parts"),
+    ],
+)
+def test_features_and_options_that_do_not_fit_are_refused_in_one_line(digits, name, changes, words):
+    features, labels, *_ = digits
+    with pytest.raises(UserError, match=words):
+        DECODERS[name].fit(features, labels, options(name, **changes), 0)

@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
+from scipy import ndimage
 
 from classic.descriptors import DESCRIBERS, dense_sift, sift
 from classic.options import check
@@ -67,6 +68,75 @@ def test_patches_are_the_normalised_pixels_of_the_grid():
 def test_flat_patches_are_zeros_for_any_constant():
     flat = np.full((1, 8, 8, 1), 9, np.uint8)
     assert np.all(describe("patches", flat, constant=0.0).vectors == 0)
+
+
+def moments(image):
+    """The centre (y, x) of the bright pixels of an image, and the covariance of their rows and columns."""
+    y, x = (np.arange(length) for length in image.shape)
+    mass = image / image.sum()
+    cy, cx = (mass.sum(1) * y).sum(), (mass.sum(0) * x).sum()
+    return (cy, cx), (mass * np.outer(y - cy, x - cx)).sum()
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """Smooth random shapes on a dark ground, 40 x 40 pixels, with room around them."""
+    noise = np.random.default_rng(3).normal(size=(6, 14, 14)).astype(np.float32)
+    smooth = np.stack([cv2.GaussianBlur(image, (0, 0), 2) for image in noise])
+    bright = np.clip(900 * np.maximum(smooth, 0), 0, 255).astype(np.uint8)
+    return np.pad(bright, ((0, 0), (13, 13), (13, 13)))[..., None]
+
+
+def test_deslanting_makes_a_principal_axis_vertical(shapes):
+    found = describe("deslanted", shapes).vectors.reshape(6, 40, 40)
+    before = [moments(image[..., 0]) for image in shapes]
+    assert max(abs(product) for _, product in before) > 0.5
+    for (centre, _), after in zip(before, found, strict=True):
+        where, product = moments(after.astype(np.float64))
+        np.testing.assert_allclose(where, centre, atol=1e-3)
+        assert abs(product) < 1e-3
+
+
+def test_a_slanted_bar_becomes_upright_and_an_upright_one_stays():
+    bar = np.zeros((30, 30), np.uint8)
+    bar[5:26, 13:17] = 255
+    slanted = np.stack([np.roll(row, 15 - y) for y, row in enumerate(bar)])
+    upright, was = describe("deslanted", np.stack([slanted, bar])[..., None]).vectors.reshape(2, 30, 30)
+    np.testing.assert_array_equal(was, bar / np.float32(255))
+    np.testing.assert_allclose(upright, was, atol=1e-5)
+
+
+def test_the_middle_of_a_deslanted_image_is_kept(shapes):
+    whole = describe("deslanted", shapes).vectors.reshape(6, 40, 40)
+    found = describe("deslanted", shapes, crop=20).vectors
+    assert found.shape == (6, 1, 400)  # LeCun et al. 1998, section III-A
+    np.testing.assert_array_equal(found.reshape(6, 20, 20), whole[:, 10:30, 10:30])
+
+
+def test_shifted_copies_follow_the_image():
+    images = np.random.default_rng(2).integers(1, 256, (2, 5, 6, 3), np.uint8)
+    parts = np.round(255 * describe("shifts", images, by=2).vectors).reshape(2, 5, 5, 6, 3)
+    np.testing.assert_array_equal(parts[:, 0], images)
+    for copy, (axis, by) in zip(range(1, 5), ((1, -2), (1, 2), (2, -2), (2, 2)), strict=True):
+        expected = np.roll(images, by, axis=axis)
+        np.moveaxis(expected, axis, 0)[slice(-2, None) if by < 0 else slice(2)] = 0
+        np.testing.assert_array_equal(parts[:, copy], expected)
+
+
+def test_tangent_vectors_are_the_changes_by_small_distortions(textured):
+    parts = describe("tangents", textured[:1], sigma=2.0).vectors.reshape(8, 32, 32)
+    y, x = np.mgrid[:32, :32] - 15.5
+    one, none = np.ones_like(x), np.zeros_like(x)
+    # The field (y, x) of each distortion: shifts, a turn, size, and the two hyperbolic ones.
+    fields = [(none, one), (one, none), (-x, y), (y, x), (-y, x), (x, y)]
+    for vector, (down, across) in zip(parts[1:7], fields, strict=True):
+        ends = [
+            ndimage.map_coordinates(parts[0], [y + 15.5 + step * down, x + 15.5 + step * across], mode="nearest")
+            for step in (0.02, -0.02)
+        ]
+        inside = slice(4, -4), slice(4, -4)
+        assert np.corrcoef((ends[0] - ends[1])[inside].ravel(), vector[inside].ravel())[0, 1] > 0.99
+    np.testing.assert_allclose(parts[7], parts[1] ** 2 + parts[2] ** 2, rtol=1e-4, atol=1e-7)
 
 
 def test_sift_has_128_numbers_of_unit_length(textured):
@@ -162,6 +232,8 @@ def test_hog_of_an_edge_lies_in_one_bin():
     [
         ("patches", {"size": 9}, r"config\.describe\.size is 9 pixels, but .* 8 pixels"),
         ("dense_sift", {"sizes": (32,)}, r"config\.describe\.sizes is 32 pixels, but .* 16 pixels"),
+        ("deslanted", {"crop": 9}, r"config\.describe\.crop is 9 pixels, but .* 8 pixels"),
+        ("shifts", {"by": 8}, r"config\.describe\.by is 8, but images have 8 x 8 pixels"),
         ("hog", {}, r"config\.describe\.block of 2 cells of 8 pixels does not fit .* 8 x 8"),
     ],
 )

@@ -221,3 +221,20 @@ def test_parts_take_the_place_of_a_pipelines_own():
     assert base("pyramid+llc").encode.norm == config_lib.section("encode", "llc").norm
     with pytest.raises(UserError, match="unknown part of a pipeline 'patchs'; did you mean 'patches'"):
         base("pyramid+patchs")
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "changes", "words"),
+    [
+        ("tangent+pixels", {}, "config.describe.name is 'pixels', but config.decode 'tangent_distance' reads the"),
+        ("virtual_svm+tangents", {}, "reads the features of describer 'shifts' as they are; expected 'shifts'"),
+        ("tangent+words", {}, "config.encode.name is 'words'"),
+        ("tangent", {"encode.pca": 8}, "config.encode.pca is '8'"),
+        ("virtual_svm+quadrants", {}, "config.pool.layout is 'quadrants'"),
+    ],
+)
+def test_decoders_that_read_an_image_in_parts_refuse_other_features(pipeline, changes, words):
+    config = base(pipeline)
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError, match=re.escape(words)):
+        validate(config)

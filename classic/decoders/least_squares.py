@@ -1,0 +1,31 @@
+"""Least-squares fits with a penalty, from sums over blocks of rows."""
+
+import numpy as np
+from jaxtyping import Float32, Float64, Int
+
+from classic.decoders.rows import Rows
+
+
+def fit(rows: Rows, labels: Int[np.ndarray, " n"], num_classes: int, ridge: float) -> Float32[np.ndarray, "w k"]:
+    """The weights with which rows give +1 for their class and -1 for the others, as nearly as possible.
+
+    ridge: the penalty on the squares of the weights, per row.
+    """
+    products, sums = np.zeros((rows.width, rows.width)), np.zeros((rows.width, num_classes))
+    for place, block in rows.blocks():
+        wanted = np.where(labels[place, None] == np.arange(num_classes), np.float32(1), np.float32(-1))
+        products += block.T @ block
+        sums += block.T @ wanted
+    return solve(products, sums, ridge * len(rows))
+
+
+def solve(
+    products: Float64[np.ndarray, "w w"], sums: Float64[np.ndarray, "w k"], penalty: float
+) -> Float32[np.ndarray, "w k"]:
+    """The weights from the products of all pairs of inputs and of inputs and targets, summed over rows."""
+    return np.linalg.solve(products + penalty * np.eye(len(products)), sums).astype(np.float32)
+
+
+def with_one(block: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m w"]:
+    """Rows that end in 1, whose weight is the bias; w = f + 1."""
+    return np.concatenate([block, np.ones((len(block), 1), np.float32)], axis=1)
