@@ -66,6 +66,7 @@ def test_runs_side_by_side_share_the_memory_of_a_gpu(given, slots, share, tmp_pa
     assert json.loads((tmp_path / "run" / "summary.json").read_text()) == share
 
 
+@pytest.mark.slow
 def test_the_platform_of_runs_is_asked_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     assert runner.platform_of_runs() == "cpu"

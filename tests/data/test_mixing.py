@@ -9,7 +9,6 @@ import pytest
 from scipy import stats
 
 from common.data import mixing
-from tests.slow import rest_slow
 
 HEIGHT, WIDTH = 20, 30
 IMAGES = jnp.asarray(np.random.default_rng(0).normal(size=(3, HEIGHT, WIDTH, 1)), jnp.float32)
@@ -107,6 +106,7 @@ def test_the_mean_label_and_its_sum_are_kept(name):
     np.testing.assert_allclose(labels.mean(1), np.broadcast_to(LABELS.mean(0), (2000, 3)), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_of_both_is_chosen_for_each_batch():
     mix = of_each(mixing.mix, mixup_alpha=ALPHAS["mixup"], cutmix_alpha=ALPHAS["cutmix"])
     images, labels = (np.asarray(array) for array in mix(KEYS[:200]))
@@ -137,7 +137,8 @@ def test_with_one_of_them_off_the_other_works_as_alone(monkeypatch):
     assert called == [("mixup", key, 0.4), ("cutmix", key, 0.7)]
 
 
-@pytest.mark.parametrize("alpha", rest_slow([0.001, 1000.0]))
+@pytest.mark.slow
+@pytest.mark.parametrize("alpha", [0.001, 1000.0])
 def test_extreme_shares_leave_numbers(alpha):
     for function in (mixing.mixup, mixing.cutmix):
         for values in of_each(function, alpha=alpha)(KEYS[:200]):

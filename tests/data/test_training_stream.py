@@ -274,7 +274,8 @@ def test_statistics_that_cannot_be_written_are_refused_before_the_images_are_rea
     assert "cannot write /dev/null/statistics.npz: Not a directory" in said
 
 
-@pytest.mark.parametrize("memory", ["stream", pytest.param("arrays", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("memory", ["stream", "arrays"])
 def test_a_finished_run_lists_what_it_skipped(photos, tmp_path, memory):
     path = spoil(photos, "text")
     code, output, errors = run(

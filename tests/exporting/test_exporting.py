@@ -193,6 +193,7 @@ def test_without_tensorflow_one_line_names_the_extra(monkeypatch):
         savedmodel.check_installed()
 
 
+@pytest.mark.slow
 def test_a_program_that_fails_leaves_no_folder(monkeypatch, tmp_path):
     def half_written(made, path, facts):
         path.mkdir()

@@ -95,6 +95,7 @@ def test_normalisations_depend_on_a_column_and_on_a_row():
     assert layer.sum() == 6
 
 
+@pytest.mark.slow
 def test_the_reductions_of_a_module_save_what_its_picture_says():
     costs = layers.inception_costs()
     reduced, pooling = 192 * 96 + 9 * 96 * 128 + 192 * 16 + 25 * 16 * 32, 192 * 32

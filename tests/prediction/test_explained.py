@@ -122,6 +122,7 @@ def test_grad_cam_of_linear_logits_is_its_closed_form(linear):
     np.testing.assert_allclose(found.heat, expected, rtol=1e-3, atol=1e-5 * expected.max())
 
 
+@pytest.mark.slow
 def test_named_layers_are_what_the_network_computes(unrolled, kept, last):
     # Also where the heat maps are computed with them, which are taken from the same block.
     shapes = shapes_of(unrolled)

@@ -51,6 +51,7 @@ def photos(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_sees_the_pixels_of_its_file_in_training_and_after(projections, photos, tmp_path, capsys):
     config = finetune.get_config(f"resnet:resnet20:{projections}:{photos}")
     config.model.scan = "on"  # blocks that are traced once

@@ -58,7 +58,7 @@ def path(tmp_path_factory):
         ("resnet", "resnet20", {"side": 32, "classes": 10}),
         ("alexnet", "one_column", {"adaptive_pool": 6}),
         pytest.param("vgg", "vgg11_bn", {}, marks=pytest.mark.slow),
-        ("googlenet", "googlenet_torchvision", {}),
+        pytest.param("googlenet", "googlenet_torchvision", {}, marks=pytest.mark.slow),
         ("vit", "ti16", LARGE),
     ],
 )

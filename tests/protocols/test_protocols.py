@@ -19,6 +19,7 @@ from common.protocols import batches, catalogue, measure, views
 from common.run.trained import Run
 from common.training.state import create_state
 from tests import networks
+from tests.slow import rest_slow
 
 SMALL = {
     "lenet": ("lenet5_modern", {}),
@@ -233,7 +234,7 @@ def test_dense_application_to_images_of_the_networks_size_is_the_single_crop(fam
     np.testing.assert_allclose(np.exp(alone).sum(-1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", ["vgg", "googlenet", "resnet"])
+@pytest.mark.parametrize("family", rest_slow(["vgg", "resnet", "googlenet"], quick=2))
 def test_networks_are_applied_to_images_of_any_size(family):
     run = a_run(family)
     variables = jax.eval_shape(lambda: create_state(run.classifier, optax.sgd(0.1), run.config.seed).variables())

@@ -36,6 +36,7 @@ def config(pictures, **changes):
     return made
 
 
+@pytest.mark.slow
 def test_weights_and_sampling_both_make_the_update_of_equally_many_images(pictures, tmp_path):
     # A batch is the training set; 30 + 6 images with weights 0.6 and 3 weigh as much as 18 + 18 drawn ones.
     runs = {"off": {}, "weights": {"train.class_weights": "balanced"}, "sampling": {"data.sampling": "balanced"}}

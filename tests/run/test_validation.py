@@ -48,6 +48,7 @@ def test_validation_selects_and_the_test_set_is_read_once(tmp_path, monkeypatch,
     assert wrong / info.test_size == pytest.approx(test[0]["error"])
 
 
+@pytest.mark.slow
 def test_a_run_whose_end_is_repeated_records_its_test_once(tmp_path):
     result = train.fit(config(), tmp_path)
     before = metrics.read(tmp_path)
@@ -71,7 +72,7 @@ def test_the_test_in_the_summary_is_that_of_the_chosen_checkpoint_whatever_earli
         assert result["test"]["error"] == error
 
 
-@pytest.mark.parametrize("validation", ["10%", ""])
+@pytest.mark.parametrize("validation", rest_slow(["10%", ""]))
 def test_the_last_checkpoint_of_a_run_that_is_shortened_is_evaluated_and_may_be_the_best(
     validation, tmp_path, monkeypatch
 ):

@@ -81,6 +81,7 @@ def test_interrupted_trials_are_finished_with_their_options(tmp_path):
         assert begun.setdefault(option["workdir"], option) == option
 
 
+@pytest.mark.slow
 def test_a_trial_above_the_median_is_pruned(tmp_path):
     # The first five are never pruned; the sixth is the worst by far, and stopped long before its end.
     momenta = "|".join(map(str, (0.5, 0.51, 0.52, 0.53, 0.54, 0.0)))

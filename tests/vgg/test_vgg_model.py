@@ -154,6 +154,7 @@ def test_only_network_a_lrn_normalises_responses():
     assert not np.allclose(jax.jit(plain.apply)(variables, images), jax.jit(normalised.apply)(variables, images))
 
 
+@pytest.mark.slow
 def test_paper_initialisation_of_a():
     module = _module("vgg11", 32, weight_init="gaussian", width=16, fc_width=64)
     params = jax.jit(module.init)(KEY, jnp.zeros((1, 32, 32, 3)))["params"]
