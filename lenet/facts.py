@@ -38,8 +38,8 @@ def multiply_adds(variant: str) -> int:
 
 def units(variant: str) -> int:
     """The units of all layers, pixels of the image included."""
-    size = _network(variant).image_size
-    return size**2 + sum(math.prod(_rows(variant)[layer].output_shape) for layer in paper.LAYERS[variant])
+    rows, size = _rows(variant), _network(variant).image_size
+    return size**2 + sum(math.prod(rows[layer].output_shape) for layer in paper.LAYERS[variant])
 
 
 def squashing() -> dict[str, float]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int
+from jaxtyping import Float, Float32, Int
 from ml_collections import ConfigDict
 
 from classic.decoders import least_squares
@@ -36,7 +36,11 @@ def fit(
     """
     num_classes = checked(features, labels, num_classes)
     classes, counts = np.unique(labels, return_counts=True)
-    moments = [_moments(Rows(features[labels == name], least_squares.with_one)) for name in classes]
+    # With targets of 1, the products of inputs and targets are the sums of the inputs.
+    moments = [
+        least_squares.moments(Rows(features[labels == name], least_squares.with_one), np.ones((count, 1)))
+        for name, count in zip(classes, counts, strict=True)
+    ]
     units = []
     for i, j in zip(*_pairs(len(classes)), strict=True):
         (products, sums), (other_products, other_sums) = moments[i], moments[j]
@@ -57,7 +61,7 @@ def scores(
     A class without training images has 1 less than the lowest score.
     """
     rows, classes = Rows(features, least_squares.with_one), arrays["classes"]
-    outputs = np.concatenate([block @ arrays["weights"] for _, block in rows.blocks()])
+    outputs = least_squares.outputs(rows, arrays["weights"])
     if options.squash:
         outputs = np.tanh(np.float32(options.squash) * outputs)
     first, second = _pairs(len(classes))
@@ -71,12 +75,3 @@ def scores(
 def _pairs(count: int) -> tuple[Int[np.ndarray, " p"], Int[np.ndarray, " p"]]:
     """The first and the second class of each pair."""
     return np.triu_indices(count, 1)
-
-
-def _moments(rows: Rows) -> tuple[Float64[np.ndarray, "w w"], Float64[np.ndarray, "w 1"]]:
-    """The products of all pairs of inputs, and the inputs, summed over rows."""
-    products, sums = np.zeros((rows.width, rows.width)), np.zeros((rows.width, 1))
-    for _, block in rows.blocks():
-        products += block.T @ block
-        sums += block.sum(axis=0, dtype=np.float64)[:, None]
-    return products, sums

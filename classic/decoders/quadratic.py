@@ -56,7 +56,7 @@ def scores(
 ) -> Float32[np.ndarray, "n k"]:
     """The fitted targets, between about -1 and 1."""
     rows = Rows(features, lambda block: inputs(arrays, block))
-    return np.concatenate([block @ arrays["weights"] for _, block in rows.blocks()])
+    return least_squares.outputs(rows, arrays["weights"])
 
 
 def inputs(arrays: dict[str, np.ndarray], features: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m i"]:

@@ -53,7 +53,7 @@ def scores(
 ) -> Float32[np.ndarray, "n k"]:
     """The fitted targets, between about -1 and 1."""
     rows = Rows(features, lambda block: activities(arrays, block))
-    return np.concatenate([block @ arrays["weights"] for _, block in rows.blocks()])
+    return least_squares.outputs(rows, arrays["weights"])
 
 
 def activities(arrays: dict[str, np.ndarray], features: Float32[np.ndarray, "m f"]) -> Float32[np.ndarray, "m w"]:

@@ -64,3 +64,18 @@ def checked(features: Float[np.ndarray, "n f"], labels: Int[np.ndarray, " n"], n
             first = place.start + int(np.argmax(bad))
             raise UserError(f"the features of training image {first} hold numbers that are not finite")
     return int(labels.max()) + 1 if num_classes is None else num_classes
+
+
+def part_size(features: Float[np.ndarray, "n f"], option: str, others: int, given: str) -> int:
+    """The number of features in each equal part of a row: an image, and `others` that are made from it.
+
+    option: the decoder's option that says how many. given: the describer of such features, for the message. Raises
+    UserError for features that are not as many equal parts.
+    """
+    parts = others + 1
+    if features.shape[1] % parts:
+        raise UserError(
+            f"config.decode.{option} is {others}, but an image has {features.shape[1]} features, which are not "
+            f"{parts} equal parts; config.describe {given}"
+        )
+    return features.shape[1] // parts

@@ -13,7 +13,7 @@ from jaxtyping import Float, Float32, Int
 from ml_collections import ConfigDict
 
 from classic.decoders import knn
-from classic.decoders.rows import Rows, checked
+from classic.decoders.rows import Rows, checked, part_size
 from classic.decoders.selection import Examples
 from classic.options import COUNT, SIZE
 from common.errors import UserError
@@ -52,12 +52,7 @@ def fit(
             f"config.decode.candidates is {options.candidates}; expected at least config.decode.neighbours, "
             f"{options.neighbours}"
         )
-    if features.shape[1] % (options.tangents + 1):
-        raise UserError(
-            f"config.decode.tangents is {options.tangents}, but an image has {features.shape[1]} features, which are "
-            f"not {options.tangents + 1} equal parts; config.describe 'tangents' gives pixels and 7 vectors"
-        )
-    size = features.shape[1] // (options.tangents + 1)
+    size = part_size(features, "tangents", options.tangents, "'tangents' gives pixels and 7 vectors")
     images = np.empty((len(features), size), np.float32)
     tangents = np.empty((len(features), options.tangents, size), np.float32)
     for place, block in Rows(features).blocks():

@@ -13,11 +13,10 @@ from ml_collections import ConfigDict
 
 from classic.decoders import machine, polynomial_svm, scaled
 from classic.decoders.kernels import Kernel
-from classic.decoders.rows import checked
+from classic.decoders.rows import checked, part_size
 from classic.decoders.scaled import ScaledKernel
 from classic.decoders.selection import Examples
 from classic.options import SIZE
-from common.errors import UserError
 
 DEFAULTS: dict[str, Any] = {
     **polynomial_svm.DEFAULTS,
@@ -41,13 +40,7 @@ def fit(
     Raises UserError for features that are not pixels and as many copies as the options say.
     """
     num_classes = checked(features, labels, num_classes)
-    parts = options.copies + 1
-    if features.shape[1] % parts:
-        raise UserError(
-            f"config.decode.copies is {options.copies}, but an image has {features.shape[1]} features, which are not "
-            f"{parts} equal parts; config.describe 'shifts' gives an image and 4 copies"
-        )
-    size = features.shape[1] // parts
+    size = part_size(features, "copies", options.copies, "'shifts' gives an image and 4 copies")
 
     def of_pairs(
         kernel: Kernel,
@@ -59,7 +52,7 @@ def fit(
     ) -> dict[str, np.ndarray]:
         first = machine.of_pairs(kernel, part, part_labels, constant, count, {"kernel": kernel})
         virtual = first["support"].reshape(-1, size)
-        theirs = np.repeat(first["classes"], parts * first["counts"])
+        theirs = np.repeat(first["classes"], (options.copies + 1) * first["counts"])
         return machine.of_pairs(kernel, virtual, theirs, constant, count, svc_options)
 
     own = ConfigDict({**options.to_dict(), "gamma": options.gamma or scaled.scale(features[:, :size])})
