@@ -35,7 +35,7 @@ def test_a_result_has_the_command_that_made_it_and_no_folder_of_the_machine(give
     ("devices", "cpu", "name"),
     [
         ("1 x cpu", "Intel(R) Xeon(R) Processor @ 2.20GHz", "cpu_Intel_Xeon_Processor_2_20GHz"),
-        ("8 x cpu", "AMD EPYC", "cpu_AMD_EPYC"),
+        ("8 x cpu", "AMD EPYC (AVX2)", "cpu_AMD_EPYC_AVX2"),
         ("1 x NVIDIA H200", "AMD EPYC", "NVIDIA_H200"),
     ],
 )
