@@ -231,7 +231,9 @@ def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
     Raises UserError for unknown or contradictory hyper-parameters and for images that are too small.
     """
     module = network(section, info.num_classes)
-    hint = "raise config.data.resize" + (", or use variant 'small'" if section.variant != "small" else "")
+    smallest = minimum_size(AlexNet(info.num_classes, **VARIANTS["small"]))
+    fits_small = section.variant != "small" and min(info.image_shape[:2]) >= smallest
+    hint = "raise config.data.resize" + (", or use variant 'small'" if fits_small else "")
     check_image_size(f"alexnet {section.variant}", info.image_shape, minimum_size(module), hint)
     return Classifier(
         module=module,

@@ -117,7 +117,7 @@ def _record(program: dict[str, Any], folder: pathlib.Path) -> None:
 
 
 def _take(candidate: str) -> None:
-    from benchmarks import candidates  # slow imports
+    from benchmarks.racing import candidates  # slow imports
 
     if candidate not in candidates.CANDIDATES:
         raise unknown("candidate", candidate, candidates.CANDIDATES)
@@ -317,7 +317,7 @@ def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     launch.define_config()
     flags.DEFINE_string("topology", "v5e:2x4", "the kind of TPU and the layout of its chips, such as v5e:16x16")
-    flags.DEFINE_string("candidate", "", "a formulation of benchmarks/candidates.py to use in place of ours")
+    flags.DEFINE_string("candidate", "", "a formulation of benchmarks/racing/candidates.py to use in place of ours")
     measure.define_place("out", "", "folder for the record of the program; default: it is only printed")
 
 

@@ -1,7 +1,7 @@
 """Formulations of our own networks against each other: `python -m benchmarks.formulations --model=resnet:resnet50`.
 
-Times an update as it is and with each of the candidates of `benchmarks.candidates`; they take turns within one run.
-Writes the ratios to results/benchmark_formulations*.json. A ratio above one means that the candidate is faster.
+Times an update as it is and with each of the candidates of `benchmarks.racing.candidates`; they take turns within one
+run. Writes the ratios to results/benchmark_formulations*.json. A ratio above one means that the candidate is faster.
 """
 
 import pathlib
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 from absl import flags
 
-from benchmarks import candidates, race
-from benchmarks.contestants import Spec, module_of
 from benchmarks.measure import Measured, define_place, device_name, record, spread, whole_numbers
-from benchmarks.race import Entry, Racer
+from benchmarks.racing import candidates, race
+from benchmarks.racing.contestants import Spec, module_of
+from benchmarks.racing.race import Entry, Racer
 from common import launch
 from common.errors import UserError, unknown
 
@@ -20,7 +20,7 @@ from common.errors import UserError, unknown
 def _define_flags() -> None:
     """Defines this tool's flags. Not called on import: the importing tool has flags of its own."""
     flags.DEFINE_string("model", "", "the network, as FAMILY:VARIANT")
-    flags.DEFINE_list("candidates", [], "formulations to try, of benchmarks/candidates.py; default: all")
+    flags.DEFINE_list("candidates", [], "formulations to try, of benchmarks/racing/candidates.py; default: all")
     flags.DEFINE_integer("batch_size", 16, "images in an update", lower_bound=2)
     flags.DEFINE_integer("image_size", 224, "side of the images, pixels", lower_bound=8)
     flags.DEFINE_enum("dtype", "bfloat16", ["float32", "bfloat16"], "precision of the computation")

@@ -22,7 +22,6 @@ import numpy as np
 from absl import flags
 from PIL import Image
 
-from benchmarks import peers, race, torch_inputs
 from benchmarks.measure import (
     Measured,
     define_place,
@@ -32,6 +31,7 @@ from benchmarks.measure import (
     spread,
     whole_numbers,
 )
+from benchmarks.racing import peers, race, torch_inputs
 from common import launch
 from common.devices import host
 from common.errors import UserError

@@ -15,8 +15,8 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks.contestants import CONTESTANTS, Spec, module_of
 from benchmarks.measure import define_place, device_name, record, spread
+from benchmarks.racing.contestants import CONTESTANTS, Spec, module_of
 from common import launch
 from common.errors import UserError
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from absl import flags
 
-from benchmarks.groups import newest_step
 from benchmarks.measure import define_place, device_name, record, spread
+from benchmarks.survival.groups import newest_step
 from common import launch
 from common.errors import UserError
 from common.processes import supervise

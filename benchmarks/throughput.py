@@ -22,10 +22,11 @@ from typing import Any
 
 from absl import flags
 
-from benchmarks import networks, peers, race
-from benchmarks.contestants import TIMM, Spec, module_of
+from benchmarks import networks
 from benchmarks.measure import Measured, define_place, device_name, record, spread
-from benchmarks.race import Entry, Racer
+from benchmarks.racing import peers, race
+from benchmarks.racing.contestants import TIMM, Spec, module_of
+from benchmarks.racing.race import Entry, Racer
 from common import launch
 from common.claims import speeds
 from common.devices import host
@@ -36,7 +37,7 @@ from common.files import ROOT
 _TORCH = ("torch", "parity")
 LIBRARIES = {"torch": _TORCH, "torch.compile": _TORCH, "torch.graphs": _TORCH, "timm": ("timm", "peers")}
 # The code that a network's speed depends on, besides its own.
-_SHARED_CODE = ("benchmarks/contestants.py", "benchmarks/torch_networks.py")
+_SHARED_CODE = ("benchmarks/racing/contestants.py", "benchmarks/racing/torch_networks.py")
 _SHARED_CODE += ("common/devices", "common/nn", "common/training")
 
 

@@ -246,6 +246,19 @@ def check(section: ConfigDict) -> None:
     _family_of(section).network(section, 10)
 
 
+def check_stages(name: str, blocks: tuple[int, ...], width: int) -> None:
+    """Raises UserError if a network of stages, each twice as wide as the one before, would be too deep or too wide.
+
+    name: of the field of `config.model` that has the number of blocks in each stage. width: channels of the first.
+    """
+    if sum(blocks) >= LAYERS[1]:
+        raise UserError(f"config.model.{name} has {sum(blocks)} blocks; expected less than {LAYERS[1]}")
+    widest = width * 2 ** max(len(blocks) - 1, 0)
+    if widest >= COUNT[1]:
+        stages = f"{len(blocks)} stages, the last with {widest} channels"
+        raise UserError(f"config.model.{name} has {stages}; expected less than {COUNT[1]}")
+
+
 def make_classifier(section: ConfigDict, info: Facts) -> Classifier:
     """The classifier of a `model` section for a dataset with these facts. Raises UserError if the two do not fit."""
     return _family_of(section).make_classifier(section, info)

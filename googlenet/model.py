@@ -5,7 +5,6 @@ pixels.
 """
 
 import functools
-import math
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -152,7 +151,7 @@ CHOICES = {
 }
 
 RANGES = {
-    "width": (1 / 64, math.inf),
+    "width": (1 / 64, 2**6),
     "ghost_batches": models.COUNT,
     "dropout": models.SHARE,
     "auxiliary_dropout": models.SHARE,

@@ -202,6 +202,7 @@ def network(section: ConfigDict, num_classes: int) -> ResNet:
     fields = models.hyper_parameters(section, VARIANTS, CHOICES, RANGES)
     if not fields["stage_sizes"]:
         raise UserError("config.model.stage_sizes is empty; expected the number of blocks in each stage")
+    models.check_stages("stage_sizes", fields["stage_sizes"], fields["width"])
     if fields["zero_gamma"] and fields["shortcut"] == "none":
         raise UserError("config.model.zero_gamma stops every signal in a net without shortcuts; set it to False")
     needs = {"shortcut_pad": (section.shortcut == "A", "shortcut='A', whose zeros it places")}

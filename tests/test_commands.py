@@ -73,7 +73,8 @@ def test_help_says_of_an_option_only_what_is_true_of_it():
         ("common.predcit", "did you mean python -m common.predict?"),
         ("common.report.page", "did you mean python -m common.report?"),
         ("classic.train", "type python -m classic.main --config=FILE"),
-        ("benchmarks.race", "benchmarks.race is not a command"),  # a part of others, which would do nothing
+        ("benchmarks.racing.race", "benchmarks.racing.race is not a command"),  # a part of others
+        ("benchmarks.faults", "did you mean python -m benchmarks.survival.faults?"),
         ("benchmarks.train", "benchmarks.train is not a command"),
         ("benchmarks.thruoghput", "did you mean python -m benchmarks.throughput?"),
         ("lecture", "expected a command, python -m lecture.NAME, where NAME is one of costs, pictures"),
@@ -91,7 +92,7 @@ def test_python_is_asked_for_a_module():
     assert commands.requested_module(["python", "script.py"]) == commands.requested_module(["python", "-m"]) == ""
 
 
-@pytest.mark.parametrize("module", ["common.evaluate", "benchmarks.race", "lecture.trainings"])
+@pytest.mark.parametrize("module", ["common.evaluate", "benchmarks.racing.race", "lecture.trainings"])
 def test_a_module_that_is_not_a_command_ends_before_anything_is_imported(module):
     process = start(module=module)
     output, errors = process.communicate(timeout=60)

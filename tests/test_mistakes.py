@@ -15,7 +15,7 @@ from common.errors import UserError
 from common.launch import EXIT_INTERRUPTED, EXIT_UNREAD
 from common.run.checkpoints import Checkpoints
 from common.training.state import TrainState
-from configs import lenet5_digits, vgg_digits, vit_digits
+from configs import googlenet_digits, lenet5_digits, resnet_digits, vgg_digits, vit_digits
 from tests import small_run
 from tests.runs import DIGITS, ROOT, environment, refusal, refused, run, start
 from tests.slow import rest_slow
@@ -113,6 +113,8 @@ def test_a_mistake_is_answered_in_one_line(arguments, expected, tmp_path):
         (lenet5_digits, {"seed": 4294967296}, "config.seed is 4294967296; expected at most 4294967295"),
         (vgg_digits, {"model.adaptive_pool": 1000000000}, "at least 0 and less than 65536"),
         (vit_digits, {"model.depth": 1000000}, "expected at least 1 and less than 1024"),
+        (resnet_digits, {"model.stage_sizes": (1000, 1000)}, "stage_sizes has 2000 blocks; expected less than 1024"),
+        (googlenet_digits, {"model.width": 1e6}, "expected at least 0.015625 and less than 64"),
         (lenet5_digits, {"augment.randaugment_layers": 1000000}, "layers is 1000000; expected at most 100"),
         (lenet5_digits, {"data.pad": 1000000}, "make images of 2,000,028 x 2,000,028 pixels; expected at most"),
         (lenet5_digits, {"data.workers": 100000}, "config.data.workers is 100000; expected at most 1000"),

@@ -16,6 +16,7 @@ from common.nn.layers import max_pool
 
 Maps = Float[Array, "batch height width channels"]
 Features = Float[Array, "batch out_height out_width features"]
+WIDTH = 64  # channels of the root and of the first stage's narrow convolutions
 _ROOT_STRIDE = 4
 
 
@@ -30,11 +31,11 @@ def resnet(images: Maps, stages: tuple[int, ...], dtype: str) -> Features:
     stages: bottleneck blocks in each stage; () is the root alone. Call it inside a compact method; the layers belong to
     that method's module.
     """
-    x = StandardizedConv(64, 7, 2, padding=(2, 3), dtype=dtype, name="conv_root")(images)
+    x = StandardizedConv(WIDTH, 7, 2, padding=(2, 3), dtype=dtype, name="conv_root")(images)
     x = nn.relu(_group_norm(dtype, name="gn_root")(x))
     x = max_pool(x, 3, 2, padding=((0, 1), (0, 1)))
     for number, blocks in enumerate(stages):
-        x = Stage(64 * 2**number, blocks, 1 if number == 0 else 2, dtype=dtype, name=f"block{number + 1}")(x)
+        x = Stage(WIDTH * 2**number, blocks, 1 if number == 0 else 2, dtype=dtype, name=f"block{number + 1}")(x)
     return x
 
 

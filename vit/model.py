@@ -255,6 +255,7 @@ def network(section: ConfigDict, num_classes: int) -> VisionTransformer:
             f"config.model.position '{section.position}' needs a hidden_size that is a multiple of {parts}, "
             f"got {section.hidden_size}"
         )
+    models.check_stages("stages", fields.get("stages") or (), hybrid.WIDTH)
     return VisionTransformer(num_classes=num_classes, **fields)
 
 

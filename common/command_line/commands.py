@@ -27,14 +27,15 @@ def requested_module(arguments: Sequence[str]) -> str:
 def check(module: str) -> None:
     """Raises a UserError with the command to type if one of our modules is not a command."""
     package, _, name = module.partition(".")
-    if name and _is_command(ROOT / package, name):
-        return
     known = names(package)
+    if name in known:
+        return
     if not name:
         raise UserError(f"expected a command, python -m {package}.NAME, where NAME is one of {', '.join(known)}")
     if name in _MEANT and "main" in known:
         raise UserError(f"{module} is not a command; type python -m {package}.{_MEANT[name]}")
-    close = nearest(name, known)
+    known_by_ending = {one.rpartition(".")[2]: one for one in known}
+    close = known_by_ending.get(nearest(name, known_by_ending) or "")
     hint = f"; did you mean python -m {package}.{close}?" if close else ""
     raise UserError(f"{module} is not a command{hint} (commands: {', '.join(known)})")
 
@@ -51,12 +52,11 @@ def check_start(package: str) -> None:
 
 
 def names(package: str) -> list[str]:
-    """The names of a package's commands."""
+    """The names of a package's commands; that of a module in a folder is FOLDER.MODULE."""
     folder = ROOT / package
-    found = [path.stem for path in folder.glob("*.py")] + [path.parent.name for path in folder.glob("*/__main__.py")]
-    return sorted(name for name in found if _is_command(folder, name))
+    paths = (path.relative_to(folder) for path in folder.rglob("*.py") if _is_command(path))
+    return sorted(".".join(path.with_suffix("").parts).removesuffix(".__main__") for path in paths)
 
 
-def _is_command(folder: pathlib.Path, name: str) -> bool:
-    paths = (folder / f"{name}.py", folder / name / "__main__.py")
-    return any(path.is_file() and _STARTS in path.read_text(encoding="utf-8").splitlines() for path in paths)
+def _is_command(path: pathlib.Path) -> bool:
+    return _STARTS in path.read_text(encoding="utf-8").splitlines()

@@ -26,7 +26,7 @@ def attend(query: Heads, key: Heads, value: Heads) -> Heads:
     On a CPU it is differentiable in reverse mode only.
     """
     if compilation.on_cpu():
-        return _in_parts(query, key, value) if compilation.tuned_for_cpu() else _divided_last(query, key, value)[0]
+        return _in_parts(query, key, value) if compilation.tuned_for_cpu() else _with_log_sums(query, key, value)[0]
     if has_cudnn(str(query.dtype), query.shape[-1]):
         return _even(query, key, value, functools.partial(jax.nn.dot_product_attention, implementation="cudnn"))
     return jax.nn.dot_product_attention(query, key, value, implementation="xla")
@@ -82,10 +82,10 @@ def _in_parts(query: Heads, key: Heads, value: Heads) -> Heads:
 @jax.custom_vjp
 def _closed(query: Heads, key: Heads, value: Heads) -> Heads:
     """Attention whose gradient reads the result, and computes only the weights again (Dao et al. 2022, appendix B)."""
-    return _divided_last(query, key, value)[0]
+    return _with_log_sums(query, key, value)[0]
 
 
-def _divided_last(query: Heads, key: Heads, value: Heads) -> tuple[Heads, Sums]:
+def _with_log_sums(query: Heads, key: Heads, value: Heads) -> tuple[Heads, Sums]:
     """The result, and the logarithms of the sums of exp(scores).
 
     The divisions are applied to the smallest arrays, Q and the result: on a CPU each is a pass over memory.
@@ -99,7 +99,7 @@ def _divided_last(query: Heads, key: Heads, value: Heads) -> tuple[Heads, Sums]:
 
 
 def _closed_forward(query: Heads, key: Heads, value: Heads) -> tuple[Heads, tuple[Heads, Heads, Heads, Heads, Sums]]:
-    heads, log_sums = (checkpoint_name(array, RESULT) for array in _divided_last(query, key, value))
+    heads, log_sums = (checkpoint_name(array, RESULT) for array in _with_log_sums(query, key, value))
     return heads, (query, key, value, heads, log_sums)
 
 

@@ -39,7 +39,7 @@ def convolution(
     """
     whole = feature_group_count == 1
     if compilation.tuned_for_cpu():
-        lhs = kept(lhs)
+        lhs = stored_once(lhs)
         if whole and is_pointwise(lhs, rhs, padding, options):
             return _pointwise(lhs, rhs, window_strides, options.get("precision"))
         if whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
@@ -53,7 +53,7 @@ def convolution(
     return jnp.concatenate([plain(x, kernel) for x, kernel in zip(inputs, kernels, strict=True)], axis=-1)
 
 
-def kept(images: Images) -> Images:
+def stored_once(images: Images) -> Images:
     """The images behind a barrier, so that XLA's CPU backend computes and stores them only once.
 
     Without it XLA computes the layers before a convolution again, transposed, for the gradient of the kernel.

@@ -213,6 +213,13 @@ def test_smallest_image(variant, smallest):
         _module(variant, smallest - 1)
 
 
+@pytest.mark.parametrize(("side", "advised"), [(14, False), (15, True)])
+def test_the_small_variant_is_advised_only_where_it_takes_the_images(side, advised):
+    with pytest.raises(UserError) as error:
+        _module("two_column", side)
+    assert ("use variant 'small'" in str(error.value)) is advised
+
+
 @pytest.mark.parametrize("variant", rest_slow(["cifar10_18", "fig1_cifar10", "cifar10_13", "cifar10_11"]))
 def test_cifar_networks_give_finite_logits_in_bfloat16_too(variant):
     module = _module(variant, 24, 10, dtype="bfloat16")

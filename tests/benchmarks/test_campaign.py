@@ -12,8 +12,8 @@ import pytest
 
 from benchmarks import campaign
 from benchmarks.campaign import Places
-from benchmarks.candidates import CANDIDATES
 from benchmarks.measurements import MEASUREMENTS, Measurement
+from benchmarks.racing.candidates import CANDIDATES
 from common import models
 from common.claims.claim import all_claims
 from common.errors import UserError

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from benchmarks import candidates, networks
+from benchmarks import networks
+from benchmarks.racing import candidates
 from common.nn import layers
 from common.nn.batch_norm import BatchNorm
 from resnet import layers as resnet_layers

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from benchmarks import fault_counts
-from benchmarks.fault_counts import Fault, Outcome
+from benchmarks.survival import fault_counts
+from benchmarks.survival.fault_counts import Fault, Outcome
 
 FAULT = Fault("SIGKILL", "train", 1, 10, 10, 0.5, hang=False)
 RUN = Outcome(0, 1, (FAULT,), 0, True, False, False)

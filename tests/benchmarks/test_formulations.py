@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from benchmarks import formulations
-from benchmarks.contestants import Spec
-from benchmarks.race import Entry
+from benchmarks.racing.contestants import Spec
+from benchmarks.racing.race import Entry
 
 
 @dataclasses.dataclass

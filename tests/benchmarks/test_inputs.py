@@ -4,7 +4,8 @@ import jax
 import pytest
 from PIL import Image
 
-from benchmarks import inputs, torch_inputs
+from benchmarks import inputs
+from benchmarks.racing import torch_inputs
 from tests.runs import refused
 
 COUNT = 30

@@ -10,8 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks import contestants, networks, race, throughput
-from benchmarks.contestants import Spec
+from benchmarks import networks, throughput
+from benchmarks.racing import contestants, race
+from benchmarks.racing.contestants import Spec
 from common.anatomy import layer_table
 from common.errors import UserError
 from common.run import workdir
@@ -32,7 +33,7 @@ def spec_of(name):
 
 def network_of(spec):
     """Our module, the shape of an image, and PyTorch's counterpart."""
-    from benchmarks import torch_networks
+    from benchmarks.racing import torch_networks
 
     module = contestants.module_of(spec)[1].module
     shape = networks.image_shape(spec.family, spec.image_size)

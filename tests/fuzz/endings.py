@@ -1,7 +1,7 @@
 """The rule of every fuzz test: an input is taken or refused in one line, in bounded time and memory.
 
 LINEAGE_FUZZ=N tries N times as many inputs. With LINEAGE_FUZZ_RECORD=FILE the end of each input is a JSON line there,
-and a bad end does not fail the test, so that `benchmarks.fuzz` counts them.
+and a bad end does not fail the test, so that `benchmarks.survival.fuzz` counts them.
 """
 
 import collections

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from benchmarks.groups import finish_group, free_port, newest_step, send, slurm, start_group
+from benchmarks.survival.groups import finish_group, free_port, newest_step, send, slurm, start_group
 from common import train
 from common.command_line import unparsed
 from common.errors import UserError
@@ -149,7 +149,7 @@ def test_a_run_goes_on_with_fewer_processes_and_on_more_devices(alone, cache, tm
     assert other["loss"] == pytest.approx(one["loss"], rel=2e-2)
 
 
-@pytest.mark.slow  # 200 faults of `benchmarks.faults` are recorded; one process is killed in tests/run/test_resume.py
+@pytest.mark.slow  # benchmarks/survival/faults.py has recorded 200; tests/run/test_resume.py kills one process
 def test_asked_to_stop_and_killed_the_restarted_run_ends_with_the_same_bits(undisturbed, cache, tmp_path):
     command = (*RUN, f"--workdir={tmp_path}")
     group = start_group(2, *command, "--restarts=1", cache=cache)

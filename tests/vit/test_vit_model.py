@@ -282,6 +282,7 @@ def test_bfloat16_computes_nearly_the_same_with_float32_parameters():
             "224x230 pixels do not split into patches of 16x16: set config.data.resize to .* 224, .*patch_size",
         ),
         ({"variant": "r26_s32"}, (33, 33, 3), "patches of 32x32: set config.data.resize to .* 32"),
+        ({"variant": "r26_s32", "stages": (2,) * 12}, (32, 32, 3), "12 stages, the last with 131072 channels"),
         ({"patch_size": 5}, (28, 28, 3), "config.model.patch_size to a divisor of both sides, such as 4"),
         ({"num_heads": 3}, IMAGE, "hidden_size 16 does not split into 3 heads; set config.model.num_heads to 2"),
         ({"position": "sincos"}, IMAGE, "did you mean 'sincos2d'"),

@@ -1,4 +1,4 @@
-"""Runs that are killed on purpose: `python -m benchmarks.faults [--each=20] [--kills=200] [--folder=DIR]`.
+"""Runs that are killed on purpose: `python -m benchmarks.survival.faults [--each=20] [--kills=200] [--folder=DIR]`.
 
 A small network learns digits, in one process or in a group, and evaluates and saves much more often than usual. When
 the run's files show the wanted phase (start, restore, train, evaluate or save), a process is killed or, one time in
@@ -29,9 +29,9 @@ from collections.abc import Iterator, Sequence
 
 from absl import flags
 
-from benchmarks import groups
-from benchmarks.fault_counts import PHASES, Fault, Outcome, earlier, keep, missing, summarised
 from benchmarks.measure import define_place, record, whole_numbers
+from benchmarks.survival import groups
+from benchmarks.survival.fault_counts import PHASES, Fault, Outcome, earlier, keep, missing, summarised
 from common import launch
 from common.files import json_lines
 

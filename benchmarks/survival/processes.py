@@ -1,4 +1,4 @@
-"""Losses of several processes against those of one: `python -m benchmarks.processes [--sizes=2,4]`.
+"""Losses of several processes against those of one: `python -m benchmarks.survival.processes [--sizes=2,4]`.
 
 Every architecture makes a few updates on the bundled digits: as one process with one device, and as groups of processes
 that have a device each and exchange gradients over the loopback interface. The result is the relative difference
@@ -11,8 +11,8 @@ import tempfile
 
 from absl import flags
 
-from benchmarks import groups
 from benchmarks.measure import define_place, record, spread, whole_numbers
+from benchmarks.survival import groups
 from common import launch
 from common.errors import UserError
 

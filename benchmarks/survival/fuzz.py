@@ -1,4 +1,4 @@
-"""Random inputs, counted: `python -m benchmarks.fuzz [--times=4]`.
+"""Random inputs, counted: `python -m benchmarks.survival.fuzz [--times=4]`.
 
 Runs the tests in `tests/fuzz`, which give the tools random options, command lines, files of weights, images, folders
 and damaged workdirs. It counts how each input ended: taken, refused in one line, with a traceback, or not at all

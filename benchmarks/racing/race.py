@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator, Mapping
 from multiprocessing.connection import Connection
 
-from benchmarks.contestants import Spec, module_of, product_size, products_in_an_update, serve
 from benchmarks.measure import Measured, spread
+from benchmarks.racing.contestants import Spec, module_of, product_size, products_in_an_update, serve
 from common.errors import UserError, first_line
 
 

@@ -1,4 +1,4 @@
-"""Faults of a campaign of kills (`benchmarks.faults`) and the runs that they fell on, counted and kept in a file."""
+"""Faults of a campaign of kills (`survival.faults`) and the runs that they fell on, counted and kept in a file."""
 
 import collections
 import dataclasses

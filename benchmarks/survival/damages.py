@@ -1,4 +1,4 @@
-"""Damages of a workdir: `python -m benchmarks.damages [--every=1] [--folder=DIR]`.
+"""Damages of a workdir: `python -m benchmarks.survival.damages [--every=1] [--folder=DIR]`.
 
 A small network learns some digits. Then each file of its folder is damaged in each of five ways (emptied, cut in half,
 one bit flipped, deleted, a folder in its place), in a fresh copy every time. The run is evaluated, and in another copy

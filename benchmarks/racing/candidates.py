@@ -174,7 +174,7 @@ def direct_convolutions() -> None:
 
 def images_again() -> None:
     """Computes a convolution's images on a CPU again for the kernel's gradient, as XLA does unless ours keep them."""
-    kernels.kept = identity
+    kernels.stored_once = identity
 
 
 def pointwise_convolutions() -> None:

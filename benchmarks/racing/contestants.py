@@ -62,11 +62,11 @@ def serve(connection: Connection, contestant: str, spec: Spec, candidate: str = 
 
     The first update includes compilation. Untimed updates precede the n, because other contestants have used memory and
     caches in the meantime. When it receives None, it sends the peak memory in bytes and ends. If something fails, it
-    sends the exception as its answer. candidate: the name of a formulation of `benchmarks.candidates` to use.
+    sends the exception as its answer. candidate: the name of a formulation of `benchmarks.racing.candidates` to use.
     """
     try:
         if candidate:
-            from benchmarks import candidates
+            from benchmarks.racing import candidates
 
             candidates.CANDIDATES[candidate]()
         updates, peak_memory = CONTESTANTS[contestant](spec)
@@ -153,7 +153,7 @@ def _torch_graphs(spec: Spec) -> tuple[Updates, PeakMemory]:
 
 
 def _torch_network(spec: Spec) -> Callable[[], Any]:
-    from benchmarks import torch_networks
+    from benchmarks.racing import torch_networks
 
     _, classifier = module_of(spec)
     return functools.partial(torch_networks.torch_network, classifier.module, spec.image_size)

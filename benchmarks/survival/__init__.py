@@ -1,0 +1,1 @@
+"""Faults, damages and random input: what runs survive, counted."""
