@@ -53,8 +53,10 @@ def is_winograds(images=(1, 28, 28, 128), kernel=(3, 3, 128, 128), dtype="float3
 def test_winograds_algorithm_is_chosen_where_it_is_faster_and_allowed(monkeypatch):
     assert is_winograds()
     assert is_winograds((8, 56, 56, 256), (3, 3, 256, 512))
-    assert not is_winograds((1, 14, 14, 512), (3, 3, 512, 512))
-    assert not is_winograds((1, 112, 112, 128), (3, 3, 128, 128))
+    assert is_winograds((8, 13, 13, 256), (3, 3, 256, 256))
+    assert not is_winograds((1, 14, 14, 512), (3, 3, 512, 512))  # too few tiles for the kernel's transformation
+    assert is_winograds((8, 14, 14, 512), (3, 3, 512, 512))
+    assert not is_winograds((8, 7, 7, 512), (3, 3, 512, 512))
     assert not is_winograds((1, 28, 28, 64), (3, 3, 64, 128))
     assert not is_winograds(kernel=(1, 1, 128, 128), padding=((0, 0), (0, 0)))
     assert not is_winograds(padding=((0, 0), (0, 0)))
