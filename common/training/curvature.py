@@ -3,12 +3,12 @@
 import functools
 from collections.abc import Callable
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from common.data import pipeline
 from common.data.sources import Source
+from common.devices import compilation
 from common.models import Classifier
 from common.optim import optimizers
 from common.training.state import TrainState
@@ -27,7 +27,7 @@ def make_refresh(
     """
     if not optimizers.uses_curvature(section):
         return lambda state, step: state
-    estimate = jax.jit(functools.partial(curvature_step, classifier=classifier, transform=transform))
+    estimate = compilation.jit(functools.partial(curvature_step, classifier=classifier, transform=transform))
     count = min(section.curvature_examples, len(source))
 
     def refresh(state: TrainState, step: int) -> TrainState:
