@@ -27,9 +27,10 @@ def requested_module(arguments: Sequence[str]) -> str:
 def check(module: str) -> None:
     """Raises a UserError with the command to type if one of our modules is not a command."""
     package, _, name = module.partition(".")
-    known = names(package)
-    if name in known:
+    path = ROOT.joinpath(*module.split("."))
+    if name and any(map(_is_command, (path.with_suffix(".py"), path / "__main__.py"))):
         return
+    known = names(package)
     if not name:
         raise UserError(f"expected a command, python -m {package}.NAME, where NAME is one of {', '.join(known)}")
     if name in _MEANT and "main" in known:
@@ -59,4 +60,4 @@ def names(package: str) -> list[str]:
 
 
 def _is_command(path: pathlib.Path) -> bool:
-    return _STARTS in path.read_text(encoding="utf-8").splitlines()
+    return path.is_file() and _STARTS in path.read_text(encoding="utf-8").splitlines()
