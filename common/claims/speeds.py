@@ -68,7 +68,12 @@ def table(benchmarks: Iterable[Result], root: pathlib.Path) -> str:
     for result in benchmarks:
         if _is_shown(result):
             processors.setdefault(result["environment"]["cpu"], []).append(result)
-    newest_first = sorted(processors.values(), key=lambda results: max(one["date"] for one in results), reverse=True)
+
+    def newness(results: Sequence[Result]) -> tuple[str, int]:
+        """The last day, and, to order those of one day, the number of rows that are not outdated."""
+        return max(one["date"] for one in results), sum(not is_outdated(one, root) for one in results)
+
+    newest_first = sorted(processors.values(), key=newness, reverse=True)
     return "\n".join(_table(results, root) for results in newest_first) or "No race is recorded yet.\n"
 
 

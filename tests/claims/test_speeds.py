@@ -94,6 +94,13 @@ def test_each_processor_has_its_table_the_newest_first(root):
         assert part.count("\n- 1 x cpu (") == 1
 
 
+def test_of_two_tables_of_one_day_the_one_for_the_present_code_is_first(root):
+    outdated = result(root, "elder")
+    outdated["environment"] = {**outdated["environment"], "cpu": "Xeon"}
+    outdated["code"] = {**outdated["code"], "digest": "another"}
+    assert re.findall(r"\*\*(EPYC|Xeon)\*\*\n", speeds.table([outdated, result(root)], root)) == ["EPYC", "Xeon"]
+
+
 def test_code_that_was_not_committed_is_marked(root):
     assert marks([result(root, uncommitted_changes=True)], root) == ["code not committed"]
 
