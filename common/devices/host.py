@@ -1,7 +1,9 @@
 """The processor cores and the memory that this process has."""
 
+import functools
 import os
 import pathlib
+import platform
 import re
 import resource
 import sys
@@ -10,6 +12,33 @@ import sys
 def cores() -> int:
     """The number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def processor_facts() -> str:
+    """The text of Linux' /proc/cpuinfo; nothing on another system."""
+    path = pathlib.Path("/proc/cpuinfo")
+    return path.read_text() if path.exists() else ""
+
+
+def processor(facts: str) -> str:
+    """The processor's model and widest vectors, or its architecture if the system does not name the model.
+
+    A virtual machine may call several generations of processors the same; results differ with their vectors.
+
+    Args:
+      facts: see `processor_facts`.
+    """
+    if not (model := re.search(r"^model name\s*:\s*(.+)$", facts, re.MULTILINE)):
+        return platform.processor() or platform.machine()
+    widest = widest_vectors(facts)
+    return f"{model[1]} ({widest})" if widest else model[1]
+
+
+def widest_vectors(facts: str) -> str | None:
+    """The widest vectors of an x86 processor, such as 'AVX-512'; None for another. facts: see `processor_facts`."""
+    names = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
+    return next((name for flag, name in names.items() if re.search(rf"^flags\s*:.*\b{flag}\b", facts, re.M)), None)
 
 
 def memory() -> int:

@@ -12,7 +12,7 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, PyTree
 
-from common.devices import attention, compilation, winograd
+from common.devices import attention, compilation, narrow, strided, winograd
 
 _EXACT = ("high", "highest", "float32", "tensorfloat32", "bfloat16_3x")  # JAX's names
 
@@ -32,18 +32,29 @@ def convolution(
 ) -> Maps:
     """The result of lax.conv_general_dilated; for the argument `conv_general_dilated` of flax.linen.Conv.
 
-    Images and kernels have Flax's layout: NHWC and HWIO. On CPU, where XLA's grouped convolution leaves most cores
-    idle, each group is a convolution of its own, and a 1x1 convolution is a product of matrices. Where
-    `winograd.is_faster`, and neither `precision` nor `jax.default_matmul_precision` asks for 'high' or 'highest', 3x3
-    convolutions in float32 are Winograd's.
+    Images and kernels have Flax's layout: NHWC and HWIO. On a CPU these have a form of their own, each where it is
+    faster:
+
+    - grouped convolutions, for which XLA leaves most cores idle: one convolution after the other,
+    - 1x1 convolutions: a product of matrices,
+    - 3x3 convolutions with many maps: `winograd`, unless `precision` or `jax.default_matmul_precision` asks for 'high'
+      or 'highest',
+    - 3x3 convolutions with 16 maps: `narrow`,
+    - the gradients of strided convolutions: `strided`.
     """
     whole = feature_group_count == 1
     if compilation.tuned_for_cpu():
         lhs = stored_once(lhs)
         if whole and is_pointwise(lhs, rhs, padding, options):
             return _pointwise(lhs, rhs, window_strides, options.get("precision"))
-        if whole and _suits_winograd(lhs, rhs, window_strides, padding, options):
-            return winograd.convolution(lhs, rhs)
+        if whole and _keeps_size(lhs, rhs, window_strides, padding, options):
+            if winograd.is_faster(lhs.shape, rhs.shape) and not _is_exact(options):
+                return winograd.convolution(lhs, rhs)
+            if narrow.is_faster(lhs.shape, rhs.shape):
+                return narrow.convolution(lhs, rhs)
+        if whole and _is_plain(lhs, rhs, options) and strided.is_faster(lhs.shape, rhs.shape, window_strides):
+            (above, below), (left, right) = padding
+            return strided.convolution(lhs, rhs, window_strides[0], ((above, below), (left, right)))
     plain: Callable[..., Array] = functools.partial(
         lax.conv_general_dilated, window_strides=window_strides, padding=padding, **options
     )
@@ -63,8 +74,7 @@ def stored_once(images: Images) -> Images:
 
 def is_pointwise(lhs: Array, rhs: Array, padding: Sequence[tuple[int, int]], options: dict[str, Any]) -> bool:
     """True for an undilated 1x1 convolution in float32 without padding."""
-    plain = rhs.shape[:2] == (1, 1) and not any(map(any, padding)) and not _is_dilated(options)
-    return plain and lhs.dtype == rhs.dtype == jnp.float32
+    return rhs.shape[:2] == (1, 1) and not any(map(any, padding)) and _is_plain(lhs, rhs, options)
 
 
 def _pointwise(lhs: Images, rhs: Kernel, strides: Sequence[int], precision: Any) -> Maps:
@@ -79,8 +89,10 @@ def _pointwise(lhs: Images, rhs: Kernel, strides: Sequence[int], precision: Any)
     return product(rows, rhs[0, 0], _OF_MATRICES, precision=precision).reshape(*seen.shape[:-1], -1)
 
 
-def _is_dilated(options: dict[str, Any]) -> bool:
-    return any(set(options.get(f"{side}_dilation") or [1]) != {1} for side in ("lhs", "rhs"))
+def _is_plain(lhs: Array, rhs: Array, options: dict[str, Any]) -> bool:
+    """True for an undilated convolution in float32."""
+    dilated = any(set(options.get(f"{side}_dilation") or [1]) != {1} for side in ("lhs", "rhs"))
+    return not dilated and lhs.dtype == rhs.dtype == jnp.float32
 
 
 def max_pool(images: Images, window: int, stride: int, padding: Sequence[tuple[int, int]]) -> Maps:
@@ -128,11 +140,15 @@ def all_before_updates(gradients: PyTree) -> PyTree:
     return lax.optimization_barrier(gradients) if large and compilation.tuned_for_cpu() else gradients
 
 
-def _suits_winograd(lhs: Array, rhs: Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:
-    exact = options.get("precision") or getattr(jax.config, "jax_default_matmul_precision", None) in _EXACT
+def _keeps_size(lhs: Array, rhs: Array, strides: Sequence[int], padding: Any, options: dict[str, Any]) -> bool:
+    """True for an undilated 3x3 convolution in float32 at stride 1, padded by 1."""
     unit = tuple(strides) == (1, 1) and tuple(map(tuple, padding)) == ((1, 1), (1, 1))
-    plain = unit and not _is_dilated(options) and not exact
-    return plain and lhs.dtype == rhs.dtype == jnp.float32 and winograd.is_faster(lhs.shape, rhs.shape)
+    return unit and rhs.shape[:2] == (3, 3) and _is_plain(lhs, rhs, options)
+
+
+def _is_exact(options: dict[str, Any]) -> bool:
+    """True if the products' precision was asked for."""
+    return bool(options.get("precision")) or getattr(jax.config, "jax_default_matmul_precision", None) in _EXACT
 
 
 def product(

@@ -5,7 +5,6 @@ import importlib.metadata
 import json
 import pathlib
 import platform
-import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -271,29 +270,13 @@ def environment() -> dict[str, Any]:
 
     names = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain", "numpy")
     devices = jax.devices()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
     return {
         "python": platform.python_version(),
         **{name: version(name) for name in names},
         "devices": f"{len(devices)} x {devices[0].device_kind}",
-        "cpu": processor(cpuinfo.read_text() if cpuinfo.exists() else ""),
+        "cpu": host.processor(host.processor_facts()),
         "cpu_cores": host.cores(),
     }
-
-
-def processor(facts: str) -> str:
-    """The processor's model and widest vectors, or its architecture if the system does not name the model.
-
-    A virtual machine may call several generations of processors the same; results differ with their vectors.
-
-    Args:
-      facts: the text of Linux' /proc/cpuinfo, or nothing.
-    """
-    if not (model := re.search(r"^model name\s*:\s*(.+)$", facts, re.MULTILINE)):
-        return platform.processor() or platform.machine()
-    vectors = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX"}
-    widest = next((name for flag, name in vectors.items() if re.search(rf"^flags\s*:.*\b{flag}\b", facts, re.M)), None)
-    return f"{model[1]} ({widest})" if widest else model[1]
 
 
 def version(package: str) -> str:

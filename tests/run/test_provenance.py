@@ -1,10 +1,10 @@
-"""The commit and the processor that a result names, and whether its code was committed."""
+"""The commit that a result names, and whether its code was committed."""
 
 import subprocess
 
 import pytest
 
-from common.run import provenance, workdir
+from common.run import provenance
 
 
 @pytest.fixture
@@ -33,19 +33,3 @@ def test_only_changes_of_code_count(folder, name, changed):
 
 def test_code_outside_a_checkout_has_no_commit(tmp_path):
     assert provenance.checkout(tmp_path) == (None, None)
-
-
-@pytest.mark.parametrize(
-    ("facts", "name"),
-    [
-        ("model name\t: AMD EPYC\nflags\t\t: fpu avx avx2 fma\n", "AMD EPYC (AVX2)"),
-        ("model name\t: AMD EPYC\nflags\t\t: fpu avx avx2 avx512f avx512bw\n", "AMD EPYC (AVX-512)"),
-        ("model name\t: ARMv8 Processor\nFeatures\t: asimd sve\n", "ARMv8 Processor"),
-    ],
-)
-def test_two_generations_of_processors_with_one_model_name_differ_in_their_vectors(facts, name):
-    assert workdir.processor(facts) == name
-
-
-def test_a_processor_without_a_model_name_is_called_by_its_architecture():
-    assert workdir.processor("Features\t: asimd\n") == workdir.processor("") != ""

@@ -1,0 +1,72 @@
+"""Tests that the gradient of a strided convolution in parts is the gradient, and is chosen where it is faster."""
+
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from common.devices import compilation, kernels, strided
+
+NUMBERS = ("NHWC", "HWIO", "NHWC")
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel_size", "stride", "padding"),
+    [
+        ((8, 6), (3, 3), 2, ((1, 1), (1, 1))),  # a ResNet's
+        ((8, 8), (7, 7), 2, ((3, 3), (3, 3))),
+        ((8, 6), (3, 3), 2, ((0, 1), (0, 1))),
+        ((6, 8), (2, 3), 2, ((0, 0), (2, 0))),
+        ((9, 6), (3, 5), 3, ((1, 0), (2, 2))),
+        ((12, 8), (5, 4), 4, ((0, 0), (2, 1))),
+        ((10, 10), (3, 3), 2, ((0, 0), (0, 0))),  # the last row and column are not read
+    ],
+)
+def test_values_and_gradients_are_those_of_a_convolution(size, kernel_size, stride, padding):
+    def plain(images, kernel):
+        return lax.conv_general_dilated(images, kernel, (stride, stride), padding, dimension_numbers=NUMBERS)
+
+    rng = np.random.default_rng(0)
+    images, kernel = (jnp.float32(rng.normal(size=shape)) for shape in ((2, *size, 3), (*kernel_size, 3, 4)))
+    gradient = jnp.float32(rng.normal(size=jax.eval_shape(plain, images, kernel).shape))
+
+    @jax.jit
+    def ours_and_xlas(images, kernel, gradient):
+        def result(convolve):
+            maps, pullback = jax.vjp(convolve, images, kernel)
+            return maps, *pullback(gradient)
+
+        return result(lambda x, w: strided.convolution(x, w, stride, padding)), result(plain)
+
+    for ours, xlas in zip(*ours_and_xlas(images, kernel, gradient), strict=True):
+        np.testing.assert_allclose(ours, xlas, rtol=1e-4, atol=1e-5)
+
+
+def is_in_parts(images=(8, 28, 28, 256), kernel=(3, 3, 256, 256), strides=(2, 2), dtype="float32", **options):
+    def maps(x, w):
+        return kernels.convolution(x, w, strides, ((1, 1), (1, 1)), dimension_numbers=NUMBERS, **options)
+
+    def gradient(x, w):
+        return jax.vjp(maps, x, w)[1](jnp.zeros(jax.eval_shape(maps, x, w).shape, dtype))
+
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel)]
+    dilations = re.findall(r"lhs_dilation=\((\d), (\d)\)", str(jax.make_jaxpr(gradient)(*shapes)))
+    return set(dilations) == {("1", "1")}
+
+
+def test_parts_are_chosen_where_they_are_faster(monkeypatch):
+    assert is_in_parts()
+    assert is_in_parts((128, 32, 32, 16), (3, 3, 16, 32))
+    assert is_in_parts(precision=lax.Precision.HIGHEST)
+    assert not is_in_parts((8, 27, 28, 256))
+    assert not is_in_parts((8, 224, 224, 3), (3, 3, 3, 64))
+    assert not is_in_parts(strides=(1, 2))
+    assert not is_in_parts(dtype="bfloat16")
+    assert not is_in_parts(kernel=(3, 3, 128, 256), feature_group_count=2)
+    with compilation.portable():
+        assert not is_in_parts()
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert not is_in_parts()
