@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import banded, compilation
+from common.devices import banded, compilation, fused, patches, single
 from common.nn.layers import identity
 from lenet import curvature
 from lenet.bitmaps import CENTRES
@@ -66,30 +66,16 @@ def convolve(
 ) -> Maps:
     """Convolution without padding, as patches times a matrix; the kernel is not flipped.
 
-    Batch-1 training runs in a loop (`lax.scan`, `lax.fori_loop`), where XLA's own convolution takes more than twice
-    as long on CPU. Slicing along the width and then the height makes 5 + 5 copies instead of 25, one for each kernel
-    weight. Channels go first so that each copy moves runs of neighbouring pixels. On CPU, `banded` products are faster
-    for batches and small kernels.
+    On a CPU, `banded` products are faster for batches and small kernels, and the sums of `single` for one image.
     """
-    if compilation.tuned_for_cpu() and banded.is_faster(images.shape, kernel.shape):
-        return banded.convolution(images, kernel, strides)
-    kernel_height, kernel_width, _, features = kernel.shape
-    batch, height, width, _ = images.shape
-    if (height, width) == (kernel_height, kernel_width):  # C5: there is nothing to slice
-        return (images.reshape(batch, -1) @ kernel.reshape(-1, features))[:, None, None]
-    rows = _slices(kernel_height, height, strides)
-    columns = _slices(kernel_width, width, strides)
-    pixels = jnp.moveaxis(images, -1, 0)
-    pixels = jnp.stack([pixels[..., column] for column in columns])
-    pixels = jnp.stack([pixels[..., row, :] for row in rows])
-    *_, out_height, out_width = pixels.shape
-    outputs = pixels.reshape(-1, batch * out_height * out_width).T @ kernel.reshape(-1, features)
-    return outputs.reshape(batch, out_height, out_width, features)
-
-
-def _slices(kernel_size: int, size: int, strides: int) -> list[slice]:
-    """The pixels that each offset in the kernel meets along one axis of the image."""
-    return [slice(start, size - kernel_size + start + 1, strides) for start in range(kernel_size)]
+    if compilation.tuned_for_cpu():
+        if strides == 1 and single.is_faster(images.shape, kernel.shape):
+            return single.convolution(images, kernel)
+        if banded.is_faster(images.shape, kernel.shape):
+            return banded.convolution(images, kernel, strides)
+    if images.shape[1:3] == kernel.shape[:2]:  # C5: there is nothing to slice
+        return (images.reshape(len(images), -1) @ kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
+    return patches.convolution(images, kernel, strides)
 
 
 def combine_fours(images: Images, operator: Callable[[Array, Array], Array]) -> Maps:
@@ -158,7 +144,11 @@ class Layer(nn.Module, kw_only=True):
     def squash(self, sums: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """The activation of each unit's weighted sum."""
         function = ACTIVATIONS[self.activation]
-        return curvature.elementwise(function, sums) if self.second_order else function(sums)
+        if self.second_order:
+            return curvature.elementwise(function, sums)
+        # A batch would be read and written once more, which costs as much as it saves.
+        alone = len(sums) == 1 and compilation.tuned_for_cpu()
+        return fused.elementwise(function, sums) if alone else function(sums)
 
 
 class Convolution(Layer):

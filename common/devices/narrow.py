@@ -9,14 +9,13 @@ one Zen 4 core, 0.74 and 0.59 on two. It takes about a second longer to compile.
 """
 
 import itertools
-from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from common.devices import host
+from common.devices import fused, host
 
 Images = Float[Array, "batch height width channels"]
 Padded = Float[Array, "batch padded_height padded_width channels"]
@@ -26,7 +25,6 @@ Maps = Float[Array, "batch height width features"]
 _PLACES = tuple(itertools.product(range(3), range(3)))  # of a kernel
 _MAPS = 16  # numbers in a vector
 _WIDTHS = range(12, 65)  # of images: fewer columns gain nothing on two cores, more take longer to compile
-_TERMS = 32  # of a sum. With more, LLVM keeps the terms in memory and takes twice as long.
 _TURN = 8  # images in a turn of the loop, at most: their sums stay in the cache
 
 
@@ -71,9 +69,8 @@ def _maps(images: Padded, kernel: Kernel) -> Maps:
     pixels = (
         images[:, i : i + height, j : j + width, channel, None] for i, j in _PLACES for channel in range(channels)
     )
-    # XLA stores a turned kernel in another order. With a single axis there is only one, in which a vector is one piece.
-    vectors = jnp.split(lax.optimization_barrier(kernel.reshape(-1)), len(_PLACES) * channels)
-    return _sum(pixel * vector for pixel, vector in zip(pixels, vectors, strict=True))
+    terms = zip(pixels, fused.vectors(kernel), strict=True)
+    return fused.total(pixel * vector for pixel, vector in terms)
 
 
 def _kernel_gradient(images: Padded, gradient: Float[Array, "batch padded_height padded_width features"]) -> Kernel:
@@ -89,7 +86,7 @@ def _kernel_gradient(images: Padded, gradient: Float[Array, "batch padded_height
         )
         pixels, vectors = pixels[..., None], vectors[:, 1:-1, :, None]
         return [
-            _sum((pixels[:, i : i + height, j + x] * vectors[:, :, x + 1] for x in range(width)), total)
+            fused.total((pixels[:, i : i + height, j + x] * vectors[:, :, x + 1] for x in range(width)), total)
             for (i, j), total in zip(_PLACES, sums, strict=True)
         ], None
 
@@ -107,12 +104,3 @@ def _size(images: Padded) -> tuple[int, int, int]:
 def _images_in_a_turn(batch: int) -> int:
     """The largest divisor of the batch of at most _TURN."""
     return next(count for count in range(_TURN, 0, -1) if batch % count == 0)
-
-
-def _sum(terms: Iterable[Array], total: Array | None = None) -> Array:
-    """The sum of all terms, and of `total`. It is stored after each _TERMS terms, and at the end."""
-    for number, term in enumerate(terms):
-        if number and number % _TERMS == 0:
-            total = lax.optimization_barrier(total)
-        total = term if total is None else total + term
-    return lax.optimization_barrier(total)

@@ -61,8 +61,8 @@ def test_each_column_of_the_matrix_is_the_kernel_one_stride_later():
         ((128, 32, 32, 1), (5, 5, 1, 6), True),  # C1 of LeNet-5
         ((128, 14, 14, 6), (5, 5, 6, 16), True),  # C3
         ((128, 5, 5, 16), (5, 5, 16, 120), False),  # C5, a dense layer
-        ((1, 32, 32, 1), (5, 5, 1, 6), True),
-        ((1, 14, 14, 6), (5, 5, 6, 16), False),  # making the matrix would take longer than the product
+        ((2, 32, 32, 1), (5, 5, 1, 6), True),
+        ((2, 14, 14, 6), (5, 5, 6, 16), False),  # making the matrix would take longer than the product
     ],
 )
 def test_banded_products_are_chosen_on_a_cpu_for_batches_and_small_kernels(images, kernel, chosen, monkeypatch):
