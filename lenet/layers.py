@@ -13,7 +13,8 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import banded, compilation, fused, patches, single
+from common.devices import compilation
+from common.devices.convolutions import banded, fused, patches, single
 from common.nn.layers import identity
 from lenet import curvature
 from lenet.bitmaps import CENTRES

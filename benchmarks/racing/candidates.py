@@ -16,7 +16,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from common.devices import attention, banded, kernels, narrow, winograd
+from common.devices import attention, kernels
+from common.devices.convolutions import banded, narrow, strided, winograd
 from common.nn import batch_norm, layers
 from common.nn.layers import identity
 from resnet import layers as resnet_layers
@@ -177,6 +178,11 @@ def narrow_convolutions_by_xla() -> None:
     narrow.is_faster = lambda *_: False
 
 
+def strided_gradients_by_xla() -> None:
+    """Computes the gradients of strided convolutions' images on a CPU by XLA; ours are in parts without zeros."""
+    strided.is_faster = lambda *_: False
+
+
 def images_again() -> None:
     """Computes a convolution's images on a CPU again for the kernel's gradient, as XLA does unless ours keep them."""
     kernels.stored_once = identity
@@ -258,8 +264,8 @@ CANDIDATES: dict[str, Callable[[], None]] = {
     candidate.__name__: candidate
     for candidate in (
         *(space_to_depth, rectified_gradient, windowed_pooling, sliced_pooling, plain_attention, looped_blocks),
-        *(direct_convolutions, narrow_convolutions_by_xla, pointwise_convolutions),
-        *(statistics_in_one_pass, images_again),
+        *(direct_convolutions, narrow_convolutions_by_xla, strided_gradients_by_xla),
+        *(pointwise_convolutions, statistics_in_one_pass, images_again),
         *(copied_weights, patches, plain_products, masks_again),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),
     )

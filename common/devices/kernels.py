@@ -12,7 +12,8 @@ from jax import lax
 from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, PyTree
 
-from common.devices import attention, compilation, narrow, strided, winograd
+from common.devices import attention, compilation
+from common.devices.convolutions import narrow, strided, winograd
 
 _EXACT = ("high", "highest", "float32", "tensorfloat32", "bfloat16_3x")  # JAX's names
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from common.devices import fused
+from common.devices.convolutions import fused
 
 
 @pytest.mark.parametrize("count", [1, 32, 33, 100])

@@ -7,7 +7,8 @@ import pytest
 from jax import lax
 
 from common.anatomy import networks
-from common.devices import compilation, kernels, winograd
+from common.devices import compilation, kernels
+from common.devices.convolutions import winograd
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 PADDED = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numbers": DIMENSIONS}

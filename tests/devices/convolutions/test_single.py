@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from common.devices import compilation, patches, single
+from common.devices import compilation
+from common.devices.convolutions import patches, single
 from lenet import layers
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from common.devices import compilation, host, kernels, narrow
+from common.devices import compilation, host, kernels
+from common.devices.convolutions import narrow
 
 PADDED = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 

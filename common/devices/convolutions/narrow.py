@@ -15,7 +15,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from common.devices import fused, host
+from common.devices import host
+from common.devices.convolutions import fused
 
 Images = Float[Array, "batch height width channels"]
 Padded = Float[Array, "batch padded_height padded_width channels"]
@@ -24,7 +25,7 @@ Maps = Float[Array, "batch height width features"]
 
 _PLACES = tuple(itertools.product(range(3), range(3)))  # of a kernel
 _MAPS = 16  # numbers in a vector
-_WIDTHS = range(12, 65)  # of images: fewer columns gain nothing on two cores, more take longer to compile
+_WIDTHS = range(12, 65)  # of images: fewer columns gain nothing on two cores, and more take longer to compile
 _TURN = 8  # images in a turn of the loop, at most: their sums stay in the cache
 
 

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from common.devices import fused
-from common.devices.patches import patches
+from common.devices.convolutions import fused
+from common.devices.convolutions.patches import patches
 
 Image = Float[Array, "1 height width channels"]
 Kernel = Float[Array, "kernel_height kernel_width channels maps"]

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from common.devices import banded, compilation
+from common.devices import compilation
+from common.devices.convolutions import banded
 from lenet import layers
 
 

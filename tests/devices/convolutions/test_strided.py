@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from common.devices import compilation, kernels, strided
+from common.devices import compilation, kernels
+from common.devices.convolutions import strided
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
