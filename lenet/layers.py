@@ -75,7 +75,7 @@ def convolve(
         if banded.is_faster(images.shape, kernel.shape):
             return banded.convolution(images, kernel, strides)
     if images.shape[1:3] == kernel.shape[:2]:  # C5: there is nothing to slice
-        return (images.reshape(len(images), -1) @ kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
+        return (images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
     return patches.convolution(images, kernel, strides)
 
 
@@ -148,7 +148,7 @@ class Layer(nn.Module, kw_only=True):
         if self.second_order:
             return curvature.elementwise(function, sums)
         # A batch would be read and written once more, which costs as much as it saves.
-        alone = len(sums) == 1 and compilation.tuned_for_cpu()
+        alone = compilation.tuned_for_cpu() and len(sums) == 1  # a batch of an exported program may be a symbol
         return fused.elementwise(function, sums) if alone else function(sums)
 
 

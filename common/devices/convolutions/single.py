@@ -1,7 +1,7 @@
 """Convolutions of a single image with few maps as fused sums, for XLA's CPU backend.
 
 Training on one image at a time, an update of LeNet-5 spends most of its time in five products with 6 or 16 maps, too
-small for a library of matrix products. As sums they take a third of the time, and an update 0.75 of it (one Zen 4
+small for a library of matrix products. As sums they take a third of the time, and an update 0.77 of it (one Zen 4
 core). Rounding is that of any other sum.
 """
 
