@@ -70,7 +70,9 @@ def convolve(
     On a CPU, `banded` products are faster for batches and small kernels, and the sums of `single` for one image.
     """
     if compilation.tuned_for_cpu():
-        if strides == 1 and single.is_faster(images.shape, kernel.shape):
+        # Sums of other types would be rounded after each term.
+        precise = images.dtype == kernel.dtype == jnp.float32
+        if precise and strides == 1 and single.is_faster(images.shape, kernel.shape):
             return single.convolution(images, kernel)
         if banded.is_faster(images.shape, kernel.shape):
             return banded.convolution(images, kernel, strides)
@@ -147,8 +149,8 @@ class Layer(nn.Module, kw_only=True):
         function = ACTIVATIONS[self.activation]
         if self.second_order:
             return curvature.elementwise(function, sums)
-        # A batch would be read and written once more, which costs as much as it saves.
-        alone = compilation.tuned_for_cpu() and len(sums) == 1  # a batch of an exported program may be a symbol
+        # For one image this was timed. The size of a batch may be a symbol, in an exported program.
+        alone = compilation.tuned_for_cpu() and len(sums) == 1
         return fused.elementwise(function, sums) if alone else function(sums)
 
 

@@ -1,4 +1,4 @@
-"""The processor cores and the memory that this process has."""
+"""The processor of this machine, and the cores and the memory that this process has."""
 
 import functools
 import os

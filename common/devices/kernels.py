@@ -148,7 +148,7 @@ def _keeps_size(lhs: Array, rhs: Array, strides: Sequence[int], padding: Any, op
 
 
 def _is_exact(options: dict[str, Any]) -> bool:
-    """True if the products' precision was asked for."""
+    """True if a precision was given for this convolution, or a high one for all products."""
     return bool(options.get("precision")) or getattr(jax.config, "jax_default_matmul_precision", None) in _EXACT
 
 

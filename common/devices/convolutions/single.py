@@ -18,7 +18,7 @@ Kernel = Float[Array, "kernel_height kernel_width channels maps"]
 Maps = Float[Array, "1 out_height out_width maps"]
 
 _VECTORS = (8, 16)  # numbers of maps, filled up with zeros
-_WEIGHTS = 4096  # at most: the sums for more take longer to compile than they save
+_WEIGHTS = 4096  # at most: LeNet-5's C3 has 2,400, and larger kernels were not timed
 
 
 def is_faster(images: tuple[int, ...], kernel: tuple[int, ...]) -> bool:

@@ -1,13 +1,12 @@
 """Tests that sums of products are the convolution with 16 maps, and that it is chosen where it is faster."""
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import lax
 
 from common.devices import compilation, host, kernels
 from common.devices.convolutions import narrow
+from tests.same_convolution import assert_same
 
 PADDED = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
 
@@ -17,20 +16,12 @@ PADDED = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numb
     [(6, 5, 12, 16), (7, 3, 40, 2)],  # 40 columns are two sums, 144 places and channels five
 )
 def test_values_and_gradients_are_those_of_a_convolution(batch, height, width, channels):
-    rng = np.random.default_rng(0)
-    shapes = (batch, height, width, channels), (3, 3, channels, 16), (batch, height, width, 16)
-    images, kernel, gradient = (jnp.float32(rng.normal(size=shape)) for shape in shapes)
-
-    @jax.jit
-    def ours_and_xlas(images, kernel, gradient):
-        def result(convolve):
-            maps, pullback = jax.vjp(convolve, images, kernel)
-            return maps, *pullback(gradient)
-
-        return result(narrow.convolution), result(lambda x, w: lax.conv_general_dilated(x, w, **PADDED))
-
-    for ours, xlas in zip(*ours_and_xlas(images, kernel, gradient), strict=True):
-        np.testing.assert_allclose(ours, xlas, rtol=1e-4, atol=1e-5)
+    assert_same(
+        narrow.convolution,
+        lambda x, w: lax.conv_general_dilated(x, w, **PADDED),
+        (batch, height, width, channels),
+        (3, 3, channels, 16),
+    )
 
 
 def is_sums(images=(128, 32, 32, 16), kernel=(3, 3, 16, 16), dtype="float32", groups=1, **changes):

@@ -9,6 +9,7 @@ from jax import lax
 from common.devices import compilation
 from common.devices.convolutions import patches, single
 from lenet import layers
+from tests.same_convolution import assert_same
 
 
 def plain(images, kernel, strides=1):
@@ -28,21 +29,7 @@ def plain(images, kernel, strides=1):
     ],
 )
 def test_values_and_gradients_are_those_of_a_convolution(rows, columns, height, width, channels, maps):
-    rng = np.random.default_rng(0)
-    shapes = (1, rows, columns, channels), (height, width, channels, maps)
-    shapes = *shapes, (1, rows - height + 1, columns - width + 1, maps)
-    image, kernel, gradient = (jnp.float32(rng.normal(size=shape)) for shape in shapes)
-
-    @jax.jit
-    def ours_and_xlas(image, kernel, gradient):
-        def result(convolve):
-            sums, pullback = jax.vjp(convolve, image, kernel)
-            return sums, *pullback(gradient)
-
-        return result(single.convolution), result(plain)
-
-    for ours, xlas in zip(*ours_and_xlas(image, kernel, gradient), strict=True):
-        np.testing.assert_allclose(ours, xlas, rtol=1e-4, atol=1e-5)
+    assert_same(single.convolution, plain, (1, rows, columns, channels), (height, width, channels, maps))
 
 
 @pytest.mark.parametrize("strides", [1, 2])
@@ -53,9 +40,9 @@ def test_products_of_patches_are_convolutions(strides):
     np.testing.assert_allclose(ours, plain(images, kernel, strides), rtol=1e-4, atol=1e-5)
 
 
-def form(images, kernel, strides=1):
+def form(images, kernel, strides=1, dtype="float32"):
     """The form of a LeNet's convolution: 'sums' or 'a product'."""
-    shapes = [jax.ShapeDtypeStruct(shape, "float32") for shape in (images, kernel)]
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel)]
     text = str(jax.make_jaxpr(lambda x, w: layers.convolve(x, w, strides))(*shapes))
     return "a product" if "dot_general" in text else "sums"
 
@@ -65,6 +52,7 @@ def test_a_single_image_is_convolved_by_sums():
     assert form((1, 14, 14, 6), (5, 5, 6, 16)) == "sums"
     assert form((2, 14, 14, 6), (5, 5, 6, 16)) == "a product"
     assert form((1, 5, 5, 16), (5, 5, 16, 120)) == "a product"  # C5
+    assert form((1, 14, 14, 6), (5, 5, 6, 16), dtype="bfloat16") == "a product"  # whose terms are added in float32
     assert form((1, 16, 16, 1), (5, 5, 1, 12), strides=2) == "a product"  # the network of 1989
     with compilation.portable():
         assert form((1, 14, 14, 6), (5, 5, 6, 16)) == "a product"

@@ -4,12 +4,12 @@ import re
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 from jax import lax
 
 from common.devices import compilation, kernels
 from common.devices.convolutions import strided
+from tests.same_convolution import assert_same
 
 NUMBERS = ("NHWC", "HWIO", "NHWC")
 
@@ -30,20 +30,7 @@ def test_values_and_gradients_are_those_of_a_convolution(size, kernel_size, stri
     def plain(images, kernel):
         return lax.conv_general_dilated(images, kernel, (stride, stride), padding, dimension_numbers=NUMBERS)
 
-    rng = np.random.default_rng(0)
-    images, kernel = (jnp.float32(rng.normal(size=shape)) for shape in ((2, *size, 3), (*kernel_size, 3, 4)))
-    gradient = jnp.float32(rng.normal(size=jax.eval_shape(plain, images, kernel).shape))
-
-    @jax.jit
-    def ours_and_xlas(images, kernel, gradient):
-        def result(convolve):
-            maps, pullback = jax.vjp(convolve, images, kernel)
-            return maps, *pullback(gradient)
-
-        return result(lambda x, w: strided.convolution(x, w, stride, padding)), result(plain)
-
-    for ours, xlas in zip(*ours_and_xlas(images, kernel, gradient), strict=True):
-        np.testing.assert_allclose(ours, xlas, rtol=1e-4, atol=1e-5)
+    assert_same(lambda x, w: strided.convolution(x, w, stride, padding), plain, (2, *size, 3), (*kernel_size, 3, 4))
 
 
 def is_in_parts(images=(8, 28, 28, 256), kernel=(3, 3, 256, 256), strides=(2, 2), dtype="float32", **options):
