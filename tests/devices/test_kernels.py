@@ -1,84 +1,28 @@
-"""Tests that the fused attention kernel is chosen where it runs, and given what it takes."""
-
-import types
+"""Tests of dense layers' products: exact, not copied, and their gradients a part of the update where that is faster."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from jax import export
 
-from common.devices import attention, compilation, kernels
-from tests.slow import rest_slow
+from common.devices import compilation, kernels
+
+MATRICES = (((1,), (0,)), ((), ()))  # dimension numbers
 
 
-@pytest.fixture
-def has_cudnn():
-    attention.has_cudnn.cache_clear()
-    yield attention.has_cudnn
-    attention.has_cudnn.cache_clear()
-
-
-def device(capability="9.0", platform="gpu", version="CUDA 12090"):
-    client = types.SimpleNamespace(platform_version=version)
-    return types.SimpleNamespace(platform=platform, client=client, compute_capability=capability)
-
-
-@pytest.mark.parametrize(
-    ("found", "dtype", "head_size", "expected"),
-    [
-        (device(), "bfloat16", 64, True),
-        (device(), "float16", 80, True),  # ViT-H/14
-        (device("8.0"), "bfloat16", 64, True),
-        (device(), "float32", 64, False),
-        (device(), "bfloat16", 12, False),
-        (device(), "bfloat16", 256, False),
-        (device("7.5"), "bfloat16", 64, False),
-        (device("gfx942", version="PJRT C API rocm 70000"), "bfloat16", 64, False),
-        (types.SimpleNamespace(platform="tpu"), "bfloat16", 128, False),
-    ],
-)
-def test_cudnn_attention_needs_a_recent_gpu_16_bit_types_and_small_heads(
-    has_cudnn, monkeypatch, found, dtype, head_size, expected
-):
-    monkeypatch.setattr(jax, "devices", lambda: [found])
-    assert has_cudnn(dtype, head_size) is expected
-
-
-@pytest.mark.parametrize("tokens", rest_slow([5, 6]))
-def test_the_fused_kernel_is_given_an_even_number_of_tokens(monkeypatch, tokens):
-    query, key, value = jax.random.normal(jax.random.key(0), (3, 2, tokens, 2, 8))
-
-    def loss(*heads):
-        return jnp.sum(attention.attend(*heads) ** 3)
-
-    expected = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(query, key, value)
-    plain = jax.nn.dot_product_attention
-
-    def cudnn(query, key, value, *, implementation, **options):
-        assert implementation == "cudnn"
-        assert query.shape[1] % 2 == key.shape[1] % 2 == 0  # JAX refuses the gradient for others
-        return plain(query, key, value, implementation="xla", **options)
-
-    monkeypatch.setattr(compilation, "on_cpu", lambda: False)
-    monkeypatch.setattr(attention, "has_cudnn", lambda *_: True)
-    monkeypatch.setattr(jax.nn, "dot_product_attention", cudnn)
-    found = jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(query, key, value)
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5), found, expected)
-
-
-@pytest.mark.parametrize("shape", [(8, 1024, 512), (2000, 1024, 512), (8, 16, 4)])
+@pytest.mark.parametrize("shape", [(1, 1024, 512), (8, 1024, 512), (9, 1024, 512), (2000, 1024, 512), (8, 16, 4)])
 def test_a_product_and_its_gradients_are_as_exact_as_xlas(shape):
     # Against NumPy in float64, whatever order the product is computed in.
     rows, inputs, outputs = shape
     rng = np.random.default_rng(0)
     x, w, g = (rng.normal(size=size) for size in ((rows, inputs), (inputs, outputs), (rows, outputs)))
-    dimensions = (((1,), (0,)), ((), ()))
 
     def rounding(function):
         @jax.jit
         def product_and_gradients(x, w, g):
-            result, pullback = jax.vjp(lambda x, w: function(x, w, dimensions, precision=None), x, w)
+            result, pullback = jax.vjp(lambda x, w: function(x, w, MATRICES, precision=None), x, w)
             return result, *pullback(g)
 
         found = product_and_gradients(*map(jnp.float32, (x, w, g)))
@@ -111,7 +55,7 @@ def test_a_product_of_tokens_and_its_gradients_are_as_exact_as_numpys(sizes):
 def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
     def program(platform):
         monkeypatch.setattr(jax, "default_backend", lambda: platform)
-        loss = lambda x, w: jnp.sum(kernels.product(x, w, (((1,), (0,)), ((), ()))))  # noqa: E731
+        loss = lambda x, w: jnp.sum(kernels.product(x, w, MATRICES))  # noqa: E731
         return str(jax.make_jaxpr(jax.grad(loss))(jnp.ones((8, 1024)), jnp.ones((1024, 512))))
 
     assert "optimization_barrier" in program("cpu")
@@ -121,39 +65,62 @@ def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
 def test_gradients_with_a_large_one_precede_all_updates_on_cpu_only(monkeypatch):
     def tied(platform, *shapes):
         monkeypatch.setattr(jax, "default_backend", lambda: platform)
-        return "optimization_barrier" in str(
-            jax.make_jaxpr(lambda *leaves: kernels.all_before_updates(leaves))(*map(jnp.ones, shapes))
-        )
+        program = jax.make_jaxpr(lambda *leaves: kernels.all_before_updates(leaves))(*map(jnp.ones, shapes))
+        return sum(len(line.invars) for line in program.eqns if line.primitive.name == "optimization_barrier")
 
-    assert tied("cpu", (1024, 512), (512,))
-    assert not tied("cpu", (16, 16), (16,))
-    assert not tied("gpu", (1024, 512), (512,))
+    assert tied("cpu", (3, 3, 256, 256), (256,)) == 2
+    assert tied("cpu", (1024, 512), (512,), (3, 3, 16, 16)) == 2  # a matrix's gradient may become a part of its update
+    assert tied("cpu", (16, 16), (16,)) == 0
+    assert tied("gpu", (3, 3, 256, 256), (256,)) == 0
 
 
-def test_no_large_kernel_is_copied_for_its_update():
-    # A hidden layer's kernel, whose gradient of the inputs reads it while its own gradient waits to change it.
-    def update(first, second, images):
-        def loss(kernels_):
-            hidden = jnp.tanh(images @ kernels_[0])
-            return jnp.sum(kernels.product(hidden, kernels_[1], (((1,), (0,)), ((), ()))) ** 2)
+@pytest.fixture(scope="module")
+def compiled_update():
+    """The text of a program that updates two dense layers, of which the second is large; by rows and type."""
 
-        gradients = order(jax.grad(loss)((first, second)))
-        return first - 0.1 * gradients[0], second - 0.1 * gradients[1]
+    def update(params, state, images):
+        def loss(params):
+            hidden = jnp.tanh(images @ params["first"])
+            return jnp.sum(kernels.product(hidden, params["second"], MATRICES).astype(jnp.float32) ** 2)
 
+        gradients = kernels.all_before_updates(jax.grad(loss)(params))
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    def text(rows, dtype=jnp.float32):
+        shapes = {"first": (256, 1024), "second": (1024, 512)}
+        params = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in shapes.items()}
+        images = jax.ShapeDtypeStruct((rows, 256), dtype)
+        made = compilation.jit(lambda *given: update(*given), donate_argnums=(0, 1))
+        return made.lower(params, jax.eval_shape(optimizer.init, params), images).compile().as_text()
+
+    optimizer = optax.sgd(0.1, momentum=0.9)
+    return text
+
+
+def test_no_large_kernel_is_copied_for_its_update(compiled_update, monkeypatch):
+    # The gradient of the inputs reads a kernel while its own gradient waits to change it.
     def copies():
-        shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((256, 1024), (1024, 512), (8, 256))]
-        program = compilation.jit(lambda *given: update(*given), donate_argnums=(0, 1)).lower(*shapes).compile()
-        return program.as_text().count("f32[1024,512]{1,0} copy(")
+        return compiled_update(16).count("f32[1024,512]{1,0} copy(")
 
-    order = kernels.all_before_updates
     assert copies() == 0
-    order = lambda gradients: gradients  # noqa: E731
+    monkeypatch.setattr(kernels, "wait_for_all", lambda *arrays: arrays)
     assert copies() == 1
+
+
+def test_a_large_gradient_of_few_rows_is_a_part_of_the_update(compiled_update):
+    def stored(program):
+        return "f32[1024,512]{1,0} dot(" in program
+
+    assert not stored(compiled_update(1))
+    assert not stored(compiled_update(8))
+    assert stored(compiled_update(9))
+    assert stored(compiled_update(8, jnp.bfloat16))  # a sum would be rounded after each row
 
 
 def test_a_large_product_is_exported_for_any_number_of_rows():
     rows = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 1024"), jnp.float32)
     weights = jnp.ones((1024, 512))
     with compilation.portable():
-        made = export.export(jax.jit(lambda x: kernels.product(x, weights, (((1,), (0,)), ((), ())))))(rows)
+        made = export.export(jax.jit(lambda x: kernels.product(x, weights, MATRICES)))(rows)
     np.testing.assert_allclose(made.call(jnp.ones((3, 1024))), np.full((3, 512), 1024.0))
