@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import compilation
+from common.devices import compilation, kernels
 from common.devices.convolutions import banded, fused, patches, single
 from common.nn.layers import identity
 from lenet import curvature
@@ -67,27 +67,20 @@ def convolve(
 ) -> Maps:
     """Convolution without padding, as patches times a matrix; the kernel is not flipped.
 
-    On a CPU, `banded` products are faster for batches and small kernels, and the sums of `single` for one image.
+    On a CPU, `banded` products are faster for batches and small kernels.
     """
-    if compilation.tuned_for_cpu():
-        # Sums of other types would be rounded after each term.
-        precise = images.dtype == kernel.dtype == jnp.float32
-        if precise and strides == 1 and single.is_faster(images.shape, kernel.shape):
-            return single.convolution(images, kernel)
-        if banded.is_faster(images.shape, kernel.shape):
-            return banded.convolution(images, kernel, strides)
+    if compilation.tuned_for_cpu() and banded.is_faster(images.shape, kernel.shape):
+        return banded.convolution(images, kernel, strides)
     if images.shape[1:3] == kernel.shape[:2]:  # C5: there is nothing to slice
-        return (images.reshape(images.shape[0], -1) @ kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
+        return multiply(images.reshape(images.shape[0], -1), kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
     return patches.convolution(images, kernel, strides)
 
 
-def combine_fours(images: Images, operator: Callable[[Array, Array], Array]) -> Maps:
-    """Reduces each 2x2 block of pixels with `operator`; height and width must be even."""
-    batch, height, width, channels = images.shape
-    # Left and right neighbours stand side by side in the last axis, so each half is contiguous, not strided.
-    pairs = images.reshape(batch, height // 2, 2, width // 2, 2 * channels)
-    columns = operator(pairs[:, :, 0], pairs[:, :, 1])
-    return operator(columns[..., :channels], columns[..., channels:])
+def multiply(
+    rows: Float[Array, "batch inputs"], kernel: Float[Array, "inputs features"]
+) -> Float[Array, "batch features"]:
+    """The weighted sums of each row."""
+    return kernels.product(rows, kernel, (((1,), (0,)), ((), ())))
 
 
 def links(table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -185,9 +178,17 @@ class Convolution(Layer):
             kernel = self.weights("kernel", (*size, len(reader)), fan_in[reader])
             kernel = expand_links(kernel, self.table, channels)
         images = jnp.pad(images, ((0, 0), self.padding, self.padding, (0, 0)), constant_values=self.padding_value)
+        if self._is_of_single_image(images, kernel):
+            return single.layer(images, kernel, self.bias((self.features,), fan_in), ACTIVATIONS[self.activation])
         sums = self.weigh(functools.partial(convolve, strides=self.strides), images, kernel)
         bias_shape = sums.shape[1:] if self.bias_per_unit else (self.features,)
         return self.squash(sums + self.bias(bias_shape, fan_in))
+
+    def _is_of_single_image(self, images: Images, kernel: Float[Array, "..."]) -> bool:
+        """True if `single` computes this layer faster; its sums of other types than float32 would be rounded."""
+        plain = self.strides == 1 and not self.bias_per_unit and not self.second_order
+        precise = images.dtype == kernel.dtype == jnp.float32
+        return compilation.tuned_for_cpu() and plain and precise and single.is_faster(images.shape, kernel.shape)
 
 
 class Subsampling(Layer):
@@ -202,10 +203,10 @@ class Subsampling(Layer):
     def __call__(self, images: Images) -> Maps:
         """Maps of half the size, from maps of even height and width."""
         if self.pooling == "max":
-            return combine_fours(images, jnp.maximum)
+            return kernels.blocks_of_fours(images, jnp.maximum)
         # For second derivatives, the sum is the only input of its coefficient, so h = (sum of x)^2 is exact for one
         # unit. The sum of x^2 over its four connections would leave out the products between them.
-        sums = combine_fours(images, jnp.add)
+        sums = kernels.sums_of_fours(images)
         if self.pooling == "average":
             return self.weigh(jnp.multiply, sums, jnp.full((), 1 / 4, self.dtype))
         maps = (images.shape[-1],)
@@ -227,7 +228,7 @@ class Dense(Layer):
         """Weighted sums of all inputs, squashed."""
         fan_in = inputs.shape[-1]
         kernel = self.weights("kernel", (fan_in, self.features), fan_in)
-        return self.squash(self.weigh(jnp.matmul, inputs, kernel) + self.bias((self.features,), fan_in))
+        return self.squash(self.weigh(multiply, inputs, kernel) + self.bias((self.features,), fan_in))
 
 
 class RBF(nn.Module):

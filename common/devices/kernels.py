@@ -96,6 +96,43 @@ def _is_plain(lhs: Array, rhs: Array, options: dict[str, Any]) -> bool:
     return not dilated and lhs.dtype == rhs.dtype == jnp.float32
 
 
+def sums_of_fours(images: Images) -> Maps:
+    """The sum of each block of 2x2 pixels; height and width must be even.
+
+    On a CPU its gradient is written as copies of whole rows, which XLA fuses with what comes before it: one image at a
+    time, LeNet-5 trains 1.04 times as fast (one Zen 4 core). It is then differentiable in reverse mode only.
+    """
+    return _sums_with_copied_gradient(images) if compilation.tuned_for_cpu() else blocks_of_fours(images, jnp.add)
+
+
+def blocks_of_fours(images: Images, operator: Callable[[Array, Array], Array]) -> Maps:
+    """Reduces each block of 2x2 pixels with `operator`; height and width must be even."""
+    batch, height, width, channels = images.shape
+    # Left and right neighbours stand side by side in the last axis, so each half is contiguous, not strided.
+    pairs = images.reshape(batch, height // 2, 2, width // 2, 2 * channels)
+    columns = operator(pairs[:, :, 0], pairs[:, :, 1])
+    return operator(columns[..., :channels], columns[..., channels:])
+
+
+@jax.custom_vjp
+def _sums_with_copied_gradient(images: Images) -> Maps:
+    return blocks_of_fours(images, jnp.add)
+
+
+def _sums_forward(images: Images) -> tuple[Maps, None]:
+    return blocks_of_fours(images, jnp.add), None
+
+
+def _sums_backward(_: None, gradient: Maps) -> tuple[Images]:
+    batch, height, width, channels = gradient.shape
+    row = lax.optimization_barrier(jnp.concatenate([gradient, gradient], -1)).reshape(batch, height, 1, -1)
+    rows = jnp.broadcast_to(row, (batch, height, 2, row.shape[-1]))
+    return (rows.reshape(batch, 2 * height, 2 * width, channels),)
+
+
+_sums_with_copied_gradient.defvjp(_sums_forward, _sums_backward)
+
+
 def max_pool(images: Images, window: int, stride: int, padding: Sequence[tuple[int, int]]) -> Maps:
     """The largest value in each window of `window` x `window` pixels; padding (rows, columns) never wins.
 
@@ -169,8 +206,9 @@ def product(
     - The input gradient of a large layer, G W^T, is computed as (W G^T)^T. XLA would transpose W, which takes longer
       than the product: with 8 rows and the 9216 x 4096 weights of AlexNet's fc6, 74 ms instead of 11; with 128 rows,
       437 instead of 72; with 4 rows and VGG's 25088 x 4096, 570 instead of 38 (two Zen 4 cores).
-    - The gradient of a large kernel is computed after that of the inputs. XLA might otherwise copy the kernel, so that
-      it may update the kernel first. With at most 8 rows it is a sum of outer products, see `is_sum_of_rows`.
+    - The gradient of a large kernel, or of any kernel and a single row, is computed after that of the inputs. XLA might
+      otherwise copy the kernel, so that it may update it first: one image at a time, LeNet-5 trains 1.06 times as fast
+      without these copies (one Zen 4 core). With at most 8 rows and a large kernel it is a sum, see `is_sum_of_rows`.
     - Inputs of several axes, such as a ViT's tokens, become the rows of a matrix. XLA would transpose G for the
       gradient of the weights: with 1576 rows and 192 x 768 weights, 13.0 ms instead of 8.2 (one Zen 3 core).
     """
@@ -179,7 +217,7 @@ def product(
         return lax.dot_general(inputs, kernel, dimension_numbers, **options)
     given = tuple(options.items())
     if dimension_numbers == _OF_MATRICES and inputs.ndim == 2:
-        if kernel.size >= _LARGE_KERNEL:
+        if _updates_last(inputs, kernel):
             return _product(inputs, kernel, given)
     elif (summed := _summed_axes(inputs, kernel, dimension_numbers)) is not None:
         size = math.prod(kernel.shape[:summed])
@@ -212,6 +250,11 @@ def _summed_axes(inputs: Array, kernel: Array, dimension_numbers: lax.DotDimensi
 def _is_large_for(rows: Array, kernel: Array) -> bool:
     """True if transposing the kernel takes longer than multiplying the rows by it."""
     return kernel.size >= _LARGE_KERNEL and rows.shape[0] < kernel.shape[0]
+
+
+def _updates_last(rows: Array, kernel: Array) -> bool:
+    """True if the kernel's gradient waits for that of the rows."""
+    return kernel.size >= _LARGE_KERNEL or len(rows) == 1
 
 
 def wait_for_all(*arrays: Array) -> tuple[Array, ...]:
@@ -247,7 +290,7 @@ def _product_backward(options: tuple, kept: tuple[Array, Array], gradient: Array
         of_inputs = lax.optimization_barrier(multiplied(kernel, turned, _OF_MATRICES)).T
     else:
         of_inputs = multiplied(gradient, kernel, (((1,), (1,)), ((), ())))
-    if kernel.size >= _LARGE_KERNEL:
+    if _updates_last(inputs, kernel):
         of_inputs, inputs, gradient = wait_for_all(of_inputs, inputs, gradient)
     of_rows = (((0,), (0,)), ((), ()))
     if is_sum_of_rows(inputs.shape[0], kernel.size, gradient.dtype):

@@ -76,7 +76,7 @@ def test_gradients_with_a_large_one_precede_all_updates_on_cpu_only(monkeypatch)
 
 @pytest.fixture(scope="module")
 def compiled_update():
-    """The text of a program that updates two dense layers, of which the second is large; by rows and type."""
+    """The text of a program that updates two dense layers; by rows, type and sizes."""
 
     def update(params, state, images):
         def loss(params):
@@ -87,10 +87,10 @@ def compiled_update():
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
-    def text(rows, dtype=jnp.float32):
-        shapes = {"first": (256, 1024), "second": (1024, 512)}
+    def text(rows, dtype=jnp.float32, sizes=(256, 1024, 512)):
+        shapes = {"first": sizes[:2], "second": sizes[1:]}
         params = {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in shapes.items()}
-        images = jax.ShapeDtypeStruct((rows, 256), dtype)
+        images = jax.ShapeDtypeStruct((rows, sizes[0]), dtype)
         made = compilation.jit(lambda *given: update(*given), donate_argnums=(0, 1))
         return made.lower(params, jax.eval_shape(optimizer.init, params), images).compile().as_text()
 
@@ -98,10 +98,11 @@ def compiled_update():
     return text
 
 
-def test_no_large_kernel_is_copied_for_its_update(compiled_update, monkeypatch):
+@pytest.mark.parametrize(("rows", "sizes"), [(16, (256, 1024, 512)), (1, (400, 120, 84))])
+def test_no_kernel_is_copied_for_its_update(compiled_update, monkeypatch, rows, sizes):
     # The gradient of the inputs reads a kernel while its own gradient waits to change it.
     def copies():
-        return compiled_update(16).count("f32[1024,512]{1,0} copy(")
+        return compiled_update(rows, sizes=sizes).count(f"f32[{sizes[1]},{sizes[2]}]{{1,0}} copy(")
 
     assert copies() == 0
     monkeypatch.setattr(kernels, "wait_for_all", lambda *arrays: arrays)
@@ -124,3 +125,19 @@ def test_a_large_product_is_exported_for_any_number_of_rows():
     with compilation.portable():
         made = export.export(jax.jit(lambda x: kernels.product(x, weights, MATRICES)))(rows)
     np.testing.assert_allclose(made.call(jnp.ones((3, 1024))), np.full((3, 512), 1024.0))
+
+
+@pytest.mark.parametrize("channels", [1, 6, 16])
+def test_sums_of_fours_and_their_gradient_are_those_of_a_window(channels):
+    rng = np.random.default_rng(0)
+    images, slopes = (jnp.float32(rng.normal(size=(2, *shape, channels))) for shape in ((6, 8), (3, 4)))
+
+    def windows(images):
+        return jax.lax.reduce_window(images, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    def sums_and_gradient(function):
+        sums, pullback = jax.vjp(function, images)
+        return sums, *pullback(slopes)
+
+    ours, theirs = sums_and_gradient(kernels.sums_of_fours), sums_and_gradient(windows)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6), ours, theirs)

@@ -19,14 +19,15 @@ def vectors(values: Float[Array, "*places numbers"]) -> list[Float[Array, " numb
 
 
 def elementwise(function: Callable[[Array], Array], values: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """`function` of each number, over a single axis: LLVM computes an axis of 6 or 16 maps number by number."""
-    return function(lax.optimization_barrier(values.reshape(-1))).reshape(values.shape)
+    """`function` of each number, over whole rows of pixels: LLVM computes an axis of 6 or 16 maps number by number."""
+    rows = lax.optimization_barrier(values.reshape(*values.shape[:-2], -1))
+    return function(rows).reshape(values.shape)
 
 
 def total(
-    terms: Iterable[Float[Array, "*shape"]], start: Float[Array, "*shape"] | None = None
+    terms: Iterable[Float[Array, "*shape"]], start: Float[Array, "*part_of_shape"] | None = None
 ) -> Float[Array, "*shape"]:
-    """The sum of all terms, and of `start`. It is stored after each 32 terms, and at the end.
+    """The sum of all terms, and of `start`, which may lack the first axes. It is stored after each 32 terms.
 
     With terms such as a pixel times a vector of weights, the sum stays in a register meanwhile, and a Zen 4 core
     reaches 90% of the rate of large matrix products.

@@ -8,6 +8,7 @@ from jax import lax
 
 from common.devices import compilation
 from common.devices.convolutions import patches, single
+from common.nn.layers import identity
 from lenet import layers
 from tests.same_convolution import assert_same
 
@@ -29,7 +30,24 @@ def plain(images, kernel, strides=1):
     ],
 )
 def test_values_and_gradients_are_those_of_a_convolution(rows, columns, height, width, channels, maps):
-    assert_same(single.convolution, plain, (1, rows, columns, channels), (height, width, channels, maps))
+    def layer(image, kernel):
+        return single.layer(image, kernel, jnp.zeros(maps), identity)
+
+    assert_same(layer, plain, (1, rows, columns, channels), (height, width, channels, maps))
+
+
+@pytest.mark.parametrize("maps", [6, 16])
+def test_the_bias_and_the_activation_are_applied_to_each_map(maps):
+    rng = np.random.default_rng(0)
+    shapes = (1, 9, 8, 2), (5, 5, 2, maps), (maps,), (1, 5, 4, maps)
+    image, kernel, bias, slopes = (jnp.float32(rng.normal(size=shape)) for shape in shapes)
+
+    def value(function, bias):
+        return jnp.sum(function(bias) * slopes)
+
+    ours = jax.value_and_grad(lambda bias: value(lambda b: single.layer(image, kernel, b, jnp.tanh), bias))(bias)
+    theirs = jax.value_and_grad(lambda bias: value(lambda b: jnp.tanh(plain(image, kernel) + b), bias))(bias)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4), ours, theirs)
 
 
 @pytest.mark.parametrize("strides", [1, 2])
@@ -40,19 +58,22 @@ def test_products_of_patches_are_convolutions(strides):
     np.testing.assert_allclose(ours, plain(images, kernel, strides), rtol=1e-4, atol=1e-5)
 
 
-def form(images, kernel, strides=1, dtype="float32"):
-    """The form of a LeNet's convolution: 'sums' or 'a product'."""
-    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel)]
-    text = str(jax.make_jaxpr(lambda x, w: layers.convolve(x, w, strides))(*shapes))
+def form(images, features, **fields):
+    """The form of a LeNet's convolutional layer: 'sums' or 'a product'."""
+    layer = layers.Convolution(features=features, **fields)
+    images = jax.ShapeDtypeStruct(images, "float32")
+    variables = jax.eval_shape(layer.init, jax.random.key(0), images)
+    text = str(jax.make_jaxpr(layer.apply)(variables, images))
     return "a product" if "dot_general" in text else "sums"
 
 
 def test_a_single_image_is_convolved_by_sums():
-    assert form((1, 32, 32, 1), (5, 5, 1, 6)) == "sums"
-    assert form((1, 14, 14, 6), (5, 5, 6, 16)) == "sums"
-    assert form((2, 14, 14, 6), (5, 5, 6, 16)) == "a product"
-    assert form((1, 5, 5, 16), (5, 5, 16, 120)) == "a product"  # C5
-    assert form((1, 14, 14, 6), (5, 5, 6, 16), dtype="bfloat16") == "a product"  # whose terms are added in float32
-    assert form((1, 16, 16, 1), (5, 5, 1, 12), strides=2) == "a product"  # the network of 1989
+    assert form((1, 32, 32, 1), 6) == "sums"
+    assert form((1, 14, 14, 6), 16) == "sums"
+    assert form((2, 14, 14, 6), 16) == "a product"
+    assert form((1, 5, 5, 16), 120) == "a product"  # C5
+    assert form((1, 14, 14, 6), 16, dtype="bfloat16") == "a product"  # whose terms are added in float32
+    assert form((1, 14, 14, 6), 16, second_order=True) == "a product"
+    assert form((1, 28, 28, 1), 12, strides=2, bias_per_unit=True) == "a product"  # the network of 1989
     with compilation.portable():
-        assert form((1, 14, 14, 6), (5, 5, 6, 16)) == "a product"
+        assert form((1, 14, 14, 6), 16) == "a product"
