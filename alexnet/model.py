@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from alexnet import cifar
 from common import models
-from common.devices import kernels
+from common.devices import products
+from common.devices.convolutions import fastest
 from common.errors import UserError
 from common.models import Classifier, Facts
 from common.nn import losses
@@ -107,7 +108,7 @@ class AlexNet(nn.Module):
             (padding, padding),
             feature_group_count=groups,
             dtype=self.dtype,
-            conv_general_dilated=kernels.convolution,
+            conv_general_dilated=fastest.convolution,
             name=name,
             **self._initializers(name, fan_in),
         )
@@ -115,7 +116,7 @@ class AlexNet(nn.Module):
 
     def _dense(self, name: str, x: Array, features: int) -> Array:
         init = self._initializers(name, x.shape[-1])
-        return nn.Dense(features, dtype=self.dtype, dot_general=kernels.product, name=name, **init)(x)
+        return nn.Dense(features, dtype=self.dtype, dot_general=products.product, name=name, **init)(x)
 
     def _squash(self, x: Array) -> Array:
         return cifar.ACTIVATIONS[self.activation](x)

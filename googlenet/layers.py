@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import kernels
+from common.devices import products
+from common.devices.convolutions import fastest
 from common.nn.batch_norm import BatchNorm
 from common.nn.layers import Dropout, adaptive_average_pool, max_pool
 
@@ -46,7 +47,7 @@ class Unit(nn.Module, kw_only=True):
             kernel_init=WEIGHT_INITS[self.weight_init],
             bias_init=nn.initializers.constant(self.hidden_bias),
             dtype=self.dtype,
-            conv_general_dilated=kernels.convolution,
+            conv_general_dilated=fastest.convolution,
             name="conv",
         )(x)
         if self.batch_norm:
@@ -106,4 +107,4 @@ def dense(
     bias = nn.initializers.constant(fields["hidden_bias"] if hidden else 0.0)
     init = WEIGHT_INITS[fields["weight_init"]]
     dtype = fields["dtype"]
-    return nn.Dense(features, kernel_init=init, bias_init=bias, dtype=dtype, dot_general=kernels.product, name=name)(x)
+    return nn.Dense(features, kernel_init=init, bias_init=bias, dtype=dtype, dot_general=products.product, name=name)(x)

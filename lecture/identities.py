@@ -18,7 +18,7 @@ from scipy import special
 
 from common import config, models
 from common.claims.fact import relative_difference
-from common.devices import kernels
+from common.devices.convolutions import fastest
 from common.nn import batch_norm, layers, losses
 from common.optim import optimizers
 from vit import attention
@@ -201,7 +201,7 @@ def _normal(seed: int, *shape: int) -> Array:
 
 def _layer(image: Matrix, kernel: Matrix) -> Matrix:
     """A convolutional layer of one map without padding, computed as our networks compute theirs."""
-    layer = nn.Conv(1, kernel.shape, padding=((0, 0), (0, 0)), use_bias=False, conv_general_dilated=kernels.convolution)
+    layer = nn.Conv(1, kernel.shape, padding=((0, 0), (0, 0)), use_bias=False, conv_general_dilated=fastest.convolution)
     params = {"kernel": jnp.asarray(kernel)[:, :, None, None]}
     return np.asarray(layer.apply({"params": params}, jnp.asarray(image)[None, :, :, None]))[0, :, :, 0]
 

@@ -13,7 +13,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import compilation, kernels
+from common.devices import compilation, pooling, products
 from common.devices.convolutions import banded, fused, patches, single
 from common.nn.layers import identity
 from lenet import curvature
@@ -80,7 +80,7 @@ def multiply(
     rows: Float[Array, "batch inputs"], kernel: Float[Array, "inputs features"]
 ) -> Float[Array, "batch features"]:
     """The weighted sums of each row."""
-    return kernels.product(rows, kernel, (((1,), (0,)), ((), ())))
+    return products.product(rows, kernel, (((1,), (0,)), ((), ())))
 
 
 def links(table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -203,10 +203,10 @@ class Subsampling(Layer):
     def __call__(self, images: Images) -> Maps:
         """Maps of half the size, from maps of even height and width."""
         if self.pooling == "max":
-            return kernels.blocks_of_fours(images, jnp.maximum)
+            return pooling.blocks_of_fours(images, jnp.maximum)
         # For second derivatives, the sum is the only input of its coefficient, so h = (sum of x)^2 is exact for one
         # unit. The sum of x^2 over its four connections would leave out the products between them.
-        sums = kernels.sums_of_fours(images)
+        sums = pooling.sums_of_fours(images)
         if self.pooling == "average":
             return self.weigh(jnp.multiply, sums, jnp.full((), 1 / 4, self.dtype))
         maps = (images.shape[-1],)

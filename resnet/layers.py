@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import kernels
+from common.devices.convolutions import fastest
 
 Images = Float[Array, "batch height width channels"]
 Maps = Float[Array, "batch out_height out_width features"]  # a layer's output
@@ -33,7 +33,7 @@ def convolution(
         use_bias=False,
         kernel_init=nn.initializers.variance_scaling(2.0, init_fan, "normal"),
         dtype=jnp.dtype(dtype),
-        conv_general_dilated=kernels.convolution,
+        conv_general_dilated=fastest.convolution,
         name=name,
     )
 

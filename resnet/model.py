@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common import models
-from common.devices import compilation, kernels
+from common.devices import compilation, products
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.batch_norm import BatchNorm
@@ -81,7 +81,7 @@ class ResNet(nn.Module):
             x = _stage(self, block, f"conv{i + 2}", size, 1 if i == 0 else 2, x, train)
         x = jnp.mean(x.astype(jnp.promote_types(x.dtype, jnp.float32)), axis=(1, 2))
         init = FC_INITS[self.fc_init]
-        return nn.Dense(self.num_classes, kernel_init=init, dot_general=kernels.product, name="fc")(x)
+        return nn.Dense(self.num_classes, kernel_init=init, dot_general=products.product, name="fc")(x)
 
 
 def dense_logits(module: ResNet, variables: PyTree, images: Images) -> Float[Array, "batch 1 1 classes"]:

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PyTree
 from ml_collections import ConfigDict
 
 from common import models
-from common.devices import kernels
+from common.devices import products
+from common.devices.convolutions import fastest
 from common.errors import UserError
 from common.models import Classifier
 from common.nn import losses
@@ -97,7 +98,7 @@ class VGG(nn.Module):
             padding=(padding, padding),
             kernel_init=functools.partial(_scaled, WEIGHT_INITS[self.weight_init], self.init_scale),
             dtype=self.dtype,
-            conv_general_dilated=kernels.convolution,
+            conv_general_dilated=fastest.convolution,
             name=f"conv{name}",
         )(x)
         if self.batch_norm:
@@ -109,7 +110,7 @@ class VGG(nn.Module):
         """A dense layer or, with `dense`, a convolution with the kernel that `dense_logits` has reshaped for it."""
         init = WEIGHT_INITS["glorot" if self.weight_init == "glorot" else "gaussian"]
         if not self.dense:
-            return nn.Dense(features, kernel_init=init, dtype=self.dtype, dot_general=kernels.product, name=name)(x)
+            return nn.Dense(features, kernel_init=init, dtype=self.dtype, dot_general=products.product, name=name)(x)
         kernel: Array = self.get_variable("params", name)["kernel"]
         return nn.Conv(features, kernel.shape[:2], padding=((0, 0), (0, 0)), dtype=self.dtype, name=name)(x)
 

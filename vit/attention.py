@@ -7,7 +7,7 @@ import jax
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import attention, kernels
+from common.devices import attention, products
 from common.devices.attention import Heads, Weights
 
 Tokens = Float[Array, "batch tokens hidden"]
@@ -40,7 +40,7 @@ class MultiHeadDotProductAttention(nn.Module):
             features=(self.num_heads, hidden // self.num_heads),
             kernel_init=nn.initializers.xavier_uniform(),
             dtype=self.dtype,
-            dot_general=kernels.product,
+            dot_general=products.product,
         )
         query, key, value = (project(name=name)(tokens) for name in ("query", "key", "value"))
         if self.is_mutable_collection("intermediates"):

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import models
-from common.devices import compilation, kernels
+from common.devices import compilation, products
 from common.errors import UserError
 from common.models import Classifier
 from common.nn.layers import Dropout, identity
@@ -42,7 +42,7 @@ class MlpBlock(nn.Module):
             kernel_init=nn.initializers.xavier_uniform(),
             bias_init=nn.initializers.normal(1e-6),
             dtype=self.dtype,
-            dot_general=kernels.product,
+            dot_general=products.product,
         )
         x = nn.gelu(dense(self.mlp_dim, name="Dense_0")(tokens), approximate=self.gelu == "tanh")
         x = Dropout(self.dropout, deterministic=not train)(x)
@@ -100,7 +100,7 @@ class Encoder(nn.Module):
         apply = functools.partial(_apply_block, train=train)
         loops = self.scan and compilation.on_cpu()
         if (remat := rematerialised(self.remat)) != "none":
-            policy = {"cheap": kernels.KEEPS_PRODUCTS, "blocks": None}[remat]
+            policy = {"cheap": products.KEEPS_PRODUCTS, "blocks": None}[remat]
             # A loop keeps the recomputation apart from the forward pass; elsewhere XLA would merge the two and undo it.
             apply = nn.remat(apply, prevent_cse=not loops, policy=policy)
         if self.scan:

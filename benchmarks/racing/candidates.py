@@ -16,8 +16,8 @@ from flax import linen as nn
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from common.devices import attention, kernels
-from common.devices.convolutions import banded, narrow, strided, winograd
+from common.devices import attention, pooling, products
+from common.devices.convolutions import banded, fastest, narrow, strided, winograd
 from common.nn import batch_norm, layers
 from common.nn.layers import identity
 from resnet import layers as resnet_layers
@@ -31,7 +31,7 @@ Channels = Float[Array, " channels"]
 
 def space_to_depth() -> None:
     """Computes ResNet's first convolution over blocks of 2x2 pixels: matrix units work on eight channels or more."""
-    resnet_layers.kernels = SimpleNamespace(**{**vars(kernels), "convolution": _blockwise})
+    resnet_layers.fastest = SimpleNamespace(**{**vars(fastest), "convolution": _blockwise})
 
 
 def _blockwise(
@@ -39,7 +39,7 @@ def _blockwise(
 ) -> Images:
     """A strided convolution of few channels by `space_to_depth_convolution`; any other convolution as it is."""
     if max(strides) == 1 or images.shape[-1] > 4:
-        return kernels.convolution(images, kernel, strides, padding, **options)
+        return fastest.convolution(images, kernel, strides, padding, **options)
     plain = functools.partial(lax.conv_general_dilated, dimension_numbers=options["dimension_numbers"])
     return space_to_depth_convolution(images, kernel, strides, padding, plain)
 
@@ -155,12 +155,12 @@ class _Bottleneck(resnet_layers.Bottleneck):
 
 def windowed_pooling() -> None:
     """Uses XLA's windowed reduction for max pooling on a CPU; ours takes maxima of slices there."""
-    kernels.max_pool = kernels.max_of_windows
+    pooling.max_pool = pooling.max_of_windows
 
 
 def sliced_pooling() -> None:
     """Uses maxima of slices for max pooling on an accelerator; ours is XLA's windowed reduction there."""
-    kernels.max_pool = kernels.max_of_slices
+    pooling.max_pool = pooling.max_of_slices
 
 
 def plain_attention() -> None:
@@ -185,28 +185,28 @@ def strided_gradients_by_xla() -> None:
 
 def images_again() -> None:
     """Computes a convolution's images on a CPU again for the kernel's gradient, as XLA does unless ours keep them."""
-    kernels.stored_once = identity
+    fastest.stored_once = identity
 
 
 def pointwise_convolutions() -> None:
     """Computes 1x1 convolutions on a CPU by XLA; ours are products of matrices, which won when they were timed."""
-    kernels.is_pointwise = lambda *_: False
+    fastest.is_pointwise = lambda *_: False
 
 
 def statistics_in_one_pass() -> None:
     """Takes batch normalisation's mean and variance in one pass on a CPU too; ours are two, which won there."""
-    kernels.stores_centred_images = lambda: False
+    batch_norm.stores_centred_images = lambda: False
 
 
 def copied_weights() -> None:
     """Lets an update on a CPU begin before all gradients are there; XLA then copies large kernels each time."""
-    kernels.all_before_updates = identity
-    kernels.wait_for_all = lambda *arrays: arrays
+    products.all_before_updates = identity
+    products.wait_for_all = lambda *arrays: arrays
 
 
 def stored_gradients() -> None:
     """Stores the gradients of large kernels on a CPU; ours become a part of the update if there are few rows."""
-    kernels.is_sum_of_rows = lambda *_: False
+    products.is_sum_of_rows = lambda *_: False
 
 
 def patches() -> None:
@@ -220,7 +220,7 @@ def plain_products() -> None:
     def product(inputs: Array, kernel: Array, dimension_numbers: lax.DotDimensionNumbers, **options: Any) -> Array:
         return lax.dot_general(inputs, kernel, dimension_numbers, **options)
 
-    kernels.product = product
+    products.product = product
 
 
 def masks_again() -> None:

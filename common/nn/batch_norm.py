@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from common.devices import kernels
+from common.devices import compilation
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
@@ -85,7 +85,7 @@ def _normalised_forward(
     x: Grouped, gamma: Channels, beta: Channels, shift: Channels, epsilon: float
 ) -> tuple[tuple[Grouped, Statistics, Statistics], tuple[Grouped, Channels, Statistics | None, Statistics]]:
     """The results, and what the gradients need: x and its mean or, on a CPU, x without its mean and None."""
-    if kernels.stores_centred_images():
+    if stores_centred_images():
         mean, var, centred = centred_statistics(x)
         return (_equation(centred, 0.0, _spread(var), gamma, beta, epsilon), mean, var), (centred, gamma, None, var)
     mean, var = group_statistics(x, shift)
@@ -158,3 +158,8 @@ def _check_groups(batch: int, runs: int, ghost_batches: int) -> None:
             f"{count} {'groups' if count > 1 else 'group'} has one: {'lower the groups or ' if said else ''}raise "
             f"config.train.batch_size{f' ({said})' if said else ''}"
         )
+
+
+def stores_centred_images() -> bool:
+    """True where batch normalisation stores x - mean for its gradients, and takes the variance from it."""
+    return compilation.tuned_for_cpu()

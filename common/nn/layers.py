@@ -8,7 +8,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, PyTree
 
-from common.devices import kernels
+from common.devices import pooling
 from common.errors import UserError
 
 Images = Float[Array, "batch height width channels"]
@@ -85,7 +85,7 @@ def ceil_padding(size: int, window: int, stride: int) -> Padding:
 
 def max_pool(images: Images, window: int, stride: int, padding: tuple[Padding, Padding] = ((0, 0), (0, 0))) -> Pooled:
     """The largest value in each window of `window` x `window` pixels; padding (rows, columns) never wins."""
-    return kernels.max_pool(images, window, stride, padding)
+    return pooling.max_pool(images, window, stride, padding)
 
 
 def ceil_max_pool(images: Images, window: int, stride: int) -> Pooled:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 from ml_collections import ConfigDict
 
 from common.data.mixing import mix
-from common.devices import compilation, kernels, loops, sharding
+from common.devices import compilation, loops, products, sharding
 from common.errors import UserError
 from common.models import Classifier
 from common.optim import optimizers
@@ -70,7 +70,7 @@ def train_step(
     if accumulate > 1:
         gradients = functools.partial(_accumulated, gradients, accumulate)
     grads, model_state, sums = gradients(state.params, state.model_state, images, labels, targets, weights, dropout_key)
-    grads = kernels.all_before_updates(grads)
+    grads = products.all_before_updates(grads)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     average = state.ema

@@ -53,7 +53,7 @@ def test_the_rectified_gradient_is_that_of_the_two_layers():
 @pytest.mark.slow  # only the benchmark of formulations runs these
 def test_networks_with_candidates_compute_the_same(monkeypatch):
     # The first convolution over blocks, and the rectified gradient, in a ResNet in training.
-    monkeypatch.setattr(resnet_layers, "kernels", resnet_layers.kernels)
+    monkeypatch.setattr(resnet_layers, "fastest", resnet_layers.fastest)
     monkeypatch.setitem(resnet_model.BLOCKS, "bottleneck", resnet_model.BLOCKS["bottleneck"])
     images = jax.random.normal(jax.random.key(0), (4, 16, 16, 3))
     changes = {"stage_sizes": (1, 1), "width": 4}

@@ -107,7 +107,7 @@ def _with_half_decay(section, schedule, plateau):
         ("softmax", jax.nn, "softmax", lambda z, axis=-1: jnp.exp(z) / jnp.exp(z).sum(axis, keepdims=True)),
         (
             "convolution",
-            identities.kernels,
+            identities.fastest,
             "convolution",
             lambda x, w, *args, **kwargs: _flipped(x, w, *args, **kwargs),
         ),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from batch_norm_reference import GROUPS, ours, reference
 
-from common.devices import kernels
 from common.errors import UserError
+from common.nn import batch_norm
 from common.nn.batch_norm import BatchNorm, centred_statistics, group_statistics, normalised
 from tests.runs import run
 
@@ -24,7 +24,7 @@ def on_eight_devices(tmp_path_factory):
 @pytest.mark.parametrize("centred", [False, True])
 @pytest.mark.parametrize("groups", GROUPS)
 def test_batch_norm_is_the_float64_reference_on_one_device(groups, centred, monkeypatch):
-    monkeypatch.setattr(kernels, "stores_centred_images", lambda: centred)
+    monkeypatch.setattr(batch_norm, "stores_centred_images", lambda: centred)
     expected, found = reference(groups), ours(groups)
     for name in expected:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-5, atol=2e-5, err_msg=name)
@@ -72,7 +72,7 @@ def test_the_variance_is_precise_far_from_zero():
 def test_a_cpu_stores_the_images_once_without_their_mean():
     # The gradients need nothing else of their size.
     def stored(centred, monkeypatch):
-        monkeypatch.setattr(kernels, "stores_centred_images", lambda: centred)
+        monkeypatch.setattr(batch_norm, "stores_centred_images", lambda: centred)
         x, channels = jnp.ones((1, 4, 1, 4, 4, 2)), jnp.ones(2)
         kept = jax.eval_shape(lambda: jax.vjp(lambda x: normalised(x, channels, channels, channels, 1e-5)[0], x)[1])
         return sum(leaf.size == x.size for leaf in jax.tree.leaves(kept))

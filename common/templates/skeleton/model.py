@@ -10,7 +10,8 @@ from jaxtyping import Array, Float
 from ml_collections import ConfigDict
 
 from common import models
-from common.devices import kernels
+from common.devices import products
+from common.devices.convolutions import fastest
 from common.models import Classifier
 from common.nn.layers import check_image_size, identity, max_pool
 from common.nn.losses import cross_entropy
@@ -38,12 +39,12 @@ class Skeleton(nn.Module):
                 (3, 3),
                 padding=((1, 1), (1, 1)),
                 dtype=self.dtype,
-                conv_general_dilated=kernels.convolution,  # faster on a CPU, as is `kernels.product`
+                conv_general_dilated=fastest.convolution,  # faster on a CPU, as is `products.product`
                 name=f"conv{number}",
             )(x)
             x = max_pool(activation(x), window=2, stride=2)  # 8x8x16, 4x4x32
         x = x.reshape(x.shape[0], -1)
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, dot_general=kernels.product, name="fc")(x)
+        logits = nn.Dense(self.num_classes, dtype=self.dtype, dot_general=products.product, name="fc")(x)
         return logits.astype(jnp.float32)
 
 

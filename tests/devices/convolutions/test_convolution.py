@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 from common.devices import compilation
-from common.devices.kernels import convolution
+from common.devices.convolutions.fastest import convolution
 
 CASES = {  # images, kernel, strides, padding, groups
     "1x1": ((2, 6, 5, 3), (1, 1, 3, 4), (1, 1), ((0, 0), (0, 0)), 1),

@@ -4,8 +4,8 @@ import jax
 import pytest
 from jax import lax
 
-from common.devices import compilation, host, kernels
-from common.devices.convolutions import narrow
+from common.devices import compilation, host
+from common.devices.convolutions import fastest, narrow
 from tests.same_convolution import assert_same
 
 PADDED = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numbers": ("NHWC", "HWIO", "NHWC")}
@@ -26,7 +26,7 @@ def test_values_and_gradients_are_those_of_a_convolution(batch, height, width, c
 
 def is_sums(images=(128, 32, 32, 16), kernel=(3, 3, 16, 16), dtype="float32", groups=1, **changes):
     def maps(x, w):
-        return kernels.convolution(x, w, feature_group_count=groups, **{**PADDED, **changes})
+        return fastest.convolution(x, w, feature_group_count=groups, **{**PADDED, **changes})
 
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel)]
     return "conv_general_dilated" not in str(jax.make_jaxpr(maps)(*shapes))

@@ -7,8 +7,8 @@ import pytest
 from jax import lax
 
 from common.anatomy import networks
-from common.devices import compilation, kernels
-from common.devices.convolutions import winograd
+from common.devices import compilation
+from common.devices.convolutions import fastest, winograd
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 PADDED = {"window_strides": (1, 1), "padding": ((1, 1), (1, 1)), "dimension_numbers": DIMENSIONS}
@@ -45,7 +45,7 @@ def test_values_and_gradients_have_the_stated_rounding(side):
 
 def is_winograds(images=(1, 28, 28, 128), kernel=(3, 3, 128, 128), dtype="float32", groups=1, **changes):
     def maps(x, w):
-        return kernels.convolution(x, w, feature_group_count=groups, **{**PADDED, **changes})
+        return fastest.convolution(x, w, feature_group_count=groups, **{**PADDED, **changes})
 
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape in (images, kernel)]
     return str(jax.make_jaxpr(maps)(*shapes)).count("dot_general") > 1  # a convolution of 1x1 is one product

@@ -7,7 +7,7 @@ import optax
 import pytest
 from jax import export
 
-from common.devices import compilation, kernels
+from common.devices import compilation, products
 
 MATRICES = (((1,), (0,)), ((), ()))  # dimension numbers
 
@@ -28,7 +28,7 @@ def test_a_product_and_its_gradients_are_as_exact_as_xlas(shape):
         found = product_and_gradients(*map(jnp.float32, (x, w, g)))
         return [np.sqrt(np.mean((a - b) ** 2)) / b.std() for a, b in zip(found, (x @ w, g @ w.T, x.T @ g), strict=True)]
 
-    for ours, theirs in zip(rounding(kernels.product), rounding(jax.lax.dot_general), strict=True):
+    for ours, theirs in zip(rounding(products.product), rounding(jax.lax.dot_general), strict=True):
         assert ours < max(1.5 * theirs, 1e-7)
 
 
@@ -42,7 +42,7 @@ def test_a_product_of_tokens_and_its_gradients_are_as_exact_as_numpys(sizes):
     dimensions = ((tuple(range(2, 2 + count)), tuple(range(count))), ((), ()))
     with jax.enable_x64(True):
         result, pullback = jax.vjp(
-            lambda x, w: kernels.product(x, w, dimensions, precision=None), *map(jnp.asarray, (x, w))
+            lambda x, w: products.product(x, w, dimensions, precision=None), *map(jnp.asarray, (x, w))
         )
         to_inputs, to_kernel = pullback(jnp.asarray(g))
     axes = len(outputs)
@@ -55,7 +55,7 @@ def test_a_product_of_tokens_and_its_gradients_are_as_exact_as_numpys(sizes):
 def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
     def program(platform):
         monkeypatch.setattr(jax, "default_backend", lambda: platform)
-        loss = lambda x, w: jnp.sum(kernels.product(x, w, MATRICES))  # noqa: E731
+        loss = lambda x, w: jnp.sum(products.product(x, w, MATRICES))  # noqa: E731
         return str(jax.make_jaxpr(jax.grad(loss))(jnp.ones((8, 1024)), jnp.ones((1024, 512))))
 
     assert "optimization_barrier" in program("cpu")
@@ -65,7 +65,7 @@ def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
 def test_gradients_with_a_large_one_precede_all_updates_on_cpu_only(monkeypatch):
     def tied(platform, *shapes):
         monkeypatch.setattr(jax, "default_backend", lambda: platform)
-        program = jax.make_jaxpr(lambda *leaves: kernels.all_before_updates(leaves))(*map(jnp.ones, shapes))
+        program = jax.make_jaxpr(lambda *leaves: products.all_before_updates(leaves))(*map(jnp.ones, shapes))
         return sum(len(line.invars) for line in program.eqns if line.primitive.name == "optimization_barrier")
 
     assert tied("cpu", (3, 3, 256, 256), (256,)) == 2
@@ -81,9 +81,9 @@ def compiled_update():
     def update(params, state, images):
         def loss(params):
             hidden = jnp.tanh(images @ params["first"])
-            return jnp.sum(kernels.product(hidden, params["second"], MATRICES).astype(jnp.float32) ** 2)
+            return jnp.sum(products.product(hidden, params["second"], MATRICES).astype(jnp.float32) ** 2)
 
-        gradients = kernels.all_before_updates(jax.grad(loss)(params))
+        gradients = products.all_before_updates(jax.grad(loss)(params))
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state
 
@@ -105,7 +105,7 @@ def test_no_kernel_is_copied_for_its_update(compiled_update, monkeypatch, rows, 
         return compiled_update(rows, sizes=sizes).count(f"f32[{sizes[1]},{sizes[2]}]{{1,0}} copy(")
 
     assert copies() == 0
-    monkeypatch.setattr(kernels, "wait_for_all", lambda *arrays: arrays)
+    monkeypatch.setattr(products, "wait_for_all", lambda *arrays: arrays)
     assert copies() == 1
 
 
@@ -123,21 +123,5 @@ def test_a_large_product_is_exported_for_any_number_of_rows():
     rows = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 1024"), jnp.float32)
     weights = jnp.ones((1024, 512))
     with compilation.portable():
-        made = export.export(jax.jit(lambda x: kernels.product(x, weights, MATRICES)))(rows)
+        made = export.export(jax.jit(lambda x: products.product(x, weights, MATRICES)))(rows)
     np.testing.assert_allclose(made.call(jnp.ones((3, 1024))), np.full((3, 512), 1024.0))
-
-
-@pytest.mark.parametrize("channels", [1, 6, 16])
-def test_sums_of_fours_and_their_gradient_are_those_of_a_window(channels):
-    rng = np.random.default_rng(0)
-    images, slopes = (jnp.float32(rng.normal(size=(2, *shape, channels))) for shape in ((6, 8), (3, 4)))
-
-    def windows(images):
-        return jax.lax.reduce_window(images, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
-
-    def sums_and_gradient(function):
-        sums, pullback = jax.vjp(function, images)
-        return sums, *pullback(slopes)
-
-    ours, theirs = sums_and_gradient(kernels.sums_of_fours), sums_and_gradient(windows)
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6), ours, theirs)
