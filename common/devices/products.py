@@ -136,4 +136,4 @@ def all_before_updates(gradients: PyTree) -> PyTree:
     if not compilation.tuned_for_cpu() or all(leaf.size < _LARGE_KERNEL for leaf in leaves):
         return gradients
     tied = iter(lax.optimization_barrier([leaf for leaf in leaves if leaf.ndim != 2]))
-    return structure.unflatten([leaf if leaf.ndim == 2 else next(tied) for leaf in leaves])
+    return jax.tree.unflatten(structure, [leaf if leaf.ndim == 2 else next(tied) for leaf in leaves])

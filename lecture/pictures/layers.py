@@ -12,6 +12,7 @@ from matplotlib.patches import Ellipse
 from matplotlib.patheffects import withStroke
 
 from common.anatomy import networks
+from common.devices import pooling
 from common.errors import count_of
 from common.nn import batch_norm
 from common.report.figures import GREY, TEST
@@ -104,8 +105,8 @@ def subsampling() -> Figure:
     figure, grid = panels(3, height=6.2, width=8.6, rows=2, width_ratios=[2, 1.15, 1.15])
     for row, image in enumerate((digit(), np.roll(digit(), 1, axis=1))):
         stored = jnp.asarray(image)[None, :, :, None]
-        mean = np.asarray(layers.combine_fours(stored, jnp.add))[0, :, :, 0] / 4
-        largest = np.asarray(layers.combine_fours(stored, jnp.maximum))[0, :, :, 0]
+        mean = np.asarray(pooling.blocks_of_fours(stored, jnp.add))[0, :, :, 0] / 4
+        largest = np.asarray(pooling.blocks_of_fours(stored, jnp.maximum))[0, :, :, 0]
         numbers(grid[row, 0], image)
         outline(grid[row, 0], 2, 2, 2, 2)
         numbers(grid[row, 1], mean, "{:g}")
