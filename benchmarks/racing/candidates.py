@@ -272,7 +272,7 @@ CANDIDATES: dict[str, Callable[[], None]] = {
         *(space_to_depth, rectified_gradient, windowed_pooling, sliced_pooling, plain_attention, looped_blocks),
         *(direct_convolutions, narrow_convolutions_by_xla, strided_gradients_by_xla),
         *(pointwise_convolutions, statistics_in_one_pass, images_again),
-        *(copied_weights, patches, plain_products, masks_again),
+        *(copied_weights, stored_gradients, patches, plain_products, masks_again),
         *(no_command_buffers, loops_in_command_buffers, no_autotuning),
     )
 }

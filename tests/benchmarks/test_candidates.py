@@ -2,6 +2,8 @@
 
 import functools
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -81,3 +83,12 @@ def test_dropout_that_computes_its_masks_again_has_the_same_masks(monkeypatch):
     monkeypatch.setattr(layers, "kept_units", layers.kept_units)
     candidates.masks_again()
     np.testing.assert_array_equal(layers.kept_units(key, 0.3, shape), expected)
+
+
+def test_every_candidate_can_be_named():
+    # A candidate is a public function of the module without parameters.
+    found = inspect.getmembers(candidates, inspect.isfunction)
+    written = {
+        name for name, one in found if one.__module__ == candidates.__name__ and not inspect.signature(one).parameters
+    }
+    assert {name for name in written if not name.startswith("_")} == set(candidates.CANDIDATES)
