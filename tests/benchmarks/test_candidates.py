@@ -1,7 +1,6 @@
 """Tests that each candidate formulation computes what ours does."""
 
 import functools
-
 import inspect
 
 import jax
