@@ -21,7 +21,7 @@ def get_config():
     config.data.pixel_range = (-0.1, 1.175)
     config.data.shuffle = "once"
     config.train.batch_size = 1
-    config.train.steps_per_call = 1000  # a step takes a fifth of a millisecond: do not return to Python after each
+    config.train.steps_per_call = 1000  # a step takes a tenth of a millisecond: do not return to Python after each
     config.train.length = "20 epochs"
     config.optimizer.name = "diagonal_levenberg_marquardt"
     config.schedule.name = "piecewise"

@@ -72,15 +72,15 @@ def convolve(
     if compilation.tuned_for_cpu() and banded.is_faster(images.shape, kernel.shape):
         return banded.convolution(images, kernel, strides)
     if images.shape[1:3] == kernel.shape[:2]:  # C5: there is nothing to slice
-        return multiply(images.reshape(images.shape[0], -1), kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
+        return weighted_sums(images.reshape(images.shape[0], -1), kernel.reshape(-1, kernel.shape[-1]))[:, None, None]
     return patches.convolution(images, kernel, strides)
 
 
-def multiply(
+def weighted_sums(
     rows: Float[Array, "batch inputs"], kernel: Float[Array, "inputs features"]
 ) -> Float[Array, "batch features"]:
-    """The weighted sums of each row."""
-    return products.product(rows, kernel, (((1,), (0,)), ((), ())))
+    """The sums of each row's inputs, weighted by the kernel."""
+    return products.product(rows, kernel, products.OF_MATRICES)
 
 
 def links(table: Table) -> tuple[np.ndarray, np.ndarray]:
@@ -185,7 +185,10 @@ class Convolution(Layer):
         return self.squash(sums + self.bias(bias_shape, fan_in))
 
     def _is_of_single_image(self, images: Images, kernel: Float[Array, "..."]) -> bool:
-        """True if `single` computes this layer faster; its sums of other types than float32 would be rounded."""
+        """True if `single` computes this layer faster.
+
+        Its sums of other types than float32 would be rounded after each term.
+        """
         plain = self.strides == 1 and not self.bias_per_unit and not self.second_order
         precise = images.dtype == kernel.dtype == jnp.float32
         return compilation.tuned_for_cpu() and plain and precise and single.is_faster(images.shape, kernel.shape)
@@ -228,7 +231,7 @@ class Dense(Layer):
         """Weighted sums of all inputs, squashed."""
         fan_in = inputs.shape[-1]
         kernel = self.weights("kernel", (fan_in, self.features), fan_in)
-        return self.squash(self.weigh(multiply, inputs, kernel) + self.bias((self.features,), fan_in))
+        return self.squash(self.weigh(weighted_sums, inputs, kernel) + self.bias((self.features,), fan_in))
 
 
 class RBF(nn.Module):

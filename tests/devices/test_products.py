@@ -8,8 +8,7 @@ import pytest
 from jax import export
 
 from common.devices import compilation, products
-
-MATRICES = (((1,), (0,)), ((), ()))  # dimension numbers
+from common.devices.products import OF_MATRICES
 
 
 @pytest.mark.parametrize("shape", [(1, 1024, 512), (8, 1024, 512), (9, 1024, 512), (2000, 1024, 512), (8, 16, 4)])
@@ -22,7 +21,7 @@ def test_a_product_and_its_gradients_are_as_exact_as_xlas(shape):
     def rounding(function):
         @jax.jit
         def product_and_gradients(x, w, g):
-            result, pullback = jax.vjp(lambda x, w: function(x, w, MATRICES, precision=None), x, w)
+            result, pullback = jax.vjp(lambda x, w: function(x, w, OF_MATRICES, precision=None), x, w)
             return result, *pullback(g)
 
         found = product_and_gradients(*map(jnp.float32, (x, w, g)))
@@ -55,7 +54,7 @@ def test_a_product_of_tokens_and_its_gradients_are_as_exact_as_numpys(sizes):
 def test_a_large_product_is_turned_on_cpu_only(monkeypatch):
     def program(platform):
         monkeypatch.setattr(jax, "default_backend", lambda: platform)
-        loss = lambda x, w: jnp.sum(products.product(x, w, MATRICES))  # noqa: E731
+        loss = lambda x, w: jnp.sum(products.product(x, w, OF_MATRICES))  # noqa: E731
         return str(jax.make_jaxpr(jax.grad(loss))(jnp.ones((8, 1024)), jnp.ones((1024, 512))))
 
     assert "optimization_barrier" in program("cpu")
@@ -81,7 +80,7 @@ def compiled_update():
     def update(params, state, images):
         def loss(params):
             hidden = jnp.tanh(images @ params["first"])
-            return jnp.sum(products.product(hidden, params["second"], MATRICES).astype(jnp.float32) ** 2)
+            return jnp.sum(products.product(hidden, params["second"], OF_MATRICES).astype(jnp.float32) ** 2)
 
         gradients = products.all_before_updates(jax.grad(loss)(params))
         updates, state = optimizer.update(gradients, state, params)
@@ -123,5 +122,5 @@ def test_a_large_product_is_exported_for_any_number_of_rows():
     rows = jax.ShapeDtypeStruct(export.symbolic_shape("batch, 1024"), jnp.float32)
     weights = jnp.ones((1024, 512))
     with compilation.portable():
-        made = export.export(jax.jit(lambda x: products.product(x, weights, MATRICES)))(rows)
+        made = export.export(jax.jit(lambda x: products.product(x, weights, OF_MATRICES)))(rows)
     np.testing.assert_allclose(made.call(jnp.ones((3, 1024))), np.full((3, 512), 1024.0))

@@ -18,7 +18,7 @@ Image = Float[Array, "1 height width channels"]
 Kernel = Float[Array, "kernel_height kernel_width channels maps"]
 Maps = Float[Array, "1 out_height out_width maps"]
 
-_VECTORS = (8, 16)  # numbers of maps in a sum; the others are zero
+_VECTORS = (8, 16)  # maps in a vector; those that a layer lacks are zeros
 _WEIGHTS = 4096  # at most: LeNet-5's C3 has 2,400, and larger kernels were not timed
 
 
